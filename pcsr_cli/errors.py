@@ -1,0 +1,69 @@
+"""Everything a user can cause, as one tree of exceptions.
+
+Each error is one sentence and, where there is one, a next step. What only a bug can cause is an
+``assert``, never one of these.
+"""
+
+
+class PcsrError(Exception):
+    """A mistake or a mishap a user can act on.
+
+    ``sentence`` says what is wrong, ``next_step`` (possibly empty) what to do about it.
+    ``exit_code`` is what the command line returns: 1 for a failure, 2 for wrong usage.
+    """
+
+    exit_code = 1
+
+    def __init__(self, sentence: str, next_step: str = "") -> None:
+        super().__init__(sentence, next_step)
+        self.sentence = sentence
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.sentence} {self.next_step}".rstrip()
+
+
+class UsageError(PcsrError):
+    """The request itself does not make sense: options that exclude each other, values out of range."""
+
+    exit_code = 2
+
+
+class ScaleError(UsageError):
+    """The model cannot enlarge by the scale asked for."""
+
+
+class DeviceError(UsageError):
+    """The device or precision asked for is not there."""
+
+
+class InputError(PcsrError):
+    """The picture to read is missing, broken, or of a kind that cannot be handled."""
+
+
+class OutputError(PcsrError):
+    """The result cannot be written where it was asked for."""
+
+
+class OutputRefusedError(UsageError):
+    """Writing there would lose something: the output exists, is the input, or has no known format."""
+
+
+class ModelError(PcsrError):
+    """The model's files are wrong: missing, of another architecture, not finite."""
+
+
+class UnknownModelError(UsageError):
+    """No model goes by that name."""
+
+
+class RegistryError(PcsrError):
+    """A registry file (``weights.toml``) is not what it should be."""
+
+
+class HubError(PcsrError):
+    """The Hugging Face Hub cannot be reached, or refuses."""
+
+
+class OutOfMemoryError(PcsrError):
+    """The machine or the device has too little memory for the work as asked."""

@@ -1,0 +1,54 @@
+"""The networks, one a file: backbones that compute LR features, and the originals they are compared with."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from pcsr_cli.costs import Cost
+from pcsr_cli.nets.carn import CarnBackbone, CarnOriginal
+from pcsr_cli.nets.dense import DenseBackbone
+from pcsr_cli.nets.fsrcnn import FsrcnnBackbone, FsrcnnOriginal
+from pcsr_cli.nets.srresnet import SrresnetBackbone, SrresnetOriginal
+from pcsr_cli.specs import BackboneSpec
+
+Backbone = CarnBackbone | FsrcnnBackbone | SrresnetBackbone | DenseBackbone
+Original = CarnOriginal | FsrcnnOriginal | SrresnetOriginal
+
+ORIGINALS: dict[str, type[Original]] = {
+    "carn": CarnOriginal,
+    "fsrcnn": FsrcnnOriginal,
+    "srresnet": SrresnetOriginal,
+}
+"""The published x4 networks, by the backbone's name."""
+
+
+class FeatureNetwork(Protocol):
+    """What the engine needs of a backbone."""
+
+    width: int
+    receptive_radius: int
+    """LR pixels around a pixel that its features depend on."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """(n, 3, h, w) normalised RGB to (n, width, h, w) features at LR resolution."""
+        ...
+
+    def cost(self) -> Cost:
+        """FLOPs of one LR pixel."""
+        ...
+
+
+def build_backbone(spec: BackboneSpec) -> Backbone:
+    """The backbone a spec describes, with PyTorch's initial weights."""
+    match spec.name:
+        case "carn":
+            return CarnBackbone(spec.width)
+        case "fsrcnn":
+            return FsrcnnBackbone(spec.width)
+        case "srresnet":
+            return SrresnetBackbone(spec.width)
+        case "dense":
+            assert spec.depth is not None
+            return DenseBackbone(spec.width, spec.depth)
+        case _:
+            raise AssertionError(f"specs admit no backbone {spec.name!r}")

@@ -1,0 +1,218 @@
+"""What a model is, as data: frozen specs read from a published ``config.json``.
+
+The file format is the one on the Hub (``encoder_spec``, ``heavy_sampler_spec``, ...); models of our
+own add optional keys for what that format leaves out: normalisation, trained scales and samplers between light and
+heavy. Unknown keys are refused, so that a misspelt one never passes silently.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pcsr_cli.errors import ModelError
+
+Rgb = tuple[float, float, float]
+
+NO_MEAN: Rgb = (0.0, 0.0, 0.0)
+
+DEFAULT_MEANS: dict[str, Rgb] = {"carn": (0.4488, 0.4371, 0.4040)}
+"""The mean a published model expects when its folder does not tell; 0 for every other backbone."""
+
+_WIDTH_KEYS = {"carn": "nf", "fsrcnn": "d", "srresnet": "nf", "dense": "width"}
+_DEPTH_KEYS = {"dense": "blocks"}
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The enlargements a model was trained for: the listed ones, or every real scale between them."""
+
+    values: tuple[float, ...]
+    continuous: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.values or any(value < 1 for value in self.values):
+            raise ModelError("A model's trained scales are numbers of at least 1, and at least one of them.")
+        object.__setattr__(self, "values", tuple(sorted(self.values)))
+
+    @property
+    def largest(self) -> float:
+        """The largest trained scale."""
+        return self.values[-1]
+
+    def trained(self, scale: float) -> bool:
+        """Whether the model was trained for exactly this scale."""
+        if self.continuous:
+            return self.values[0] <= scale <= self.values[-1]
+        return any(abs(scale - value) < 1e-9 for value in self.values)
+
+    def working_scale(self, scale: float) -> float | None:
+        """The trained scale to compute at for ``scale``: itself, or the next larger; None if there is none."""
+        if self.trained(scale):
+            return scale
+        return next((value for value in self.values if value > scale), None)
+
+    def __str__(self) -> str:
+        if self.continuous:
+            return f"x{self.values[0]:g}..x{self.values[-1]:g}"
+        return ", ".join(f"x{value:g}" for value in self.values)
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Which network computes the LR features: its name, channel count and (where it varies) its depth."""
+
+    name: str
+    width: int
+    depth: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A whole PCSR network.
+
+    ``samplers`` lists the hidden sizes of each branch's MLP from the lightest to the heaviest;
+    published models have two. ``classifier`` lists the classifier's hidden sizes. Inputs are normalised as
+    (x - mean) / std with x in [0, 1].
+    """
+
+    backbone: BackboneSpec
+    samplers: tuple[tuple[int, ...], ...]
+    classifier: tuple[int, ...]
+    mean: Rgb = NO_MEAN
+    std: Rgb = (1.0, 1.0, 1.0)
+
+    @property
+    def branches(self) -> int:
+        """M, the number of upsamplers a pixel can be routed to."""
+        return len(self.samplers)
+
+
+def sampler_names(branches: int) -> tuple[str, ...]:
+    """State-dict prefixes of the samplers, lightest first: ``light_sampler``, ..., ``heavy_sampler``."""
+    middle = (f"middle_sampler_{index}" for index in range(1, branches - 1))
+    return ("light_sampler", *middle, "heavy_sampler")
+
+
+def parse_config(config: Mapping[str, Any], origin: str) -> tuple[ModelSpec, Scales | None]:
+    """Read a published ``config.json`` (already decoded); the scales are None where it does not tell.
+
+    ``origin`` names the file in errors. Raises ModelError for anything missing, misspelt or of a wrong type.
+    """
+    reader = _Reader(config, origin)
+    backbone = _parse_backbone(reader.section("encoder_spec"))
+    middle = config.get("middle_sampler_specs", [])
+    if not isinstance(middle, list):
+        raise ModelError(f"{origin}: middle_sampler_specs is not a list.")
+    samplers = (
+        _parse_hidden(reader.section("light_sampler_spec")),
+        *(_parse_hidden(_Reader(entry, f"{origin}: middle_sampler_specs")) for entry in middle),
+        _parse_hidden(reader.section("heavy_sampler_spec")),
+    )
+    classifier = _parse_hidden(reader.section("classifier_spec"))
+    mean = reader.rgb("mean", DEFAULT_MEANS.get(backbone.name, NO_MEAN))
+    std = reader.rgb("std", (1.0, 1.0, 1.0))
+    scales = _parse_scales(reader)
+    reader.refuse_unknown(frozenset({"middle_sampler_specs"}))
+    if any(part <= 0 for part in std):
+        raise ModelError(f"{origin}: std has to be positive.")
+    return ModelSpec(backbone, samplers, classifier, mean, std), scales
+
+
+def write_config(spec: ModelSpec, scales: Scales) -> dict[str, Any]:
+    """The ``config.json`` that ``parse_config`` reads back as the same spec and scales."""
+
+    def sampler(hidden: tuple[int, ...]) -> dict[str, Any]:
+        return {"name": "liif-sampler", "args": {"imnet_spec": {"name": "mlp", "args": {"hidden_list": list(hidden)}}}}
+
+    name = spec.backbone.name
+    args: dict[str, Any] = {_WIDTH_KEYS[name]: spec.backbone.width, "no_upsampling": True}
+    if name in _DEPTH_KEYS:
+        args[_DEPTH_KEYS[name]] = spec.backbone.depth
+    config: dict[str, Any] = {
+        "encoder_spec": {"name": name, "args": args},
+        "light_sampler_spec": sampler(spec.samplers[0]),
+        "heavy_sampler_spec": sampler(spec.samplers[-1]),
+        "classifier_spec": sampler(spec.classifier),
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "scales": list(scales.values),
+        "continuous": scales.continuous,
+    }
+    if spec.branches > 2:
+        config["middle_sampler_specs"] = [sampler(hidden) for hidden in spec.samplers[1:-1]]
+    return config
+
+
+class _Reader:
+    """A mapping read key by key, which knows what was asked for and so what is unknown."""
+
+    def __init__(self, data: object, origin: str) -> None:
+        if not isinstance(data, Mapping):
+            raise ModelError(f"{origin} is not a table of settings.")
+        self.data = data
+        self.origin = origin
+        self.asked: set[str] = set()
+
+    def get(self, key: str, kind: type, default: object = None) -> Any:
+        self.asked.add(key)
+        value = self.data.get(key, default)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            state = "is missing" if key not in self.data else f"is not of type {kind.__name__}"
+            raise ModelError(f"{self.origin}: {key} {state}.")
+        return value
+
+    def section(self, key: str) -> "_Reader":
+        return _Reader(self.get(key, Mapping), f"{self.origin}: {key}")
+
+    def rgb(self, key: str, default: Rgb) -> Rgb:
+        values = self.get(key, list, list(default))
+        if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+            raise ModelError(f"{self.origin}: {key} is not a list of three numbers.")
+        red, green, blue = (float(value) for value in values)
+        return (red, green, blue)
+
+    def refuse_unknown(self, known: frozenset[str] = frozenset()) -> None:
+        unknown = sorted(set(self.data) - self.asked - known)
+        if unknown:
+            raise ModelError(f"{self.origin} has unknown keys: {', '.join(unknown)}.")
+
+
+def _parse_backbone(reader: _Reader) -> BackboneSpec:
+    name = reader.get("name", str)
+    args = reader.section("args")
+    reader.refuse_unknown()
+    if name not in _WIDTH_KEYS:
+        raise ModelError(f"{reader.origin}: unknown backbone {name!r}.", f"Known ones: {', '.join(_WIDTH_KEYS)}.")
+    width = args.get(_WIDTH_KEYS[name], int)
+    depth = args.get(_DEPTH_KEYS[name], int) if name in _DEPTH_KEYS else None
+    if not args.get("no_upsampling", bool, True):
+        raise ModelError(f"{reader.origin}: no_upsampling has to be true: PCSR needs features at LR resolution.")
+    args.refuse_unknown()
+    sizes_fit = width >= 1 and (depth is None or depth >= 1) and (name != "carn" or width % 4 == 0)
+    if not sizes_fit:
+        raise ModelError(f"{reader.origin}: sizes of {name} have to be positive (and in fours for carn).")
+    return BackboneSpec(name, width, depth)
+
+
+def _parse_hidden(reader: _Reader) -> tuple[int, ...]:
+    if reader.get("name", str) != "liif-sampler":
+        raise ModelError(f"{reader.origin}: only liif-sampler is known.")
+    args = reader.section("args")
+    net = args.section("imnet_spec")
+    net_args = net.section("args")
+    if net.get("name", str) != "mlp":
+        raise ModelError(f"{net.origin}: only mlp is known.")
+    hidden = net_args.get("hidden_list", list)
+    for level in (reader, args, net, net_args):
+        level.refuse_unknown()
+    if not all(isinstance(size, int) and size >= 1 for size in hidden):
+        raise ModelError(f"{net_args.origin}: hidden_list is not a list of positive sizes.")
+    return tuple(hidden)
+
+
+def _parse_scales(reader: _Reader) -> Scales | None:
+    continuous = reader.get("continuous", bool, False)
+    values = reader.get("scales", list, [])
+    if not all(isinstance(value, int | float) and value >= 1 for value in values):
+        raise ModelError(f"{reader.origin}: scales is not a list of numbers of at least 1.")
+    return Scales(tuple(float(value) for value in values), continuous) if values else None

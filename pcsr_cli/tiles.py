@@ -1,0 +1,135 @@
+"""The tile plan: pure geometry, no pixels.
+
+The LR image is cut into tiles. Each owns the HR pixels whose nearest LR pixel it holds, so the tiles'
+HR pixels partition the result. Around them comes a ring of HR pixels for refinement, and around the LR pixels
+those need, the halo that the backbone sees. All of it is cut at the image's own borders, where
+the backbone then pads exactly as it would for the whole image.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from pcsr_cli.grid import hr_size, nearest_index
+
+
+@dataclass(frozen=True)
+class Span:
+    """Pixels ``start``..``stop`` along one side."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        """Number of pixels."""
+        return self.stop - self.start
+
+    def grown(self, by: int, limit: int) -> "Span":
+        """Larger by ``by`` at both ends, but within 0..limit."""
+        return Span(max(0, self.start - by), min(limit, self.stop + by))
+
+    def within(self, outer: "Span") -> slice:
+        """Where this span lies inside ``outer``, as a slice."""
+        return slice(self.start - outer.start, self.stop - outer.start)
+
+
+@dataclass(frozen=True)
+class Rect:
+    """A rectangle of pixels."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return self.rows.length * self.columns.length
+
+    def within(self, outer: "Rect") -> tuple[slice, slice]:
+        """Where this rectangle lies inside ``outer``, as row and column slices."""
+        return self.rows.within(outer.rows), self.columns.within(outer.columns)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Where this rectangle lies in the image, as row and column slices."""
+        return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: ``core`` is the HR pixels it owns, ``region`` those it predicts (with the refinement ring).
+
+    ``sampled`` is the LR pixels whose features the region needs, ``seen`` those the backbone is given (with the halo).
+    """
+
+    core: Rect
+    region: Rect
+    sampled: Rect
+    seen: Rect
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """All tiles of an image, row by row, with the sizes (height, width) they belong to."""
+
+    lr_size: tuple[int, int]
+    hr_size: tuple[int, int]
+    tiles: tuple[Tile, ...]
+
+    @property
+    def lr_pixels(self) -> int:
+        """Number of LR pixels."""
+        return self.lr_size[0] * self.lr_size[1]
+
+    @property
+    def hr_pixels(self) -> int:
+        """Number of HR pixels."""
+        return self.hr_size[0] * self.hr_size[1]
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """One side of a tile."""
+
+    core: Span
+    region: Span
+    sampled: Span
+    seen: Span
+
+
+def plan_tiles(lr_size: tuple[int, int], scale: float, tile: int, halo: int, ring: int) -> TilePlan:
+    """Cut an LR image of (height, width) into tiles of about ``tile`` LR pixels a side.
+
+    ``halo`` is the backbone's receptive radius in LR pixels, ``ring`` the refinement's in HR pixels.
+    """
+    assert tile >= 1 and halo >= 1 and ring >= 0
+    size = hr_size(lr_size, scale)
+    rows = tuple(_strips(lr_size[0], size[0], tile, halo, ring))
+    columns = tuple(_strips(lr_size[1], size[1], tile, halo, ring))
+    tiles = tuple(
+        Tile(
+            core=Rect(row.core, column.core),
+            region=Rect(row.region, column.region),
+            sampled=Rect(row.sampled, column.sampled),
+            seen=Rect(row.seen, column.seen),
+        )
+        for row in rows
+        for column in columns
+    )
+    return TilePlan(lr_size, size, tiles)
+
+
+def _strips(lr_length: int, hr_length: int, tile: int, halo: int, ring: int) -> Iterator[_Strip]:
+    """Cut one side into strips of nearly equal length, at most ``tile`` LR pixels each."""
+    nearest = nearest_index(lr_length, hr_length, torch.arange(hr_length, dtype=torch.int64, device="cpu"))
+    count = -(-lr_length // tile)
+    lr_edges = torch.tensor([lr_length * index // count for index in range(count + 1)], device="cpu")
+    hr_edges = torch.searchsorted(nearest, lr_edges).tolist()
+    for start, stop in pairwise(hr_edges):
+        core = Span(start, stop)
+        region = core.grown(ring, hr_length)
+        sampled = Span(int(nearest[region.start]), int(nearest[region.stop - 1]) + 1)
+        yield _Strip(core, region, sampled, sampled.grown(halo, lr_length))
