@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pcsr_cli.devices import full_float32
 from pcsr_cli.flops import Executed, model_costs
 from pcsr_cli.model import Pcsr
 from pcsr_cli.refine import NEVER, RING, refine
@@ -106,9 +107,8 @@ def upscale(
     plan = plan_for(model, lr_size, scale, settings)
     decision = decide(settings.routing, model_costs(model).routed(scale))
     run = _Run(model, lr, plan, progress or (lambda share: None))
-    if decision is not None:
-        return run.paint(decision, settings, canvas)
-    return run.paint(run.decide(), settings, canvas)
+    with full_float32(model.device):
+        return run.paint(decision or run.decide(), settings, canvas)
 
 
 class _Run:

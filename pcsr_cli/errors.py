@@ -45,7 +45,7 @@ class OutputError(PcsrError):
     """The result cannot be written where it was asked for."""
 
 
-class OutputRefusedError(UsageError):
+class RefusedOutputError(UsageError):
     """Writing there would lose something: the output exists, is the input, or has no known format."""
 
 

@@ -48,6 +48,11 @@ class Adaptive:
 Routing = Threshold | Tradeoff | Adaptive
 
 
+def default_routing(branches: int) -> Routing:
+    """p_heavy > 0.5, or with more than two branches its counterpart, the most probable branch."""
+    return Threshold(0.5) if branches == 2 else Tradeoff(0.0)
+
+
 @dataclass(frozen=True)
 class Cuts:
     """Branch = number of cuts the difficulty exceeds; ``values`` ascend, one fewer than branches."""

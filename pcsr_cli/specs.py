@@ -65,6 +65,14 @@ class BackboneSpec:
     width: int
     depth: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.name not in _WIDTH_KEYS:
+            raise ModelError(f"There is no backbone {self.name!r}.", f"Known ones: {', '.join(_WIDTH_KEYS)}.")
+        in_fours = self.name != "carn" or self.width % 4 == 0
+        depth_fits = self.depth is None if self.name not in _DEPTH_KEYS else (self.depth or 0) >= 1
+        if self.width < 1 or not in_fours or not depth_fits:
+            raise ModelError(f"The sizes of backbone {self.name} have to be positive (and in fours for carn).")
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -182,15 +190,12 @@ def _parse_backbone(reader: _Reader) -> BackboneSpec:
     args = reader.section("args")
     reader.refuse_unknown()
     if name not in _WIDTH_KEYS:
-        raise ModelError(f"{reader.origin}: unknown backbone {name!r}.", f"Known ones: {', '.join(_WIDTH_KEYS)}.")
+        raise ModelError(f"{reader.origin}: there is no backbone {name!r}.", f"Known ones: {', '.join(_WIDTH_KEYS)}.")
     width = args.get(_WIDTH_KEYS[name], int)
     depth = args.get(_DEPTH_KEYS[name], int) if name in _DEPTH_KEYS else None
     if not args.get("no_upsampling", bool, True):
         raise ModelError(f"{reader.origin}: no_upsampling has to be true: PCSR needs features at LR resolution.")
     args.refuse_unknown()
-    sizes_fit = width >= 1 and (depth is None or depth >= 1) and (name != "carn" or width % 4 == 0)
-    if not sizes_fit:
-        raise ModelError(f"{reader.origin}: sizes of {name} have to be positive (and in fours for carn).")
     return BackboneSpec(name, width, depth)
 
 

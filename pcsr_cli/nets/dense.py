@@ -1,6 +1,6 @@
 """A backbone for real hardware: nothing but dense 3x3 convolutions, which CPUs and GPUs run near their peak.
 
-One convolution in, ``depth`` residual blocks of two, one convolution out, and a skip around them all.
+One convolution in, then ``depth`` residual blocks of two.
 """
 
 import torch.nn.functional as F
@@ -25,20 +25,18 @@ class _ResidualBlock(nn.Module):
 class DenseBackbone(nn.Module):
     """LR features: (n, 3, h, w) normalised RGB to (n, width, h, w)."""
 
-    def __init__(self, width: int = 32, depth: int = 6) -> None:
+    def __init__(self, width: int = 32, depth: int = 7) -> None:
         super().__init__()
         self.width = width
         self.depth = depth
-        self.receptive_radius = 2 + 2 * depth
+        self.receptive_radius = 1 + 2 * depth
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.Sequential(*(_ResidualBlock(width) for _ in range(depth)))
-        self.tail = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        shallow = self.head(x)
-        deep: Tensor = self.tail(self.blocks(shallow))
-        return shallow + deep
+        features: Tensor = self.blocks(self.head(x))
+        return features
 
     def cost(self) -> Cost:
         """FLOPs of one LR pixel."""
-        return conv(3, self.width, 3) + (2 * self.depth + 1) * conv(self.width, self.width, 3)
+        return conv(3, self.width, 3) + 2 * self.depth * conv(self.width, self.width, 3)

@@ -1,0 +1,1 @@
+"""The command line: parse, call, print. One file a command; nothing here imports torch before it computes."""

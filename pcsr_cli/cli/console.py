@@ -1,0 +1,43 @@
+"""Where talk goes: stderr, without bars or colours when nobody watches."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+
+def talk() -> Console:
+    """The console on stderr."""
+    return Console(stderr=True, highlight=False)
+
+
+def data() -> Console:
+    """The console on stdout."""
+    return Console(highlight=False)
+
+
+def print_document(document: object) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+@contextmanager
+def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """A progress bar with the time left, on a terminal; gives the function to report the share done with."""
+    console = talk()
+    if quiet or not console.is_terminal:
+        yield lambda share: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(label, total=1.0)
+        yield lambda share: progress.update(task, completed=share)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)

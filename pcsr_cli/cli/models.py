@@ -1,0 +1,130 @@
+"""``pcsr models``: what there is, fetched, shown, converted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pcsr_cli.cli import options
+from pcsr_cli.cli.console import data, print_document, talk
+from pcsr_cli.errors import RefusedOutputError
+
+if TYPE_CHECKING:
+    from pcsr_cli.registry import Entry
+
+app = typer.Typer(help="List, fetch, show and convert models.", rich_markup_mode=None, invoke_without_command=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `pcsr models` lists.")]
+
+
+@app.callback(invoke_without_command=True)
+def list_models(context: typer.Context, registry: options.RegistryFile = None, json: options.Json = False) -> None:
+    """List, fetch, show and convert models; without a command, list them."""
+    if context.invoked_subcommand is not None:
+        return
+    entries = options.load_registry(registry).entries.values()
+    rows = [_describe(entry) for entry in entries]
+    if json:
+        print_document(rows)
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("name", "scales", "parameters", "licence", "state"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
+    for row in rows:
+        parameters = "" if row["parameters"] is None else f"{row['parameters']:,}"
+        table.add_row(row["name"], row["scales"], parameters, row["licence"], row["state"])
+    data().print(table)
+
+
+@app.command("fetch")
+def fetch_model(
+    name: Name, registry: options.RegistryFile = None, json: options.Json = False, quiet: options.Quiet = False
+) -> None:
+    """Download a model into the Hub cache and check it."""
+    from pcsr_cli.models import load_model
+
+    loaded = load_model(name, "cpu", "fp32", options.load_registry(registry), show_progress=not quiet)
+    identity = loaded.identity
+    if json:
+        print_document({"name": identity.name, "revision": identity.revision, "sha256": identity.sha256})
+    elif not quiet:
+        talk().print(f"{identity.name} is here and whole: sha256 {identity.sha256}.")
+
+
+@app.command("show")
+def show_model(name: Name, registry: options.RegistryFile = None, json: options.Json = False) -> None:
+    """Show what the registry says of a model."""
+    entry = options.load_registry(registry).get(name)
+    details = _describe(entry) | _details(entry)
+    if json:
+        print_document(details)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for key, value in details.items():
+        table.add_row(key.replace("_", " "), Text(str(value), overflow="fold"))
+    data().print(table)
+
+
+@app.command("convert")
+def convert_model(
+    source: Annotated[Path, typer.Argument(metavar="IN.pth", help="A published checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where to put config.json and model.safetensors.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Convert a published .pth to config.json and model.safetensors."""
+    from pcsr_cli.checkpoint import CONFIG_NAME, WEIGHTS_NAME, build_model, read_pth, save_folder
+    from pcsr_cli.models import DEFAULT_SCALES
+
+    taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if (folder / name).exists()]
+    if taken and not overwrite:
+        raise RefusedOutputError(f"{folder} has a {taken[0]} already.", "Choose another folder, or say --overwrite.")
+    checkpoint = read_pth(source)
+    network = build_model(checkpoint)
+    save_folder(network, checkpoint.scales or DEFAULT_SCALES, folder)
+    if json:
+        print_document({"folder": str(folder), "parameters": network.parameter_count()})
+    elif not quiet:
+        talk().print(f"Wrote {folder / CONFIG_NAME} and {WEIGHTS_NAME}: {network.parameter_count():,} parameters.")
+
+
+def _describe(entry: "Entry") -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "scales": str(entry.scales),
+        "parameters": entry.parameters,
+        "licence": entry.licence,
+        "state": _state(entry),
+    }
+
+
+def _details(entry: "Entry") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    location = entry.location
+    where = {"folder": str(location)} if isinstance(location, Path) else asdict(location)
+    return {
+        **where,
+        "backbone": f"{entry.spec.backbone.name}, {entry.spec.backbone.width} channels",
+        "samplers": [list(hidden) for hidden in entry.spec.samplers],
+        "classifier": list(entry.spec.classifier),
+        "mean": list(entry.spec.mean),
+        "std": list(entry.spec.std),
+        "receptive_radius": entry.receptive_radius,
+        "original": entry.original,
+        "source": entry.source,
+    }
+
+
+def _state(entry: "Entry") -> str:
+    if isinstance(entry.location, Path):
+        return "here" if entry.location.is_dir() else "missing"
+    from pcsr_cli.hub import is_cached
+
+    return "cached" if is_cached(entry.location) else "not cached"

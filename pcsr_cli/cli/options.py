@@ -1,0 +1,76 @@
+"""Options that commands share, in one place, and how they become the library's objects."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pcsr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pcsr_cli.registry import Registry
+    from pcsr_cli.routing import Routing
+
+MODEL = "Registry name, user/repo[@revision], a folder, a .safetensors or a .pth."
+
+Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
+RegistryFile = Annotated[
+    Path | None, typer.Option("--registry", help="A weights.toml of your own, added to the packaged one.")
+]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", help="Heavy where p_heavy is above this, 0 to 1. [default: 0.5]")
+]
+Tradeoff = Annotated[float | None, typer.Option("--k", help="Trade quality for cost: larger is cheaper, -1 to 2.")]
+Adaptive = Annotated[bool, typer.Option("--adm", help="Let ADM decide from the whole picture.")]
+Refine = Annotated[
+    int, typer.Option("--refine", help="Smooth a light pixel with at least this many heavy neighbours (#h), 0 to 9.")
+]
+NoRefine = Annotated[bool, typer.Option("--no-refine", help="Leave light pixels as they are.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Tile = Annotated[str, typer.Option("--tile", help="Tile side in LR pixels, or auto. The result is the same.")]
+PrecisionName = Annotated[
+    Literal["auto", "fp32", "fp16", "bf16"], typer.Option("--precision", help="auto is fp32: the published numbers.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+def choose_routing(threshold: float | None, k: float | None, adm: bool) -> "Routing | None":
+    """The routing asked for, None if none was. Raises UsageError for more than one."""
+    from pcsr_cli import routing
+
+    chosen = [
+        name for name, given in (("--threshold", threshold), ("--k", k), ("--adm", adm or None)) if given is not None
+    ]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} exclude each other.", "Give one of them.")
+    if adm:
+        return routing.Adaptive()
+    if k is not None:
+        return routing.Tradeoff(k)
+    return None if threshold is None else routing.Threshold(threshold)
+
+
+def choose_refine(refine: int, no_refine: bool) -> int:
+    """The paper's #h. Raises UsageError outside 0..9."""
+    from pcsr_cli.refine import NEVER
+
+    if not 0 <= refine <= NEVER:
+        raise UsageError(f"--refine {refine} is out of range.", "Choose 0 (smooth all light pixels) to 9 (none).")
+    return NEVER if no_refine else refine
+
+
+def choose_tile(tile: str) -> int | None:
+    """The tile side, None for auto. Raises UsageError."""
+    if tile == "auto":
+        return None
+    if not tile.isdecimal() or int(tile) < 1:
+        raise UsageError(f"--tile {tile} is no size.", "Give auto or a number of LR pixels, such as 256.")
+    return int(tile)
+
+
+def load_registry(own: Path | None) -> "Registry":
+    """The packaged registry with the user's own file, the one given or the one in its usual place."""
+    from pcsr_cli import registry
+
+    return registry.load_registry(own or registry.own_registry_path())

@@ -1,0 +1,97 @@
+"""``pcsr upscale``: one picture in, a larger one out, and the truth about what it took."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pcsr_cli.cli import options
+from pcsr_cli.cli.console import print_document, progress_bar, talk
+from pcsr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pcsr_cli.report import Report
+
+Source = Annotated[Path, typer.Argument(metavar="IN", help="The picture to enlarge.")]
+Output = Annotated[Path, typer.Argument(metavar="OUT", help="Where to write it: .png, .jpg, .webp, .tif or .bmp.")]
+Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger; any real number from 1.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")]
+
+
+def command(
+    source: Source,
+    output: Output,
+    scale: Scale = 4.0,
+    model: options.Model = "carn",
+    threshold: options.Threshold = None,
+    k: options.Tradeoff = None,
+    adm: options.Adaptive = False,
+    refine: options.Refine = 1,
+    no_refine: options.NoRefine = False,
+    device: options.Device = "auto",
+    tile: options.Tile = "auto",
+    precision: options.PrecisionName = "auto",
+    registry: options.RegistryFile = None,
+    overwrite: Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Enlarge a picture."""
+    if json and quiet:
+        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+    started = time.perf_counter()
+    from pcsr_cli import images
+    from pcsr_cli.api import upscale_picture, working_scale
+    from pcsr_cli.devices import resolve_device, resolve_precision
+    from pcsr_cli.engine import Settings
+    from pcsr_cli.grid import hr_size
+    from pcsr_cli.models import load_model
+    from pcsr_cli.report import Seconds, make_report, text_chunks
+    from pcsr_cli.routing import default_routing
+
+    asked = options.choose_routing(threshold, k, adm)
+    minimum = options.choose_refine(refine, no_refine)
+    side = options.choose_tile(tile)
+    resolve_precision(precision, resolve_device(device))
+    images.check_output(output, source, overwrite)
+    picture = images.read_picture(source)
+    loaded = load_model(model, device, precision, options.load_registry(registry), show_progress=not quiet)
+    images.check_fits(output, hr_size(picture.size, scale), picture.alpha is not None)
+    at = working_scale(loaded, scale)
+    routing = asked or default_routing(loaded.network.spec.branches)
+    ready = time.perf_counter()
+
+    with progress_bar(f"x{scale:g} {source.name}", quiet or json) as report_progress:
+        done = upscale_picture(picture, loaded, scale, Settings(routing, minimum, side), report_progress)
+    computed = time.perf_counter()
+
+    notes = picture.notes
+    if at != scale:
+        notes += (
+            f"the model was trained for {loaded.scales}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",
+        )
+
+    def report_at(saved: float) -> "Report":
+        return make_report(
+            loaded,
+            done.outcome,
+            routing,
+            minimum,
+            source=str(source),
+            output=str(output),
+            output_size=done.image.size,
+            scale=scale,
+            working_scale=at,
+            seconds=Seconds(ready - started, computed - ready, saved - computed),
+            notes=notes,
+        )
+
+    images.write_picture(output, done.image, text_chunks(report_at(computed)))
+    report = report_at(time.perf_counter())
+    if json:
+        print_document(report.as_document())
+    elif not quiet:
+        from pcsr_cli.cli.panel import show
+
+        show(report, talk())

@@ -1,0 +1,79 @@
+"""Where the work is done and in which precision."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import psutil
+import torch
+
+from pcsr_cli.errors import DeviceError
+
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` takes cuda, else mps, else cpu. Raises DeviceError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"{name!r} is no device.", "Choose auto, cpu, cuda, cuda:1, ... or mps.") from error
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, False):
+        raise DeviceError(f"The device {name} is not available here.", "Use --device cpu, or auto.")
+    return device
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The dtype to compute in. ``auto`` is float32 on every device: what the published figures were made with."""
+    if precision not in get_args(Precision):
+        raise DeviceError(f"{precision!r} is no precision.", f"Choose one of {', '.join(get_args(Precision))}.")
+    if precision == "bf16" and device.type == "mps":
+        raise DeviceError("bf16 is not supported on mps.", "Use fp16 or fp32.")
+    return _DTYPES.get(precision, torch.float32)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device for people: its name, and on a CPU the number of threads."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return str(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory used so far in bytes: of the device on a GPU, else resident memory of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows keeps the peak elsewhere
+        return int(psutil.Process().memory_info().peak_wset)
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextlib.contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """While inside, float32 on a CUDA device is float32: convolutions would else round to TF32's 10 bits."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled,
+        benchmark=torch.backends.cudnn.benchmark,
+        deterministic=torch.backends.cudnn.deterministic,
+        allow_tf32=False,
+    ):
+        yield

@@ -1,0 +1,112 @@
+"""A model by any name a user may give it: registry name, user/repo[@revision], folder, .safetensors, .pth."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pcsr_cli.checkpoint import Checkpoint, build_model, read_checkpoint, read_safetensors
+from pcsr_cli.devices import Precision, resolve_device, resolve_precision
+from pcsr_cli.errors import ModelError
+from pcsr_cli.hub import fetch, file_sha256
+from pcsr_cli.model import Pcsr
+from pcsr_cli.nets import ORIGINALS
+from pcsr_cli.registry import REPO, Entry, HubLocation, Registry, load_registry
+from pcsr_cli.specs import Scales
+
+NOT_STATED = "not stated"
+
+DEFAULT_SCALES = Scales((4.0,))
+"""What a published model was trained for when its files do not tell."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which weights these are, for reports and for the files they make.
+
+    ``revision`` is the Hub's commit, None for a model of this machine; ``original`` names the network it is compared
+    with."""
+
+    name: str
+    revision: str | None
+    sha256: str
+    licence: str
+    source: str
+    original: str | None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to run, with what is known of it."""
+
+    network: Pcsr
+    identity: Identity
+    scales: Scales
+
+
+def load_model(
+    reference: str = "carn",
+    device: str = "auto",
+    precision: Precision = "auto",
+    registry: Registry | None = None,
+    show_progress: bool = False,
+) -> LoadedModel:
+    """Find, fetch if need be, check and load a model.
+
+    ``reference`` is a registry name, ``user/repo[@revision]`` on the Hub, a folder with config.json and
+    model.safetensors, a ``.safetensors`` with its config beside it, or a published ``.pth``. Raises
+    UnknownModelError, HubError, ModelError, DeviceError."""
+    chosen_device = resolve_device(device)
+    dtype = resolve_precision(precision, chosen_device)
+    loaded = _find(reference, registry or load_registry(), show_progress)
+    return replace(loaded, network=loaded.network.to(chosen_device, dtype))
+
+
+def _find(reference: str, registry: Registry, show_progress: bool) -> LoadedModel:
+    if reference in registry.entries:
+        return _from_registry(registry.entries[reference], show_progress)
+    path = Path(reference)
+    if path.exists():
+        return _from_path(path, reference)
+    repo, _, revision = reference.partition("@")
+    if REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}:
+        return _from_hub(HubLocation(repo, revision or "main"), show_progress)
+    return _from_registry(registry.get(reference), show_progress)
+
+
+def _from_registry(entry: Entry, show_progress: bool) -> LoadedModel:
+    checkpoint, revision = read_entry(entry, show_progress)
+    if checkpoint.spec.backbone != entry.spec.backbone or checkpoint.spec.samplers != entry.spec.samplers:
+        raise ModelError(f"The files of {entry.name} describe another network than the registry does.")
+    checkpoint = replace(checkpoint, spec=entry.spec)
+    network = build_model(checkpoint)
+    if network.encoder.receptive_radius != entry.receptive_radius:
+        raise ModelError(f"The registry gives {entry.name} a receptive radius its backbone does not have.")
+    sha256 = file_sha256(checkpoint.weights)
+    identity = Identity(entry.name, revision, sha256, entry.licence, entry.source, entry.original)
+    return LoadedModel(network, identity, entry.scales)
+
+
+def read_entry(entry: Entry, show_progress: bool = False) -> tuple[Checkpoint, str | None]:
+    """The files of a registry entry, fetched if need be, and the Hub's revision of them."""
+    if isinstance(entry.location, Path):
+        return read_checkpoint(entry.location), None
+    fetched = fetch(entry.location, show_progress)
+    return read_safetensors(fetched.config, fetched.weights), fetched.revision
+
+
+def _from_path(path: Path, reference: str) -> LoadedModel:
+    checkpoint = read_checkpoint(path)
+    identity = Identity(reference, None, file_sha256(checkpoint.weights), NOT_STATED, str(path), _original(checkpoint))
+    return LoadedModel(build_model(checkpoint), identity, checkpoint.scales or DEFAULT_SCALES)
+
+
+def _from_hub(location: HubLocation, show_progress: bool) -> LoadedModel:
+    fetched = fetch(location, show_progress)
+    checkpoint = read_safetensors(fetched.config, fetched.weights)
+    sha256 = file_sha256(fetched.weights)
+    identity = Identity(location.repo, fetched.revision, sha256, NOT_STATED, location.repo, _original(checkpoint))
+    return LoadedModel(build_model(checkpoint), identity, checkpoint.scales or DEFAULT_SCALES)
+
+
+def _original(checkpoint: Checkpoint) -> str | None:
+    name = checkpoint.spec.backbone.name
+    return name if name in ORIGINALS else None

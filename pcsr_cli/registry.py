@@ -1,0 +1,181 @@
+"""The registry of models: ``weights.toml``, and a second file of the user's own.
+
+A registry file is data, and everything in it is checked: unknown keys are refused, repositories and
+file names are validated, revisions are full commits.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pcsr_cli.errors import PcsrError, RegistryError, UnknownModelError
+from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
+
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+ORIGINALS = ("carn", "fsrcnn", "srresnet")
+
+_REQUIRED = {"backbone", "samplers", "classifier", "scales", "receptive_radius", "licence", "source"}
+_OPTIONAL = {"repo", "revision", "files", "folder", "mean", "std", "continuous", "parameters", "original"}
+
+
+@dataclass(frozen=True)
+class HubLocation:
+    """Two files of a Hub repository; ``revision`` is a commit, a branch or a tag."""
+
+    repo: str
+    revision: str
+    config: str = "config.json"
+    weights: str = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the registry; ``location`` is on the Hub or a folder of this machine."""
+
+    name: str
+    location: HubLocation | Path
+    spec: ModelSpec
+    scales: Scales
+    receptive_radius: int
+    licence: str
+    source: str
+    parameters: int | None = None
+    original: str | None = None
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All known models by name, in the order of the files."""
+
+    entries: Mapping[str, Entry]
+
+    def get(self, name: str) -> Entry:
+        """The entry of that name. Raises UnknownModelError, which lists the names there are."""
+        if name not in self.entries:
+            known = ", ".join(self.entries)
+            raise UnknownModelError(
+                f"There is no model {name!r}, nor a file or folder of that name.",
+                f"Known models: {known}. Or give user/repo on the Hub, a folder, a .safetensors or a .pth.",
+            )
+        return self.entries[name]
+
+
+def own_registry_path() -> Path | None:
+    """The packaged ``weights.toml``'s counterpart of the user's own, if there is one.
+
+    PCSR_REGISTRY names it; else it is ``pcsr/weights.toml`` in the configuration directory.
+    """
+    if named := os.environ.get("PCSR_REGISTRY"):
+        return Path(named)
+    configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    path = configuration / "pcsr" / "weights.toml"
+    return path if path.is_file() else None
+
+
+def packaged_registry_path() -> Path:
+    """The ``weights.toml`` that comes with pcsr: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "weights.toml"
+    return installed if installed.is_file() else package.parent / "weights.toml"
+
+
+def load_registry(own: Path | None = None) -> Registry:
+    """The packaged registry, with the entries of a registry file of the user's own added or overriding.
+
+    Raises RegistryError for a file that is missing, not TOML, or says something it must not.
+    """
+    entries = read_registry(packaged_registry_path())
+    if own is not None:
+        entries |= read_registry(own)
+    return Registry(entries)
+
+
+def read_registry(path: Path) -> dict[str, Entry]:
+    """The entries of one registry file. Raises RegistryError."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RegistryError(f"The registry {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RegistryError(f"The registry {path} is not valid TOML: {error}.") from error
+    unknown = sorted(set(table) - {"models"})
+    if unknown:
+        raise RegistryError(f"The registry {path} has unknown keys: {', '.join(unknown)}.")
+    return {name: _parse_entry(name, entry, path) for name, entry in table.get("models", {}).items()}
+
+
+def _parse_entry(name: str, table: object, path: Path) -> Entry:
+    where = f"The registry {path}, model {name!r}"
+    if not MODEL_NAME.fullmatch(name):
+        raise RegistryError(f"{where}: a name is made of a-z, 0-9, dot, dash and underscore.")
+    if not isinstance(table, dict):
+        raise RegistryError(f"{where} is not a table.")
+    missing = sorted(_REQUIRED - set(table))
+    unknown = sorted(set(table) - _REQUIRED - _OPTIONAL)
+    if missing or unknown:
+        raise RegistryError(f"{where} has missing keys ({', '.join(missing)}) or unknown ones ({', '.join(unknown)}).")
+    try:
+        return _build_entry(name, table, path)
+    except (TypeError, ValueError, KeyError, PcsrError) as error:
+        raise RegistryError(f"{where} is not well formed: {error}") from error
+
+
+def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
+    backbone = BackboneSpec(**table["backbone"])
+    spec = ModelSpec(
+        backbone=backbone,
+        samplers=tuple(_sizes(hidden) for hidden in table["samplers"]),
+        classifier=_sizes(table["classifier"]),
+        mean=_rgb(table.get("mean", NO_MEAN)),
+        std=_rgb(table.get("std", (1.0, 1.0, 1.0))),
+    )
+    if len(spec.samplers) < 2:
+        raise ValueError("samplers has fewer than two branches.")
+    original = table.get("original")
+    if original is not None and original not in ORIGINALS:
+        raise ValueError(f"original is none of {', '.join(ORIGINALS)}.")
+    return Entry(
+        name=name,
+        location=_location(table, path),
+        spec=spec,
+        scales=Scales(tuple(float(value) for value in table["scales"]), bool(table.get("continuous", False))),
+        receptive_radius=int(table["receptive_radius"]),
+        licence=str(table["licence"]),
+        source=str(table["source"]),
+        parameters=table.get("parameters"),
+        original=original,
+    )
+
+
+def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
+    if ("folder" in table) == ("repo" in table):
+        raise ValueError("it needs either repo or folder.")
+    if "folder" in table:
+        return path.parent / str(table["folder"])
+    files = table.get("files", {})
+    location = HubLocation(table["repo"], table["revision"], **files)
+    if not REPO.fullmatch(location.repo):
+        raise ValueError(f"{location.repo!r} is not a repository of the form user/name.")
+    if not COMMIT.fullmatch(location.revision):
+        raise ValueError("revision is not a full commit of 40 hexadecimal digits.")
+    if not (FILE_NAME.fullmatch(location.config) and FILE_NAME.fullmatch(location.weights)):
+        raise ValueError("files are plain names, without folders.")
+    return location
+
+
+def _sizes(values: list[int]) -> tuple[int, ...]:
+    if not all(isinstance(value, int) and value >= 1 for value in values):
+        raise ValueError(f"{values} are not sizes of layers.")
+    return tuple(values)
+
+
+def _rgb(values: tuple[float, ...] | list[float]) -> Rgb:
+    red, green, blue = (float(value) for value in values)
+    return (red, green, blue)

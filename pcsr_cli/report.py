@@ -1,0 +1,206 @@
+"""What an upscale did, as data: the one source of the panel, the JSON document and the file's text chunks."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+import pcsr_cli
+from pcsr_cli.devices import describe_device, peak_memory
+from pcsr_cli.engine import Outcome
+from pcsr_cli.flops import Executed, executed_flops, model_costs, original_flops, paper_flops
+from pcsr_cli.models import Identity, LoadedModel
+from pcsr_cli.refine import NEVER
+from pcsr_cli.routing import Adaptive, CostRule, Cuts, Routing, Threshold, Tradeoff
+from pcsr_cli.tiles import TilePlan
+
+GIGA = 1e9
+ORIGINAL_SCALE = 4
+
+
+@dataclass(frozen=True)
+class Gflops:
+    """GFLOPs of one upscale and of what it is compared with, in one convention; None where there is no original."""
+
+    pcsr: float
+    all_heavy: float
+    original: float | None
+
+    @property
+    def saved(self) -> dict[str, float | None]:
+        """Percent saved against all-heavy and against the original; negative where it cost more."""
+        return {"all_heavy": _percent_saved(self.pcsr, self.all_heavy), "original": self._saved_of_original()}
+
+    def _saved_of_original(self) -> float | None:
+        return None if self.original is None else _percent_saved(self.pcsr, self.original)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time of an upscale, part by part."""
+
+    load: float
+    compute: float
+    save: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.load + self.compute + self.save
+
+
+@dataclass(frozen=True)
+class RoutingReport:
+    """How pixels were routed: the rule asked for, the cuts it led to, and the share of heavy pixels."""
+
+    rule: str
+    cuts: tuple[float, ...]
+    refine: int
+    branch_pixels: tuple[int, ...]
+    heavy_share: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything an upscale has to say for itself. Sizes are (width, height)."""
+
+    source: str
+    output: str
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    scale: float
+    working_scale: float
+    model: Identity
+    parameters: int
+    device: str
+    precision: str
+    routing: RoutingReport
+    tiles: int
+    paper: Gflops
+    executed: Gflops
+    seconds: Seconds
+    peak_memory: int
+    notes: tuple[str, ...]
+
+    def as_document(self) -> dict[str, Any]:
+        """The report as a JSON-ready document."""
+        document = asdict(self)
+        gflops = {
+            "paper": {**document.pop("paper"), "saved_percent": self.paper.saved},
+            "executed": {**document.pop("executed"), "saved_percent": self.executed.saved},
+        }
+        document["seconds"]["total"] = self.seconds.total
+        document["peak_memory_bytes"] = document.pop("peak_memory")
+        return {"pcsr": pcsr_cli.__version__, "torch": torch.__version__, **document, "gflops": gflops}
+
+
+def make_report(
+    model: LoadedModel,
+    outcome: Outcome,
+    routing: Routing,
+    refine: int,
+    *,
+    source: str,
+    output: str,
+    output_size: tuple[int, int],
+    scale: float,
+    working_scale: float,
+    seconds: Seconds,
+    notes: tuple[str, ...] = (),
+) -> Report:
+    """Put together what is known after an upscale; ``output_size`` is (height, width)."""
+    paper, executed = count_gflops(model, outcome, working_scale)
+    height, width = outcome.plan.lr_size
+    return Report(
+        source=source,
+        output=output,
+        input_size=(width, height),
+        output_size=(output_size[1], output_size[0]),
+        scale=scale,
+        working_scale=working_scale,
+        model=model.identity,
+        parameters=model.network.parameter_count(),
+        device=describe_device(model.network.device),
+        precision=str(model.network.dtype).removeprefix("torch."),
+        routing=_describe_routing(routing, refine, outcome),
+        tiles=len(outcome.plan.tiles),
+        paper=paper,
+        executed=executed,
+        seconds=seconds,
+        peak_memory=peak_memory(model.network.device),
+        notes=notes,
+    )
+
+
+def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gflops, Gflops]:
+    """GFLOPs by the paper's convention and as executed.
+
+    All-heavy is the same plan in one pass with every pixel heavy; the original is an x4 network and stands beside x4 only.
+    """
+    costs = model_costs(model.network)
+    plan = outcome.plan
+    name = model.identity.original
+    original = original_flops(name, plan.lr_pixels) if name is not None and scale == ORIGINAL_SCALE else None
+    all_heavy = (0,) * (len(costs.branches) - 1)
+    paper = Gflops(
+        paper_flops(costs, plan.lr_pixels, outcome.branch_pixels) / GIGA,
+        paper_flops(costs, plan.lr_pixels, (*all_heavy, plan.hr_pixels)) / GIGA,
+        None if original is None else original.paper / GIGA,
+    )
+    executed = Gflops(
+        executed_flops(costs, outcome.executed) / GIGA,
+        executed_flops(costs, _executed_all_heavy(plan, len(costs.branches))) / GIGA,
+        None if original is None else original.executed / GIGA,
+    )
+    return paper, executed
+
+
+def text_chunks(report: Report) -> Mapping[str, str]:
+    """What the file itself says about how it was made."""
+    model = report.model
+    revision = f" at {model.revision}" if model.revision else ""
+    return {
+        "Software": f"pcsr {pcsr_cli.__version__}",
+        "pcsr:model": f"{model.name}{revision}",
+        "pcsr:weights-sha256": model.sha256,
+        "pcsr:routing": f"{report.routing.rule}, refine {report.routing.refine}",
+        "pcsr:scale": f"{report.scale:g}",
+    }
+
+
+def describe_rule(routing: Routing) -> str:
+    """The routing asked for, in a few words."""
+    match routing:
+        case Threshold(cut):
+            return f"threshold {cut:g}"
+        case Tradeoff(k):
+            return f"k = {k:g}"
+        case Adaptive():
+            return "ADM"
+
+
+def _describe_routing(routing: Routing, refine: int, outcome: Outcome) -> RoutingReport:
+    match outcome.decision:
+        case Cuts(values):
+            cuts = values
+        case CostRule():
+            cuts = ()
+    rule = describe_rule(routing)
+    return RoutingReport(rule, cuts, min(refine, NEVER), outcome.branch_pixels, outcome.heavy_share)
+
+
+def _executed_all_heavy(plan: TilePlan, branches: int) -> Executed:
+    predicted = sum(tile.region.area for tile in plan.tiles)
+    sampled = sum(tile.sampled.area for tile in plan.tiles)
+    return Executed(
+        backbone=sum(tile.seen.area for tile in plan.tiles),
+        classifier_shared=sampled,
+        classifier=predicted,
+        branches_shared=sampled,
+        branches=(*(0,) * (branches - 1), predicted),
+    )
+
+
+def _percent_saved(spent: float, reference: float) -> float:
+    return 100 * (1 - spent / reference)
