@@ -1,0 +1,44 @@
+"""When two results are the same: up to rounding, and up to pixels that lie on the cut between two branches."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pcsr_cli.routing import CostRule, Cuts, Decision, difficulty
+
+TIE = 2e-6
+"""A difficulty within this of a cut may fall on either side of it."""
+
+
+def near_cut(decision: Decision, probabilities: Tensor) -> Tensor:
+    """(H, W, M) probabilities to (H, W) bool: where rounding may decide between two branches."""
+    if isinstance(decision, CostRule):
+        weight = torch.tensor(decision.costs, dtype=torch.float64) ** -decision.k
+        scores = (probabilities * (weight / weight.max())).sort(dim=-1, descending=True).values
+        return (scores[..., 0] - scores[..., 1]) <= TIE * scores[..., 0].clamp(min=1e-30)
+    assert isinstance(decision, Cuts)
+    values = difficulty(probabilities.flatten(0, 1)).view(probabilities.shape[:2])
+    return torch.stack([(values - cut).abs() <= TIE for cut in decision.values]).any(dim=0)
+
+
+def surroundings(mask: Tensor) -> Tensor:
+    """(H, W) bool grown by one pixel in every direction: all that refinement can carry a flipped pixel to."""
+    return F.max_pool2d(mask[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0
+
+
+def assert_same(
+    result: tuple[Tensor, Tensor],
+    expected: tuple[Tensor, Tensor],
+    decision: Decision,
+    probabilities: Tensor,
+    tolerance: float = 1e-5,
+) -> None:
+    """Two results, each (3, H, W) RGB and (H, W) labels: labels differ at ties only, RGB nowhere but around those."""
+    (rgb, labels), (expected_rgb, expected_labels) = result, expected
+    assert rgb.shape == expected_rgb.shape
+    flipped = labels != expected_labels
+    assert not (flipped & ~near_cut(decision, probabilities)).any(), "labels differ away from the cut"
+    difference = (rgb - expected_rgb).abs().amax(dim=0)
+    assert torch.isfinite(difference).all()
+    worst = difference[~surroundings(flipped)].max().item() if not surroundings(flipped).all() else 0.0
+    assert worst <= tolerance, f"pixels differ by {worst:.2g}"

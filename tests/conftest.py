@@ -1,0 +1,34 @@
+"""What every test shares: how hypothesis looks for counterexamples, and where the reference material lies."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("PCSR_SHARED", ROOT.parent / "shared"))
+
+# The networks here are tiny: more threads would only wait for each other.
+torch.set_num_threads(1)
+
+# The same examples every time; `--hypothesis-profile=explore` goes looking for new ones.
+settings.register_profile("steady", derandomize=True, deadline=None, database=None, max_examples=40)
+settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if SHARED.is_dir():
+        return
+    absent = pytest.mark.skip(reason="no reference material: ../shared is not there and PCSR_SHARED names no folder")
+    for item in items:
+        if item.get_closest_marker("shared"):
+            item.add_marker(absent)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material; tests that ask for it carry the marker of the same name."""
+    return SHARED

@@ -1,0 +1,73 @@
+"""Networks small enough for tests, with weights under which everything matters, and pictures to run them on."""
+
+import copy
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from pcsr_cli.model import Pcsr
+from pcsr_cli.specs import BackboneSpec, ModelSpec
+
+BACKBONES = ("carn", "fsrcnn", "srresnet", "dense")
+
+_TINY = {
+    "carn": BackboneSpec("carn", 8),
+    "fsrcnn": BackboneSpec("fsrcnn", 8),
+    "srresnet": BackboneSpec("srresnet", 4),
+    "dense": BackboneSpec("dense", 8, 2),
+}
+
+
+def tiny_spec(backbone: str, branches: int = 2) -> ModelSpec:
+    """Each backbone as small as it goes; they differ in hidden sizes and normalisation, too."""
+    samplers = ((4,), (6, 5), (8, 8, 8))[-branches:] if branches == 3 else ((4,), (8, 8, 8))
+    classifier = {"carn": (5, 5), "fsrcnn": ()}.get(backbone, (6,))
+    if backbone == "dense":
+        return ModelSpec(_TINY[backbone], samplers, classifier, mean=(0.4, 0.5, 0.6), std=(0.25, 0.3, 0.2))
+    mean = (0.4488, 0.4371, 0.4040) if backbone == "carn" else (0.0, 0.0, 0.0)
+    return ModelSpec(_TINY[backbone], samplers, classifier, mean)
+
+
+@cache
+def tiny_model(backbone: str, branches: int = 2, seed: int = 0) -> Pcsr:
+    """A random network whose branches differ visibly and whose classifier uses all of them. Do not change it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Pcsr(tiny_spec(backbone, branches)).eval().requires_grad_(False)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None and module.running_var is not None
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.5, 2.0)
+    _spread_outputs(model)
+    return model
+
+
+def changeable_model(backbone: str, branches: int = 2) -> Pcsr:
+    """A ``tiny_model`` of one's own."""
+    return copy.deepcopy(tiny_model(backbone, branches))
+
+
+def picture(height: int, width: int, seed: int = 0) -> Tensor:
+    """(1, 3, height, width) noise in [0, 1], with a smooth wave over it so that no two regions look alike."""
+    noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    wave = torch.sin(torch.arange(height)[:, None] / 5 + torch.arange(width) / 7 + seed)
+    return (0.6 * noise + 0.2 + 0.2 * wave).clamp(0, 1).float()
+
+
+def _spread_outputs(model: Pcsr) -> None:
+    """Rescale the MLPs: features count more than coordinates; outputs vary about 0, logits by 1, residuals by 0.1."""
+    features = model.features(model.normalise(picture(24, 24, seed=99)))[0].flatten(1).T.repeat(4, 1)
+    coordinates = torch.rand(len(features), 4, generator=torch.Generator().manual_seed(99)) * 2 - 1
+    q = torch.cat((features, coordinates), dim=1)
+    for network, spread in ((model.classifier, 1.0), *((sampler, 0.1) for sampler in model.samplers)):
+        first, last = network.first, network.imnet.layers[-1]
+        assert isinstance(last, nn.Linear)
+        first.weight[:, : network.width].div_(features.std(dim=0).clamp(min=1e-3))
+        first.weight[:, -2:].mul_(0.1)
+        first.bias.sub_(first.weight[:, : network.width] @ features.mean(dim=0))
+        outputs = network(q)
+        scale = spread / outputs.std(dim=0).clamp(min=1e-3)
+        last.weight.mul_(scale[:, None])
+        last.bias.sub_(outputs.mean(dim=0)).mul_(scale)
