@@ -1,3 +1,53 @@
-"""PCSR super-resolution: compute goes where the picture needs it."""
+"""PCSR super-resolution: compute goes where the picture needs it.
+
+    import pcsr_cli
+    model = pcsr_cli.load_model("carn")
+    result = pcsr_cli.upscale(PIL.Image.open("in.png"), model, scale=4, routing=pcsr_cli.Adaptive())
+    result.image.save("out.png")
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pcsr_cli.api import Upscaled, upscale
+    from pcsr_cli.errors import PcsrError
+    from pcsr_cli.models import LoadedModel, load_model
+    from pcsr_cli.routing import Adaptive, Threshold, Tradeoff
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Adaptive",
+    "LoadedModel",
+    "PcsrError",
+    "Threshold",
+    "Tradeoff",
+    "Upscaled",
+    "__version__",
+    "load_model",
+    "upscale",
+]
+
+_HOMES = {
+    "Adaptive": "routing",
+    "LoadedModel": "models",
+    "PcsrError": "errors",
+    "Threshold": "routing",
+    "Tradeoff": "routing",
+    "Upscaled": "api",
+    "load_model": "models",
+    "upscale": "api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from pcsr_cli.checkpoint import Checkpoint, build_model, read_checkpoint, read_safetensors
 from pcsr_cli.devices import Precision, resolve_device, resolve_precision
-from pcsr_cli.errors import ModelError
+from pcsr_cli.errors import HubError, ModelError, RegistryError
 from pcsr_cli.hub import fetch, file_sha256
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
 from pcsr_cli.registry import REPO, Entry, HubLocation, Registry, load_registry
 from pcsr_cli.specs import Scales
 
+AUTO = "auto"
 NOT_STATED = "not stated"
 
 DEFAULT_SCALES = Scales((4.0,))
@@ -40,24 +41,43 @@ class LoadedModel:
     network: Pcsr
     identity: Identity
     scales: Scales
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was chosen."""
 
 
 def load_model(
-    reference: str = "carn",
+    reference: str = AUTO,
     device: str = "auto",
     precision: Precision = "auto",
     registry: Registry | None = None,
+    scale: float = 4.0,
     show_progress: bool = False,
 ) -> LoadedModel:
     """Find, fetch if need be, check and load a model.
 
-    ``reference`` is a registry name, ``user/repo[@revision]`` on the Hub, a folder with config.json and
-    model.safetensors, a ``.safetensors`` with its config beside it, or a published ``.pth``. Raises
-    UnknownModelError, HubError, ModelError, DeviceError."""
+    ``reference`` is ``auto`` (the registry's choice for ``scale``, which nothing else looks at), a registry name,
+    ``user/repo[@revision]`` on the Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its
+    config beside it, or a published ``.pth``. Raises UnknownModelError, HubError, ModelError, DeviceError."""
     chosen_device = resolve_device(device)
     dtype = resolve_precision(precision, chosen_device)
-    loaded = _find(reference, registry or load_registry(), show_progress)
-    return replace(loaded, network=loaded.network.to(chosen_device, dtype))
+    known = registry or load_registry()
+    found = _choose(known, scale, show_progress) if reference == AUTO else _find(reference, known, show_progress)
+    return replace(found, network=found.network.to(chosen_device, dtype))
+
+
+def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedModel:
+    """The first model of the registry's order that was trained for ``scale`` and can be had, else the last of it."""
+    notes: list[str] = []
+    candidates = [registry.get(name) for name in registry.auto]
+    for entry in candidates:
+        if entry.scales.trained(scale):
+            try:
+                return replace(_from_registry(entry, show_progress), notes=tuple(notes))
+            except HubError as error:
+                notes.append(f"model {entry.name} cannot be had: {error.sentence}")
+    if not candidates:
+        raise RegistryError("The registry has no order for --model auto.", "Name a model with --model.")
+    return replace(_from_registry(candidates[-1], show_progress), notes=tuple(notes))
 
 
 def _find(reference: str, registry: Registry, show_progress: bool) -> LoadedModel:

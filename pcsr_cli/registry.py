@@ -22,7 +22,7 @@ MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 ORIGINALS = ("carn", "fsrcnn", "srresnet")
 
 _REQUIRED = {"backbone", "samplers", "classifier", "scales", "receptive_radius", "licence", "source"}
-_OPTIONAL = {"repo", "revision", "files", "folder", "mean", "std", "continuous", "parameters", "original"}
+_OPTIONAL = {"repo", "revision", "files", "folder", "packaged", "mean", "std", "continuous", "parameters", "original"}
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Registry:
-    """All known models by name, in the order of the files."""
+    """All known models by name, in the order of the files; ``auto`` is the order in which to choose one for a scale."""
 
     entries: Mapping[str, Entry]
+    auto: tuple[str, ...] = ()
 
     def get(self, name: str) -> Entry:
         """The entry of that name. Raises UnknownModelError, which lists the names there are."""
@@ -91,24 +92,31 @@ def load_registry(own: Path | None = None) -> Registry:
 
     Raises RegistryError for a file that is missing, not TOML, or says something it must not.
     """
-    entries = read_registry(packaged_registry_path())
-    if own is not None:
-        entries |= read_registry(own)
-    return Registry(entries)
+    packaged = read_registry(packaged_registry_path())
+    if own is None:
+        return packaged
+    added = read_registry(own)
+    merged = Registry({**packaged.entries, **added.entries}, added.auto or packaged.auto)
+    unknown = [name for name in merged.auto if name not in merged.entries]
+    if unknown:
+        raise RegistryError(f"The registry {own} chooses among models it does not know: {', '.join(unknown)}.")
+    return merged
 
 
-def read_registry(path: Path) -> dict[str, Entry]:
-    """The entries of one registry file. Raises RegistryError."""
+def read_registry(path: Path) -> Registry:
+    """One registry file. Raises RegistryError."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RegistryError(f"The registry {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"The registry {path} is not valid TOML: {error}.") from error
-    unknown = sorted(set(table) - {"models"})
-    if unknown:
-        raise RegistryError(f"The registry {path} has unknown keys: {', '.join(unknown)}.")
-    return {name: _parse_entry(name, entry, path) for name, entry in table.get("models", {}).items()}
+    unknown = sorted(set(table) - {"models", "auto"})
+    models, auto = table.get("models", {}), table.get("auto", [])
+    if unknown or not isinstance(models, dict) or not isinstance(auto, list):
+        raise RegistryError(f"The registry {path} holds tables models.NAME and a list auto, nothing else.")
+    entries = {name: _parse_entry(name, entry, path) for name, entry in models.items()}
+    return Registry(entries, tuple(str(name) for name in auto))
 
 
 def _parse_entry(name: str, table: object, path: Path) -> Entry:
@@ -155,8 +163,10 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
 
 
 def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
-    if ("folder" in table) == ("repo" in table):
-        raise ValueError("it needs either repo or folder.")
+    if sum(key in table for key in ("folder", "packaged", "repo")) != 1:
+        raise ValueError("it needs one of repo, folder and packaged.")
+    if "packaged" in table:
+        return Path(__file__).parent / str(table["packaged"])
     if "folder" in table:
         return path.parent / str(table["folder"])
     files = table.get("files", {})

@@ -136,8 +136,8 @@ def make_report(
 def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gflops, Gflops]:
     """GFLOPs by the paper's convention and as executed.
 
-    All-heavy is the same plan in one pass with every pixel heavy; the original is an x4 network and stands beside x4 only.
-    """
+    All-heavy is the same plan in one pass with every pixel heavy; the original is an x4 network and stands beside x4
+    only."""
     costs = model_costs(model.network)
     plan = outcome.plan
     name = model.identity.original

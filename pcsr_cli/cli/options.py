@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pcsr_cli.registry import Registry
     from pcsr_cli.routing import Routing
 
-MODEL = "Registry name, user/repo[@revision], a folder, a .safetensors or a .pth."
+MODEL = "auto, a registry name, user/repo[@revision], a folder, a .safetensors or a .pth."
 
 Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
 RegistryFile = Annotated[

@@ -23,7 +23,7 @@ def command(
     source: Source,
     output: Output,
     scale: Scale = 4.0,
-    model: options.Model = "carn",
+    model: options.Model = "auto",
     threshold: options.Threshold = None,
     k: options.Tradeoff = None,
     adm: options.Adaptive = False,
@@ -56,7 +56,10 @@ def command(
     resolve_precision(precision, resolve_device(device))
     images.check_output(output, source, overwrite)
     picture = images.read_picture(source)
-    loaded = load_model(model, device, precision, options.load_registry(registry), show_progress=not quiet)
+    loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
+    if not quiet:
+        for note in loaded.notes:
+            talk().print(f"Note: {note}", markup=False)
     images.check_fits(output, hr_size(picture.size, scale), picture.alpha is not None)
     at = working_scale(loaded, scale)
     routing = asked or default_routing(loaded.network.spec.branches)
@@ -66,7 +69,7 @@ def command(
         done = upscale_picture(picture, loaded, scale, Settings(routing, minimum, side), report_progress)
     computed = time.perf_counter()
 
-    notes = picture.notes
+    notes = loaded.notes + picture.notes
     if at != scale:
         notes += (
             f"the model was trained for {loaded.scales}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",
