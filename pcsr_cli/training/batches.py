@@ -1,0 +1,120 @@
+"""Batches, each a pure function of (seed, stage, step): nothing has to be remembered to go on from anywhere.
+
+Every process draws the whole batch's plan and takes its own part, so the number of processes does not change it.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcsr_cli.grid import Axis, make_axis
+from pcsr_cli.training.config import ScaleShare, StageConfig
+from pcsr_cli.training.shrink import margin, shrink
+
+
+@dataclass(frozen=True)
+class Batch:
+    """LR crops and the HR pixels to predict from them.
+
+    ``lr`` (b, 3, n, n) and ``truth`` (b, R, C, 3) are float32 RGB in [0, 1]; ``rows`` and ``columns`` place the R x C
+    chosen HR pixels, the same of every crop.
+    """
+
+    lr: Tensor
+    truth: Tensor
+    rows: Axis
+    columns: Axis
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is this process's: ``rank`` of ``count`` equal ones."""
+
+    rank: int = 0
+    count: int = 1
+
+
+def largest_window(crop: int, scales: tuple[ScaleShare, ...]) -> int:
+    """Side of the largest HR window a batch can need, margins included."""
+    length = max(round(crop * share.high) for share in scales)
+    return length + 2 * margin(length, crop)
+
+
+class BatchMaker:
+    """Makes the batches of one stage from ``patches`` (count, patch, patch, 3) uint8."""
+
+    def __init__(
+        self,
+        patches: NDArray[np.uint8],
+        stage: StageConfig,
+        scales: tuple[ScaleShare, ...],
+        seed: tuple[int, ...],
+        share: Share,
+        device: torch.device,
+    ) -> None:
+        assert stage.batch % share.count == 0, "the configuration is checked when the processes start"
+        self._patches = patches
+        self._stage = stage
+        self._scales = scales
+        self._seed = seed
+        self._share = share
+        self._device = device
+
+    def make(self, step: int) -> Batch:
+        """The batch of iteration ``step``, this process's part of it."""
+        random = np.random.default_rng((*self._seed, step))
+        crop = self._stage.crop
+        length = round(crop * _draw_scale(self._scales, random))
+        side = margin(length, crop)
+        rows = _choose_positions(make_axis(crop, length, 0, length, self._device), self._stage.pixels, random)
+        columns = _choose_positions(make_axis(crop, length, 0, length, self._device), self._stage.pixels, random)
+        windows = torch.from_numpy(self._windows(length + 2 * side, random)).to(self._device)
+        truth = windows[:, side : side + length, side : side + length]
+        chosen = truth.index_select(1, rows[1]).index_select(2, columns[1])
+        return Batch(shrink(windows, length, crop), chosen.float().div_(255), rows[0], columns[0])
+
+    def _windows(self, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
+        """This process's HR windows, (b, side, side, 3), flipped and transposed at random."""
+        batch = self._stage.batch
+        count, patch = self._patches.shape[:2]
+        plan = np.column_stack(
+            (
+                random.integers(count, size=batch),
+                random.integers(patch - side + 1, size=(batch, 2)),
+                random.integers(2, size=(batch, 3)),
+            )
+        )
+        part = batch // self._share.count
+        own = plan[self._share.rank * part : (self._share.rank + 1) * part]
+        windows = np.empty((part, side, side, 3), np.uint8)
+        for window, (index, top, left, flip_rows, flip_columns, transpose) in zip(windows, own, strict=True):
+            pixels = self._patches[index, top : top + side, left : left + side]
+            pixels = pixels[:: 1 - 2 * flip_rows, :: 1 - 2 * flip_columns]
+            window[:] = pixels.swapaxes(0, 1) if transpose else pixels
+        return windows
+
+
+def _draw_scale(scales: tuple[ScaleShare, ...], random: np.random.Generator) -> float:
+    weights = np.array([scale.share for scale in scales])
+    chosen = scales[int(random.choice(len(scales), p=weights / weights.sum()))]
+    return float(random.uniform(chosen.low, chosen.high))
+
+
+def _choose_positions(axis: Axis, pixels: int, random: np.random.Generator) -> tuple[Axis, Tensor]:
+    """About sqrt(pixels) of an axis's positions, one from each of as many equal stretches."""
+    length = axis.nearest.shape[0]
+    count = min(length, max(1, round(pixels**0.5)))
+    starts = (np.arange(count) + random.random(count)) * (length / count)
+    chosen = torch.from_numpy(np.minimum(starts.astype(np.int64), length - 1)).to(axis.nearest.device)
+    part = replace(
+        axis,
+        nearest=axis.nearest[chosen],
+        rel=axis.rel[chosen],
+        low=axis.low[chosen],
+        high=axis.high[chosen],
+        weight=axis.weight[chosen],
+    )
+    return part, chosen

@@ -1,0 +1,227 @@
+"""What a training run is, as data: frozen settings read from a TOML file.
+
+Every table of the file is a dataclass here, every key one of its fields; an unknown key or a wrong type is refused.
+"""
+
+import tomllib
+import types
+import typing
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pcsr_cli.errors import PcsrError
+from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
+
+
+class ConfigError(PcsrError):
+    """A training recipe has an unknown key, a wrong type or a value out of range."""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A folder of pictures: each is used once for every reduction, shrunk by it with antialiasing.
+
+    Lossy pictures want reductions of 2 or more, so that no compression artefact is taken for truth. ``exclude`` holds
+    patterns of file names; ``title`` and ``licence`` go into the model card.
+    """
+
+    path: Path
+    reductions: tuple[float, ...] = (1.0,)
+    exclude: tuple[str, ...] = ()
+    licence: str = ""
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        _check(bool(self.reductions) and min(self.reductions) >= 1, "data.sources.reductions are numbers of at least 1")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the pictures are and how they are cut: squares of ``patch`` pixels, the most detailed ``keep`` of them."""
+
+    sources: tuple[SourceConfig, ...]
+    cache: Path = Path("cache")
+    patch: int = 192
+    keep: float = 0.7
+
+    def __post_init__(self) -> None:
+        _check(bool(self.sources), "data.sources names at least one folder")
+        _check(0 < self.keep <= 1, "data.keep is a share above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: backbone, hidden sizes of the samplers from the lightest to the heaviest, and of the classifier."""
+
+    samplers: tuple[tuple[int, ...], ...]
+    backbone: str = "dense"
+    width: int = 32
+    depth: int | None = None
+    classifier: tuple[int, ...] = ()
+    mean: Rgb = NO_MEAN
+
+    def __post_init__(self) -> None:
+        _check(len(self.samplers) >= 2, "model.samplers lists the hidden sizes of at least two branches")
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network as the rest of the program knows it."""
+        return ModelSpec(
+            BackboneSpec(self.backbone, self.width, self.depth), self.samplers, self.classifier, mean=self.mean
+        )
+
+
+@dataclass(frozen=True)
+class ScaleShare:
+    """A range of scales (``low`` = ``high`` for a fixed one) and how often a batch takes its scale from it."""
+
+    low: float
+    high: float
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.low <= self.high, "scales go from 1 upward, low to high")
+        _check(self.share > 0, "a share is above 0")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage: how long, how fast, on how much.
+
+    ``batch`` is the total over all processes, ``crop`` the side of an LR crop, ``pixels`` about how many HR pixels of a
+    crop the samplers are trained on in one iteration. ``float32_tail`` is the share of the run, at its end, that uses
+    float32 whatever ``precision`` says. ``balance`` and ``heavy_share`` matter in the second stage only.
+    """
+
+    iterations: int
+    batch: int = 16
+    crop: int = 32
+    pixels: int = 4096
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-7
+    warmup: int = 0
+    precision: typing.Literal["float32", "bfloat16"] = "float32"
+    float32_tail: float = 0.1
+    ema: float = 0.999
+    clip: float = 1.0
+    balance: float = 3.0
+    heavy_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        positive = (self.iterations, self.batch, self.crop, self.pixels, self.learning_rate, self.clip)
+        _check(min(positive) > 0, "a stage's iterations, batch, crop, pixels, learning_rate and clip are above 0")
+        _check(0 <= self.ema < 1, "a stage's ema is at least 0 and below 1")
+        _check(0 <= self.float32_tail <= 1, "a stage's float32_tail is a share")
+        _check(0 < self.heavy_share < 1, "a stage's heavy_share is a share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Measure the PSNR on a folder of HR pictures every so many iterations, at some integer scales."""
+
+    path: Path
+    every: int = 5000
+    scales: tuple[int, ...] = (4,)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run."""
+
+    name: str
+    model: ModelConfig
+    data: DataConfig
+    scales: tuple[ScaleShare, ...]
+    stage1: StageConfig
+    stage2: StageConfig
+    seed: int = 0
+    licence: str = "MIT"
+    validation: ValidationConfig | None = None
+    report_every: int = 50
+    checkpoint_every: int = 1000
+    folder: Path = field(default=Path(), repr=False)
+
+    @property
+    def stages(self) -> tuple[StageConfig, StageConfig]:
+        """Both stages, in order."""
+        return self.stage1, self.stage2
+
+    @property
+    def trained_scales(self) -> Scales:
+        """The scales the model may claim: every real one between the extremes, or a list of fixed ones."""
+        continuous = any(share.low < share.high for share in self.scales)
+        ends = sorted({end for share in self.scales for end in (share.low, share.high)})
+        return Scales((ends[0], ends[-1]) if continuous else tuple(ends), continuous)
+
+    def locate(self, path: Path) -> Path:
+        """A path of the recipe, relative to the recipe's own folder."""
+        return self.folder / path
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a recipe. ConfigError if it is missing, not TOML, or says something unknown."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no recipe {path}.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not a readable TOML file: {error}.") from None
+    if "folder" in data:
+        raise ConfigError(f"{path}: unknown key folder.")
+    config = _build(TrainConfig, data, path.name)
+    return TrainConfig(**{**vars(config), "folder": path.parent})
+
+
+_T = TypeVar("_T")
+
+
+def _build(kind: type[_T], data: object, origin: str) -> _T:
+    """A dataclass from a TOML table, checked key by key."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{origin} is not a table.")
+    hints = typing.get_type_hints(kind)
+    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ConfigError(f"{origin}: unknown key {unknown[0]}.", f"Known ones: {', '.join(known)}.")
+    for name, entry in known.items():
+        if name not in data and entry.default is MISSING and entry.default_factory is MISSING:
+            raise ConfigError(f"{origin}: {name} is missing.")
+    values = {name: _value(hints[name], value, f"{origin}: {name}") for name, value in data.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error.sentence}") from None
+
+
+def _value(hint: Any, value: object, origin: str) -> Any:
+    """One TOML value as the type a field is annotated with."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is types.UnionType:
+        hint = next(argument for argument in arguments if argument is not type(None))
+        return _value(hint, value, origin)
+    if typing.get_origin(hint) is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(f"{origin} is one of {', '.join(arguments)}, not {value!r}.")
+        return value
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{origin} is not a list.")
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise ConfigError(f"{origin} is not a list of {len(arguments)}.")
+        return tuple(_value(arguments[0], entry, origin) for entry in value)
+    if is_dataclass(hint):
+        return _build(typing.cast("type[Any]", hint), value, origin)
+    if hint is Path:
+        return Path(_value(str, value, origin))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{origin} is not of type {hint.__name__}: {value!r}.")
+    return value
+
+
+def _check(holds: bool, rule: str) -> None:
+    if not holds:
+        raise ConfigError(f"{rule}.")

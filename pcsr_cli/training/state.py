@@ -1,0 +1,81 @@
+"""A run's state between two iterations, on disk: everything needed to go on from there, written whole or not at all."""
+
+import os
+import pickle
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcsr_cli.errors import PcsrError
+from pcsr_cli.images import written_whole
+from pcsr_cli.specs import ModelSpec, Scales, write_config
+
+FORMAT = 1
+START_ANEW = "Start anew, without --resume."
+
+
+class ResumeError(PcsrError):
+    """The run cannot go on from this state."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run is: iteration ``step`` of ``stage`` is the next one, ``seconds`` of training lie behind.
+
+    A batch is a function of (seed, stage, step), so these three are the random state of the data; ``random`` is
+    torch's own, for whatever else may draw from it.
+    """
+
+    stage: int
+    step: int
+    progress: float
+    last_step: int
+    seed: int
+    seconds: float
+    architecture: dict[str, Any]
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    random: Tensor
+
+
+def architecture(spec: ModelSpec) -> dict[str, Any]:
+    """What has to agree between a state and a recipe, as plain values; the scales may differ."""
+    described = write_config(spec, Scales((1.0,)))
+    return {key: value for key, value in described.items() if key not in {"scales", "continuous"}}
+
+
+def save_state(state: RunState, path: Path) -> None:
+    """Write ``state`` to ``path``, which at every moment holds the old state or the new one. Raises OutputError."""
+    content = {"format": FORMAT, **{entry.name: getattr(state, entry.name) for entry in fields(state)}}
+    with written_whole(path) as temporary:
+        with temporary.open("wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)  # noqa: PTH105 - atomic on every system, which rename() is not
+
+
+def load_state(path: Path, spec: ModelSpec) -> RunState:
+    """Read the state of a run that trains a network of ``spec``.
+
+    Raises ResumeError if it is missing, broken, or of another architecture.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ResumeError(f"There is no state {path} to go on from.", START_ANEW) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ResumeError(f"{path} is no readable state of a run.", START_ANEW) from error
+    wanted = {entry.name for entry in fields(RunState)}
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT or set(content) != wanted:
+        raise ResumeError(f"{path} is no state of a run, or of another version's.", START_ANEW)
+    state = RunState(**content)
+    if state.architecture != architecture(spec):
+        raise ResumeError(
+            f"{path} belongs to another architecture than the recipe's [model].", "Restore [model], or start anew."
+        )
+    return state

@@ -1,0 +1,97 @@
+"""One stage's moving parts: network, optimizer, averaged weights, and one iteration of training them."""
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pcsr_cli.model import Pcsr
+from pcsr_cli.training.batches import Batch
+from pcsr_cli.training.config import StageConfig
+from pcsr_cli.training.schedule import Schedule, learning_rate
+from pcsr_cli.training.stages import HeavyStage, Loss, RoutingStage, freeze, trained_parts
+from pcsr_cli.training.state import ResumeError, RunState, architecture
+
+BETAS = (0.9, 0.99)
+
+
+class Trainer:
+    """Trains one stage of a model, in place; ``averaged`` holds the exponential moving average of its weights."""
+
+    def __init__(self, model: Pcsr, stage: int, config: StageConfig, distributed: bool = False) -> None:
+        self.model = model
+        self.stage = stage
+        self.config = config
+        self.schedule = Schedule(config.iterations)
+        self._parameters = freeze(model, trained_parts(model, stage))
+        model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.train()
+        if stage == 2:
+            model.encoder.eval()
+        module: nn.Module = HeavyStage(model) if stage == 1 else RoutingStage(model, config)
+        self._network = DistributedDataParallel(module) if distributed else module
+        self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate, betas=BETAS, fused=True)
+        self.averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def iterate(self, batch: Batch) -> Loss:
+        """One iteration: forward, backward, clip, step, average; returns the loss before the step."""
+        rate = learning_rate(self.config, self.schedule)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        with self._precision():
+            loss: Loss = self._network(batch)
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss.total)
+        nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
+        self._optimizer.step()
+        self.schedule.advance()
+        self._average()
+        return loss
+
+    def _precision(self) -> AbstractContextManager[object]:
+        lowered = self.config.precision == "bfloat16" and self.schedule.progress < 1 - self.config.float32_tail
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=lowered)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights toward the current ones; slower as the run grows older, up to ``ema``."""
+        weight = max(1 - self.config.ema, 10 / (self.schedule.step + 10))
+        averaged: list[Tensor] = []
+        current: list[Tensor] = []
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                averaged.append(self.averaged[name])
+                current.append(value)
+            else:
+                self.averaged[name].copy_(value)
+        torch._foreach_lerp_(averaged, current, weight)
+
+    def state(self, seed: int, seconds: float) -> RunState:
+        """Everything needed to go on from here."""
+        place = self.schedule
+        return RunState(
+            stage=self.stage,
+            step=place.step,
+            progress=place.progress,
+            last_step=place.last_step,
+            seed=seed,
+            seconds=seconds,
+            architecture=architecture(self.model.spec),
+            model=self.model.state_dict(),
+            ema=self.averaged,
+            optimizer=self._optimizer.state_dict(),
+            random=torch.get_rng_state(),
+        )
+
+    def restore(self, state: RunState) -> None:
+        """Go on from ``state``. The stage's length is the recipe's, should it have changed. Raises ResumeError."""
+        self.model.load_state_dict(state.model)
+        for name, value in state.ema.items():
+            self.averaged[name].copy_(value)
+        try:
+            self._optimizer.load_state_dict(state.optimizer)
+        except ValueError as error:
+            raise ResumeError("The state's optimizer belongs to another network.") from error
+        self.schedule = Schedule(self.config.iterations, state.step, state.progress)
+        torch.set_rng_state(state.random)

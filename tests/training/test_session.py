@@ -1,0 +1,111 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pcsr_cli.checkpoint import build_model, read_checkpoint
+from pcsr_cli.training.config import ModelConfig, TrainConfig, ValidationConfig
+from pcsr_cli.training.events import Event, Progress, Validated
+from pcsr_cli.training.log import read_log
+from pcsr_cli.training.session import LOG_NAME, STAGE_1_NAME, STATE_NAME, RunOptions, train
+from pcsr_cli.training.state import ResumeError, load_state
+
+
+def losses(events: list[Event]) -> list[tuple[int, int, float]]:
+    return [(event.stage, event.step, event.loss) for event in events if isinstance(event, Progress)]
+
+
+def stop_after(count: int) -> Callable[[], bool]:
+    calls = iter(range(count))
+    return lambda: next(calls, None) is None
+
+
+def test_a_run_ends_in_a_folder_that_loads(recipe: TrainConfig, tmp_path: Path) -> None:
+    result = train(recipe, tmp_path / "run")
+    assert result is not None
+    checkpoint = read_checkpoint(result)
+    assert checkpoint.spec == recipe.model.spec
+    assert checkpoint.scales == recipe.trained_scales
+    assert build_model(checkpoint).parameter_count() > 0
+    assert "license: mit" in (result / "README.md").read_text()
+
+
+@pytest.mark.parametrize("done", [1, 4, 6, 9])
+def test_a_resumed_run_repeats_the_uninterrupted_one(recipe: TrainConfig, tmp_path: Path, done: int) -> None:
+    whole: list[Event] = []
+    parts: list[Event] = []
+    reference = train(recipe, tmp_path / "whole", whole.append)
+    interrupted = train(recipe, tmp_path / "parts", parts.append, stop=stop_after(done - 1))
+    assert interrupted is None
+    options = RunOptions(resume=tmp_path / "parts" / STATE_NAME)
+    resumed = train(recipe, tmp_path / "parts", parts.append, options)
+    assert losses(parts) == losses(whole)
+    assert reference is not None and resumed is not None
+    weights, again = load_file(reference / "model.safetensors"), load_file(resumed / "model.safetensors")
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+
+
+def test_stage_2_leaves_stage_1_untouched(recipe: TrainConfig, tmp_path: Path) -> None:
+    recipe = replace(recipe, model=ModelConfig(samplers=((4,), (8,)), backbone="carn", width=8))
+    result = train(recipe, tmp_path / "run")
+    assert result is not None
+    before = load_state(tmp_path / "run" / STAGE_1_NAME, recipe.model.spec).ema
+    after = load_file(result / "model.safetensors")
+    frozen = [key for key in before if key.startswith(("encoder.", "heavy_sampler."))]
+    assert frozen and all(torch.equal(before[key], after[key]) for key in frozen)
+    trained = [key for key in before if key not in frozen]
+    assert all(not torch.equal(before[key], after[key]) for key in trained)
+
+
+def test_three_branches_train_and_run(recipe: TrainConfig, tmp_path: Path) -> None:
+    model = replace(recipe.model, samplers=((), (4,), (8, 8)))
+    validation = ValidationConfig(Path("pictures"), every=3, scales=(2,))
+    events: list[Event] = []
+    result = train(replace(recipe, model=model, validation=validation), tmp_path / "run", events.append)
+    assert result is not None
+    assert build_model(read_checkpoint(result)).spec.branches == 3
+    validated = [event for event in events if isinstance(event, Validated)]
+    assert [(event.stage, event.step) for event in validated] == [(1, 3), (1, 6), (2, 3), (2, 6)]
+    assert all(event.psnr > 5 and event.flops > 0 for event in validated)
+
+
+def test_a_tiny_set_is_learnt_by_heart(recipe: TrainConfig, tmp_path: Path) -> None:
+    stage = replace(recipe.stage1, iterations=150, learning_rate=1e-2)
+    events: list[Event] = []
+    train(replace(recipe, stage1=stage, report_every=50), tmp_path / "run", events.append)
+    first, *_, last = [loss for stage, _, loss in losses(events) if stage == 1]
+    assert last < first / 2
+
+
+def test_another_architecture_cannot_be_resumed(recipe: TrainConfig, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "run")
+    other = replace(recipe, model=replace(recipe.model, width=9))
+    with pytest.raises(ResumeError, match="another architecture"):
+        train(other, tmp_path / "run", options=RunOptions(resume=tmp_path / "run" / STATE_NAME))
+
+
+def test_a_missing_or_broken_state_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="no state"):
+        train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "nothing.pt"))
+    (tmp_path / "noise.pt").write_bytes(b"noise")
+    with pytest.raises(ResumeError, match="no readable state"):
+        train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "noise.pt"))
+
+
+def test_minutes_end_the_run_in_time(recipe: TrainConfig, tmp_path: Path) -> None:
+    endless = replace(recipe.stage1, iterations=10**9)
+    config = replace(recipe, stage1=endless, stage2=endless, report_every=5)
+    assert train(config, tmp_path / "run", options=RunOptions(minutes=0.02)) is not None
+    rates = [entry["learning_rate"] for entry in read_log(tmp_path / "run" / LOG_NAME, "progress")]
+    assert min(rates) < max(rates) / 2
+
+
+def test_rewinding_goes_on_with_a_finished_stage(recipe: TrainConfig, tmp_path: Path) -> None:
+    events: list[Event] = []
+    train(recipe, tmp_path / "run")
+    options = RunOptions(resume=tmp_path / "run" / STAGE_1_NAME, rewind=0.5)
+    train(recipe, tmp_path / "run", events.append, options)
+    assert [step for stage, step, _ in losses(events) if stage == 1] == [7, 8, 9]
