@@ -5,6 +5,7 @@ own add optional keys for what that format leaves out: normalisation, trained sc
 heavy. Unknown keys are refused, so that a misspelt one never passes silently.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ class Scales:
     continuous: bool = False
 
     def __post_init__(self) -> None:
-        if not self.values or any(value < 1 for value in self.values):
+        if not self.values or not all(1 <= value < math.inf for value in self.values):
             raise ModelError("A model's trained scales are numbers of at least 1, and at least one of them.")
         object.__setattr__(self, "values", tuple(sorted(self.values)))
 
@@ -174,7 +175,7 @@ class _Reader:
 
     def rgb(self, key: str, default: Rgb) -> Rgb:
         values = self.get(key, list, list(default))
-        if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+        if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
             raise ModelError(f"{self.origin}: {key} is not a list of three numbers.")
         red, green, blue = (float(value) for value in values)
         return (red, green, blue)
@@ -196,7 +197,10 @@ def _parse_backbone(reader: _Reader) -> BackboneSpec:
     if not args.get("no_upsampling", bool, True):
         raise ModelError(f"{reader.origin}: no_upsampling has to be true: PCSR needs features at LR resolution.")
     args.refuse_unknown()
-    return BackboneSpec(name, width, depth)
+    try:
+        return BackboneSpec(name, width, depth)
+    except ModelError as error:
+        raise ModelError(f"{reader.origin}: {error.sentence}", error.next_step) from error
 
 
 def _parse_hidden(reader: _Reader) -> tuple[int, ...]:
@@ -218,6 +222,6 @@ def _parse_hidden(reader: _Reader) -> tuple[int, ...]:
 def _parse_scales(reader: _Reader) -> Scales | None:
     continuous = reader.get("continuous", bool, False)
     values = reader.get("scales", list, [])
-    if not all(isinstance(value, int | float) and value >= 1 for value in values):
+    if not all(isinstance(value, int | float) and 1 <= value < math.inf for value in values):
         raise ModelError(f"{reader.origin}: scales is not a list of numbers of at least 1.")
     return Scales(tuple(float(value) for value in values), continuous) if values else None

@@ -160,7 +160,7 @@ def published_clusters(values: Tensor) -> Tensor:
     """What the reference implementation does with p_heavy, to the letter: True is heavy."""
     rescaled = (values - values.min()) / (values.max() - values.min())
     kmeans = KMeans(n_clusters=2, max_iter=20, mode="euclidean")
-    labels = kmeans.fit_predict(rescaled[:, None], centroids=torch.tensor([[0.5]]))
+    labels: Tensor = kmeans.fit_predict(rescaled[:, None], centroids=torch.tensor([[0.5]]))
     return labels != labels[rescaled.argmin()]
 
 

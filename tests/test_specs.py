@@ -1,0 +1,215 @@
+"""A model's config: read strictly, written back faithfully, wrong ones refused with the reason."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcsr_cli.errors import ModelError
+from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Scales, parse_config, sampler_names, write_config
+
+Config = dict[str, Any]
+
+
+def sampler(*hidden: int) -> Config:
+    return {"name": "liif-sampler", "args": {"imnet_spec": {"name": "mlp", "args": {"hidden_list": list(hidden)}}}}
+
+
+def published(backbone: str = "carn", **args: object) -> Config:
+    """A config as published: no normalisation, no scales."""
+    args = args or {"carn": {"nf": 52}, "fsrcnn": {"d": 48}, "srresnet": {"nf": 58}}[backbone]
+    return {
+        "encoder_spec": {"name": backbone, "args": {**args, "no_upsampling": True}},
+        "light_sampler_spec": sampler(20, 20, 20),
+        "heavy_sampler_spec": sampler(74, 74, 74, 74),
+        "classifier_spec": sampler(10, 10),
+    }
+
+
+sizes = st.integers(1, 256)
+hidden_sizes = st.lists(sizes, max_size=4).map(tuple)
+backbone_specs = st.one_of(
+    sizes.map(lambda n: BackboneSpec("carn", 4 * n)),
+    st.builds(BackboneSpec, st.sampled_from(["fsrcnn", "srresnet"]), sizes),
+    st.builds(BackboneSpec, st.just("dense"), sizes, sizes),
+)
+units = st.floats(0, 1)
+model_specs = st.builds(
+    ModelSpec,
+    backbone=backbone_specs,
+    samplers=st.lists(hidden_sizes, min_size=2, max_size=5).map(tuple),
+    classifier=hidden_sizes,
+    mean=st.tuples(units, units, units),
+    std=st.tuples(*[st.floats(0.01, 10)] * 3),
+)
+scale_specs = st.builds(
+    Scales, st.lists(st.floats(1, 16), min_size=1, max_size=5, unique=True).map(tuple), st.booleans()
+)
+
+
+@given(model_specs, scale_specs)
+def test_what_is_written_reads_back_the_same(spec: ModelSpec, scales: Scales) -> None:
+    config = json.loads(json.dumps(write_config(spec, scales)))
+    assert parse_config(config, "config.json") == (spec, scales)
+
+
+def test_published_carn_is_understood() -> None:
+    spec, scales = parse_config(published(), "config.json")
+    assert spec == ModelSpec(
+        BackboneSpec("carn", 52), ((20, 20, 20), (74, 74, 74, 74)), (10, 10), mean=(0.4488, 0.4371, 0.4040)
+    )
+    assert spec.branches == 2
+    assert scales is None, "published files do not tell their scales"
+
+
+@pytest.mark.parametrize("backbone", ["fsrcnn", "srresnet"])
+def test_other_published_models_have_no_mean(backbone: str) -> None:
+    spec, _ = parse_config(published(backbone), "config.json")
+    assert spec.mean == NO_MEAN
+    assert spec.std == (1, 1, 1)
+
+
+def test_a_classifier_may_have_no_hidden_layer() -> None:
+    config = published("fsrcnn") | {"classifier_spec": sampler()}
+    assert parse_config(config, "config.json")[0].classifier == ()
+
+
+def test_own_keys_override_the_defaults() -> None:
+    config = published() | {"mean": [0, 0.5, 1], "std": [1, 2, 3], "scales": [4, 2], "continuous": True}
+    spec, scales = parse_config(config, "config.json")
+    assert (spec.mean, spec.std) == ((0, 0.5, 1), (1, 2, 3))
+    assert scales == Scales((2, 4), continuous=True)
+
+
+def test_samplers_between_light_and_heavy_are_read_in_order() -> None:
+    config = published() | {"middle_sampler_specs": [sampler(30), sampler(40)]}
+    spec, _ = parse_config(config, "config.json")
+    assert spec.samplers == ((20, 20, 20), (30,), (40,), (74, 74, 74, 74))
+
+
+def test_sampler_names_are_those_of_the_state_dict() -> None:
+    assert sampler_names(2) == ("light_sampler", "heavy_sampler")
+    assert sampler_names(4) == ("light_sampler", "middle_sampler_1", "middle_sampler_2", "heavy_sampler")
+
+
+def at(*path: str) -> Callable[[Config], Config]:
+    """The table that lies at a path within a config."""
+
+    def find(config: Config) -> Config:
+        for key in path:
+            config = config[key]
+        return config
+
+    return find
+
+
+TABLES = [
+    at(),
+    at("encoder_spec"),
+    at("encoder_spec", "args"),
+    at("light_sampler_spec"),
+    at("heavy_sampler_spec", "args"),
+    at("heavy_sampler_spec", "args", "imnet_spec"),
+    at("classifier_spec", "args", "imnet_spec", "args"),
+]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_unknown_keys_are_refused_at_every_level(table: Callable[[Config], Config]) -> None:
+    config = copy.deepcopy(published())
+    table(config)["sclaes"] = 4
+    with pytest.raises(ModelError, match=r"config\.json.*unknown keys: sclaes"):
+        parse_config(config, "config.json")
+
+
+@pytest.mark.parametrize("key", list(published()))
+def test_missing_sections_are_named(key: str) -> None:
+    config = published()
+    del config[key]
+    with pytest.raises(ModelError, match=f"{key} is missing"):
+        parse_config(config, "config.json")
+
+
+WRONG: dict[str, Config] = {
+    "another backbone": {"encoder_spec": {"name": "edsr", "args": {"nf": 52}}},
+    "width of another backbone": {"encoder_spec": {"name": "fsrcnn", "args": {"nf": 52}}},
+    "no width": {"encoder_spec": {"name": "carn", "args": {}}},
+    "width not in fours": {"encoder_spec": {"name": "carn", "args": {"nf": 50}}},
+    "no channels": {"encoder_spec": {"name": "srresnet", "args": {"nf": 0}}},
+    "a truth for a width": {"encoder_spec": {"name": "srresnet", "args": {"nf": True}}},
+    "no depth": {"encoder_spec": {"name": "dense", "args": {"width": 8}}},
+    "no blocks": {"encoder_spec": {"name": "dense", "args": {"width": 8, "blocks": 0}}},
+    "an original network": {"encoder_spec": {"name": "carn", "args": {"nf": 64, "no_upsampling": False}}},
+    "a string for a table": {"encoder_spec": "carn"},
+    "another sampler": {"light_sampler_spec": {**sampler(8), "name": "lte-sampler"}},
+    "another network": {"light_sampler_spec": {"name": "liif-sampler", "args": {"imnet_spec": {"name": "cnn"}}}},
+    "an empty layer": {"classifier_spec": sampler(10, 0)},
+    "a fractional layer": {"classifier_spec": {"name": "liif-sampler", "args": {"imnet_spec": {"name": "mlp", "args": {
+        "hidden_list": [1.5]}}}}},
+    "middle samplers as a table": {"middle_sampler_specs": {"name": "liif-sampler"}},
+    "a middle sampler that is none": {"middle_sampler_specs": [8]},
+    "two colours": {"mean": [0.4, 0.4]},
+    "colours in words": {"mean": ["a", "b", "c"]},
+    "a mean beyond numbers": {"mean": [float("nan"), 0, 0]},
+    "no spread": {"std": [1, 0, 1]},
+    "negative spread": {"std": [1, -1, 1]},
+    "spread beyond numbers": {"std": [1, float("nan"), 1]},
+    "endless spread": {"std": [1, float("inf"), 1]},
+    "a shrinking scale": {"scales": [0.5]},
+    "an endless scale": {"scales": [float("inf")]},
+    "a scale that is no list": {"scales": 4},
+    "a continuous of words": {"scales": [1, 4], "continuous": "yes"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=list(WRONG))
+def test_what_is_wrong_is_refused_and_the_file_named(change: Config) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        parse_config(published() | change, "config.json")
+
+
+@pytest.mark.parametrize("content", [[], "carn", None, 4])
+def test_a_config_is_a_table(content: Any) -> None:
+    with pytest.raises(ModelError, match="not a table"):
+        parse_config(content, "config.json")
+
+
+class TestScales:
+    def test_are_sorted_and_know_their_largest(self) -> None:
+        scales = Scales((4, 2, 3))
+        assert scales.values == (2, 3, 4)
+        assert scales.largest == 4
+
+    @pytest.mark.parametrize("values", [(), (0.5,), (2, 0), (float("nan"),), (float("inf"),)])
+    def test_are_numbers_of_at_least_one(self, values: tuple[float, ...]) -> None:
+        with pytest.raises(ModelError):
+            Scales(values)
+
+    def test_listed_scales_are_trained_and_no_others(self) -> None:
+        scales = Scales((2, 4))
+        assert scales.trained(2) and scales.trained(4)
+        assert not scales.trained(3) and not scales.trained(1)
+
+    @given(st.floats(0.5, 8))
+    def test_continuous_scales_are_trained_throughout(self, scale: float) -> None:
+        assert Scales((1, 4), continuous=True).trained(scale) == (1 <= scale <= 4)
+
+    @pytest.mark.parametrize(("asked", "working"), [(1, 2), (2, 2), (2.5, 4), (4, 4), (4.1, None)])
+    def test_work_at_the_next_larger_trained_scale(self, asked: float, working: float | None) -> None:
+        assert Scales((2, 4)).working_scale(asked) == working
+
+    @given(scale_specs, st.floats(1, 20))
+    def test_a_working_scale_is_trained_and_no_smaller(self, scales: Scales, scale: float) -> None:
+        working = scales.working_scale(scale)
+        if working is None:
+            assert scale > scales.largest
+        else:
+            assert working >= scale - 1e-9 and scales.trained(working)
+
+    def test_read_naturally(self) -> None:
+        assert str(Scales((4, 2))) == "x2, x4"
+        assert str(Scales((1, 4), continuous=True)) == "x1..x4"
