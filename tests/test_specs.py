@@ -19,11 +19,11 @@ def sampler(*hidden: int) -> Config:
     return {"name": "liif-sampler", "args": {"imnet_spec": {"name": "mlp", "args": {"hidden_list": list(hidden)}}}}
 
 
-def published(backbone: str = "carn", **args: object) -> Config:
+def published(backbone: str = "carn") -> Config:
     """A config as published: no normalisation, no scales."""
-    args = args or {"carn": {"nf": 52}, "fsrcnn": {"d": 48}, "srresnet": {"nf": 58}}[backbone]
+    width = {"carn": {"nf": 52}, "fsrcnn": {"d": 48}, "srresnet": {"nf": 58}}[backbone]
     return {
-        "encoder_spec": {"name": backbone, "args": {**args, "no_upsampling": True}},
+        "encoder_spec": {"name": backbone, "args": {**width, "no_upsampling": True}},
         "light_sampler_spec": sampler(20, 20, 20),
         "heavy_sampler_spec": sampler(74, 74, 74, 74),
         "classifier_spec": sampler(10, 10),
