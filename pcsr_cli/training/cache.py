@@ -68,7 +68,7 @@ def _pictures(config: TrainConfig) -> Iterator[_Picture]:
 
 
 def _fingerprint(data: DataConfig, pictures: list[_Picture]) -> str:
-    entries = [(str(p.path), p.reductions, p.path.stat().st_size) for p in pictures]
+    entries = [(p.path.name, p.reductions, p.path.stat().st_size) for p in pictures]
     return hashlib.sha256(json.dumps([data.patch, data.keep, entries]).encode()).hexdigest()
 
 

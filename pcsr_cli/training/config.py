@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcsr_cli.errors import PcsrError
+from pcsr_cli.errors import ModelError, PcsrError
 from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
 
 
@@ -63,6 +63,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(len(self.samplers) >= 2, "model.samplers lists the hidden sizes of at least two branches")
+        sizes = (size for hidden in (*self.samplers, self.classifier) for size in hidden)
+        _check(min(sizes, default=1) >= 1, "hidden sizes are at least 1")
+        try:
+            _ = self.spec
+        except ModelError as error:
+            raise ConfigError(error.sentence, error.next_step) from None
 
     @property
     def spec(self) -> ModelSpec:
@@ -192,7 +198,7 @@ def _build(kind: type[_T], data: object, origin: str) -> _T:
     try:
         return kind(**values)
     except ConfigError as error:
-        raise ConfigError(f"{origin}: {error.sentence}") from None
+        raise ConfigError(f"{origin}: {error.sentence}", error.next_step) from None
 
 
 def _value(hint: Any, value: object, origin: str) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.errors import PcsrError
-from pcsr_cli.images import written_whole
+from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.specs import ModelSpec, Scales, write_config
 
 FORMAT = 1
@@ -56,7 +56,7 @@ def save_state(state: RunState, path: Path) -> None:
             torch.save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - atomic on every system, which rename() is not
+        put_in_place(temporary, path)
 
 
 def load_state(path: Path, spec: ModelSpec) -> RunState:

@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pcsr_cli.engine import FloatCanvas, Settings, upscale
+from pcsr_cli.model import Pcsr
+from pcsr_cli.training.batches import BatchMaker, Share
+from pcsr_cli.training.config import ModelConfig, ScaleShare, StageConfig, TrainConfig
+from pcsr_cli.training.schedule import Schedule, learning_rate
+from pcsr_cli.training.stages import HeavyStage, RoutingStage, balance
+from pcsr_cli.training.trainer import Trainer
+from pcsr_cli.training.validation import all_heavy
+
+PATCHES = np.random.default_rng(1).integers(256, size=(3, 64, 64, 3), dtype=np.uint8)
+STAGE = StageConfig(iterations=40, batch=2, crop=8, pixels=10_000, learning_rate=1e-2)
+
+
+def tiny(samplers: tuple[tuple[int, ...], ...] = ((4,), (8, 8))) -> Pcsr:
+    torch.manual_seed(0)
+    return Pcsr(ModelConfig(samplers=samplers, width=8, depth=1, classifier=(4,), mean=(0.4, 0.5, 0.6)).spec)
+
+
+def last_layer(model: Pcsr) -> nn.Linear:
+    layer = model.classifier.imnet.layers[-1]
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def maker(scale: float) -> BatchMaker:
+    scales = (ScaleShare(scale, scale),)
+    return BatchMaker(PATCHES, STAGE, scales, seed=(0,), share=Share(), device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("scale", [2, 2.5, 4])
+def test_the_first_stage_measures_what_the_engine_computes(scale: float) -> None:
+    model, batch = tiny().eval(), maker(scale).make(0)
+    loss = HeavyStage(model)(batch).total
+    errors = []
+    for lr, truth in zip(batch.lr, batch.truth, strict=True):
+        canvas = FloatCanvas(*truth.shape[:2])
+        upscale(model, lr[None], scale, Settings(all_heavy(2), refine=9), canvas)
+        errors.append((canvas.rgb.permute(1, 2, 0) - truth).abs().mean())
+    assert loss.item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)
+
+
+def test_the_second_stage_has_the_papers_two_terms() -> None:
+    model, batch = tiny(), maker(2).make(0)
+    logits = last_layer(model)
+    with torch.no_grad():
+        logits.weight.zero_()
+        logits.bias.copy_(torch.tensor([0.0, 50.0]))
+    loss = RoutingStage(model, STAGE)(batch)
+    heavy = HeavyStage(model)(batch)
+    assert loss.heavy_share is not None and loss.heavy_share.item() == pytest.approx(1)
+    assert loss.total.item() == pytest.approx(1000 * heavy.total.item() + 3, rel=1e-5)
+
+
+def test_balance_is_the_papers_for_two_branches_and_a_half() -> None:
+    for heavy in (0.0, 0.2, 0.5, 0.9):
+        share = torch.tensor([1 - heavy, heavy])
+        assert balance(share, 0.5).item() == pytest.approx(abs(heavy - 0.5) / 0.5)
+
+
+def test_balance_is_zero_where_it_wants_to_be() -> None:
+    assert balance(torch.tensor([0.35, 0.35, 0.3]), 0.3).item() == pytest.approx(0, abs=1e-6)
+    assert balance(torch.tensor([1.0, 0.0, 0.0]), 0.3).item() > 1
+
+
+@pytest.mark.parametrize("wish", [0.5, 0.2])
+def test_the_balance_term_moves_the_heavy_share(wish: float) -> None:
+    model = tiny()
+    logits = last_layer(model)
+    with torch.no_grad():
+        logits.bias.copy_(torch.tensor([0.0, 2.0]))
+    config = replace(STAGE, balance=1000.0, heavy_share=wish, learning_rate=0.1)
+    trainer, batches = Trainer(model, 2, config), maker(2)
+    shares = [trainer.iterate(batches.make(step)).heavy_share for step in range(40)]
+    first, last = shares[0], shares[-1]
+    assert first is not None and last is not None
+    assert abs(last.item() - wish) < 0.1 < abs(first.item() - wish)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_stage_trains_its_own_parts_only(stage: int) -> None:
+    model = tiny(((), (4,), (8, 8)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer = Trainer(model, stage, STAGE)
+    for step in range(3):
+        trainer.iterate(maker(2).make(step))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    of_stage_1 = {name for name in before if name.startswith(("encoder.", "heavy_sampler."))}
+    assert changed == (of_stage_1 if stage == 1 else set(before) - of_stage_1)
+
+
+def test_bfloat16_ends_in_float32(recipe: TrainConfig) -> None:
+    trainer = Trainer(tiny(), 1, replace(STAGE, precision="bfloat16", float32_tail=0.5, iterations=6))
+    batches = maker(2)
+    losses = [trainer.iterate(batches.make(step)).total for step in range(6)]
+    assert all(torch.isfinite(loss) and loss.dtype == torch.float32 for loss in losses)
+
+
+def test_the_rate_follows_a_cosine_that_can_be_replanned() -> None:
+    config = replace(STAGE, iterations=100, learning_rate=1.0, final_learning_rate=0.0, warmup=0)
+    schedule = Schedule(100)
+    rates = []
+    while not schedule.finished:
+        rates.append(learning_rate(config, schedule))
+        schedule.advance()
+        if schedule.step == 50:
+            assert learning_rate(config, schedule) == pytest.approx(0.5)
+            schedule.replan(60)
+    assert len(rates) == 60
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 1 and rates[-1] < 0.03
+    assert schedule.progress == pytest.approx(1)
+    assert learning_rate(config, schedule) == pytest.approx(0)
