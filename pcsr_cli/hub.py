@@ -1,11 +1,10 @@
 """Files from the Hugging Face Hub, through huggingface_hub and its standard cache, checked byte by byte.
 
-The Hub names a file's content by its etag: sha256 for large files, git's blob sha1 for small ones. The
-cache keeps that name, so a damaged entry is noticed without asking the Hub, and fetched again.
-HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE work as they do everywhere.
+A damaged cache entry is noticed and fetched again; what the Hub sends is checked against the etag it names. HF_HOME,
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE work as they do everywhere.
 """
 
-import hashlib
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,21 +14,27 @@ from pathlib import Path
 import httpx2
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
-    EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import silent_tqdm, tqdm
 
 from pcsr_cli.errors import HubError
-from pcsr_cli.registry import HubLocation
+from pcsr_cli.hub_cache import forget, is_whole, matches_etag, revision_of
+from pcsr_cli.registry import COMMIT, HubLocation
 
 TIMEOUT = 5.0
 """Seconds to wait for the Hub's first answer."""
+
+REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
 
 @dataclass(frozen=True)
@@ -46,59 +51,53 @@ def fetch(location: HubLocation, show_progress: bool = False) -> Fetched:
 
     A cached file of a pinned commit is used without asking the Hub; its content is checked all the same. Raises
     HubError if the Hub cannot be reached and the file is not cached, if it refuses, or if what it sends is damaged."""
-    with _hub_errors(location):
+    if not REVISION.fullmatch(location.revision):
+        raise HubError(f"{location.revision!r} is no revision.", "Give a branch, tag or commit of the repository.")
+    with _two_files_and_nothing_else(), _hub_errors(location):
         config, revision = _fetch_file(location, location.config, location.revision, show_progress)
         weights, revision = _fetch_file(location, location.weights, revision, show_progress)
     return Fetched(config, weights, revision)
 
 
-def is_cached(location: HubLocation) -> bool:
-    """Whether both files are in the cache (their content is checked on use)."""
-    return all(_cached(location, name, location.revision) for name in (location.config, location.weights))
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def matches_etag(path: Path, etag: str) -> bool | None:
-    """Whether a file's content is what its etag says; None where the etag is no known kind of hash."""
-    if re.fullmatch(r"[0-9a-f]{64}", etag):
-        return file_sha256(path) == etag
-    if re.fullmatch(r"[0-9a-f]{40}", etag):
-        content = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == etag
-    return None
-
-
 def _fetch_file(location: HubLocation, name: str, revision: str, show_progress: bool) -> tuple[Path, str]:
-    pinned = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
     cached = _cached(location, name, revision)
-    if cached is not None and (pinned or constants.HF_HUB_OFFLINE) and _is_whole(cached):
-        return cached, _revision_of(cached)
+    whole = cached is not None and is_whole(cached)
+    if cached is not None and whole and (COMMIT.fullmatch(revision) or constants.HF_HUB_OFFLINE):
+        return cached, revision_of(cached)
     try:
-        url = hf_hub_url(location.repo, name, revision=revision)
-        metadata = get_hf_file_metadata(url, timeout=TIMEOUT)
-    except (httpx2.ConnectError, httpx2.TimeoutException, OfflineModeIsEnabled):
-        if cached is not None and _is_whole(cached):
-            return cached, _revision_of(cached)
-        raise
-    commit = metadata.commit_hash or revision
-    damaged = (at_commit := _cached(location, name, commit)) is not None and not _is_whole(at_commit)
-    bar = tqdm if show_progress else silent_tqdm
-    downloaded = hf_hub_download(
-        location.repo, name, revision=commit, force_download=damaged, etag_timeout=TIMEOUT, tqdm_class=bar
-    )
-    path = Path(downloaded)
-    if metadata.etag is not None and matches_etag(path, metadata.etag) is False:
-        _forget(path)
+        metadata = get_hf_file_metadata(hf_hub_url(location.repo, name, revision=revision), timeout=TIMEOUT)
+    except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
+        if cached is None or not _is_out_of_reach(error):
+            raise
+        if whole:
+            return cached, revision_of(cached)
         raise HubError(
-            f"What the Hub sent for {name} of {location.repo} does not match the checksum it names.",
-            "Nothing was kept; try again, or check the proxy between here and the Hub.",
-        )
+            f"{name} of {location.repo} is damaged in the cache, and {_why_not(error)}.",
+            "Run `pcsr models fetch` once with a network, or give --model a folder.",
+        ) from error
+    commit = metadata.commit_hash or revision
+    at_commit = _cached(location, name, commit)
+    damaged = at_commit is not None and not is_whole(at_commit)
+    path = _download(location, name, commit, damaged, show_progress)
+    if metadata.etag is not None and matches_etag(path, metadata.etag) is False:
+        forget(path)
+        raise _not_what_was_promised(location, name)
     return path, commit
+
+
+def _download(location: HubLocation, name: str, commit: str, again: bool, show_progress: bool) -> Path:
+    bar = tqdm if show_progress else silent_tqdm
+    try:
+        return Path(
+            hf_hub_download(
+                location.repo, name, revision=commit, force_download=again, etag_timeout=TIMEOUT, tqdm_class=bar
+            )
+        )
+    except OSError as error:
+        # Too few or too many bytes: a plain OSError without a number, unlike those of the disk or the network.
+        if type(error) is OSError and error.errno is None:
+            raise _not_what_was_promised(location, name) from error
+        raise
 
 
 def _cached(location: HubLocation, name: str, revision: str) -> Path | None:
@@ -106,22 +105,41 @@ def _cached(location: HubLocation, name: str, revision: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _is_whole(cached: Path) -> bool:
-    """Whether a cached file still has the content it is named after (its snapshot links to a blob of that name)."""
-    if not cached.is_symlink():
-        return cached.is_file()
-    return cached.is_file() and matches_etag(cached, cached.readlink().name) is not False
+def _is_out_of_reach(error: Exception) -> bool:
+    """Whether the Hub did not answer, or only with its own failure, so that the cache may stand in for it."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in {408, 429} or error.response.status_code >= 500
+    return True
 
 
-def _revision_of(cached: Path) -> str:
-    """The commit a cached file belongs to: the cache keeps snapshots/<commit>/<file>."""
-    return cached.parent.name
+def _why_not(error: Exception) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE forbids fetching it"
+    if isinstance(error, HfHubHTTPError):
+        return f"the Hub ({constants.ENDPOINT}) answers with error {error.response.status_code}"
+    return f"the Hub ({constants.ENDPOINT}) cannot be reached"
 
 
-def _forget(path: Path) -> None:
-    blob = path.resolve()
-    path.unlink(missing_ok=True)
-    blob.unlink(missing_ok=True)
+def _not_what_was_promised(location: HubLocation, name: str) -> HubError:
+    return HubError(
+        f"What the Hub sent for {name} of {location.repo} does not match the checksum it names.",
+        "Nothing was kept; try again, or check the proxy between here and the Hub.",
+    )
+
+
+@contextmanager
+def _two_files_and_nothing_else() -> Iterator[None]:
+    """While inside, huggingface_hub neither logs nor asks the Hub for anything but what it is told to fetch.
+
+    It would else ask for a list of tools to recognise in the environment, which can hang for seconds."""
+    verbosity, telemetry = hub_logging.get_verbosity(), constants.HF_HUB_DISABLE_TELEMETRY
+    hub_logging.set_verbosity(logging.ERROR)
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(verbosity)
+        constants.HF_HUB_DISABLE_TELEMETRY = telemetry
 
 
 @contextmanager
@@ -133,23 +151,26 @@ def _hub_errors(location: HubLocation) -> Iterator[None]:
     except GatedRepoError as error:
         raise HubError(f"{repo} is gated.", "Ask for access on its page, then set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
-        raise HubError(f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN.") from error
+        raise HubError(
+            f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN to a token that may read it."
+        ) from error
     except RevisionNotFoundError as error:
         raise HubError(
             f"{repo} has no revision {location.revision}.", "Give a branch, tag or commit it has."
         ) from error
-    except EntryNotFoundError as error:
-        raise HubError(f"{repo} lacks {location.config} or {location.weights}: it is no PCSR model.") from error
+    except RemoteEntryNotFoundError as error:
+        raise HubError(
+            f"{repo} lacks {location.config} or {location.weights}.", "Give a repository that holds a PCSR model."
+        ) from error
     except HFValidationError as error:
         raise HubError(f"{repo!r} is not a name the Hub accepts.", "It has the form user/repo.") from error
-    except OfflineModeIsEnabled as error:
+    except FileMetadataError as error:
         raise HubError(
-            f"{repo} is not in the cache, or damaged there, and HF_HUB_OFFLINE forbids fetching it.",
-            "Unset HF_HUB_OFFLINE once with a network, or give --model a folder.",
+            f"What answers at {constants.ENDPOINT} is not the Hub.", "Check HF_ENDPOINT and the network's login page."
         ) from error
-    except (httpx2.HTTPError, HfHubHTTPError) as error:
+    except (httpx2.HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise HubError(
-            f"The Hub ({constants.ENDPOINT}) cannot be reached for {repo}, and it is not in the cache.",
+            f"{repo} is not in the cache, and {_why_not(error)}.",
             "Run `pcsr models fetch` once with a network, or give --model a folder with config.json and "
             "model.safetensors.",
         ) from error
@@ -157,4 +178,10 @@ def _hub_errors(location: HubLocation) -> Iterator[None]:
         raise HubError(
             f"The Hub cache {constants.HF_HUB_CACHE} cannot be used: {error.strerror or error}.",
             "Free space or point HF_HOME to a folder that can be written.",
+        ) from error
+    except (httpx2.InvalidURL, RuntimeError, ValueError) as error:
+        # An address, proxy or token that makes no request, or hf_xet, which knows no better type.
+        raise HubError(
+            f"{repo} cannot be asked for: {' '.join(str(error).split())}.",
+            "Check HF_ENDPOINT, HF_TOKEN and the proxy settings.",
         ) from error

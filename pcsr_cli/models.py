@@ -6,7 +6,8 @@ from pathlib import Path
 from pcsr_cli.checkpoint import Checkpoint, build_model, read_checkpoint, read_safetensors
 from pcsr_cli.devices import Precision, resolve_device, resolve_precision
 from pcsr_cli.errors import HubError, ModelError, RegistryError
-from pcsr_cli.hub import fetch, file_sha256
+from pcsr_cli.hub import fetch
+from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
 from pcsr_cli.registry import REPO, Entry, HubLocation, Registry, load_registry
@@ -14,6 +15,7 @@ from pcsr_cli.specs import Scales
 
 AUTO = "auto"
 NOT_STATED = "not stated"
+CORRECT_IT = "Correct its entry in the registry."
 
 DEFAULT_SCALES = Scales((4.0,))
 """What a published model was trained for when its files do not tell."""
@@ -84,22 +86,30 @@ def _find(reference: str, registry: Registry, show_progress: bool) -> LoadedMode
     if reference in registry.entries:
         return _from_registry(registry.entries[reference], show_progress)
     path = Path(reference)
-    if path.exists():
-        return _from_path(path, reference)
+    if reference and _exists(path):
+        return _from_path(path)
     repo, _, revision = reference.partition("@")
     if REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}:
         return _from_hub(HubLocation(repo, revision or "main"), show_progress)
     return _from_registry(registry.get(reference), show_progress)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for a file is no file
+        return False
+
+
 def _from_registry(entry: Entry, show_progress: bool) -> LoadedModel:
     checkpoint, revision = read_entry(entry, show_progress)
-    if checkpoint.spec.backbone != entry.spec.backbone or checkpoint.spec.samplers != entry.spec.samplers:
-        raise ModelError(f"The files of {entry.name} describe another network than the registry does.")
+    told, known = checkpoint.spec, entry.spec
+    if (told.backbone, told.samplers, told.classifier) != (known.backbone, known.samplers, known.classifier):
+        raise ModelError(f"The files of {entry.name} describe another network than the registry does.", CORRECT_IT)
     checkpoint = replace(checkpoint, spec=entry.spec)
     network = build_model(checkpoint)
     if network.encoder.receptive_radius != entry.receptive_radius:
-        raise ModelError(f"The registry gives {entry.name} a receptive radius its backbone does not have.")
+        raise ModelError(f"The registry gives {entry.name} a receptive radius its backbone does not have.", CORRECT_IT)
     sha256 = file_sha256(checkpoint.weights)
     identity = Identity(entry.name, revision, sha256, entry.licence, entry.source, entry.original)
     return LoadedModel(network, identity, entry.scales)
@@ -113,9 +123,11 @@ def read_entry(entry: Entry, show_progress: bool = False) -> tuple[Checkpoint, s
     return read_safetensors(fetched.config, fetched.weights), fetched.revision
 
 
-def _from_path(path: Path, reference: str) -> LoadedModel:
+def _from_path(path: Path) -> LoadedModel:
     checkpoint = read_checkpoint(path)
-    identity = Identity(reference, None, file_sha256(checkpoint.weights), NOT_STATED, str(path), _original(checkpoint))
+    # The folder's own name and not the path to it: it goes into the pictures that are made.
+    name = path.resolve().name
+    identity = Identity(name, None, file_sha256(checkpoint.weights), NOT_STATED, str(path), _original(checkpoint))
     return LoadedModel(build_model(checkpoint), identity, checkpoint.scales or DEFAULT_SCALES)
 
 

@@ -14,14 +14,29 @@ def talk() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def say(sentence: str) -> None:
+    """Say one line on stderr."""
+    talk().print(printable(sentence), markup=False, soft_wrap=True)
+
+
 def data() -> Console:
     """The console on stdout."""
     return Console(highlight=False)
 
 
+def printable(text: str) -> str:
+    """Text in one line that cannot steer a terminal: file names and downloaded files may hold anything."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+
+
 def print_document(document: object) -> None:
-    """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    """Print one JSON document on stdout, in plain ASCII where stdout cannot take more."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(document, indent=2, default=_plain)
+    sys.stdout.write(text + "\n")
 
 
 @contextmanager
@@ -31,9 +46,9 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     if quiet or not console.is_terminal:
         yield lambda share: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(label, total=1.0)
+        task = progress.add_task(printable(label), total=1.0)
         yield lambda share: progress.update(task, completed=share)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import data, print_document, talk
+from pcsr_cli.cli.console import data, print_document, printable, say
 from pcsr_cli.errors import RefusedOutputError
 
 if TYPE_CHECKING:
@@ -28,13 +28,15 @@ def list_models(context: typer.Context, registry: options.RegistryFile = None, j
         print_document(rows)
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("name", "scales", "parameters", "licence", "state"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
     for row in rows:
         parameters = "" if row["parameters"] is None else f"{row['parameters']:,}"
-        table.add_row(row["name"], row["scales"], parameters, row["licence"], row["state"])
+        cells = (row["name"], row["scales"], parameters, row["licence"], row["state"])
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     data().print(table)
 
 
@@ -50,7 +52,7 @@ def fetch_model(
     if json:
         print_document({"name": identity.name, "revision": identity.revision, "sha256": identity.sha256})
     elif not quiet:
-        talk().print(f"{identity.name} is here and whole: sha256 {identity.sha256}.")
+        say(f"{identity.name} is here and whole: sha256 {identity.sha256}.")
 
 
 @app.command("show")
@@ -66,7 +68,7 @@ def show_model(name: Name, registry: options.RegistryFile = None, json: options.
 
     table = Table.grid(padding=(0, 2))
     for key, value in details.items():
-        table.add_row(key.replace("_", " "), Text(str(value), overflow="fold"))
+        table.add_row(key.replace("_", " "), Text(printable(str(value)), overflow="fold"))
     data().print(table)
 
 
@@ -91,7 +93,7 @@ def convert_model(
     if json:
         print_document({"folder": str(folder), "parameters": network.parameter_count()})
     elif not quiet:
-        talk().print(f"Wrote {folder / CONFIG_NAME} and {WEIGHTS_NAME}: {network.parameter_count():,} parameters.")
+        say(f"Wrote {folder / CONFIG_NAME} and {WEIGHTS_NAME}: {network.parameter_count():,} parameters.")
 
 
 def _describe(entry: "Entry") -> dict[str, Any]:
@@ -125,6 +127,6 @@ def _details(entry: "Entry") -> dict[str, Any]:
 def _state(entry: "Entry") -> str:
     if isinstance(entry.location, Path):
         return "here" if entry.location.is_dir() else "missing"
-    from pcsr_cli.hub import is_cached
+    from pcsr_cli.hub_cache import is_cached
 
     return "cached" if is_cached(entry.location) else "not cached"
