@@ -1,5 +1,6 @@
 """The Python face: upscale a tensor, an array or a PIL picture; the command line stands on the same functions."""
 
+import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -21,6 +22,9 @@ from pcsr_cli.routing import Routing, default_routing
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", Image.Image)
 Pixels = TypeVar("Pixels")
 
+SPILL = 0.5
+"""How far a float picture may exceed [0, 1], as the result of an earlier enlargement does a little."""
+
 
 @dataclass(frozen=True)
 class Upscaled(Generic[Pixels]):
@@ -36,10 +40,15 @@ class Upscaled(Generic[Pixels]):
     working_scale: float
 
 
+def check_scale(scale: float) -> None:
+    """Raise ScaleError for a scale that no model can have."""
+    if not 1 <= scale < math.inf:
+        raise ScaleError(f"A scale of {scale:g} does not enlarge.", "Give a number of at least 1.")
+
+
 def working_scale(model: LoadedModel, scale: float) -> float:
     """The scale to run a model at for a wanted one. Raises ScaleError below 1 and above what it was trained for."""
-    if not 1 <= scale < 1000:
-        raise ScaleError(f"A scale of {scale:g} does not enlarge.", "Give a number of at least 1.")
+    check_scale(scale)
     found = model.scales.working_scale(scale)
     if found is None:
         raise ScaleError(
@@ -71,6 +80,8 @@ def upscale(
     if isinstance(image, Image.Image):
         done = upscale_picture(from_pil(image), model, scale, settings, progress)
         return Upscaled(to_pil(done.image), done.branches, done.outcome, done.scale, done.working_scale)
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"A {type(image).__name__} is no picture.", "Give a tensor, an array or a PIL picture.")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(f"An array of {image.dtype} {image.shape} is no RGB picture.", "Give uint8 (h, w, 3).")
     done = upscale_picture(Picture(image), model, scale, settings, progress)
@@ -108,6 +119,8 @@ def _upscale_tensor(
         raise InputError(
             f"A tensor of {image.dtype} {tuple(image.shape)} is no RGB picture.", "Give float (1, 3, h, w) in [0, 1]."
         )
+    if not -SPILL <= lr.min().item() <= lr.max().item() <= 1 + SPILL:
+        raise InputError("The tensor's values are not in [0, 1].", "Divide 8-bit levels by 255.")
     at = working_scale(model, scale)
     lr_size = (lr.shape[2], lr.shape[3])
     canvas = FloatCanvas(*hr_size(lr_size, at))

@@ -4,18 +4,22 @@ Reads a folder or a ``.safetensors`` with its ``config.json``, and the authors' 
 constructor arguments and state dict), the latter with ``weights_only=True``.
 """
 
+import contextlib
 import json
 import pickle
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pcsr_cli.errors import ModelError
+from pcsr_cli.errors import ModelError, OutputError
+from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import ModelSpec, Scales, parse_config, write_config
 
@@ -51,11 +55,11 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
         decoded = json.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{config} cannot be read: {error.strerror}.", "It has to lie with the weights.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{config} is not valid JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy it again.") from error
     spec, scales = parse_config(decoded, str(config))
     if not weights.is_file():
-        raise ModelError(f"{weights} is missing.")
+        raise ModelError(f"{weights} is missing.", "It has to lie with its config.json.")
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
@@ -66,21 +70,30 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
 def read_pth(path: Path) -> Checkpoint:
     """Read a published ``.pth``; pickles that hold more than tensors and plain values are refused. ModelError."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on TorchScript archives, which are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no file {path}.", "Check the path.") from error
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} holds more than tensors, or is damaged, and was not opened.",
             "Only files that weights_only loading accepts are safe to read.",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path} is no readable PyTorch checkpoint.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file trips the reader anywhere
+        raise ModelError(f"{path} is no readable PyTorch checkpoint.", "Copy or fetch it again.") from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("args"), dict) or not isinstance(model.get("sd"), dict):
-        raise ModelError(f"{path} is not laid out as a published PCSR checkpoint (model: name, args, sd).")
+        raise ModelError(
+            f"{path} is not laid out as a published PCSR checkpoint (model: name, args, sd).",
+            "Give a .pth as its authors publish it, or a folder with config.json and model.safetensors.",
+        )
     spec, scales = parse_config(model["args"], f"{path}: args")
     state = model["sd"]
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise ModelError(f"{path}: its state dict holds more than named tensors.")
+        raise ModelError(f"{path}: its state dict holds more than named tensors.", "Fetch it again.")
     return Checkpoint(spec, scales, state, path)
 
 
@@ -105,22 +118,52 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) 
     told = "; ".join(f"{what}: {_listed(keys)}" for what, keys in complaints.items() if keys)
     if told:
         raise ModelError(f"{origin} does not fit its config: keys {told}.", "Check that the two belong together.")
-    broken = sorted(key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all())
+    fitting = {key: _plain(value, wanted[key].dtype, f"{origin}: {key}") for key, value in state.items()}
+    broken = sorted(key for key, value in fitting.items() if not value.isfinite().all())
     if broken:
         raise ModelError(f"{origin} holds numbers that are not finite: {_listed(broken)}.", "Fetch or train it again.")
-    fitting = {key: value.to(wanted[key].dtype) for key, value in state.items()}
     network.load_state_dict(fitting, strict=True, assign=True)
 
 
+def _plain(value: Tensor, dtype: torch.dtype, origin: str) -> Tensor:
+    """A tensor as the network wants it, from any precision. Raises ModelError for other kinds of tensors."""
+    usual = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+    if not usual or value.is_floating_point() != dtype.is_floating_point or value.is_complex():
+        raise ModelError(f"{origin} is not an ordinary tensor of {dtype}.", "Fetch or train it again.")
+    return value.detach().to(dtype)
+
+
 def save_folder(model: Pcsr, scales: Scales, folder: Path) -> None:
-    """Write config.json and model.safetensors that ``read_checkpoint`` reads back. Raises ModelError."""
+    """Write config.json and model.safetensors that ``read_checkpoint`` reads back, both or neither.
+
+    Raises OutputError."""
+    config = json.dumps(write_config(model.spec, scales), indent=2) + "\n"
+    state = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in model.state_dict().items()
+    }
+    with _folder(folder), written_whole(folder / WEIGHTS_NAME) as weights, written_whole(folder / CONFIG_NAME) as text:
+        weights.write_bytes(save(state))
+        text.write_text(config, encoding="utf-8")
+        put_in_place(weights, folder / WEIGHTS_NAME)
+        put_in_place(text, folder / CONFIG_NAME)
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """A folder to write into; made if need be, and then removed again if what is inside fails."""
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / WEIGHTS_NAME)
-        config = json.dumps(write_config(model.spec, scales), indent=2) + "\n"
-        (folder / CONFIG_NAME).write_text(config, encoding="utf-8")
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"The model cannot be written to {folder}: {error}.") from error
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
+    try:
+        yield
+    except BaseException:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 def _listed(keys: list[str], most: int = 8) -> str:

@@ -1,17 +1,19 @@
 """Pictures on disk: read into arrays, written whole or not at all."""
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from pcsr_cli.errors import InputError, OutputError, RefusedOutputError
+from pcsr_cli.files import put_in_place, written_whole
 
 FORMATS = {
     ".png": "PNG",
@@ -24,7 +26,13 @@ FORMATS = {
 }
 """Output formats by suffix."""
 
+READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "TGA", "JPEG2000", "AVIF")
+"""Input formats. Pillow knows more, some of which run other programs on what they are given."""
+
 LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+LARGEST_FILE = {"TIFF": 2**32 - 2**20, "BMP": 2**32 - 2**20}
+"""Bytes of pixels a format can count, with room for its header."""
+
 WITHOUT_ALPHA = {"JPEG", "BMP"}
 SAVE_OPTIONS: dict[str, dict[str, int]] = {
     "PNG": {"compress_level": 4},
@@ -54,14 +62,12 @@ class Picture:
 
 def read_picture(path: Path) -> Picture:
     """Read a picture file, upright (its EXIF orientation applied). Raises InputError."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a picture.", "Give one picture file.")
     try:
-        with Image.open(path) as image:
-            frames = getattr(image, "n_frames", 1)
-            deep = _is_deep(image)
-            image.load()
-            picture = from_pil(ImageOps.exif_transpose(image))
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a picture.", "Give one picture file.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on odd metadata and on large sizes, neither of which matters here
+            return _decode(path)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.", "Check the path.") from error
     except PermissionError as error:
@@ -69,19 +75,34 @@ def read_picture(path: Path) -> Picture:
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not a picture of a known format.", f"Known: {', '.join(FORMATS)}.") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large to be safe: {error}.", "Cut it into parts.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        raise InputError(f"{path} is too large to be safe: {error}", "Cut it into parts.") from error
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+        # Decoders answer damaged files with whatever they trip over: OSError, struct.error, zlib.error, KeyError...
         raise InputError(f"{path} is truncated or damaged: {error}.", "Copy or export it again.") from error
+
+
+def _decode(path: Path) -> Picture:
+    with Image.open(path, formats=READABLE) as image:
+        frames = getattr(image, "n_frames", 1)
+        deep = _is_deep(image)
+        image.load()
+        picture = from_pil(ImageOps.exif_transpose(image))
     notes = [*picture.notes]
     if frames > 1:
         notes.append(f"only the first of {frames} frames was used")
     if deep:
         notes.append("16 bits a channel were read as 8")
-    return Picture(picture.rgb, picture.alpha, picture.grey, picture.icc, tuple(notes))
+    return replace(picture, notes=tuple(notes))
 
 
 def from_pil(image: Image.Image) -> Picture:
     """The pixels of a PIL picture of any 8-bit mode. InputError for 16-bit grey and float ones, and for empty ones."""
+    if image.mode == "La":  # the one mode that converts to a single other
+        image = image.convert("LA")
     if image.mode.startswith(("I", "F")):
         raise InputError(f"Pictures of mode {image.mode} are not supported yet.", "Convert it to 8 bits a channel.")
     if not image.width or not image.height:
@@ -93,7 +114,10 @@ def from_pil(image: Image.Image) -> Picture:
         notes = (f"{image.mode} was converted to RGB",)
         icc = None
     grey = image.mode in {"1", "L", "LA", "La"}
-    pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+    try:
+        pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+    except ValueError as error:
+        raise InputError(f"Pictures of mode {image.mode} are not supported.", "Convert it to RGB.") from error
     alpha = np.ascontiguousarray(pixels[..., 3]) if has_alpha else None
     return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, grey, icc, notes)
 
@@ -119,14 +143,21 @@ def check_output(output: Path, source: Path | None, overwrite: bool) -> None:
         raise RefusedOutputError(
             f"The output format of {output.name!r} is unknown.", f"Use one of {', '.join(FORMATS)}."
         )
+    try:
+        _check_free(output, source, overwrite)
+    except OSError as error:  # such as a name that is too long
+        raise OutputError(f"{output} cannot be written: {error.strerror}.", "Choose another name.") from error
+    with written_whole(output):
+        pass
+
+
+def _check_free(output: Path, source: Path | None, overwrite: bool) -> None:
     if output.is_dir():
         raise RefusedOutputError(f"The output {output} is a folder.", "Give the name of a file in it.")
     if source is not None and source.exists() and output.exists() and output.samefile(source):
         raise RefusedOutputError("The output is the input.", "Give the result another name.")
     if output.exists() and not overwrite:
         raise RefusedOutputError(f"{output} exists already.", "Choose another name, or say --overwrite.")
-    with written_whole(output):
-        pass
 
 
 def check_fits(output: Path, size: tuple[int, int], alpha: bool) -> None:
@@ -139,6 +170,8 @@ def check_fits(output: Path, size: tuple[int, int], alpha: bool) -> None:
         )
     if alpha and name in WITHOUT_ALPHA:
         raise RefusedOutputError(f"{name} cannot hold the picture's transparency.", "Write a .png, .webp or .tif.")
+    if size[0] * size[1] * (4 if alpha else 3) > LARGEST_FILE.get(name, math.inf):
+        raise RefusedOutputError(f"{name} cannot hold as much as {size[1]}x{size[0]} pixels.", "Write a .png.")
 
 
 def write_picture(output: Path, picture: Picture, text: Mapping[str, str]) -> None:
@@ -147,50 +180,17 @@ def write_picture(output: Path, picture: Picture, text: Mapping[str, str]) -> No
     Raises OutputError.
     """
     name = FORMATS[output.suffix.lower()]
-    image = to_pil(picture)
+    options: dict[str, Any] = {**SAVE_OPTIONS.get(name, {}), "icc_profile": picture.icc}
+    if name == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        for key, value in text.items():
+            options["pnginfo"].add_itxt(key, value)
     with written_whole(output) as temporary:
-        if name == "PNG":
-            chunks = PngImagePlugin.PngInfo()
-            for key, value in text.items():
-                chunks.add_itxt(key, value)
-            image.save(temporary, name, pnginfo=chunks, icc_profile=picture.icc, **SAVE_OPTIONS[name])
-        else:
-            image.save(temporary, name, icc_profile=picture.icc, **SAVE_OPTIONS.get(name, {}))
-        os.replace(temporary, output)  # noqa: PTH105 - atomic on every system, which rename() is not
-
-
-@contextmanager
-def written_whole(output: Path) -> Iterator[Path]:
-    """A temporary file beside ``output``, to be moved over it when it is whole; gone afterwards in any case.
-
-    Raises OutputError where the folder is missing, read-only or full.
-    """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{output.stem[:40]}-", suffix=".part", dir=output.parent)
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written: {_reason(error)}.", "Choose a folder that exists and can be written."
-        ) from error
-    temporary = Path(name)
-    try:
-        _give_usual_mode(temporary)
-        yield temporary
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written: {_reason(error)}.", "Free space, or choose another.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _give_usual_mode(path: Path) -> None:
-    """Temporary files are private; the result should be as readable as any new file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+        try:
+            to_pil(picture).save(temporary, name, **options)
+        except (ValueError, struct.error) as error:
+            raise OutputError(f"{output} cannot be written as {name}: {error}.", "Write a .png.") from error
+        put_in_place(temporary, output)
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -4,6 +4,7 @@ A registry file is data, and everything in it is checked: unknown keys are refus
 file names are validated, revisions are full commits.
 """
 
+import math
 import os
 import re
 import tomllib
@@ -75,7 +76,10 @@ def own_registry_path() -> Path | None:
     """
     if named := os.environ.get("PCSR_REGISTRY"):
         return Path(named)
-    configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    try:
+        configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    except RuntimeError:  # a user without a home
+        return None
     path = configuration / "pcsr" / "weights.toml"
     return path if path.is_file() else None
 
@@ -108,9 +112,11 @@ def read_registry(path: Path) -> Registry:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RegistryError(f"The registry {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RegistryError(f"The registry {path} is not valid TOML: {error}.") from error
+        raise RegistryError(
+            f"The registry {path} cannot be read: {error.strerror}.", "Check --registry and PCSR_REGISTRY."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct it there.") from error
     unknown = sorted(set(table) - {"models", "auto"})
     models, auto = table.get("models", {}), table.get("auto", [])
     if unknown or not isinstance(models, dict) or not isinstance(auto, list):
@@ -125,18 +131,21 @@ def _parse_entry(name: str, table: object, path: Path) -> Entry:
         raise RegistryError(f"{where}: a name is made of a-z, 0-9, dot, dash and underscore.")
     if not isinstance(table, dict):
         raise RegistryError(f"{where} is not a table.")
-    missing = sorted(_REQUIRED - set(table))
-    unknown = sorted(set(table) - _REQUIRED - _OPTIONAL)
-    if missing or unknown:
-        raise RegistryError(f"{where} has missing keys ({', '.join(missing)}) or unknown ones ({', '.join(unknown)}).")
+    if missing := sorted(_REQUIRED - set(table)):
+        raise RegistryError(f"{where} lacks keys: {', '.join(missing)}.", "Give them there.")
+    if unknown := sorted(set(table) - _REQUIRED - _OPTIONAL):
+        raise RegistryError(f"{where} has unknown keys: {', '.join(unknown)}.", "Remove or correct them there.")
     try:
         return _build_entry(name, table, path)
-    except (TypeError, ValueError, KeyError, PcsrError) as error:
-        raise RegistryError(f"{where} is not well formed: {error}") from error
+    except (TypeError, ValueError, KeyError, OverflowError, PcsrError) as error:
+        raise RegistryError(
+            f"{where} is not well formed: {str(error).removesuffix('.')}.", "Correct it there."
+        ) from error
 
 
 def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
     backbone = BackboneSpec(**table["backbone"])
+    _sizes([backbone.width, *([] if backbone.depth is None else [backbone.depth])])
     spec = ModelSpec(
         backbone=backbone,
         samplers=tuple(_sizes(hidden) for hidden in table["samplers"]),
@@ -146,6 +155,9 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
     )
     if len(spec.samplers) < 2:
         raise ValueError("samplers has fewer than two branches.")
+    parameters = table.get("parameters")
+    if parameters is not None:
+        _sizes([parameters])
     original = table.get("original")
     if original is not None and original not in ORIGINALS:
         raise ValueError(f"original is none of {', '.join(ORIGINALS)}.")
@@ -153,11 +165,11 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
         name=name,
         location=_location(table, path),
         spec=spec,
-        scales=Scales(tuple(float(value) for value in table["scales"]), bool(table.get("continuous", False))),
-        receptive_radius=int(table["receptive_radius"]),
+        scales=Scales(tuple(float(value) for value in table["scales"]), table.get("continuous", False) is True),
+        receptive_radius=_sizes([table["receptive_radius"]])[0],
         licence=str(table["licence"]),
         source=str(table["source"]),
-        parameters=table.get("parameters"),
+        parameters=parameters,
         original=original,
     )
 
@@ -181,11 +193,13 @@ def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
 
 
 def _sizes(values: list[int]) -> tuple[int, ...]:
-    if not all(isinstance(value, int) and value >= 1 for value in values):
-        raise ValueError(f"{values} are not sizes of layers.")
+    if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values):
+        raise ValueError(f"{values} are not whole numbers from 1")
     return tuple(values)
 
 
 def _rgb(values: tuple[float, ...] | list[float]) -> Rgb:
     red, green, blue = (float(value) for value in values)
+    if not all(math.isfinite(value) for value in (red, green, blue)):
+        raise ValueError("mean and std are finite")
     return (red, green, blue)

@@ -160,13 +160,15 @@ def text_chunks(report: Report) -> Mapping[str, str]:
     """What the file itself says about how it was made."""
     model = report.model
     revision = f" at {model.revision}" if model.revision else ""
-    return {
+    chunks = {
         "Software": f"pcsr {pcsr_cli.__version__}",
         "pcsr:model": f"{model.name}{revision}",
         "pcsr:weights-sha256": model.sha256,
         "pcsr:routing": f"{report.routing.rule}, refine {report.routing.refine}",
         "pcsr:scale": f"{report.scale:g}",
     }
+    # A file name need not be text.
+    return {key: value.encode("utf-8", "replace").decode("utf-8") for key, value in chunks.items()}
 
 
 def describe_rule(routing: Routing) -> str:
