@@ -6,8 +6,10 @@
 import os
 import sys
 
+from pcsr_cli.cli.console import printable
 from pcsr_cli.errors import OutOfMemoryError, PcsrError
 
+USAGE = 2
 INTERRUPTED = 130
 NO_MEMORY = OutOfMemoryError(
     "There is not enough memory for this.", "Use a smaller --tile, close other programs, or cut the picture."
@@ -31,12 +33,30 @@ def fail(error: Exception) -> int:
     if os.environ.get("PCSR_DEBUG") == "1":
         raise error
     told = explain(error)
-    sys.stderr.write(f"pcsr: {told}\n")
+    tell(str(told))
     return told.exit_code
+
+
+def misused(error: Exception) -> int:
+    """Tell of a command line that could not be parsed (or, for a bare command, its help); returns the exit code."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    if context is not None and message == context.get_help():
+        sys.stderr.write(f"{message}\n")
+    else:
+        command = "pcsr" if context is None else context.command_path
+        tell(f"{' '.join(message.split()).removesuffix('.')}. See `{command} --help`.")
+    return USAGE
+
+
+def tell(sentence: str) -> None:
+    """Say something on stderr, in one line."""
+    sys.stderr.write(f"pcsr: {printable(sentence)}\n")
 
 
 def _is_torch_out_of_memory(error: Exception) -> bool:
     """Without importing torch, which may not be loaded: on a device a type, on the CPU only a message."""
     if type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    told = str(error)
+    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in told or "Storage size calculation" in told)

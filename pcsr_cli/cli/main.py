@@ -1,33 +1,17 @@
 """The ``pcsr`` command."""
 
+import signal
 import sys
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 import pcsr_cli
 from pcsr_cli.cli import failures, models, upscale
 
-
-class _Commands(TyperGroup):
-    """All commands, behind one place where errors become sentences and exit codes."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            sys.stderr.write("pcsr: interrupted; nothing was left behind.\n")
-            raise SystemExit(failures.INTERRUPTED) from None
-        except Exception as error:
-            if type(error).__module__.startswith("typer"):
-                raise
-            raise SystemExit(failures.fail(error)) from None
-
-
 app = typer.Typer(
     name="pcsr",
-    cls=_Commands,
     help="Enlarge pictures with PCSR networks: compute goes where the picture needs it.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -54,5 +38,28 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit."""
-    app()
+    """Run the command line and exit: the one place where errors become sentences and exit codes."""
+    _clean_up_when_stopped()
+    try:
+        code = app(standalone_mode=False) or 0
+    except typer.TyperException as error:
+        code = failures.misused(error)
+    except typer.Abort:
+        code = failures.INTERRUPTED
+    except Exception as error:
+        code = failures.fail(error)
+    if code == failures.INTERRUPTED:
+        failures.tell("interrupted; nothing was left behind.")
+    sys.exit(code)
+
+
+def _clean_up_when_stopped() -> None:
+    """Being told to stop unwinds as Ctrl-C does, so that no temporary file is left; not where that was ignored."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

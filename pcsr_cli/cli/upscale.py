@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import print_document, progress_bar, talk
+from pcsr_cli.cli.console import print_document, progress_bar, say, talk
 from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(
         raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
     started = time.perf_counter()
     from pcsr_cli import images
-    from pcsr_cli.api import upscale_picture, working_scale
+    from pcsr_cli.api import check_scale, upscale_picture, working_scale
     from pcsr_cli.devices import resolve_device, resolve_precision
     from pcsr_cli.engine import Settings
     from pcsr_cli.grid import hr_size
@@ -50,6 +50,7 @@ def command(
     from pcsr_cli.report import Seconds, make_report, text_chunks
     from pcsr_cli.routing import default_routing
 
+    check_scale(scale)
     asked = options.choose_routing(threshold, k, adm)
     minimum = options.choose_refine(refine, no_refine)
     side = options.choose_tile(tile)
@@ -59,9 +60,9 @@ def command(
     loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
     if not quiet:
         for note in loaded.notes:
-            talk().print(f"Note: {note}", markup=False)
-    images.check_fits(output, hr_size(picture.size, scale), picture.alpha is not None)
+            say(f"Note: {note}")
     at = working_scale(loaded, scale)
+    images.check_fits(output, hr_size(picture.size, scale), picture.alpha is not None)
     routing = asked or default_routing(loaded.network.spec.branches)
     ready = time.perf_counter()
 
