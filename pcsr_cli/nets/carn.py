@@ -79,6 +79,7 @@ class CarnBackbone(_Cascade):
         self.b3 = _CascadingBlock(width)
 
     def blocks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """The three cascading blocks, in order."""
         return self.b1, self.b2, self.b3
 
     def forward(self, x: Tensor) -> Tensor:
