@@ -17,8 +17,8 @@ from pcsr_cli.training.schedule import learning_rate
 from pcsr_cli.training.stages import Loss
 from pcsr_cli.training.trainer import Trainer
 
-SMOOTHING = 0.3
-"""Weight of the newest interval in the measured pace."""
+SMOOTHING = 0.04
+"""Weight of the newest interval in the measured pace: little, so that a pause does not upset the plan."""
 
 
 class DivergedError(PcsrError):
@@ -80,7 +80,8 @@ class _Pace:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._seconds_each: float | None = None
+        self._seconds_each = 0.0
+        self._reports = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -101,8 +102,8 @@ class _Pace:
     def rate(self) -> float:
         """Iterations a second, smoothed over reports."""
         newest = self._elapsed / max(1, self._count)
-        before = self._seconds_each
-        return 1 / max(1e-9, newest if before is None else before + SMOOTHING * (newest - before))
+        weight = max(SMOOTHING, 1 / (self._reports + 1))
+        return 1 / max(1e-9, self._seconds_each + weight * (newest - self._seconds_each))
 
     def report(self, trainer: Trainer, around: Surroundings) -> Progress:
         """What happened since the last report; starts the next. Raises DivergedError."""
@@ -114,6 +115,7 @@ class _Pace:
             )
         share = None if self._share is None else around.processes.mean(self._share) / self._count
         self._seconds_each = 1 / rate
+        self._reports += 1
         self._clear()
         return Progress(
             stage=trainer.stage,
