@@ -33,13 +33,17 @@ class ModelCosts:
 
 @dataclass(frozen=True)
 class Executed:
-    """How many pixels went through each part, halos, rings and repetitions included."""
+    """How many pixels went through each part, halos, rings and second passes included.
+
+    ``repeated`` is in FLOPs: what the backbone computed twice at the edges of its bands.
+    """
 
     backbone: int = 0
     classifier_shared: int = 0
     classifier: int = 0
     branches_shared: int = 0
     branches: tuple[int, ...] = ()
+    repeated: int = 0
 
     def __add__(self, other: "Executed") -> "Executed":
         longest = max(len(self.branches), len(other.branches))
@@ -50,6 +54,7 @@ class Executed:
             self.classifier + other.classifier,
             self.branches_shared + other.branches_shared,
             tuple(a + b for a, b in zip(mine, theirs, strict=True)),
+            self.repeated + other.repeated,
         )
 
 
@@ -80,6 +85,7 @@ def executed_flops(costs: ModelCosts, executed: Executed) -> float:
         + costs.classifier.executed * executed.classifier
         + shared * executed.branches_shared
         + sampling
+        + executed.repeated
     )
 
 

@@ -1,4 +1,4 @@
-"""Which branch each pixel gets: by a fixed cut, by the cost trade-off k, or by ADM (paper, section 3.3).
+"""Which branch each pixel gets: by a fixed cut, by the cost trade-off k, or adaptively (paper, section 3.3).
 
 With two branches every rule comes down to one cut: a pixel is heavy iff p_heavy > cut. In general a rule
 becomes a ``Decision``, made once for the whole image, that labels pixels with branch numbers (0 = lightest).
@@ -7,16 +7,10 @@ becomes a ``Decision``, made once for the whole image, that labels pixels with b
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from fast_pytorch_kmeans import KMeans
 from torch import Tensor
 
 from pcsr_cli.errors import UsageError
-
-ADM_ITERATIONS = 20
-ADM_SAMPLE = 4_000_000
-"""ADM clusters at most this many pixels; of larger images, as many evenly spaced quantiles."""
 
 
 @dataclass(frozen=True)
@@ -121,35 +115,3 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
             raise UsageError(
                 f"A threshold cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
             )
-
-
-def decide_adaptively(values: Tensor, branches: int) -> Cuts:
-    """ADM over the difficulties of a whole image (any shape, float32).
-
-    For two branches the published start: centroids {mean, 0} after one step from [[0.5]]. Each cut is the largest
-    difficulty of the cluster below it, so that labelling by cuts repeats the clustering. An image whose difficulties
-    are all the same has nothing to cluster, and all of it is light."""
-    flat = _sampled(values.reshape(-1))
-    low, high = flat.min(), flat.max()
-    if bool(low == high):
-        return Cuts((float(high),) * (branches - 1))
-    rescaled = ((flat - low) / (high - low)).unsqueeze(1)
-    start = [[0.5]] if branches == 2 else [[(index + 0.5) / branches] for index in range(branches)]
-    kmeans = KMeans(n_clusters=branches, max_iter=ADM_ITERATIONS, mode="euclidean")
-    labels = kmeans.fit_predict(rescaled, centroids=torch.tensor(start, device=flat.device))
-    tops = [flat[labels == cluster].amax() for cluster in range(branches) if bool((labels == cluster).any())]
-    cuts = sorted(float(top) for top in tops)[:-1]
-    # A cluster that ended up empty leaves its cut at the next one: no pixel gets that branch.
-    return Cuts(tuple(cuts + [float(high)] * (branches - 1 - len(cuts))))
-
-
-def _sampled(flat: Tensor) -> Tensor:
-    """Every value, or ADM_SAMPLE of them evenly spaced in order of size, the smallest and the largest included.
-
-    Picking by size rather than by place leaves next to no noise, which matters: k-means stops at a tolerance, and a
-    slightly different mean can cost or save it a step that moves the cut by a hundredth."""
-    if flat.numel() <= ADM_SAMPLE:
-        return flat
-    ordered = torch.from_numpy(np.sort(flat.cpu().numpy()))
-    index = torch.linspace(0, flat.numel() - 1, ADM_SAMPLE, dtype=torch.float64).round().long()
-    return ordered[index].to(flat.device)

@@ -1,142 +1,150 @@
 """From a tile's features to its HR pixels: classify every pixel, then give each to its branch's sampler.
 
-HR rows are worked through in bands, so that the intermediate layers of the MLPs stay in cache.
+Features come in bands of LR rows, and each band decides the HR rows nearest to it. Those are worked through in chunks,
+so that what passes between the MLPs' layers stays in cache.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from pcsr_cli.fast.prepare import PreparedModel
+from pcsr_cli.fast.samplers import PreparedMlp
 from pcsr_cli.grid import Axis, bilinear, make_axis
-from pcsr_cli.model import Pcsr
-from pcsr_cli.nets.sampler import PixelSampler, gather_first
-from pcsr_cli.routing import Cuts, Decision, difficulty
-from pcsr_cli.tiles import Rect, Span
+from pcsr_cli.routing import Decision, difficulty
+from pcsr_cli.tiles import Rect, Span, Tile, TilePlan
 
-BAND_PIXELS = 16_384
-"""HR pixels worked on at once."""
+CHUNK_PIXELS = 24_576
+"""HR pixels worked on at once on a CPU; other devices take a band whole."""
 
 
 @dataclass(frozen=True)
-class TileInput:
-    """What sampling a region needs.
+class FeatureBand:
+    """Features (1, C, n, w) of some LR rows, ``rows`` in the image, over the columns a tile samples."""
 
-    ``features`` (1, C, h, w) of the ``sampled`` LR pixels, ``base`` (3, H, W) float32 in the network's units, and
-    where the region's HR rows and columns lie on the LR grid."""
-
+    rows: Span
     features: Tensor
-    base: Tensor
-    sampled: Rect
-    rows: Axis
-    columns: Axis
+
+    @property
+    def pixels(self) -> int:
+        """Number of LR pixels."""
+        return self.rows.length * self.features.shape[3]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A region's HR pixels: ``rgb`` (3, H, W) float32 in the network's units, ``labels`` (H, W) uint8 branches."""
+    """HR rows ``rows`` (in the image) of an area.
 
+    ``rgb`` (n, W, 3) is float32 in [0, 1] but not clamped, ``labels`` (n, W) uint8 are the branches, ``branch_pixels``
+    their counts.
+    """
+
+    rows: Span
     rgb: Tensor
     labels: Tensor
+    branch_pixels: tuple[int, ...]
+
+
+class AreaSampler:
+    """The samplers over an area of HR pixels of one tile: its core, or its region.
+
+    ``lr`` (1, 3, h, w) is what the tile has seen, RGB in [0, 1], on the device.
+    """
+
+    def __init__(self, prepared: PreparedModel, plan: TilePlan, tile: Tile, area: Rect, lr: Tensor) -> None:
+        self.prepared = prepared
+        self.plan = plan
+        self.tile = tile
+        self.area = area
+        self.lr = lr
+        self.columns = make_axis(plan.lr_size[1], plan.hr_size[1], area.columns.start, area.columns.stop, lr.device)
+        self.lr_columns = (self.columns.nearest - tile.sampled.columns.start).int()
+
+    def difficulties(self, band: FeatureBand) -> Iterator[Tensor]:
+        """Difficulty of the area's HR rows nearest to a band, (n, W) float32: p_heavy where there are two branches."""
+        for chunk in self._chunks(band):
+            probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
+            yield difficulty(probabilities).view(chunk.rows.length, -1)
+
+    def predict(self, band: FeatureBand, decision: Decision) -> Iterator[Prediction]:
+        """Route and sample the area's HR rows nearest to a band."""
+        for chunk in self._chunks(band):
+            labels = decision.labels(self.prepared.probabilities(chunk.evaluate(self.prepared.classifier)))
+            residual = torch.empty(labels.shape[0], 3, dtype=torch.float32, device=labels.device)
+            counts = []
+            for branch, sampler in enumerate(self.prepared.samplers):
+                pixels = (labels == branch).nonzero().squeeze(1)
+                counts.append(pixels.shape[0])
+                residual.index_copy_(0, pixels, chunk.evaluate(sampler, pixels))
+            height = chunk.rows.length
+            rgb = residual.view(height, -1, 3).add_(self._base(chunk.rows))
+            yield Prediction(chunk.rows, rgb, labels.view(height, -1), tuple(counts))
+
+    def _base(self, rows: Span) -> Tensor:
+        """The bilinear enlargement of some HR rows, (n, W, 3) in [0, 1]."""
+        origin = (self.tile.seen.rows.start, self.tile.seen.columns.start)
+        return bilinear(self.lr, self._row_axis(rows), self.columns, origin)[0].permute(1, 2, 0)
+
+    def _row_axis(self, rows: Span) -> Axis:
+        return make_axis(self.plan.lr_size[0], self.plan.hr_size[0], rows.start, rows.stop, self.lr.device)
+
+    def _chunks(self, band: FeatureBand) -> Iterator["_Chunk"]:
+        rows = hr_rows(self.plan, band.rows).intersection(self.area.rows)
+        if not rows.length:
+            return
+        tables = _BandTables(band.features, self._row_axis(rows), self.columns)
+        base = (tables.axis.nearest - band.rows.start).int() * band.features.shape[3]
+        width = self.area.columns.length
+        height = max(1, CHUNK_PIXELS // width) if self.lr.device.type == "cpu" else rows.length
+        terms = tables.lr_pixels + torch.arange(rows.length, dtype=torch.int32, device=self.lr.device)
+        columns = tables.lr_pixels + rows.length + torch.arange(width, dtype=torch.int32, device=self.lr.device)
+        for start in range(0, rows.length, height):
+            part = slice(start, min(start + height, rows.length))
+            shape = (part.stop - start, width)
+            lr_index = base[part, None] + self.lr_columns
+            bags = torch.stack((lr_index, terms[part, None].expand(shape), columns.expand(shape)), dim=-1)
+            yield _Chunk(Span(rows.start + start, rows.start + part.stop), bags.view(-1, 3), tables)
+
+
+def hr_rows(plan: TilePlan, lr_rows: Span) -> Span:
+    """The HR rows whose nearest LR row is among ``lr_rows``."""
+    return Span(plan.hr_edges[lr_rows.start], plan.hr_edges[lr_rows.stop])
+
+
+class _BandTables:
+    """The first layers over one band, made when they are first asked for."""
+
+    def __init__(self, features: Tensor, axis: Axis, columns: Axis) -> None:
+        self.features = features
+        self.axis = axis
+        self.columns = columns
+        self.lr_pixels = features.shape[2] * features.shape[3]
+        self.made: dict[PreparedMlp, Tensor] = {}
+
+    @cached_property
+    def rows_of_features(self) -> Tensor:
+        """The features as (LR pixels, C)."""
+        return self.features[0].permute(1, 2, 0).reshape(self.lr_pixels, -1)
+
+    def of(self, mlp: PreparedMlp) -> Tensor:
+        """The table of one MLP's first layer."""
+        if mlp not in self.made:
+            self.made[mlp] = mlp.table(self.rows_of_features, self.axis, self.columns)
+        return self.made[mlp]
 
 
 @dataclass(frozen=True)
-class _Band:
-    """Some HR rows of a region, flattened: the LR pixel, row and column of each of its N pixels."""
+class _Chunk:
+    """Some HR rows of a band; ``bags`` (N, 3) int32 name the table rows of each of their pixels."""
 
     rows: Span
-    lr_index: Tensor
-    row_index: Tensor
-    column_index: Tensor
+    bags: Tensor
+    tables: _BandTables
 
-
-def region_axes(
-    lr_size: tuple[int, int], hr_size: tuple[int, int], region: Rect, device: torch.device
-) -> tuple[Axis, Axis]:
-    """The axes of a region's HR rows and columns."""
-    rows = make_axis(lr_size[0], hr_size[0], region.rows.start, region.rows.stop, device)
-    columns = make_axis(lr_size[1], hr_size[1], region.columns.start, region.columns.stop, device)
-    return rows, columns
-
-
-def tile_input(seen: Tensor, features: Tensor, seen_at: Rect, sampled: Rect, axes: tuple[Axis, Axis]) -> TileInput:
-    """Put together what sampling needs; ``seen`` (1, 3, h, w) is the tile's normalised LR crop, at ``seen_at``."""
-    rows, columns = axes
-    base = bilinear(seen, rows, columns, origin=(seen_at.rows.start, seen_at.columns.start))[0]
-    return TileInput(features, base, sampled, rows, columns)
-
-
-def predict_difficulty(model: Pcsr, tile: TileInput) -> Tensor:
-    """Difficulty of every pixel of a region, (H, W) float32: p_heavy where there are two branches."""
-    split = _SplitMlp(model.classifier, tile)
-    bands = [difficulty(split.probabilities(band)) for band in _bands(tile)]
-    return torch.cat(bands).view(tile.base.shape[1:])
-
-
-def predict(model: Pcsr, tile: TileInput, decision: Decision, known_difficulty: Tensor | None = None) -> Prediction:
-    """Route every pixel of a region to its branch and sample it.
-
-    ``known_difficulty`` (H, W), where an earlier pass has found it, spares the classifier.
-    """
-    classifier = _SplitMlp(model.classifier, tile) if known_difficulty is None else None
-    samplers = [_SplitMlp(sampler, tile) for sampler in model.samplers]
-    rgb = torch.empty(tile.base.shape[1:].numel(), 3, dtype=torch.float32, device=tile.base.device)
-    labels = torch.empty(tile.base.shape[1:], dtype=torch.uint8, device=tile.base.device)
-    width = tile.base.shape[2]
-    for band in _bands(tile):
-        if classifier is not None:
-            band_labels = decision.labels(classifier.probabilities(band))
-        else:
-            assert known_difficulty is not None
-            band_labels = _labels_known(decision, known_difficulty[band.rows.start : band.rows.stop].reshape(-1))
-        labels[band.rows.start : band.rows.stop] = band_labels.view(-1, width)
-        band_rgb = rgb[band.rows.start * width : band.rows.stop * width]
-        for branch, sampler in enumerate(samplers):
-            pixels = (band_labels == branch).nonzero().squeeze(1)
-            band_rgb.index_copy_(0, pixels, sampler.at(band, pixels).float())
-    return Prediction(rgb.view(*labels.shape, 3).permute(2, 0, 1) + tile.base, labels)
-
-
-def _labels_known(decision: Decision, values: Tensor) -> Tensor:
-    assert isinstance(decision, Cuts), "only ADM looks at the image first, and it decides by cuts"
-    return decision.labels_of_difficulty(values)
-
-
-class _SplitMlp:
-    """A sampler over one region, with its first layer's LR products and coordinate terms computed once."""
-
-    def __init__(self, sampler: PixelSampler, tile: TileInput) -> None:
-        self.sampler = sampler
-        self.shared = sampler.shared_product(tile.features).flatten(0, 1)
-        self.rows, self.columns = sampler.coordinate_terms(
-            tile.rows.rel, tile.columns.rel, (tile.rows.cell, tile.columns.cell)
-        )
-
-    def at(self, band: _Band, pixels: Tensor | None = None) -> Tensor:
-        """Outputs (N, outputs) at all pixels of a band, or at the chosen ones (int64 indices into it)."""
-        indices: Sequence[Tensor] = (band.lr_index, band.row_index, band.column_index)
-        if pixels is not None:
-            indices = [index.index_select(0, pixels) for index in indices]
-        lr_index, row_index, column_index = indices
-        rows, columns = self.rows.index_select(0, row_index), self.columns.index_select(0, column_index)
-        return self.sampler.finish(gather_first(self.shared, lr_index, rows, columns))
-
-    def probabilities(self, band: _Band) -> Tensor:
-        """Class probabilities (N, M) float32 at all pixels of a band."""
-        return self.at(band).float().softmax(dim=1)
-
-
-def _bands(tile: TileInput) -> Iterator[_Band]:
-    height, width = tile.base.shape[1:]
-    sampled_width = tile.sampled.columns.length
-    lr_rows = tile.rows.nearest - tile.sampled.rows.start
-    lr_columns = tile.columns.nearest - tile.sampled.columns.start
-    device = tile.base.device
-    columns = torch.arange(width, device=device)
-    step = max(1, BAND_PIXELS // width)
-    for start in range(0, height, step):
-        stop = min(start + step, height)
-        lr_index = (lr_rows[start:stop, None] * sampled_width + lr_columns).flatten()
-        row_index = torch.arange(start, stop, device=device).repeat_interleave(width)
-        yield _Band(Span(start, stop), lr_index, row_index, columns.repeat(stop - start))
+    def evaluate(self, mlp: PreparedMlp, pixels: Tensor | None = None) -> Tensor:
+        """Outputs of an MLP at all pixels, or at the chosen ones (int64 indices into the chunk)."""
+        bags = self.bags if pixels is None else self.bags.index_select(0, pixels)
+        return mlp(self.tables.of(mlp), bags)

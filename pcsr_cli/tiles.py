@@ -6,11 +6,13 @@ those need, the halo that the backbone sees. All of it is cut at the image's own
 the backbone then pads exactly as it would for the whole image.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from pcsr_cli.grid import hr_size, nearest_index
 
@@ -30,6 +32,11 @@ class Span:
     def grown(self, by: int, limit: int) -> "Span":
         """Larger by ``by`` at both ends, but within 0..limit."""
         return Span(max(0, self.start - by), min(limit, self.stop + by))
+
+    def intersection(self, other: "Span") -> "Span":
+        """The pixels of both; empty, of length 0, if there are none."""
+        start = max(self.start, other.start)
+        return Span(start, max(start, min(self.stop, other.stop)))
 
     def within(self, outer: "Span") -> slice:
         """Where this span lies inside ``outer``, as a slice."""
@@ -79,6 +86,11 @@ class TilePlan:
     hr_size: tuple[int, int]
     tiles: tuple[Tile, ...]
 
+    @cached_property
+    def hr_edges(self) -> list[int]:
+        """For each LR row, and one past the last, the first HR row that is nearest to it."""
+        return _hr_edges(self.lr_size[0], self.hr_size[0], range(self.lr_size[0] + 1))
+
     @property
     def lr_pixels(self) -> int:
         """Number of LR pixels."""
@@ -124,12 +136,22 @@ def plan_tiles(lr_size: tuple[int, int], scale: float, tile: int, halo: int, rin
 
 def _strips(lr_length: int, hr_length: int, tile: int, halo: int, ring: int) -> Iterator[_Strip]:
     """Cut one side into strips of nearly equal length, at most ``tile`` LR pixels each."""
-    nearest = nearest_index(lr_length, hr_length, torch.arange(hr_length, dtype=torch.int64, device="cpu"))
+    nearest = _nearest(lr_length, hr_length)
     count = -(-lr_length // tile)
-    lr_edges = torch.tensor([lr_length * index // count for index in range(count + 1)], device="cpu")
-    hr_edges = torch.searchsorted(nearest, lr_edges).tolist()
+    hr_edges = _hr_edges(lr_length, hr_length, [lr_length * index // count for index in range(count + 1)])
     for start, stop in pairwise(hr_edges):
         core = Span(start, stop)
         region = core.grown(ring, hr_length)
         sampled = Span(int(nearest[region.start]), int(nearest[region.stop - 1]) + 1)
         yield _Strip(core, region, sampled, sampled.grown(halo, lr_length))
+
+
+def _nearest(lr_length: int, hr_length: int) -> Tensor:
+    return nearest_index(lr_length, hr_length, torch.arange(hr_length, dtype=torch.int64, device="cpu"))
+
+
+def _hr_edges(lr_length: int, hr_length: int, lr_rows: Sequence[int]) -> list[int]:
+    """The first HR row that is nearest to each of some LR rows or to a later one."""
+    wanted = torch.tensor(lr_rows, dtype=torch.int64, device="cpu")
+    edges: list[int] = torch.searchsorted(_nearest(lr_length, hr_length), wanted).tolist()
+    return edges
