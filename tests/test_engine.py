@@ -77,7 +77,7 @@ def assert_tiling_changes_nothing(
     assert_same((tiled.rgb, tiled.labels), (whole.rgb, whole.labels), outcome.decision, expected.probabilities)
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(2, 5), scales, routings, st.integers(0, 9))
 def test_tiled_equals_whole(
     backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
@@ -85,7 +85,7 @@ def test_tiled_equals_whole(
     assert_tiling_changes_nothing(backbone, 2, (height, width), pieces, scale, routing, refine)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(2, 4), scales, routings_of_many, st.integers(0, 9))
 def test_tiled_equals_whole_with_three_branches(
     backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int

@@ -139,6 +139,7 @@ def kmeans_is_not_counted() -> object:
 
 
 class TestExecuted:
+    @settings(max_examples=25)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.integers(0, 9))
     def test_is_what_pytorch_counts(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
@@ -147,7 +148,7 @@ class TestExecuted:
         executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
         assert executed == counted
 
-    @settings(max_examples=15)
+    @settings(max_examples=10)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings_of_many)
     def test_is_what_pytorch_counts_with_three_branches(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing
