@@ -13,27 +13,9 @@ import os
 import sys
 from typing import Any
 
-SLOW = [
-    "torch",
-    "fast_pytorch_kmeans",
-    "safetensors.torch",
-    "PIL.Image",
-    "PIL.ImageOps",
-    "numpy",
-    "typer",
-    "rich.progress",
-    "rich.panel",
-    "rich.table",
-    "httpx2",
-    "tqdm.auto",
-    "filelock",
-    "yaml",
-    "fsspec",
-    "pcsr_cli.cli.main",
-    "pcsr_cli.checkpoint",
-    "pcsr_cli.engine",
-    "pcsr_cli.images",
-]
+SLOW = ["torch", "fast_pytorch_kmeans", "safetensors.torch", "PIL.Image", "numpy", "typer", "rich.progress", "httpx2"]
+SLOW += ["rich.panel", "rich.table", "PIL.ImageOps", "tqdm.auto", "filelock", "yaml", "fsspec"]
+SLOW += ["pcsr_cli.cli.main", "pcsr_cli.checkpoint", "pcsr_cli.engine", "pcsr_cli.images"]
 PATIENCE = 120
 """Seconds until a command is ended."""
 
