@@ -17,6 +17,7 @@ from pcsr_cli.routing import (
     Tradeoff,
     decide,
     decide_adaptively,
+    default_routing,
     difficulty,
     tradeoff_cut,
 )
@@ -132,6 +133,14 @@ class TestDifficulty:
     def test_is_a_probability(self, branches: int, seed: int) -> None:
         values = difficulty(random_probabilities(branches, seed))
         assert (values >= 0).all() and (values <= 1 + 1e-6).all()
+
+
+def test_by_default_a_pixel_goes_where_it_most_probably_belongs() -> None:
+    for branches in (2, 3, 5):
+        probabilities = random_probabilities(branches, seed=7)
+        decision = decide(default_routing(branches), [float(cost) for cost in range(1, branches + 1)])
+        assert decision is not None
+        assert torch.equal(decision.labels(probabilities), probabilities.argmax(dim=1).byte())
 
 
 def distribution(name: str, count: int, seed: int = 0) -> Tensor:
