@@ -75,22 +75,25 @@ def _fetch_file(location: HubLocation, name: str, revision: str, show_progress: 
             f"{name} of {location.repo} is damaged in the cache, and {_why_not(error)}.",
             "Run `pcsr models fetch` once with a network, or give --model a folder.",
         ) from error
-    commit = metadata.commit_hash or revision
-    at_commit = _cached(location, name, commit)
+    if metadata.commit_hash is None or metadata.etag is None:
+        raise FileMetadataError("no commit, or no etag")
+    at_commit = _cached(location, name, metadata.commit_hash)
     damaged = at_commit is not None and not is_whole(at_commit)
-    path = _download(location, name, commit, damaged, show_progress)
-    if metadata.etag is not None and matches_etag(path, metadata.etag) is False:
+    # By the name asked for, so that the cache learns which commit a branch is at.
+    path = _download(location, name, revision, damaged, show_progress)
+    moved_meanwhile = revision_of(path) != metadata.commit_hash
+    if not is_whole(path) or (not moved_meanwhile and matches_etag(path, metadata.etag) is False):
         forget(path)
         raise _not_what_was_promised(location, name)
-    return path, commit
+    return path, revision_of(path)
 
 
-def _download(location: HubLocation, name: str, commit: str, again: bool, show_progress: bool) -> Path:
+def _download(location: HubLocation, name: str, revision: str, again: bool, show_progress: bool) -> Path:
     bar = tqdm if show_progress else silent_tqdm
     try:
         return Path(
             hf_hub_download(
-                location.repo, name, revision=commit, force_download=again, etag_timeout=TIMEOUT, tqdm_class=bar
+                location.repo, name, revision=revision, force_download=again, etag_timeout=TIMEOUT, tqdm_class=bar
             )
         )
     except OSError as error:

@@ -1,5 +1,6 @@
 """Pictures on disk: read into arrays, written whole or not at all."""
 
+import io
 import math
 import struct
 import warnings
@@ -26,7 +27,7 @@ FORMATS = {
 }
 """Output formats by suffix."""
 
-READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "TGA", "JPEG2000", "AVIF")
+READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
 """Input formats. Pillow knows more, some of which run other programs on what they are given."""
 
 LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
@@ -86,7 +87,9 @@ def read_picture(path: Path) -> Picture:
 
 
 def _decode(path: Path) -> Picture:
-    with Image.open(path, formats=READABLE) as image:
+    Image.init()
+    readable = [name for name in READABLE if name in Image.OPEN]  # a Pillow may be built without some
+    with Image.open(path, formats=readable) as image:
         frames = getattr(image, "n_frames", 1)
         deep = _is_deep(image)
         image.load()
@@ -185,11 +188,13 @@ def write_picture(output: Path, picture: Picture, text: Mapping[str, str]) -> No
         options["pnginfo"] = PngImagePlugin.PngInfo()
         for key, value in text.items():
             options["pnginfo"].add_itxt(key, value)
+    encoded = io.BytesIO()  # straight to a file, Pillow does not notice when a full disk takes only half
+    try:
+        to_pil(picture).save(encoded, name, **options)
+    except (OSError, ValueError, struct.error) as error:
+        raise OutputError(f"{output} cannot be written as {name}: {error}.", "Write a .png.") from error
     with written_whole(output) as temporary:
-        try:
-            to_pil(picture).save(temporary, name, **options)
-        except (ValueError, struct.error) as error:
-            raise OutputError(f"{output} cannot be written as {name}: {error}.", "Write a .png.") from error
+        temporary.write_bytes(encoded.getbuffer())
         put_in_place(temporary, output)
 
 

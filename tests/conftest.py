@@ -7,6 +7,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.command import fork_server, hub, run_pcsr, tiny_folder
+
+__all__ = ["fork_server", "hub", "run_pcsr", "tiny_folder"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PCSR_SHARED", ROOT.parent / "shared"))
 

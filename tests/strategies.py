@@ -1,5 +1,6 @@
 """What hypothesis draws in more than one test file."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
@@ -19,3 +20,9 @@ routings: st.SearchStrategy[Routing] = st.one_of(
 
 routings_of_many: st.SearchStrategy[Routing] = tradeoffs | st.just(Adaptive())
 """Every way to route between more than two branches."""
+
+
+def examples(share: float) -> settings:
+    """Run so many times as many examples as the profile in force says: fewer where they are slow."""
+    assert settings.default is not None
+    return settings(max_examples=round(share * settings.default.max_examples))

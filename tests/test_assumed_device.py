@@ -21,7 +21,7 @@ from pcsr_cli.model import Pcsr
 from pcsr_cli.routing import Adaptive, Cuts, Routing, Threshold, Tradeoff
 from tests.tiny import BACKBONES, tiny_spec
 
-LR_SIZE = (9, 12)
+LR_SIZE = (4, 8)
 CUDA = torch.device("cuda:0")
 
 ROUTINGS = [Threshold(0.3), Tradeoff(1), Adaptive()]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from pcsr_cli.model import Pcsr
 from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
 from tests import reference
 from tests.closeness import assert_same
-from tests.strategies import lengths, routings, routings_of_many, scales
+from tests.strategies import examples, lengths, routings, routings_of_many, scales
 from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
 
 WHOLE = 1_000
@@ -77,7 +77,7 @@ def assert_tiling_changes_nothing(
     assert_same((tiled.rgb, tiled.labels), (whole.rgb, whole.labels), outcome.decision, expected.probabilities)
 
 
-@settings(max_examples=120)
+@examples(2)
 @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(2, 5), scales, routings, st.integers(0, 9))
 def test_tiled_equals_whole(
     backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
@@ -85,7 +85,7 @@ def test_tiled_equals_whole(
     assert_tiling_changes_nothing(backbone, 2, (height, width), pieces, scale, routing, refine)
 
 
-@settings(max_examples=30)
+@examples(0.5)
 @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(2, 4), scales, routings_of_many, st.integers(0, 9))
 def test_tiled_equals_whole_with_three_branches(
     backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
@@ -94,7 +94,7 @@ def test_tiled_equals_whole_with_three_branches(
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@examples(1.5)
 @given(
     st.sampled_from(BACKBONES),
     st.integers(0, 150).map(lambda half: 2 * half + 1),

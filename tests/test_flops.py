@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
@@ -16,7 +16,7 @@ from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
 from pcsr_cli.routing import Adaptive, Cuts, Routing, decide_adaptively
 from pcsr_cli.specs import BackboneSpec, ModelSpec
-from tests.strategies import lengths, routings, routings_of_many, scales
+from tests.strategies import examples, lengths, routings, routings_of_many, scales
 from tests.test_nets import PUBLISHED
 from tests.tiny import BACKBONES, picture, tiny_model
 
@@ -139,6 +139,7 @@ def kmeans_is_not_counted() -> object:
 
 
 class TestExecuted:
+    @examples(0.6)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.integers(0, 9))
     def test_is_what_pytorch_counts(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
@@ -147,7 +148,7 @@ class TestExecuted:
         executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
         assert executed == counted
 
-    @settings(max_examples=15)
+    @examples(0.25)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings_of_many)
     def test_is_what_pytorch_counts_with_three_branches(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing

@@ -17,6 +17,7 @@ from pcsr_cli.routing import (
     Tradeoff,
     decide,
     decide_adaptively,
+    default_routing,
     difficulty,
     tradeoff_cut,
 )
@@ -134,6 +135,14 @@ class TestDifficulty:
         assert (values >= 0).all() and (values <= 1 + 1e-6).all()
 
 
+def test_by_default_a_pixel_goes_where_it_most_probably_belongs() -> None:
+    for branches in (2, 3, 5):
+        probabilities = random_probabilities(branches, seed=7)
+        decision = decide(default_routing(branches), [float(cost) for cost in range(1, branches + 1)])
+        assert decision is not None
+        assert torch.equal(decision.labels(probabilities), probabilities.argmax(dim=1).byte())
+
+
 def distribution(name: str, count: int, seed: int = 0) -> Tensor:
     """Difficulties as images may have them; all in [0, 1], float32, in no order."""
     generator = torch.Generator().manual_seed(seed)
@@ -216,13 +225,13 @@ class TestAdaptive:
         assert labels.tolist() == [0] * 100 + [1] * 100 + [2] * 100
 
     @pytest.mark.parametrize("name", DISTRIBUTIONS)
-    @pytest.mark.parametrize("count", [1_000_001, 1_900_000])
+    @pytest.mark.parametrize("count", [400_001, 900_000])
     def test_a_sample_moves_the_cut_by_less_than_a_thousandth(
         self, name: str, count: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         values = distribution(name, count)
         (full,) = decide_adaptively(values, 2).values
-        monkeypatch.setattr(routing, "ADM_SAMPLE", 250_000)
+        monkeypatch.setattr(routing, "ADM_SAMPLE", 200_000)
         (sampled,) = decide_adaptively(values, 2).values
         assert abs(sampled - full) < 1e-3
 

@@ -1,5 +1,6 @@
 """The ``pcsr`` command."""
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 import pcsr_cli
-from pcsr_cli.cli import failures, models, upscale
+from pcsr_cli.cli import failures, models, train, upscale
 
 app = typer.Typer(
     name="pcsr",
@@ -19,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("upscale")(upscale.command)
+app.command("train")(train.command)
 app.add_typer(models.app, name="models")
 
 
@@ -41,11 +43,15 @@ def main() -> None:
     """Run the command line and exit: the one place where errors become sentences and exit codes."""
     _clean_up_when_stopped()
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="pcsr", standalone_mode=False) or 0
+        sys.stdout.flush()
     except typer.TyperException as error:
         code = failures.misused(error)
     except typer.Abort:
         code = failures.INTERRUPTED
+    except BrokenPipeError:  # whoever read stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except Exception as error:
         code = failures.fail(error)
     if code == failures.INTERRUPTED:

@@ -64,8 +64,8 @@ def choose_tile(tile: str) -> int | None:
     """The tile side, None for auto. Raises UsageError."""
     if tile == "auto":
         return None
-    if not tile.isdecimal() or int(tile) < 1:
-        raise UsageError(f"--tile {tile} is no size.", "Give auto or a number of LR pixels, such as 256.")
+    if not tile.isdecimal() or len(tile) > 9 or int(tile) < 1:
+        raise UsageError(f"--tile {tile[:20]} is no size.", "Give auto or a number of LR pixels, such as 256.")
     return int(tile)
 
 

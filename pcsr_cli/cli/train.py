@@ -15,6 +15,7 @@ from pcsr_cli.cli.failures import INTERRUPTED
 from pcsr_cli.errors import RefusedOutputError, UsageError
 
 if TYPE_CHECKING:
+    from pcsr_cli.training.events import Event
     from pcsr_cli.training.session import RunOptions
 
 Recipe = Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")]
@@ -45,12 +46,19 @@ def command(
         raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
     from pcsr_cli.cli.training_view import watching
     from pcsr_cli.training.config import load_config
+    from pcsr_cli.training.events import Decoded
     from pcsr_cli.training.session import LOG_NAME, train
 
     config = load_config(recipe)
     folder = out or Path("runs") / config.name
     run_options = _options(folder, resume, start, rewind, minutes, device)
-    with watching(config.name, quiet or json) as observe, _stopping_gently() as stop:
+    with watching(config.name, quiet or json) as show, _stopping_gently() as stop:
+
+        def observe(event: "Event") -> None:
+            show(event)
+            if isinstance(event, Decoded) and stop():
+                raise KeyboardInterrupt  # no iteration yet, so there is nothing to save
+
         model = train(config, folder, observe, run_options, stop)
     if model is None:
         say(f"The run's state is saved; go on with: pcsr train {recipe} --out {folder} --resume")

@@ -12,6 +12,7 @@ from torch import Tensor
 from pcsr_cli.engine import ByteCanvas, Outcome, Settings, upscale
 from pcsr_cli.errors import InputError
 from pcsr_cli.flops import executed_flops, model_costs
+from pcsr_cli.grid import hr_size
 from pcsr_cli.images import FORMATS, read_picture
 from pcsr_cli.metrics import psnr
 from pcsr_cli.model import Pcsr
@@ -91,22 +92,22 @@ def measure(model: Pcsr, pairs: Sequence[Pair], routing: Routing | None = None) 
 
     ``routing`` is by default the program's own.
     """
-    settings = Settings(routing or default_routing(model.spec.branches))
+    routing = routing or default_routing(model.spec.branches)
     costs = model_costs(model)
     results: list[tuple[float, float, float]] = []
     for pair in pairs:
-        result, outcome = enlarge(model, pair.lr, pair.scale, settings)
+        result, outcome = enlarge(model, pair.lr, pair.scale, routing)
         quality = psnr(result, pair.hr, pair.scale)
         results.append((quality, outcome.heavy_share, executed_flops(costs, outcome.executed)))
     quality, share, flops = (float(mean) for mean in np.mean(results, axis=0))
     return Measured(quality, share, flops)
 
 
-def enlarge(model: Pcsr, lr: NDArray[np.uint8], scale: float, settings: Settings) -> tuple[NDArray[np.uint8], Outcome]:
+def enlarge(model: Pcsr, lr: NDArray[np.uint8], scale: float, routing: Routing) -> tuple[NDArray[np.uint8], Outcome]:
     """An (h, w, 3) uint8 picture enlarged, and what it took."""
     x = torch.from_numpy(lr.copy()).permute(2, 0, 1)[None].float() / 255
-    canvas = ByteCanvas(round(lr.shape[0] * scale), round(lr.shape[1] * scale))
-    outcome = upscale(model, x, scale, settings, canvas)
+    canvas = ByteCanvas(*hr_size((lr.shape[0], lr.shape[1]), scale))
+    outcome = upscale(model, x, scale, Settings(routing), canvas)
     return canvas.rgb.numpy(), outcome
 
 

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,19 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(RefusedOutputError, match="holds a run already"):
         command.command(recipe_file, out=tmp_path / "run")
+
+
+def test_cutting_pictures_can_be_interrupted(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def interrupting(*_: Any) -> Iterator[Callable[[Event], None]]:
+        yield lambda event: os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("pcsr_cli.cli.training_view.watching", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        command.command(recipe_file, out=tmp_path / "run")
+    assert list((recipe_file.parent / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""Asking what pcsr is, and what it has, is quick; ``python -m pcsr_cli`` and the installed script are the same."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pcsr_cli
+from tests.command import Pcsr
+
+QUICK = 0.3
+"""Seconds of CPU."""
+
+QUESTIONS = [["--version"], ["--help"], ["upscale", "--help"], ["models", "--help"], ["models"]]
+
+# Runs the command, then tells on stderr how long it took the processor and whether torch was imported.
+PROBE = """
+import resource, sys
+from pcsr_cli.cli.main import main
+sys.argv[0] = "pcsr"
+try:
+    main()
+finally:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(used.ru_utime + used.ru_stime, "torch" in sys.modules, file=sys.stderr)
+"""
+
+
+def probe(run_pcsr: Pcsr, arguments: list[str]) -> tuple[float, bool]:
+    command = [sys.executable, "-c", PROBE, *arguments]
+    done = subprocess.run(command, env=run_pcsr.env, cwd=run_pcsr.cwd, capture_output=True, text=True, check=True)
+    seconds, torch_imported = done.stderr.split()
+    return float(seconds), torch_imported == "True"
+
+
+@pytest.mark.parametrize("arguments", QUESTIONS, ids=" ".join)
+def test_questions_are_answered_at_once(run_pcsr: Pcsr, arguments: list[str]) -> None:
+    tried = []
+    for _ in range(5):
+        seconds, torch_imported = probe(run_pcsr, arguments)
+        assert not torch_imported
+        tried.append(seconds)
+        if seconds < QUICK:
+            return
+    pytest.fail(f"took {min(tried):.2f} s of CPU at best")
+
+
+def test_the_version_is_data(run_pcsr: Pcsr) -> None:
+    ran = run_pcsr.in_new_interpreter("--version").succeeded()
+    assert (ran.stdout, ran.stderr) == (f"pcsr {pcsr_cli.__version__}\n", "")
+
+
+def test_the_installed_script_is_the_module(run_pcsr: Pcsr) -> None:
+    script = shutil.which("pcsr", path=str(Path(sys.executable).parent))
+    if script is None:
+        pytest.skip("pcsr is not installed as a script")
+    done = subprocess.run([script, "--help"], env=run_pcsr.env, capture_output=True, text=True, check=True)
+    assert done.stdout == run_pcsr.in_new_interpreter("--help").succeeded().stdout
+
+
+def test_help_names_every_command(run_pcsr: Pcsr) -> None:
+    told = run_pcsr("--help").succeeded().stdout
+    for command in ("upscale", "models"):
+        assert command in told
+    told = run_pcsr("models", "--help").succeeded().stdout
+    for command in ("fetch", "show", "convert"):
+        assert command in told
+
+
+def test_a_bare_command_shows_its_help(run_pcsr: Pcsr) -> None:
+    ran = run_pcsr()
+    assert ran.code == 2
+    assert ran.stdout == ""
+    assert ran.stderr == run_pcsr("--help").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["upscale"],
+        ["upscale", "in.png"],
+        ["upscale", "in.png", "out.png", "more.png"],
+        ["upscale", "in.png", "out.png", "--nonsense"],
+        ["upscale", "in.png", "out.png", "--k"],
+        ["models", "nonsense"],
+        ["models", "show"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_points_to_the_help(run_pcsr: Pcsr, arguments: list[str]) -> None:
+    run_pcsr(*arguments).told(2, "--help`")
+    assert run_pcsr.files() == []
+
+
+def test_an_interruption_while_starting_needs_no_traceback(run_pcsr: Pcsr) -> None:
+    code = "import os, signal\nfrom pcsr_cli.cli.main import main\nfrom pcsr_cli.cli import options\n"
+    code += "options.load_registry = lambda own: os.kill(os.getpid(), signal.SIGINT)\nmain()\n"
+    command = [sys.executable, "-c", code, "models"]
+    done = subprocess.run(command, env=run_pcsr.env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "pcsr: interrupted; nothing was left behind.\n")
+
+
+def test_a_reader_that_leaves_early_is_no_failure_worth_words(run_pcsr: Pcsr) -> None:
+    command = f"{sys.executable} -m pcsr_cli models --json | true"
+    done = subprocess.run(command, shell=True, env=run_pcsr.env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")

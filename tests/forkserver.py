@@ -1,0 +1,74 @@
+"""``pcsr`` in a fresh process, again and again, without importing torch each time.
+
+Run as a program this imports what is slow to import, then forks once for each request that it reads as a line of JSON.
+The child sets up directory, environment and limits, and runs the command as ``python -m pcsr_cli`` would: its exit
+code, its output, its files and its signals are its own. Nothing that reads the environment when it is imported,
+such as the Hub's client, is imported before the fork.
+"""
+
+import gc
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+SLOW = ["torch", "fast_pytorch_kmeans", "safetensors.torch", "PIL.Image", "numpy", "typer", "rich.progress", "httpx2"]
+SLOW += ["rich.panel", "rich.table", "PIL.ImageOps", "tqdm.auto", "filelock", "yaml", "fsspec"]
+SLOW += ["pcsr_cli.cli.main", "pcsr_cli.checkpoint", "pcsr_cli.engine", "pcsr_cli.images"]
+PATIENCE = 120
+"""Seconds until a command is ended."""
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    for name in SLOW:
+        importlib.import_module(name)
+    importlib.import_module("torch").set_num_threads(1)
+    gc.freeze()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _become(json.loads(line))
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Run the command and never return."""
+    import resource
+    import signal
+
+    signal.alarm(PATIENCE)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # Streams of its own: those of this program hold what it said so far and how it says it.
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    if request["largest_file"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
+    sys.argv = ["pcsr", *request["arguments"]]
+    code: object = 70
+    try:
+        from pcsr_cli.cli.main import main as run
+
+        run()
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()
