@@ -1,9 +1,8 @@
 """ADM, adaptive decision making: the cut that k-means finds in the difficulties of a whole image (paper, section 3.3).
 
-The clustering is fast_pytorch_kmeans's, started and stopped as the published code does it. What it costs is cut: it sees
-at most ADM_SAMPLE representatives of the pixels, evenly spaced in order of size, so that between two of them lie
-at most 1/ADM_SAMPLE of the pixels, and no more than those can get another branch than by clustering them all.
-"""
+The clustering is fast_pytorch_kmeans's, started and stopped as the published code does it. What it costs is cut: it
+sees at most ADM_SAMPLE representatives of the pixels, evenly spaced in order of size, so that between two of them
+lie at most 1/ADM_SAMPLE of the pixels, and no more than those can get another branch than by clustering them all."""
 
 import numpy as np
 import torch

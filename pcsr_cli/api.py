@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.engine import ByteCanvas, FloatCanvas, Outcome, Progress, Settings
+from pcsr_cli.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.engine import Outcome, Progress, Settings
 from pcsr_cli.engine import upscale as run_engine
 from pcsr_cli.errors import InputError, ScaleError
 from pcsr_cli.grid import hr_size

@@ -1,8 +1,7 @@
 """Convolutions and linear layers with their ReLU and their sum fused in, weights packed once.
 
-On a CPU in float32 they call oneDNN through PyTorch's own, but private, operators (torch.ops.mkldnn). Where those are missing
-or refuse, and on every other device and precision, the plain operations do the same.
-"""
+On a CPU in float32 they call oneDNN through PyTorch's own, but private, operators (torch.ops.mkldnn). Where those
+are missing or refuse, and on every other device and precision, the plain operations do the same."""
 
 import torch
 import torch.nn.functional as F

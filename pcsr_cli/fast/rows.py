@@ -1,9 +1,8 @@
 """Networks run a band of rows at a time, so that what passes between layers stays in cache.
 
 A layer that looks at its neighbours lags behind its input; a ``RowWindow`` keeps the few rows it still needs.
-Nothing is computed twice but the inner row above and below each band of a residual block. Beyond the crop's border the windows hold zeros: the
-padding of the plain network.
-"""
+Nothing is computed twice but the inner row above and below each band of a residual block. Beyond the crop's border
+the windows hold zeros: the padding of the plain network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

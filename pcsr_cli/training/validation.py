@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.engine import ByteCanvas, Outcome, Settings, upscale
+from pcsr_cli.canvas import ByteCanvas
+from pcsr_cli.engine import Outcome, Settings, upscale
 from pcsr_cli.errors import InputError
 from pcsr_cli.flops import executed_flops, model_costs
 from pcsr_cli.grid import hr_size
