@@ -146,5 +146,7 @@ class _Chunk:
 
     def evaluate(self, mlp: PreparedMlp, pixels: Tensor | None = None) -> Tensor:
         """Outputs of an MLP at all pixels, or at the chosen ones (int64 indices into the chunk)."""
-        bags = self.bags if pixels is None else self.bags.index_select(0, pixels)
-        return mlp(self.tables.of(mlp), bags)
+        table = self.tables.of(mlp)
+        if pixels is None:
+            return mlp(table, self.bags)
+        return mlp.in_pieces(table, self.bags.index_select(0, pixels))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli import engine
-from pcsr_cli.engine import ByteCanvas, FloatCanvas, Outcome, Settings, upscale
+from pcsr_cli.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.engine import Outcome, Settings, upscale
 from pcsr_cli.errors import UsageError
 from pcsr_cli.flops import Executed
 from pcsr_cli.grid import hr_size
@@ -146,10 +147,10 @@ def test_unrefined_untiled_work_is_exactly_the_picture() -> None:
     )
 
 
-def test_adm_classifies_once_and_keeps_its_features() -> None:
+def test_adm_keeps_its_features_and_classifies_again() -> None:
     _, outcome = run(tiny_model("dense"), picture(10, 8), 2, Settings(Adaptive(), tile=WHOLE))
     assert outcome.executed.backbone == 80
-    assert outcome.executed.classifier == 320
+    assert outcome.executed.classifier == 2 * 320
 
 
 def test_adm_computes_features_again_where_they_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """FLOPs: the paper's figures in the paper's convention, and what PyTorch itself counts for what is executed."""
 
+from math import prod
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,12 +11,15 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
 from pcsr_cli import engine
-from pcsr_cli.engine import FloatCanvas, Settings, upscale
+from pcsr_cli.adm import decide_adaptively
+from pcsr_cli.canvas import FloatCanvas
+from pcsr_cli.engine import Settings, upscale
+from pcsr_cli.fast import backbones, kernels
 from pcsr_cli.flops import Executed, ModelCosts, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
-from pcsr_cli.routing import Adaptive, Cuts, Routing, decide_adaptively
+from pcsr_cli.routing import Adaptive, Cuts, Routing, Threshold
 from pcsr_cli.specs import BackboneSpec, ModelSpec
 from tests.strategies import examples, lengths, routings, routings_of_many, scales
 from tests.test_nets import PUBLISHED
@@ -117,10 +122,24 @@ class TestPaperConvention:
         assert paper_flops(costs, 100, (light, heavy + 1)) > flops
 
 
+def convolution(x: list[int], *others: list[int] | None, out_shape: list[int], **_: object) -> int:
+    """FLOPs of oneDNN's convolution, whose weight comes second, or third behind what is added."""
+    weight = next(shape for shape in (others[1], others[0]) if shape is not None and len(shape) == 4)
+    return 2 * prod(out_shape) * prod(weight[1:])
+
+
+def linear(x: list[int], *_: object, out_shape: list[int], **__: object) -> int:
+    return 2 * prod(out_shape) * x[-1]
+
+
+ONEDNN = {torch.ops.mkldnn._convolution_pointwise: convolution, torch.ops.mkldnn._linear_pointwise: linear}
+"""What PyTorch's counter does not know."""
+
+
 def executed_and_counted(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> tuple[float, int]:
     """Our closed form for a run of the engine, and PyTorch's own count of that very run."""
     canvas = FloatCanvas(*hr_size((lr.shape[2], lr.shape[3]), scale))
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ONEDNN) as counter:
         outcome = upscale(model, lr, scale, how, canvas)
     return executed_flops(model_costs(model), outcome.executed), counter.get_total_flops()
 
@@ -167,6 +186,34 @@ class TestExecuted:
     def test_published_sizes_count_alike(self, backbone: str) -> None:
         model = Pcsr(PUBLISHED[backbone]).eval()
         executed, counted = executed_and_counted(model, picture(6, 5), 4, Settings(tile=4))
+        assert executed == counted
+
+    @pytest.mark.parametrize("onednn", [True, False], ids=["oneDNN", "plain"])
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    @pytest.mark.parametrize("backbone", BACKBONES)
+    def test_counts_what_bands_repeat(
+        self, backbone: str, routing: Routing, onednn: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, lr, how = tiny_model(backbone), picture(41, 13), Settings(routing, tile=23)
+        in_one, _ = executed_and_counted(model, lr, 2.5, how)
+        monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
+        if not onednn:
+            monkeypatch.setattr(kernels, "onednn_usable", lambda _: False)
+        executed, counted = executed_and_counted(model, lr, 2.5, how)
+        assert executed == counted
+        assert backbone == "fsrcnn" or executed > in_one
+
+    @examples(0.5)
+    @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.booleans())
+    def test_is_what_pytorch_counts_in_any_bands(
+        self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, keep: bool
+    ) -> None:
+        how = Settings(routing, tile=-(-max(height, width) // pieces))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backbones, "BAND_FLOATS", 500)
+            if not keep:
+                patch.setattr(engine, "FEATURE_BUDGET", 0)
+            executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
         assert executed == counted
 
     def test_smaller_tiles_execute_more_and_the_paper_does_not_mind(self) -> None:

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pcsr_cli.canvas import ByteCanvas, FloatCanvas
 from pcsr_cli.checkpoint import build_model, read_checkpoint
-from pcsr_cli.engine import ByteCanvas, FloatCanvas, Outcome, Settings, upscale
+from pcsr_cli.engine import Outcome, Settings, upscale
 from pcsr_cli.flops import model_costs, original_flops, paper_flops
 from pcsr_cli.metrics import psnr
 from pcsr_cli.model import Pcsr

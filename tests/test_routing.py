@@ -1,13 +1,11 @@
-"""Who gets which branch: by a cut, by k, and by ADM as the reference implementation clusters."""
+"""Who gets which branch: by a cut or by k. What ADM decides is told in test_adm.py."""
 
 import pytest
 import torch
-from fast_pytorch_kmeans import KMeans
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli import routing
 from pcsr_cli.errors import UsageError
 from pcsr_cli.routing import (
     Adaptive,
@@ -16,7 +14,6 @@ from pcsr_cli.routing import (
     Threshold,
     Tradeoff,
     decide,
-    decide_adaptively,
     default_routing,
     difficulty,
     tradeoff_cut,
@@ -143,112 +140,5 @@ def test_by_default_a_pixel_goes_where_it_most_probably_belongs() -> None:
         assert torch.equal(decision.labels(probabilities), probabilities.argmax(dim=1).byte())
 
 
-def distribution(name: str, count: int, seed: int = 0) -> Tensor:
-    """Difficulties as images may have them; all in [0, 1], float32, in no order."""
-    generator = torch.Generator().manual_seed(seed)
-    uniform, normal = torch.rand(count, generator=generator), torch.randn(count, generator=generator)
-    match name:
-        case "uniform":
-            return uniform
-        case "mostly easy":
-            return uniform**4
-        case "mostly hard":
-            return 1 - uniform**6
-        case "two humps":
-            return torch.where(uniform < 0.7, 0.25 + 0.08 * normal, 0.8 + 0.06 * normal).clamp(0, 1)
-        case "narrow":
-            return 0.5 + 1e-3 * normal.clamp(-3, 3)
-        case _:
-            return torch.sigmoid(2 * normal - 1)
-
-
-DISTRIBUTIONS = ("uniform", "mostly easy", "mostly hard", "two humps", "narrow", "bell")
-
-
-def published_clusters(values: Tensor) -> Tensor:
-    """What the reference implementation does with p_heavy, to the letter: True is heavy."""
-    rescaled = (values - values.min()) / (values.max() - values.min())
-    kmeans = KMeans(n_clusters=2, max_iter=20, mode="euclidean")
-    labels: Tensor = kmeans.fit_predict(rescaled[:, None], centroids=torch.tensor([[0.5]]))
-    return labels != labels[rescaled.argmin()]
-
-
-class TestAdaptive:
-    def test_waits_for_the_image(self) -> None:
-        assert decide(Adaptive(), CARN_COSTS) is None
-
-    @pytest.mark.parametrize("name", DISTRIBUTIONS)
-    def test_clusters_as_the_published_code_does(self, name: str) -> None:
-        values = distribution(name, 20_000)
-        labels = decide_adaptively(values, 2).labels_of_difficulty(values)
-        assert torch.equal(labels.bool(), published_clusters(values))
-        assert 0 < labels.float().mean() < 1
-
-    @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=40))
-    def test_clusters_small_pictures_alike(self, numbers: list[float]) -> None:
-        values = torch.tensor(numbers)
-        assume(values.max() - values.min() > 1e-3)
-        cuts = decide_adaptively(values, 2)
-        heavy = cuts.labels_of_difficulty(values).bool()
-        on_the_cut = (values - cuts.values[0]).abs() < 1e-6
-        assert torch.equal(heavy[~on_the_cut], published_clusters(values)[~on_the_cut])
-
-    @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.integers(2, 4))
-    def test_order_and_shape_of_the_pixels_do_not_matter(self, numbers: list[float], branches: int) -> None:
-        values = torch.tensor(numbers)
-        cuts = decide_adaptively(values, branches)
-        assert decide_adaptively(values.view(1, -1), branches) == cuts
-        assert decide_adaptively(values.flip(0), branches).values == pytest.approx(cuts.values, abs=1e-6)
-
-    @pytest.mark.parametrize("branches", [2, 3])
-    @pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
-    def test_a_flat_image_is_all_light(self, level: float, branches: int) -> None:
-        values = torch.full((5, 7), level)
-        assert not decide_adaptively(values, branches).labels_of_difficulty(values).any()
-
-    @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.integers(2, 5))
-    def test_the_easiest_pixel_is_light_and_branches_ascend_with_difficulty(
-        self, numbers: list[float], branches: int
-    ) -> None:
-        values = torch.tensor(numbers).sort().values
-        cuts = decide_adaptively(values, branches)
-        labels = cuts.labels_of_difficulty(values).long()
-        assert len(cuts.values) == branches - 1
-        assert list(cuts.values) == sorted(cuts.values)
-        assert labels[0] == 0
-        assert (labels.diff() >= 0).all() and int(labels.max()) < branches
-
-    def test_three_clusters_find_three_humps(self) -> None:
-        centres = torch.tensor([0.1, 0.5, 0.9]).repeat_interleave(100)
-        values = centres + torch.linspace(-0.05, 0.05, 300)
-        labels = decide_adaptively(values, 3).labels_of_difficulty(values)
-        assert labels.tolist() == [0] * 100 + [1] * 100 + [2] * 100
-
-    @pytest.mark.parametrize("name", DISTRIBUTIONS)
-    @pytest.mark.parametrize("count", [400_001, 900_000])
-    def test_a_sample_moves_the_cut_by_less_than_a_thousandth(
-        self, name: str, count: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        values = distribution(name, count)
-        (full,) = decide_adaptively(values, 2).values
-        monkeypatch.setattr(routing, "ADM_SAMPLE", 200_000)
-        (sampled,) = decide_adaptively(values, 2).values
-        assert abs(sampled - full) < 1e-3
-
-    def test_a_sample_is_the_same_every_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(routing, "ADM_SAMPLE", 1000)
-        values = distribution("two humps", 12_345)
-        assert decide_adaptively(values, 2) == decide_adaptively(values, 2)
-
-    def test_a_sample_keeps_lone_extremes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # The whole range is rescaled by two pixels among ten thousand, which any place in the image may hold.
-        values = torch.cat((torch.tensor([0.0]), distribution("narrow", 9_998), torch.tensor([1.0])))
-        full = decide_adaptively(values, 2)
-        monkeypatch.setattr(routing, "ADM_SAMPLE", 1000)
-        assert decide_adaptively(values, 2).values == pytest.approx(full.values, abs=1e-3)
-
-    def test_a_sample_is_not_caught_by_stripes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(routing, "ADM_SAMPLE", 1000)
-        stripes = torch.tensor([0.2, 0.8]).repeat(1500)
-        labels = decide_adaptively(stripes, 2).labels_of_difficulty(stripes)
-        assert labels.float().mean() == 0.5
+def test_adm_waits_for_the_image() -> None:
+    assert decide(Adaptive(), CARN_COSTS) is None

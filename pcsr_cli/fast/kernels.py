@@ -84,9 +84,13 @@ class FusedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, in) to (N, out)."""
-        if self.packed is not None:
-            unary = "relu" if self.relu else "none"
-            fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, unary, [], "")
-            return fused
+        if self.packed is None:
+            return self.plain(x)
+        unary = "relu" if self.relu else "none"
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, unary, [], "")
+        return fused
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The same by PyTorch's public operations."""
         out = F.linear(x, self.weight, self.bias)
         return out.relu_() if self.relu else out

@@ -15,6 +15,9 @@ from pcsr_cli.fast.kernels import FusedLinear
 from pcsr_cli.grid import Axis
 from pcsr_cli.nets.sampler import PixelSampler
 
+PIECE = 4096
+"""Pixels a piece: enough for a good rate, few enough to stay in cache from layer to layer."""
+
 
 class PreparedMlp:
     """One sampler, ready to be evaluated at chosen HR pixels."""
@@ -36,12 +39,27 @@ class PreparedMlp:
 
     def __call__(self, table: Tensor, bags: Tensor) -> Tensor:
         """Outputs (N, outputs) float32 at N pixels; ``bags`` (N, 3) int32 names the three table rows of each."""
-        out = F.embedding_bag(bags, table, mode="sum")
-        if self.last is not None:
-            out.relu_()
-            for layer in self.hidden:
-                out = layer(out)
-            out = self.last(out)
+        return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=True)
+
+    def in_pieces(self, table: Tensor, bags: Tensor) -> Tensor:
+        """The same where N differs from call to call: all but a remainder in pieces of one size.
+
+        oneDNN compiles a kernel for every N it has not met, which takes longer than the work on a few thousand pixels.
+        """
+        if bags.device.type != "cpu" or bags.shape[0] < PIECE:
+            return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=bags.device.type != "cpu")
+        pieces = [
+            self._layers(F.embedding_bag(piece, table, mode="sum"), packed=piece.shape[0] == PIECE)
+            for piece in bags.split(PIECE)
+        ]
+        return torch.cat(pieces)
+
+    def _layers(self, first: Tensor, packed: bool) -> Tensor:
+        if self.last is None:
+            return first.float()
+        out = first.relu_()
+        for layer in (*self.hidden, self.last):
+            out = layer(out) if packed else layer.plain(out)
         return out.float()
 
 
