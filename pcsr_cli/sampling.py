@@ -17,7 +17,7 @@ from pcsr_cli.grid import Axis, bilinear, make_axis
 from pcsr_cli.routing import Decision, difficulty
 from pcsr_cli.tiles import Rect, Span, Tile, TilePlan
 
-CHUNK_PIXELS = 24_576
+CHUNK_PIXELS = 65_536
 """HR pixels worked on at once on a CPU; other devices take a band whole."""
 
 
