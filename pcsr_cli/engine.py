@@ -23,7 +23,13 @@ from pcsr_cli.routing import Decision, Routing, Threshold, decide
 from pcsr_cli.sampling import AreaSampler, FeatureBand, Prediction
 from pcsr_cli.tiles import Rect, Span, Tile, TilePlan, plan_tiles
 
-DEFAULT_TILE = 768
+CPU_TILE_WIDTH = 768
+"""LR columns of a tile on a CPU, where rows flow through and a tile is as high as the image: the halo adds a
+twentieth to the backbone's work, and bands of some ten rows fit the cache."""
+
+DEVICE_TILE = 512
+"""LR pixels a side of a tile on other devices, which take a tile at once."""
+
 FEATURE_BUDGET = 512 * 2**20
 """Bytes of features that ADM keeps from its first pass; beyond that it computes them again."""
 
@@ -61,7 +67,12 @@ class Outcome:
 def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Settings) -> TilePlan:
     """The tile plan that ``upscale`` uses for an LR image of (height, width)."""
     ring = RING if settings.refine < NEVER else 0
-    return plan_tiles(lr_size, scale, settings.tile or DEFAULT_TILE, model.encoder.receptive_radius, ring)
+    height, width = (settings.tile, settings.tile) if settings.tile else _auto_tile(model.device, lr_size)
+    return plan_tiles(lr_size, scale, (height, width), model.encoder.receptive_radius, ring)
+
+
+def _auto_tile(device: torch.device, lr_size: tuple[int, int]) -> tuple[int, int]:
+    return (lr_size[0], CPU_TILE_WIDTH) if device.type == "cpu" else (DEVICE_TILE, DEVICE_TILE)
 
 
 @torch.inference_mode()
@@ -107,10 +118,12 @@ class _Run:
             lr = self._seen(tile)
             sampler = AreaSampler(self.prepared, self.plan, tile, tile.core, lr)
             for band in self._bands(tile, lr):
-                self.executed += Executed(classifier_shared=band.pixels)
-                for values in sampler.difficulties(band):
+                chunks = 0
+                for chunks, values in enumerate(sampler.difficulties(band), start=1):
                     self.executed += Executed(classifier=values.numel())
                     survey.add(values)
+                # A band may lie within the refinement ring altogether: then nothing is classified in it.
+                self.executed += Executed(classifier_shared=band.pixels if chunks else 0)
         self.passes_left -= 1
         return decide_adaptively(survey.values(), self.prepared.branches)
 

@@ -112,15 +112,15 @@ class _Strip:
     seen: Span
 
 
-def plan_tiles(lr_size: tuple[int, int], scale: float, tile: int, halo: int, ring: int) -> TilePlan:
-    """Cut an LR image of (height, width) into tiles of about ``tile`` LR pixels a side.
+def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], halo: int, ring: int) -> TilePlan:
+    """Cut an LR image of (height, width) into nearly equal tiles of at most ``tile`` (height, width) LR pixels.
 
     ``halo`` is the backbone's receptive radius in LR pixels, ``ring`` the refinement's in HR pixels.
     """
-    assert tile >= 1 and halo >= 1 and ring >= 0
+    assert min(tile) >= 1 and halo >= 1 and ring >= 0
     size = hr_size(lr_size, scale)
-    rows = tuple(_strips(lr_size[0], size[0], tile, halo, ring))
-    columns = tuple(_strips(lr_size[1], size[1], tile, halo, ring))
+    rows = tuple(_strips(lr_size[0], size[0], tile[0], halo, ring))
+    columns = tuple(_strips(lr_size[1], size[1], tile[1], halo, ring))
     tiles = tuple(
         Tile(
             core=Rect(row.core, column.core),

@@ -13,7 +13,7 @@ plans = st.builds(
     plan_tiles,
     lr_size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     scale=scales,
-    tile=st.integers(4, 70),
+    tile=st.tuples(st.integers(4, 70), st.integers(4, 70)),
     halo=st.integers(1, 33),
     ring=st.integers(0, 2),
 )
@@ -31,7 +31,7 @@ def test_cores_are_a_partition_of_the_result(plan: TilePlan) -> None:
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70))
 def test_tiles_share_out_the_lr_pixels(lr_size: tuple[int, int], scale: float, tile: int) -> None:
     # Without halo and ring, what is sampled is what is owned: each LR pixel once, at most ``tile`` a side.
-    plan = plan_tiles(lr_size, scale, tile, halo=1, ring=0)
+    plan = plan_tiles(lr_size, scale, (tile, tile), halo=1, ring=0)
     owners = torch.zeros(lr_size, dtype=torch.int64)
     for part in plan.tiles:
         owners[part.sampled.slices] += 1
@@ -43,7 +43,7 @@ def test_tiles_share_out_the_lr_pixels(lr_size: tuple[int, int], scale: float, t
 def test_regions_are_cores_with_a_ring_cut_at_the_border(
     lr_size: tuple[int, int], scale: float, tile: int, ring: int
 ) -> None:
-    plan = plan_tiles(lr_size, scale, tile, halo=3, ring=ring)
+    plan = plan_tiles(lr_size, scale, (tile, tile), halo=3, ring=ring)
     for part in plan.tiles:
         for core, region, limit in sides(part.core, part.region, plan.hr_size):
             assert region.start == max(0, core.start - ring)
@@ -54,7 +54,7 @@ def test_regions_are_cores_with_a_ring_cut_at_the_border(
 def test_halo_surrounds_what_is_sampled_but_for_the_image_border(
     lr_size: tuple[int, int], scale: float, tile: int, halo: int
 ) -> None:
-    for part in plan_tiles(lr_size, scale, tile, halo, ring=1).tiles:
+    for part in plan_tiles(lr_size, scale, (tile, tile), halo, ring=1).tiles:
         for sampled, seen, limit in sides(part.sampled, part.seen, lr_size):
             assert seen.start == max(0, sampled.start - halo)
             assert seen.stop == min(limit, sampled.stop + halo)
@@ -79,14 +79,14 @@ def test_a_plan_knows_its_sizes(plan: TilePlan) -> None:
 
 
 def test_one_large_tile_sees_the_whole_picture_and_no_more() -> None:
-    (tile,) = plan_tiles((30, 50), 2, tile=50, halo=19, ring=1).tiles
+    (tile,) = plan_tiles((30, 50), 2, tile=(50, 50), halo=19, ring=1).tiles
     assert tile.core == tile.region == Rect(Span(0, 60), Span(0, 100))
     assert tile.sampled == tile.seen == Rect(Span(0, 30), Span(0, 50))
 
 
 @pytest.mark.parametrize(("length", "tile", "count"), [(100, 100, 1), (101, 100, 2), (1, 1, 1), (300, 100, 3)])
 def test_tiles_are_as_few_as_possible_and_nearly_alike(length: int, tile: int, count: int) -> None:
-    plan = plan_tiles((length, 1), 1, tile, halo=1, ring=0)
+    plan = plan_tiles((length, 1), 1, (tile, tile), halo=1, ring=0)
     sizes = [part.core.rows.length for part in plan.tiles]
     assert len(sizes) == count
     assert max(sizes) - min(sizes) <= 1
@@ -94,7 +94,7 @@ def test_tiles_are_as_few_as_possible_and_nearly_alike(length: int, tile: int, c
 
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales)
 def test_the_plan_is_for_the_size_the_result_has(lr_size: tuple[int, int], scale: float) -> None:
-    assert plan_tiles(lr_size, scale, 32, halo=1, ring=1).hr_size == hr_size(lr_size, scale)
+    assert plan_tiles(lr_size, scale, (32, 32), halo=1, ring=1).hr_size == hr_size(lr_size, scale)
 
 
 def test_a_rectangle_lies_within_another() -> None:

@@ -17,7 +17,7 @@ from pcsr_cli.nets.dense import DenseBackbone
 from pcsr_cli.nets.fsrcnn import FsrcnnBackbone
 from pcsr_cli.nets.srresnet import SLOPE, SrresnetBackbone
 
-BAND_FLOATS = 400_000
+BAND_FLOATS = 600_000
 """Size of one band of one feature map, in numbers: a few of them have to share the cache."""
 
 

@@ -15,7 +15,7 @@ from pcsr_cli.fast.kernels import FusedLinear
 from pcsr_cli.grid import Axis
 from pcsr_cli.nets.sampler import PixelSampler
 
-PIECE = 4096
+PIECE = 8192
 """Pixels a piece: enough for a good rate, few enough to stay in cache from layer to layer."""
 
 
