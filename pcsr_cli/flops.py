@@ -11,6 +11,7 @@ import torch
 from pcsr_cli.costs import Cost
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
+from pcsr_cli.nets.sampler import PixelSampler
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,18 @@ class Executed:
 
 
 def model_costs(model: Pcsr) -> ModelCosts:
-    """The costs of a model's parts."""
+    """The costs of a model's parts.
+
+    With two branches the classifier executes as one logit, the difference of its two.
+    """
+    paper, executed = model.classifier, model.classifier
+    if model.spec.branches == 2:
+        with torch.device("meta"):
+            executed = PixelSampler(paper.width, model.spec.classifier, outputs=1)
     return ModelCosts(
         backbone=model.encoder.cost(),
-        classifier=model.classifier.pixel_cost(),
-        classifier_shared=model.classifier.shared_cost(),
+        classifier=Cost(paper.pixel_cost().paper, executed.pixel_cost().executed),
+        classifier_shared=executed.shared_cost(),
         branches=tuple(sampler.pixel_cost() for sampler in model.samplers),
         branches_shared=tuple(sampler.shared_cost() for sampler in model.samplers),
     )

@@ -100,10 +100,13 @@ def test_a_sample_moves_the_cut_by_less_than_a_thousandth(
     name: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = distribution(name, count)
-    (full,) = decide_adaptively(values, 2).values
-    monkeypatch.setattr(adm, "ADM_SAMPLE", 200_000)
-    (sampled,) = decide_adaptively(values, 2).values
-    assert abs(sampled - full) < 1e-3
+    sampled = decide_adaptively(values, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(adm, "ADM_SAMPLE", count)
+        full = decide_adaptively(values, 2)
+    assert abs(sampled.values[0] - full.values[0]) < 1e-3
+    flipped = sampled.labels_of_difficulty(values) != full.labels_of_difficulty(values)
+    assert int(flipped.sum()) <= count / ADM_SAMPLE + 1
 
 
 def test_a_sample_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +128,59 @@ def test_a_sample_is_not_caught_by_stripes(monkeypatch: pytest.MonkeyPatch) -> N
     stripes = torch.tensor([0.2, 0.8]).repeat(1500)
     labels = decide_adaptively(stripes, 2).labels_of_difficulty(stripes)
     assert labels.float().mean() == 0.5
+
+
+def surveyed(values: Tensor, areas: int = 7) -> Tensor:
+    survey = DifficultySurvey(values.numel())
+    for area in values.tensor_split(areas):
+        survey.add(area.view(1, -1))
+    return survey.values()
+
+
+def test_a_survey_of_an_ordinary_image_keeps_every_value() -> None:
+    values = distribution("two humps", 10_000)
+    assert torch.equal(surveyed(values), values)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("buffer", [1_000, 60_000])
+def test_a_survey_of_a_large_image_knows_values_to_a_bin(
+    name: str, buffer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = distribution(name, 200_000)
+    monkeypatch.setattr(adm, "EXACT_PIXELS", buffer)
+    monkeypatch.setattr(adm, "ADM_SAMPLE", 200_000)
+    monkeypatch.setattr(adm, "BINS", 2**16)
+    assert (surveyed(values) - values.sort().values).abs().max() <= 1 / 2**16
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_survey_of_a_large_image_decides_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = distribution(name, 400_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(adm, "ADM_SAMPLE", values.numel())
+        full = decide_adaptively(values, 2)
+    monkeypatch.setattr(adm, "EXACT_PIXELS", 50_000)
+    survey = surveyed(values)
+    assert survey.numel() == ADM_SAMPLE
+    decided = decide_adaptively(survey, 2)
+    assert abs(decided.values[0] - full.values[0]) < 1e-3
+    flipped = decided.labels_of_difficulty(values) != full.labels_of_difficulty(values)
+    near = (values - full.values[0]).abs() <= 2 / adm.BINS
+    assert int((flipped & ~near).sum()) <= values.numel() / ADM_SAMPLE + 1
+
+
+def test_a_survey_does_not_hold_on_to_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = distribution("bell", 100)
+    survey = DifficultySurvey(100)
+    given_away = values.clone()
+    survey.add(given_away)
+    given_away.zero_()
+    assert torch.equal(survey.values(), values)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_flat_large_image_is_all_light(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adm, "EXACT_PIXELS", 100)
+    cuts = decide_adaptively(surveyed(torch.full((1_000,), value)), 2)
+    assert not cuts.labels_of_difficulty(torch.full((5,), value)).any()

@@ -1,6 +1,7 @@
-"""From features to HR pixels: every pixel as the formula says, whatever the bands and whoever classified it."""
+"""From features to HR pixels: every pixel as the formula says, whatever the bands and the chunks."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli import sampling
-from pcsr_cli.grid import hr_size
+from pcsr_cli.fast.prepare import PreparedModel
+from pcsr_cli.grid import bilinear, make_axis
 from pcsr_cli.model import Pcsr
 from pcsr_cli.routing import CostRule, Cuts, Decision, difficulty
-from pcsr_cli.sampling import Prediction, TileInput, predict, predict_difficulty, region_axes, tile_input
-from pcsr_cli.tiles import Rect, Span
+from pcsr_cli.sampling import AreaSampler, FeatureBand, hr_rows
+from pcsr_cli.tiles import Rect, Span, TilePlan, plan_tiles
 from tests.closeness import TIE
 from tests.strategies import lengths, scales
 from tests.tiny import BACKBONES, picture, tiny_model
@@ -21,131 +23,165 @@ from tests.tiny import BACKBONES, picture, tiny_model
 CPU = torch.device("cpu")
 
 
-def whole(height: int, width: int) -> Rect:
-    return Rect(Span(0, height), Span(0, width))
-
-
-def whole_input(model: Pcsr, x: Tensor, scale: float) -> TileInput:
-    """The input of a region that is the whole picture."""
-    lr_size = (x.shape[2], x.shape[3])
-    size = hr_size(lr_size, scale)
-    axes = region_axes(lr_size, size, whole(*size), CPU)
-    return tile_input(x, model.features(x), whole(*lr_size), whole(*lr_size), axes)
+def whole_plan(lr: Tensor, scale: float) -> TilePlan:
+    """A plan of one tile."""
+    return plan_tiles((lr.shape[2], lr.shape[3]), scale, tile=1000, halo=1, ring=0)
 
 
 @dataclass(frozen=True)
-class Written:
-    """The formula written out for every pixel: RGB (M, H, W, 3) of every branch, probabilities (H * W, M)."""
+class Result:
+    """``rgb`` (H, W, 3) and ``labels`` (H, W) of an area, from all its bands."""
 
     rgb: Tensor
-    probabilities: Tensor
+    labels: Tensor
 
 
-def written_out(model: Pcsr, tile: TileInput) -> Written:
-    rows, columns = tile.rows, tile.columns
-    height, width = len(rows.nearest), len(columns.nearest)
-    feature = tile.features[0][:, rows.nearest][:, :, columns.nearest].permute(1, 2, 0)
-    rel_y = rows.rel[:, None, None].expand(height, width, 1)
-    rel_x = columns.rel[None, :, None].expand(height, width, 1)
-    cell = torch.tensor((rows.cell, columns.cell)).expand(height, width, 2)
-    q = torch.cat((feature, rel_y, rel_x, cell), dim=2).flatten(0, 1)
-    prediction = model.predict_pixels(q)
-    rgb = prediction.rgb.view(-1, height, width, 3) + tile.base.permute(1, 2, 0)
-    return Written(rgb, prediction.logits.softmax(dim=1))
+class Case:
+    """A picture whose features are known, sampled in bands that end at ``cuts``."""
+
+    def __init__(self, model: Pcsr, lr: Tensor, scale: float, cuts: Sequence[int] = ()) -> None:
+        self.model, self.lr, self.plan = model, lr, whole_plan(lr, scale)
+        self.features = model.features(model.normalise(lr))
+        edges = [0, *cuts, lr.shape[2]]
+        self.bands = [
+            FeatureBand(Span(start, stop), self.features[:, :, start:stop])
+            for start, stop in zip(edges, edges[1:], strict=False)
+        ]
+
+    def sampler(self, area: Rect | None = None) -> AreaSampler:
+        tile = self.plan.tiles[0]
+        return AreaSampler(PreparedModel(self.model), self.plan, tile, area or tile.core, self.lr)
+
+    def predict(self, decision: Decision, area: Rect | None = None) -> Result:
+        sampler = self.sampler(area)
+        parts = [part for band in self.bands for part in sampler.predict(band, decision)]
+        for part in parts:
+            assert part.rows.length == part.labels.shape[0]
+            counted = torch.bincount(part.labels.flatten().long(), minlength=len(part.branch_pixels))
+            assert part.branch_pixels == tuple(counted.tolist())
+        starts, stops = [part.rows.start for part in parts], [part.rows.stop for part in parts]
+        assert starts[1:] == stops[:-1], "rows come in order, none left out"
+        return Result(torch.cat([part.rgb for part in parts]), torch.cat([part.labels for part in parts]))
+
+    def difficulties(self) -> Tensor:
+        sampler = self.sampler()
+        return torch.cat([values for band in self.bands for values in sampler.difficulties(band)])
+
+    def written_out(self) -> tuple[Tensor, Tensor]:
+        """The formula for every pixel: RGB (M, H, W, 3) of every branch, probabilities (H * W, M)."""
+        (lr_height, lr_width), (height, width) = self.plan.lr_size, self.plan.hr_size
+        rows, columns = make_axis(lr_height, height, 0, height, CPU), make_axis(lr_width, width, 0, width, CPU)
+        feature = self.features[0][:, rows.nearest][:, :, columns.nearest].permute(1, 2, 0)
+        rel_y = rows.rel[:, None, None].expand(height, width, 1)
+        rel_x = columns.rel[None, :, None].expand(height, width, 1)
+        cell = torch.tensor((rows.cell, columns.cell)).expand(height, width, 2)
+        prediction = self.model.predict_pixels(torch.cat((feature, rel_y, rel_x, cell), dim=2).flatten(0, 1))
+        base = bilinear(self.lr, rows, columns)[0].permute(1, 2, 0)
+        rgb = prediction.rgb.view(-1, height, width, 3) * torch.tensor(self.model.spec.std) + base
+        return rgb, prediction.logits.softmax(dim=1)
 
 
-def chosen(written: Written, labels: Tensor) -> Tensor:
-    """(3, H, W): each pixel from the branch its label names."""
+def chosen(rgb: Tensor, labels: Tensor) -> Tensor:
+    """(H, W, 3): each pixel from the branch its label names."""
     index = labels.long()[None, :, :, None].expand(1, *labels.shape, 3)
-    return written.rgb.gather(0, index)[0].permute(2, 0, 1)
+    return rgb.gather(0, index)[0]
 
 
 @given(st.sampled_from(BACKBONES), lengths, lengths, scales, st.floats(0, 1))
 def test_each_pixel_is_its_own_branchs(backbone: str, height: int, width: int, scale: float, cut: float) -> None:
-    model = tiny_model(backbone)
-    tile = whole_input(model, picture(height, width), scale)
-    written = written_out(model, tile)
-    result = predict(model, tile, Cuts((cut,)))
-    assert torch.allclose(result.rgb, chosen(written, result.labels), atol=1e-5)
-    p_heavy = written.probabilities[:, 1]
+    case = Case(tiny_model(backbone), picture(height, width), scale)
+    rgb, probabilities = case.written_out()
+    result = case.predict(Cuts((cut,)))
+    assert torch.allclose(result.rgb, chosen(rgb, result.labels), atol=1e-5)
+    p_heavy = probabilities[:, 1]
     clear = (p_heavy - cut).abs() > TIE
     assert torch.equal(result.labels.flatten()[clear], (p_heavy > cut).byte()[clear])
 
 
 @pytest.mark.parametrize("decision", [Cuts((0.6, 0.75)), CostRule((0.1, 0.2, 0.7), 0.1)], ids=repr)
 def test_three_branches_share_the_pixels(decision: Decision) -> None:
-    model = tiny_model("dense", branches=3)
-    tile = whole_input(model, picture(14, 11), 2.5)
-    written = written_out(model, tile)
-    result = predict(model, tile, decision)
+    case = Case(tiny_model("dense", branches=3), picture(14, 11), 2.5)
+    rgb, _ = case.written_out()
+    result = case.predict(decision)
     assert set(result.labels.flatten().tolist()) == {0, 1, 2}
-    assert torch.allclose(result.rgb, chosen(written, result.labels), atol=1e-5)
+    assert torch.allclose(result.rgb, chosen(rgb, result.labels), atol=1e-5)
 
 
 @pytest.mark.parametrize("cut", [0.0, 1.0], ids=["all heavy", "all light"])
 def test_a_branch_may_get_no_pixel(cut: float) -> None:
-    model = tiny_model("carn")
-    result = predict(model, whole_input(model, picture(5, 6), 2), Cuts((cut,)))
+    result = Case(tiny_model("carn"), picture(5, 6), 2).predict(Cuts((cut,)))
     assert (result.labels == (cut == 0.0)).all()
     assert result.rgb.isfinite().all()
 
 
 @pytest.mark.parametrize("branches", [2, 3])
 def test_difficulty_is_the_classifiers(branches: int) -> None:
-    model = tiny_model("srresnet", branches)
-    tile = whole_input(model, picture(8, 9), 3)
-    expected = difficulty(written_out(model, tile).probabilities).view(24, 27)
-    assert torch.allclose(predict_difficulty(model, tile), expected, atol=1e-6)
+    case = Case(tiny_model("srresnet", branches), picture(8, 9), 3, cuts=(3, 4))
+    _, probabilities = case.written_out()
+    assert torch.allclose(case.difficulties(), difficulty(probabilities).view(24, 27), atol=1e-6)
 
 
 @pytest.mark.parametrize("branches", [2, 3])
-def test_a_known_difficulty_gives_the_same_and_spares_the_classifier(branches: int) -> None:
-    model = tiny_model("fsrcnn", branches)
-    tile = whole_input(model, picture(13, 10), 2)
-    known = predict_difficulty(model, tile)
-    cuts = Cuts((0.6, 0.75)[: branches - 1])
-    again = predict(model, tile, cuts)
-    calls: list[object] = []
-    handle = model.classifier.imnet.register_forward_hook(lambda *_: calls.append(_))
-    spared = predict(model, tile, cuts, known)
-    handle.remove()
-    assert_equal(spared, again)
-    assert not calls
+def test_difficulty_decides_as_the_prediction_does(branches: int) -> None:
+    case, cuts = Case(tiny_model("fsrcnn", branches), picture(13, 10), 2), Cuts((0.6, 0.75)[: branches - 1])
+    assert torch.equal(cuts.labels_of_difficulty(case.difficulties()), case.predict(cuts).labels)
 
 
-@pytest.mark.parametrize("band", [1, 7, 100, 10**6])
-def test_bands_do_not_show(band: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model("carn")
-    tile = whole_input(model, picture(9, 7), 3)
-    before, known = predict(model, tile, Cuts((0.5,))), predict_difficulty(model, tile)
-    monkeypatch.setattr(sampling, "BAND_PIXELS", band)
-    after = predict(model, tile, Cuts((0.5,)))
+@pytest.mark.parametrize("chunk", [1, 7, 100, 10**6])
+def test_chunks_do_not_show(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(tiny_model("carn"), picture(9, 7), 3)
+    before, known = case.predict(Cuts((0.5,))), case.difficulties()
+    monkeypatch.setattr(sampling, "CHUNK_PIXELS", chunk)
+    after = case.predict(Cuts((0.5,)))
     assert torch.equal(after.labels, before.labels)
     assert torch.allclose(after.rgb, before.rgb, atol=1e-6)
-    assert torch.allclose(predict_difficulty(model, tile), known, atol=1e-6)
+    assert torch.allclose(case.difficulties(), known, atol=1e-6)
+
+
+@given(st.integers(2, 30), lengths, scales, st.data())
+def test_bands_do_not_show(height: int, width: int, scale: float, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, height - 1), max_size=5)))
+    model, lr = tiny_model("dense"), picture(height, width)
+    whole, banded = (Case(model, lr, scale, at).predict(Cuts((0.5,))) for at in ((), cuts))
+    same = whole.labels == banded.labels
+    assert same.float().mean() > 0.999
+    assert torch.allclose(whole.rgb[same], banded.rgb[same], atol=1e-6)
+
+
+@given(st.integers(1, 40), scales, st.data())
+def test_bands_share_out_the_rows_of_the_result(height: int, scale: float, data: st.DataObject) -> None:
+    plan = whole_plan(picture(height, 2), scale)
+    edges = [0, *sorted(data.draw(st.sets(st.integers(0, height), max_size=5))), height]
+    spans = [hr_rows(plan, Span(start, stop)) for start, stop in zip(edges, edges[1:], strict=False)]
+    rows = [row for span in spans for row in range(span.start, span.stop)]
+    assert rows == list(range(plan.hr_size[0]))
+    nearest = make_axis(height, plan.hr_size[0], 0, plan.hr_size[0], CPU).nearest.tolist()
+    for (start, stop), span in zip(zip(edges, edges[1:], strict=False), spans, strict=True):
+        assert all(start <= nearest[row] < stop for row in range(span.start, span.stop))
 
 
 def test_part_of_a_picture_is_that_part() -> None:
-    model, x, lr_size, size = tiny_model("dense"), picture(20, 24), (20, 24), (50, 60)
-    everything = predict(model, whole_input(model, x, 2.5), Cuts((0.5,)))
-    region = Rect(Span(11, 30), Span(20, 47))
-    axes = region_axes(lr_size, size, region, CPU)
-    sampled = Rect(Span(4, 12), Span(8, 19))
+    model, lr = tiny_model("dense"), picture(20, 24)
+    case = Case(model, lr, 2.5)
+    everything = case.predict(Cuts((0.5,)))
+    area, sampled = Rect(Span(11, 30), Span(20, 47)), Rect(Span(4, 12), Span(8, 19))
     seen = Rect(Span(2, 14), Span(6, 21))
-    features = model.features(x)[:, :, *sampled.slices]
-    tile = tile_input(x[:, :, *seen.slices], features, seen, sampled, axes)
-    part = predict(model, tile, Cuts((0.5,)))
-    assert torch.equal(part.labels, everything.labels[region.slices])
-    assert torch.allclose(part.rgb, everything.rgb[:, *region.slices], atol=1e-6)
+    tile = replace(case.plan.tiles[0], region=area, sampled=sampled, seen=seen)
+    sampler = AreaSampler(PreparedModel(model), case.plan, tile, area, lr[:, :, *seen.slices])
+    (part,) = sampler.predict(FeatureBand(sampled.rows, case.features[:, :, *sampled.slices]), Cuts((0.5,)))
+    assert part.rows == area.rows
+    assert torch.equal(part.labels, everything.labels[area.slices])
+    assert torch.allclose(part.rgb, everything.rgb[area.slices], atol=1e-6)
+
+
+def test_rows_outside_the_area_give_nothing() -> None:
+    case = Case(tiny_model("dense"), picture(10, 6), 2, cuts=(3,))
+    sampler = case.sampler(Rect(Span(8, 20), Span(0, 12)))
+    assert not list(sampler.predict(case.bands[0], Cuts((0.5,))))
+    assert not list(sampler.difficulties(case.bands[0]))
 
 
 def test_results_are_summed_in_float32() -> None:
-    model = tiny_model("fsrcnn")
-    result = predict(model, whole_input(model, picture(4, 4), 2), Cuts((0.5,)))
+    result = Case(tiny_model("fsrcnn"), picture(4, 4), 2).predict(Cuts((0.5,)))
     assert result.rgb.dtype == torch.float32
     assert result.labels.dtype == torch.uint8
-
-
-def assert_equal(one: Prediction, other: Prediction) -> None:
-    assert torch.equal(one.labels, other.labels)
-    assert torch.equal(one.rgb, other.rgb)
