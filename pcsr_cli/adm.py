@@ -2,7 +2,7 @@
 
 The clustering is fast_pytorch_kmeans's, started and stopped as the published code does it. What it costs is cut: it
 sees at most ADM_SAMPLE representatives of the pixels, evenly spaced in order of size, so that between two of them
-lie at most 1/ADM_SAMPLE of the pixels, and no more than those can get another branch than by clustering them all."""
+lie at most 1/ADM_SAMPLE of the pixels. A few times as many get another branch than by clustering them all."""
 
 import numpy as np
 import torch
@@ -53,7 +53,8 @@ class DifficultySurvey:
         ends = np.cumsum(self.histogram)
         wanted = np.linspace(0, ends[-1] - 1, ADM_SAMPLE).round()
         bins = np.searchsorted(ends, wanted, side="right")
-        return torch.from_numpy(((bins + 0.5) / BINS).astype(np.float32))
+        # The upper ends of the bins, so that a cut at a value is not below the pixels it stands for.
+        return torch.from_numpy(((bins + 1) / BINS).astype(np.float32))
 
     def _spill(self) -> None:
         """Count what the buffer holds in bins, and empty it."""

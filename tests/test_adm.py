@@ -30,6 +30,9 @@ def distribution(name: str, count: int, seed: int = 0) -> Tensor:
             return torch.sigmoid(2 * normal - 1)
 
 
+FLIPPED = 1e-4
+"""Share of the pixels that a sample may send elsewhere: the centres move by rounding, and the cut with them."""
+
 DISTRIBUTIONS = ("uniform", "mostly easy", "mostly hard", "two humps", "narrow", "bell")
 
 
@@ -106,7 +109,7 @@ def test_a_sample_moves_the_cut_by_less_than_a_thousandth(
         full = decide_adaptively(values, 2)
     assert abs(sampled.values[0] - full.values[0]) < 1e-3
     flipped = sampled.labels_of_difficulty(values) != full.labels_of_difficulty(values)
-    assert int(flipped.sum()) <= count / ADM_SAMPLE + 1
+    assert flipped.float().mean() < FLIPPED
 
 
 def test_a_sample_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +170,7 @@ def test_a_survey_of_a_large_image_decides_alike(name: str, monkeypatch: pytest.
     assert abs(decided.values[0] - full.values[0]) < 1e-3
     flipped = decided.labels_of_difficulty(values) != full.labels_of_difficulty(values)
     near = (values - full.values[0]).abs() <= 2 / adm.BINS
-    assert int((flipped & ~near).sum()) <= values.numel() / ADM_SAMPLE + 1
+    assert (flipped & ~near).float().mean() < FLIPPED
 
 
 def test_a_survey_does_not_hold_on_to_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +182,7 @@ def test_a_survey_does_not_hold_on_to_what_it_was_given(monkeypatch: pytest.Monk
     assert torch.equal(survey.values(), values)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.7, 1.0])
 def test_a_flat_large_image_is_all_light(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adm, "EXACT_PIXELS", 100)
     cuts = decide_adaptively(surveyed(torch.full((1_000,), value)), 2)

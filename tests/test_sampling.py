@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def whole_plan(lr: Tensor, scale: float) -> TilePlan:
     """A plan of one tile."""
-    return plan_tiles((lr.shape[2], lr.shape[3]), scale, tile=1000, halo=1, ring=0)
+    return plan_tiles((lr.shape[2], lr.shape[3]), scale, tile=(1000, 1000), halo=1, ring=0)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
 def test_features_are_the_plain_models(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(backbone)
     monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
-    x = model.normalise(picture(31, 10))
+    x = model.normalise(picture(45, 10))
     with torch.inference_mode():
         bands = [band.clone() for band in PreparedModel(model).feature_bands(x, Ledger())]
         assert len(bands) > 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.fast import kernels
+from pcsr_cli.fast import kernels, samplers
 from pcsr_cli.fast.samplers import PreparedMlp, in_output_units, one_logit
 from pcsr_cli.grid import make_axis
 from pcsr_cli.nets.sampler import PixelSampler
@@ -50,6 +50,18 @@ def test_a_prepared_mlp_is_the_formula(
         prepared, plain = prepared_and_plain(sampler(width, hidden, outputs), torch.tensor(pixels, dtype=torch.int64))
     assert prepared.shape == plain.shape
     assert torch.allclose(prepared, plain, atol=1e-5)
+
+
+@given(hidden_sizes, st.integers(0, 40))
+def test_work_in_pieces_is_the_same_work(hidden: tuple[int, ...], count: int) -> None:
+    mlp = PreparedMlp(sampler(5, hidden, 3))
+    axis = make_axis(2, 2, 0, 2, CPU)
+    table = mlp.table(randn(4, 5), axis, axis)
+    bags = torch.randint(len(table), (count, 3), generator=torch.Generator().manual_seed(count)).int()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samplers, "PIECE", 8)
+        pieces = mlp.in_pieces(table, bags)
+    assert torch.allclose(pieces, mlp(table, bags), atol=1e-5)
 
 
 @given(hidden_sizes)

@@ -1,0 +1,160 @@
+"""The engine on fake CUDA tensors: they know their shape, type and device, but hold no numbers.
+
+So the plan is made beforehand, and where the engine looks at numbers it is told something plausible. Whatever asks
+for numbers in another way fails.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pcsr_cli import engine
+from pcsr_cli.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.engine import Outcome, Settings, plan_for, upscale
+from pcsr_cli.model import Pcsr
+from pcsr_cli.routing import Cuts
+from tests.tiny import tiny_spec
+
+CUDA = torch.device("cuda:0")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What passed between host and device.
+
+    ``waits`` counts by name what makes the host wait for numbers: ``nonzero``, ``item``, ``tolist`` and ``to host``;
+    ``uploads`` counts the copies to the device.
+    """
+
+    outcome: Outcome
+    waits: Counter[str] = field(default_factory=Counter)
+    uploads: int = 0
+
+
+class _WithoutCuda(TorchFunctionMode):
+    """Lets Python's own tensor methods work on fake CUDA tensors in a build of PyTorch without CUDA.
+
+    They would look for the CUDA runtime although there is nothing to run; the operators behind them do not.
+    What asks for numbers gets made-up ones, and is counted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        stand_ins: dict[Callable[..., Any], Callable[..., Any]] = {
+            Tensor.__getitem__: _indexed,
+            Tensor.__setitem__: lambda x, index, value: torch.ops.aten.copy_(_indexed(x, index), value),
+            Tensor.__invert__: torch.ops.aten.bitwise_not,
+            Tensor.contiguous: _contiguous,
+            Tensor.__deepcopy__: _copied,
+            nn.Parameter.__deepcopy__: _copied,
+        }
+        numbers: dict[Callable[..., Any], Callable[..., Any]] = {
+            Tensor.nonzero: _some,
+            Tensor.item: lambda x: 1,
+            Tensor.tolist: lambda x: [0] * x.numel(),
+        }
+        if func in numbers and args[0].device.type == "cuda":
+            self.asked[getattr(func, "__name__", "")] += 1
+        return {**stand_ins, **numbers}.get(func, func)(*args, **(kwargs or {}))
+
+
+def _contiguous(x: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+    copy: Tensor = torch.ops.aten.clone(x, memory_format=memory_format)
+    return copy
+
+
+def _copied(x: Tensor, memo: object) -> nn.Parameter:
+    return nn.Parameter(torch.ops.aten.clone(x), requires_grad=False)
+
+
+def _some(x: Tensor, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
+    """Half of all places."""
+    found = torch.zeros(x.numel() // 2, x.ndim, dtype=torch.int64, device=x.device)
+    return found.unbind(dim=1) if as_tuple else found
+
+
+def _indexed(x: Tensor, index: Any) -> Tensor:
+    dim = 0
+    for item in index if isinstance(index, tuple) else (index,):
+        if isinstance(item, int):
+            x = torch.ops.aten.select(x, dim, item)
+            continue
+        if item is None:
+            x = x.unsqueeze(dim)
+        elif isinstance(item, slice):
+            x = torch.ops.aten.slice(x, dim, item.start, item.stop)
+        else:
+            assert isinstance(item, Tensor)
+            x = torch.ops.aten.index(x, [None] * dim + [item])
+        dim += 1
+    return x
+
+
+class _Copies(TorchDispatchMode):
+    """Counts copies between devices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_host = 0
+        self.to_device = 0
+
+    def __torch_dispatch__(self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        sources = {"aten::_to_copy": args[:1], "aten::copy_": args[1:2]}.get(func._schema.name, ())
+        for source in sources:
+            self.to_host += source.device.type == "cuda" and out.device.type == "cpu"
+            self.to_device += source.device.type == "cpu" and out.device.type == "cuda"
+        return out
+
+
+def _decide_without_numbers(values: Tensor, branches: int) -> Cuts:
+    assert values.device.type == "cpu", "ADM clusters on the host"
+    return Cuts((0.5,) * (branches - 1))
+
+
+class _SurveyWithoutNumbers:
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+    def add(self, values: Tensor) -> None:
+        values.cpu()
+
+    def values(self) -> Tensor:
+        return torch.empty(self.total, device="cpu")
+
+
+def run_on_fake_cuda(
+    monkeypatch: pytest.MonkeyPatch,
+    backbone: str,
+    how: Settings,
+    lr_size: tuple[int, int] = (4, 8),
+    branches: int = 2,
+    canvas_type: type[FloatCanvas] | type[ByteCanvas] = FloatCanvas,
+) -> Traffic:
+    """Upscale a picture by 1.5 as if on a GPU."""
+    with torch.device("meta"):
+        model = Pcsr(tiny_spec(backbone, branches)).eval()
+    plan = plan_for(model, lr_size, 1.5, how)
+    assert plan.hr_edges
+    monkeypatch.setattr(engine, "plan_for", lambda *_: plan)
+    monkeypatch.setattr(engine, "decide_adaptively", _decide_without_numbers)
+    monkeypatch.setattr(engine, "DifficultySurvey", _SurveyWithoutNumbers)
+    state = model.state_dict()
+    with FakeTensorMode(), _Copies() as copies, _WithoutCuda() as methods:
+        on_cuda = {key: torch.empty(value.shape, dtype=value.dtype, device=CUDA) for key, value in state.items()}
+        model.load_state_dict(on_cuda, assign=True)
+        outcome = upscale(model, torch.empty(1, 3, *lr_size), 1.5, how, canvas_type(*plan.hr_size))
+    return Traffic(outcome, methods.asked + Counter({"to host": copies.to_host}), copies.to_device)
