@@ -58,6 +58,7 @@ class _WithoutCuda(TorchFunctionMode):
             Tensor.__setitem__: lambda x, index, value: torch.ops.aten.copy_(_indexed(x, index), value),
             Tensor.__invert__: torch.ops.aten.bitwise_not,
             Tensor.contiguous: _contiguous,
+            Tensor.copy_: torch.ops.aten.copy_,
             Tensor.__deepcopy__: _copied,
             nn.Parameter.__deepcopy__: _copied,
         }
@@ -91,6 +92,9 @@ def _indexed(x: Tensor, index: Any) -> Tensor:
     for item in index if isinstance(index, tuple) else (index,):
         if isinstance(item, int):
             x = torch.ops.aten.select(x, dim, item)
+            continue
+        if item is Ellipsis:
+            dim = x.ndim
             continue
         if item is None:
             x = x.unsqueeze(dim)

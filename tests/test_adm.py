@@ -78,9 +78,7 @@ def test_a_flat_image_is_all_light(level: float, branches: int) -> None:
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.integers(2, 5))
-def test_the_easiest_pixel_is_light_and_branches_ascend_with_difficulty(
-    numbers: list[float], branches: int
-) -> None:
+def test_the_easiest_pixel_is_light_and_branches_ascend_with_difficulty(numbers: list[float], branches: int) -> None:
     values = torch.tensor(numbers).sort().values
     cuts = decide_adaptively(values, branches)
     labels = cuts.labels_of_difficulty(values).long()

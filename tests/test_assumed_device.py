@@ -61,7 +61,7 @@ def test_the_host_waits_equally_often_for_each_tile_whatever_its_size(
     tiles = (side // tile) ** 2
     refined = refine < NEVER
     assert traffic.waits == {
-        "nonzero": tiles * (branches + refined),  # the pixels of each branch, and those to refine
+        "nonzero": tiles * branches,  # the pixels of each branch
         "to host": tiles * 2 * (1 + refined),  # colours and labels; a refined tile hands over its last row apart
         "tolist": 1,  # the counts, at the very end
     }

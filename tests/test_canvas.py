@@ -6,9 +6,7 @@ import torch
 from pcsr_cli.canvas import ByteCanvas, FloatCanvas
 from pcsr_cli.tiles import Rect, Span
 
-PARTS = [
-    Rect(rows, columns) for rows in (Span(0, 3), Span(3, 4), Span(4, 7)) for columns in (Span(0, 2), Span(2, 5))
-]
+PARTS = [Rect(rows, columns) for rows in (Span(0, 3), Span(3, 4), Span(4, 7)) for columns in (Span(0, 2), Span(2, 5))]
 
 
 def result() -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +33,9 @@ def test_bytes_are_rounded_and_clamped() -> None:
     assert torch.equal(canvas.labels, labels)
 
 
-@pytest.mark.parametrize(("value", "level"), [(-1e9, 0), (0.0, 0), (0.5 / 255, 0), (1.5 / 255, 2), (1.0, 255), (7, 255)])
+@pytest.mark.parametrize(
+    ("value", "level"), [(-1e9, 0), (0.0, 0), (0.5 / 255, 0), (1.5 / 255, 2), (1.0, 255), (7, 255)]
+)
 def test_each_number_has_its_level(value: float, level: int) -> None:
     canvas = ByteCanvas(1, 1)
     canvas.write(Rect(Span(0, 1), Span(0, 1)), torch.full((1, 1, 3), value), torch.zeros(1, 1, dtype=torch.uint8))

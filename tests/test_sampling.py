@@ -1,5 +1,6 @@
 """From features to HR pixels: every pixel as the formula says, whatever the bands and the chunks."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -45,7 +46,7 @@ class Case:
         edges = [0, *cuts, lr.shape[2]]
         self.bands = [
             FeatureBand(Span(start, stop), self.features[:, :, start:stop])
-            for start, stop in zip(edges, edges[1:], strict=False)
+            for start, stop in itertools.pairwise(edges)
         ]
 
     def sampler(self, area: Rect | None = None) -> AreaSampler:
@@ -152,11 +153,11 @@ def test_bands_do_not_show(height: int, width: int, scale: float, data: st.DataO
 def test_bands_share_out_the_rows_of_the_result(height: int, scale: float, data: st.DataObject) -> None:
     plan = whole_plan(picture(height, 2), scale)
     edges = [0, *sorted(data.draw(st.sets(st.integers(0, height), max_size=5))), height]
-    spans = [hr_rows(plan, Span(start, stop)) for start, stop in zip(edges, edges[1:], strict=False)]
+    spans = [hr_rows(plan, Span(start, stop)) for start, stop in itertools.pairwise(edges)]
     rows = [row for span in spans for row in range(span.start, span.stop)]
     assert rows == list(range(plan.hr_size[0]))
     nearest = make_axis(height, plan.hr_size[0], 0, plan.hr_size[0], CPU).nearest.tolist()
-    for (start, stop), span in zip(zip(edges, edges[1:], strict=False), spans, strict=True):
+    for (start, stop), span in zip(itertools.pairwise(edges), spans, strict=True):
         assert all(start <= nearest[row] < stop for row in range(span.start, span.stop))
 
 
