@@ -107,17 +107,19 @@ def _indexed(x: Tensor, index: Any) -> Tensor:
     return x
 
 
-class _Copies(TorchDispatchMode):
+class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts copies between devices."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.to_host = 0
         self.to_device = 0
 
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        sources = {"aten::_to_copy": args[:1], "aten::copy_": args[1:2]}.get(func._schema.name, ())
+        sources = {"aten::_to_copy": args[:1], "aten::to": args[:1], "aten::copy_": args[1:2]}.get(
+            func._schema.name, ()
+        )
         for source in sources:
             self.to_host += source.device.type == "cuda" and out.device.type == "cpu"
             self.to_device += source.device.type == "cpu" and out.device.type == "cuda"

@@ -62,8 +62,8 @@ def test_the_host_waits_equally_often_for_each_tile_whatever_its_size(
     refined = refine < NEVER
     assert traffic.waits == {
         "nonzero": tiles * branches,  # the pixels of each branch
-        "to host": tiles * 2 * (1 + refined),  # colours and labels; a refined tile hands over its last row apart
-        "tolist": 1,  # the counts, at the very end
+        "to host": 2 * (tiles + refined * side // tile),  # colours and labels; the last row of all comes apart
+        "item": branches,  # the counts, at the very end
     }
 
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from pcsr_cli import engine
 from pcsr_cli.canvas import ByteCanvas, FloatCanvas
-from pcsr_cli.costs import conv
 from pcsr_cli.engine import Outcome, Settings, upscale
 from pcsr_cli.errors import UsageError
 from pcsr_cli.fast import kernels
@@ -153,7 +152,7 @@ def test_unrefined_untiled_work_is_exactly_the_picture() -> None:
         classifier=320,
         branches_shared=80,
         branches=(320 - heavy, heavy),
-        repeated=2 * border * conv(8, 8, 3).executed,
+        repeated=2 * border * 2 * 9 * 8 * 8,
     )
 
 

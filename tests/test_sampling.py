@@ -45,8 +45,7 @@ class Case:
         self.features = model.features(model.normalise(lr))
         edges = [0, *cuts, lr.shape[2]]
         self.bands = [
-            FeatureBand(Span(start, stop), self.features[:, :, start:stop])
-            for start, stop in itertools.pairwise(edges)
+            FeatureBand(Span(start, stop), self.features[:, :, start:stop]) for start, stop in itertools.pairwise(edges)
         ]
 
     def sampler(self, area: Rect | None = None) -> AreaSampler:
