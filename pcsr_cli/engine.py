@@ -118,12 +118,12 @@ class _Run:
             lr = self._seen(tile)
             sampler = AreaSampler(self.prepared, self.plan, tile, tile.core, lr)
             for band in self._bands(tile, lr):
-                chunks = 0
-                for chunks, values in enumerate(sampler.difficulties(band), start=1):
-                    self.executed += Executed(classifier=values.numel())
-                    survey.add(values)
                 # A band may lie within the refinement ring altogether: then nothing is classified in it.
-                self.executed += Executed(classifier_shared=band.pixels if chunks else 0)
+                shared = band.pixels
+                for values in sampler.difficulties(band):
+                    self.executed += Executed(classifier=values.numel(), classifier_shared=shared)
+                    survey.add(values)
+                    shared = 0
         self.passes_left -= 1
         return decide_adaptively(survey.values(), self.prepared.branches)
 
@@ -141,7 +141,8 @@ class _Run:
                     self.executed += Executed(classifier=sum(sampled), branches=sampled)
                     strip.push(prediction)
             strip.finish()
-        branch_pixels = tuple(int(count) for count in counts.tolist())
+        heavier = [int(count) for count in counts.tolist()[1:]]
+        branch_pixels = (self.plan.hr_pixels - sum(heavier), *heavier)
         return Outcome(self.plan, decision, branch_pixels, self.executed)
 
     def _seen(self, tile: Tile) -> Tensor:
@@ -198,6 +199,6 @@ class _Strip:
         if core.area:
             inside = core.within(Rect(rows, self.tile.region.columns))
             rgb, labels = rgb[inside], labels[inside]
-            for branch in range(self.counts.numel()):
+            for branch in range(1, self.counts.numel()):
                 self.counts[branch] += (labels == branch).sum()
             self.canvas.write(core, rgb, labels)

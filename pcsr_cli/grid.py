@@ -88,7 +88,8 @@ def bilinear(x: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int] = (0,
     Pixel centres aligned, borders replicated. ``x`` may be a crop whose first pixel is at ``origin``
     of the LR image, as long as it holds every LR pixel the axes refer to.
     """
-    top = x.index_select(2, rows.low - origin[0])
-    vertical = torch.lerp(top, x.index_select(2, rows.high - origin[0]), rows.weight[:, None])
-    left = vertical.index_select(3, columns.low - origin[1])
-    return torch.lerp(left, vertical.index_select(3, columns.high - origin[1]), columns.weight)
+    left = x.index_select(3, columns.low - origin[1])
+    # Columns first: there are fewer LR rows than HR rows, and picking columns is the slow part.
+    wide = torch.lerp(left, x.index_select(3, columns.high - origin[1]), columns.weight)
+    top = wide.index_select(2, rows.low - origin[0])
+    return torch.lerp(top, wide.index_select(2, rows.high - origin[0]), rows.weight[:, None])

@@ -4,6 +4,7 @@ Features come in bands of LR rows, and each band decides the HR rows nearest to 
 so that what passes between the MLPs' layers stays in cache.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,8 +86,10 @@ class AreaSampler:
 
     def _base(self, rows: Span) -> Tensor:
         """The bilinear enlargement of some HR rows, (n, W, 3) in [0, 1]."""
-        origin = (self.tile.seen.rows.start, self.tile.seen.columns.start)
-        return bilinear(self.lr, self._row_axis(rows), self.columns, origin)[0].permute(1, 2, 0)
+        seen = self.tile.seen
+        lr_rows = _lr_rows(self.plan, rows).grown(1, self.plan.lr_size[0])
+        lr = self.lr[:, :, lr_rows.within(seen.rows)]
+        return bilinear(lr, self._row_axis(rows), self.columns, (lr_rows.start, seen.columns.start))[0].permute(1, 2, 0)
 
     def _row_axis(self, rows: Span) -> Axis:
         return make_axis(self.plan.lr_size[0], self.plan.hr_size[0], rows.start, rows.stop, self.lr.device)
@@ -112,6 +115,11 @@ class AreaSampler:
 def hr_rows(plan: TilePlan, lr_rows: Span) -> Span:
     """The HR rows whose nearest LR row is among ``lr_rows``."""
     return Span(plan.hr_edges[lr_rows.start], plan.hr_edges[lr_rows.stop])
+
+
+def _lr_rows(plan: TilePlan, rows: Span) -> Span:
+    """The LR rows nearest to some HR rows."""
+    return Span(bisect_right(plan.hr_edges, rows.start) - 1, bisect_left(plan.hr_edges, rows.stop))
 
 
 class _BandTables:

@@ -50,7 +50,7 @@ class PreparedMlp:
             return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=bags.device.type != "cpu")
         pieces = [
             self._layers(F.embedding_bag(piece, table, mode="sum"), packed=piece.shape[0] == PIECE)
-            for piece in bags.split(PIECE)
+            for piece in torch.split(bags, PIECE)
         ]
         return torch.cat(pieces)
 
