@@ -61,7 +61,7 @@ def command(
     loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
     if not quiet:
         for note in loaded.notes:
-            say(f"Note: {note}")
+            say(f"Note: {note}.")
     at = working_scale(loaded, scale)
     images.check_fits(output, hr_size(picture.size, scale), picture.alpha is not None)
     routing = asked or default_routing(loaded.network.spec.branches)

@@ -65,7 +65,7 @@ def test_every_format_is_read_and_written(upscale: Upscale, suffix: str) -> None
     assert upscale.run_pcsr.files() == sorted({"in.png", f"in{suffix}", f"out{suffix}"})
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (3, 5), (33, 17)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 17)])
 def test_every_size(upscale: Upscale, size: tuple[int, int]) -> None:
     save(upscale.run_pcsr.cwd / "in.png", levels(*size))
     assert upscale.picture().size == (4 * size[1], 4 * size[0])
@@ -112,7 +112,7 @@ def test_a_palette_with_a_clear_colour_is_transparent_there(upscale: Upscale) ->
     assert (alpha[:, -8:] == 255).all()
 
 
-@pytest.mark.parametrize("level", [0, 1, 128, 254, 255])
+@pytest.mark.parametrize("level", [0, 1, 254])
 def test_constant_transparency_stays_exact(upscale: Upscale, level: int) -> None:
     pixels = levels(5, 6, 4)
     pixels[..., 3] = level
@@ -188,7 +188,7 @@ def test_a_large_or_odd_picture_makes_no_noise(upscale: Upscale) -> None:
 # Scales.
 
 
-@pytest.mark.parametrize(("scale", "size"), [("1", (14, 9)), ("1.5", (21, 14)), ("2.5", (35, 22)), ("3", (42, 27))])
+@pytest.mark.parametrize(("scale", "size"), [("1", (14, 9)), ("1.5", (21, 14)), ("2.5", (35, 22))])
 def test_a_smaller_scale_is_reduced_from_the_trained_one_and_that_is_said(
     upscale: Upscale, scale: str, size: tuple[int, int]
 ) -> None:
@@ -219,6 +219,7 @@ def test_json_is_one_document_on_stdout_and_nothing_else(upscale: Upscale) -> No
     assert ran.stderr == ""
 
 
+@pytest.mark.slow
 def test_json_in_an_encoding_that_cannot_take_it_is_still_json(upscale: Upscale) -> None:
     arguments = ("upscale", "in.png", "画.png", "--model", upscale.model, "--json")
     ran = upscale.run_pcsr.in_new_interpreter(*arguments, env={"PYTHONIOENCODING": "ascii"}).succeeded()
