@@ -177,7 +177,9 @@ def upscaled(command: Command, model: Path) -> np.ndarray[Any, np.dtype[np.uint8
     return load(command.cwd / "out.png")
 
 
-@pytest.mark.parametrize("backbone", ["carn", "fsrcnn", "srresnet"])
+@pytest.mark.parametrize(
+    "backbone", ["fsrcnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("carn", "srresnet"))]
+)
 def test_a_converted_model_gives_the_same_picture(run_pcsr: Command, backbone: str) -> None:
     model = tiny_model(backbone)
     pth = write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())

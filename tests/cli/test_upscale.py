@@ -317,6 +317,7 @@ def result(upscale: Upscale, *arguments: str) -> NDArray[np.uint8]:
     return np.asarray(upscale.picture(*arguments, "--overwrite"))
 
 
+@pytest.mark.slow
 def test_options_reach_the_engine(upscale: Upscale) -> None:
     plain = result(upscale)
     assert np.array_equal(plain, result(upscale, "--threshold", "0.5"))
