@@ -13,10 +13,11 @@ from torch import Tensor
 from pcsr_cli.canvas import ByteCanvas, FloatCanvas
 from pcsr_cli.engine import Outcome, Progress, Settings
 from pcsr_cli.engine import upscale as run_engine
-from pcsr_cli.errors import InputError, ScaleError
+from pcsr_cli.errors import InputError, ScaleError, UsageError
 from pcsr_cli.grid import hr_size
 from pcsr_cli.images import Picture, from_pil, to_pil
 from pcsr_cli.models import LoadedModel
+from pcsr_cli.refine import NEVER
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.routing import Routing, default_routing
 
@@ -75,6 +76,8 @@ def upscale(
     a uint8 array (h, w, 3), RGB; or a PIL picture (its transparency is enlarged, too). ``routing`` is a Threshold, a
     Tradeoff or Adaptive, by default Threshold(0.5) for two branches; ``refine`` the paper's #h (9: off); ``tile`` in
     LR pixels. Raises InputError, ScaleError, UsageError."""
+    if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
+        raise UsageError(f"refine={refine}, tile={tile} is out of range.", "refine is 0 to 9, tile None or at least 1.")
     settings = Settings(routing or default_routing(model.network.spec.branches), refine, tile)
     if isinstance(image, Tensor):
         return _upscale_tensor(image, model, scale, settings, progress)

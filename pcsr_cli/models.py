@@ -76,7 +76,7 @@ def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedMode
             try:
                 return replace(_from_registry(entry, show_progress), notes=tuple(notes))
             except HubError as error:
-                notes.append(f"model {entry.name} cannot be had: {error.sentence}")
+                notes.append(f"{error.sentence.rstrip('.')}: went on without {entry.name}")
     if not candidates:
         raise RegistryError("The registry has no order for --model auto.", "Name a model with --model.")
     return replace(_from_registry(candidates[-1], show_progress), notes=tuple(notes))

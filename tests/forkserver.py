@@ -6,6 +6,7 @@ code, its output, its files and its signals are its own. Nothing that reads the 
 such as the Hub's client, is imported before the fork.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -24,6 +25,8 @@ def main() -> None:
     """Serve until stdin ends."""
     for name in SLOW:
         importlib.import_module(name)
+    with contextlib.suppress(ImportError):  # Typer reads options with pydantic where there is one
+        importlib.import_module("typer._adapters")
     importlib.import_module("torch").set_num_threads(1)
     gc.freeze()
     sys.stdout.write("ready\n")

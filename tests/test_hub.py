@@ -102,7 +102,12 @@ def test_a_revision_is_a_branch_or_a_commit(run_pcsr: Pcsr, hub: Hub, tiny_folde
 
 @pytest.mark.parametrize(
     "trouble",
-    [None, Trouble.BROKEN, Trouble.SLAMS_THE_DOOR, pytest.param(Trouble.SILENT, marks=pytest.mark.slow)],
+    [
+        None,
+        Trouble.BROKEN,
+        pytest.param(Trouble.SLAMS_THE_DOOR, marks=pytest.mark.slow),
+        pytest.param(Trouble.SILENT, marks=pytest.mark.slow),
+    ],
 )
 def test_a_cached_branch_works_without_the_hub(run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble | None) -> None:
     fetch(run_pcsr).succeeded()
@@ -116,9 +121,9 @@ def test_a_cached_branch_works_without_the_hub(run_pcsr: Pcsr, hub: Hub, commit:
     ("name", "harm", "pinned"),
     [
         ("model.safetensors", damage, True),
-        ("model.safetensors", cut_short, False),
-        ("config.json", damage, False),
-        ("config.json", cut_short, True),
+        ("config.json", cut_short, False),
+        pytest.param("model.safetensors", cut_short, False, marks=pytest.mark.slow),
+        pytest.param("config.json", damage, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_damaged_cache_entry_is_fetched_again(
@@ -156,6 +161,7 @@ def test_wrong_bytes_are_refused_and_not_kept(run_pcsr: Pcsr, hub: Hub, commit: 
     fetch(run_pcsr).succeeded()
 
 
+@pytest.mark.slow
 def test_wrong_bytes_do_not_replace_what_was_damaged(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     fetch(run_pcsr).succeeded()
     damage(weights(run_pcsr, commit))

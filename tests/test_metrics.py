@@ -48,6 +48,10 @@ def test_shaving_leaves_out_exactly_the_border() -> None:
     result[:, -4:] ^= 255
     assert psnr(result, truth, shave=4) == math.inf
     assert psnr(result, truth, shave=3) < 20
+    for row, column in ((4, 4), (-5, -5)):
+        spoilt = result.copy()
+        spoilt[row, column] ^= 255
+        assert psnr(spoilt, truth, shave=4) < 30
 
 
 def test_other_sizes_are_refused() -> None:

@@ -1,15 +1,18 @@
 """The networks: parameters and keys as published, receptive fields exactly as wide as they say."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS, build_backbone
+from pcsr_cli.nets.carn import CarnBackbone, CarnOriginal
 from pcsr_cli.specs import BackboneSpec, ModelSpec
 from tests.tiny import BACKBONES, picture, tiny_model, tiny_spec
 
@@ -151,6 +154,87 @@ def test_originals_enlarge_four_times(backbone: str, size: tuple[int, int]) -> N
     upscaled = original(picture(*size))
     assert upscaled.shape == (1, 3, 4 * size[0], 4 * size[1])
     assert original.scale == 4
+
+
+State = dict[str, Tensor]
+
+
+def conv(state: State, name: str, x: Tensor, padding: int = 1) -> Tensor:
+    return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=padding)
+
+
+def fsrcnn_written_out(state: State, x: Tensor) -> Tensor:
+    x = F.prelu(conv(state, "head_conv.0", x, padding=2), state["head_conv.1.weight"])
+    x = F.prelu(conv(state, "body_conv.0.0", x, padding=0), state["body_conv.0.1.weight"])
+    for index in (1, 2, 3, 4):
+        x = conv(state, f"body_conv.{index}", x)
+    x = F.prelu(x, state["body_conv.5.weight"])
+    return F.prelu(conv(state, "body_conv.6.0", x, padding=0), state["body_conv.6.1.weight"])
+
+
+def fsrcnn_original_written_out(state: State, x: Tensor) -> Tensor:
+    weight, bias = state["tail_conv.weight"], state["tail_conv.bias"]
+    features = fsrcnn_written_out(state, x)
+    return F.conv_transpose2d(features, weight, bias, stride=4, padding=3, output_padding=1)
+
+
+def srresnet_written_out(state: State, x: Tensor) -> Tensor:
+    x = F.leaky_relu(conv(state, "conv_first", x), 0.1)
+    for block in range(16):
+        name = f"recon_trunk.{block}"
+        x = x + conv(state, f"{name}.conv2", F.relu(conv(state, f"{name}.conv1", x)))
+    return x
+
+
+def srresnet_original_written_out(state: State, x: Tensor) -> Tensor:
+    out = srresnet_written_out(state, x)
+    for name in ("upconv1", "upconv2"):
+        out = F.leaky_relu(F.pixel_shuffle(conv(state, name, out), 2), 0.1)
+    out = conv(state, "conv_last", F.leaky_relu(conv(state, "HRconv", out), 0.1))
+    return out + F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
+
+
+def dense_written_out(state: State, x: Tensor) -> Tensor:
+    x = conv(state, "head", x)
+    for block in range(2):
+        x = x + conv(state, f"blocks.{block}.conv2", F.relu(conv(state, f"blocks.{block}.conv1", x)))
+    return x
+
+
+@pytest.mark.parametrize(
+    ("network", "written_out"),
+    [
+        (build_backbone(BackboneSpec("fsrcnn", 8)), fsrcnn_written_out),
+        (build_backbone(BackboneSpec("srresnet", 4)), srresnet_written_out),
+        (build_backbone(BackboneSpec("dense", 8, 2)), dense_written_out),
+        (ORIGINALS["fsrcnn"](8), fsrcnn_original_written_out),
+        (ORIGINALS["srresnet"](4), srresnet_original_written_out),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_networks_without_published_results_are_what_their_layers_say(
+    network: nn.Module, written_out: Callable[[State, Tensor], Tensor]
+) -> None:
+    # CARN is held to the published results themselves, in test_golden.
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in network.requires_grad_(False).named_parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.5 if parameter.ndim == 1 else 0.3))
+        if parameter.shape == (1,) and name.endswith("weight"):
+            parameter.copy_(torch.rand(1, generator=generator))  # the slope of a PReLU
+    network, x = network.double(), picture(7, 6).double() - 0.5
+    result: Tensor = network(x)
+    assert torch.allclose(result, written_out(network.state_dict(), x), rtol=1e-9)
+
+
+def test_carn_original_shuffles_its_features_up_twice() -> None:
+    network = CarnOriginal(8).double().eval().requires_grad_(False)
+    state, x = network.state_dict(), picture(5, 6).double()
+    out = CarnBackbone.forward(network, x)
+    for index in (0, 3):
+        name = f"upsample.up.body.{index}"
+        out = F.conv2d(out, state[f"{name}.weight"], state[f"{name}.bias"], padding=1, groups=4)
+        out = F.pixel_shuffle(F.relu(out), 2)
+    assert torch.allclose(network(x), conv(state, "exit", out), rtol=1e-9)
 
 
 def test_srresnet_original_adds_to_the_bilinear_enlargement() -> None:

@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -42,6 +43,8 @@ def _options(
 def main() -> None:
     """Run the command line and exit: the one place where errors become sentences and exit codes."""
     _clean_up_when_stopped()
+    # A closed stream is none at all to Python; what would have gone there goes nowhere.
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     try:
         code = app(prog_name="pcsr", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -57,6 +60,10 @@ def main() -> None:
     if code == failures.INTERRUPTED:
         failures.tell("interrupted; nothing was left behind.")
     sys.exit(code)
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _clean_up_when_stopped() -> None:

@@ -49,6 +49,9 @@ def fetch_model(
 
     loaded = load_model(name, "cpu", "fp32", options.load_registry(registry), show_progress=not quiet)
     identity = loaded.identity
+    if not quiet:
+        for note in loaded.notes:
+            say(f"Note: {note}.")
     if json:
         print_document({"name": identity.name, "revision": identity.revision, "sha256": identity.sha256})
     elif not quiet:

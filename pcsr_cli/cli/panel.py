@@ -5,6 +5,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pcsr_cli.cli.console import printable
 from pcsr_cli.report import Gflops, Report
 
 MEBI = 2**20
@@ -16,14 +17,14 @@ def show(report: Report, console: Console) -> None:
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in _facts(report):
-        facts.add_row(name, Text(value))
+        facts.add_row(name, Text(printable(value)))
     body = Table.grid()
     body.add_row(facts)
     body.add_row("")
     body.add_row(_flops_table(report))
     for note in report.notes:
-        body.add_row(Text(f"Note: {note}."))
-    console.print(Panel(body, title=Text(report.output), title_align="left", expand=False))
+        body.add_row(Text(printable(f"Note: {note}.")))
+    console.print(Panel(body, title=Text(printable(report.output)), title_align="left", expand=False))
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:

@@ -47,12 +47,14 @@ def command(
     from pcsr_cli.cli.training_view import watching
     from pcsr_cli.training.config import load_config
     from pcsr_cli.training.events import Decoded
+    from pcsr_cli.training.processes import leads_here
     from pcsr_cli.training.session import LOG_NAME, train
 
     config = load_config(recipe)
     folder = out or Path("runs") / config.name
     run_options = _options(folder, resume, start, rewind, minutes, device)
-    with watching(config.name, quiet or json) as show, _stopping_gently() as stop:
+    leads = leads_here()
+    with watching(config.name, quiet or json or not leads) as show, _stopping_gently() as stop:
 
         def observe(event: "Event") -> None:
             show(event)
@@ -60,6 +62,8 @@ def command(
                 raise KeyboardInterrupt  # no iteration yet, so there is nothing to save
 
         model = train(config, folder, observe, run_options, stop)
+    if not leads:
+        return
     if model is None:
         say(f"The run's state is saved; go on with: pcsr train {recipe} --out {folder} --resume")
         raise SystemExit(INTERRUPTED)

@@ -11,6 +11,7 @@ from pcsr_cli.cli.console import print_document, progress_bar, say, talk
 from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from pcsr_cli.models import LoadedModel
     from pcsr_cli.report import Report
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="The picture to enlarge.")]
@@ -60,7 +61,7 @@ def command(
     loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
     if not quiet:
         for note in loaded.notes:
-            say(f"Note: {note}")
+            say(f"Note: {note}.")
     at = working_scale(loaded, scale)
     images.check_fits(output, hr_size(picture.size, scale), picture.alpha is not None)
     routing = asked or default_routing(loaded.network.spec.branches)
@@ -70,11 +71,7 @@ def command(
         done = upscale_picture(picture, loaded, scale, Settings(routing, minimum, side), report_progress)
     computed = time.perf_counter()
 
-    notes = loaded.notes + picture.notes
-    if at != scale:
-        notes += (
-            f"the model was trained for {loaded.scales}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",
-        )
+    notes = loaded.notes + picture.notes + _note_of_reduction(loaded, scale, at)
 
     def report_at(saved: float) -> "Report":
         return make_report(
@@ -99,3 +96,9 @@ def command(
         from pcsr_cli.cli.panel import show
 
         show(report, talk())
+
+
+def _note_of_reduction(model: "LoadedModel", scale: float, at: float) -> tuple[str, ...]:
+    if at == scale:
+        return ()
+    return (f"the model was trained for {model.scales}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",)

@@ -13,7 +13,13 @@ CARD_NAME = "README.md"
 
 def write_card(config: TrainConfig, model: Pcsr, folder: Path, log: Path, seconds: float) -> None:
     """Write ``README.md`` beside the weights, its figures from the run's log. Raises OutputError."""
-    parts = [_header(config), _network(config, model), _data(config), _recipe(config, seconds), _figures(config, log)]
+    parts = [
+        _header(config),
+        _network(config, model),
+        _data(config),
+        _recipe(config, log, seconds),
+        _figures(config, log),
+    ]
     try:
         (folder / CARD_NAME).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     except OSError as error:
@@ -26,7 +32,7 @@ def _header(config: TrainConfig) -> str:
     return (
         f"{front}\n\n# {config.name}\n\nA PCSR super-resolution network (Jeong et al., ECCV 2024) trained with `pcsr "
         f"train`, for {config.trained_scales}. Licence: {config.licence}.\n\n"
-        "    pcsr upscale small.png large.png --scale 4 --model FOLDER"
+        f"    pcsr upscale small.png large.png --scale {config.trained_scales.largest:g} --model FOLDER"
     )
 
 
@@ -53,18 +59,20 @@ def _data(config: TrainConfig) -> str:
     return "\n".join(rows)
 
 
-def _recipe(config: TrainConfig, seconds: float) -> str:
+def _recipe(config: TrainConfig, log: Path, seconds: float) -> str:
+    whole = sum(share.share for share in config.scales)
     scales = ", ".join(
-        f"{share.share:g} x{share.low:g}" + (f" to x{share.high:g}" if share.high > share.low else "")
+        f"x{share.low:g}" + (f" to x{share.high:g}" if share.high > share.low else "") + f" {share.share / whole:.0%}"
         for share in config.scales
     )
+    done = {entry["stage"]: entry["step"] for entry in read_log(log, "saved")}
     lines = [
         "## Recipe",
         "",
-        f"Scales and their shares: {scales}. Seed {config.seed}. {seconds / 3600:.1f} hours in all.",
+        f"Batches by scale: {scales}. Seed {config.seed}. {seconds / 3600:.1f} hours in all.",
         "",
-        f"1. Backbone and heaviest sampler, L1: {_stage(config.stage1)}.",
-        f"2. Lighter samplers and classifier, the rest frozen: {_stage(config.stage2)}; "
+        f"1. Backbone and heaviest sampler, L1: {done.get(1, 0):,} iterations, {_stage(config.stage1)}.",
+        f"2. Lighter samplers and classifier, the rest frozen: {done.get(2, 0):,} iterations, {_stage(config.stage2)}; "
         f"balance {config.stage2.balance:g} toward a heavy share of {config.stage2.heavy_share:g}.",
     ]
     return "\n".join(lines)
@@ -72,7 +80,7 @@ def _recipe(config: TrainConfig, seconds: float) -> str:
 
 def _stage(stage: StageConfig) -> str:
     return (
-        f"{stage.iterations:,} iterations planned, batch {stage.batch}, LR crops of {stage.crop}, Adam from "
+        f"batch {stage.batch}, LR crops of {stage.crop}, Adam from "
         f"{stage.learning_rate:g} along a cosine, {stage.precision}, averaged weights ({stage.ema:g})"
     )
 

@@ -97,7 +97,8 @@ class StageConfig:
 
     ``batch`` is the total over all processes, ``crop`` the side of an LR crop, ``pixels`` about how many HR pixels of a
     crop the samplers are trained on in one iteration. ``float32_tail`` is the share of the run, at its end, that uses
-    float32 whatever ``precision`` says. ``balance`` and ``heavy_share`` matter in the second stage only.
+    float32 whatever ``precision`` says; ``square_tail`` the share that minimises the mean square, which is what PSNR
+    measures, instead of L1 (in the first stage). ``balance`` and ``heavy_share`` matter in the second stage only.
     """
 
     iterations: int
@@ -109,6 +110,7 @@ class StageConfig:
     warmup: int = 0
     precision: typing.Literal["float32", "bfloat16"] = "float32"
     float32_tail: float = 0.1
+    square_tail: float = 0.0
     ema: float = 0.999
     clip: float = 1.0
     balance: float = 3.0
@@ -118,7 +120,8 @@ class StageConfig:
         positive = (self.iterations, self.batch, self.crop, self.pixels, self.learning_rate, self.clip)
         _check(min(positive) > 0, "a stage's iterations, batch, crop, pixels, learning_rate and clip are above 0")
         _check(0 <= self.ema < 1, "a stage's ema is at least 0 and below 1")
-        _check(0 <= self.float32_tail <= 1, "a stage's float32_tail is a share")
+        tails = (self.float32_tail, self.square_tail)
+        _check(min(tails) >= 0 and max(tails) <= 1, "a stage's float32_tail and square_tail are shares, 0 to 1")
         _check(0 < self.heavy_share < 1, "a stage's heavy_share is a share between 0 and 1")
 
 

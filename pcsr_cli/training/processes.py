@@ -48,6 +48,11 @@ class Processes:
             distributed.barrier()
 
 
+def leads_here() -> bool:
+    """Whether this is the leading process, as the launcher's environment tells."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 @contextmanager
 def join_processes(device: str = "auto") -> Iterator[Processes]:
     """Take this process's place for as long as the context lasts. Raises DeviceError.

@@ -51,17 +51,18 @@ def branch_pixels(sampler: PixelSampler, features: Tensor, rows: Axis, columns: 
 
 
 class HeavyStage(nn.Module):
-    """Stage 1: backbone and heaviest sampler, L1 in normalised units."""
+    """Stage 1: backbone and heaviest sampler, L1 (or the mean square) in normalised units."""
 
     def __init__(self, model: Pcsr) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch) -> Loss:
-        """The mean L1 of the batch."""
+    def forward(self, batch: Batch, square: bool = False) -> Loss:
+        """The batch's mean absolute error, or with ``square`` its mean square."""
         x = self.model.normalise(batch.lr)
         rgb = branch_pixels(self.model.samplers[-1], self.model.features(x), batch.rows, batch.columns)
-        return Loss(F.l1_loss(rgb.float(), _residual(self.model, x, batch)))
+        distance = F.mse_loss if square else F.l1_loss
+        return Loss(distance(rgb.float(), _residual(self.model, x, batch)))
 
 
 class RoutingStage(nn.Module):
@@ -72,8 +73,9 @@ class RoutingStage(nn.Module):
         self.model = model
         self.config = config
 
-    def forward(self, batch: Batch) -> Loss:
+    def forward(self, batch: Batch, square: bool = False) -> Loss:
         """1000 x L1 of the branches mixed by their probabilities, plus the balance term."""
+        assert not square, "only the first stage may end in squares"
         x = self.model.normalise(batch.lr)
         with torch.no_grad():
             features = self.model.features(x)

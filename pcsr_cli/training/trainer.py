@@ -39,8 +39,9 @@ class Trainer:
         rate = learning_rate(self.config, self.schedule)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        square = self.stage == 1 and self._in_tail(self.config.square_tail)
         with self._precision():
-            loss: Loss = self._network(batch)
+            loss: Loss = self._network(batch, square)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss.total)
         nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
@@ -50,8 +51,11 @@ class Trainer:
         return loss
 
     def _precision(self) -> AbstractContextManager[object]:
-        lowered = self.config.precision == "bfloat16" and self.schedule.progress < 1 - self.config.float32_tail
+        lowered = self.config.precision == "bfloat16" and not self._in_tail(self.config.float32_tail)
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=lowered)
+
+    def _in_tail(self, share: float) -> bool:
+        return self.schedule.progress >= 1 - share
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -81,7 +81,7 @@ def test_not_an_image(refused: Refused, run_pcsr: Pcsr, content: bytes) -> None:
     refused(1, "text.png is not a picture", "Known: .png", arguments=["text.png", "out.png"])
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_truncated_image(refused: Refused, run_pcsr: Pcsr, suffix: str) -> None:
     whole = save(run_pcsr.cwd / f"whole{suffix}", levels(40, 40)).read_bytes()
     (run_pcsr.cwd / f"half{suffix}").write_bytes(whole[: len(whole) // 2])
@@ -159,7 +159,7 @@ def test_read_only_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert told.value.next_step
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_full_disk(refused: Refused, suffix: str) -> None:
     refused(1, "cannot be written", "large", arguments=["in.png", f"out{suffix}"], largest_file=400)
 

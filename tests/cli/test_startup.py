@@ -103,6 +103,15 @@ def test_an_interruption_while_starting_needs_no_traceback(run_pcsr: Pcsr) -> No
     assert (done.returncode, done.stderr) == (130, "pcsr: interrupted; nothing was left behind.\n")
 
 
+@pytest.mark.parametrize(
+    "arguments", ["models --json", "--version", pytest.param("upscale nowhere.png out.png", marks=pytest.mark.slow)]
+)
+def test_closed_streams_are_no_mistake(run_pcsr: Pcsr, arguments: str) -> None:
+    command = f"{sys.executable} -m pcsr_cli {arguments} >&- 2>&-"
+    done = subprocess.run(command, shell=True, env=run_pcsr.env, cwd=run_pcsr.cwd, check=False)
+    assert done.returncode == (1 if "nowhere" in arguments else 0)
+
+
 def test_a_reader_that_leaves_early_is_no_failure_worth_words(run_pcsr: Pcsr) -> None:
     command = f"{sys.executable} -m pcsr_cli models --json | true"
     done = subprocess.run(command, shell=True, env=run_pcsr.env, capture_output=True, text=True, check=False)

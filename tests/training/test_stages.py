@@ -103,6 +103,13 @@ def test_bfloat16_ends_in_float32(recipe: TrainConfig) -> None:
     assert all(torch.isfinite(loss) and loss.dtype == torch.float32 for loss in losses)
 
 
+def test_the_first_stage_may_end_in_squares() -> None:
+    trainer, batches = Trainer(tiny(), 1, replace(STAGE, iterations=2, square_tail=0.5, learning_rate=1e-9)), maker(2)
+    absolute, square = (trainer.iterate(batches.make(0)).total.item() for _ in range(2))
+    assert square == pytest.approx(HeavyStage(trainer.model)(batches.make(0), square=True).total.item(), rel=1e-3)
+    assert square < absolute
+
+
 def test_the_rate_follows_a_cosine_that_can_be_replanned() -> None:
     config = replace(STAGE, iterations=100, learning_rate=1.0, final_learning_rate=0.0, warmup=0)
     schedule = Schedule(100)

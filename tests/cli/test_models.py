@@ -1,0 +1,261 @@
+"""``pcsr models``: what there is, fetched, shown and converted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pcsr_cli.checkpoint import read_checkpoint
+from pcsr_cli.model import Pcsr
+from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales, write_config
+from tests.command import Pcsr as Command
+from tests.hub_server import Hub
+from tests.pictures import levels, load, save
+from tests.tiny import tiny_model, tiny_spec
+
+ENTRY = """
+[models.{name}]
+{where}
+backbone = {{ name = "fsrcnn", width = 8 }}
+samplers = [[4], [8, 8, 8]]
+classifier = []
+scales = [4]
+receptive_radius = 6
+licence = "{licence}"
+source = "a test"
+"""
+
+FULL_SIZE = {
+    "fsrcnn": ModelSpec(BackboneSpec("fsrcnn", 48), ((10,) * 3, (58,) * 4), ()),
+    "srresnet": ModelSpec(BackboneSpec("srresnet", 58), ((40,) * 3, (170,) * 4), (20, 20)),
+}
+
+
+def published(spec: ModelSpec) -> dict[str, Any]:
+    """The constructor arguments as a published file has them: without what pcsr's own files add."""
+    arguments = write_config(spec, Scales((4.0,)))
+    return {key: value for key, value in arguments.items() if key.endswith("_spec")}
+
+
+def write_pth(path: Path, spec: ModelSpec, state: dict[str, torch.Tensor]) -> Path:
+    """A checkpoint laid out as the authors publish theirs; returns the path."""
+    model = {"name": "pcsr-phase1", "args": published(spec), "sd": state}
+    optimizer = {"name": "adam", "args": {"lr": 0.0002}, "sd": {"state": {}, "param_groups": [{"lr": 1e-7}]}}
+    torch.save({"model": model, "optimizer": optimizer, "iter": 2_000_000, "resume_path": None}, path)
+    return path
+
+
+def own_registry(command: Command, text: str) -> Path:
+    path = command.cwd / "own.toml"
+    path.write_text(text)
+    return path
+
+
+# List and show.
+
+
+def test_the_list_names_the_models_and_whether_they_are_here(run_pcsr: Command) -> None:
+    ran = run_pcsr("models").succeeded()
+    assert ran.stderr == ""
+    (carn,) = [line for line in ran.stdout.splitlines() if line.startswith("carn ")]
+    for words in ("x4", "168,970", "not stated by its authors", "not cached"):
+        assert words in carn
+
+
+def test_the_list_as_a_document(run_pcsr: Command) -> None:
+    models = run_pcsr("models", "--json").succeeded().document
+    assert models[0]["name"] == "carn"
+    assert all(set(model) == {"name", "scales", "parameters", "licence", "state"} for model in models)
+
+
+def test_a_cached_model_is_listed_as_such(run_pcsr: Command, hub: Hub, tiny_folder: Path) -> None:
+    commit = hub.add("someone/tiny", tiny_folder)
+    where = f'repo = "someone/tiny"\nrevision = "{commit}"'
+    registry = own_registry(run_pcsr, ENTRY.format(name="tiny", where=where, licence="MIT"))
+
+    def state() -> str:
+        models = run_pcsr("models", "--registry", registry, "--json").succeeded().document
+        return next(str(model["state"]) for model in models if model["name"] == "tiny")
+
+    assert state() == "not cached"
+    told = run_pcsr("models", "fetch", "tiny", "--registry", registry).succeeded()
+    assert told.stdout == ""
+    assert "here and whole" in told.stderr
+    assert state() == "cached"
+    asked = len(hub.requests)
+    run_pcsr("models", "fetch", "tiny", "--registry", registry, "--quiet").succeeded()
+    assert len(hub.requests) == asked
+
+
+def test_show_tells_what_the_registry_knows(run_pcsr: Command) -> None:
+    document = run_pcsr("models", "show", "carn", "--json").succeeded().document
+    assert document["repo"] == "3587jjh/pcsr_carn"
+    assert len(document["revision"]) == 40
+    assert document["samplers"] == [[20] * 3, [74] * 4]
+    shown = run_pcsr("models", "show", "carn").succeeded().stdout
+    for words in (document["repo"], document["revision"], document["licence"], document["source"], "168970", "19"):
+        assert words in shown.replace("168,970", "168970")
+
+
+@pytest.mark.parametrize("command", ["show", "fetch"])
+def test_unknown_names_are_told_with_the_known_ones(run_pcsr: Command, command: str) -> None:
+    run_pcsr("models", command, "nonsense").told(2, "no model 'nonsense'", "carn")
+
+
+# A registry of one's own.
+
+
+@pytest.mark.parametrize("how", ["option", "variable", "configuration"])
+def test_a_registry_of_ones_own_adds_and_overrides(run_pcsr: Command, tiny_folder: Path, how: str) -> None:
+    where = f'folder = "{tiny_folder}"'
+    text = "".join(ENTRY.format(name=name, where=where, licence="own [red]words[/]") for name in ("carn", "mine"))
+    path = own_registry(run_pcsr, text)
+    given: list[str | Path] = ["--registry", path] if how == "option" else []
+    if how == "variable":
+        run_pcsr.env["PCSR_REGISTRY"] = str(path)
+    if how == "configuration":
+        usual = Path(run_pcsr.env["HOME"]) / ".config" / "pcsr" / "weights.toml"
+        usual.parent.mkdir(parents=True)
+        path.rename(usual)
+    listed = {line.split()[0]: line for line in run_pcsr("models", *given).succeeded().stdout.splitlines()}
+    for name in ("carn", "mine"):
+        assert "own [red]words[/]" in listed[name]
+        assert listed[name].rstrip().endswith("here")
+    save(run_pcsr.cwd / "in.png")
+    ran = run_pcsr("upscale", "in.png", "out.png", "--model", "mine", "--json", *given).succeeded()
+    assert (ran.document["model"]["name"], ran.document["model"]["source"]) == ("mine", "a test")
+
+
+def test_a_folder_in_a_registry_is_relative_to_it(run_pcsr: Command, tiny_folder: Path) -> None:
+    (run_pcsr.cwd / "weights").symlink_to(tiny_folder)
+    registry = own_registry(run_pcsr, ENTRY.format(name="mine", where='folder = "weights"', licence="MIT"))
+    run_pcsr.cwd = run_pcsr.scratch
+    run_pcsr("models", "fetch", "mine", "--registry", registry).succeeded()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("models = 1", ["models"]),
+        ("[models.x", ["TOML"]),
+        ("[other]", ["models"]),
+        ("[models.x]", ["model 'x'", "lacks keys: backbone"]),
+        (ENTRY.format(name="x", where='repo = "a/b"\nrevision = "main"', licence=""), ["full commit"]),
+    ],
+)
+def test_a_bad_registry_is_refused(run_pcsr: Command, text: str, words: list[str]) -> None:
+    registry = own_registry(run_pcsr, text)
+    run_pcsr("models", "--registry", registry).told(1, "own.toml", *words)
+
+
+def test_a_registry_that_is_not_there_is_told(run_pcsr: Command) -> None:
+    run_pcsr("models", "--registry", "nowhere.toml").told(1, "nowhere.toml", "--registry")
+    run_pcsr("models", env={"PCSR_REGISTRY": "nowhere.toml"}).told(1, "nowhere.toml", "PCSR_REGISTRY")
+
+
+def test_files_that_are_not_what_the_registry_says_are_refused(run_pcsr: Command, tiny_folder: Path) -> None:
+    entry = ENTRY.format(name="mine", where=f'folder = "{tiny_folder}"', licence="MIT")
+    for right, wrong in (
+        ("classifier = []", "classifier = [3]"),
+        ("width = 8", "width = 9"),
+        ("radius = 6", "radius = 5"),
+    ):
+        registry = own_registry(run_pcsr, entry.replace(right, wrong))
+        run_pcsr("models", "fetch", "mine", "--registry", registry).told(1, "mine", "registry")
+
+
+# Convert.
+
+
+def upscaled(command: Command, model: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    save(command.cwd / "in.png", levels(7, 9))
+    command("upscale", "in.png", "out.png", "--model", model, "--overwrite").succeeded()
+    return load(command.cwd / "out.png")
+
+
+@pytest.mark.parametrize(
+    "backbone", ["fsrcnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("carn", "srresnet"))]
+)
+def test_a_converted_model_gives_the_same_picture(run_pcsr: Command, backbone: str) -> None:
+    model = tiny_model(backbone)
+    pth = write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
+    ran = run_pcsr("models", "convert", "in.pth", "out/folder", "--json").succeeded()
+    assert ran.document == {"folder": "out/folder", "parameters": model.parameter_count()}
+    assert np.array_equal(upscaled(run_pcsr, pth), upscaled(run_pcsr, run_pcsr.cwd / "out" / "folder"))
+    weights = run_pcsr.cwd / "out" / "folder" / "model.safetensors"
+    assert np.array_equal(upscaled(run_pcsr, pth), upscaled(run_pcsr, weights))
+
+
+@pytest.mark.parametrize("backbone", ["fsrcnn", "srresnet"])
+def test_models_of_full_size_are_converted(run_pcsr: Command, backbone: str) -> None:
+    spec = FULL_SIZE[backbone]
+    torch.manual_seed(0)
+    model = Pcsr(spec)
+    write_pth(run_pcsr.cwd / "in.pth", spec, model.state_dict())
+    run_pcsr("models", "convert", "in.pth", "out").succeeded()
+    found = read_checkpoint(run_pcsr.cwd / "out")
+    assert found.spec == spec
+    assert found.scales == Scales((4.0,))
+    wanted = model.state_dict()
+    assert set(found.state) == set(wanted)
+    assert all(torch.equal(found.state[key], wanted[key]) for key in wanted)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("backbone", ["fsrcnn", "srresnet", "carn"])
+def test_a_checkpoint_of_the_published_keys_and_shapes_is_converted(
+    run_pcsr: Command, shared: Path, backbone: str
+) -> None:
+    first, *rest = (shared / "spec" / "state_dicts" / f"{backbone}_pcsr.txt").read_text().splitlines()
+    arguments = json.loads(first.partition("constructor arguments ")[2])
+    state = {}
+    for line in rest:
+        key, shape, dtype = line.split()
+        sizes = [] if shape == "scalar" else [int(size) for size in shape.split("x")]
+        state[key] = torch.zeros(sizes, dtype=getattr(torch, dtype))
+    content = {"model": {"name": "pcsr-phase1", "args": arguments, "sd": state}}
+    torch.save(content, run_pcsr.cwd / "in.pth")
+    run_pcsr("models", "convert", "in.pth", "out").succeeded()
+    assert set(load_file(run_pcsr.cwd / "out" / "model.safetensors")) == set(state)
+
+
+def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
+    model = tiny_model("fsrcnn")
+    write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
+    (run_pcsr.cwd / "out").mkdir()
+    (run_pcsr.cwd / "out" / "config.json").write_text("mine")
+    run_pcsr("models", "convert", "in.pth", "out").told(2, "config.json already", "--overwrite")
+    assert (run_pcsr.cwd / "out" / "config.json").read_text() == "mine"
+    ran = run_pcsr("models", "convert", "in.pth", "out", "--overwrite").succeeded()
+    assert (ran.stdout, ran.stderr.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("source", ["nowhere.pth", "folder", "text.pth"])
+def test_what_is_no_checkpoint_is_not_converted(run_pcsr: Command, source: str) -> None:
+    (run_pcsr.cwd / "folder").mkdir()
+    (run_pcsr.cwd / "text.pth").write_text("text")
+    before = run_pcsr.files()
+    run_pcsr("models", "convert", source, "out").told(1, source)
+    assert run_pcsr.files() == before
+
+
+def test_a_checkpoint_that_does_not_fit_its_arguments_is_not_converted(run_pcsr: Command) -> None:
+    state = dict(tiny_model("fsrcnn").state_dict())
+    del state["encoder.head_conv.0.bias"]
+    write_pth(run_pcsr.cwd / "in.pth", tiny_spec("fsrcnn"), state)
+    run_pcsr("models", "convert", "in.pth", "out").told(1, "missing: encoder.head_conv.0.bias")
+    assert run_pcsr.files() == ["in.pth"]
+
+
+def test_converting_to_where_nothing_can_be_written_leaves_nothing(run_pcsr: Command) -> None:
+    model = tiny_model("fsrcnn")
+    write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
+    before = run_pcsr.files()
+    run_pcsr("models", "convert", "in.pth", "in.pth").told(1, "in.pth")
+    run_pcsr("models", "convert", "in.pth", "in.pth/out").told(1, "in.pth")
+    run_pcsr("models", "convert", "in.pth", "new/out", largest_file=3000).told(1, "cannot be written", "large")
+    assert run_pcsr.files() == before

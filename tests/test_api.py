@@ -1,0 +1,240 @@
+"""The Python face: a handful of names, which take and give what people have."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pcsr_cli
+from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.errors import InputError, PcsrError, ScaleError, UsageError
+from pcsr_cli.models import LoadedModel, load_model
+from pcsr_cli.specs import Scales
+from tests.pictures import levels
+from tests.tiny import tiny_model
+
+PUBLIC = [
+    "Adaptive",
+    "LoadedModel",
+    "PcsrError",
+    "Threshold",
+    "Tradeoff",
+    "Upscaled",
+    "__version__",
+    "load_model",
+    "upscale",
+]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path) -> LoadedModel:
+    return load_model(str(tiny_folder))
+
+
+@pytest.fixture(scope="module")
+def any_scale(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    folder = tmp_path_factory.mktemp("models") / "any"
+    save_folder(tiny_model("dense"), Scales((1.0, 4.0), continuous=True), folder)
+    return load_model(str(folder))
+
+
+def as_tensor(pixels: np.ndarray[Any, Any]) -> torch.Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def test_the_public_names_are_these() -> None:
+    assert pcsr_cli.__all__ == PUBLIC
+    assert dir(pcsr_cli) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(pcsr_cli, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = pcsr_cli.nonsense
+
+
+def test_the_version_is_one() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+([a-z.]+\d+)?", pcsr_cli.__version__)
+
+
+def test_importing_costs_nothing() -> None:
+    code = "import pcsr_cli, sys; pcsr_cli.PcsrError; print(*{'torch', 'numpy', 'PIL', 'typer'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_a_picture_in_a_picture_out(model: LoadedModel) -> None:
+    result = pcsr_cli.upscale(Image.fromarray(levels(5, 7)), model)
+    assert (result.image.mode, result.image.size) == ("RGB", (28, 20))
+    assert result.branches.shape == (20, 28)
+    assert result.branches.dtype == np.uint8
+    assert (result.scale, result.working_scale) == (4, 4)
+
+
+def test_an_array_in_an_array_out(model: LoadedModel) -> None:
+    pixels = levels(5, 7)
+    result = pcsr_cli.upscale(pixels, model).image
+    assert (result.shape, str(result.dtype)) == ((20, 28, 3), "uint8")
+    assert np.array_equal(result, np.asarray(pcsr_cli.upscale(Image.fromarray(pixels), model).image))
+    assert np.array_equal(pixels, levels(5, 7)), "the input was changed"
+
+
+def test_an_array_need_not_be_contiguous_or_writable(model: LoadedModel) -> None:
+    pixels = levels(5, 7)
+    upside_down = pixels[::-1]
+    frozen = np.ascontiguousarray(upside_down)
+    frozen.flags.writeable = False
+    assert np.array_equal(pcsr_cli.upscale(upside_down, model).image, pcsr_cli.upscale(frozen, model).image)
+
+
+def test_a_tensor_in_a_tensor_out(model: LoadedModel) -> None:
+    pixels = levels(5, 7)
+    result = pcsr_cli.upscale(as_tensor(pixels), model).image
+    assert (result.shape, result.dtype) == ((1, 3, 20, 28), torch.float32)
+    rounded = (result[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(rounded, pcsr_cli.upscale(pixels, model).image)
+    assert torch.equal(pcsr_cli.upscale(as_tensor(pixels)[0], model).image, result[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_tensor_of_another_precision_gives_float32(model: LoadedModel, dtype: torch.dtype) -> None:
+    assert pcsr_cli.upscale(as_tensor(levels(3, 3)).to(dtype), model).image.dtype == torch.float32
+
+
+def test_a_result_can_go_in_again(model: LoadedModel) -> None:
+    # It is not clamped, and so a little outside [0, 1].
+    tensor = 1.4 * as_tensor(levels(3, 3)) - 0.2
+    assert tensor.min() < 0 < 1 < tensor.max()
+    assert pcsr_cli.upscale(tensor, model).image.shape == (1, 3, 12, 12)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(3, 3),
+        torch.zeros(4, 5, 3),
+        torch.zeros(2, 3, 4, 4),
+        torch.zeros(1, 1, 4, 4),
+        torch.zeros(1, 3, 0, 4),
+        torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
+        torch.zeros(1, 3, 4, 4, dtype=torch.complex64),
+    ],
+    ids=lambda tensor: f"{tensor.dtype} {tuple(tensor.shape)}",
+)
+def test_other_tensors_are_refused(model: LoadedModel, tensor: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="RGB") as told:
+        pcsr_cli.upscale(tensor, model)
+    assert "(1, 3, h, w)" in told.value.next_step
+
+
+@pytest.mark.parametrize("value", [255.0, -2.0, float("nan"), float("inf")])
+def test_values_far_from_a_picture_are_refused(model: LoadedModel, value: float) -> None:
+    tensor = as_tensor(levels(3, 3))
+    tensor[0, 1, 2, 0] = value
+    with pytest.raises(InputError, match=r"\[0, 1\]"):
+        pcsr_cli.upscale(tensor, model)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.uint16),
+    ],
+    ids=lambda array: f"{array.dtype} {array.shape}",
+)
+def test_other_arrays_are_refused(model: LoadedModel, array: Any) -> None:
+    with pytest.raises(InputError, match="RGB") as told:
+        pcsr_cli.upscale(array, model)
+    assert "uint8 (h, w, 3)" in told.value.next_step
+
+
+@pytest.mark.parametrize("thing", ["in.png", None, [[1, 2]], b"bytes"])
+def test_other_things_are_refused(model: LoadedModel, thing: Any) -> None:
+    with pytest.raises(InputError, match=type(thing).__name__):
+        pcsr_cli.upscale(thing, model)
+
+
+def test_a_picture_keeps_its_kind_transparency_and_profile(model: LoadedModel) -> None:
+    for mode in ("L", "LA", "RGB", "RGBA"):
+        image = Image.fromarray(levels(4, 5, 4)).convert(mode)
+        image.info["icc_profile"] = b"profile"
+        result = pcsr_cli.upscale(image, model).image
+        assert (result.mode, result.size, result.info["icc_profile"]) == (mode, (20, 16), b"profile")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
+@pytest.mark.parametrize("scale", [1, 1.5, 4])
+def test_the_smallest_pictures(any_scale: LoadedModel, size: tuple[int, int], scale: float) -> None:
+    expected = (round(size[0] * scale), round(size[1] * scale), 3)
+    assert pcsr_cli.upscale(levels(*size), any_scale, scale).image.shape == expected
+    assert pcsr_cli.upscale(as_tensor(levels(*size)), any_scale, scale).image.shape[2:] == expected[:2]
+
+
+@pytest.mark.parametrize("scale", [1, 2, 2.5])
+def test_a_smaller_scale_is_reduced_from_the_trained_one(model: LoadedModel, scale: float) -> None:
+    flat = np.full((6, 8, 3), 77, np.uint8)
+    result = pcsr_cli.upscale(flat, model, scale)
+    assert (result.image.shape, result.working_scale) == ((round(6 * scale), 8 * scale, 3), 4)
+    assert result.branches.shape == (24, 32)
+    # The network may draw a pattern on flat ground; reducing keeps its mean.
+    at_four = pcsr_cli.upscale(flat, model).image
+    assert np.allclose(result.image.mean(axis=(0, 1)), at_four.mean(axis=(0, 1)), atol=1.5)
+
+
+@pytest.mark.parametrize("scale", [0, -4, 0.99, float("nan"), float("inf"), 4.01, 8])
+def test_scales_that_cannot_be(model: LoadedModel, scale: float) -> None:
+    with pytest.raises(ScaleError) as told:
+        pcsr_cli.upscale(levels(), model, scale)
+    assert told.value.next_step
+
+
+@pytest.mark.parametrize("options", [{"refine": -1}, {"refine": 10}, {"tile": 0}, {"tile": -5}])
+def test_options_that_cannot_be(model: LoadedModel, options: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        pcsr_cli.upscale(levels(), model, **options)  # type: ignore[arg-type]
+    with pytest.raises(PcsrError):
+        pcsr_cli.Threshold(1.5)
+    with pytest.raises(PcsrError):
+        pcsr_cli.Tradeoff(float("nan"))
+
+
+def test_routing_refinement_and_tiles_are_heeded(model: LoadedModel) -> None:
+    pixels = levels(12, 12)
+    assert (pcsr_cli.upscale(pixels, model, routing=pcsr_cli.Threshold(0)).branches == 1).all()
+    assert (pcsr_cli.upscale(pixels, model, routing=pcsr_cli.Threshold(1)).branches == 0).all()
+    adaptive = pcsr_cli.upscale(pixels, model, routing=pcsr_cli.Adaptive())
+    assert 0 < adaptive.outcome.heavy_share < 1
+    plain, rough = pcsr_cli.upscale(pixels, model), pcsr_cli.upscale(pixels, model, refine=9)
+    assert not np.array_equal(plain.image, rough.image)
+    tiled = pcsr_cli.upscale(pixels, model, tile=5)
+    assert len(tiled.outcome.plan.tiles) == 9
+    assert np.array_equal(plain.image, tiled.image)
+
+
+def test_progress_is_told(model: LoadedModel) -> None:
+    shares: list[float] = []
+    pcsr_cli.upscale(levels(12, 12), model, tile=6, progress=shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_example_in_the_documentation_runs(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pcsr_cli.__doc__ is not None
+    example = [line[4:] for line in pcsr_cli.__doc__.splitlines() if line.startswith("    ")]
+    assert example[0] == "import pcsr_cli"
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(levels()).save("in.png")
+    code = "\n".join(["import PIL.Image", *example]).replace('"carn"', repr(str(tiny_folder)))
+    exec(compile(code, "the example", "exec"), {})
+    with Image.open("out.png") as image:
+        assert image.size == (32, 24)

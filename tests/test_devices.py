@@ -1,0 +1,84 @@
+"""Devices and precisions are found, or the user is told which there are."""
+
+import pytest
+import torch
+
+from pcsr_cli.devices import describe_device, full_float32, peak_memory, resolve_device, resolve_precision
+from pcsr_cli.errors import DeviceError
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, cuda: int = 0, mps: bool = False) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(0, False, CPU), (0, True, MPS), (1, False, CUDA), (2, True, CUDA)]
+)
+def test_auto_takes_the_best_there_is(
+    monkeypatch: pytest.MonkeyPatch, cuda: int, mps: bool, expected: torch.device
+) -> None:
+    pretend(monkeypatch, cuda, mps)
+    assert resolve_device("auto") == expected
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1", "mps"])
+def test_what_is_there_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    pretend(monkeypatch, cuda=2, mps=True)
+    assert str(resolve_device(name)) == name
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:99", "meta", "xpu"])
+def test_what_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    pretend(monkeypatch, cuda=2)
+    with pytest.raises(DeviceError, match=f"{name} is not available") as told:
+        resolve_device(name)
+    assert "--device cpu" in told.value.next_step
+
+
+@pytest.mark.parametrize("name", ["", "toaster", "CPU", "cuda:", "cuda:-1", "cuda:one", "cpu cuda", "cuda:" + "9" * 40])
+def test_what_is_no_device_is_told(name: str) -> None:
+    with pytest.raises(DeviceError, match="is no device"):
+        resolve_device(name)
+
+
+def test_auto_is_float32_everywhere() -> None:
+    for device in (CPU, CUDA, MPS):
+        assert resolve_precision("auto", device) == torch.float32
+
+
+def test_precisions_have_their_types() -> None:
+    assert resolve_precision("fp32", CPU) == torch.float32
+    assert resolve_precision("fp16", CPU) == torch.float16
+    assert resolve_precision("bf16", CUDA) == torch.bfloat16
+
+
+def test_precisions_that_are_not_there_are_told() -> None:
+    with pytest.raises(DeviceError, match="mps"):
+        resolve_precision("bf16", MPS)
+    with pytest.raises(DeviceError, match="fp64") as told:
+        resolve_precision("fp64", CPU)  # type: ignore[arg-type]
+    assert "fp16" in told.value.next_step
+
+
+def test_a_processor_is_described_by_its_threads() -> None:
+    assert describe_device(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+
+
+def test_memory_is_counted_in_bytes() -> None:
+    before = peak_memory(CPU)
+    block = bytearray(before + 2**26)
+    block[:: 2**12] = b"x" * len(block[:: 2**12])
+    assert before + 2**26 <= peak_memory(CPU) < 2**45
+
+
+def test_full_precision_ends_with_its_block() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with full_float32(CUDA):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+    with full_float32(CPU):
+        assert torch.backends.cudnn.allow_tf32 == before
