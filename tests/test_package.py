@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "builtin/model.safetensors",
         "examples/chelsea.png",
         "py.typed",
-        "engine.py",
+        "fast/rows.py",
         "cli/main.py",
     ],
 )
