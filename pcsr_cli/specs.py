@@ -14,6 +14,11 @@ from pcsr_cli.errors import ModelError
 
 Rgb = tuple[float, float, float]
 
+LARGEST = 4096
+"""The most channels, blocks, or units of a layer: a config from elsewhere must not build for minutes."""
+
+MOST_LAYERS = 32
+
 NO_MEAN: Rgb = (0.0, 0.0, 0.0)
 
 DEFAULT_MEANS: dict[str, Rgb] = {"carn": (0.4488, 0.4371, 0.4040)}
@@ -71,6 +76,8 @@ class BackboneSpec:
             raise ModelError(f"There is no backbone {self.name!r}.", f"Known ones: {', '.join(_WIDTH_KEYS)}.")
         in_fours = self.name != "carn" or self.width % 4 == 0
         depth_fits = self.depth is None if self.name not in _DEPTH_KEYS else (self.depth or 0) >= 1
+        if max(self.width, self.depth or 0) > LARGEST:
+            raise ModelError(f"A backbone of more than {LARGEST:,} channels or blocks is no model of this kind.")
         if self.width < 1 or not in_fours or not depth_fits:
             raise ModelError(f"The sizes of backbone {self.name} have to be positive (and in fours for carn).")
 
@@ -214,8 +221,11 @@ def _parse_hidden(reader: _Reader) -> tuple[int, ...]:
     hidden = net_args.get("hidden_list", list)
     for level in (reader, args, net, net_args):
         level.refuse_unknown()
-    if not all(isinstance(size, int) and size >= 1 for size in hidden):
-        raise ModelError(f"{net_args.origin}: hidden_list is not a list of positive sizes.")
+    sizes_fit = all(isinstance(size, int) and 1 <= size <= LARGEST for size in hidden)
+    if not sizes_fit or len(hidden) > MOST_LAYERS:
+        raise ModelError(
+            f"{net_args.origin}: hidden_list is not a list of at most {MOST_LAYERS} sizes up to {LARGEST:,}."
+        )
     return tuple(hidden)
 
 

@@ -42,7 +42,9 @@ def words(source: random.Random, count: int) -> str:
 def write(draw: ImageDraw.ImageDraw, source: random.Random, box: tuple[int, int, int, int], dark: bool) -> None:
     """Fill a box with lines of one font and size."""
     left, top, right, bottom = box
-    font = ImageFont.truetype(source.choice(sorted(FONTS.glob("DejaVuS*.ttf"))), source.choice((28, 36, 44, 52, 64, 80, 110, 150)))
+    font = ImageFont.truetype(
+        source.choice(sorted(FONTS.glob("DejaVuS*.ttf"))), source.choice((28, 36, 44, 52, 64, 80, 110, 150))
+    )
     ink = colour(source, light=dark)
     step = int(font.size * source.uniform(1.1, 1.6))
     for y in range(top, bottom - step, step):
@@ -56,7 +58,9 @@ def draw_shapes(draw: ImageDraw.ImageDraw, source: random.Random, box: tuple[int
     for _ in range(source.randint(10, 60)):
         points = [(source.randint(left, right), source.randint(top, bottom)) for _ in range(source.randint(2, 5))]
         span = source.randint(20, 240)
-        points = [(points[0][0] + source.randint(-span, span), points[0][1] + source.randint(-span, span)) for _ in points]
+        points = [
+            (points[0][0] + source.randint(-span, span), points[0][1] + source.randint(-span, span)) for _ in points
+        ]
         ink, width = colour(source, light=dark), source.randint(2, 12)
         kind = source.random()
         if kind < 0.3:
@@ -65,7 +69,9 @@ def draw_shapes(draw: ImageDraw.ImageDraw, source: random.Random, box: tuple[int
             draw.polygon(points, fill=colour(source, light=source.random() < 0.6), outline=ink, width=width)
         elif kind < 0.8:
             x, y = points[0]
-            draw.ellipse((x, y, x + span, y + source.randint(20, 240)), outline=ink, width=width, fill=colour(source, True))
+            draw.ellipse(
+                (x, y, x + span, y + source.randint(20, 240)), outline=ink, width=width, fill=colour(source, True)
+            )
         else:
             x, y = points[0]
             gap = source.randint(5, 24)
@@ -84,7 +90,12 @@ def page(seed: int) -> Image.Image:
     for row in range(rows):
         columns = source.randint(1, 2)
         for column in range(columns):
-            box = (side * column // columns + 30, side * row // rows + 20, side * (column + 1) // columns - 30, side * (row + 1) // rows)
+            box = (
+                side * column // columns + 30,
+                side * row // rows + 20,
+                side * (column + 1) // columns - 30,
+                side * (row + 1) // rows,
+            )
             if source.random() < 0.3:
                 draw.rectangle(box, fill=colour(source, light=not dark))
             (write if source.random() < 0.6 else draw_shapes)(draw, source, box, dark)

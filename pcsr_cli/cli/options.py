@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pcsr_cli.registry import Registry
     from pcsr_cli.routing import Routing
 
+SMALLEST_TILE = 8
+"""LR pixels; smaller tiles are mostly halo, and of a large picture there would be millions."""
+
 MODEL = "auto, a registry name, user/repo[@revision], a folder, a .safetensors or a .pth."
 
 Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
@@ -64,8 +67,10 @@ def choose_tile(tile: str) -> int | None:
     """The tile side, None for auto. Raises UsageError."""
     if tile == "auto":
         return None
-    if not tile.isdecimal() or len(tile) > 9 or int(tile) < 1:
-        raise UsageError(f"--tile {tile[:20]} is no size.", "Give auto or a number of LR pixels, such as 256.")
+    if not tile.isdecimal() or len(tile) > 9 or int(tile) < SMALLEST_TILE:
+        raise UsageError(
+            f"--tile {tile[:20]} is no size.", f"Give auto or a number of LR pixels from {SMALLEST_TILE}, such as 256."
+        )
     return int(tile)
 
 

@@ -11,8 +11,8 @@ from pcsr_cli.report import Gflops, Report
 MEBI = 2**20
 
 
-def show(report: Report, console: Console) -> None:
-    """Draw the report of one upscale."""
+def show(report: Report, console: Console, told: tuple[str, ...] = ()) -> None:
+    """Draw the report of one upscale, without the notes that were ``told`` before."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -22,7 +22,7 @@ def show(report: Report, console: Console) -> None:
     body.add_row(facts)
     body.add_row("")
     body.add_row(_flops_table(report))
-    for note in report.notes:
+    for note in report.notes[len(told) :]:
         body.add_row(Text(printable(f"Note: {note}.")))
     console.print(Panel(body, title=Text(printable(report.output)), title_align="left", expand=False))
 

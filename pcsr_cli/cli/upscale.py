@@ -95,7 +95,7 @@ def command(
     elif not quiet:
         from pcsr_cli.cli.panel import show
 
-        show(report, talk())
+        show(report, talk(), told=loaded.notes)
 
 
 def _note_of_reduction(model: "LoadedModel", scale: float, at: float) -> tuple[str, ...]:

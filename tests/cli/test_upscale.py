@@ -256,7 +256,7 @@ def _read(terminal: int) -> bytes:
 
 
 def test_the_document_is_complete(upscale: Upscale) -> None:
-    document = upscale("--json", "--k", "0.5", "--refine", "2", "--tile", "5").succeeded().document
+    document = upscale("--json", "--k", "0.5", "--refine", "2", "--tile", "8").succeeded().document
     assert set(document) == {
         "pcsr", "torch", "source", "output", "input_size", "output_size", "scale", "working_scale", "model",
         "parameters", "device", "precision", "routing", "tiles", "gflops", "seconds", "peak_memory_bytes", "notes",
@@ -268,7 +268,7 @@ def test_the_document_is_complete(upscale: Upscale) -> None:
     assert document["routing"]["rule"] == "k = 0.5"
     assert document["routing"]["refine"] == 2
     assert sum(document["routing"]["branch_pixels"]) == 56 * 36
-    assert document["tiles"] == 2 * 3
+    assert document["tiles"] == 2 * 2
     for convention in ("paper", "executed"):
         gflops = document["gflops"][convention]
         assert set(gflops) == {"pcsr", "all_heavy", "original", "saved_percent"}
@@ -321,7 +321,7 @@ def result(upscale: Upscale, *arguments: str) -> NDArray[np.uint8]:
 def test_options_reach_the_engine(upscale: Upscale) -> None:
     plain = result(upscale)
     assert np.array_equal(plain, result(upscale, "--threshold", "0.5"))
-    assert np.array_equal(plain, result(upscale, "--tile", "4"))
+    assert np.array_equal(plain, result(upscale, "--tile", "8"))
     assert np.array_equal(plain, result(upscale, "--device", "cpu", "--precision", "fp32"))
     heavy = result(upscale, "--k", "-25")
     assert np.array_equal(heavy, result(upscale, "--threshold", "0", "--no-refine"))
