@@ -97,7 +97,7 @@ def upscale_picture(
 ) -> Upscaled[Picture]:
     """Enlarge a picture as read from a file. Raises ScaleError, UsageError."""
     at = working_scale(model, scale)
-    lr = torch.from_numpy(picture.rgb.copy()).permute(2, 0, 1)[None].float() / 255
+    lr = torch.from_numpy(picture.rgb.copy()).permute(2, 0, 1)[None]
     size, working_size = hr_size(picture.size, scale), hr_size(picture.size, at)
     if size == working_size:
         canvas = ByteCanvas(*working_size)

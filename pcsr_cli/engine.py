@@ -5,8 +5,11 @@ borders, and share one routing decision. Within a tile everything flows in bands
 ``Canvas``, so that memory is set by the band and the tile, not by the image.
 """
 
+import copy
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,21 +20,12 @@ from pcsr_cli.devices import full_float32
 from pcsr_cli.fast.prepare import PreparedModel
 from pcsr_cli.fast.rows import Ledger
 from pcsr_cli.flops import Executed, model_costs
+from pcsr_cli.memory import auto_tile, feature_budget
 from pcsr_cli.model import Pcsr
 from pcsr_cli.refine import NEVER, RING, RowRefiner
 from pcsr_cli.routing import Decision, Routing, Threshold, decide
 from pcsr_cli.sampling import AreaSampler, FeatureBand, Prediction
-from pcsr_cli.tiles import Rect, Span, Tile, TilePlan, plan_tiles
-
-CPU_TILE_WIDTH = 768
-"""LR columns of a tile on a CPU, where rows flow through and a tile is as high as the image: the halo adds a
-twentieth to the backbone's work, and bands of some ten rows fit the cache."""
-
-DEVICE_TILE = 512
-"""LR pixels a side of a tile on other devices, which take a tile at once."""
-
-FEATURE_BUDGET = 512 * 2**20
-"""Bytes of features that ADM keeps from its first pass; beyond that it computes them again."""
+from pcsr_cli.tiles import Rect, Span, Tile, TilePlan, plan_tiles, quarters
 
 Progress = Callable[[float], None]
 """Called with the share of the work done, from 0 to 1."""
@@ -41,12 +35,14 @@ Progress = Callable[[float], None]
 class Settings:
     """How to upscale.
 
-    ``refine`` is the paper's #h (0..9, 9 is off); ``tile`` is in LR pixels, None to let the engine choose.
-    """
+    ``refine`` is the paper's #h (0..9, 9 is off); ``tile`` is in LR pixels, None to let the engine choose;
+    ``memory`` is how many bytes of features ADM may keep between its passes, None for a share of what is free.
+    Neither of the latter two changes the result."""
 
     routing: Routing = field(default_factory=Threshold)
     refine: int = 1
     tile: int | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +63,8 @@ class Outcome:
 def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Settings) -> TilePlan:
     """The tile plan that ``upscale`` uses for an LR image of (height, width)."""
     ring = RING if settings.refine < NEVER else 0
-    height, width = (settings.tile, settings.tile) if settings.tile else _auto_tile(model.device, lr_size)
-    return plan_tiles(lr_size, scale, (height, width), model.encoder.receptive_radius, ring)
-
-
-def _auto_tile(device: torch.device, lr_size: tuple[int, int]) -> tuple[int, int]:
-    return (lr_size[0], CPU_TILE_WIDTH) if device.type == "cpu" else (DEVICE_TILE, DEVICE_TILE)
+    tile = (settings.tile, settings.tile) if settings.tile else auto_tile(model, scale, lr_size)
+    return plan_tiles(lr_size, scale, tile, model.encoder.receptive_radius, ring)
 
 
 @torch.inference_mode()
@@ -81,76 +73,127 @@ def upscale(
 ) -> Outcome:
     """Upscale a whole image onto ``canvas``.
 
-    ``lr`` is (1, 3, h, w) float32 RGB in [0, 1], on any device; ``scale`` is real and at least 1. The work is done
-    on the model's device in the model's precision, with sums into the result in float32. Raises UsageError where the
-    model has no such routing.
+    ``lr`` is (1, 3, h, w) RGB, float32 in [0, 1] or uint8, on any device; ``scale`` is real and at least 1. The work is
+    done on the model's device in the model's precision, with sums into the result in float32. A tile for which a device
+    has too little memory is cut in four; one that half precision cannot hold is done again in float32. Raises
+    UsageError where the model has no such routing.
     """
     assert lr.ndim == 4 and lr.shape[:2] == (1, 3) and scale >= 1
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings)
     decision = decide(settings.routing, model_costs(model).routed(scale))
-    run = _Run(PreparedModel(model), lr, plan, 1 if decision else 2, progress)
+    run = _Run(model, lr, plan, 1 if decision else 2, feature_budget(model.device, settings.memory), progress)
     with full_float32(model.device):
         return run.paint(decision or run.decide(), settings.refine, canvas)
+
+
+class _NotFiniteError(ArithmeticError):
+    """Half precision overflowed somewhere in a tile."""
 
 
 class _Run:
     """One image on its way through the engine: what passes share, and the tally of what was executed."""
 
     def __init__(
-        self, prepared: PreparedModel, lr: Tensor, plan: TilePlan, passes: int, progress: Progress | None
+        self, model: Pcsr, lr: Tensor, plan: TilePlan, passes: int, budget: int, progress: Progress | None
     ) -> None:
-        self.prepared = prepared
+        self.prepared = PreparedModel(model)
         self.lr = lr
         self.plan = plan
+        self.tiles = plan.tiles
         self.passes_left = passes
         self.progress = progress
         self.work = passes * sum(tile.sampled.area for tile in plan.tiles)
         self.work_done = 0
         self.executed = Executed()
         self.kept: dict[Tile, list[FeatureBand]] = {}
-        number = prepared.model.dtype.itemsize * prepared.model.spec.backbone.width
-        self.keeps_features = passes > 1 and number * self.work // passes <= FEATURE_BUDGET
+        number = model.dtype.itemsize * model.spec.backbone.width
+        self.keeps_features = passes > 1 and number * self.work // passes <= budget
 
     def decide(self) -> Decision:
         """ADM's first pass: the difficulty of the whole image, and the cut it leads to."""
         survey = DifficultySurvey(self.plan.hr_pixels)
-        for tile in self.plan.tiles:
-            lr = self._seen(tile)
-            sampler = AreaSampler(self.prepared, self.plan, tile, tile.core, lr)
-            for band in self._bands(tile, lr):
-                # A band may lie within the refinement ring altogether: then nothing is classified in it.
-                shared = band.pixels
-                for values in sampler.difficulties(band):
-                    self.executed += Executed(classifier=values.numel(), classifier_shared=shared)
-                    survey.add(values)
-                    shared = 0
+
+        def collect(prepared: PreparedModel, tile: Tile) -> None:
+            values = self._difficulties(prepared, tile)
+            # Where a tile may have to be done again, nothing of it counts before all of it is done.
+            for part in list(values) if prepared.model.dtype == torch.float16 else values:
+                survey.add(part)
+
+        self._each_tile(collect)
         self.passes_left -= 1
         return decide_adaptively(survey.values(), self.prepared.branches)
 
     def paint(self, decision: Decision, refine: int, canvas: Canvas) -> Outcome:
         """Predict, refine and hand over every tile."""
-        counts = torch.zeros(self.prepared.branches, dtype=torch.int64, device=self.prepared.model.device)
-        for tile in self.plan.tiles:
+        counts = torch.zeros(self.prepared.branches, dtype=torch.int64, device=self.prepared.device)
+
+        def paint_tile(prepared: PreparedModel, tile: Tile) -> None:
             lr = self._seen(tile)
-            sampler = AreaSampler(self.prepared, self.plan, tile, tile.region, lr)
-            strip = _Strip(tile, refine, canvas, counts)
-            for band in self._bands(tile, lr):
+            sampler = AreaSampler(prepared, self.plan, tile, tile.region, lr)
+            strip = _Strip(tile, refine, canvas, torch.zeros_like(counts))
+            for band in self._bands(prepared, tile, lr):
                 self.executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
                 for prediction in sampler.predict(band, decision):
+                    self._check(prepared, prediction.rgb)
                     sampled = prediction.branch_pixels
                     self.executed += Executed(classifier=sum(sampled), branches=sampled)
                     strip.push(prediction)
             strip.finish()
+            counts.add_(strip.counts)
+
+        self._each_tile(paint_tile)
         heavier = [int(count) for count in counts.tolist()[1:]]
         branch_pixels = (self.plan.hr_pixels - sum(heavier), *heavier)
         return Outcome(self.plan, decision, branch_pixels, self.executed)
 
-    def _seen(self, tile: Tile) -> Tensor:
-        return self.lr[:, :, *tile.seen.slices].to(self.prepared.model.device)
+    def _each_tile(self, work: Callable[[PreparedModel, Tile], None]) -> None:
+        """Do some work on every tile, whatever it takes: smaller tiles, or float32."""
+        waiting, done = deque(self.tiles), []
+        while waiting:
+            tile = waiting.popleft()
+            try:
+                work(self.prepared, tile)
+            except torch.OutOfMemoryError:
+                parts = quarters(self.plan, tile)
+                if len(parts) == 1:
+                    raise
+                self.kept.pop(tile, None)
+                waiting.extendleft(reversed(parts))
+                continue
+            except _NotFiniteError:
+                self.kept.pop(tile, None)
+                work(self._in_float32, tile)
+            done.append(tile)
+        self.tiles = tuple(done)
 
-    def _bands(self, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
+    @cached_property
+    def _in_float32(self) -> PreparedModel:
+        return PreparedModel(copy.deepcopy(self.prepared.model).float())
+
+    @staticmethod
+    def _check(prepared: PreparedModel, values: Tensor) -> None:
+        if prepared.model.dtype == torch.float16 and not bool(values.isfinite().all()):
+            raise _NotFiniteError
+
+    def _difficulties(self, prepared: PreparedModel, tile: Tile) -> Iterator[Tensor]:
+        lr = self._seen(tile)
+        sampler = AreaSampler(prepared, self.plan, tile, tile.core, lr)
+        for band in self._bands(prepared, tile, lr):
+            # A band may lie within the refinement ring altogether: then nothing is classified in it.
+            shared = band.pixels
+            for values in sampler.difficulties(band):
+                self._check(prepared, values)
+                self.executed += Executed(classifier=values.numel(), classifier_shared=shared)
+                shared = 0
+                yield values
+
+    def _seen(self, tile: Tile) -> Tensor:
+        seen = self.lr[:, :, *tile.seen.slices].to(self.prepared.device)
+        return seen if seen.is_floating_point() else seen.float().div_(255)
+
+    def _bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         """The features a tile samples, band by band: kept from the first pass, or computed (again)."""
-        bands = iter(self.kept.pop(tile)) if tile in self.kept else self._compute_bands(tile, lr)
+        bands = iter(self.kept.pop(tile)) if tile in self.kept else self._compute_bands(prepared, tile, lr)
         keep = self.keeps_features and self.passes_left > 1
         for band in bands:
             if keep:
@@ -158,13 +201,13 @@ class _Run:
             yield band
             self.work_done += band.pixels
             if self.progress is not None:
-                self.progress(self.work_done / self.work)
+                self.progress(min(1.0, self.work_done / self.work))
 
-    def _compute_bands(self, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
+    def _compute_bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         columns = tile.sampled.columns.within(tile.seen.columns)
         top = tile.seen.rows.start
         ledger = Ledger()
-        for features in self.prepared.feature_bands(self.prepared.model.normalise(lr), ledger):
+        for features in prepared.feature_bands(prepared.model.normalise(lr), ledger):
             rows = Span(top, top + features.shape[2])
             top = rows.stop
             wanted = rows.intersection(tile.sampled.rows)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pcsr_cli.checkpoint import Checkpoint, build_model, read_checkpoint, read_safetensors
 from pcsr_cli.devices import Precision, resolve_device, resolve_precision
-from pcsr_cli.errors import HubError, ModelError, RegistryError
+from pcsr_cli.errors import DeviceError, HubError, ModelError, RegistryError
 from pcsr_cli.hub import fetch
 from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.model import Pcsr
@@ -64,7 +64,10 @@ def load_model(
     dtype = resolve_precision(precision, chosen_device)
     known = registry or load_registry()
     found = _choose(known, scale, show_progress) if reference == AUTO else _find(reference, known, show_progress)
-    return replace(found, network=found.network.to(chosen_device, dtype))
+    network = found.network.to(chosen_device, dtype)
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+        raise DeviceError(f"The weights of {found.identity.name} do not fit {precision}.", "Use --precision fp32.")
+    return replace(found, network=network)
 
 
 def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedModel:

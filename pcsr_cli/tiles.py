@@ -67,11 +67,12 @@ class Rect:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: ``core`` is the HR pixels it owns, ``region`` those it predicts (with the refinement ring).
+    """One tile: ``owned`` is its LR pixels, ``core`` the HR pixels nearest to them.
 
-    ``sampled`` is the LR pixels whose features the region needs, ``seen`` those the backbone is given (with the halo).
-    """
+    ``region`` is the HR pixels it predicts (the core with the refinement ring), ``sampled`` the LR pixels whose
+    features the region needs, ``seen`` those the backbone is given (with the halo)."""
 
+    owned: Rect
     core: Rect
     region: Rect
     sampled: Rect
@@ -85,6 +86,8 @@ class TilePlan:
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
     tiles: tuple[Tile, ...]
+    halo: int
+    ring: int
 
     @cached_property
     def hr_edges(self) -> list[int]:
@@ -102,16 +105,6 @@ class TilePlan:
         return self.hr_size[0] * self.hr_size[1]
 
 
-@dataclass(frozen=True)
-class _Strip:
-    """One side of a tile."""
-
-    core: Span
-    region: Span
-    sampled: Span
-    seen: Span
-
-
 def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], halo: int, ring: int) -> TilePlan:
     """Cut an LR image of (height, width) into nearly equal tiles of at most ``tile`` (height, width) LR pixels.
 
@@ -119,10 +112,36 @@ def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], ha
     """
     assert min(tile) >= 1 and halo >= 1 and ring >= 0
     size = hr_size(lr_size, scale)
-    rows = tuple(_strips(lr_size[0], size[0], tile[0], halo, ring))
-    columns = tuple(_strips(lr_size[1], size[1], tile[1], halo, ring))
-    tiles = tuple(
+    whole = Rect(Span(0, lr_size[0]), Span(0, lr_size[1]))
+    return TilePlan(lr_size, size, _cut(whole, tile, lr_size, size, halo, ring), halo, ring)
+
+
+def quarters(plan: TilePlan, tile: Tile) -> tuple[Tile, ...]:
+    """A tile cut in half both ways, for when it was too large; one LR pixel stays as it is."""
+    half = (-(-tile.owned.rows.length // 2), -(-tile.owned.columns.length // 2))
+    return _cut(tile.owned, half, plan.lr_size, plan.hr_size, plan.halo, plan.ring)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """One side of a tile."""
+
+    owned: Span
+    core: Span
+    region: Span
+    sampled: Span
+    seen: Span
+
+
+def _cut(
+    area: Rect, tile: tuple[int, int], lr_size: tuple[int, int], hr_size: tuple[int, int], halo: int, ring: int
+) -> tuple[Tile, ...]:
+    """Cut an area of LR pixels into tiles."""
+    rows = tuple(_strips(area.rows, lr_size[0], hr_size[0], tile[0], halo, ring))
+    columns = tuple(_strips(area.columns, lr_size[1], hr_size[1], tile[1], halo, ring))
+    return tuple(
         Tile(
+            owned=Rect(row.owned, column.owned),
             core=Rect(row.core, column.core),
             region=Rect(row.region, column.region),
             sampled=Rect(row.sampled, column.sampled),
@@ -131,19 +150,18 @@ def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], ha
         for row in rows
         for column in columns
     )
-    return TilePlan(lr_size, size, tiles)
 
 
-def _strips(lr_length: int, hr_length: int, tile: int, halo: int, ring: int) -> Iterator[_Strip]:
-    """Cut one side into strips of nearly equal length, at most ``tile`` LR pixels each."""
+def _strips(area: Span, lr_length: int, hr_length: int, tile: int, halo: int, ring: int) -> Iterator[_Strip]:
+    """Cut one side of an area into strips of nearly equal length, at most ``tile`` LR pixels each."""
     nearest = _nearest(lr_length, hr_length)
-    count = -(-lr_length // tile)
-    hr_edges = _hr_edges(lr_length, hr_length, [lr_length * index // count for index in range(count + 1)])
-    for start, stop in pairwise(hr_edges):
+    count = -(-area.length // tile)
+    edges = [area.start + area.length * index // count for index in range(count + 1)]
+    for owned, (start, stop) in zip(pairwise(edges), pairwise(_hr_edges(lr_length, hr_length, edges)), strict=True):
         core = Span(start, stop)
         region = core.grown(ring, hr_length)
         sampled = Span(int(nearest[region.start]), int(nearest[region.stop - 1]) + 1)
-        yield _Strip(core, region, sampled, sampled.grown(halo, lr_length))
+        yield _Strip(Span(*owned), core, region, sampled, sampled.grown(halo, lr_length))
 
 
 def _nearest(lr_length: int, hr_length: int) -> Tensor:

@@ -1,16 +1,19 @@
 """The engine computes what the formula says, whatever the tiles, and tells what it did."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli import engine
 from pcsr_cli.canvas import ByteCanvas, FloatCanvas
 from pcsr_cli.engine import Outcome, Settings, upscale
 from pcsr_cli.errors import UsageError
 from pcsr_cli.fast import kernels
+from pcsr_cli.fast.prepare import PreparedModel
+from pcsr_cli.fast.rows import Ledger
 from pcsr_cli.flops import Executed
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
@@ -162,11 +165,10 @@ def test_adm_keeps_its_features_and_classifies_again() -> None:
     assert outcome.executed.classifier == 2 * 320
 
 
-def test_adm_computes_features_again_where_they_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, lr, how = tiny_model("dense"), picture(20, 16), Settings(Adaptive(), tile=8)
-    kept, kept_outcome = run(model, lr, 2, how)
-    monkeypatch.setattr(engine, "FEATURE_BUDGET", 0)
-    again, again_outcome = run(model, lr, 2, how)
+def test_adm_computes_features_again_where_they_do_not_fit() -> None:
+    model, lr = tiny_model("dense"), picture(20, 16)
+    kept, kept_outcome = run(model, lr, 2, Settings(Adaptive(), tile=8))
+    again, again_outcome = run(model, lr, 2, Settings(Adaptive(), tile=8, memory=0))
     assert torch.equal(kept.rgb, again.rgb)
     assert again_outcome.executed.backbone == 2 * kept_outcome.executed.backbone
 
@@ -222,3 +224,60 @@ def test_half_precision_routes_nearly_alike(routing: Routing, dtype: torch.dtype
     full, _ = run(tiny_model("carn"), lr, 2, Settings(routing))
     half, _ = run(changeable_model("carn").to(dtype), lr, 2, Settings(routing))
     assert (half.labels != full.labels).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+def test_pictures_of_bytes_are_as_good_as_numbers(routing: Routing) -> None:
+    model, levels = tiny_model("fsrcnn"), torch.randint(0, 256, (1, 3, 11, 9), dtype=torch.uint8)
+    of_bytes, _ = run(model, levels, 2, Settings(routing))
+    of_numbers, _ = run(model, levels.float() / 255, 2, Settings(routing))
+    assert torch.equal(of_bytes.rgb, of_numbers.rgb)
+
+
+class TestWhatGoesWrong:
+    """A tile for which there is too little memory, or too little precision, is done in another way."""
+
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    def test_a_tile_too_large_for_the_memory_is_cut_and_nothing_is_lost(
+        self, routing: Routing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, lr = tiny_model("dense"), picture(23, 30)
+        smooth, expected = run(model, lr, 2, Settings(routing))
+        refused = _refuse_larger_than(monkeypatch, pixels=400)
+        cut, outcome = run(model, lr, 2, Settings(routing))
+        assert refused, "the test has to refuse something"
+        assert torch.allclose(cut.rgb, smooth.rgb, atol=1e-5)
+        assert torch.equal(cut.labels, smooth.labels)
+        assert outcome.branch_pixels == expected.branch_pixels
+
+    def test_where_nothing_is_small_enough_memory_is_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        _refuse_larger_than(monkeypatch, pixels=0)
+        with pytest.raises(torch.OutOfMemoryError):
+            run(tiny_model("dense"), picture(6, 6), 2, Settings())
+
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    def test_what_half_precision_cannot_hold_is_done_in_full(self, routing: Routing) -> None:
+        full = changeable_model("fsrcnn")
+        for sampler in full.samplers:
+            # Each weight fits, but what comes of two such layers is far beyond 65504, the largest half.
+            for layer in [layer for layer in sampler.imnet.layers if isinstance(layer, torch.nn.Linear)][:2]:
+                layer.weight.data *= 200
+        lr = picture(12, 10)
+        half, outcome = run(full.half(), lr, 2, Settings(routing))
+        assert half.rgb.isfinite().all()
+        assert sum(outcome.branch_pixels) == outcome.plan.hr_pixels
+
+
+def _refuse_larger_than(monkeypatch: pytest.MonkeyPatch, pixels: int) -> list[int]:
+    """Let the backbone run out of memory on crops of more than so many pixels; tells which it refused."""
+    refused: list[int] = []
+    honest = PreparedModel.feature_bands
+
+    def short_of_memory(self: PreparedModel, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
+        if x.shape[2] * x.shape[3] > pixels:
+            refused.append(x.shape[2] * x.shape[3])
+            raise torch.OutOfMemoryError("injected")
+        yield from honest(self, x, ledger)
+
+    monkeypatch.setattr(PreparedModel, "feature_bands", short_of_memory)
+    return refused

@@ -176,9 +176,8 @@ class TestExecuted:
         executed, counted = executed_and_counted(tiny_model(backbone, 3), picture(height, width), scale, how)
         assert executed == counted
 
-    def test_counts_a_second_encoder_pass_where_there_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(engine, "FEATURE_BUDGET", 0)
-        how = Settings(Adaptive(), tile=6)
+    def test_counts_a_second_encoder_pass_where_there_is_one(self) -> None:
+        how = Settings(Adaptive(), tile=6, memory=0)
         executed, counted = executed_and_counted(tiny_model("fsrcnn"), picture(13, 9), 2, how)
         assert executed == counted
 
@@ -208,11 +207,9 @@ class TestExecuted:
     def test_is_what_pytorch_counts_in_any_bands(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, keep: bool
     ) -> None:
-        how = Settings(routing, tile=-(-max(height, width) // pieces))
+        how = Settings(routing, tile=-(-max(height, width) // pieces), memory=None if keep else 0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backbones, "BAND_FLOATS", 500)
-            if not keep:
-                patch.setattr(engine, "FEATURE_BUDGET", 0)
             executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
         assert executed == counted
 

@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "model": ("model", "checkpoint"),
     "counting": ("flops",),
     "fast": ("fast.*",),
-    "engine": ("tiles", "canvas", "sampling", "engine"),
+    "engine": ("memory", "tiles", "canvas", "sampling", "engine"),
     "face": ("models", "api", "__init__"),
     "work": ("bench", "sweep", "training.*"),
     "reports": ("report",),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcsr_cli.grid import hr_size, make_axis
-from pcsr_cli.tiles import Rect, Span, TilePlan, plan_tiles
+from pcsr_cli.tiles import Rect, Span, TilePlan, plan_tiles, quarters
 from tests.strategies import scales
 
 plans = st.builds(
@@ -105,3 +105,15 @@ def test_a_rectangle_lies_within_another() -> None:
 
 def sides(inner: Rect, outer: Rect, limits: tuple[int, int]) -> tuple[tuple[Span, Span, int], tuple[Span, Span, int]]:
     return (inner.rows, outer.rows, limits[0]), (inner.columns, outer.columns, limits[1])
+
+
+@given(plans, st.data())
+def test_quarters_of_a_tile_share_out_what_it_owned(plan: TilePlan, data: st.DataObject) -> None:
+    tile = data.draw(st.sampled_from(plan.tiles))
+    parts = quarters(plan, tile)
+    assert 1 <= len(parts) <= 4
+    assert sum(part.core.area for part in parts) == tile.core.area
+    assert sum(part.owned.area for part in parts) == tile.owned.area
+    for part in parts:
+        assert tile.seen.rows.start <= part.seen.rows.start < part.seen.rows.stop <= tile.seen.rows.stop
+    assert len(parts) > 1 or tile.owned.area == 1

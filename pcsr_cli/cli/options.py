@@ -1,5 +1,6 @@
 """Options that commands share, in one place, and how they become the library's objects."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -33,6 +34,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 o
 Tile = Annotated[str, typer.Option("--tile", help="Tile side in LR pixels, or auto. The result is the same.")]
 PrecisionName = Annotated[
     Literal["auto", "fp32", "fp16", "bf16"], typer.Option("--precision", help="auto is fp32: the published numbers.")
+]
+Memory = Annotated[
+    str, typer.Option("--memory", help="What ADM may keep of its first pass: auto, or such as 512M or 2G.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -72,6 +76,16 @@ def choose_tile(tile: str) -> int | None:
             f"--tile {tile[:20]} is no size.", f"Give auto or a number of LR pixels from {SMALLEST_TILE}, such as 256."
         )
     return int(tile)
+
+
+def choose_memory(memory: str) -> int | None:
+    """A budget in bytes, None for auto. Raises UsageError."""
+    if memory == "auto":
+        return None
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([KMGT]?)", memory.upper())
+    if found is None:
+        raise UsageError(f"--memory {memory[:20]} is no amount.", "Give auto, or a number with M or G, such as 512M.")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
 
 
 def load_registry(own: Path | None) -> "Registry":

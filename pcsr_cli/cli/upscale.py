@@ -32,6 +32,7 @@ def command(
     no_refine: options.NoRefine = False,
     device: options.Device = "auto",
     tile: options.Tile = "auto",
+    memory: options.Memory = "auto",
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
     overwrite: Overwrite = False,
@@ -54,7 +55,7 @@ def command(
     check_scale(scale)
     asked = options.choose_routing(threshold, k, adm)
     minimum = options.choose_refine(refine, no_refine)
-    side = options.choose_tile(tile)
+    side, budget = options.choose_tile(tile), options.choose_memory(memory)
     resolve_precision(precision, resolve_device(device))
     images.check_output(output, source, overwrite)
     picture = images.read_picture(source)
@@ -68,7 +69,7 @@ def command(
     ready = time.perf_counter()
 
     with progress_bar(f"x{scale:g} {source.name}", quiet or json) as report_progress:
-        done = upscale_picture(picture, loaded, scale, Settings(routing, minimum, side), report_progress)
+        done = upscale_picture(picture, loaded, scale, Settings(routing, minimum, side, budget), report_progress)
     computed = time.perf_counter()
 
     notes = loaded.notes + picture.notes + _note_of_reduction(loaded, scale, at)

@@ -21,6 +21,7 @@ class PreparedModel:
     def __init__(self, model: Pcsr) -> None:
         self.model = model
         self.branches = model.spec.branches
+        self.device = model.device
         self.classifier = PreparedMlp(one_logit(model.classifier) if self.branches == 2 else model.classifier)
         self.samplers = tuple(PreparedMlp(in_output_units(sampler, model.spec.std)) for sampler in model.samplers)
         self.banded = prepare_backbone(model.encoder) if model.device.type == "cpu" else None

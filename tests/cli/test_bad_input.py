@@ -199,6 +199,7 @@ def test_format_too_small_for_the_result(refused: Refused, run_pcsr: Pcsr, suffi
         (["--refine", "10"], ["--refine 10", "0"]),
         (["--refine", "-1"], ["--refine -1", "0"]),
         (["--tile", "0"], ["--tile 0", "auto"]),
+        (["--memory", "lots"], ["--memory lots", "512M"]),
         (["--tile", "7"], ["--tile 7", "from 8"]),
         (["--tile", "big"], ["--tile big", "auto"]),
         (["--tile", "1.5"], ["--tile 1.5", "auto"]),
