@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.canvas import ByteCanvas, FloatCanvas, LevelCanvas
 from pcsr_cli.engine import Outcome, Progress, Settings
 from pcsr_cli.engine import upscale as run_engine
 from pcsr_cli.errors import InputError, ScaleError, UsageError
@@ -32,6 +32,7 @@ SPILL = 0.5
 class Upscaled(Generic[Pixels]):
     """A result: ``image`` is of the kind that went in, ``branches`` (H, W) uint8 tells each pixel's branch.
 
+    Where branches were not asked for they are (0, 0).
     ``branches`` and ``outcome`` belong to ``working_scale``, the scale the network ran at; where it is larger than
     ``scale``, the result was reduced from there."""
 
@@ -93,16 +94,22 @@ def upscale(
 
 
 def upscale_picture(
-    picture: Picture, model: LoadedModel, scale: float, settings: Settings, progress: Progress | None = None
+    picture: Picture,
+    model: LoadedModel,
+    scale: float,
+    settings: Settings,
+    progress: Progress | None = None,
+    keep_branches: bool = True,
 ) -> Upscaled[Picture]:
     """Enlarge a picture as read from a file. Raises ScaleError, UsageError."""
     at = working_scale(model, scale)
     lr = torch.from_numpy(picture.rgb.copy()).permute(2, 0, 1)[None]
     size, working_size = hr_size(picture.size, scale), hr_size(picture.size, at)
     if size == working_size:
-        canvas = ByteCanvas(*working_size)
+        canvas = ByteCanvas(*working_size) if keep_branches else LevelCanvas(*working_size)
         outcome = run_engine(model.network, lr, at, settings, canvas, progress)
-        rgb, labels = canvas.rgb.numpy(), canvas.labels.numpy()
+        rgb = canvas.rgb.numpy()
+        labels = canvas.labels.numpy() if isinstance(canvas, ByteCanvas) else np.empty((0, 0), np.uint8)
     else:
         floats = FloatCanvas(*working_size)
         outcome = run_engine(model.network, lr, at, settings, floats, progress)

@@ -29,15 +29,26 @@ class FloatCanvas:
         self.labels[area.slices] = labels.cpu()
 
 
-class ByteCanvas:
-    """The whole result as uint8 RGB (H, W, 3), rounded and clamped, and its branches (H, W) uint8, on the CPU."""
+class LevelCanvas:
+    """The whole result as uint8 RGB (H, W, 3), rounded and clamped, on the CPU; branches are forgotten."""
 
     def __init__(self, height: int, width: int) -> None:
         self.rgb = torch.empty(height, width, 3, dtype=torch.uint8, device="cpu")
-        self.labels = torch.empty(height, width, dtype=torch.uint8, device="cpu")
 
     def write(self, area: Rect, rgb: Tensor, labels: Tensor) -> None:
         """Take an area of the result."""
         levels = rgb.mul(255).round_().clamp_(0, 255).to(torch.uint8)
         self.rgb[area.slices] = levels.cpu()
+
+
+class ByteCanvas(LevelCanvas):
+    """The same with its branches (H, W) uint8."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__(height, width)
+        self.labels = torch.empty(height, width, dtype=torch.uint8, device="cpu")
+
+    def write(self, area: Rect, rgb: Tensor, labels: Tensor) -> None:
+        """Take an area of the result."""
+        super().write(area, rgb, labels)
         self.labels[area.slices] = labels.cpu()

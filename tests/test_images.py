@@ -3,6 +3,7 @@
 import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -159,18 +160,27 @@ def test_text_goes_into_a_png(tmp_path: Path) -> None:
         assert image.text == {"Software": "pcsr", "pcsr:model": "modèle 画"}  # type: ignore[attr-defined]
 
 
-def test_a_failure_while_writing_spares_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_failure_while_writing_spares_the_old_file(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, data: bytes) -> int:
         with path.open("wb") as file:
             file.write(data[:10])
         raise OSError(28, "No space left on device")
 
-    before = save(tmp_path / "out.png").read_bytes()
+    def full_in_bands(file: BinaryIO, *content: object) -> None:
+        file.write(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    output = tmp_path / f"out{suffix}"
+    before = save(output).read_bytes()
     monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(images, "write_png", full_in_bands)
     with pytest.raises(OutputError, match="no space left"):
-        write_picture(tmp_path / "out.png", Picture(levels()), {})
-    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
-    assert (tmp_path / "out.png").read_bytes() == before
+        write_picture(output, Picture(levels()), {})
+    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+    assert output.read_bytes() == before
 
 
 def test_an_interruption_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

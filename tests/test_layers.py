@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pcsr_cli"
 
 # Lowest first. A name stands for a module; one that ends in ".*" for a package and all that is in it.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "ground": ("errors", "costs", "files"),
+    "ground": ("errors", "costs", "files", "png"),
     "specs": ("specs",),
     "parts": (
         "images",
@@ -36,14 +36,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "model": ("model", "checkpoint"),
     "counting": ("flops",),
     "fast": ("fast.*",),
-    "engine": ("memory", "tiles", "canvas", "sampling", "engine"),
+    "engine": ("memory", "tiles", "canvas", "sampling", "engine", "composition"),
     "face": ("models", "api", "__init__"),
-    "work": ("bench", "sweep", "training.*"),
+    "work": ("pairs", "originals", "bench", "sweep", "training.*"),
     "reports": ("report",),
     "command": ("cli.*", "__main__"),
 }
 
-PLANNED = {"bench", "sweep"}
+PLANNED = {"bench", "sweep", "originals"}
 """Modules that have a layer but do not exist yet."""
 
 MAX_FILE_LINES = 300

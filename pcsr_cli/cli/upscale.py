@@ -69,7 +69,8 @@ def command(
     ready = time.perf_counter()
 
     with progress_bar(f"x{scale:g} {source.name}", quiet or json) as report_progress:
-        done = upscale_picture(picture, loaded, scale, Settings(routing, minimum, side, budget), report_progress)
+        settings = Settings(routing, minimum, side, budget)
+        done = upscale_picture(picture, loaded, scale, settings, report_progress, keep_branches=False)
     computed = time.perf_counter()
 
     notes = loaded.notes + picture.notes + _note_of_reduction(loaded, scale, at)
