@@ -8,7 +8,7 @@ borders, and share one routing decision. Within a tile everything flows in bands
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -60,6 +60,20 @@ class Outcome:
         return self.branch_pixels[-1] / self.plan.hr_pixels
 
 
+@dataclass(frozen=True)
+class Branches:
+    """What every branch makes of every pixel of a result, whatever routing will choose, on the CPU.
+
+    ``rgb`` (M, H, W, 3) float32 in [0, 1], not clamped, not refined, lightest branch first; ``difficulty`` (H, W)
+    float32. ``executed`` counts all branches at all pixels.
+    """
+
+    plan: TilePlan
+    rgb: Tensor
+    difficulty: Tensor
+    executed: Executed
+
+
 def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Settings) -> TilePlan:
     """The tile plan that ``upscale`` uses for an LR image of (height, width)."""
     ring = RING if settings.refine < NEVER else 0
@@ -88,6 +102,20 @@ def upscale(
 
 class _NotFiniteError(ArithmeticError):
     """Half precision overflowed somewhere in a tile."""
+
+
+@torch.inference_mode()
+def predict_branches(
+    model: Pcsr, lr: Tensor, scale: float, settings: Settings, progress: Progress | None = None
+) -> Branches:
+    """One pass that gives every pixel to every branch: all that ``upscale`` could make, for any routing.
+
+    Arguments are those of ``upscale``; of ``settings``, the routing has no effect. The whole result is held in memory
+    once per branch.
+    """
+    plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings)
+    with full_float32(model.device):
+        return _Run(model, lr, plan, 1, 0, progress).explore()
 
 
 class _Run:
@@ -186,6 +214,28 @@ class _Run:
                 self.executed += Executed(classifier=values.numel(), classifier_shared=shared)
                 shared = 0
                 yield values
+
+    def explore(self) -> Branches:
+        """Give every pixel to every branch."""
+        rgb = torch.empty(self.prepared.branches, *self.plan.hr_size, 3, dtype=torch.float32, device="cpu")
+        values = torch.empty(self.plan.hr_size, dtype=torch.float32, device="cpu")
+
+        def explore_tile(prepared: PreparedModel, tile: Tile) -> None:
+            lr = self._seen(tile)
+            sampler = AreaSampler(prepared, self.plan, tile, tile.region, lr)
+            for band in self._bands(prepared, tile, lr):
+                self.executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
+                for part in sampler.all_branches(band):
+                    self._check(prepared, part.rgb)
+                    count = part.difficulty.numel()
+                    self.executed += Executed(classifier=count, branches=(count,) * prepared.branches)
+                    core = Rect(part.rows.intersection(tile.core.rows), tile.core.columns)
+                    inside = core.within(Rect(part.rows, tile.region.columns))
+                    rgb[:, *core.slices] = part.rgb[:, *inside].cpu()
+                    values[core.slices] = part.difficulty[inside].cpu()
+
+        self._each_tile(explore_tile)
+        return Branches(replace(self.plan, tiles=self.tiles), rgb, values, self.executed)
 
     def _seen(self, tile: Tile) -> Tensor:
         seen = self.lr[:, :, *tile.seen.slices].to(self.prepared.device)

@@ -24,13 +24,17 @@ def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
     height, width = heavy.shape
     if minimum >= NEVER or height < 3 or width < 3:
         return prediction
-    heavy_around = _sum_3x3(heavy.to(torch.uint8))
-    replaced = (heavy_around >= minimum) & ~heavy[1:-1, 1:-1]
+    replaced = seam_of(heavy, minimum)
     mean = _sum_3x3(prediction).div_(9)
     refined = prediction.clone()
     inside = refined[1:-1, 1:-1]
     inside.copy_(torch.where(replaced[..., None].expand(mean.shape).contiguous(), mean, inside))
     return refined
+
+
+def seam_of(heavy: Tensor, minimum: int) -> Tensor:
+    """The pixels that refinement replaces, of all but the outermost ring: (H - 2, W - 2) bool."""
+    return (_sum_3x3(heavy.to(torch.uint8)) >= minimum) & ~heavy[1:-1, 1:-1]
 
 
 def _sum_3x3(x: Tensor) -> Tensor:

@@ -49,6 +49,18 @@ class Prediction:
     branch_pixels: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class AllBranches:
+    """HR rows ``rows`` of an area by every branch.
+
+    ``rgb`` (M, n, W, 3) is as in ``Prediction``, lightest branch first; ``difficulty`` (n, W) float32.
+    """
+
+    rows: Span
+    rgb: Tensor
+    difficulty: Tensor
+
+
 class AreaSampler:
     """The samplers over an area of HR pixels of one tile: its core, or its region.
 
@@ -83,6 +95,15 @@ class AreaSampler:
             height = chunk.rows.length
             rgb = residual.view(height, -1, 3).add_(self._base(chunk.rows))
             yield Prediction(chunk.rows, rgb, labels.view(height, -1), tuple(counts))
+
+    def all_branches(self, band: FeatureBand) -> Iterator[AllBranches]:
+        """Every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""
+        for chunk in self._chunks(band):
+            height = chunk.rows.length
+            values = difficulty(self.prepared.probabilities(chunk.evaluate(self.prepared.classifier)))
+            base = self._base(chunk.rows)
+            rgb = [chunk.evaluate(sampler).view(height, -1, 3).add_(base) for sampler in self.prepared.samplers]
+            yield AllBranches(chunk.rows, torch.stack(rgb), values.view(height, -1))
 
     def _base(self, rows: Span) -> Tensor:
         """The bilinear enlargement of some HR rows, (n, W, 3) in [0, 1]."""
