@@ -16,11 +16,13 @@ ITERATIONS = 20
 ADM_SAMPLE = 2**17
 """ADM clusters at most this many pixels; of larger images, as many evenly spaced quantiles."""
 
-EXACT_PIXELS = 2**23
-"""Up to this many difficulties are kept as they are (32 MiB); more are counted in bins."""
+EXACT_PIXELS = 2**22
+"""Up to this many difficulties are kept as they are (16 MiB); more are counted in bins."""
 
-BINS = 2**22
+BINS = 2**20
 """Bins over [0, 1] for the difficulties of larger images."""
+
+SPILLED_AT_ONCE = 2**19
 
 
 class DifficultySurvey:
@@ -57,10 +59,13 @@ class DifficultySurvey:
         return torch.from_numpy(((bins + 1) / BINS).astype(np.float32))
 
     def _spill(self) -> None:
-        """Count what the buffer holds in bins, and empty it."""
-        bins = (self.buffer[: self.filled] * np.float32(BINS)).astype(np.int64).clip(0, BINS - 1)
-        counts = np.bincount(bins, minlength=BINS)
-        self.histogram = counts if self.histogram is None else self.histogram + counts
+        """Count what the buffer holds in bins, a part at a time, and empty it."""
+        if self.histogram is None:
+            self.histogram = np.zeros(BINS, dtype=np.int64)
+        for start in range(0, self.filled, SPILLED_AT_ONCE):
+            part = self.buffer[start : min(start + SPILLED_AT_ONCE, self.filled)]
+            bins = (part * np.float32(BINS)).astype(np.int32)
+            self.histogram += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
         self.filled = 0
 
 

@@ -244,14 +244,28 @@ class _Run:
     def _bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         """The features a tile samples, band by band: kept from the first pass, or computed (again)."""
         bands = iter(self.kept.pop(tile)) if tile in self.kept else self._compute_bands(prepared, tile, lr)
-        keep = self.keeps_features and self.passes_left > 1
+        if self.keeps_features and self.passes_left > 1:
+            bands = self._keeping(tile, bands)
         for band in bands:
-            if keep:
-                self.kept.setdefault(tile, []).append(band)
             yield band
             self.work_done += band.pixels
             if self.progress is not None:
                 self.progress(min(1.0, self.work_done / self.work))
+
+    def _keeping(self, tile: Tile, bands: Iterator[FeatureBand]) -> Iterator[FeatureBand]:
+        """The same bands, moved to one block of memory: kept one by one they would scatter what is freed between."""
+        kept: list[FeatureBand] = []
+        block: Tensor | None = None
+        for band in bands:
+            if block is None:
+                shape = (1, band.features.shape[1], tile.sampled.rows.length, band.features.shape[3])
+                like = band.features
+                block = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+            part = block[:, :, band.rows.within(tile.sampled.rows)]
+            part.copy_(band.features)
+            kept.append(FeatureBand(band.rows, part))
+            yield kept[-1]
+        self.kept[tile] = kept
 
     def _compute_bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         columns = tile.sampled.columns.within(tile.seen.columns)
