@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.adm import DifficultySurvey, decide_adaptively
+from pcsr_cli.budget import Size, cut_for_share, heavy_share
 from pcsr_cli.canvas import Canvas
 from pcsr_cli.devices import full_float32
 from pcsr_cli.fast.prepare import PreparedModel
@@ -22,9 +23,10 @@ from pcsr_cli.fast.rows import Ledger
 from pcsr_cli.flops import Executed, model_costs
 from pcsr_cli.memory import auto_tile, feature_budget
 from pcsr_cli.model import Pcsr
-from pcsr_cli.refine import NEVER, RING, RowRefiner
-from pcsr_cli.routing import Decision, Routing, Threshold, decide
-from pcsr_cli.sampling import AreaSampler, FeatureBand, Prediction
+from pcsr_cli.refine import NEVER, RING
+from pcsr_cli.routing import Budget, Cuts, Decision, Routing, Threshold, decide
+from pcsr_cli.sampling import AreaSampler, FeatureBand
+from pcsr_cli.strips import Strip
 from pcsr_cli.tiles import Rect, Span, Tile, TilePlan, plan_tiles, quarters
 
 Progress = Callable[[float], None]
@@ -97,7 +99,7 @@ def upscale(
     decision = decide(settings.routing, model_costs(model).routed(scale))
     run = _Run(model, lr, plan, 1 if decision else 2, feature_budget(model.device, settings.memory), progress)
     with full_float32(model.device):
-        return run.paint(decision or run.decide(), settings.refine, canvas)
+        return run.paint(decision or run.decide(settings.routing), settings.refine, canvas)
 
 
 class _NotFiniteError(ArithmeticError):
@@ -116,6 +118,14 @@ def predict_branches(
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings)
     with full_float32(model.device):
         return _Run(model, lr, plan, 1, 0, progress).explore()
+
+
+@torch.inference_mode()
+def survey_difficulties(model: Pcsr, lr: Tensor, scale: float, settings: Settings, survey: DifficultySurvey) -> None:
+    """Add the difficulties of all of a picture's pixels to a survey, which may be one of many pictures."""
+    plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings)
+    with full_float32(model.device):
+        _Run(model, lr, plan, 1, 0, None).survey(survey)
 
 
 class _Run:
@@ -137,9 +147,19 @@ class _Run:
         number = model.dtype.itemsize * model.spec.backbone.width
         self.keeps_features = passes > 1 and number * self.work // passes <= budget
 
-    def decide(self) -> Decision:
-        """ADM's first pass: the difficulty of the whole image, and the cut it leads to."""
+    def decide(self, routing: Routing) -> Decision:
+        """The first pass of ADM and of budgets: the difficulty of the whole image, and the cut it leads to."""
         survey = DifficultySurvey(self.plan.hr_pixels)
+        self.survey(survey)
+        if isinstance(routing, Budget):
+            assert routing.gflops is not None
+            size = Size(self.plan.lr_pixels, self.plan.hr_pixels)
+            share = heavy_share(model_costs(self.prepared.model), size, routing.gflops)
+            return Cuts((cut_for_share(survey.values(), share),))
+        return decide_adaptively(survey.values(), self.prepared.branches)
+
+    def survey(self, survey: DifficultySurvey) -> None:
+        """Collect the difficulty of every pixel."""
 
         def collect(prepared: PreparedModel, tile: Tile) -> None:
             values = self._difficulties(prepared, tile)
@@ -149,7 +169,6 @@ class _Run:
 
         self._each_tile(collect)
         self.passes_left -= 1
-        return decide_adaptively(survey.values(), self.prepared.branches)
 
     def paint(self, decision: Decision, refine: int, canvas: Canvas) -> Outcome:
         """Predict, refine and hand over every tile."""
@@ -158,7 +177,7 @@ class _Run:
         def paint_tile(prepared: PreparedModel, tile: Tile) -> None:
             lr = self._seen(tile)
             sampler = AreaSampler(prepared, self.plan, tile, tile.region, lr)
-            strip = _Strip(tile, refine, canvas, torch.zeros_like(counts))
+            strip = Strip(tile, refine, canvas, torch.zeros_like(counts))
             for band in self._bands(prepared, tile, lr):
                 self.executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
                 for prediction in sampler.predict(band, decision):
@@ -278,34 +297,3 @@ class _Run:
             if wanted.length:
                 yield FeatureBand(wanted, features[:, :, wanted.within(rows), columns])
         self.executed += Executed(backbone=tile.seen.area, repeated=ledger.repeated)
-
-
-class _Strip:
-    """One tile's way out: predictions come in rows, are refined, cut to the core, and go to the canvas."""
-
-    def __init__(self, tile: Tile, refine: int, canvas: Canvas, counts: Tensor) -> None:
-        self.tile = tile
-        self.refiner = RowRefiner(refine)
-        self.canvas = canvas
-        self.counts = counts
-        self.next_row = tile.region.rows.start
-
-    def push(self, prediction: Prediction) -> None:
-        """Take the next rows of the region."""
-        self._write(*self.refiner.push(prediction.rgb, prediction.labels))
-
-    def finish(self) -> None:
-        """Hand over what the refiner held back."""
-        if last := self.refiner.finish():
-            self._write(*last)
-
-    def _write(self, rgb: Tensor, labels: Tensor) -> None:
-        rows = Span(self.next_row, self.next_row + labels.shape[0])
-        self.next_row = rows.stop
-        core = Rect(rows.intersection(self.tile.core.rows), self.tile.core.columns)
-        if core.area:
-            inside = core.within(Rect(rows, self.tile.region.columns))
-            rgb, labels = rgb[inside], labels[inside]
-            for branch in range(1, self.counts.numel()):
-                self.counts[branch] += (labels == branch).sum()
-            self.canvas.write(core, rgb, labels)

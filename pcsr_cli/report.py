@@ -12,7 +12,7 @@ from pcsr_cli.engine import Outcome
 from pcsr_cli.flops import Executed, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.models import Identity, LoadedModel
 from pcsr_cli.refine import NEVER
-from pcsr_cli.routing import Adaptive, CostRule, Cuts, Routing, Threshold, Tradeoff
+from pcsr_cli.routing import Adaptive, Budget, CostRule, Cuts, Routing, Threshold, Tradeoff
 from pcsr_cli.tiles import TilePlan
 
 GIGA = 1e9
@@ -180,6 +180,9 @@ def describe_rule(routing: Routing) -> str:
             return f"k = {k:g}"
         case Adaptive():
             return "ADM"
+        case Budget(gflops, seconds, asked):
+            amount = f"{seconds:g} s" if gflops is None else f"{gflops:.4g} GFLOPs"
+            return f"budget {asked}: {amount}" if asked else f"budget {amount}"
 
 
 def _describe_routing(routing: Routing, refine: int, outcome: Outcome) -> RoutingReport:

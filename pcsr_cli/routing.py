@@ -40,7 +40,22 @@ class Adaptive:
     """ADM: p_heavy over the whole image, clustered by k-means."""
 
 
-Routing = Threshold | Tradeoff | Adaptive
+@dataclass(frozen=True)
+class Budget:
+    """The cut that spends just so much: ``gflops`` by the paper's convention, or ``seconds`` of computing.
+
+    One of the two is given; for two branches only. ``asked`` tells where the number comes from.
+    """
+
+    gflops: float | None = None
+    seconds: float | None = None
+    asked: str = ""
+
+    def __post_init__(self) -> None:
+        assert (self.gflops is None) != (self.seconds is None)
+
+
+Routing = Threshold | Tradeoff | Adaptive | Budget
 
 
 def default_routing(branches: int) -> Routing:
@@ -96,7 +111,7 @@ def tradeoff_cut(costs: tuple[float, float], k: float) -> float:
 
 
 def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
-    """The decision where it is known before looking at the image; None for ADM.
+    """The decision where it is known before looking at the image; None for ADM and for a budget.
 
     ``costs`` are the FLOPs of backbone + branch for each of the M branches, lightest first, in any unit.
     """
@@ -105,6 +120,10 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
     match routing:
         case Adaptive():
             return None
+        case Budget() if len(shares) == 2:
+            return None
+        case Budget():
+            raise UsageError(f"A budget cuts between two branches, not {len(shares)}.", "Use --k or --adm.")
         case Tradeoff(k) if len(shares) == 2:
             return Cuts((tradeoff_cut((shares[0], shares[1]), k),))
         case Tradeoff(k):

@@ -1,0 +1,81 @@
+"""The ways to enlarge that ``bench`` compares, by the names they have on the command line."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pcsr_cli.errors import UsageError
+from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
+
+Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32}
+ALL_LIGHT_CUT = 1.0
+ALL_HEAVY_CUT = 0.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to enlarge; ``value`` is the threshold, k, or the side of a patch in LR pixels."""
+
+    kind: Kind
+    value: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and documents."""
+        match self.kind:
+            case "heavy" | "light":
+                return f"all {self.kind}"
+            case "adm":
+                return "ADM"
+            case "k":
+                return f"k = {self.value:g}"
+            case "lanczos":
+                return "Lanczos"
+            case _:
+                return self.kind if self.value is None else f"{self.kind} {self.value:g}"
+
+    @property
+    def routing(self) -> Routing | None:
+        """How the engine routes for it; None for what is no routing of single pixels, or decided elsewhere."""
+        match self.kind:
+            case "threshold" | "k":
+                assert self.value is not None
+                return Threshold(self.value) if self.kind == "threshold" else Tradeoff(self.value)
+            case "adm":
+                return Adaptive()
+            case "heavy":
+                return Threshold(ALL_HEAVY_CUT)
+            case "light":
+                return Threshold(ALL_LIGHT_CUT)
+            case _:
+                return None
+
+
+def parse_methods(text: str) -> tuple[Method, ...]:
+    """A comma list such as ``threshold=0.3,adm,patch=64,bicubic``. Raises UsageError."""
+    methods = [_parse(part.strip()) for part in text.split(",") if part.strip()]
+    if not methods:
+        raise UsageError("--methods names no method.", f"Choose among {', '.join(KINDS)}.")
+    return tuple(dict.fromkeys(methods))
+
+
+def _parse(text: str) -> Method:
+    name, given, value = text.partition("=")
+    name = name.strip().lower().removeprefix("all-").removeprefix("all ")
+    kind = next((kind for kind in KINDS if kind == name and kind != "budget"), None)
+    if kind is None:
+        known = ", ".join(kind for kind in KINDS if kind != "budget")
+        raise UsageError(f"There is no method {text!r}.", f"Known: {known}; threshold, k and patch take =VALUE.")
+    if not given:
+        return Method(kind, DEFAULTS.get(kind))
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    whole = number == number and abs(number) < 1e9 and number == int(number)
+    if kind not in DEFAULTS or number != number or (kind == "patch" and (number < 1 or not whole)):
+        raise UsageError(f"{text!r} is no method.", "Such as threshold=0.3, k=1 or patch=64 (LR pixels).")
+    method = Method(kind, number)
+    _ = method.routing  # a threshold or a k out of range is refused here
+    return method
