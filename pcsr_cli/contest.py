@@ -158,4 +158,4 @@ class Entrant:
 
 def as_tensor(levels: NDArray[np.uint8]) -> Tensor:
     """(h, w, 3) uint8 to what the engine takes, (1, 3, h, w) uint8."""
-    return torch.from_numpy(np.ascontiguousarray(levels)).permute(2, 0, 1)[None]
+    return torch.from_numpy(np.array(levels)).permute(2, 0, 1)[None]

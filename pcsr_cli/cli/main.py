@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 import pcsr_cli
-from pcsr_cli.cli import failures, models, train, upscale
+from pcsr_cli.cli import bench, failures, models, train, upscale
 
 app = typer.Typer(
     name="pcsr",
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("upscale")(upscale.command)
+app.command("bench")(bench.command)
 app.command("train")(train.command)
 app.add_typer(models.app, name="models")
 

@@ -26,6 +26,9 @@ Threshold = Annotated[
 ]
 Tradeoff = Annotated[float | None, typer.Option("--k", help="Trade quality for cost: larger is cheaper, -1 to 2.")]
 Adaptive = Annotated[bool, typer.Option("--adm", help="Let ADM decide from the whole picture.")]
+Budget = Annotated[
+    str | None, typer.Option("--budget", help="Spend just so much: 60% of the original's GFLOPs, 50G, or 8s.")
+]
 Refine = Annotated[
     int, typer.Option("--refine", help="Smooth a light pixel with at least this many heavy neighbours (#h), 0 to 9.")
 ]

@@ -1,0 +1,137 @@
+"""``pcsr bench``: ways to enlarge a folder of pictures, compared in quality, compute and time."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pcsr_cli.cli import measuring, options
+from pcsr_cli.cli.console import data, print_document, printable, progress_bar, say
+from pcsr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pcsr_cli.bench import Failure, Measured, Options, Result
+    from pcsr_cli.models import LoadedModel
+
+METHODS = "threshold,adm,heavy,light,bicubic"
+
+Folder = Annotated[
+    list[Path], typer.Argument(metavar="FOLDER...", help="Folders of HR pictures, or with HR and LR_xN in them.")
+]
+Methods = Annotated[
+    str,
+    typer.Option(
+        "--methods",
+        help="Any of threshold, k, adm, heavy, light, patch, bicubic, lanczos, original; threshold=0.3, k=1, patch=64.",
+    ),
+]
+Protocol = Annotated[
+    Literal["whole", "paper"], typer.Option("--protocol", help="paper cuts to the patch grid of the paper's tables.")
+]
+OriginalPath = Annotated[
+    Path | None, typer.Option("--original", help="Weights of the original network, .pth or .safetensors.")
+]
+Save = Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Keep the results as PNG files there.")]
+Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger.")]
+
+
+def command(
+    folders: Folder,
+    scale: Scale = 4.0,
+    lr: measuring.LrPath = None,
+    no_reference: measuring.NoReference = False,
+    methods: Methods = METHODS,
+    original: OriginalPath = None,
+    budget: options.Budget = None,
+    luma: measuring.Luma = False,
+    protocol: Protocol = "whole",
+    model: options.Model = "auto",
+    refine: options.Refine = 1,
+    no_refine: options.NoRefine = False,
+    device: options.Device = "auto",
+    tile: options.Tile = "auto",
+    precision: options.PrecisionName = "auto",
+    registry: options.RegistryFile = None,
+    save: Save = None,
+    csv: measuring.CsvFile = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare ways to enlarge: quality against compute over folders of pictures."""
+    if json and quiet:
+        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+    from pcsr_cli import bench
+    from pcsr_cli.api import check_scale
+    from pcsr_cli.budget import parse_allowance
+    from pcsr_cli.devices import resolve_device, resolve_precision
+    from pcsr_cli.methods import Method, parse_methods
+    from pcsr_cli.models import load_model
+    from pcsr_cli.originals import load_original
+    from pcsr_cli.pairs import find_pairs
+
+    check_scale(scale)
+    chosen = parse_methods(methods)
+    minimum = options.choose_refine(refine, no_refine)
+    side = options.choose_tile(tile)
+    allowance = None if budget is None else parse_allowance(budget)
+    where = resolve_device(device)
+    resolve_precision(precision, where)
+    sources = find_pairs(folders, scale, lr, no_reference)
+    measuring.check_writable(csv)
+    given = None if original is None else load_original(original, where)
+    if given is not None and Method("original") not in chosen:
+        chosen = (*chosen, Method("original"))
+    loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
+    if not quiet:
+        for note in loaded.notes:
+            say(f"Note: {note}.")
+    asked = bench.Options(chosen, scale, minimum, side, luma, protocol == "paper", given, allowance)
+    bench.check(loaded, asked)
+    if save is not None:
+        measuring.make_folder(save)
+
+    with progress_bar("bench", quiet or json) as report_progress:
+
+        def observe(event: "Measured | Failure") -> None:
+            if isinstance(event, bench.Failure):
+                say(f"pcsr: left out: {event.sentence}")
+                return
+            report_progress(event.done / event.total)
+            if save is not None:
+                _keep(save, event)
+
+        result = bench.bench(loaded, sources, asked, observe)
+
+    if csv is not None:
+        measuring.write_rows(csv, result.rows)
+    if json:
+        print_document(_document(loaded, asked, result, no_reference))
+    elif not quiet:
+        from pcsr_cli.cli.bench_view import show
+
+        show(result, loaded, asked, no_reference, data())
+    if result.failures:
+        raise SystemExit(1)
+
+
+def _keep(folder: Path, event: "Measured") -> None:
+    from pcsr_cli.images import Picture, write_picture
+
+    name = f"{Path(event.row.picture).stem}_{event.row.method.replace(' = ', '').replace(' ', '-').lower()}.png"
+    write_picture(folder / name, Picture(event.rgb), {})
+
+
+def _document(model: "LoadedModel", asked: "Options", result: "Result", no_reference: bool) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        **measuring.provenance(model),
+        "scale": asked.scale,
+        "protocol": "paper" if asked.paper else "whole",
+        "refine": asked.refine,
+        "psnr_of": "luma" if asked.luma else "RGB",
+        "psnr_against": "all heavy" if no_reference else "HR",
+        "images": [measuring.plain(row) for row in result.rows],
+        "mean": [measuring.plain(row) for row in result.mean],
+        "failures": [{key: printable(value) for key, value in asdict(failure).items()} for failure in result.failures],
+    }
