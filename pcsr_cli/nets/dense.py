@@ -3,23 +3,10 @@
 One convolution in, then ``depth`` residual blocks of two.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcsr_cli.costs import Cost, conv
-
-
-class _ResidualBlock(nn.Module):
-    """3x3, ReLU, 3x3, plus the input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual: Tensor = self.conv2(F.relu(self.conv1(x)))
-        return x + residual
+from pcsr_cli.nets.blocks import ResidualBlock
 
 
 class DenseBackbone(nn.Module):
@@ -31,7 +18,7 @@ class DenseBackbone(nn.Module):
         self.depth = depth
         self.receptive_radius = 1 + 2 * depth
         self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(_ResidualBlock(width) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.blocks(self.head(x))

@@ -7,22 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcsr_cli.costs import Cost, conv
+from pcsr_cli.nets.blocks import ResidualBlock
 
 BLOCKS = 16
 SLOPE = 0.1
-
-
-class _ResidualBlock(nn.Module):
-    """3x3, ReLU, 3x3, plus the input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual: Tensor = self.conv2(F.relu(self.conv1(x)))
-        return x + residual
 
 
 class SrresnetBackbone(nn.Module):
@@ -34,7 +22,7 @@ class SrresnetBackbone(nn.Module):
         super().__init__()
         self.width = width
         self.conv_first = nn.Conv2d(3, width, 3, padding=1)
-        self.recon_trunk = nn.Sequential(*(_ResidualBlock(width) for _ in range(BLOCKS)))
+        self.recon_trunk = nn.Sequential(*(ResidualBlock(width) for _ in range(BLOCKS)))
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.recon_trunk(F.leaky_relu(self.conv_first(x), SLOPE))
