@@ -151,7 +151,8 @@ def _measure(
     truth = entrant.all_heavy if pair.hr is None else pair.hr
     shave = math.ceil(options.scale)
     luma_truth = luma(truth)
-    original = entrant.original_gflops
+    cost = entrant.original_cost
+    original = None if cost is None else cost.paper / GIGA
     for method in methods:
         done = entrant.enlarge(method)
         luma_result = luma(done.rgb)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pcsr_cli.canvas import ByteCanvas
 from pcsr_cli.composition import Composer
+from pcsr_cli.costs import Cost
 from pcsr_cli.engine import Outcome, Settings, predict_branches, upscale
 from pcsr_cli.flops import executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.grid import hr_size
@@ -78,13 +79,12 @@ class Entrant:
         return self.enlarge(Method("heavy")).rgb
 
     @property
-    def original_gflops(self) -> float | None:
-        """GFLOPs (paper) of the original network on this picture, None where there is none at this scale."""
+    def original_cost(self) -> Cost | None:
+        """FLOPs of the original network on this picture, None where there is none at this scale."""
         name = self.contest.model.identity.original
         if name is None or self.contest.scale != ORIGINAL_SCALE:
             return None
-        cost = original_flops(name, self.lr.shape[0] * self.lr.shape[1])
-        return None if cost is None else cost.paper / GIGA
+        return original_flops(name, self.lr.shape[0] * self.lr.shape[1])
 
     def _enlarge(self, method: Method) -> Enlarged:
         match method.kind:
