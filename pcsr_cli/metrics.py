@@ -1,6 +1,7 @@
 """How close a result is to the truth: PSNR and SSIM, as super-resolution reports them."""
 
 import math
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -114,6 +115,7 @@ def _moments(*maps: Tensor) -> tuple[Tensor, ...]:
     return tuple(means.view(len(maps), height, count * _BLOCK)[..., :width])
 
 
+@cache
 def _band(length: int) -> Tensor:
     """The matrix (length, length + 10) that takes Gaussian means."""
     weights = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))

@@ -129,6 +129,19 @@ def _steps(start: float, stop: float, step: float) -> list[float]:
     return [round(start + index * step, 9) for index in range(min(max(count, 0), MOST_POINTS + 1))]
 
 
+def check(model: LoadedModel, options: Options) -> None:
+    """Raise UsageError, before any work, for what the model does not allow."""
+    if not model.scales.trained(options.scale):
+        raise UsageError(
+            f"The model {model.identity.name} was trained for {model.scales}, not x{options.scale:g}.",
+            "Sweep it at what it was trained for, with --scale.",
+        )
+    if model.network.spec.branches != 2:
+        raise UsageError(f"A sweep cuts between two branches, not {model.network.spec.branches}.")
+    if options.original is not None and options.scale != options.original.network.scale:
+        raise UsageError(f"The original network enlarges x{options.original.network.scale}.", "Leave --original out.")
+
+
 def sweep(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None] | None = None) -> Curve:
     """The curve of one picture. ``progress`` is told the share done. Raises UsageError for other than two branches."""
     report = progress or (lambda share: None)

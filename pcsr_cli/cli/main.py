@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 import pcsr_cli
-from pcsr_cli.cli import bench, failures, models, train, upscale
+from pcsr_cli.cli import bench, failures, models, sweep, train, upscale
 
 app = typer.Typer(
     name="pcsr",
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.command)
 app.command("bench")(bench.command)
+app.command("sweep", cls=sweep.Command)(sweep.command)
 app.command("train")(train.command)
 app.add_typer(models.app, name="models")
 

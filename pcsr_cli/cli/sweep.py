@@ -1,0 +1,198 @@
+"""``pcsr sweep``: the curve of quality over compute, from one pass over each picture."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from pcsr_cli.cli import measuring, options
+from pcsr_cli.cli.console import data, print_document, printable, progress_bar, say
+from pcsr_cli.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.pairs import Source
+    from pcsr_cli.sweep import Curve, Options
+
+GRID = re.compile(r"[-+]?[\d.][\d.eE:,+-]*")
+USUAL = "usual"
+"""What a grid option without a value stands for."""
+
+Pictures = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[IMAGE|FOLDER...]", help="HR pictures, folders of them. [default: the one that ships]"),
+]
+Thresholds = Annotated[
+    str | None,
+    typer.Option("--threshold", metavar="[GRID]", help="START:STOP:STEP, a comma list, or nothing: 0:1:0.05."),
+]
+Tradeoffs = Annotated[
+    str | None, typer.Option("--k", metavar="[GRID]", help="The same for k; nothing stands for -1:2:0.25.")
+]
+Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")]
+Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger.")]
+OriginalPath = Annotated[Path | None, typer.Option("--original", help="Weights of the original network.")]
+
+
+class Command(TyperCommand):
+    """A command whose grid options may go without a value: what follows is taken for one where it looks like one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join each grid option with its value, or with the usual grid."""
+        return super().parse_args(ctx, join_grids(args))
+
+
+def join_grids(arguments: list[str]) -> list[str]:
+    """``--k -1:2:1`` to ``--k=-1:2:1``, and ``--k`` alone, or before an option or a path, to ``--k=usual``."""
+    joined: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            return [*joined, argument, *rest]
+        if argument in {"--threshold", "--k"}:
+            value = rest[0] if rest else "--"
+            meant = GRID.fullmatch(value) or not (value.startswith("-") or Path(value).exists())
+            argument += f"={rest.pop(0) if meant else USUAL}"
+        joined.append(argument)
+    return joined
+
+
+def command(
+    pictures: Pictures = None,
+    threshold: Thresholds = None,
+    k: Tradeoffs = None,
+    scale: Scale = 4.0,
+    lr: measuring.LrPath = None,
+    no_reference: measuring.NoReference = False,
+    luma: measuring.Luma = False,
+    original: OriginalPath = None,
+    model: options.Model = "auto",
+    refine: options.Refine = 1,
+    no_refine: options.NoRefine = False,
+    device: options.Device = "auto",
+    tile: options.Tile = "auto",
+    precision: options.PrecisionName = "auto",
+    registry: options.RegistryFile = None,
+    plot: Plot = None,
+    csv: measuring.CsvFile = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw quality over compute for every cut, and find the one worth choosing."""
+    if json and quiet:
+        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+    if threshold is not None and k is not None:
+        raise UsageError("--threshold and --k exclude each other.", "Give one of them.")
+    from pcsr_cli import sweep
+    from pcsr_cli.api import check_scale
+    from pcsr_cli.devices import resolve_device, resolve_precision
+    from pcsr_cli.models import load_model
+    from pcsr_cli.originals import load_original
+    from pcsr_cli.pairs import demo_picture, find_pairs
+
+    kind, text, usual = ("k", k, sweep.DEFAULT_KS) if k is not None else ("threshold", threshold, None)
+    usual = usual or sweep.DEFAULT_THRESHOLDS
+    grid = sweep.parse_grid(kind, usual if text in {None, USUAL} else str(text))
+    check_scale(scale)
+    minimum = options.choose_refine(refine, no_refine)
+    side = options.choose_tile(tile)
+    where = resolve_device(device)
+    resolve_precision(precision, where)
+    sources = find_pairs(pictures or [demo_picture()], scale, lr, no_reference)
+    measuring.check_writable(csv)
+    if plot is not None:
+        from pcsr_cli.figure import check_figure
+
+        check_figure(plot)
+    given = None if original is None else load_original(original, where)
+    loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
+    if not quiet:
+        for note in loaded.notes:
+            say(f"Note: {note}.")
+    asked = sweep.Options(grid, scale, minimum, side, luma, given)
+    sweep.check(loaded, asked)
+    curves, failures = _draw(loaded, sources, asked, quiet or json)
+    _hand_over(loaded, asked, curves, plot, csv, json, quiet, no_reference)
+    if failures:
+        raise SystemExit(1)
+
+
+def _draw(
+    loaded: "LoadedModel", sources: "tuple[Source, ...]", asked: "Options", silent: bool
+) -> "tuple[list[Curve], int]":
+    """Every picture's curve; a broken one is named and left out. Raises InputError if none is left."""
+    from pcsr_cli import sweep
+    from pcsr_cli.pairs import load_pair
+
+    curves = []
+    broken: list[InputError] = []
+    for source in sources:
+        try:
+            pair = load_pair(source, asked.scale)
+            with progress_bar(f"sweep {source.name}", silent) as report_progress:
+                curves.append(sweep.sweep(loaded, pair, asked, report_progress))
+        except InputError as error:
+            broken.append(error)
+            if len(sources) > 1:
+                say(f"pcsr: left out: {error}")
+    if not curves:
+        if len(sources) > 1:
+            raise InputError("No picture could be measured.")
+        raise broken[0]
+    return curves, len(broken)
+
+
+def _hand_over(
+    loaded: "LoadedModel",
+    asked: "Options",
+    curves: "list[Curve]",
+    plot: Path | None,
+    csv: Path | None,
+    json: bool,
+    quiet: bool,
+    no_reference: bool,
+) -> None:
+    from pcsr_cli import sweep
+
+    mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
+    quality = f"PSNR {'(luma) ' if asked.luma else ''}against {'all heavy' if no_reference else 'HR'}"
+    if plot is not None:
+        from pcsr_cli.figure import plot_curves
+
+        plot_curves(plot, curves, mean, quality, printable(f"{loaded.identity.name} x{asked.scale:g}, {mean.picture}"))
+    if csv is not None:
+        measuring.write_rows(csv, mean.points)
+    if json:
+        print_document(_document(loaded, asked, curves, mean, no_reference))
+    elif not quiet:
+        from pcsr_cli.cli.sweep_view import show
+
+        show(mean, loaded, asked, quality, data())
+
+
+def _document(
+    loaded: "LoadedModel", asked: "Options", curves: "list[Curve]", mean: "Curve", no_reference: bool
+) -> dict[str, object]:
+    from pcsr_cli import sweep
+
+    def described(curve: "Curve") -> dict[str, object]:
+        marks = {"light": curve.light, "heavy": curve.heavy, "adm": curve.adm, "knee": curve.knee}
+        named = {name: None if point is None else measuring.plain(point) for name, point in marks.items()}
+        original = None if curve.original is None else measuring.plain(curve.original)
+        points = [measuring.plain(point) for point in curve.points]
+        return {"picture": printable(curve.picture), "points": points, **named, "original": original}
+
+    return {
+        **measuring.provenance(loaded),
+        "scale": asked.scale,
+        "refine": asked.refine,
+        "grid": {"of": asked.grid.kind, "values": list(asked.grid.values)},
+        "psnr_of": "luma" if asked.luma else "RGB",
+        "psnr_against": "all heavy" if no_reference else "HR",
+        "knee_rule": sweep.KNEE_RULE,
+        "curves": [described(curve) for curve in curves],
+        "mean": described(mean),
+    }
