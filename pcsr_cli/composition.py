@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.engine import Branches
 from pcsr_cli.errors import UsageError
 from pcsr_cli.flops import Executed
 from pcsr_cli.refine import NEVER, seam_of
+from pcsr_cli.sampling import Branches
 
 SEAM_PIXELS = 2**18
 """Seam pixels refined at once."""

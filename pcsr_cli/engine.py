@@ -23,9 +23,10 @@ from pcsr_cli.fast.rows import Ledger
 from pcsr_cli.flops import Executed, model_costs
 from pcsr_cli.memory import auto_tile, feature_budget
 from pcsr_cli.model import Pcsr
+from pcsr_cli.pace import Pace
 from pcsr_cli.refine import NEVER, RING
 from pcsr_cli.routing import Budget, Cuts, Decision, Routing, Threshold, decide
-from pcsr_cli.sampling import AreaSampler, FeatureBand
+from pcsr_cli.sampling import AreaSampler, Branches, FeatureBand
 from pcsr_cli.strips import Strip
 from pcsr_cli.tiles import Rect, Span, Tile, TilePlan, plan_tiles, quarters
 
@@ -62,20 +63,6 @@ class Outcome:
         return self.branch_pixels[-1] / self.plan.hr_pixels
 
 
-@dataclass(frozen=True)
-class Branches:
-    """What every branch makes of every pixel of a result, whatever routing will choose, on the CPU.
-
-    ``rgb`` (M, H, W, 3) float32 in [0, 1], not clamped, not refined, lightest branch first; ``difficulty`` (H, W)
-    float32. ``executed`` counts all branches at all pixels.
-    """
-
-    plan: TilePlan
-    rgb: Tensor
-    difficulty: Tensor
-    executed: Executed
-
-
 def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Settings) -> TilePlan:
     """The tile plan that ``upscale`` uses for an LR image of (height, width)."""
     ring = RING if settings.refine < NEVER else 0
@@ -99,7 +86,7 @@ def upscale(
     decision = decide(settings.routing, model_costs(model).routed(scale))
     run = _Run(model, lr, plan, 1 if decision else 2, feature_budget(model.device, settings.memory), progress)
     with full_float32(model.device):
-        return run.paint(decision or run.decide(settings.routing), settings.refine, canvas)
+        return run.paint(decision or run.decide(settings), settings.refine, canvas)
 
 
 class _NotFiniteError(ArithmeticError):
@@ -144,19 +131,27 @@ class _Run:
         self.work_done = 0
         self.executed = Executed()
         self.kept: dict[Tile, list[FeatureBand]] = {}
+        self.pace: Pace | None = None
         number = model.dtype.itemsize * model.spec.backbone.width
         self.keeps_features = passes > 1 and number * self.work // passes <= budget
 
-    def decide(self, routing: Routing) -> Decision:
+    def decide(self, settings: Settings) -> Decision:
         """The first pass of ADM and of budgets: the difficulty of the whole image, and the cut it leads to."""
-        survey = DifficultySurvey(self.plan.hr_pixels)
+        routing, survey = settings.routing, DifficultySurvey(self.plan.hr_pixels)
+        if isinstance(routing, Budget) and routing.seconds is not None:
+            self.pace = Pace(self.prepared.device, settings.refine)
         self.survey(survey)
-        if isinstance(routing, Budget):
-            assert routing.gflops is not None
+        if not isinstance(routing, Budget):
+            return decide_adaptively(survey.values(), self.prepared.branches)
+        return Cuts((cut_for_share(survey.values(), self._affordable(routing)),))
+
+    def _affordable(self, budget: Budget) -> float:
+        """The share of heavy pixels that a budget pays for."""
+        if budget.gflops is not None:
             size = Size(self.plan.lr_pixels, self.plan.hr_pixels)
-            share = heavy_share(model_costs(self.prepared.model), size, routing.gflops)
-            return Cuts((cut_for_share(survey.values(), share),))
-        return decide_adaptively(survey.values(), self.prepared.branches)
+            return heavy_share(model_costs(self.prepared.model), size, budget.gflops)
+        assert self.pace is not None and budget.seconds is not None
+        return self.pace.heavy_share(budget.seconds, self.plan.hr_pixels, self.keeps_features)
 
     def survey(self, survey: DifficultySurvey) -> None:
         """Collect the difficulty of every pixel."""
@@ -233,6 +228,8 @@ class _Run:
                 self.executed += Executed(classifier=values.numel(), classifier_shared=shared)
                 shared = 0
                 yield values
+            if self.pace is not None:
+                self.pace.watch(sampler, band)
 
     def explore(self) -> Branches:
         """Give every pixel to every branch."""

@@ -51,6 +51,20 @@ class Seconds:
 
 
 @dataclass(frozen=True)
+class BudgetReport:
+    """A budget and how close it came: ``asked`` and ``spent`` in GFLOPs (paper) or in seconds of computing."""
+
+    unit: str
+    asked: float
+    spent: float
+
+    @property
+    def percent_off(self) -> float:
+        """Percent spent too much; negative where something is left."""
+        return 100 * (self.spent / self.asked - 1)
+
+
+@dataclass(frozen=True)
 class RoutingReport:
     """How pixels were routed: the rule asked for, the cuts it led to, and the share of heavy pixels."""
 
@@ -82,6 +96,7 @@ class Report:
     seconds: Seconds
     peak_memory: int
     notes: tuple[str, ...]
+    budget: BudgetReport | None = None
 
     def as_document(self) -> dict[str, Any]:
         """The report as a JSON-ready document."""
@@ -90,6 +105,10 @@ class Report:
             "paper": {**document.pop("paper"), "saved_percent": self.paper.saved},
             "executed": {**document.pop("executed"), "saved_percent": self.executed.saved},
         }
+        if self.budget is None:
+            del document["budget"]
+        else:
+            document["budget"]["percent_off"] = self.budget.percent_off
         document["seconds"]["total"] = self.seconds.total
         document["peak_memory_bytes"] = document.pop("peak_memory")
         return {"pcsr": pcsr_cli.__version__, "torch": torch.__version__, **document, "gflops": gflops}
@@ -130,7 +149,18 @@ def make_report(
         seconds=seconds,
         peak_memory=peak_memory(model.network.device),
         notes=notes,
+        budget=_spent(routing, paper.pcsr, seconds.compute),
     )
+
+
+def _spent(routing: Routing, gflops: float, seconds: float) -> BudgetReport | None:
+    match routing:
+        case Budget(gflops=float(asked)):
+            return BudgetReport("GFLOPs", asked, gflops)
+        case Budget(seconds=float(asked)):
+            return BudgetReport("seconds", asked, seconds)
+        case _:
+            return None
 
 
 def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gflops, Gflops]:

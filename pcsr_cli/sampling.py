@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pcsr_cli.fast.prepare import PreparedModel
 from pcsr_cli.fast.samplers import PreparedMlp
+from pcsr_cli.flops import Executed
 from pcsr_cli.grid import Axis, bilinear, make_axis
 from pcsr_cli.routing import Decision, difficulty
 from pcsr_cli.tiles import Rect, Span, Tile, TilePlan
@@ -59,6 +60,20 @@ class AllBranches:
     rows: Span
     rgb: Tensor
     difficulty: Tensor
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What every branch makes of every pixel of a result, whatever routing will choose, on the CPU.
+
+    ``rgb`` (M, H, W, 3) float32 in [0, 1], not clamped, not refined, lightest branch first; ``difficulty`` (H, W)
+    float32. ``executed`` counts all branches at all pixels.
+    """
+
+    plan: TilePlan
+    rgb: Tensor
+    difficulty: Tensor
+    executed: Executed
 
 
 class AreaSampler:

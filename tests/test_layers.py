@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "model": ("model", "checkpoint"),
     "counting": ("flops", "budget"),
     "fast": ("fast.*",),
-    "engine": ("memory", "tiles", "canvas", "sampling", "strips", "engine", "composition"),
+    "engine": ("memory", "tiles", "canvas", "sampling", "strips", "pace", "engine", "composition"),
     "face": ("models", "api", "__init__"),
     "work": ("pairs", "originals", "methods", "patches", "contest", "bench", "fidelity", "sweep", "figure", "training.*"),
     "reports": ("report",),

@@ -45,13 +45,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
 
-def choose_routing(threshold: float | None, k: float | None, adm: bool) -> "Routing | None":
-    """The routing asked for, None if none was. Raises UsageError for more than one."""
+def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":
+    """The routing asked for, None if none was, or a budget. Raises UsageError for more than one."""
     from pcsr_cli import routing
 
-    chosen = [
-        name for name, given in (("--threshold", threshold), ("--k", k), ("--adm", adm or None)) if given is not None
-    ]
+    given = {"--threshold": threshold, "--k": k, "--adm": adm or None, "--budget": budget}
+    chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} exclude each other.", "Give one of them.")
     if adm:

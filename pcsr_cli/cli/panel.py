@@ -39,12 +39,21 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Model", f"{model.name}{revision}; {report.parameters:,} parameters; licence {model.licence}"),
         ("Device", f"{report.device}, {report.precision}, {report.tiles} tile{'s' * (report.tiles != 1)}"),
         ("Routing", f"{decided}: {share}, {refined}"),
+        *_budget(report),
         (
             "Time",
             f"{seconds.total:.2f} s: load {seconds.load:.2f}, compute {seconds.compute:.2f}, save {seconds.save:.2f}",
         ),
         ("Memory", f"{report.peak_memory / MEBI:,.0f} MiB at the peak"),
     ]
+
+
+def _budget(report: Report) -> list[tuple[str, str]]:
+    if report.budget is None:
+        return []
+    budget = report.budget
+    figures = f"{budget.asked:,.4g} {budget.unit} asked for, {budget.spent:,.4g} spent"
+    return [("Budget", f"{figures} ({budget.percent_off:+.1f}%)")]
 
 
 def _flops_table(report: Report) -> Table:
