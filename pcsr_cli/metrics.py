@@ -20,7 +20,7 @@ SIGMA = 1.5
 """SSIM's Gaussian window (Wang et al., 2004)."""
 
 _C1, _C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-_BLOCK = 64
+_BLOCK = 32
 """Rows and columns of the SSIM map that one matrix product makes."""
 
 Levels = NDArray[np.uint8]

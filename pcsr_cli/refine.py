@@ -25,7 +25,7 @@ def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
     if minimum >= NEVER or height < 3 or width < 3:
         return prediction
     replaced = seam_of(heavy, minimum)
-    mean = _sum_3x3(prediction).div_(9)
+    mean = sum_3x3(prediction).div_(9)
     refined = prediction.clone()
     inside = refined[1:-1, 1:-1]
     inside.copy_(torch.where(replaced[..., None].expand(mean.shape).contiguous(), mean, inside))
@@ -34,10 +34,10 @@ def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
 
 def seam_of(heavy: Tensor, minimum: int) -> Tensor:
     """The pixels that refinement replaces, of all but the outermost ring: (H - 2, W - 2) bool."""
-    return (_sum_3x3(heavy.to(torch.uint8)) >= minimum) & ~heavy[1:-1, 1:-1]
+    return (sum_3x3(heavy.to(torch.uint8)) >= minimum) & ~heavy[1:-1, 1:-1]
 
 
-def _sum_3x3(x: Tensor) -> Tensor:
+def sum_3x3(x: Tensor) -> Tensor:
     """Sums over the 3x3 neighbourhoods inside (H, W, ...); several times faster than average pooling is on a CPU."""
     rows = x[:-2] + x[1:-1] + x[2:]
     return rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]

@@ -6,7 +6,7 @@ for rounding ties.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
@@ -176,7 +176,7 @@ class _Tracer:
         self.shares = (light / (light + heavy), heavy / (light + heavy))
         truth = composer.compose(composer.mask(ALL_HEAVY_CUT)) if pair.hr is None else pair.hr
         self.meter = Meter(composer, truth, math.ceil(options.scale), options.luma)
-        self.known: dict[float, Point] = {}
+        self.known: dict[int, Point] = {}
 
     def cuts(self) -> list[float]:
         """The cuts on p_heavy that the grid means."""
@@ -184,10 +184,12 @@ class _Tracer:
         return [value if grid.kind == "threshold" else tradeoff_cut(self.shares, value) for value in grid.values]
 
     def point(self, cut: float) -> Point:
-        """The point at a cut."""
-        if cut not in self.known:
-            self.known[cut] = self._measure(cut, self.composer.mask(cut))
-        return self.known[cut]
+        """The point at a cut. Masks of one picture are nested, so that those of as many pixels are the same."""
+        mask = self.composer.mask(cut)
+        heavy = int(torch.count_nonzero(mask))
+        if heavy not in self.known:
+            self.known[heavy] = self._measure(cut, mask)
+        return replace(self.known[heavy], cut=cut, k=self._k_of(cut))
 
     def _measure(self, cut: float, mask: Tensor) -> Point:
         heavy = int(torch.count_nonzero(mask))
