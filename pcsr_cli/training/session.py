@@ -99,7 +99,7 @@ class _Run:
             if not self._run_stage(trainer, options, stop):
                 return None
             model.load_state_dict(trainer.averaged)
-        return self._finish(model)
+        return self._finish(model, trainer.schedule.step)
 
     def _run_stage(self, trainer: Trainer, options: RunOptions, stop: Callable[[], bool]) -> bool:
         config, stage, processes = self._config, trainer.config, self._processes
@@ -128,13 +128,13 @@ class _Run:
             self._save(trainer, STAGE_1_NAME)
         return finished
 
-    def _finish(self, model: Pcsr) -> Path:
-        """Write the model's folder: config, weights and card."""
+    def _finish(self, model: Pcsr, steps: int) -> Path:
+        """Write the model's folder, after ``steps`` iterations of the second stage: config, weights and card."""
         target = self._folder / MODEL_NAME
         if self._processes.leads:
             save_folder(model, self._config.trained_scales, target)
             write_card(self._config, model, target, self._folder / LOG_NAME, self._seconds())
-            self._tell(Saved(target, 2, self._config.stage2.iterations))
+            self._tell(Saved(target, 2, steps))
         self._processes.wait()
         return target
 
