@@ -38,7 +38,7 @@ def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str
     axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right", facecolor="white", edgecolor="none", framealpha=0.9)
     kind = output.suffix.lower()[1:]
     with written_whole(output) as temporary:
         figure.savefig(temporary, format=kind, dpi=160)

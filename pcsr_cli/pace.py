@@ -32,7 +32,7 @@ class Pace:
     def watch(self, sampler: AreaSampler, band: FeatureBand) -> None:
         """Take note of a band of the first pass, and try it if its turn has come."""
         self.bands += 1
-        if self.bands % EVERY != 2 and not (self.bands > 1 and not self.pixels):
+        if self.bands % EVERY != 1:
             return
         started = self._now()
         if not self.pixels:  # the first time kernels are set up, which tells nothing
@@ -57,8 +57,6 @@ class Pace:
         Raises BudgetError outside of what is feasible.
         """
         elapsed = self._now() - self.started
-        if not self.pixels:
-            raise BudgetError("The picture is too small to tell how long it takes.", "Give --budget in GFLOPs.")
         scale = pixels / self.pixels
         again = 0.0 if features_kept else elapsed - self.trying - self.classifying * scale
         least = elapsed + again + self.light * scale

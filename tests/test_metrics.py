@@ -1,4 +1,4 @@
-"""PSNR: by hand, and by the textbook."""
+"""PSNR and SSIM: by hand, by the textbook, and as scikit-image has them."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.metrics import psnr
+from pcsr_cli.metrics import luma, psnr, ssim
 
 
 def noise(height: int, width: int, seed: int) -> NDArray[np.uint8]:
@@ -63,3 +63,52 @@ def test_other_sizes_are_refused() -> None:
 def test_a_border_as_wide_as_the_picture_is_refused(shave: int) -> None:
     with pytest.raises(InputError, match="Nothing is left"):
         psnr(noise(4, 9, 0), noise(4, 9, 1), shave=shave)
+
+
+def luma_noise(height: int, width: int, seed: int) -> NDArray[np.float32]:
+    return luma(noise(height, width, seed))
+
+
+def test_luma_is_the_textbooks() -> None:
+    colours = np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0]]], np.uint8)
+    assert luma(colours)[0] == pytest.approx([235, 16, 81.481], abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [(11, 11), (12, 75), (43, 42), (75, 31), (64, 200)])
+@pytest.mark.parametrize("sigma", [1, 20])
+def test_ssim_is_scikit_images(size: tuple[int, int], sigma: float) -> None:
+    skimage = pytest.importorskip("skimage.metrics")
+    rng = np.random.default_rng(0)
+    truth = luma_noise(*size, 3)
+    result = np.clip(truth + rng.normal(0, sigma, size), 0, 255).astype(np.float32)
+    expected = skimage.structural_similarity(
+        result.astype(float),
+        truth.astype(float),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+    )
+    assert ssim(result, truth) == pytest.approx(expected, abs=1e-5)
+    if min(size) > 15:
+        assert ssim(result, truth, 2) == pytest.approx(ssim(result[2:-2, 2:-2], truth[2:-2, 2:-2]), abs=1e-9)
+
+
+def test_ssim_at_its_edges() -> None:
+    grey, white = np.full((20, 20), 100, np.float32), np.full((20, 20), 235, np.float32)
+    assert ssim(grey, grey) == pytest.approx(1)
+    # Without variance only the means count.
+    c1 = (0.01 * 255) ** 2
+    assert ssim(grey, white) == pytest.approx((2 * 100 * 235 + c1) / (100**2 + 235**2 + c1), abs=1e-4)
+    assert math.isnan(ssim(grey[:10], white[:10]))
+    assert math.isnan(ssim(grey, white, shave=5))
+    with pytest.raises(InputError, match="Nothing is left"):
+        ssim(grey, white, shave=10)
+
+
+def test_psnr_of_luma_and_of_constants() -> None:
+    a, b = luma(noise(6, 7, 0)), luma(noise(6, 7, 1))
+    assert psnr(a, b) == pytest.approx(10 * math.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+    assert psnr(np.full((9, 9), 10, np.float32), np.full((9, 9), 30, np.float32)) == pytest.approx(
+        20 * math.log10(255 / 20)
+    )

@@ -37,6 +37,8 @@ def test_a_command_runs_as_printed(command: str, run_pcsr: Pcsr) -> None:
         small = photograph.crop((100, 50, 160, 90))
     for name in ("in.png", "in.jpg"):
         small.save(run_pcsr.cwd / name)
+    (run_pcsr.cwd / "folder").mkdir()
+    small.save(run_pcsr.cwd / "folder" / "photograph.png")
     run_pcsr(*shlex.split(command)[1:]).succeeded()
 
 

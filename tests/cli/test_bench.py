@@ -1,0 +1,85 @@
+"""``pcsr bench`` as a user runs it."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.command import Pcsr
+from tests.pictures import levels, save
+
+
+@pytest.fixture
+def folder(run_pcsr: Pcsr) -> Path:
+    path = run_pcsr.cwd / "folder"
+    path.mkdir()
+    for name in ("a", "b"):
+        save(path / f"{name}.png", levels(48, 56))
+    return path
+
+
+def test_the_document_the_table_and_what_is_kept(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+    ran = run_pcsr(
+        "bench",
+        folder,
+        "--model",
+        tiny_folder,
+        "--json",
+        "--csv",
+        "rows.csv",
+        "--save",
+        "kept",
+        "--methods",
+        "adm,patch=4",
+    ).succeeded()
+    assert [row["method"] for row in ran.document["mean"]] == ["ADM", "patch 4"]
+    assert len(ran.document["images"]) == 4 and ran.document["failures"] == []
+    with (run_pcsr.cwd / "rows.csv").open() as file:
+        assert [row["picture"] for row in csv.DictReader(file)] == ["a.png", "a.png", "b.png", "b.png"]
+    assert {"kept/a_adm.png", "kept/b_patch-4.png"} < set(run_pcsr.files())
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_the_table_fits_the_terminal(run_pcsr: Pcsr, tiny_folder: Path, folder: Path, columns: str) -> None:
+    ran = run_pcsr("bench", folder, "--model", tiny_folder, "--luma", env={"COLUMNS": columns}).succeeded()
+    assert "mean of 2" in ran.stdout and "all heavy" in ran.stdout and "PSNR" in ran.stdout
+    assert max(map(len, ran.stdout.splitlines())) <= int(columns)
+
+
+def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+    (folder / "a.png").write_bytes(b"no picture")
+    ran = run_pcsr("bench", folder, "--model", tiny_folder, "--json", "--methods", "light")
+    assert ran.code == 1
+    assert "a.png is not a picture" in ran.stderr
+    assert [row["picture"] for row in ran.document["images"]] == ["b.png"]
+    assert len(ran.document["failures"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "arguments"),
+    [
+        (1, "no picture in", ["empty"]),
+        (1, "no file or folder", ["nowhere"]),
+        (1, "go together by name", ["folder", "--lr", "empty"]),
+        (2, "no method", ["folder", "--methods", "magic"]),
+        (2, "budget", ["folder", "--budget", "lots"]),
+        (2, "cannot be met", ["folder", "--budget", "1%"]),
+        (2, "trained for x4", ["folder", "--scale", "2"]),
+        (2, "without weights", ["folder", "--methods", "original"]),
+        (1, "no file", ["folder", "--original", "nowhere.pth"]),
+        (1, "cannot be written", ["folder", "--csv", "nowhere/rows.csv"]),
+    ],
+)
+def test_mistakes_get_a_sentence(
+    run_pcsr: Pcsr, tiny_folder: Path, folder: Path, code: int, word: str, arguments: list[str]
+) -> None:
+    (run_pcsr.cwd / "empty").mkdir()
+    run_pcsr("bench", *arguments, "--model", tiny_folder).told(code, word)
+
+
+def test_upscale_by_budget_says_how_close_it_came(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+    arguments = ["upscale", folder / "a.png", "out.png", "--model", tiny_folder]
+    budget = run_pcsr(*arguments, "--budget", "5%", "--json").succeeded().document["budget"]
+    assert budget["spent"] == pytest.approx(budget["asked"], rel=0.01)
+    run_pcsr(*arguments, "--overwrite", "--budget", "0.1%").told(2, "cannot be met", "all light", "all heavy")
+    run_pcsr(*arguments, "--overwrite", "--budget", "60%", "--adm").told(2, "exclude each other")

@@ -1,0 +1,90 @@
+"""``pcsr sweep`` as a user runs it."""
+
+from pathlib import Path
+
+import pytest
+
+from pcsr_cli.cli.sweep import join_grids
+from tests.command import Pcsr
+from tests.pictures import levels, save
+
+
+@pytest.fixture
+def photograph(run_pcsr: Pcsr) -> Path:
+    return save(run_pcsr.cwd / "in.png", levels(48, 56))
+
+
+def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    arguments = ["in.png", "--model", tiny_folder, "--json", "--csv", "points.csv"]
+    document = run_pcsr("sweep", "--threshold", "0:1:0.5", *arguments).succeeded().document
+    mean = document["mean"]
+    assert [point["cut"] for point in mean["points"]] == [0, 0.5, 1]
+    assert mean["heavy"] == mean["points"][0] and mean["light"] == mean["points"][2]
+    assert "knee" in mean and "adm" in mean and document["knee_rule"]
+    assert (run_pcsr.cwd / "points.csv").read_text().count("\n") == 4
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_the_terminal_shows_table_and_curve(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, columns: str) -> None:
+    (run_pcsr.cwd / "more").mkdir()
+    save(run_pcsr.cwd / "more" / "b.png", levels(48, 40, seed=1))
+    ran = run_pcsr("sweep", "in.png", "more", "--k", "--model", tiny_folder, env={"COLUMNS": columns}).succeeded()
+    assert "mean of 2" in ran.stdout and "GFLOPs (paper)" in ran.stdout and "ADM" in ran.stdout
+    assert max(map(len, ran.stdout.splitlines())) <= int(columns)
+
+
+def test_without_a_path_or_a_grid_the_picture_that_ships(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+    document = run_pcsr("sweep", "--threshold", "--model", tiny_folder, "--json").succeeded().document
+    assert document["mean"]["picture"] == "chelsea.png" and len(document["mean"]["points"]) == 21
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_the_plot(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, suffix: str) -> None:
+    pytest.importorskip("matplotlib")
+    run_pcsr("sweep", "in.png", "--threshold", "0,0.5,1", "--model", tiny_folder, "--plot", f"c.{suffix}").succeeded()
+    assert (run_pcsr.cwd / f"c.{suffix}").stat().st_size > 1000
+
+
+def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    hidden = run_pcsr.scratch / "matplotlib"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ImportError")
+    env = {"PYTHONPATH": f"{run_pcsr.scratch}:{run_pcsr.env['PYTHONPATH']}"}
+    ran = run_pcsr.in_new_interpreter("sweep", "in.png", "--model", str(tiny_folder), "--plot", "c.png", env=env)
+    ran.told(1, "need matplotlib", "pip install 'pcsr[plot]'")
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "arguments"),
+    [
+        (2, "no grid", ["--threshold", "lots"]),
+        (2, "out of range", ["--threshold", "0:2:0.5"]),
+        (2, "out of range", ["--threshold", "-1:1:0.5"]),
+        (2, "0 points", ["--threshold", "1:0:0.5"]),
+        (2, "exclude", ["--threshold", "--k"]),
+        (1, "no file", ["nowhere.png"]),
+        (1, "not written as", ["--plot", "c.txt"]),
+        (1, "cannot be written", ["--plot", "nowhere/c.png"]),
+        (1, "do not go together", ["in.png", "--lr", "in.png"]),
+    ],
+)
+def test_mistakes_get_a_sentence(
+    run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, code: int, word: str, arguments: list[str]
+) -> None:
+    run_pcsr("sweep", *arguments, "--model", tiny_folder).told(code, word)
+
+
+@pytest.mark.parametrize(
+    ("given", "joined"),
+    [
+        (["--k", "-1:2:0.5"], ["--k=-1:2:0.5"]),
+        (["--k", "0,1", "x.png"], ["--k=0,1", "x.png"]),
+        (["--threshold"], ["--threshold=usual"]),
+        (["--threshold", "--json"], ["--threshold=usual", "--json"]),
+        (["--threshold", "lots"], ["--threshold=lots"]),
+        (["--k", "/"], ["--k=usual", "/"]),
+        (["--k=1", "--", "--k"], ["--k=1", "--", "--k"]),
+    ],
+)
+def test_a_grid_may_be_left_out(given: list[str], joined: list[str]) -> None:
+    assert join_grids(given) == joined
