@@ -77,5 +77,5 @@ def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PcsrError("Plots need matplotlib.", "Install it with: pip install 'pcsr[plot]'") from error
+        raise PcsrError("Plots need matplotlib.", "Install it with: pip install 'pcsr[plot]'.") from error
     return Figure
