@@ -15,7 +15,7 @@ from pcsr_cli.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.metrics import luma, psnr, ssim
 from pcsr_cli.models import Identity, LoadedModel
 from pcsr_cli.pairs import Pair
-from pcsr_cli.routing import Adaptive, Threshold, Tradeoff
+from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.specs import Scales
 from pcsr_cli.sweep import Curve, Options, Point, mean_curve, parse_grid, sweep
 from tests.pictures import levels
@@ -60,7 +60,9 @@ def test_points_are_separate_upscales() -> None:
     curve = sweep(MODEL, a_pair(), Options(parse_grid("k", "-1:2:1")))
     costs = model_costs(MODEL.network)
     lr = picture(14, 23).mul(255).round().byte()
-    routed = [(point, Tradeoff(k)) for point, k in zip(curve.points, (-1, 0, 1, 2), strict=True)]
+    routed: list[tuple[Point, Routing]] = [
+        (point, Tradeoff(k)) for point, k in zip(curve.points, (-1, 0, 1, 2), strict=True)
+    ]
     for point, routing in [*routed, (curve.adm, Adaptive())]:
         canvas = ByteCanvas(56, 92)
         outcome = upscale(MODEL.network, lr, 4, Settings(routing), canvas)

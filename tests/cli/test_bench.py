@@ -78,7 +78,7 @@ def test_mistakes_get_a_sentence(
 
 
 def test_upscale_by_budget_says_how_close_it_came(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
-    arguments = ["upscale", folder / "a.png", "out.png", "--model", tiny_folder]
+    arguments: list[str | Path] = ["upscale", folder / "a.png", "out.png", "--model", tiny_folder]
     budget = run_pcsr(*arguments, "--budget", "4%", "--json").succeeded().document["budget"]
     assert budget["spent"] == pytest.approx(budget["asked"], rel=0.01)
     run_pcsr(*arguments, "--overwrite", "--budget", "0.1%").told(2, "cannot be met", "all light", "all heavy")

@@ -15,7 +15,7 @@ def photograph(run_pcsr: Pcsr) -> Path:
 
 
 def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
-    arguments = ["in.png", "--model", tiny_folder, "--json", "--csv", "points.csv"]
+    arguments: list[str | Path] = ["in.png", "--model", tiny_folder, "--json", "--csv", "points.csv"]
     document = run_pcsr("sweep", "--threshold", "0:1:0.5", *arguments).succeeded().document
     mean = document["mean"]
     assert [point["cut"] for point in mean["points"]] == [0, 0.5, 1]
