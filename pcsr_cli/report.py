@@ -1,7 +1,7 @@
 """What an upscale did, as data: the one source of the panel, the JSON document and the file's text chunks."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -161,6 +161,12 @@ def _spent(routing: Routing, gflops: float, seconds: float) -> BudgetReport | No
             return BudgetReport("seconds", asked, seconds)
         case _:
             return None
+
+
+def with_saving(report: Report, seconds: float, model: LoadedModel) -> Report:
+    """The report once the result is saved, which took time and perhaps memory of its own."""
+    took = replace(report.seconds, save=seconds)
+    return replace(report, seconds=took, peak_memory=peak_memory(model.network.device))
 
 
 def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gflops, Gflops]:

@@ -53,7 +53,7 @@ def command(
     from pcsr_cli.engine import Settings
     from pcsr_cli.grid import hr_size
     from pcsr_cli.models import load_model
-    from pcsr_cli.report import Seconds, make_report, text_chunks
+    from pcsr_cli.report import Seconds, make_report, text_chunks, with_saving
 
     check_scale(scale)
     asked = options.choose_routing(threshold, k, adm, budget)
@@ -77,31 +77,30 @@ def command(
         done = upscale_picture(picture, loaded, scale, settings, report_progress, keep_branches=False)
     computed = time.perf_counter()
 
-    notes = loaded.notes + picture.notes + _note_of_reduction(loaded, scale, at)
+    report = make_report(
+        loaded,
+        done.outcome,
+        routing,
+        minimum,
+        source=str(source),
+        output=str(output),
+        output_size=done.image.size,
+        scale=scale,
+        working_scale=at,
+        seconds=Seconds(ready - started, computed - ready, 0.0),
+        notes=loaded.notes + picture.notes + _note_of_reduction(loaded, scale, at),
+    )
+    images.write_picture(output, done.image, text_chunks(report))
+    _tell(with_saving(report, time.perf_counter() - computed, loaded), json, quiet, told=loaded.notes)
 
-    def report_at(saved: float) -> "Report":
-        return make_report(
-            loaded,
-            done.outcome,
-            routing,
-            minimum,
-            source=str(source),
-            output=str(output),
-            output_size=done.image.size,
-            scale=scale,
-            working_scale=at,
-            seconds=Seconds(ready - started, computed - ready, saved - computed),
-            notes=notes,
-        )
 
-    images.write_picture(output, done.image, text_chunks(report_at(computed)))
-    report = report_at(time.perf_counter())
+def _tell(report: "Report", json: bool, quiet: bool, told: tuple[str, ...]) -> None:
     if json:
         print_document(report.as_document())
     elif not quiet:
         from pcsr_cli.cli.panel import show
 
-        show(report, talk(), told=loaded.notes)
+        show(report, talk(), told)
 
 
 def _routing(allowance: "Allowance | None", model: "LoadedModel", lr_size: tuple[int, int], at: float) -> "Routing":
