@@ -7,7 +7,6 @@ import typer
 
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import data, print_document, printable, progress_bar, say
-from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from pcsr_cli.bench import Failure, Measured, Options, Result
@@ -58,14 +57,12 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """Compare ways to enlarge: quality against compute over folders of pictures."""
-    if json and quiet:
-        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+    options.check_talk(json, quiet)
     from pcsr_cli import bench
     from pcsr_cli.api import check_scale
     from pcsr_cli.budget import parse_allowance
     from pcsr_cli.devices import resolve_device, resolve_precision
     from pcsr_cli.methods import Method, parse_methods
-    from pcsr_cli.models import load_model
     from pcsr_cli.originals import load_original
     from pcsr_cli.pairs import find_pairs
 
@@ -81,10 +78,7 @@ def command(
     given = None if original is None else load_original(original, where)
     if given is not None and Method("original") not in chosen:
         chosen = (*chosen, Method("original"))
-    loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
-    if not quiet:
-        for note in loaded.notes:
-            say(f"Note: {note}.")
+    loaded = options.load_model(model, device, precision, registry, scale, quiet)
     asked = bench.Options(chosen, scale, minimum, side, luma, protocol == "paper", given, allowance)
     bench.check(loaded, asked)
     if save is not None:

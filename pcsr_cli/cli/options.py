@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pcsr_cli.cli.console import say
 from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from pcsr_cli.devices import Precision
+    from pcsr_cli.models import LoadedModel
     from pcsr_cli.registry import Registry
     from pcsr_cli.routing import Routing
 
@@ -95,3 +98,22 @@ def load_registry(own: Path | None) -> "Registry":
     from pcsr_cli import registry
 
     return registry.load_registry(own or registry.own_registry_path())
+
+
+def check_talk(json: bool, quiet: bool) -> None:
+    """Raise UsageError where a command is to say everything and nothing."""
+    if json and quiet:
+        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+
+
+def load_model(
+    model: str, device: str, precision: "Precision", registry: Path | None, scale: float, quiet: bool
+) -> "LoadedModel":
+    """The model asked for; what the user should know of how it was chosen is said. Raises as ``models.load_model``."""
+    from pcsr_cli import models
+
+    loaded = models.load_model(model, device, precision, load_registry(registry), scale=scale, show_progress=not quiet)
+    if not quiet:
+        for note in loaded.notes:
+            say(f"Note: {note}.")
+    return loaded

@@ -82,14 +82,12 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """Draw quality over compute for every cut, and find the one worth choosing."""
-    if json and quiet:
-        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+    options.check_talk(json, quiet)
     if threshold is not None and k is not None:
         raise UsageError("--threshold and --k exclude each other.", "Give one of them.")
     from pcsr_cli import sweep
     from pcsr_cli.api import check_scale
     from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.models import load_model
     from pcsr_cli.originals import load_original
     from pcsr_cli.pairs import demo_picture, find_pairs
 
@@ -108,10 +106,7 @@ def command(
 
         check_figure(plot)
     given = None if original is None else load_original(original, where)
-    loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
-    if not quiet:
-        for note in loaded.notes:
-            say(f"Note: {note}.")
+    loaded = options.load_model(model, device, precision, registry, scale, quiet)
     asked = sweep.Options(grid, scale, minimum, side, luma, given)
     sweep.check(loaded, asked)
     curves, failures = _draw(loaded, sources, asked, quiet or json)

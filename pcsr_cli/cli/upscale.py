@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import print_document, progress_bar, say, talk
-from pcsr_cli.errors import UsageError
+from pcsr_cli.cli.console import print_document, progress_bar, talk
 
 if TYPE_CHECKING:
     from pcsr_cli.budget import Allowance
@@ -43,8 +42,7 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """Enlarge a picture."""
-    if json and quiet:
-        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+    options.check_talk(json, quiet)
     started = time.perf_counter()
     from pcsr_cli import images
     from pcsr_cli.api import check_scale, upscale_picture, working_scale
@@ -52,7 +50,6 @@ def command(
     from pcsr_cli.devices import resolve_device, resolve_precision
     from pcsr_cli.engine import Settings
     from pcsr_cli.grid import hr_size
-    from pcsr_cli.models import load_model
     from pcsr_cli.report import Seconds, make_report, text_chunks, with_saving
 
     check_scale(scale)
@@ -63,10 +60,7 @@ def command(
     resolve_precision(precision, resolve_device(device))
     images.check_output(output, source, overwrite)
     picture = images.read_picture(source)
-    loaded = load_model(model, device, precision, options.load_registry(registry), scale=scale, show_progress=not quiet)
-    if not quiet:
-        for note in loaded.notes:
-            say(f"Note: {note}.")
+    loaded = options.load_model(model, device, precision, registry, scale, quiet)
     at = working_scale(loaded, scale)
     images.check_fits(output, hr_size(picture.size, scale), picture.alpha is not None)
     routing = asked or _routing(allowance, loaded, picture.size, at)

@@ -1,10 +1,5 @@
 """The networks, one a file: backbones that compute LR features, and the originals they are compared with."""
 
-from typing import Protocol
-
-from torch import Tensor
-
-from pcsr_cli.costs import Cost
 from pcsr_cli.nets.carn import CarnBackbone, CarnOriginal
 from pcsr_cli.nets.dense import DenseBackbone
 from pcsr_cli.nets.fsrcnn import FsrcnnBackbone, FsrcnnOriginal
@@ -20,22 +15,6 @@ ORIGINALS: dict[str, type[Original]] = {
     "srresnet": SrresnetOriginal,
 }
 """The published x4 networks, by the backbone's name."""
-
-
-class FeatureNetwork(Protocol):
-    """What the engine needs of a backbone."""
-
-    width: int
-    receptive_radius: int
-    """LR pixels around a pixel that its features depend on."""
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        """(n, 3, h, w) normalised RGB to (n, width, h, w) features at LR resolution."""
-        ...
-
-    def cost(self) -> Cost:
-        """FLOPs of one LR pixel."""
-        ...
 
 
 def build_backbone(spec: BackboneSpec) -> Backbone:
