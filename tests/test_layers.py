@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pcsr_cli"
 
 # Lowest first. A name stands for a module; one that ends in ".*" for a package and all that is in it.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "ground": ("errors", "costs", "files", "png"),
+    "ground": ("errors", "failures.*", "costs", "files", "png"),
     "specs": ("specs",),
     "parts": (
         "images",

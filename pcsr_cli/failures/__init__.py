@@ -1,0 +1,35 @@
+"""The table of failures: every way pcsr can fail, its sentence, its next step and its exit code, by subject.
+
+A module of this package holds one subject's rows. A row is called with the facts of the case and gives the error to
+raise: ``raise pictures.NO_FILE(path=path) from error``.
+"""
+
+from dataclasses import dataclass
+from string import Formatter
+
+from pcsr_cli.errors import PcsrError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row: the kind of error, what is wrong, what to do about it. ``{names}`` stand for the facts of a case."""
+
+    kind: type[PcsrError]
+    sentence: str
+    next_step: str = ""
+
+    def __call__(self, **facts: object) -> PcsrError:
+        """The error to raise; ``facts`` are those the row names, and all of them."""
+        assert facts.keys() == self.facts, f"this row wants {sorted(self.facts)}"
+        return self.kind(self.sentence.format(**facts), self.next_step.format(**facts))
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """The names a case has to give."""
+        pieces = Formatter().parse(self.sentence + self.next_step)
+        return frozenset(name for _, name, _, _ in pieces if name is not None)
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line returns."""
+        return self.kind.exit_code

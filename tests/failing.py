@@ -1,0 +1,26 @@
+"""Was it this failure? One way to ask, of an error raised and of what a command said."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pcsr_cli.failures import Failure
+
+
+@contextmanager
+def fails(row: Failure, **facts: object) -> Iterator[None]:
+    """The block must raise this row's error. With facts, the very words; without, the row's words around any."""
+    with pytest.raises(row.kind) as raised:
+        yield
+    assert tells(row, str(raised.value), **facts), f"another failure: {raised.value}"
+
+
+def tells(row: Failure, said: str, **facts: object) -> bool:
+    """Whether ``said`` holds the row's sentence, line breaks apart; facts left out may be anything."""
+    plain = " ".join(said.split())
+    if facts:
+        return " ".join(str(row(**facts)).split()) in plain
+    pattern = ".+".join(re.escape(piece) for piece in re.split(r"\{[^}]*\}", " ".join(row.sentence.split())))
+    return re.search(pattern, plain) is not None

@@ -1,0 +1,85 @@
+"""The table of failures: its rows are used, called rightly, and each is shown by a test."""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pcsr_cli import failures
+from pcsr_cli.errors import InputError, OutputError
+from pcsr_cli.failures import Failure
+
+PACKAGE = Path(failures.__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+SUBJECTS = [module.name for module in pkgutil.iter_modules(failures.__path__)]
+
+
+def rows() -> dict[str, Failure]:
+    """Every row by its name, such as ``pictures.NO_FILE``."""
+    modules = {subject: importlib.import_module(f"pcsr_cli.failures.{subject}") for subject in SUBJECTS}
+    return {
+        f"{subject}.{name}": row
+        for subject, module in modules.items()
+        for name, row in vars(module).items()
+        if isinstance(row, Failure)
+    }
+
+
+ROWS = rows()
+each_row = pytest.mark.parametrize("name", ROWS)
+
+
+def uses(folder: Path) -> Iterator[tuple[str, ast.AST, ast.Call | None]]:
+    """Every mention of a row in a folder's files: its name, the node, and the call if it is called."""
+    for file in folder.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                name = f"{node.value.id.removesuffix('_failures')}.{node.attr}"
+                if name in ROWS:
+                    yield name, node, calls.get(id(node))
+
+
+IN_CODE = list(uses(PACKAGE))
+IN_TESTS = {name for name, _, _ in uses(TESTS)}
+
+
+class TestARow:
+    def test_becomes_its_error(self) -> None:
+        row = Failure(InputError, "There is no file {path}.", "Check {path}.")
+        error = row(path="a.png")
+        assert isinstance(error, InputError)
+        assert (error.sentence, error.next_step) == ("There is no file a.png.", "Check a.png.")
+
+    def test_wants_exactly_its_facts(self) -> None:
+        row = Failure(OutputError, "{path} is full.")
+        with pytest.raises(AssertionError, match="path"):
+            row(folder="a")
+
+
+@each_row
+def test_every_row_is_raised_somewhere(name: str) -> None:
+    assert name in {used for used, _, _ in IN_CODE}
+
+
+def test_every_call_gives_the_facts_its_row_names() -> None:
+    for name, node, call in IN_CODE:
+        if call is not None and all(keyword.arg for keyword in call.keywords):
+            assert not call.args, f"{name}, line {getattr(node, 'lineno', 0)}"
+            assert {keyword.arg for keyword in call.keywords} == ROWS[name].facts, name
+
+
+@each_row
+def test_every_row_is_named_by_a_test(name: str) -> None:
+    assert name in IN_TESTS
+
+
+@each_row
+def test_every_sentence_is_one(name: str) -> None:
+    row = ROWS[name]
+    assert row.sentence.endswith((".", "}")) and "\n" not in row.sentence
+    assert not row.next_step or row.next_step.endswith((".", "}"))
