@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pcsr_cli.cli.console import say
-from pcsr_cli.errors import UsageError
+from pcsr_cli.failures import usage
 
 if TYPE_CHECKING:
     from pcsr_cli.devices import Precision
@@ -55,7 +55,7 @@ def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: 
     given = {"--threshold": threshold, "--k": k, "--adm": adm or None, "--budget": budget}
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} exclude each other.", "Give one of them.")
+        raise usage.EXCLUDE(options=" and ".join(chosen))
     if adm:
         return routing.Adaptive()
     if k is not None:
@@ -68,7 +68,7 @@ def choose_refine(refine: int, no_refine: bool) -> int:
     from pcsr_cli.refine import NEVER
 
     if not 0 <= refine <= NEVER:
-        raise UsageError(f"--refine {refine} is out of range.", "Choose 0 (smooth all light pixels) to 9 (none).")
+        raise usage.REFINE(refine=refine, never=NEVER)
     return NEVER if no_refine else refine
 
 
@@ -77,9 +77,7 @@ def choose_tile(tile: str) -> int | None:
     if tile == "auto":
         return None
     if not tile.isdecimal() or len(tile) > 9 or int(tile) < SMALLEST_TILE:
-        raise UsageError(
-            f"--tile {tile[:20]} is no size.", f"Give auto or a number of LR pixels from {SMALLEST_TILE}, such as 256."
-        )
+        raise usage.TILE(tile=tile[:20], smallest=SMALLEST_TILE)
     return int(tile)
 
 
@@ -89,7 +87,7 @@ def choose_memory(memory: str) -> int | None:
         return None
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([KMGT]?)", memory.upper())
     if found is None:
-        raise UsageError(f"--memory {memory[:20]} is no amount.", "Give auto, or a number with M or G, such as 512M.")
+        raise usage.MEMORY(memory=memory[:20])
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
 
 
@@ -103,7 +101,7 @@ def load_registry(own: Path | None) -> "Registry":
 def check_talk(json: bool, quiet: bool) -> None:
     """Raise UsageError where a command is to say everything and nothing."""
     if json and quiet:
-        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+        raise usage.EXCLUDE(options="--json and --quiet")
 
 
 def load_model(
