@@ -15,6 +15,7 @@ from torch import Tensor
 from pcsr_cli.fast.prepare import PreparedModel
 from pcsr_cli.fast.samplers import PreparedMlp
 from pcsr_cli.flops import Executed
+from pcsr_cli.forced import Forced
 from pcsr_cli.grid import Axis, bilinear, make_axis
 from pcsr_cli.routing import Decision, difficulty
 from pcsr_cli.tiles import Rect, Span, Tile, TilePlan
@@ -41,12 +42,13 @@ class Prediction:
     """HR rows ``rows`` (in the image) of an area.
 
     ``rgb`` (n, W, 3) is float32 in [0, 1] but not clamped, ``labels`` (n, W) uint8 are the branches, ``branch_pixels``
-    their counts.
+    their counts; ``probabilities`` (n, W, M) float32 are what the classifier said.
     """
 
     rows: Span
     rgb: Tensor
     labels: Tensor
+    probabilities: Tensor
     branch_pixels: tuple[int, ...]
 
 
@@ -97,19 +99,24 @@ class AreaSampler:
             probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
             yield difficulty(probabilities).view(chunk.rows.length, -1)
 
-    def predict(self, band: FeatureBand, decision: Decision) -> Iterator[Prediction]:
-        """Route and sample the area's HR rows nearest to a band."""
+    def predict(self, band: FeatureBand, decision: Decision, forced: Forced | None = None) -> Iterator[Prediction]:
+        """Route and sample the area's HR rows nearest to a band; ``forced`` pixels go where they are told to."""
         for chunk in self._chunks(band):
-            labels = decision.labels(self.prepared.probabilities(chunk.evaluate(self.prepared.classifier)))
+            probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
+            labels = decision.labels(probabilities)
+            height = chunk.rows.length
+            if forced is not None:
+                area = Rect(chunk.rows, self.area.columns)
+                forced.overrule(labels.view(height, -1), area, self.prepared.branches - 1)
             residual = torch.empty(labels.shape[0], 3, dtype=torch.float32, device=labels.device)
             counts = []
             for branch, sampler in enumerate(self.prepared.samplers):
                 pixels = (labels == branch).nonzero().squeeze(1)
                 counts.append(pixels.shape[0])
                 residual.index_copy_(0, pixels, chunk.evaluate(sampler, pixels))
-            height = chunk.rows.length
             rgb = residual.view(height, -1, 3).add_(self._base(chunk.rows))
-            yield Prediction(chunk.rows, rgb, labels.view(height, -1), tuple(counts))
+            said = probabilities.view(height, -1, probabilities.shape[1])
+            yield Prediction(chunk.rows, rgb, labels.view(height, -1), said, tuple(counts))
 
     def all_branches(self, band: FeatureBand) -> Iterator[AllBranches]:
         """Every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""

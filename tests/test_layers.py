@@ -36,7 +36,22 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "model": ("model", "checkpoint"),
     "counting": ("flops", "budget"),
     "fast": ("fast.*",),
-    "engine": ("memory", "tiles", "canvas", "sampling", "strips", "pace", "engine", "composition"),
+    "engine": (
+        "memory",
+        "tiles",
+        "forced",
+        "routing_map",
+        "levels",
+        "transfers",
+        "canvas",
+        "sampling",
+        "strips",
+        "pace",
+        "features",
+        "passes",
+        "engine",
+        "composition",
+    ),
     "face": ("models", "api", "__init__"),
     "work": (
         "pairs",
@@ -50,7 +65,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "figure",
         "training.*",
     ),
-    "reports": ("report",),
+    "reports": ("report", "maps.*"),
     "command": ("cli.*", "__main__"),
 }
 
