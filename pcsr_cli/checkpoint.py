@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pcsr_cli.errors import ModelError, OutputError
+from pcsr_cli.errors import OutputError
+from pcsr_cli.failures import models
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import ModelSpec, Scales, parse_config, write_config
@@ -46,7 +47,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return read_safetensors(own if own.is_file() else path.with_name(CONFIG_NAME), path)
     if path.suffix in {".pth", ".pt"}:
         return read_pth(path)
-    raise ModelError(f"{path} is no model.", "Give a folder with config.json, a .safetensors or a .pth.")
+    raise models.NO_MODEL(path=path)
 
 
 def read_safetensors(config: Path, weights: Path) -> Checkpoint:
@@ -54,16 +55,16 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
     try:
         decoded = json.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"{config} cannot be read: {error.strerror}.", "It has to lie with the weights.") from error
+        raise models.NO_CONFIG(path=config, reason=error.strerror) from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy it again.") from error
+        raise models.NOT_JSON(path=config, reason=error) from error
     spec, scales = parse_config(decoded, str(config))
     if not weights.is_file():
-        raise ModelError(f"{weights} is missing.", "It has to lie with its config.json.")
+        raise models.NO_WEIGHTS(path=weights)
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{weights} is no whole safetensors file: {error}.", "Fetch or copy it again.") from error
+        raise models.NO_SAFETENSORS(path=weights, reason=error) from error
     return Checkpoint(spec, scales, state, weights)
 
 
@@ -74,26 +75,20 @@ def read_pth(path: Path) -> Checkpoint:
             warnings.simplefilter("ignore")  # on TorchScript archives, which are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ModelError(f"There is no file {path}.", "Check the path.") from error
+        raise models.NO_FILE(path=path) from error
     except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} holds more than tensors, or is damaged, and was not opened.",
-            "Only files that weights_only loading accepts are safe to read.",
-        ) from error
+        raise models.MORE_THAN_TENSORS(path=path) from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged file trips the reader anywhere
-        raise ModelError(f"{path} is no readable PyTorch checkpoint.", "Copy or fetch it again.") from error
+        raise models.NO_CHECKPOINT(path=path) from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("args"), dict) or not isinstance(model.get("sd"), dict):
-        raise ModelError(
-            f"{path} is not laid out as a published PCSR checkpoint (model: name, args, sd).",
-            "Give a .pth as its authors publish it, or a folder with config.json and model.safetensors.",
-        )
+        raise models.ANOTHER_LAYOUT(path=path)
     spec, scales = parse_config(model["args"], f"{path}: args")
     state = model["sd"]
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise ModelError(f"{path}: its state dict holds more than named tensors.", "Fetch it again.")
+        raise models.NOT_NAMED_TENSORS(path=path)
     return Checkpoint(spec, scales, state, path)
 
 
@@ -117,11 +112,11 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) 
     complaints = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     told = "; ".join(f"{what}: {_listed(keys)}" for what, keys in complaints.items() if keys)
     if told:
-        raise ModelError(f"{origin} does not fit its config: keys {told}.", "Check that the two belong together.")
+        raise models.OTHER_KEYS(origin=origin, keys=told)
     fitting = {key: _plain(value, wanted[key].dtype, f"{origin}: {key}") for key, value in state.items()}
     broken = sorted(key for key, value in fitting.items() if not value.isfinite().all())
     if broken:
-        raise ModelError(f"{origin} holds numbers that are not finite: {_listed(broken)}.", "Fetch or train it again.")
+        raise models.NOT_FINITE(origin=origin, keys=_listed(broken))
     network.load_state_dict(fitting, strict=True, assign=True)
 
 
@@ -129,7 +124,7 @@ def _plain(value: Tensor, dtype: torch.dtype, origin: str) -> Tensor:
     """A tensor as the network wants it, from any precision. Raises ModelError for other kinds of tensors."""
     usual = value.layout == torch.strided and not value.is_quantized and not value.is_meta
     if not usual or value.is_floating_point() != dtype.is_floating_point or value.is_complex():
-        raise ModelError(f"{origin} is not an ordinary tensor of {dtype}.", "Fetch or train it again.")
+        raise models.ANOTHER_TENSOR(origin=origin, dtype=dtype)
     return value.detach().to(dtype)
 
 

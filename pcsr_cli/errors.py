@@ -4,6 +4,8 @@ Each error is one sentence and, where there is one, a next step. What only a bug
 ``assert``, never one of these.
 """
 
+from typing import Self
+
 
 class PcsrError(Exception):
     """A mistake or a mishap a user can act on.
@@ -21,6 +23,10 @@ class PcsrError(Exception):
 
     def __str__(self) -> str:
         return f"{self.sentence} {self.next_step}".rstrip()
+
+    def within(self, origin: str) -> Self:
+        """The same error, told of the file or table it was found in."""
+        return type(self)(f"{origin}: {self.sentence}", self.next_step)
 
 
 class UsageError(PcsrError):

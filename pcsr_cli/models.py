@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pcsr_cli.checkpoint import Checkpoint, build_model, read_checkpoint, read_safetensors
 from pcsr_cli.devices import Precision, resolve_device, resolve_precision
-from pcsr_cli.errors import DeviceError, HubError, ModelError, RegistryError
+from pcsr_cli.errors import DeviceError, HubError, RegistryError
+from pcsr_cli.failures import models
 from pcsr_cli.hub import fetch
 from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.model import Pcsr
@@ -15,7 +16,6 @@ from pcsr_cli.specs import Scales
 
 AUTO = "auto"
 NOT_STATED = "not stated"
-CORRECT_IT = "Correct its entry in the registry."
 
 DEFAULT_SCALES = Scales((4.0,))
 """What a published model was trained for when its files do not tell."""
@@ -108,11 +108,11 @@ def _from_registry(entry: Entry, show_progress: bool) -> LoadedModel:
     checkpoint, revision = read_entry(entry, show_progress)
     told, known = checkpoint.spec, entry.spec
     if (told.backbone, told.samplers, told.classifier) != (known.backbone, known.samplers, known.classifier):
-        raise ModelError(f"The files of {entry.name} describe another network than the registry does.", CORRECT_IT)
+        raise models.ANOTHER_NETWORK(name=entry.name)
     checkpoint = replace(checkpoint, spec=entry.spec)
     network = build_model(checkpoint)
     if network.encoder.receptive_radius != entry.receptive_radius:
-        raise ModelError(f"The registry gives {entry.name} a receptive radius its backbone does not have.", CORRECT_IT)
+        raise models.ANOTHER_RADIUS(name=entry.name)
     sha256 = file_sha256(checkpoint.weights)
     identity = Identity(entry.name, revision, sha256, entry.licence, entry.source, entry.original)
     return LoadedModel(network, identity, entry.scales)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcsr_cli.checkpoint import load_strictly
 from pcsr_cli.costs import Cost
-from pcsr_cli.errors import ModelError
+from pcsr_cli.failures import models
 from pcsr_cli.nets import ORIGINALS, Original
 from pcsr_cli.specs import DEFAULT_MEANS, NO_MEAN
 
@@ -54,20 +54,20 @@ def load_original(path: Path, device: torch.device) -> LoadedOriginal:
             load_strictly(network, state, str(path))
             mean = DEFAULT_MEANS.get(name, NO_MEAN)
             return LoadedOriginal(name, network.eval().requires_grad_(False).to(device), mean)
-    raise ModelError(f"{path} holds none of the original networks.", f"Known at x4: {', '.join(ORIGINALS)}.")
+    raise models.NO_ORIGINAL(path=path, known=", ".join(ORIGINALS))
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ModelError(f"There is no file {path}.", "Give --original a .safetensors or a .pth.")
+        raise models.NO_FILE(path=path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
-        raise ModelError(f"{path} is no readable checkpoint.", "Give a whole .safetensors or .pth.") from error
+        raise models.NO_CHECKPOINT(path=path) from error
     model = content.get("model") if isinstance(content, dict) else None
     state = model.get("sd") if isinstance(model, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds no state dict.", "Give the original network's weights.")
+        raise models.NO_STATE_DICT(path=path)
     return state

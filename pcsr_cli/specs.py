@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pcsr_cli.errors import ModelError
+from pcsr_cli.failures import models
 
 Rgb = tuple[float, float, float]
 
@@ -37,7 +38,7 @@ class Scales:
 
     def __post_init__(self) -> None:
         if not self.values or not all(1 <= value < math.inf for value in self.values):
-            raise ModelError("A model's trained scales are numbers of at least 1, and at least one of them.")
+            raise models.NO_SCALES()
         object.__setattr__(self, "values", tuple(sorted(self.values)))
 
     @property
@@ -73,13 +74,13 @@ class BackboneSpec:
 
     def __post_init__(self) -> None:
         if self.name not in _WIDTH_KEYS:
-            raise ModelError(f"There is no backbone {self.name!r}.", f"Known ones: {', '.join(_WIDTH_KEYS)}.")
+            raise models.NO_SUCH_BACKBONE(name=self.name, known=", ".join(_WIDTH_KEYS))
         in_fours = self.name != "carn" or self.width % 4 == 0
         depth_fits = self.depth is None if self.name not in _DEPTH_KEYS else (self.depth or 0) >= 1
         if max(self.width, self.depth or 0) > LARGEST:
-            raise ModelError(f"A backbone of more than {LARGEST:,} channels or blocks is no model of this kind.")
+            raise models.HUGE_BACKBONE(largest=LARGEST)
         if self.width < 1 or not in_fours or not depth_fits:
-            raise ModelError(f"The sizes of backbone {self.name} have to be positive (and in fours for carn).")
+            raise models.NO_BACKBONE_SIZES(name=self.name)
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,7 @@ def parse_config(config: Mapping[str, Any], origin: str) -> tuple[ModelSpec, Sca
     """
     reader = _Reader(config, origin)
     backbone = _parse_backbone(reader.section("encoder_spec"))
-    middle = config.get("middle_sampler_specs", [])
-    if not isinstance(middle, list):
-        raise ModelError(f"{origin}: middle_sampler_specs is not a list.")
+    middle = reader.get("middle_sampler_specs", list, [])
     samplers = (
         _parse_hidden(reader.section("light_sampler_spec")),
         *(_parse_hidden(_Reader(entry, f"{origin}: middle_sampler_specs")) for entry in middle),
@@ -128,9 +127,9 @@ def parse_config(config: Mapping[str, Any], origin: str) -> tuple[ModelSpec, Sca
     mean = reader.rgb("mean", DEFAULT_MEANS.get(backbone.name, NO_MEAN))
     std = reader.rgb("std", (1.0, 1.0, 1.0))
     scales = _parse_scales(reader)
-    reader.refuse_unknown(frozenset({"middle_sampler_specs"}))
+    reader.refuse_unknown()
     if any(part <= 0 for part in std):
-        raise ModelError(f"{origin}: std has to be positive.")
+        raise models.STD_NOT_POSITIVE(origin=origin)
     return ModelSpec(backbone, samplers, classifier, mean, std), scales
 
 
@@ -164,7 +163,7 @@ class _Reader:
 
     def __init__(self, data: object, origin: str) -> None:
         if not isinstance(data, Mapping):
-            raise ModelError(f"{origin} is not a table of settings.")
+            raise models.NOT_A_TABLE(origin=origin)
         self.data = data
         self.origin = origin
         self.asked: set[str] = set()
@@ -173,24 +172,30 @@ class _Reader:
         self.asked.add(key)
         value = self.data.get(key, default)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            state = "is missing" if key not in self.data else f"is not of type {kind.__name__}"
-            raise ModelError(f"{self.origin}: {key} {state}.")
+            if key not in self.data:
+                raise models.KEY_MISSING(origin=self.origin, key=key)
+            raise models.ANOTHER_TYPE(origin=self.origin, key=key, kind=kind.__name__)
         return value
 
     def section(self, key: str) -> "_Reader":
         return _Reader(self.get(key, Mapping), f"{self.origin}: {key}")
 
+    def expect_name(self, known: str) -> None:
+        name = self.get("name", str)
+        if name != known:
+            raise models.ANOTHER_KIND(origin=self.origin, name=name, known=known)
+
     def rgb(self, key: str, default: Rgb) -> Rgb:
         values = self.get(key, list, list(default))
         if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-            raise ModelError(f"{self.origin}: {key} is not a list of three numbers.")
+            raise models.NOT_THREE_NUMBERS(origin=self.origin, key=key)
         red, green, blue = (float(value) for value in values)
         return (red, green, blue)
 
-    def refuse_unknown(self, known: frozenset[str] = frozenset()) -> None:
-        unknown = sorted(set(self.data) - self.asked - known)
+    def refuse_unknown(self) -> None:
+        unknown = sorted(set(self.data) - self.asked)
         if unknown:
-            raise ModelError(f"{self.origin} has unknown keys: {', '.join(unknown)}.")
+            raise models.KEYS_UNKNOWN(origin=self.origin, keys=", ".join(unknown))
 
 
 def _parse_backbone(reader: _Reader) -> BackboneSpec:
@@ -198,34 +203,30 @@ def _parse_backbone(reader: _Reader) -> BackboneSpec:
     args = reader.section("args")
     reader.refuse_unknown()
     if name not in _WIDTH_KEYS:
-        raise ModelError(f"{reader.origin}: there is no backbone {name!r}.", f"Known ones: {', '.join(_WIDTH_KEYS)}.")
+        raise models.NO_SUCH_BACKBONE(name=name, known=", ".join(_WIDTH_KEYS)).within(reader.origin)
     width = args.get(_WIDTH_KEYS[name], int)
     depth = args.get(_DEPTH_KEYS[name], int) if name in _DEPTH_KEYS else None
     if not args.get("no_upsampling", bool, True):
-        raise ModelError(f"{reader.origin}: no_upsampling has to be true: PCSR needs features at LR resolution.")
+        raise models.UPSAMPLING(origin=reader.origin)
     args.refuse_unknown()
     try:
         return BackboneSpec(name, width, depth)
     except ModelError as error:
-        raise ModelError(f"{reader.origin}: {error.sentence}", error.next_step) from error
+        raise error.within(reader.origin) from error
 
 
 def _parse_hidden(reader: _Reader) -> tuple[int, ...]:
-    if reader.get("name", str) != "liif-sampler":
-        raise ModelError(f"{reader.origin}: only liif-sampler is known.")
+    reader.expect_name("liif-sampler")
     args = reader.section("args")
     net = args.section("imnet_spec")
     net_args = net.section("args")
-    if net.get("name", str) != "mlp":
-        raise ModelError(f"{net.origin}: only mlp is known.")
+    net.expect_name("mlp")
     hidden = net_args.get("hidden_list", list)
     for level in (reader, args, net, net_args):
         level.refuse_unknown()
     sizes_fit = all(isinstance(size, int) and 1 <= size <= LARGEST for size in hidden)
     if not sizes_fit or len(hidden) > MOST_LAYERS:
-        raise ModelError(
-            f"{net_args.origin}: hidden_list is not a list of at most {MOST_LAYERS} sizes up to {LARGEST:,}."
-        )
+        raise models.NO_HIDDEN_SIZES(origin=net_args.origin, most=MOST_LAYERS, largest=LARGEST)
     return tuple(hidden)
 
 
@@ -233,5 +234,5 @@ def _parse_scales(reader: _Reader) -> Scales | None:
     continuous = reader.get("continuous", bool, False)
     values = reader.get("scales", list, [])
     if not all(isinstance(value, int | float) and 1 <= value < math.inf for value in values):
-        raise ModelError(f"{reader.origin}: scales is not a list of numbers of at least 1.")
+        raise models.NO_SCALES().within(reader.origin)
     return Scales(tuple(float(value) for value in values), continuous) if values else None

@@ -6,14 +6,15 @@ from contextlib import contextmanager
 
 import pytest
 
+from pcsr_cli.errors import PcsrError
 from pcsr_cli.failures import Failure
 
 
 @contextmanager
-def fails(row: Failure, **facts: object) -> Iterator[None]:
+def fails(row: Failure, **facts: object) -> Iterator[pytest.ExceptionInfo[PcsrError]]:
     """The block must raise this row's error. With facts, the very words; without, the row's words around any."""
     with pytest.raises(row.kind) as raised:
-        yield
+        yield raised
     assert tells(row, str(raised.value), **facts), f"another failure: {raised.value}"
 
 

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from pcsr_cli.bench import Failure, Options, bench
 from pcsr_cli.budget import Allowance
-from pcsr_cli.errors import InputError, ModelError, UsageError
+from pcsr_cli.errors import InputError, UsageError
+from pcsr_cli.failures import models
 from pcsr_cli.methods import Method, parse_methods
 from pcsr_cli.metrics import psnr
 from pcsr_cli.models import LoadedModel, load_model
@@ -21,6 +22,7 @@ from pcsr_cli.pairs import find_pairs
 from pcsr_cli.patches import patch_mask
 from pcsr_cli.resize import make_lr, resize_bicubic_8bit
 from pcsr_cli.specs import Scales
+from tests.failing import fails
 from tests.pictures import levels, save
 from tests.test_sweep import IDENTITY
 from tests.tiny import tiny_model
@@ -92,11 +94,22 @@ def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path)
     options = Options(parse_methods("original"), original=original)
     row = bench(MODEL, find_pairs([folder / "0.png"], 4), options, lambda event: None).rows[0]
     assert row.psnr is not None and row.paper == pytest.approx(original.cost(13 * 15).paper / 1e9)
-    save_file({"weight": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match="none of the original"):
-        load_original(path, torch.device("cpu"))
     with pytest.raises(UsageError, match="without weights"):
         bench(MODEL, find_pairs([folder], 4), Options(parse_methods("original")), lambda event: None)
+
+
+def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "original.pth"
+    contents = ({"weight": torch.zeros(1)}, models.NO_ORIGINAL), ([1, 2], models.NO_STATE_DICT)
+    with fails(models.NO_FILE, path=path):
+        load_original(path, torch.device("cpu"))
+    for content, row in contents:
+        torch.save(content, path)
+        with fails(row):
+            load_original(path, torch.device("cpu"))
+    path.write_bytes(b"")
+    with fails(models.NO_CHECKPOINT, path=path):
+        load_original(path, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "threshold=2", "k=x", "adm=1", "patch=0", "patch=1.5", "patch=nan"])

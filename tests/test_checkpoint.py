@@ -1,6 +1,8 @@
 """Checkpoint files become networks: strictly, finitely, and without running anything."""
 
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pcsr_cli.checkpoint import build_model, load_strictly, read_checkpoint, save_folder
-from pcsr_cli.errors import ModelError, OutputError
+from pcsr_cli.errors import OutputError, PcsrError
+from pcsr_cli.failures import Failure, models
 from pcsr_cli.specs import ModelSpec, Scales, write_config
+from tests.failing import fails
 from tests.tiny import BACKBONES, tiny_model, tiny_spec
 
 
@@ -68,7 +72,7 @@ def test_normalisation_is_the_backbones_unless_the_folder_tells(
 
 def test_a_safetensors_has_its_config_beside_it(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes((tiny_folder / "model.safetensors").read_bytes())
-    with pytest.raises(ModelError, match=r"config\.json"):
+    with fails(models.NO_CONFIG, path=tmp_path / "config.json", reason="No such file or directory"):
         read_checkpoint(tmp_path / "mine.safetensors")
     (tmp_path / "config.json").write_text("not this one")
     (tmp_path / "mine.json").write_text((tiny_folder / "config.json").read_text())
@@ -94,12 +98,53 @@ def state() -> dict[str, Tensor]:
 KEY = "classifier.imnet.layers.0.bias"
 
 
-def refused(weights: dict[str, Tensor]) -> ModelError:
+def write_pickle(path: Path, content: object) -> None:
+    path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "row"),
+    [
+        ("gone.pth", lambda path: None, models.NO_FILE),
+        ("text.txt", lambda path: path.write_text("hello"), models.NO_MODEL),
+        ("text.pth", lambda path: path.write_text("hello"), models.NO_CHECKPOINT),
+        ("code.pth", lambda path: write_pickle(path, print), models.MORE_THAN_TENSORS),
+        ("empty.pth", lambda path: path.write_bytes(b""), models.NO_CHECKPOINT),
+        ("list.pth", lambda path: torch.save([1, 2], path), models.ANOTHER_LAYOUT),
+        ("half.pth", lambda path: torch.save({"model": {"sd": {}}}, path), models.ANOTHER_LAYOUT),
+        (
+            "numbers.pth",
+            lambda path: torch.save({"model": {"args": published(tiny_spec("carn")), "sd": {"a": 1}}}, path),
+            models.NOT_NAMED_TENSORS,
+        ),
+    ],
+)
+def test_what_is_no_model_is_told(tmp_path: Path, name: str, write: Callable[[Path], object], row: Failure) -> None:
+    write(tmp_path / name)
+    with fails(row, path=tmp_path / name):
+        read_checkpoint(tmp_path / name)
+
+
+def test_what_is_no_folder_of_a_model_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+    copy = changed(tiny_folder, tmp_path)
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with fails(models.NO_SAFETENSORS):
+        read_checkpoint(copy)
+    weights.unlink()
+    with fails(models.NO_WEIGHTS, path=weights):
+        read_checkpoint(copy)
+    (copy / "config.json").write_text("{")
+    with fails(models.NOT_JSON):
+        read_checkpoint(copy)
+
+
+def refused(row: Failure, weights: dict[str, Tensor]) -> PcsrError:
     with torch.device("meta"):
         model = type(tiny_model("carn"))(tiny_spec("carn"))
-    with pytest.raises(ModelError, match="the file") as told:
+    with fails(row) as told:
         load_strictly(model, weights, "the file")
-    assert told.value.next_step
+    assert "the file" in told.value.sentence
     return told.value
 
 
@@ -107,25 +152,25 @@ def test_every_missing_and_unexpected_key_is_named() -> None:
     weights = state()
     weights["extra.b"] = weights.pop(KEY)
     weights["extra.a"] = torch.zeros(1)
-    sentence = refused(weights).sentence
+    sentence = refused(models.OTHER_KEYS, weights).sentence
     assert f"missing: {KEY}; unexpected: extra.a, extra.b" in sentence
 
 
 def test_of_very_many_keys_some_are_named_and_the_rest_counted() -> None:
-    assert "and" in (sentence := refused({}).sentence)
+    assert "and" in (sentence := refused(models.OTHER_KEYS, {}).sentence)
     assert len(sentence) < 500
     assert f"{len(state()) - 8} more" in sentence
 
 
 def test_other_shapes_are_named() -> None:
-    assert f"of another shape: {KEY}" in refused(state() | {KEY: torch.zeros(2)}).sentence
+    assert f"of another shape: {KEY}" in refused(models.OTHER_KEYS, state() | {KEY: torch.zeros(2)}).sentence
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
 def test_numbers_that_are_not_finite_in_float32_are_named(value: float) -> None:
     broken = state()[KEY].double()
     broken[1] = value
-    assert f"not finite: {KEY}" in refused(state() | {KEY: broken}).sentence
+    assert f"not finite: {KEY}" in refused(models.NOT_FINITE, state() | {KEY: broken}).sentence
 
 
 @pytest.mark.parametrize(
@@ -139,7 +184,7 @@ def test_numbers_that_are_not_finite_in_float32_are_named(value: float) -> None:
     ids=["complex", "whole numbers", "sparse", "without data"],
 )
 def test_tensors_of_another_kind_are_named(value: Tensor) -> None:
-    assert f"{KEY} is not an ordinary tensor" in refused(state() | {KEY: value}).sentence
+    assert f"{KEY} is not an ordinary tensor" in refused(models.ANOTHER_TENSOR, state() | {KEY: value}).sentence
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -1,18 +1,22 @@
 """A model by any name a user may give it."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pcsr_cli import models
-from pcsr_cli.errors import DeviceError, HubError, ModelError, RegistryError, UnknownModelError
+from pcsr_cli.errors import DeviceError, HubError, RegistryError, UnknownModelError
+from pcsr_cli.failures import Failure
+from pcsr_cli.failures import models as models_failures
 from pcsr_cli.hub import Fetched
 from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.models import load_model
 from pcsr_cli.registry import Entry, HubLocation, Registry
 from pcsr_cli.specs import Scales
+from tests.failing import fails
 from tests.tiny import tiny_model, tiny_spec
 
 HERE = HubLocation("someone/tiny", "0" * 40)
@@ -144,15 +148,14 @@ def test_auto_needs_an_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "row"),
     [
-        lambda known: Entry(**{**vars(known), "receptive_radius": 7}),
-        lambda known: Entry(**{**vars(known), "spec": tiny_spec("carn")}),
-        lambda known: Entry(**{**vars(known), "spec": tiny_spec("fsrcnn", branches=3)}),
+        ({"receptive_radius": 7}, models_failures.ANOTHER_RADIUS),
+        ({"spec": tiny_spec("carn")}, models_failures.ANOTHER_NETWORK),
+        ({"spec": tiny_spec("fsrcnn", branches=3)}, models_failures.ANOTHER_NETWORK),
     ],
 )
-def test_files_have_to_be_what_the_registry_says(tiny_folder: Path, change: Callable[[Entry], Entry]) -> None:
-    registry = Registry({"tiny": change(entry("tiny", tiny_folder))})
-    with pytest.raises(ModelError, match="tiny") as told:
+def test_files_have_to_be_what_the_registry_says(tiny_folder: Path, change: dict[str, Any], row: Failure) -> None:
+    registry = Registry({"tiny": replace(entry("tiny", tiny_folder), **change)})
+    with fails(row, name="tiny"):
         load_model("tiny", registry=registry)
-    assert "registry" in told.value.next_step

@@ -9,14 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.errors import ModelError
+from pcsr_cli.failures import Failure, models
 from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Scales, parse_config, sampler_names, write_config
+from tests.failing import fails
 
 Config = dict[str, Any]
 
 
-def sampler(*hidden: int) -> Config:
-    return {"name": "liif-sampler", "args": {"imnet_spec": {"name": "mlp", "args": {"hidden_list": list(hidden)}}}}
+def sampler(*hidden: float, name: str = "liif-sampler", network: str = "mlp") -> Config:
+    return {"name": name, "args": {"imnet_spec": {"name": network, "args": {"hidden_list": list(hidden)}}}}
+
+
+def encoder(name: str, **sizes: object) -> Config:
+    return {"encoder_spec": {"name": name, "args": sizes}}
 
 
 def published(backbone: str = "carn") -> Config:
@@ -122,59 +127,61 @@ TABLES = [
 def test_unknown_keys_are_refused_at_every_level(table: Callable[[Config], Config]) -> None:
     config = copy.deepcopy(published())
     table(config)["sclaes"] = 4
-    with pytest.raises(ModelError, match=r"config\.json.*unknown keys: sclaes"):
+    with fails(models.KEYS_UNKNOWN) as told:
         parse_config(config, "config.json")
+    assert "unknown keys: sclaes" in told.value.sentence
 
 
 @pytest.mark.parametrize("key", list(published()))
 def test_missing_sections_are_named(key: str) -> None:
     config = published()
     del config[key]
-    with pytest.raises(ModelError, match=f"{key} is missing"):
+    with fails(models.KEY_MISSING, origin="config.json", key=key):
         parse_config(config, "config.json")
 
 
-WRONG: dict[str, Config] = {
-    "another backbone": {"encoder_spec": {"name": "edsr", "args": {"nf": 52}}},
-    "width of another backbone": {"encoder_spec": {"name": "fsrcnn", "args": {"nf": 52}}},
-    "no width": {"encoder_spec": {"name": "carn", "args": {}}},
-    "width not in fours": {"encoder_spec": {"name": "carn", "args": {"nf": 50}}},
-    "no channels": {"encoder_spec": {"name": "srresnet", "args": {"nf": 0}}},
-    "a truth for a width": {"encoder_spec": {"name": "srresnet", "args": {"nf": True}}},
-    "no depth": {"encoder_spec": {"name": "dense", "args": {"width": 8}}},
-    "no blocks": {"encoder_spec": {"name": "dense", "args": {"width": 8, "blocks": 0}}},
-    "an original network": {"encoder_spec": {"name": "carn", "args": {"nf": 64, "no_upsampling": False}}},
-    "a string for a table": {"encoder_spec": "carn"},
-    "another sampler": {"light_sampler_spec": {**sampler(8), "name": "lte-sampler"}},
-    "another network": {"light_sampler_spec": {"name": "liif-sampler", "args": {"imnet_spec": {"name": "cnn"}}}},
-    "an empty layer": {"classifier_spec": sampler(10, 0)},
-    "a fractional layer": {"classifier_spec": {"name": "liif-sampler", "args": {"imnet_spec": {"name": "mlp", "args": {
-        "hidden_list": [1.5]}}}}},
-    "middle samplers as a table": {"middle_sampler_specs": {"name": "liif-sampler"}},
-    "a middle sampler that is none": {"middle_sampler_specs": [8]},
-    "two colours": {"mean": [0.4, 0.4]},
-    "colours in words": {"mean": ["a", "b", "c"]},
-    "a mean beyond numbers": {"mean": [float("nan"), 0, 0]},
-    "no spread": {"std": [1, 0, 1]},
-    "negative spread": {"std": [1, -1, 1]},
-    "spread beyond numbers": {"std": [1, float("nan"), 1]},
-    "endless spread": {"std": [1, float("inf"), 1]},
-    "a shrinking scale": {"scales": [0.5]},
-    "an endless scale": {"scales": [float("inf")]},
-    "a scale that is no list": {"scales": 4},
-    "a continuous of words": {"scales": [1, 4], "continuous": "yes"},
-}  # fmt: skip
+WRONG: dict[str, tuple[Failure, Config]] = {
+    "a huge network": (models.HUGE_BACKBONE, encoder("fsrcnn", d=5000)),
+    "another backbone": (models.NO_SUCH_BACKBONE, encoder("edsr", nf=52)),
+    "width of another backbone": (models.KEY_MISSING, encoder("fsrcnn", nf=52)),
+    "no width": (models.KEY_MISSING, encoder("carn")),
+    "width not in fours": (models.NO_BACKBONE_SIZES, encoder("carn", nf=50)),
+    "no channels": (models.NO_BACKBONE_SIZES, encoder("srresnet", nf=0)),
+    "a truth for a width": (models.ANOTHER_TYPE, encoder("srresnet", nf=True)),
+    "no depth": (models.KEY_MISSING, encoder("dense", width=8)),
+    "no blocks": (models.NO_BACKBONE_SIZES, encoder("dense", width=8, blocks=0)),
+    "an original network": (models.UPSAMPLING, encoder("carn", nf=64, no_upsampling=False)),
+    "a string for a table": (models.ANOTHER_TYPE, {"encoder_spec": "carn"}),
+    "another sampler": (models.ANOTHER_KIND, {"light_sampler_spec": sampler(8, name="lte-sampler")}),
+    "another network": (models.ANOTHER_KIND, {"light_sampler_spec": sampler(8, network="cnn")}),
+    "an empty layer": (models.NO_HIDDEN_SIZES, {"classifier_spec": sampler(10, 0)}),
+    "a fractional layer": (models.NO_HIDDEN_SIZES, {"classifier_spec": sampler(1.5)}),
+    "middle samplers as a table": (models.ANOTHER_TYPE, {"middle_sampler_specs": {"name": "liif-sampler"}}),
+    "a middle sampler that is none": (models.NOT_A_TABLE, {"middle_sampler_specs": [8]}),
+    "two colours": (models.NOT_THREE_NUMBERS, {"mean": [0.4, 0.4]}),
+    "colours in words": (models.NOT_THREE_NUMBERS, {"mean": ["a", "b", "c"]}),
+    "a mean beyond numbers": (models.NOT_THREE_NUMBERS, {"mean": [float("nan"), 0, 0]}),
+    "no spread": (models.STD_NOT_POSITIVE, {"std": [1, 0, 1]}),
+    "negative spread": (models.STD_NOT_POSITIVE, {"std": [1, -1, 1]}),
+    "spread beyond numbers": (models.NOT_THREE_NUMBERS, {"std": [1, float("nan"), 1]}),
+    "endless spread": (models.NOT_THREE_NUMBERS, {"std": [1, float("inf"), 1]}),
+    "a shrinking scale": (models.NO_SCALES, {"scales": [0.5]}),
+    "an endless scale": (models.NO_SCALES, {"scales": [float("inf")]}),
+    "a scale that is no list": (models.ANOTHER_TYPE, {"scales": 4}),
+    "a continuous of words": (models.ANOTHER_TYPE, {"scales": [1, 4], "continuous": "yes"}),
+}
 
 
-@pytest.mark.parametrize("change", WRONG.values(), ids=list(WRONG))
-def test_what_is_wrong_is_refused_and_the_file_named(change: Config) -> None:
-    with pytest.raises(ModelError, match=r"config\.json"):
+@pytest.mark.parametrize(("row", "change"), WRONG.values(), ids=list(WRONG))
+def test_what_is_wrong_is_refused_and_the_file_named(row: Failure, change: Config) -> None:
+    with fails(row) as told:
         parse_config(published() | change, "config.json")
+    assert told.value.sentence.startswith("config.json: ")
 
 
 @pytest.mark.parametrize("content", [[], "carn", None, 4])
 def test_a_config_is_a_table(content: Any) -> None:
-    with pytest.raises(ModelError, match="not a table"):
+    with fails(models.NOT_A_TABLE, origin="config.json"):
         parse_config(content, "config.json")
 
 
@@ -186,7 +193,7 @@ class TestScales:
 
     @pytest.mark.parametrize("values", [(), (0.5,), (2, 0), (float("nan"),), (float("inf"),)])
     def test_are_numbers_of_at_least_one(self, values: tuple[float, ...]) -> None:
-        with pytest.raises(ModelError):
+        with fails(models.NO_SCALES):
             Scales(values)
 
     def test_listed_scales_are_trained_and_no_others(self) -> None:
