@@ -145,19 +145,30 @@ def check(model: LoadedModel, options: Options) -> None:
 def sweep(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None] | None = None) -> Curve:
     """The curve of one picture. ``progress`` is told the share done. Raises UsageError for other than two branches."""
     report = progress or (lambda share: None)
+    composer = explore(model, pair, options, lambda share: report(share / 2))
+    return trace(model, pair, composer, options, lambda share: report((1 + share) / 2))
+
+
+def explore(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None]) -> Composer:
+    """Both branches at every pixel of a picture, to compose from. Raises UsageError for other than two."""
     settings = Settings(refine=options.refine, tile=options.tile)
-    branches = predict_branches(
-        model.network, as_tensor(pair.lr), options.scale, settings, lambda share: report(share / 2)
-    )
-    composer = Composer(branches, options.refine)
+    branches = predict_branches(model.network, as_tensor(pair.lr), options.scale, settings, progress)
+    return Composer(branches, options.refine)
+
+
+def trace(
+    model: LoadedModel, pair: Pair, composer: Composer, options: Options, progress: Callable[[float], None]
+) -> Curve:
+    """The curve of a picture that was explored with the same options."""
     tracer = _Tracer(model, composer, pair, options)
     cuts = tracer.cuts()
     points = []
     for number, cut in enumerate(cuts):
         points.append(tracer.point(cut))
-        report((1 + (number + 1) / len(cuts)) / 2)
-    survey = DifficultySurvey(branches.difficulty.numel())
-    survey.add(branches.difficulty)
+        progress((number + 1) / len(cuts))
+    difficulty = composer.branches.difficulty
+    survey = DifficultySurvey(difficulty.numel())
+    survey.add(difficulty)
     adm = decide_adaptively(survey.values(), 2).values[0]
     light, heavy = tracer.point(ALL_LIGHT_CUT), tracer.point(ALL_HEAVY_CUT)
     return Curve(pair.name, tuple(points), light, heavy, tracer.point(adm), tracer.reference())

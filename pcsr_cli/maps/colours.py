@@ -40,7 +40,7 @@ def difficulty_colours() -> NDArray[np.uint8]:
 def to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     """Oklab (..., 3) to sRGB in [0, 1], clipped to its gamut."""
     linear = ((lab @ _TO_CONES.T) ** 3 @ _TO_LINEAR_RGB.T).clip(0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
 def to_oklab(srgb: NDArray[np.float64]) -> NDArray[np.float64]:

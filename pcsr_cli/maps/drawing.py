@@ -23,7 +23,8 @@ def tinted(rgb: NDArray[np.uint8], labels: NDArray[np.uint8], branches: int) -> 
 def mask(labels: NDArray[np.uint8], branches: int) -> NDArray[np.uint8]:
     """Branches (H, W) as greys: the lightest black, the heaviest white, others evenly between."""
     greys = np.rint(np.linspace(0, 255, branches)).astype(np.uint8)
-    return greys[labels]
+    drawn: NDArray[np.uint8] = greys[labels]
+    return drawn
 
 
 def coloured(difficulty: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ def test_overlay_tints_the_heavy_pixels_and_no_others() -> None:
 def test_overlay_tints_the_more_the_heavier() -> None:
     grey = np.full((20, 30, 3), 128, np.uint8)
     drawn = tinted(grey, LABELS, 3).astype(int)
-    reds = [set(drawn[LABELS == branch][:, 0]) for branch in range(3)]
+    reds = [set(drawn[branch == LABELS][:, 0]) for branch in range(3)]
     assert [len(red) for red in reds] == [1, 1, 1]
     assert max(reds[0]) < max(reds[1]) < max(reds[2])
 
