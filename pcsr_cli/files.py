@@ -1,12 +1,20 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all; what killed runs left is told from what live ones are at by a lock."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pcsr_cli.errors import OutputError
+from pcsr_cli.failures import outputs
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing tells a live run from a dead one, so nothing is cleaned up
+    fcntl = None  # type: ignore[assignment]
+
+TEMPORARY_PREFIX = ".pcsr-"
+TEMPORARY_SUFFIX = ".part"
 
 
 @contextmanager
@@ -14,34 +22,83 @@ def written_whole(output: Path) -> Iterator[Path]:
     """A temporary file beside ``output``: move it over with ``put_in_place``; what is left is removed in any case.
 
     Raises OutputError where the folder is missing, read-only or full."""
+    with temporary_beside(output) as temporary:
+        try:
+            yield temporary
+        except OSError as error:
+            raise outputs.NO_SPACE(output=output, reason=reason(error)) from error
+
+
+@contextmanager
+def temporary_beside(output: Path) -> Iterator[Path]:
+    """The same, for a block whose own mishaps are not those of this file."""
     try:
-        handle, name = tempfile.mkstemp(prefix=".pcsr-", suffix=".part", dir=output.parent)
+        temporary, handle = _new_file(target(output).parent)
     except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written: {_reason(error)}.", "Choose a folder that exists and can be written."
-        ) from error
-    os.close(handle)
-    temporary = Path(name)
+        raise outputs.NO_PLACE(output=output, reason=reason(error)) from error
     try:
-        _give_usual_mode(temporary)
         yield temporary
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written: {_reason(error)}.", "Free space, or choose another.") from error
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
 
 
 def put_in_place(temporary: Path, output: Path) -> None:
-    """Move a finished file to its name, replacing what is there, in one step."""
-    os.replace(temporary, output)  # noqa: PTH105 - atomic on every system, which rename() is not
+    """Move a finished file to its name, replacing what is there, in one step. Raises OutputError."""
+    try:
+        os.replace(temporary, target(output))  # noqa: PTH105 - atomic on every system, which rename() is not
+    except OSError as error:
+        raise outputs.NO_PLACE(output=output, reason=reason(error)) from error
 
 
-def _give_usual_mode(path: Path) -> None:
-    """Temporary files are private; the result should be as readable as any new file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
+def target(output: Path) -> Path:
+    """The file that a name stands for: symbolic links are followed, not replaced. OSError where they go in a circle."""
+    try:
+        return output.resolve() if output.is_symlink() else output
+    except RuntimeError as error:  # how Python up to 3.12 says so
+        raise OSError(f"symbolic links in a circle: {output}") from error
 
 
-def _reason(error: OSError) -> str:
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files in a folder that runs which were killed have left; how many these were."""
+    names = folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}")
+    return sum(_remove_if_left(path) for path in names if path.is_file() and not path.is_symlink())
+
+
+def _remove_if_left(path: Path) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:  # gone meanwhile, or somebody else's
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, in its words."""
     return (error.strerror or str(error)).lower()
+
+
+def _new_file(folder: Path) -> tuple[Path, int]:
+    """An empty file that is locked as long as the handle is open, readable as any new file is."""
+    while True:
+        path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+        except FileExistsError:
+            continue
+        if fcntl is None:
+            return path, handle
+        with suppress(OSError):  # file systems without locks do without
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else it was taken for a leftover before it was locked
+            return path, handle
+        os.close(handle)

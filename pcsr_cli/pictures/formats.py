@@ -1,0 +1,168 @@
+"""The formats of results: what each can hold, which options it has, and which one a name asks for."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import PurePath
+
+from pcsr_cli.failures import outputs
+from pcsr_cli.pictures.picture import Layout
+
+
+@dataclass(frozen=True)
+class SaveOptions:
+    """How to write: ``quality`` 1 to 100 for lossy formats, ``lossless`` for those that can be either,
+    ``compression`` 0 (fast) to 9 (small) for PNG and TIFF, ``strip`` to leave all metadata out but the colour
+    profile, without which colours would shift. None and False are the format's own way."""
+
+    quality: int | None = None
+    lossless: bool = False
+    compression: int | None = None
+    strip: bool = False
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a format of files can hold. ``longest`` side and ``largest`` area in pixels, ``heaviest`` in bytes of
+    pixels; ``deep`` if 16 bits a channel; ``quality`` its usual one, where there is one to choose; ``lossless`` is
+    "always", "on request" or "never"; ``streamed`` if rows go to the file as they come; ``icc`` to ``dpi`` which
+    metadata it keeps; ``plug_in`` the package that Pillow needs for it, ``module`` its name in Python."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    alpha: bool = True
+    deep: bool = False
+    grey: bool = True
+    streamed: bool = False
+    longest: int | None = None
+    largest: int | None = None
+    heaviest: int | None = None
+    quality: int | None = None
+    lossless: str = "never"
+    compression: bool = False
+    animated: bool = False
+    icc: bool = True
+    exif: bool = True
+    xmp: bool = True
+    dpi: bool = False
+    plug_in: str = ""
+    module: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether files of this format can be read and written here."""
+        return not self.module or find_spec(self.module) is not None
+
+
+FORMATS = (
+    Format("PNG", (".png",), deep=True, streamed=True, lossless="always", compression=True, dpi=True),
+    Format("JPEG", (".jpg", ".jpeg"), alpha=False, longest=65_500, quality=95, dpi=True),
+    Format("WebP", (".webp",), grey=False, longest=16_383, quality=95, lossless="on request", animated=True),
+    Format("TIFF", (".tif", ".tiff"), deep=True, streamed=True, lossless="always", compression=True, dpi=True),
+    Format(
+        "BMP",
+        (".bmp",),
+        alpha=False,
+        heaviest=2**32 - 2**20,
+        lossless="always",
+        icc=False,
+        exif=False,
+        xmp=False,
+        dpi=True,
+    ),
+    Format("AVIF", (".avif",), grey=False, longest=32_768, largest=16_384**2, quality=90),
+    Format("GIF", (".gif",), longest=65_535, animated=True, icc=False, exif=False, xmp=False),
+    Format("APNG", (".apng",), lossless="always", compression=True, streamed=True, deep=True, animated=True, dpi=True),
+    Format("HEIC", (".heic", ".heif"), longest=16_384, quality=90, plug_in="pillow-heif", module="pillow_heif"),
+    Format(
+        "JPEG XL",
+        (".jxl",),
+        quality=95,
+        lossless="on request",
+        plug_in="pillow-jxl-plugin",
+        module="pillow_jxl",
+    ),
+)
+"""Every format a result can have."""
+
+PNG = FORMATS[0]
+
+
+def known_suffixes() -> tuple[str, ...]:
+    """The suffixes of pictures that can be read and written here, with their dots."""
+    return tuple(suffix for format in FORMATS if format.installed for suffix in format.suffixes)
+
+
+def choose_format(output: PurePath | None, name: str | None = None) -> Format:
+    """The format called ``name`` (as "png" or "jpeg xl"; a suffix will do), or else that of the output's suffix.
+
+    ``output`` is None for a stream, which is a PNG if nobody says otherwise. Raises UsageError for an unknown format
+    and for one whose plug-in is not installed."""
+    if name is None and output is None:
+        return PNG
+    asked = (name or "").lower().lstrip(".") if name is not None else output.suffix.lower().lstrip(".")  # type: ignore[union-attr]
+    for format in FORMATS:
+        if asked in {format.name.lower(), format.name.lower().replace(" ", ""), *(s[1:] for s in format.suffixes)}:
+            if not format.installed:
+                raise outputs.NO_PLUG_IN(format=format.name, package=format.plug_in)
+            return format
+    known = ", ".join(known_suffixes())
+    if name is not None:
+        raise outputs.UNKNOWN_FORMAT_NAME(name=name, known=known.replace(".", ""))
+    raise outputs.UNKNOWN_SUFFIX(output=repr(output.name), known=known)  # type: ignore[union-attr]
+
+
+def check_options(format: Format, options: SaveOptions) -> None:
+    """Refuse options that mean nothing to a format. Raises UsageError."""
+    if options.quality is not None and not 1 <= options.quality <= 100:
+        raise outputs.QUALITY_OUT_OF_RANGE(quality=options.quality)
+    if options.compression is not None and not 0 <= options.compression <= 9:
+        raise outputs.COMPRESSION_OUT_OF_RANGE(compression=options.compression)
+    if options.quality is not None and format.quality is None:
+        raise outputs.NO_QUALITY(format=format.name, others=_named(f for f in FORMATS if f.quality))
+    if options.lossless and format.lossless == "never":
+        raise outputs.NO_LOSSLESS(format=format.name, others=_named(f for f in FORMATS if f.lossless != "never"))
+    if options.lossless and options.quality is not None:
+        raise outputs.LOSSLESS_HAS_NO_QUALITY()
+    if options.compression is not None and not format.compression:
+        raise outputs.NO_COMPRESSION(format=format.name, others=_named(f for f in FORMATS if f.compression))
+
+
+def _named(formats: Iterable[Format]) -> str:
+    return ", ".join(format.name for format in formats if format.installed)
+
+
+def fit(layout: Layout, format: Format) -> tuple[Layout, tuple[str, ...]]:
+    """The layout a result gets in a format, and notes on what is lost: 16 bits become 8 where it has only these.
+
+    To be asked before computing. Raises RefusedOutputError, naming the formats that can, where it cannot hold as many
+    pixels or the transparency."""
+    fitting = layout
+    notes: tuple[str, ...] = ()
+    if layout.depth == 16 and not format.deep:
+        fitting, notes = (
+            replace(layout, depth=8),
+            (f"{format.name} has 8 bits a channel: the picture's 16 were rounded",),
+        )
+    size = f"{layout.width}x{layout.height}"
+    able = " or ".join(other.suffixes[0] for other in FORMATS if other.streamed)
+    if format.longest is not None and max(layout.height, layout.width) > format.longest:
+        raise outputs.SIDE_TOO_LONG(format=format.name, longest=f"{format.longest:,}", size=size, able=able)
+    if layout.alpha and not format.alpha:
+        clear = ", ".join(
+            other.suffixes[0] for other in FORMATS if other.alpha and other.installed and _holds(other, layout)
+        )
+        raise outputs.NO_ALPHA(format=format.name, able=clear)
+    if not _holds(format, layout):
+        raise outputs.TOO_MANY_PIXELS(format=format.name, size=size, able=able)
+    return fitting, notes
+
+
+def _holds(format: Format, layout: Layout) -> bool:
+    heavy = layout.height * layout.row_bytes
+    return (
+        max(layout.height, layout.width) <= (format.longest or math.inf)
+        and layout.height * layout.width <= (format.largest or math.inf)
+        and heavy <= (format.heaviest or math.inf)
+    )

@@ -1,0 +1,116 @@
+"""What goes with a picture from file to file: profile, EXIF, XMP and resolution, made true of the result."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+
+from pcsr_cli.pictures.picture import Metadata
+
+ABOUT_THE_FILE = {
+    254, 255, 258, 259, 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
+    *range(332, 344), 347, *range(512, 533), 700, 33723, 34377, 34675, 37724,
+}  # fmt: skip
+"""TIFF tags that tell how the pixels are stored, or hold what is carried over otherwise: they are the writer's."""
+
+WIDTHS = {Base.ImageWidth: 1, Base.ImageLength: 0}
+EXIF_WIDTHS = {Base.ExifImageWidth: 1, Base.ExifImageHeight: 0}
+XMP_SIZES = {
+    b"tiff:ImageWidth": 1,
+    b"tiff:ImageLength": 0,
+    b"exif:PixelXDimension": 1,
+    b"exif:PixelYDimension": 0,
+}
+"""Tags of the size, and whether they tell (height, width)[0] or [1]."""
+
+MOST_DOTS = 1e6
+
+
+def read_metadata(image: Image.Image) -> tuple[Metadata, int, tuple[str, ...]]:
+    """What a PIL picture says about itself, its EXIF orientation (1 to 8), and notes on what could not be kept.
+
+    The orientation is taken out: the pixels are to be turned by ``upright``. The preview in EXIF is dropped."""
+    notes: tuple[str, ...] = ()
+    orientation, exif = 1, None
+    try:
+        tags = image.getexif()
+        found = tags.get(Base.Orientation, 1)
+        orientation = found if found in range(1, 9) else 1
+        exif = _without_the_file(tags)
+    except Exception:  # whatever a parser trips over in damaged tags
+        notes = ("its EXIF is damaged and was left out",)
+    turned = orientation >= 5
+    return Metadata(_bytes(image.info.get("icc_profile")), exif, _xmp(image), _dpi(image, turned)), orientation, notes
+
+
+def _without_the_file(tags: Image.Exif) -> bytes | None:
+    for tag in [tag for tag in tags if tag in ABOUT_THE_FILE]:
+        del tags[tag]
+    if Base.Orientation in tags:
+        tags[Base.Orientation] = 1
+    if not len(tags):
+        return None
+    return tags.tobytes().removeprefix(b"Exif\0\0")
+
+
+def _xmp(image: Image.Image) -> bytes | None:
+    found = image.info.get("xmp", image.info.get("XML:com.adobe.xmp"))
+    xmp = _bytes(found.encode("utf-8", "replace") if isinstance(found, str) else found)
+    if xmp is None:
+        return None
+    xmp = xmp.rstrip(b"\0")
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
+
+
+def _dpi(image: Image.Image, turned: bool) -> tuple[float, float] | None:
+    try:
+        across, down = (float(side) for side in image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    if not (0 < across < MOST_DOTS and 0 < down < MOST_DOTS):
+        return None
+    return (down, across) if turned else (across, down)
+
+
+def _bytes(value: object) -> bytes | None:
+    return bytes(value) if isinstance(value, bytes | bytearray) and value else None
+
+
+def of_size(metadata: Metadata, height: int, width: int) -> Metadata:
+    """The same for a picture of another size: what EXIF and XMP say about it is brought up to date."""
+    size = (height, width)
+    exif, xmp = metadata.exif, metadata.xmp
+    if exif is not None:
+        tags = _load(exif)
+        for tag, side in WIDTHS.items():
+            if tag in tags:
+                tags[tag] = size[side]
+        inner = tags.get_ifd(IFD.Exif)
+        for tag, side in EXIF_WIDTHS.items():
+            if tag in inner:
+                inner[tag] = size[side]
+        exif = tags.tobytes().removeprefix(b"Exif\0\0")
+    if xmp is not None:
+        for name, side in XMP_SIZES.items():
+            xmp = re.sub(rb"(" + name + rb"(?:=[\"']|>))\d+", rb"\g<1>%d" % size[side], xmp)
+    return replace(metadata, exif=exif, xmp=xmp)
+
+
+def directories(exif: bytes | None) -> dict[int, Any]:
+    """EXIF as tags for a TIFF's directory, those of Exif and GPS as dictionaries of their own."""
+    if exif is None:
+        return {}
+    tags = _load(exif)
+    found = {tag: tags[tag] for tag in tags if tag not in ABOUT_THE_FILE}
+    for tag in (IFD.Exif, IFD.GPSInfo):
+        if tag in found:
+            found[tag] = dict(tags.get_ifd(tag))
+    return found
+
+
+def _load(exif: bytes) -> Image.Exif:
+    tags = Image.Exif()
+    tags.load(exif)
+    return tags

@@ -1,0 +1,163 @@
+"""Results on disk: rows handed over from top to bottom, a file that is there whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from pcsr_cli.failures import outputs
+from pcsr_cli.files import put_in_place, reason, temporary_beside
+from pcsr_cli.pictures.collected import CollectedRows, EncodingError
+from pcsr_cli.pictures.formats import Format, SaveOptions, choose_format, fit
+from pcsr_cli.pictures.metadata import of_size
+from pcsr_cli.pictures.picture import Layout, Levels, Metadata, Picture, to_8_bits
+from pcsr_cli.pictures.png_stream import PngStream
+from pcsr_cli.pictures.tiff_stream import TiffStream
+
+BAND_BYTES = 2**24
+
+
+class PictureWriter(Protocol):
+    """Takes the rows of a picture from top to bottom, each once."""
+
+    def write(self, rows: Levels) -> None:
+        """The next rows, (n, W, C), of the channels and the depth of the layout. Raises OutputError."""
+        ...
+
+
+class _Stream(Protocol):
+    def write(self, rows: Levels) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@contextmanager
+def open_writer(
+    output: Path | BinaryIO,
+    format: Format,
+    layout: Layout,
+    metadata: Metadata | None = None,
+    text: Mapping[str, str] | None = None,
+    options: SaveOptions | None = None,
+) -> Iterator[PictureWriter]:
+    """A writer for one picture. The file is put in its place when the block ends well; else nothing is left.
+
+    ``layout`` is what ``fit`` made of the result's; ``metadata`` is brought up to date with its size; ``text`` goes
+    into a PNG. PNG and TIFF grow on disk as rows come, the other formats are collected in memory. A stream as output
+    (such as stdout's buffer) gets the whole file at the end. Raises OutputError."""
+    assert fit(layout, format)[0] == layout, "ask fit() before computing"
+    chosen = options or SaveOptions()
+    kept = _kept(metadata or Metadata(), layout, chosen)
+    said = {} if chosen.strip else text or {}
+    with _destination(output) as file:
+        writer = _Writer(output, file, format, layout)
+        with writer.failures_told():
+            writer.stream = _stream(file, format, layout, kept, said, chosen)
+        yield writer
+        with writer.failures_told():
+            writer.finish()
+
+
+class _Writer:
+    """Counts rows, and turns what can go wrong in writing them into sentences."""
+
+    stream: _Stream
+
+    def __init__(self, output: Path | BinaryIO, file: BinaryIO, format: Format, layout: Layout) -> None:
+        self._name = name_of(output)
+        self._file, self._format, self._layout = file, format, layout
+        self._done = 0
+
+    def write(self, rows: Levels) -> None:
+        assert rows.shape[1:] == (self._layout.width, self._layout.channels), rows.shape
+        assert rows.dtype == (np.uint8 if self._layout.depth == 8 else np.uint16), rows.dtype
+        self._done += len(rows)
+        assert self._done <= self._layout.height, "more rows than the layout has"
+        if len(rows):
+            with self.failures_told():
+                self.stream.write(rows)
+
+    def finish(self) -> None:
+        assert self._done == self._layout.height, f"{self._done} of {self._layout.height} rows were written"
+        self.stream.finish()
+        self._file.flush()
+
+    @contextmanager
+    def failures_told(self) -> Iterator[None]:
+        """Raises OutputError for a full disk and for what the format cannot hold after all."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno is None:  # Pillow's own
+                raise outputs.NOT_ENCODED(output=self._name, format=self._format.name, reason=error) from error
+            raise outputs.NO_SPACE(output=self._name, reason=reason(error)) from error
+        except EncodingError as error:
+            raise outputs.NOT_ENCODED(output=self._name, format=self._format.name, reason=error) from error
+
+
+def _kept(metadata: Metadata, layout: Layout, options: SaveOptions) -> Metadata:
+    if options.strip:
+        return Metadata(icc=metadata.icc)
+    return of_size(metadata, layout.height, layout.width)
+
+
+def _stream(
+    file: BinaryIO, format: Format, layout: Layout, metadata: Metadata, text: Mapping[str, str], options: SaveOptions
+) -> _Stream:
+    if format.name in {"PNG", "APNG"}:
+        return PngStream(file, layout, metadata, text, options.compression)
+    if format.name == "TIFF":
+        return TiffStream(file, layout, metadata, options.compression)
+    return CollectedRows(file, format, layout, metadata, options)
+
+
+@contextmanager
+def _destination(output: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError."""
+    if isinstance(output, Path):
+        with temporary_beside(output) as temporary:
+            with temporary.open("w+b") as file:
+                yield file
+            put_in_place(temporary, output)
+        return
+    with tempfile.TemporaryFile() as file:
+        yield file
+        file.seek(0)
+        try:
+            shutil.copyfileobj(file, output)
+            output.flush()
+        except OSError as error:
+            raise outputs.NO_SPACE(output=name_of(output), reason=reason(error)) from error
+
+
+def name_of(output: Path | BinaryIO) -> str:
+    """What to call an output in a sentence."""
+    return str(output if isinstance(output, Path) else getattr(output, "name", "the output"))
+
+
+def write_picture(
+    output: Path,
+    picture: Picture,
+    text: Mapping[str, str],
+    options: SaveOptions | None = None,
+    format: Format | None = None,
+) -> None:
+    """Write a picture in a format, or that of the suffix, whole or not at all; 16 bits as 8 where it has only these.
+
+    Raises OutputError, and RefusedOutputError where the format cannot hold it."""
+    chosen = format or choose_format(output)
+    layout, _ = fit(picture.layout, chosen)
+    with open_writer(output, chosen, layout, picture.metadata, text, options) as writer:
+        step = max(1, BAND_BYTES // layout.row_bytes)
+        for top in range(0, layout.height, step):
+            rows = _band(picture, top, top + step)
+            writer.write(to_8_bits(rows) if layout.depth == 8 else rows)
+
+
+def _band(picture: Picture, start: int, stop: int) -> Levels:
+    alpha = None if picture.alpha is None else picture.alpha[start:stop]
+    return Picture(picture.rgb[start:stop], alpha, picture.grey).channels()
