@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.canvas import ByteCanvas, FloatCanvas, LevelCanvas
-from pcsr_cli.engine import Outcome, Progress, Settings
+from pcsr_cli.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.engine import Outcome, Settings
 from pcsr_cli.engine import upscale as run_engine
 from pcsr_cli.errors import InputError, ScaleError, UsageError
 from pcsr_cli.grid import hr_size
 from pcsr_cli.images import Picture, from_pil, to_pil
 from pcsr_cli.models import LoadedModel
+from pcsr_cli.passes import Progress
 from pcsr_cli.refine import NEVER
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.routing import Routing, default_routing
@@ -106,10 +107,10 @@ def upscale_picture(
     lr = torch.from_numpy(picture.rgb.copy()).permute(2, 0, 1)[None]
     size, working_size = hr_size(picture.size, scale), hr_size(picture.size, at)
     if size == working_size:
-        canvas = ByteCanvas(*working_size) if keep_branches else LevelCanvas(*working_size)
+        canvas = ByteCanvas(*working_size)
         outcome = run_engine(model.network, lr, at, settings, canvas, progress)
         rgb = canvas.rgb.numpy()
-        labels = canvas.labels.numpy() if isinstance(canvas, ByteCanvas) else np.empty((0, 0), np.uint8)
+        labels = canvas.labels.numpy()
     else:
         floats = FloatCanvas(*working_size)
         outcome = run_engine(model.network, lr, at, settings, floats, progress)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcsr_cli.transfers import upload
+
 
 def hr_length(lr_length: int, scale: float) -> int:
     """Length of an enlarged side: round(n * s), at least 1."""
@@ -73,12 +75,12 @@ def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: tor
     lr_position = (((centres + 1) * lr_length - 1) / 2).clamp(0, lr_length - 1)
     low = lr_position.floor()
     return Axis(
-        nearest=nearest.to(device),
-        rel=rel.to(device),
+        nearest=upload(nearest, device),
+        rel=upload(rel, device),
         cell=2 * lr_length / hr_length,
-        low=low.long().to(device),
-        high=(low.long() + 1).clamp(max=lr_length - 1).to(device),
-        weight=(lr_position - low).to(device),
+        low=upload(low.long(), device),
+        high=upload((low.long() + 1).clamp(max=lr_length - 1), device),
+        weight=upload(lr_position - low, device),
     )
 
 

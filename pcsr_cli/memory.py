@@ -1,7 +1,9 @@
 """How much is done at once: a small model of what tiles and kept features cost in memory.
 
 On a CPU rows flow through in bands that fit the cache, so a tile's height costs nothing; its width sets the size of
-a band. Other devices take a tile at once, as large as half of their free memory holds."""
+a band. Other devices take a tile at once, as large as half of their free memory holds. A result that leaves in rows is
+gathered strip by strip, and a strip is as many rows as fit a bound; each strip but the first computes the halo above
+and below it once more."""
 
 import math
 
@@ -17,6 +19,13 @@ cache."""
 DEVICE_TILES = range(64, 2049)
 """LR pixels a side of a tile on other devices."""
 
+STRIP_BYTES = 2**28
+"""What a strip of the result may take (256 MiB): two of them make a picture of 16K, with features computed twice in two
+rows out of a hundred."""
+
+SHORTEST_STRIP = 128
+"""LR rows; shorter strips are mostly halo. Of an 8-bit picture 40,000 pixels wide at x4 they take 250 MiB."""
+
 FEATURE_MAPS = 12
 """Feature maps a backbone holds at once, at most: CARN's cascade with its concatenations."""
 
@@ -25,13 +34,28 @@ LARGEST_BUDGET = 2**30
 this."""
 
 
-def auto_tile(model: Pcsr, scale: float, lr_size: tuple[int, int]) -> tuple[int, int]:
-    """The tile (height, width) in LR pixels for a picture of (height, width)."""
+def auto_tile(model: Pcsr, scale: float, lr_size: tuple[int, int], strip_pixel_bytes: int = 0) -> tuple[int, int]:
+    """The tile (height, width) in LR pixels for a picture of (height, width).
+
+    ``strip_pixel_bytes`` is what one HR pixel of a strip of the result costs in memory, 0 where strips cost nothing.
+    """
+    rows = strip_rows(lr_size, scale, strip_pixel_bytes)
     if model.device.type == "cpu":
-        return lr_size[0], CPU_TILE_WIDTH
+        return rows, CPU_TILE_WIDTH
     side = math.isqrt(int(free_memory(model.device) / 2 / bytes_per_lr_pixel(model, scale)))
     side = min(max(side, DEVICE_TILES.start), DEVICE_TILES.stop - 1)
-    return side, side
+    return min(side, max(rows, DEVICE_TILES.start)), side
+
+
+def strip_rows(lr_size: tuple[int, int], scale: float, pixel_bytes: int) -> int:
+    """LR rows of a strip whose result takes at most STRIP_BYTES, but no fewer than SHORTEST_STRIP.
+
+    Pictures whose whole result is that small are one strip: nothing is computed twice for them.
+    """
+    if not pixel_bytes:
+        return lr_size[0]
+    row = pixel_bytes * lr_size[1] * scale * scale
+    return min(lr_size[0], max(SHORTEST_STRIP, int(STRIP_BYTES / row)))
 
 
 def bytes_per_lr_pixel(model: Pcsr, scale: float) -> float:

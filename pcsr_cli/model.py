@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pcsr_cli.nets import build_backbone
 from pcsr_cli.nets.sampler import PixelSampler
 from pcsr_cli.specs import ModelSpec, sampler_names
+from pcsr_cli.transfers import upload
 
 
 @dataclass(frozen=True)
@@ -73,4 +74,4 @@ class Pcsr(nn.Module):
 
     @staticmethod
     def _channels(values: tuple[float, float, float], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, 3, 1, 1)
+        return upload(torch.tensor(values, dtype=torch.float32, device="cpu"), like.device).view(1, 3, 1, 1)

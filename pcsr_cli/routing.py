@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.errors import UsageError
+from pcsr_cli.transfers import upload
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class CostRule:
         """(N, M) class probabilities to (N,) uint8 branch numbers."""
         weights = torch.tensor([cost**-self.k for cost in self.costs], dtype=torch.float64)
         weights /= weights.max()
-        return (probabilities * weights.to(probabilities)).argmax(dim=1).to(torch.uint8)
+        weights = upload(weights.to(probabilities.dtype), probabilities.device)
+        return (probabilities * weights).argmax(dim=1).to(torch.uint8)
 
 
 Decision = Cuts | CostRule

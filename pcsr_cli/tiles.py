@@ -94,6 +94,16 @@ class TilePlan:
         """For each LR row, and one past the last, the first HR row that is nearest to it."""
         return _hr_edges(self.lr_size[0], self.hr_size[0], range(self.lr_size[0] + 1))
 
+    @cached_property
+    def strips(self) -> tuple[Span, ...]:
+        """The HR rows of each row of tiles, from the top."""
+        return tuple(dict.fromkeys(tile.core.rows for tile in self.tiles))
+
+    def quarters(self, tile: Tile) -> tuple[Tile, ...]:
+        """A tile cut in half both ways, for when it was too large; one LR pixel stays as it is."""
+        half = (-(-tile.owned.rows.length // 2), -(-tile.owned.columns.length // 2))
+        return _cut(tile.owned, half, self.lr_size, self.hr_size, self.halo, self.ring)
+
     @property
     def lr_pixels(self) -> int:
         """Number of LR pixels."""
@@ -114,12 +124,6 @@ def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], ha
     size = hr_size(lr_size, scale)
     whole = Rect(Span(0, lr_size[0]), Span(0, lr_size[1]))
     return TilePlan(lr_size, size, _cut(whole, tile, lr_size, size, halo, ring), halo, ring)
-
-
-def quarters(plan: TilePlan, tile: Tile) -> tuple[Tile, ...]:
-    """A tile cut in half both ways, for when it was too large; one LR pixel stays as it is."""
-    half = (-(-tile.owned.rows.length // 2), -(-tile.owned.columns.length // 2))
-    return _cut(tile.owned, half, plan.lr_size, plan.hr_size, plan.halo, plan.ring)
 
 
 @dataclass(frozen=True)

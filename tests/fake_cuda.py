@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pcsr_cli import engine
+from pcsr_cli import engine, passes
 from pcsr_cli.canvas import ByteCanvas, FloatCanvas
 from pcsr_cli.engine import Outcome, Settings, plan_for, upscale
 from pcsr_cli.model import Pcsr
@@ -30,13 +30,16 @@ CUDA = torch.device("cuda:0")
 class Traffic:
     """What passed between host and device.
 
-    ``waits`` counts by name what makes the host wait for numbers: ``nonzero``, ``item``, ``tolist`` and ``to host``;
-    ``uploads`` counts the copies to the device.
+    ``waits`` counts by name what makes the host wait for the device: ``nonzero``, ``item``, ``tolist``, and the copies
+    ``to host`` and ``to device`` that are not under way on their own; ``uploads`` and ``downloads`` count those that
+    are, and ``arrivals`` how often one was waited for.
     """
 
     outcome: Outcome
     waits: Counter[str] = field(default_factory=Counter)
     uploads: int = 0
+    downloads: int = 0
+    arrivals: int = 0
 
 
 class _WithoutCuda(TorchFunctionMode):
@@ -108,22 +111,42 @@ def _indexed(x: Tensor, index: Any) -> Tensor:
 
 
 class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts copies between devices."""
+    """Counts copies between devices: whether the host waits for them, and where they go."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.to_host = 0
-        self.to_device = 0
+        self.waited: Counter[str] = Counter()
+        self.under_way: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        sources = {"aten::_to_copy": args[:1], "aten::to": args[:1], "aten::copy_": args[1:2]}.get(
-            func._schema.name, ()
-        )
-        for source in sources:
-            self.to_host += source.device.type == "cuda" and out.device.type == "cpu"
-            self.to_device += source.device.type == "cpu" and out.device.type == "cuda"
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        copying = {"aten::_to_copy": (0, None), "aten::to": (0, None), "aten::copy_": (1, 2)}.get(func._schema.name)
+        if copying is not None:
+            source, flag = args[copying[0]], copying[1]
+            unwaited = kwargs.get("non_blocking", flag is not None and len(args) > flag and args[flag])
+            counts = self.under_way if unwaited else self.waited
+            if (source.device.type, out.device.type) == ("cuda", "cpu"):
+                counts["to host"] += 1
+            if (source.device.type, out.device.type) == ("cpu", "cuda"):
+                counts["to device"] += 1
         return out
+
+
+class _Arrivals:
+    """Plays CUDA's events, and counts how often the host waits for one."""
+
+    def __init__(self) -> None:
+        self.waited_for = 0
+
+    def __call__(self) -> "_Arrivals":
+        return self
+
+    def record(self, stream: object) -> None:
+        assert stream == CUDA, "the stream of another device"
+
+    def synchronize(self) -> None:
+        self.waited_for += 1
 
 
 def _decide_without_numbers(values: Tensor, branches: int) -> Cuts:
@@ -156,11 +179,15 @@ def run_on_fake_cuda(
     plan = plan_for(model, lr_size, 1.5, how)
     assert plan.hr_edges
     monkeypatch.setattr(engine, "plan_for", lambda *_: plan)
-    monkeypatch.setattr(engine, "decide_adaptively", _decide_without_numbers)
-    monkeypatch.setattr(engine, "DifficultySurvey", _SurveyWithoutNumbers)
+    monkeypatch.setattr(passes, "decide_adaptively", _decide_without_numbers)
+    monkeypatch.setattr(passes, "DifficultySurvey", _SurveyWithoutNumbers)
+    arrivals = _Arrivals()
+    monkeypatch.setattr(torch.cuda, "Event", arrivals)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
     state = model.state_dict()
     with FakeTensorMode(), _Copies() as copies, _WithoutCuda() as methods:
         on_cuda = {key: torch.empty(value.shape, dtype=value.dtype, device=CUDA) for key, value in state.items()}
         model.load_state_dict(on_cuda, assign=True)
         outcome = upscale(model, torch.empty(1, 3, *lr_size), 1.5, how, canvas_type(*plan.hr_size))
-    return Traffic(outcome, methods.asked + Counter({"to host": copies.to_host}), copies.to_device)
+    moved = copies.under_way
+    return Traffic(outcome, methods.asked + copies.waited, moved["to device"], moved["to host"], arrivals.waited_for)

@@ -62,9 +62,10 @@ def test_the_host_waits_equally_often_for_each_tile_whatever_its_size(
     refined = refine < NEVER
     assert traffic.waits == {
         "nonzero": tiles * branches,  # the pixels of each branch
-        "to host": 2 * (tiles + refined * side // tile),  # colours and labels; the last row of all comes apart
         "item": branches,  # the counts, at the very end
     }
+    # Colours and labels; the last row of all comes apart.
+    assert traffic.downloads == traffic.arrivals == 2 * (tiles + refined * side // tile)
 
 
 def test_uploads_do_not_grow_with_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
-from pcsr_cli import engine
+from pcsr_cli import passes
 from pcsr_cli.adm import decide_adaptively
 from pcsr_cli.canvas import FloatCanvas
 from pcsr_cli.engine import Settings, upscale
@@ -153,7 +153,7 @@ def kmeans_is_not_counted() -> object:
             return decide_adaptively(values, branches)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "decide_adaptively", uncounted)
+        patch.setattr(passes, "decide_adaptively", uncounted)
         yield
 
 

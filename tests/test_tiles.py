@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcsr_cli.grid import hr_size, make_axis
-from pcsr_cli.tiles import Rect, Span, TilePlan, plan_tiles, quarters
+from pcsr_cli.tiles import Rect, Span, TilePlan, plan_tiles
 from tests.strategies import scales
 
 plans = st.builds(
@@ -110,7 +110,7 @@ def sides(inner: Rect, outer: Rect, limits: tuple[int, int]) -> tuple[tuple[Span
 @given(plans, st.data())
 def test_quarters_of_a_tile_share_out_what_it_owned(plan: TilePlan, data: st.DataObject) -> None:
     tile = data.draw(st.sampled_from(plan.tiles))
-    parts = quarters(plan, tile)
+    parts = plan.quarters(tile)
     assert 1 <= len(parts) <= 4
     assert sum(part.core.area for part in parts) == tile.core.area
     assert sum(part.owned.area for part in parts) == tile.owned.area

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pcsr_cli.fast.kernels import FusedLinear
 from pcsr_cli.grid import Axis
 from pcsr_cli.nets.sampler import PixelSampler
+from pcsr_cli.transfers import upload
 
 PIECE = 8192
 """Pixels a piece: enough for a good rate, few enough to stay in cache from layer to layer."""
@@ -78,7 +79,7 @@ def in_output_units(sampler: PixelSampler, std: tuple[float, float, float]) -> P
     converted = copy.deepcopy(sampler)
     last = converted.imnet.layers[-1]
     assert isinstance(last, nn.Linear)
-    factor = torch.tensor(std, dtype=last.weight.dtype, device=last.weight.device)
+    factor = upload(torch.tensor(std, dtype=last.weight.dtype, device="cpu"), last.weight.device)
     last.weight = nn.Parameter(last.weight * factor[:, None], requires_grad=False)
     last.bias = nn.Parameter(last.bias * factor, requires_grad=False)
     return converted
