@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pcsr_cli.checkpoint import Checkpoint, build_model, read_checkpoint, read_safetensors
 from pcsr_cli.devices import Precision, resolve_device, resolve_precision
-from pcsr_cli.errors import DeviceError, HubError, RegistryError
+from pcsr_cli.errors import DeviceError, HubError
 from pcsr_cli.failures import models
+from pcsr_cli.failures import registry as registry_failures
 from pcsr_cli.hub import fetch
 from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.model import Pcsr
@@ -81,7 +82,7 @@ def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedMode
             except HubError as error:
                 notes.append(f"{error.sentence.rstrip('.')}: went on without {entry.name}")
     if not candidates:
-        raise RegistryError("The registry has no order for --model auto.", "Name a model with --model.")
+        raise registry_failures.NO_ORDER()
     return replace(_from_registry(candidates[-1], show_progress), notes=tuple(notes))
 
 

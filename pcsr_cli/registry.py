@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.errors import PcsrError, RegistryError, UnknownModelError
+from pcsr_cli.errors import ModelError, RegistryError
+from pcsr_cli.failures import registry
 from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -61,11 +62,7 @@ class Registry:
     def get(self, name: str) -> Entry:
         """The entry of that name. Raises UnknownModelError, which lists the names there are."""
         if name not in self.entries:
-            known = ", ".join(self.entries)
-            raise UnknownModelError(
-                f"There is no model {name!r}, nor a file or folder of that name.",
-                f"Known models: {known}. Or give user/repo on the Hub, a folder, a .safetensors or a .pth.",
-            )
+            raise registry.NO_SUCH_MODEL(name=name, known=", ".join(self.entries))
         return self.entries[name]
 
 
@@ -103,7 +100,7 @@ def load_registry(own: Path | None = None) -> Registry:
     merged = Registry({**packaged.entries, **added.entries}, added.auto or packaged.auto)
     unknown = [name for name in merged.auto if name not in merged.entries]
     if unknown:
-        raise RegistryError(f"The registry {own} chooses among models it does not know: {', '.join(unknown)}.")
+        raise registry.UNKNOWN_CHOICE(path=own, names=", ".join(unknown))
     return merged
 
 
@@ -112,35 +109,33 @@ def read_registry(path: Path) -> Registry:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RegistryError(
-            f"The registry {path} cannot be read: {error.strerror}.", "Check --registry and PCSR_REGISTRY."
-        ) from error
+        raise registry.UNREADABLE(path=path, reason=error.strerror) from error
     except (ValueError, RecursionError) as error:
-        raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct it there.") from error
+        raise registry.NOT_TOML(path=path, reason=error) from error
     unknown = sorted(set(table) - {"models", "auto"})
     models, auto = table.get("models", {}), table.get("auto", [])
     if unknown or not isinstance(models, dict) or not isinstance(auto, list):
-        raise RegistryError(f"The registry {path} holds tables models.NAME and a list auto, nothing else.")
+        raise registry.OTHER_TABLES(path=path)
     entries = {name: _parse_entry(name, entry, path) for name, entry in models.items()}
     return Registry(entries, tuple(str(name) for name in auto))
 
 
 def _parse_entry(name: str, table: object, path: Path) -> Entry:
-    where = f"The registry {path}, model {name!r}"
+    told = f"The registry {path}, model {name!r}"
     if not MODEL_NAME.fullmatch(name):
-        raise RegistryError(f"{where}: a name is made of a-z, 0-9, dot, dash and underscore.")
+        raise registry.BAD_NAME(entry=told)
     if not isinstance(table, dict):
-        raise RegistryError(f"{where} is not a table.")
+        raise registry.NOT_A_TABLE(entry=told)
     if missing := sorted(_REQUIRED - set(table)):
-        raise RegistryError(f"{where} lacks keys: {', '.join(missing)}.", "Give them there.")
+        raise registry.KEYS_MISSING(entry=told, keys=", ".join(missing))
     if unknown := sorted(set(table) - _REQUIRED - _OPTIONAL):
-        raise RegistryError(f"{where} has unknown keys: {', '.join(unknown)}.", "Remove or correct them there.")
+        raise registry.KEYS_UNKNOWN(entry=told, keys=", ".join(unknown))
     try:
         return _build_entry(name, table, path)
-    except (TypeError, ValueError, KeyError, OverflowError, PcsrError) as error:
-        raise RegistryError(
-            f"{where} is not well formed: {str(error).removesuffix('.')}.", "Correct it there."
-        ) from error
+    except RegistryError as error:
+        raise error.within(told) from error
+    except (TypeError, ValueError, KeyError, OverflowError, ModelError) as error:
+        raise registry.NOT_WELL_FORMED(entry=told, reason=str(error).removesuffix(".")) from error
 
 
 def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
@@ -154,13 +149,13 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
         std=_rgb(table.get("std", (1.0, 1.0, 1.0))),
     )
     if len(spec.samplers) < 2:
-        raise ValueError("samplers has fewer than two branches.")
+        raise registry.FEW_BRANCHES()
     parameters = table.get("parameters")
     if parameters is not None:
         _sizes([parameters])
     original = table.get("original")
     if original is not None and original not in ORIGINALS:
-        raise ValueError(f"original is none of {', '.join(ORIGINALS)}.")
+        raise registry.NO_SUCH_ORIGINAL(known=", ".join(ORIGINALS))
     return Entry(
         name=name,
         location=_location(table, path),
@@ -176,7 +171,7 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
 
 def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
     if sum(key in table for key in ("folder", "packaged", "repo")) != 1:
-        raise ValueError("it needs one of repo, folder and packaged.")
+        raise registry.NO_LOCATION()
     if "packaged" in table:
         return Path(__file__).parent / str(table["packaged"])
     if "folder" in table:
@@ -184,22 +179,22 @@ def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
     files = table.get("files", {})
     location = HubLocation(table["repo"], table["revision"], **files)
     if not REPO.fullmatch(location.repo):
-        raise ValueError(f"{location.repo!r} is not a repository of the form user/name.")
+        raise registry.BAD_REPO(repo=location.repo)
     if not COMMIT.fullmatch(location.revision):
-        raise ValueError("revision is not a full commit of 40 hexadecimal digits.")
+        raise registry.BAD_REVISION()
     if not (FILE_NAME.fullmatch(location.config) and FILE_NAME.fullmatch(location.weights)):
-        raise ValueError("files are plain names, without folders.")
+        raise registry.BAD_FILE_NAME()
     return location
 
 
 def _sizes(values: list[int]) -> tuple[int, ...]:
     if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values):
-        raise ValueError(f"{values} are not whole numbers from 1")
+        raise registry.NOT_WHOLE(values=values)
     return tuple(values)
 
 
 def _rgb(values: tuple[float, ...] | list[float]) -> Rgb:
     red, green, blue = (float(value) for value in values)
     if not all(math.isfinite(value) for value in (red, green, blue)):
-        raise ValueError("mean and std are finite")
+        raise registry.NOT_FINITE()
     return (red, green, blue)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli import registry
-from pcsr_cli.errors import RegistryError, UnknownModelError
+from pcsr_cli.failures import Failure, registry
 from pcsr_cli.nets import ORIGINALS
-from pcsr_cli.registry import Entry, HubLocation, load_registry, read_registry
+from pcsr_cli.registry import ORIGINALS as NAMES
+from pcsr_cli.registry import Entry, HubLocation, Registry, load_registry, own_registry_path, read_registry
 from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales
+from tests.failing import fails
 
 GOOD = """
 [models.mine]
@@ -25,18 +26,17 @@ source = "a test"
 """
 
 
-def read(tmp_path: Path, text: str) -> registry.Registry:
+def read(tmp_path: Path, text: str) -> Registry:
     path = tmp_path / "weights.toml"
     path.write_text(text)
     return read_registry(path)
 
 
-def refused(tmp_path: Path, text: str) -> RegistryError:
-    with pytest.raises(RegistryError) as told:
+def refused(tmp_path: Path, text: str, row: Failure) -> str:
+    with fails(row) as told:
         read(tmp_path, text)
-    assert "weights.toml" in told.value.sentence
-    assert told.value.sentence.endswith(".")
-    return told.value
+    assert told.value.sentence.startswith(f"The registry {tmp_path / 'weights.toml'}")
+    return told.value.sentence
 
 
 def test_the_packaged_registry_pins_the_published_model() -> None:
@@ -55,7 +55,7 @@ def test_every_packaged_entry_is_in_the_order_of_choice_or_asked_for_by_name() -
 
 
 def test_originals_are_the_networks_there_are() -> None:
-    assert set(registry.ORIGINALS) == set(ORIGINALS)
+    assert set(NAMES) == set(ORIGINALS)
 
 
 def test_an_entry_is_read_in_full(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_an_entry_is_read_in_full(tmp_path: Path) -> None:
 
 
 def test_names_are_known_or_the_known_ones_are_told() -> None:
-    with pytest.raises(UnknownModelError, match=r"nonsense.*carn"):
+    with fails(registry.NO_SUCH_MODEL, name="nonsense", known=", ".join(load_registry().entries)):
         load_registry().get("nonsense")
 
 
@@ -91,81 +91,91 @@ def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
     path.write_text('auto = ["mine", "carn"]\n' + GOOD)
     assert load_registry(path).auto == ("mine", "carn")
     path.write_text('auto = ["nobody"]\n' + GOOD)
-    with pytest.raises(RegistryError, match="nobody"):
+    with fails(registry.UNKNOWN_CHOICE, path=path, names="nobody"):
         load_registry(path)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "words"),
+    ("right", "wrong", "row"),
     [
-        ("licence", "license", "licence"),
-        ('source = "a test"', 'source = "a test"\ncolour = 1', "unknown keys: colour"),
-        ('source = "a test"', "", "lacks keys: source"),
-        ("someone/tiny", "tiny", "user/name"),
-        ("someone/tiny", "someone/tiny/more", "user/name"),
-        ("someone/tiny", "../tiny", "user/name"),
-        ("someone/tiny", "https://huggingface.co/a", "user/name"),
-        ('"someone/tiny"', "1", ""),
-        ("0123456789abcdef0123456789abcdef01234567", "main", "40 hexadecimal"),
-        ("0123456789abcdef0123456789abcdef01234567", "0123456", "40 hexadecimal"),
-        ("[models.mine]", '[models.mine]\nfiles = { config = "../config.json" }', "without folders"),
-        ("[models.mine]", '[models.mine]\nfiles = { weights = "/etc/passwd" }', "without folders"),
-        ("[models.mine]", '[models.mine]\nfiles = { weights = ".." }', "without folders"),
-        ("[models.mine]", '[models.mine]\nfiles = { code = "x.py" }', "code"),
-        ("[models.mine]", '[models.mine]\nfiles = "model.bin"', ""),
-        ("[models.mine]", '[models.mine]\nfolder = "here"', "one of repo"),
-        ("[models.mine]", '[models."../mine"]', "a name is made of"),
-        ("[models.mine]", "[models.Mine]", "a name is made of"),
-        ('name = "carn"', 'name = "resnet"', "resnet"),
-        ("width = 8", "width = 0", ""),
-        ("width = 8", 'width = "8"', ""),
-        ("width = 8", "width = 8.0", ""),
-        ("width = 8", "width = 8, colour = 1", "colour"),
-        ("[[4], [8, 8]]", "[[4]]", "two branches"),
-        ("[[4], [8, 8]]", "[[4], [0]]", "[0]"),
-        ("[[4], [8, 8]]", "4", ""),
-        ("[[4], [8, 8]]", "[[4], [true]]", "True"),
-        ("[0.1, 0.2, 0.3]", "[0.1]", ""),
-        ("[0.1, 0.2, 0.3]", "[0.1, 0.2, nan]", "finite"),
-        ("[4, 2]", "[]", "scales"),
-        ("[4, 2]", "[0.5]", "scales"),
-        ("[4, 2]", "[inf]", "scales"),
-        ("[4, 2]", "4", ""),
-        ("receptive_radius = 19", 'receptive_radius = "wide"', "wide"),
-        ("receptive_radius = 19", "receptive_radius = 0", ""),
-        ("receptive_radius = 19", 'receptive_radius = 19\nparameters = "many"', "many"),
-        ("receptive_radius = 19", 'receptive_radius = 19\noriginal = "vdsr"', "original"),
+        ("licence", "license", registry.KEYS_MISSING),
+        ('source = "a test"', 'source = "a test"\ncolour = 1', registry.KEYS_UNKNOWN),
+        ('source = "a test"', "", registry.KEYS_MISSING),
+        ("someone/tiny", "tiny", registry.BAD_REPO),
+        ("someone/tiny", "someone/tiny/more", registry.BAD_REPO),
+        ("someone/tiny", "../tiny", registry.BAD_REPO),
+        ("someone/tiny", "https://huggingface.co/a", registry.BAD_REPO),
+        ('"someone/tiny"', "1", registry.NOT_WELL_FORMED),
+        ("0123456789abcdef0123456789abcdef01234567", "main", registry.BAD_REVISION),
+        ("0123456789abcdef0123456789abcdef01234567", "0123456", registry.BAD_REVISION),
+        ("[models.mine]", '[models.mine]\nfiles = { config = "../config.json" }', registry.BAD_FILE_NAME),
+        ("[models.mine]", '[models.mine]\nfiles = { weights = "/etc/passwd" }', registry.BAD_FILE_NAME),
+        ("[models.mine]", '[models.mine]\nfiles = { weights = ".." }', registry.BAD_FILE_NAME),
+        ("[models.mine]", '[models.mine]\nfiles = { code = "x.py" }', registry.NOT_WELL_FORMED),
+        ("[models.mine]", '[models.mine]\nfiles = "model.bin"', registry.NOT_WELL_FORMED),
+        ("[models.mine]", '[models.mine]\nfolder = "here"', registry.NO_LOCATION),
+        ("[models.mine]", '[models."../mine"]', registry.BAD_NAME),
+        ("[models.mine]", "[models.Mine]", registry.BAD_NAME),
+        ('name = "carn"', 'name = "resnet"', registry.NOT_WELL_FORMED),
+        ("width = 8", "width = 0", registry.NOT_WELL_FORMED),
+        ("width = 8", 'width = "8"', registry.NOT_WELL_FORMED),
+        ("width = 8", "width = 8.0", registry.NOT_WHOLE),
+        ("width = 8", "width = 8, colour = 1", registry.NOT_WELL_FORMED),
+        ("[[4], [8, 8]]", "[[4]]", registry.FEW_BRANCHES),
+        ("[[4], [8, 8]]", "[[4], [0]]", registry.NOT_WHOLE),
+        ("[[4], [8, 8]]", "4", registry.NOT_WELL_FORMED),
+        ("[[4], [8, 8]]", "[[4], [true]]", registry.NOT_WHOLE),
+        ("[0.1, 0.2, 0.3]", "[0.1]", registry.NOT_WELL_FORMED),
+        ("[0.1, 0.2, 0.3]", "[0.1, 0.2, nan]", registry.NOT_FINITE),
+        ("[4, 2]", "[]", registry.NOT_WELL_FORMED),
+        ("[4, 2]", "[0.5]", registry.NOT_WELL_FORMED),
+        ("[4, 2]", "[inf]", registry.NOT_WELL_FORMED),
+        ("[4, 2]", "4", registry.NOT_WELL_FORMED),
+        ("receptive_radius = 19", 'receptive_radius = "wide"', registry.NOT_WHOLE),
+        ("receptive_radius = 19", "receptive_radius = 0", registry.NOT_WHOLE),
+        ("receptive_radius = 19", 'receptive_radius = 19\nparameters = "many"', registry.NOT_WHOLE),
+        ("receptive_radius = 19", 'receptive_radius = 19\noriginal = "vdsr"', registry.NO_SUCH_ORIGINAL),
     ],
 )
-def test_what_an_entry_must_not_say(tmp_path: Path, right: str, wrong: str, words: str) -> None:
+def test_what_an_entry_must_not_say(tmp_path: Path, right: str, wrong: str, row: Failure) -> None:
     assert right in GOOD
-    error = refused(tmp_path, GOOD.replace(right, wrong))
-    assert words in error.sentence
-    assert "mine" in error.sentence.lower()
+    sentence = refused(tmp_path, GOOD.replace(right, wrong), row)
+    assert "mine" in sentence.lower()
 
 
-@pytest.mark.parametrize("text", ["[models.mine", "models = 1", "[models]\nmine = 1", "auto = 1", "[other]\nx = 1"])
-def test_what_a_registry_must_not_be(tmp_path: Path, text: str) -> None:
-    refused(tmp_path, text)
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ("[models.mine", registry.NOT_TOML),
+        ("models = 1", registry.OTHER_TABLES),
+        ("auto = 1", registry.OTHER_TABLES),
+        ("[other]\nx = 1", registry.OTHER_TABLES),
+        ("[models]\nmine = 1", registry.NOT_A_TABLE),
+    ],
+)
+def test_what_a_registry_must_not_be(tmp_path: Path, text: str, row: Failure) -> None:
+    refused(tmp_path, text, row)
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    for name in ("nowhere.toml", "", "binary.toml"):
-        with pytest.raises(RegistryError):
+    for name in ("nowhere.toml", ""):
+        with fails(registry.UNREADABLE):
             read_registry(tmp_path / name)
+    with fails(registry.NOT_TOML):
+        read_registry(tmp_path / "binary.toml")
 
 
 def test_the_own_registry_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PCSR_REGISTRY", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert registry.own_registry_path() is None
+    assert own_registry_path() is None
     usual = tmp_path / "pcsr" / "weights.toml"
     usual.parent.mkdir()
     usual.write_text("")
-    assert registry.own_registry_path() == usual
+    assert own_registry_path() == usual
     monkeypatch.setenv("PCSR_REGISTRY", "named.toml")
-    assert registry.own_registry_path() == Path("named.toml")
+    assert own_registry_path() == Path("named.toml")
 
 
 def test_a_user_without_a_home_has_no_own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,4 +185,4 @@ def test_a_user_without_a_home_has_no_own_registry(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("PCSR_REGISTRY", raising=False)
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
-    assert registry.own_registry_path() is None
+    assert own_registry_path() is None
