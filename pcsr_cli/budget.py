@@ -13,17 +13,13 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from pcsr_cli.errors import UsageError
+from pcsr_cli.failures import routing
 from pcsr_cli.flops import ModelCosts, paper_flops
 from pcsr_cli.routing import Budget
 
 GIGA = 1e9
 
 _ALLOWANCE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|G|s)", flags=re.IGNORECASE)
-
-
-class BudgetError(UsageError):
-    """The budget is more than all heavy costs, or less than all light."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ def parse_allowance(text: str) -> Allowance:
     """``60%``, ``50G`` or ``8s``. Raises UsageError."""
     found = _ALLOWANCE.fullmatch(text.strip())
     if found is None or not 0 < float(found[1]) < math.inf:
-        raise UsageError(f"A budget of {text[:20]!r} is none.", "Such as 60% (of the original), 50G (FLOPs) or 8s.")
+        raise routing.NO_BUDGET(text=text[:20])
     unit: dict[str, Literal["%", "G", "s"]] = {"%": "%", "g": "G", "s": "s"}
     return Allowance(float(found[1]), unit[found[2].lower()])
 
@@ -64,11 +60,11 @@ def gflops_range(costs: ModelCosts, size: Size) -> tuple[float, float]:
 def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: float | None) -> Budget:
     """The budget for pictures of a size; ``original`` is the original network's GFLOPs (paper), None without one.
 
-    Without one, percents are of all heavy. Raises BudgetError outside of what is feasible, where that is known before
-    anything ran (for seconds it is not), and UsageError for other than two branches.
+    Without one, percents are of all heavy. Raises UsageError for other than two branches, and outside of what is
+    feasible, where that is known before anything ran (for seconds it is not).
     """
     if len(costs.branches) != 2:
-        raise UsageError(f"A budget cuts between two branches, not {len(costs.branches)}.", "Use --k or --adm.")
+        raise routing.MORE_BRANCHES(what="A budget", branches=len(costs.branches))
     if allowance.unit == "s":
         return Budget(seconds=allowance.amount)
     least, most = gflops_range(costs, size)
@@ -80,10 +76,8 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
         asked = f"{allowance} of {'all heavy' if original is None else 'the original'}"
     if not least <= wanted <= most:
         percent = "" if original is None else f" ({100 * least / original:.1f}% to {100 * most / original:.1f}%)"
-        raise BudgetError(
-            f"A budget of {allowance}{f', {wanted:.4g} GFLOPs,' if asked else ''} cannot be met.",
-            f"This takes {least:.4g}G (all light) to {most:.4g}G (all heavy){percent}.",
-        )
+        budget = f"{allowance} ({wanted:.4g} GFLOPs)" if asked else allowance
+        raise routing.BUDGET_OUT_OF_REACH(budget=budget, least=least, most=most, percent=percent)
     return Budget(gflops=wanted, asked=asked)
 
 

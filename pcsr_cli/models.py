@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pcsr_cli.checkpoint import Checkpoint, build_model, read_checkpoint, read_safetensors
 from pcsr_cli.devices import Precision, resolve_device, resolve_precision
-from pcsr_cli.errors import DeviceError, HubError
-from pcsr_cli.failures import models
+from pcsr_cli.errors import HubError
+from pcsr_cli.failures import devices, models
 from pcsr_cli.failures import registry as registry_failures
 from pcsr_cli.hub import fetch
 from pcsr_cli.hub_cache import file_sha256
@@ -67,7 +67,7 @@ def load_model(
     found = _choose(known, scale, show_progress) if reference == AUTO else _find(reference, known, show_progress)
     network = found.network.to(chosen_device, dtype)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
-        raise DeviceError(f"The weights of {found.identity.name} do not fit {precision}.", "Use --precision fp32.")
+        raise devices.WEIGHTS_TOO_LARGE(name=found.identity.name, precision=precision)
     return replace(found, network=network)
 
 

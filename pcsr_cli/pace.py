@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from pcsr_cli.budget import BudgetError
+from pcsr_cli.failures import routing
 from pcsr_cli.refine import refine
 from pcsr_cli.routing import Cuts
 from pcsr_cli.sampling import AreaSampler, FeatureBand
@@ -54,7 +54,7 @@ class Pace:
     def heavy_share(self, seconds: float, pixels: int, features_kept: bool) -> float:
         """The share of heavy pixels with which a picture of ``pixels`` HR pixels takes so long, first pass included.
 
-        Raises BudgetError outside of what is feasible.
+        Raises UsageError outside of what is feasible.
         """
         elapsed = self._now() - self.started
         scale = pixels / self.pixels
@@ -62,10 +62,7 @@ class Pace:
         least = elapsed + again + self.light * scale
         most = elapsed + again + max(self.light, self.heavy) * scale
         if not least <= seconds <= most:
-            raise BudgetError(
-                f"A budget of {seconds:g}s cannot be met.",
-                f"Here this takes about {least:.2f}s (all light) to {most:.2f}s (all heavy) of computing.",
-            )
+            raise routing.SECONDS_OUT_OF_REACH(seconds=seconds, least=least, most=most)
         return (seconds - least) / (most - least) if most > least else 1.0
 
     def _enlarge(self, sampler: AreaSampler, band: FeatureBand, decision: Cuts) -> None:

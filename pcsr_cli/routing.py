@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcsr_cli.errors import UsageError
+from pcsr_cli.failures import routing as routing_failures
 from pcsr_cli.transfers import upload
 
 
@@ -22,7 +22,7 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if not 0 <= self.cut <= 1:
-            raise UsageError(f"A threshold of {self.cut:g} is not a probability.", "Choose one from 0 to 1.")
+            raise routing_failures.NO_PROBABILITY(cut=self.cut)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Tradeoff:
 
     def __post_init__(self) -> None:
         if not -100 <= self.k <= 100:
-            raise UsageError(f"k = {self.k:g} is out of range.", "Choose one from -100 to 100; -1 to 2 is useful.")
+            raise routing_failures.K_OUT_OF_RANGE(k=self.k)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
         case Budget() if len(shares) == 2:
             return None
         case Budget():
-            raise UsageError(f"A budget cuts between two branches, not {len(shares)}.", "Use --k or --adm.")
+            raise routing_failures.MORE_BRANCHES(what="A budget", branches=len(shares))
         case Tradeoff(k) if len(shares) == 2:
             return Cuts((tradeoff_cut((shares[0], shares[1]), k),))
         case Tradeoff(k):
@@ -133,6 +133,4 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
         case Threshold(cut) if len(shares) == 2:
             return Cuts((cut,))
         case Threshold():
-            raise UsageError(
-                f"A threshold cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
-            )
+            raise routing_failures.MORE_BRANCHES(what="A threshold", branches=len(shares))

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pcsr_cli import models
-from pcsr_cli.errors import DeviceError, HubError
-from pcsr_cli.failures import Failure
+from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.errors import HubError
+from pcsr_cli.failures import Failure, devices
 from pcsr_cli.failures import models as models_failures
 from pcsr_cli.failures import registry as registry_failures
 from pcsr_cli.hub import Fetched
@@ -18,7 +19,7 @@ from pcsr_cli.models import load_model
 from pcsr_cli.registry import Entry, HubLocation, Registry
 from pcsr_cli.specs import Scales
 from tests.failing import fails
-from tests.tiny import tiny_model, tiny_spec
+from tests.tiny import changeable_model, tiny_model, tiny_spec
 
 HERE = HubLocation("someone/tiny", "0" * 40)
 
@@ -105,8 +106,8 @@ def test_what_is_none_of_these(asked: list[HubLocation], reference: str) -> None
 
 
 def test_device_and_precision_are_checked_before_anything_is_fetched(asked: list[HubLocation]) -> None:
-    for device, precision in (("toaster", "auto"), ("cpu", "fp64")):
-        with pytest.raises(DeviceError):
+    for device, precision, row in (("toaster", "auto", devices.NO_DEVICE), ("cpu", "fp64", devices.NO_PRECISION)):
+        with fails(row):
             load_model("someone/tiny", device, precision)  # type: ignore[arg-type]
     assert asked == []
 
@@ -114,6 +115,14 @@ def test_device_and_precision_are_checked_before_anything_is_fetched(asked: list
 def test_the_network_is_where_and_what_was_asked_for(tiny_folder: Path) -> None:
     network = load_model(str(tiny_folder), "cpu", "bf16").network
     assert (network.device, network.dtype) == (torch.device("cpu"), torch.bfloat16)
+
+
+def test_weights_have_to_fit_the_precision(tmp_path: Path) -> None:
+    model = changeable_model("fsrcnn")
+    model.classifier.first.bias[0] = 1e6
+    save_folder(model, Scales((4.0,)), tmp_path / "large")
+    with fails(devices.WEIGHTS_TOO_LARGE, name="large", precision="fp16"):
+        load_model(str(tmp_path / "large"), precision="fp16")
 
 
 def test_auto_takes_the_first_that_was_trained_for_the_scale(asked: list[HubLocation], tiny_folder: Path) -> None:

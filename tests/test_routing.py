@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.errors import UsageError
+from pcsr_cli.failures import routing
 from pcsr_cli.routing import (
     Adaptive,
+    Budget,
     CostRule,
     Cuts,
     Threshold,
@@ -18,6 +19,7 @@ from pcsr_cli.routing import (
     difficulty,
     tradeoff_cut,
 )
+from tests.failing import fails
 
 CARN_COSTS = (0.3188, 0.6812)
 
@@ -46,12 +48,14 @@ class TestThreshold:
 
     @pytest.mark.parametrize("cut", [-0.1, 1.1, float("nan")])
     def test_is_a_probability(self, cut: float) -> None:
-        with pytest.raises(UsageError, match="probability"):
+        with fails(routing.NO_PROBABILITY, cut=cut):
             Threshold(cut)
 
     def test_cuts_between_two_branches_only(self) -> None:
-        with pytest.raises(UsageError, match="3"):
+        with fails(routing.MORE_BRANCHES, what="A threshold", branches=3):
             decide(Threshold(), (1, 2, 3))
+        with fails(routing.MORE_BRANCHES, what="A budget", branches=3):
+            decide(Budget(seconds=1), (1, 2, 3))
 
 
 class TestTradeoff:
@@ -112,7 +116,7 @@ class TestTradeoff:
 
     @pytest.mark.parametrize("k", [-101, 101, float("nan"), float("inf")])
     def test_k_out_of_range_is_refused(self, k: float) -> None:
-        with pytest.raises(UsageError, match="out of range"):
+        with fails(routing.K_OUT_OF_RANGE, k=k):
             Tradeoff(k)
 
 
