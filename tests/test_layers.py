@@ -67,6 +67,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "training.*",
     ),
     "reports": ("report", "maps.*"),
+    "folders": ("folders.*",),
     "command": ("cli.*", "__main__"),
 }
 

@@ -1,0 +1,122 @@
+"""The journal of a folder of results: a line of JSON for every result, so that a run which was stopped goes on exactly.
+
+A line is written and synced before its file is put in place and therefore counts only together with a file of the hash
+it names: whenever the run is killed, the journal never vouches for a file that is not whole, nor forgets one that is.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pcsr_cli.failures import folders
+
+NAME = ".pcsr-journal.jsonl"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The content of a file: its size in bytes and its sha256."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: the ``result`` of this name (relative, with slashes) was made of ``source`` in this ``way``.
+
+    The way is all that decides the result's pixels and its form: options, weights."""
+
+    name: str
+    source: Fingerprint
+    way: Mapping[str, Any]
+    result: Fingerprint
+    told: Mapping[str, Any]
+    """For people: the source's name, versions."""
+
+
+class Journal:
+    """A folder's journal; of several lines about one result the last counts, lines that are damaged do not."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read what there is. Raises OutputError where it cannot be read."""
+        self.path = folder / NAME
+        self._entries: dict[str, Entry] = {}
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise folders.JOURNAL_UNREADABLE(path=self.path, reason=error.strerror) from error
+        for line in content.split(b"\n"):
+            entry = _parse(line)
+            if entry is not None:
+                self._entries[entry.name] = entry
+
+    def find(self, output: Path) -> Entry | None:
+        """What is said of a result, ``output`` being relative to the folder."""
+        return self._entries.get(output.as_posix())
+
+    def append(self, entry: Entry) -> None:
+        """Add a line, which is on the disk when this returns. Raises OutputError, and then nothing was added."""
+        line = json.dumps({"version": VERSION, **asdict(entry)}, sort_keys=True).encode() + b"\n"
+        try:
+            self._append(line)
+        except OSError as error:
+            raise folders.JOURNAL_UNWRITABLE(path=self.path, reason=(error.strerror or str(error)).lower()) from error
+        self._entries[entry.name] = entry
+
+    def _append(self, line: bytes) -> None:
+        with self.path.open("ab+", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":  # a line that was being written when a run was killed
+                    line = b"\n" + line
+            try:
+                written = file.write(line)
+                while written < len(line):  # the disk may take part of it before it is full
+                    written += file.write(line[written:])
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(end)
+                raise
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """The content of a file as it is now. Raises OSError."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return Fingerprint(file.tell(), digest.hexdigest())
+
+
+def result_stands(entry: Entry, output: Path) -> bool:
+    """Whether the file at ``output`` is what the journal says it is, byte by byte."""
+    try:
+        return output.stat().st_size == entry.result.size and fingerprint(output) == entry.result
+    except OSError:
+        return False
+
+
+def same_way(entry: Entry, way: Mapping[str, Any]) -> bool:
+    """Whether a result was made with these options and weights."""
+    return json.dumps(entry.way, sort_keys=True) == json.dumps(way, sort_keys=True)
+
+
+def _parse(line: bytes) -> Entry | None:
+    try:
+        told = json.loads(line)
+        if told.pop("version") != VERSION:
+            return None
+        source, result = Fingerprint(**told.pop("source")), Fingerprint(**told.pop("result"))
+        entry = Entry(source=source, result=result, **told)
+        return entry if isinstance(entry.name, str) and isinstance(entry.way, dict) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None

@@ -1,0 +1,110 @@
+"""Results are named by a template that was checked, and no two of them the same."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcsr_cli.failures import folders
+from pcsr_cli.folders import naming
+from pcsr_cli.folders.naming import DEFAULT, Task, Template, parse_template, plan_tasks
+from pcsr_cli.folders.sources import Source
+from tests.failing import fails
+
+
+def plan(out: Path, *names: str, template: str = DEFAULT, scale: float = 4, suffix: str | None = None) -> list[str]:
+    sources = [Source(out.parent / "in" / name, Path(name).parent) for name in names]
+    tasks = plan_tasks(sources, out, Template(template), scale, lambda path: suffix or path.suffix)
+    return [task.output.as_posix() for task in tasks]
+
+
+def test_names_are_filled_in(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert plan(out, "a.png", "sub/b.JPG") == ["a_x4.png", "sub/b_x4.JPG"]
+    assert plan(out, "a.b.png", template="{scale}-{name}{suffix}", scale=2.5, suffix=".webp") == ["2.5-a.b.png.webp"]
+    assert plan(out, "{stem}.png", template="{{{stem}}}{suffix}") == ["{{stem}}.png"]
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{colour}", "there is no {colour}"),
+        ("{}", "there is no {}"),
+        ("{0}", "there is no {0}"),
+        ("{stem.__class__}", "there is no {stem.__class__}"),
+        ("{stem[0]}", "there is no {stem[0]}"),
+        ("{stem!r}", "there is no {stem!r}"),
+        ("{scale:>9999999999}", "there is no {scale:>9999999999}"),
+        ("{stem", "expected '}' before end of string"),
+        ("stem}", "single '}' encountered in format string"),
+        ("x/{stem}{suffix}", "a name has no folders in it"),
+        ("..\\{stem}", "a name has no folders in it"),
+        ("{stem}\0", "a name has no folders in it"),
+        ("..", "a name has letters in it"),
+        ("", "a name has letters in it"),
+        (".pcsr-{stem}.part", "names that begin with .pcsr- are kept for unfinished files"),
+    ],
+)
+def test_what_is_no_template(template: str, reason: str) -> None:
+    fields = "{stem}, {name}, {suffix}, {scale}"
+    with fails(folders.BAD_TEMPLATE, template=template, reason=reason, example=DEFAULT, fields=fields):
+        parse_template(template)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=20))
+def test_a_template_fills_or_is_refused(text: str) -> None:
+    try:
+        template = parse_template(text)
+    except folders.BAD_TEMPLATE.kind:
+        return
+    assert Path(template.fill(Path("a.png"), 4, ".png")).name == template.fill(Path("a.png"), 4, ".png")
+
+
+def test_two_results_of_one_name_are_refused(tmp_path: Path) -> None:
+    with fails(
+        folders.SAME_NAME, first=tmp_path / "in/a.png", second=tmp_path / "in/a.jpg", output="a_x4.webp", more=""
+    ):
+        plan(tmp_path / "out", "a.png", "a.jpg", "b.png", suffix=".webp")
+    with fails(folders.SAME_NAME) as raised:
+        plan(tmp_path / "out", "a.png", "b.png", "c.png", template="x.png")
+    assert "and 1 more alike" in str(raised.value)
+    assert plan(tmp_path / "out", "a.png", "a.jpg", template="{name}{suffix}", suffix=".webp")
+
+
+def test_where_case_does_not_count_names_that_differ_in_nothing_else_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(naming, "ignores_case", lambda folder: False)
+    assert plan(tmp_path / "out", "a.png", "A.png") == ["a_x4.png", "A_x4.png"]
+    monkeypatch.setattr(naming, "ignores_case", lambda folder: True)
+    for other in ("A.png", "ä.png"):
+        first = "a.png" if other == "A.png" else "a\u0308.png"
+        with fails(folders.SAME_NAME):
+            plan(tmp_path / "out", first, other)
+
+
+def test_whether_case_counts_is_asked_of_the_file_system(tmp_path: Path) -> None:
+    (tmp_path / "Probe").touch()
+    assert naming.ignores_case(tmp_path / "not" / "there") == (tmp_path / "pROBE").exists()
+
+
+def test_no_result_replaces_a_picture_to_enlarge(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b_x4.png").symlink_to(tmp_path / "a.png")
+    sources = [Source(tmp_path / "a.png"), Source(tmp_path / "b.png")]
+    with fails(folders.WOULD_REPLACE_A_SOURCE, output=tmp_path / "b_x4.png"):
+        plan_tasks(sources, tmp_path, Template(), 4, lambda path: path.suffix)
+    with fails(folders.WOULD_REPLACE_A_SOURCE, output=tmp_path / "a.png"):
+        plan_tasks(sources, tmp_path, Template("{name}"), 4, lambda path: path.suffix)
+
+
+def test_no_result_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a_x4.png").mkdir()
+    with fails(folders.RESULT_IS_A_FOLDER, output=tmp_path / "a_x4.png"):
+        plan_tasks([Source(Path("a.png"))], tmp_path, Template(), 4, lambda path: path.suffix)
+
+
+def test_a_task_is_a_picture_and_its_result(tmp_path: Path) -> None:
+    source = Source(tmp_path / "a.png", Path("sub"))
+    assert plan_tasks([source], tmp_path, Template(), 2, lambda path: ".tif") == (Task(source, Path("sub/a_x2.tif")),)
