@@ -8,15 +8,12 @@ import numpy as np
 from PIL import Image
 
 from pcsr_cli.pictures import plug_ins
-from pcsr_cli.pictures.colour import to_srgb
+from pcsr_cli.pictures.colour import is_of_grey, to_srgb
 from pcsr_cli.pictures.formats import Format, SaveOptions
 from pcsr_cli.pictures.picture import Layout, Levels, Metadata
 
 EncodingError = (ValueError, struct.error, SyntaxError, RuntimeError)
 """What Pillow raises for a picture that a format cannot hold; besides OSError."""
-
-PILLOW_NAMES = {"WebP": "WEBP", "HEIC": "HEIF", "JPEG XL": "JXL", "APNG": "PNG"}
-"""Where Pillow's name is another."""
 
 
 class CollectedRows:
@@ -55,29 +52,26 @@ def encode(
     options: SaveOptions,
     **timing: object,
 ) -> None:
-    """Write a picture, or the frames of an animation with their ``timing`` in Pillow's words."""
+    """Write a picture, or the frames of an animation with their ``timing`` in Pillow's words.
+
+    ``metadata`` is what ``keepable`` has left. Where the format has no profile, or none of grey, the colours are
+    converted by theirs."""
     plug_ins.load(format)
-    if metadata.icc is not None and not (format.icc and (format.grey or images[0].mode in {"RGB", "RGBA"})):
-        images = [to_srgb(image, metadata.icc) or image for image in images]
-        metadata = Metadata(None, metadata.exif, metadata.xmp, metadata.dpi)
+    described: dict[str, object] = {}
+    if metadata.icc is not None:
+        if "icc" in format.metadata and (format.grey or not is_of_grey(metadata.icc)):
+            described["icc_profile"] = metadata.icc
+        else:
+            images = [to_srgb(image, metadata.icc) or image for image in images]
+    if metadata.exif is not None:
+        described["exif"] = b"Exif\0\0" + metadata.exif
+    if metadata.xmp is not None:
+        described["xmp"] = metadata.xmp
+    if metadata.dpi is not None:
+        described["dpi"] = metadata.dpi
     encoded = io.BytesIO()  # straight to a file, Pillow does not notice when a full disk takes only half
-    name = PILLOW_NAMES.get(format.name, format.name)
-    images[0].save(encoded, name, **_described(format, metadata), **_settings(format, options), **timing)
+    images[0].save(encoded, format.pillow, **described, **_settings(format, options), **timing)  # type: ignore[arg-type]
     file.write(encoded.getbuffer())
-
-
-def _described(format: Format, metadata: Metadata) -> dict[str, object]:
-    """Metadata in the words of Pillow's encoders, as far as the format has room for it."""
-    found: dict[str, object] = {}
-    if format.icc:
-        found["icc_profile"] = metadata.icc
-    if format.exif and metadata.exif is not None:
-        found["exif"] = b"Exif\0\0" + metadata.exif
-    if format.xmp and metadata.xmp is not None:
-        found["xmp"] = metadata.xmp
-    if format.dpi and metadata.dpi is not None:
-        found["dpi"] = metadata.dpi
-    return found
 
 
 def _settings(format: Format, options: SaveOptions) -> dict[str, object]:
@@ -89,7 +83,9 @@ def _settings(format: Format, options: SaveOptions) -> dict[str, object]:
         case "WebP":
             # "exact" keeps the colours under transparent pixels, which the next enlargement may look at.
             return {"lossless": True, "exact": True} if options.lossless else {"quality": quality}
-        case "AVIF" | "HEIC":
+        case "AVIF":
+            return {"quality": quality, "subsampling": "4:4:4"}
+        case "HEIC":
             return {"quality": quality}
         case "JPEG XL":
             return {"lossless": True} if options.lossless else {"quality": quality, "lossless": False}

@@ -19,3 +19,16 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
     if converted is not None and alpha is not None:
         converted.putalpha(alpha)
     return converted
+
+
+def is_of_grey(icc: bytes) -> bool:
+    """Whether a profile tells what levels of grey mean, and so belongs to no picture in RGB."""
+    return icc[16:20] == b"GRAY"
+
+
+def lab_to_srgb(image: Image.Image) -> Image.Image:
+    """A picture of mode LAB in sRGB, mode RGB."""
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None
+    return converted

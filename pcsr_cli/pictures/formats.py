@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import PurePath
 
 from pcsr_cli.failures import outputs
-from pcsr_cli.pictures.picture import Layout
+from pcsr_cli.pictures.picture import Layout, Metadata
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class SaveOptions:
 class Format:
     """What a format of files can hold. ``longest`` side and ``largest`` area in pixels, ``heaviest`` in bytes of
     pixels; ``deep`` if 16 bits a channel; ``quality`` its usual one, where there is one to choose; ``lossless`` is
-    "always", "on request" or "never"; ``streamed`` if rows go to the file as they come; ``icc`` to ``dpi`` which
-    metadata it keeps; ``plug_in`` the package that Pillow needs for it, ``module`` its name in Python."""
+    "always", "on request" or "never"; ``streamed`` if rows go to the file as they come;
+    ``metadata`` which of its fields it keeps, ``longest_exif`` and ``longest_xmp`` in bytes; ``plug_in`` the package that Pillow needs for it, ``module`` its name in Python."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -42,12 +42,17 @@ class Format:
     lossless: str = "never"
     compression: bool = False
     animated: bool = False
-    icc: bool = True
-    exif: bool = True
-    xmp: bool = True
-    dpi: bool = False
+    metadata: tuple[str, ...] = ()
+    longest_exif: int | None = None
+    longest_xmp: int | None = None
     plug_in: str = ""
     module: str = ""
+    pillow_name: str = ""
+
+    @property
+    def pillow(self) -> str:
+        """What Pillow calls it."""
+        return self.pillow_name or self.name.upper()
 
     @property
     def installed(self) -> bool:
@@ -56,32 +61,76 @@ class Format:
 
 
 FORMATS = (
-    Format("PNG", (".png",), deep=True, streamed=True, lossless="always", compression=True, dpi=True),
-    Format("JPEG", (".jpg", ".jpeg"), alpha=False, longest=65_500, quality=95, dpi=True),
-    Format("WebP", (".webp",), grey=False, longest=16_383, quality=95, lossless="on request", animated=True),
-    Format("TIFF", (".tif", ".tiff"), deep=True, streamed=True, lossless="always", compression=True, dpi=True),
     Format(
-        "BMP",
-        (".bmp",),
-        alpha=False,
-        heaviest=2**32 - 2**20,
+        "PNG",
+        (".png", ".apng"),
+        deep=True,
+        streamed=True,
         lossless="always",
-        icc=False,
-        exif=False,
-        xmp=False,
-        dpi=True,
+        compression=True,
+        animated=True,
+        metadata=("icc", "exif", "xmp", "dpi"),
     ),
-    Format("AVIF", (".avif",), grey=False, longest=32_768, largest=16_384**2, quality=90),
-    Format("GIF", (".gif",), longest=65_535, animated=True, icc=False, exif=False, xmp=False),
-    Format("APNG", (".apng",), lossless="always", compression=True, streamed=True, deep=True, animated=True, dpi=True),
-    Format("HEIC", (".heic", ".heif"), longest=16_384, quality=90, plug_in="pillow-heif", module="pillow_heif"),
+    Format(
+        "JPEG",
+        (".jpg", ".jpeg"),
+        alpha=False,
+        longest=65_500,
+        quality=95,
+        metadata=("icc", "exif", "xmp", "dpi"),
+        longest_exif=65_500,
+        longest_xmp=65_500,
+    ),
+    Format(
+        "WebP",
+        (".webp",),
+        grey=False,
+        longest=16_383,
+        quality=95,
+        lossless="on request",
+        animated=True,
+        metadata=("icc", "exif", "xmp"),
+    ),
+    Format(
+        "TIFF",
+        (".tif", ".tiff"),
+        deep=True,
+        streamed=True,
+        lossless="always",
+        compression=True,
+        metadata=("icc", "exif", "xmp", "dpi"),
+    ),
+    Format("BMP", (".bmp",), alpha=False, heaviest=2**32 - 2**20, lossless="always", metadata=("dpi",)),
+    Format(
+        "AVIF",
+        (".avif",),
+        grey=False,
+        longest=32_768,
+        largest=16_384**2,
+        quality=90,
+        metadata=("icc", "exif", "xmp"),
+    ),
+    Format("GIF", (".gif",), longest=65_535, animated=True),
+    Format(
+        "HEIC",
+        (".heic", ".heif"),
+        grey=False,
+        longest=16_384,
+        quality=90,
+        metadata=("icc", "exif", "xmp"),
+        plug_in="pillow-heif",
+        module="pillow_heif",
+        pillow_name="HEIF",
+    ),
     Format(
         "JPEG XL",
         (".jxl",),
         quality=95,
         lossless="on request",
+        metadata=("icc", "exif", "xmp"),
         plug_in="pillow-jxl-plugin",
         module="pillow_jxl",
+        pillow_name="JXL",
     ),
 )
 """Every format a result can have."""
@@ -133,10 +182,10 @@ def _named(formats: Iterable[Format]) -> str:
     return ", ".join(format.name for format in formats if format.installed)
 
 
-def fit(layout: Layout, format: Format) -> tuple[Layout, tuple[str, ...]]:
-    """The layout a result gets in a format, and notes on what is lost: 16 bits become 8 where it has only these.
+def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tuple[Layout, tuple[str, ...]]:
+    """The layout a result gets in a format, and notes on what is lost of it and of ``metadata``.
 
-    To be asked before computing. Raises RefusedOutputError, naming the formats that can, where it cannot hold as many
+    16 bits become 8 where a format has only these. To be asked before computing. Raises RefusedOutputError, naming the formats that can, where it cannot hold as many
     pixels or the transparency."""
     fitting = layout
     notes: tuple[str, ...] = ()
@@ -156,7 +205,23 @@ def fit(layout: Layout, format: Format) -> tuple[Layout, tuple[str, ...]]:
         raise outputs.NO_ALPHA(format=format.name, able=clear)
     if not _holds(format, layout):
         raise outputs.TOO_MANY_PIXELS(format=format.name, size=size, able=able)
-    return fitting, notes
+    return fitting, (*notes, *keepable(metadata or Metadata(), format)[1])
+
+
+def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, ...]]:
+    """What of a picture's metadata a format can hold, and notes on what it cannot.
+
+    A profile always stays: where a format has none, the colours are converted by it when they are written."""
+    exif, xmp = metadata.exif, metadata.xmp
+    notes: list[str] = []
+    if metadata.icc is not None and "icc" not in format.metadata:
+        notes.append(f"{format.name} has no colour profile: the colours were converted to sRGB")
+    if exif is not None and ("exif" not in format.metadata or len(exif) > (format.longest_exif or math.inf)):
+        exif, notes = None, [*notes, f"{format.name} cannot hold the EXIF"]
+    if xmp is not None and ("xmp" not in format.metadata or len(xmp) > (format.longest_xmp or math.inf)):
+        xmp, notes = None, [*notes, f"{format.name} cannot hold the XMP"]
+    dpi = metadata.dpi if "dpi" in format.metadata else None
+    return Metadata(metadata.icc, exif, xmp, dpi), tuple(notes)
 
 
 def _holds(format: Format, layout: Layout) -> bool:

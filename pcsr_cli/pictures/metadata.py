@@ -1,8 +1,9 @@
 """What goes with a picture from file to file: profile, EXIF, XMP and resolution, made true of the result."""
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 from PIL.ExifTags import IFD, Base
@@ -28,21 +29,32 @@ XMP_SIZES = {
 MOST_DOTS = 1e6
 
 
-def read_metadata(image: Image.Image) -> tuple[Metadata, int, tuple[str, ...]]:
-    """What a PIL picture says about itself, its EXIF orientation (1 to 8), and notes on what could not be kept.
+def read_metadata(info: Mapping[Any, Any], tags_of: Callable[[], Image.Exif]) -> tuple[Metadata, int, tuple[str, ...]]:
+    """What a file says about its picture, its EXIF orientation (1 to 8), and notes on what could not be kept.
 
-    The orientation is taken out: the pixels are to be turned by ``upright``. The preview in EXIF is dropped."""
+    ``info`` and ``tags_of`` are a PIL picture's ``info`` and ``getexif``. The orientation is taken out: the pixels are
+    to be turned by ``turned``. The preview in EXIF is dropped."""
     notes: tuple[str, ...] = ()
     orientation, exif = 1, None
     try:
-        tags = image.getexif()
+        tags = tags_of()
         found = tags.get(Base.Orientation, 1)
         orientation = found if found in range(1, 9) else 1
-        exif = _without_the_file(tags)
+        exif = _of_size(_without_the_file(tags), (1, 1))
     except Exception:  # whatever a parser trips over in damaged tags
-        notes = ("its EXIF is damaged and was left out",)
-    turned = orientation >= 5
-    return Metadata(_bytes(image.info.get("icc_profile")), exif, _xmp(image), _dpi(image, turned)), orientation, notes
+        exif, notes = None, ("its EXIF is damaged and was left out",)
+    dpi = _dpi(info)
+    if orientation >= 5 and dpi is not None:
+        dpi = dpi[1], dpi[0]
+    return Metadata(_bytes(info.get("icc_profile")), exif, _xmp(info), dpi), orientation, notes
+
+
+def read_tags(file: BinaryIO) -> Image.Exif:
+    """The tags of a TIFF."""
+    tags = Image.Exif()
+    file.seek(0)
+    tags.load_from_fp(file)
+    return tags
 
 
 def _without_the_file(tags: Image.Exif) -> bytes | None:
@@ -55,8 +67,8 @@ def _without_the_file(tags: Image.Exif) -> bytes | None:
     return tags.tobytes().removeprefix(b"Exif\0\0")
 
 
-def _xmp(image: Image.Image) -> bytes | None:
-    found = image.info.get("xmp", image.info.get("XML:com.adobe.xmp"))
+def _xmp(info: Mapping[Any, Any]) -> bytes | None:
+    found = info.get("xmp", info.get("XML:com.adobe.xmp"))
     xmp = _bytes(found.encode("utf-8", "replace") if isinstance(found, str) else found)
     if xmp is None:
         return None
@@ -64,14 +76,12 @@ def _xmp(image: Image.Image) -> bytes | None:
     return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
-def _dpi(image: Image.Image, turned: bool) -> tuple[float, float] | None:
+def _dpi(info: Mapping[Any, Any]) -> tuple[float, float] | None:
     try:
-        across, down = (float(side) for side in image.info["dpi"])
+        across, down = (float(side) for side in info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    if not (0 < across < MOST_DOTS and 0 < down < MOST_DOTS):
-        return None
-    return (down, across) if turned else (across, down)
+    return (across, down) if 0 < across < MOST_DOTS and 0 < down < MOST_DOTS else None
 
 
 def _bytes(value: object) -> bytes | None:
@@ -80,22 +90,25 @@ def _bytes(value: object) -> bytes | None:
 
 def of_size(metadata: Metadata, height: int, width: int) -> Metadata:
     """The same for a picture of another size: what EXIF and XMP say about it is brought up to date."""
-    size = (height, width)
-    exif, xmp = metadata.exif, metadata.xmp
-    if exif is not None:
-        tags = _load(exif)
-        for tag, side in WIDTHS.items():
-            if tag in tags:
-                tags[tag] = size[side]
-        inner = tags.get_ifd(IFD.Exif)
-        for tag, side in EXIF_WIDTHS.items():
-            if tag in inner:
-                inner[tag] = size[side]
-        exif = tags.tobytes().removeprefix(b"Exif\0\0")
+    size, xmp = (height, width), metadata.xmp
     if xmp is not None:
         for name, side in XMP_SIZES.items():
             xmp = re.sub(rb"(" + name + rb"(?:=[\"']|>))\d+", rb"\g<1>%d" % size[side], xmp)
-    return replace(metadata, exif=exif, xmp=xmp)
+    return replace(metadata, exif=_of_size(metadata.exif, size), xmp=xmp)
+
+
+def _of_size(exif: bytes | None, size: tuple[int, int]) -> bytes | None:
+    if exif is None:
+        return None
+    tags = _load(exif)
+    for tag, side in WIDTHS.items():
+        if tag in tags:
+            tags[tag] = size[side]
+    inner = tags.get_ifd(IFD.Exif)
+    for tag, side in EXIF_WIDTHS.items():
+        if tag in inner:
+            inner[tag] = size[side]
+    return tags.tobytes().removeprefix(b"Exif\0\0")
 
 
 def directories(exif: bytes | None) -> dict[int, Any]:

@@ -2,9 +2,11 @@
 
 import importlib
 
-from pcsr_cli.pictures.formats import FORMATS, Format
+from pcsr_cli.pictures import formats
+from pcsr_cli.pictures.formats import Format
 
-HEIC = next(format for format in FORMATS if format.name == "HEIC")
+FORMATS = tuple(format for format in formats.FORMATS if format.module)
+"""HEIC and JPEG XL."""
 
 
 def load(format: Format) -> None:
@@ -12,5 +14,5 @@ def load(format: Format) -> None:
     if not format.module:
         return
     module = importlib.import_module(format.module)  # which is how the one for JPEG XL makes itself known
-    if format is HEIC:
+    if format.pillow == "HEIF":
         module.register_heif_opener()

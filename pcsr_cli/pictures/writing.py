@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -12,7 +12,7 @@ import numpy as np
 from pcsr_cli.failures import outputs
 from pcsr_cli.files import put_in_place, reason, temporary_beside
 from pcsr_cli.pictures.collected import CollectedRows, EncodingError
-from pcsr_cli.pictures.formats import Format, SaveOptions, choose_format, fit
+from pcsr_cli.pictures.formats import Format, SaveOptions, choose_format, fit, keepable
 from pcsr_cli.pictures.metadata import of_size
 from pcsr_cli.pictures.picture import Layout, Levels, Metadata, Picture, to_8_bits
 from pcsr_cli.pictures.png_stream import PngStream
@@ -43,17 +43,19 @@ def open_writer(
     metadata: Metadata | None = None,
     text: Mapping[str, str] | None = None,
     options: SaveOptions | None = None,
+    before_placing: Callable[[Path], None] | None = None,
 ) -> Iterator[PictureWriter]:
     """A writer for one picture. The file is put in its place when the block ends well; else nothing is left.
 
     ``layout`` is what ``fit`` made of the result's; ``metadata`` is brought up to date with its size; ``text`` goes
     into a PNG. PNG and TIFF grow on disk as rows come, the other formats are collected in memory. A stream as output
-    (such as stdout's buffer) gets the whole file at the end. Raises OutputError."""
+    (such as stdout's buffer) gets the whole file at the end. ``before_placing`` is called with the finished file, still
+    under its temporary name. Raises OutputError."""
     assert fit(layout, format)[0] == layout, "ask fit() before computing"
     chosen = options or SaveOptions()
-    kept = _kept(metadata or Metadata(), layout, chosen)
+    kept = _kept(metadata or Metadata(), layout, format, chosen)
     said = {} if chosen.strip else text or {}
-    with _destination(output) as file:
+    with _destination(output, before_placing) as file:
         writer = _Writer(output, file, format, layout)
         with writer.failures_told():
             writer.stream = _stream(file, format, layout, kept, said, chosen)
@@ -99,16 +101,16 @@ class _Writer:
             raise outputs.NOT_ENCODED(output=self._name, format=self._format.name, reason=error) from error
 
 
-def _kept(metadata: Metadata, layout: Layout, options: SaveOptions) -> Metadata:
+def _kept(metadata: Metadata, layout: Layout, format: Format, options: SaveOptions) -> Metadata:
     if options.strip:
         return Metadata(icc=metadata.icc)
-    return of_size(metadata, layout.height, layout.width)
+    return keepable(of_size(metadata, layout.height, layout.width), format)[0]
 
 
 def _stream(
     file: BinaryIO, format: Format, layout: Layout, metadata: Metadata, text: Mapping[str, str], options: SaveOptions
 ) -> _Stream:
-    if format.name in {"PNG", "APNG"}:
+    if format.name == "PNG":
         return PngStream(file, layout, metadata, text, options.compression)
     if format.name == "TIFF":
         return TiffStream(file, layout, metadata, options.compression)
@@ -116,12 +118,14 @@ def _stream(
 
 
 @contextmanager
-def _destination(output: Path | BinaryIO) -> Iterator[BinaryIO]:
+def _destination(output: Path | BinaryIO, before_placing: Callable[[Path], None] | None) -> Iterator[BinaryIO]:
     """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError."""
     if isinstance(output, Path):
         with temporary_beside(output) as temporary:
             with temporary.open("w+b") as file:
                 yield file
+            if before_placing is not None:
+                before_placing(temporary)
             put_in_place(temporary, output)
         return
     with tempfile.TemporaryFile() as file:

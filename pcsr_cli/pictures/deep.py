@@ -1,0 +1,95 @@
+"""16 bits a channel, which Pillow reads as 8 without a word: libvips reads these."""
+
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from pcsr_cli.failures import pictures
+from pcsr_cli.pictures.picture import Levels, Picture
+
+LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer", "PPM": "ppmload_buffer"}
+"""libvips' loaders of the formats that have 16-bit colour, by Pillow's names."""
+
+EXTRA_SAMPLES = 338
+PREMULTIPLIED = 1
+"""TIFF's tag of what channels beside the colours are, and its number for alpha that the colours are multiplied by."""
+
+HEAD_BYTES = 4096
+AV1_HIGH_BITDEPTH = 0x40
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened file that Pillow is about to read has 16 bits a channel, and libvips reads it."""
+    return image.format in LOADERS and image.mode != "CMYK" and _has_deep_tiles(image)
+
+
+def _has_deep_tiles(image: Image.Image) -> bool:
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3)
+
+
+def has_deep_rows(image: Image.Image, file: BinaryIO) -> bool:
+    """Whether Pillow is about to round more than 8 bits a channel to 8."""
+    if image.mode in {"I;16", "I;16B"}:
+        return False
+    if _has_deep_tiles(image) or image.info.get("bit_depth", 8) > 8:  # which pillow-heif tells
+        return True
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    if image.format == "AVIF":
+        at = head.find(b"av1C")
+        return at >= 0 and bool(head[at + 6 : at + 7] and head[at + 6] & AV1_HIGH_BITDEPTH)
+    if image.format == "JPEG2000":
+        at = head.find(b"ihdr")
+        return at >= 0 and len(head) > at + 14 and (head[at + 14] & 127) >= 8
+    return False
+
+
+def read_deep(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture:
+    """The pixels of a file of a format of ``LOADERS``; 8 bits stay 8. ``tags`` are a TIFF's.
+
+    Raises InputError for floating point and wider integers, ValueError for damage, MemoryError."""
+    extra = tags.get(EXTRA_SAMPLES, ())
+    extra = extra if isinstance(extra, tuple) else (extra,)
+    pixels, grey = _load(file, format)
+    colours = 1 if grey else 3
+    rgb = pixels[..., :1].repeat(3, axis=2) if grey else np.ascontiguousarray(pixels[..., :3])
+    if pixels.shape[2] == colours or (format == "TIFF" and not any(extra)):
+        return Picture(rgb, None, grey)
+    alpha = np.ascontiguousarray(pixels[..., colours])
+    return Picture(_divided(rgb, alpha) if PREMULTIPLIED in extra else rgb, alpha, grey)
+
+
+def _load(file: BinaryIO, format: str) -> tuple[Levels, bool]:
+    """All channels (H, W, C), and whether the first is grey."""
+    import pyvips
+
+    file.seek(0)
+    content = file.read()
+    try:
+        image = getattr(pyvips.Image, LOADERS[format])(content, access="sequential", fail_on="truncated")
+        if image.format not in {"uchar", "ushort"}:
+            raise pictures.IS_FLOAT() if image.format in {"float", "double"} else pictures.TOO_WIDE()
+        grey = image.interpretation in {"b-w", "grey16"}
+        if not grey and image.interpretation not in {"rgb", "rgb16", "srgb"}:
+            raise pictures.UNKNOWN_MODE(mode=image.interpretation)
+        pixels: Levels = image.numpy().reshape(image.height, image.width, image.bands)
+        return pixels, grey
+    except pyvips.Error as error:
+        if "memory" in str(error):
+            raise MemoryError(str(error)) from error
+        raise ValueError(_last_line(str(error))) from error
+
+
+def _last_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else "it cannot be decoded"
+
+
+def _divided(rgb: Levels, alpha: Levels) -> Levels:
+    """Colour that was multiplied by alpha, divided by it again."""
+    top = np.iinfo(rgb.dtype).max
+    divisor = np.maximum(alpha, 1)[..., None].astype(np.uint64)
+    straight = (rgb.astype(np.uint64) * top + divisor // 2) // divisor
+    return straight.clip(0, top).astype(rgb.dtype)

@@ -1,0 +1,92 @@
+"""Pictures as PIL has them, of any mode, to and from RGB or grey levels with straight alpha."""
+
+from typing import cast
+
+import numpy as np
+from PIL import Image
+
+from pcsr_cli.failures import pictures
+from pcsr_cli.pictures.colour import lab_to_srgb, to_srgb
+from pcsr_cli.pictures.picture import Levels, Metadata, Picture, to_8_bits
+
+BAND_PIXELS = 2**20
+GREY_MODES = {"1", "L", "LA", "La"}
+DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
+
+
+def from_pil(image: Image.Image) -> Picture:
+    """The pixels of a PIL picture, with its profile; 1 bit becomes 8, CMYK goes through its profile.
+
+    Raises InputError for 32-bit and floating-point modes and for empty pictures."""
+    if not image.width or not image.height:
+        raise pictures.NO_PIXELS()
+    if image.mode in DEEP_MODES:
+        return _deep_grey(image)
+    if image.mode == "F":
+        raise pictures.IS_FLOAT()
+    if image.mode.startswith("I"):
+        raise pictures.TOO_WIDE()
+    grey = image.mode in GREY_MODES
+    icc = image.info.get("icc_profile") or None
+    notes: tuple[str, ...] = ()
+    if image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
+        image, how = _to_rgb(image, icc)
+        notes, icc = (how,), None
+    channels = _levels(image)
+    alpha = np.ascontiguousarray(channels[..., 3]) if channels.shape[2] == 4 else None
+    return Picture(np.ascontiguousarray(channels[..., :3]), alpha, grey, Metadata(icc), notes)
+
+
+def _deep_grey(image: Image.Image) -> Picture:
+    levels = np.asarray(image).astype(np.uint16)  # of the machine's byte order
+    clear = image.info.get("transparency")
+    alpha = np.where(levels == clear, 0, 65535).astype(np.uint16) if isinstance(clear, int) else None
+    return Picture(levels[..., None].repeat(3, axis=2), alpha, True, Metadata(image.info.get("icc_profile") or None))
+
+
+def _to_rgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, str]:
+    """The picture in RGB, and a note of how that was done."""
+    mode = image.mode
+    if mode == "LAB":
+        return lab_to_srgb(image), "LAB was converted to sRGB"
+    if mode == "CMYK" and icc:
+        converted = to_srgb(image, icc)
+        if converted is not None:
+            return converted, "CMYK was converted to sRGB through its profile"
+        return image.convert("RGB"), "CMYK was converted to RGB plainly: its profile is damaged"
+    if mode == "CMYK":
+        return image.convert("RGB"), "CMYK was converted to RGB plainly: it has no profile"
+    return image.convert("RGB"), f"{mode} was converted to RGB"
+
+
+def _levels(image: Image.Image) -> Levels:
+    """(H, W, 3 or 4) uint8, converted in bands of rows so that no second copy stands in memory."""
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    if image.mode == "La":  # the one mode that converts to a single other
+        image = image.convert("LA")
+    step = max(1, BAND_PIXELS // image.width)
+    if step >= image.height:
+        return _converted(image, mode)
+    channels = np.empty((image.height, image.width, len(mode)), np.uint8)
+    for top in range(0, image.height, step):
+        bottom = min(image.height, top + step)
+        channels[top:bottom] = _converted(image.crop((0, top, image.width, bottom)), mode)
+    return channels
+
+
+def _converted(image: Image.Image, mode: str) -> Levels:
+    try:
+        return cast(Levels, np.asarray(image.convert(mode)))
+    except ValueError as error:
+        raise pictures.UNKNOWN_MODE(mode=image.mode) from error
+
+
+def to_pil(picture: Picture) -> Image.Image:
+    """The picture as PIL has it: mode L, LA, RGB or RGBA; 16-bit grey as I;16, other 16 bits rounded to 8."""
+    channels = picture.channels()
+    if picture.depth == 16 and channels.shape[2] > 1:
+        channels = to_8_bits(channels)
+    image = Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
+    if picture.metadata.icc is not None:
+        image.info["icc_profile"] = picture.metadata.icc
+    return image

@@ -1,0 +1,113 @@
+"""Files opened as pictures: which decoder, how large, and what went wrong in one sentence."""
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from pcsr_cli.errors import PcsrError
+from pcsr_cli.failures import pictures
+from pcsr_cli.pictures import plug_ins
+from pcsr_cli.pictures.formats import Format
+
+READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of the formats that are read. It knows more, some of which run other programs on a file."""
+
+MOST_PIXELS = 2 * (2**30 // 4 // 3)
+"""Above this Pillow takes a file for a bomb: a few bytes that unpack into more than there is memory."""
+
+
+@contextmanager
+def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """A seekable file to read a picture from. What goes wrong in the block, except for MemoryError, is an InputError
+    about this source."""
+    name = source_name(source)
+    try:
+        if isinstance(source, Path):
+            if source.is_dir():
+                raise pictures.IS_A_FOLDER(path=name)
+            if source.exists() and not source.is_file():
+                raise pictures.NOT_A_FILE(path=name)
+            with source.open("rb") as file:
+                yield file
+        else:
+            yield source if source.seekable() else io.BytesIO(source.read())
+    except (PcsrError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise pictures.NO_FILE(path=name) from error
+    except PermissionError as error:
+        raise pictures.NOT_ALLOWED(path=name) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None and error.strerror:
+            raise pictures.NOT_READ(path=name, reason=error.strerror.lower()) from error
+        # Decoders answer damaged files with whatever they trip over: OSError, struct.error, zlib.error, KeyError...
+        raise pictures.DAMAGED(path=name, reason=_plain(error)) from error
+
+
+def source_name(source: Path | BinaryIO) -> str:
+    """What to call a source in a sentence."""
+    if isinstance(source, Path):
+        return str(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "standard input"
+
+
+def _plain(error: Exception) -> str:
+    message = " ".join(str(error).split()).rstrip(".")
+    return message if message and not isinstance(error, KeyError) else type(error).__name__
+
+
+def open_image(file: BinaryIO) -> Image.Image | None:
+    """A file as PIL opens it, its pixels not yet read; None where PIL does not know it.
+
+    Like ``Image.open``, without its limit on pixels: that is one for the whole process, and no argument. InputError
+    where the file asks for a plug-in that is not installed."""
+    head = file.read(32)
+    _make_known(head, source_name(file))
+    Image.init()
+    for name in (*READABLE, *(format.pillow for format in plug_ins.FORMATS)):
+        factory, accepts = Image.OPEN.get(name, (None, None))  # a Pillow may be built without some
+        if factory is None or (accepts is not None and accepts(head) is not True):
+            continue
+        file.seek(0)
+        try:
+            return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    return None
+
+
+def is_tiff(file: BinaryIO) -> bool:
+    """Whether a file begins as TIFF and BigTIFF do."""
+    file.seek(0)
+    return file.read(4) in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+
+def check_size(name: str, width: int, height: int, allow_huge: bool) -> None:
+    """Refuse more pixels than are safe unless ``allow_huge``. Raises InputError."""
+    if width * height > MOST_PIXELS and not allow_huge:
+        raise pictures.TOO_LARGE(path=name, width=f"{width:,}", height=f"{height:,}", limit=f"{MOST_PIXELS:,}")
+
+
+def _make_known(head: bytes, name: str) -> None:
+    """Load the plug-in that a file asks for by its first bytes. Raises InputError where it is not installed."""
+    format = _of_plug_in(head)
+    if format is None:
+        return
+    if not format.installed:
+        raise pictures.NO_PLUG_IN(path=name, format=format.name, package=format.plug_in)
+    plug_ins.load(format)
+
+
+def _of_plug_in(head: bytes) -> Format | None:
+    heic, jpeg_xl = plug_ins.FORMATS
+    if head[4:8] == b"ftyp" and head[8:12] in {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}:
+        return None if b"avif" in head or b"avis" in head else heic
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a")):
+        return jpeg_xl
+    return None
