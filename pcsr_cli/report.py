@@ -66,13 +66,17 @@ class BudgetReport:
 
 @dataclass(frozen=True)
 class RoutingReport:
-    """How pixels were routed: the rule asked for, the cuts it led to, and the share of heavy pixels."""
+    """How pixels were routed: the rule asked for, the cuts it led to, and the share of heavy pixels.
+
+    ``forced_light`` and ``forced_heavy`` count the pixels whose branch a mask chose."""
 
     rule: str
     cuts: tuple[float, ...]
     refine: int
     branch_pixels: tuple[int, ...]
     heavy_share: float
+    forced_light: int = 0
+    forced_heavy: int = 0
 
 
 @dataclass(frozen=True)
@@ -192,16 +196,15 @@ def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gf
     return paper, executed
 
 
-def text_chunks(report: Report) -> Mapping[str, str]:
-    """What the file itself says about how it was made."""
-    model = report.model
+def text_chunks(model: Identity, routing: Routing, refine: int, scale: float) -> Mapping[str, str]:
+    """What the file itself says about how it was made; all of it is known before the first pixel is."""
     revision = f" at {model.revision}" if model.revision else ""
     chunks = {
         "Software": f"pcsr {pcsr_cli.__version__}",
         "pcsr:model": f"{model.name}{revision}",
         "pcsr:weights-sha256": model.sha256,
-        "pcsr:routing": f"{report.routing.rule}, refine {report.routing.refine}",
-        "pcsr:scale": f"{report.scale:g}",
+        "pcsr:routing": f"{describe_rule(routing)}, refine {refine}",
+        "pcsr:scale": f"{scale:g}",
     }
     # A file name need not be text.
     return {key: value.encode("utf-8", "replace").decode("utf-8") for key, value in chunks.items()}
@@ -228,7 +231,7 @@ def _describe_routing(routing: Routing, refine: int, outcome: Outcome) -> Routin
         case CostRule():
             cuts = ()
     rule = describe_rule(routing)
-    return RoutingReport(rule, cuts, min(refine, NEVER), outcome.branch_pixels, outcome.heavy_share)
+    return RoutingReport(rule, cuts, min(refine, NEVER), outcome.branch_pixels, outcome.heavy_share, *outcome.forced)
 
 
 def _executed_all_heavy(plan: TilePlan, branches: int) -> Executed:

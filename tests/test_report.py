@@ -104,9 +104,9 @@ def test_the_document_is_json(model: LoadedModel) -> None:
 
 
 def test_chunks_name_the_commit_and_hold_only_text(model: LoadedModel) -> None:
-    chunks = text_chunks(report(model, Adaptive()))
+    chunks = text_chunks(model.identity, Adaptive(), 1, 4)
     assert chunks["pcsr:model"] == "tiny"
     assert chunks["pcsr:routing"] == "ADM, refine 1"
     named = Identity("\udcff name", "1" * 40, "sha", "", "", None)
-    chunks = text_chunks(report(LoadedModel(model.network, named, model.scales), Adaptive()))
+    chunks = text_chunks(named, Adaptive(), 1, 4)
     assert chunks["pcsr:model"] == f"? name at {'1' * 40}"

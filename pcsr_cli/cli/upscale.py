@@ -84,7 +84,7 @@ def command(
         seconds=Seconds(ready - started, computed - ready, 0.0),
         notes=loaded.notes + picture.notes + _note_of_reduction(loaded, scale, at),
     )
-    images.write_picture(output, done.image, text_chunks(report))
+    images.write_picture(output, done.image, text_chunks(loaded.identity, routing, minimum, scale))
     _tell(with_saving(report, time.perf_counter() - computed, loaded), json, quiet, told=loaded.notes)
 
 
