@@ -18,8 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pcsr_cli.errors import OutputError
-from pcsr_cli.failures import models
+from pcsr_cli.failures import models, outputs
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import ModelSpec, Scales, parse_config, write_config
@@ -151,7 +150,7 @@ def _folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
+        raise outputs.NO_FOLDER(folder=folder, reason=error.strerror) from error
     try:
         yield
     except BaseException:

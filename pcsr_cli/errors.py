@@ -71,5 +71,17 @@ class HubError(PcsrError):
     """The Hugging Face Hub cannot be reached, or refuses."""
 
 
+class TrainingError(PcsrError):
+    """A training run cannot start, or cannot go on."""
+
+
+class PlotError(PcsrError):
+    """A figure cannot be drawn."""
+
+
 class OutOfMemoryError(PcsrError):
     """The machine or the device has too little memory for the work as asked."""
+
+
+class CheckError(PcsrError):
+    """A check of this installation, or of what is promised, found something wrong."""

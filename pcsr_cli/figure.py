@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.errors import OutputError, PcsrError
+from pcsr_cli.errors import OutputError
+from pcsr_cli.failures import measuring
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.sweep import Curve, Point
 
@@ -77,5 +78,5 @@ def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PcsrError("Plots need matplotlib.", "Install it with: pip install 'pcsr[plot]'.") from error
+        raise measuring.NO_MATPLOTLIB() from error
     return Figure

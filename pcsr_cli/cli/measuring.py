@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pcsr_cli.errors import OutputError
+from pcsr_cli.failures import outputs
 from pcsr_cli.files import put_in_place, written_whole
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Als
 
 
 def check_writable(output: Path | None) -> None:
-    """Raise OutputError, before any work, for a file that cannot be written."""
+    """Raise an error, before any work, for a file that cannot be written."""
     if output is None:
         return
     if output.is_dir():
-        raise OutputError(f"{output} is a folder.", "Give the name of a file in it.")
+        raise outputs.IS_A_FOLDER(output=output)
     with written_whole(output):
         pass
 
@@ -40,7 +40,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
+        raise outputs.NO_FOLDER(folder=folder, reason=error.strerror) from error
 
 
 def write_rows(output: Path, rows: Sequence[Any]) -> None:

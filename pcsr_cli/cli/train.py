@@ -12,7 +12,8 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_document, say
 from pcsr_cli.cli.failures import INTERRUPTED
-from pcsr_cli.errors import RefusedOutputError, UsageError
+from pcsr_cli.errors import PlotError
+from pcsr_cli.failures import training, usage
 
 if TYPE_CHECKING:
     from pcsr_cli.training.events import Event
@@ -42,8 +43,7 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model: both stages of a recipe."""
-    if json and quiet:
-        raise UsageError("--json and --quiet exclude each other.", "Give one of them.")
+    options.check_talk(json, quiet)
     from pcsr_cli.cli.training_view import watching
     from pcsr_cli.training.config import load_config
     from pcsr_cli.training.events import Decoded
@@ -81,22 +81,22 @@ def _options(
     from pcsr_cli.training.session import STATE_NAME, RunOptions
 
     if resume and start is not None:
-        raise UsageError("--resume and --from exclude each other.", "Give one of them.")
+        raise usage.EXCLUDE(options="--resume and --from")
     if rewind is not None and not (resume or start is not None):
-        raise UsageError("--rewind needs a state to go on from.", "Give --resume or --from.")
+        raise training.NOTHING_TO_REWIND()
     if rewind is not None and not 0 <= rewind < 1:
-        raise UsageError(f"--rewind {rewind:g} is out of range.", "Choose from 0 (the start) to below 1.")
+        raise training.REWIND(rewind=rewind)
     if minutes is not None and not 0 < minutes < 1e6:
-        raise UsageError(f"--minutes {minutes:g} is no time.", "Give a number above 0.")
+        raise training.MINUTES(minutes=minutes)
     state = folder / STATE_NAME
     if state.exists() and not resume and start is None:
-        raise RefusedOutputError(f"{folder} holds a run already.", "Go on with --resume, or choose another --out.")
+        raise training.RUN_EXISTS(folder=folder)
     return RunOptions(state if resume else start, rewind, minutes, device)
 
 
 def _plot(log: Path, output: Path, quiet: bool) -> Path | None:
     """Draw the run; where that is impossible, say so."""
-    from pcsr_cli.training.curve import PlotError, plot_run
+    from pcsr_cli.training.curve import plot_run
 
     try:
         plot_run(log, output)

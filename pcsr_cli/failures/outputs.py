@@ -26,11 +26,14 @@ SIDE_TOO_LONG = Failure(
 TOO_MANY_PIXELS = Failure(RefusedOutputError, "{format} cannot hold as much as {size} pixels.", "Write a {able}.")
 NO_ALPHA = Failure(RefusedOutputError, "{format} cannot hold the picture's transparency.", "Write one of {able}.")
 
+NOT_ANIMATED = Failure(RefusedOutputError, "{format} holds one frame only.", "Write {able}, or leave --frames out.")
+
 IS_A_FOLDER = Failure(RefusedOutputError, "The output {output} is a folder.", "Give the name of a file in it.")
 NOT_A_FILE = Failure(RefusedOutputError, "The output {output} is no ordinary file.", "Give the name of a file, or -.")
 IS_THE_INPUT = Failure(RefusedOutputError, "The output is the input.", "Give the result another name.")
 EXISTS = Failure(RefusedOutputError, "{output} exists already.", "Choose another name, or say --overwrite.")
 BAD_NAME = Failure(OutputError, "{output} cannot be written: {reason}.", "Choose another name.")
+NO_FOLDER = Failure(OutputError, "The folder {folder} cannot be made: {reason}.", "Choose another.")
 NO_PLACE = Failure(
     OutputError, "{output} cannot be written: {reason}.", "Choose a folder that exists and can be written."
 )

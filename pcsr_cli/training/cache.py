@@ -4,7 +4,6 @@ The array holds (count, patch, patch, 3) RGB, the most detailed patches of all p
 settings and the files beside it tells whether it is still the right one.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -15,17 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.errors import InputError, OutputError, PcsrError
+from pcsr_cli.errors import InputError
+from pcsr_cli.failures import training
 from pcsr_cli.images import FORMATS, read_picture
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.training.config import DataConfig, TrainConfig
 from pcsr_cli.training.events import Decoded, Observer, Skipped
 
 Pixels = NDArray[np.uint8]
-
-
-class DataError(PcsrError):
-    """The training pictures are missing, too small, or none of them can be read."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +35,12 @@ class _Picture:
 def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixels:
     """The patches of a recipe, made if they are not there or no longer fit: (count, patch, patch, 3), read only.
 
-    ``smallest`` is the side the largest training window needs. Raises DataError if the patches are
+    ``smallest`` is the side the largest training window needs. Raises TrainingError if the patches are
     smaller than that, the folders hold no usable picture, or OutputError if the disk is full.
     """
     data = config.data
     if data.patch < smallest:
-        raise DataError(f"Patches of {data.patch} pixels are too small.", f"Set data.patch to at least {smallest}.")
+        raise training.SMALL_PATCHES(side=data.patch, smallest=smallest)
     pictures = list(_pictures(config))
     folder = config.locate(data.cache)
     fingerprint = _fingerprint(data, pictures)
@@ -55,15 +51,15 @@ def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixel
 
 
 def _pictures(config: TrainConfig) -> Iterator[_Picture]:
-    """Every picture of every source, in a fixed order. DataError for a folder that is missing or has none."""
+    """Every picture of every source, in a fixed order. TrainingError for a folder that is missing or has none."""
     for source in config.data.sources:
         folder = config.locate(source.path)
         if not folder.is_dir():
-            raise DataError(f"There is no folder {folder}.", "data.sources names folders of pictures.")
+            raise training.NO_FOLDER(folder=folder)
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)
         kept = [path for path in files if not any(path.match(pattern) for pattern in source.exclude)]
         if not kept:
-            raise DataError(f"There is no picture in {folder}.")
+            raise training.NO_PICTURE(folder=folder)
         yield from (_Picture(path, source.reductions) for path in kept)
 
 
@@ -93,13 +89,12 @@ def _build(folder: Path, data: DataConfig, pictures: list[_Picture], fingerprint
                     stream.write(patch.tobytes())
                 observe(Decoded(picture.path, done, len(pictures)))
         if not scores:
-            raise DataError(f"No picture holds a patch of {data.patch} pixels.", "Set data.patch smaller.")
+            raise training.SMALL_PICTURES(side=data.patch)
         _choose(cut, chosen, scores, data)
         chosen.replace(folder / "patches.npy")
         (folder / "patches.json").write_text(json.dumps({"fingerprint": fingerprint, "cut": len(scores)}))
     except OSError as error:
-        reason = "no space is left" if error.errno == errno.ENOSPC else str(error.strerror or error)
-        raise OutputError(f"The patches cannot be written to {folder}: {reason}.") from None
+        raise training.NOT_WRITTEN(what="The patches", place=folder, reason=error.strerror or error) from error
     finally:
         cut.unlink(missing_ok=True)
         chosen.unlink(missing_ok=True)

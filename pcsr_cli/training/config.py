@@ -10,12 +10,9 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcsr_cli.errors import ModelError, PcsrError
+from pcsr_cli.errors import PcsrError
+from pcsr_cli.failures import Failure, training
 from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
-
-
-class ConfigError(PcsrError):
-    """A training recipe has an unknown key, a wrong type or a value out of range."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class SourceConfig:
     title: str = ""
 
     def __post_init__(self) -> None:
-        _check(bool(self.reductions) and min(self.reductions) >= 1, "data.sources.reductions are numbers of at least 1")
+        _check(bool(self.reductions) and min(self.reductions) >= 1, training.REDUCTIONS)
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class DataConfig:
     keep: float = 0.7
 
     def __post_init__(self) -> None:
-        _check(bool(self.sources), "data.sources names at least one folder")
-        _check(0 < self.keep <= 1, "data.keep is a share above 0, at most 1")
+        _check(bool(self.sources), training.SOURCES)
+        _check(0 < self.keep <= 1, training.KEEP)
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,10 @@ class ModelConfig:
     mean: Rgb = NO_MEAN
 
     def __post_init__(self) -> None:
-        _check(len(self.samplers) >= 2, "model.samplers lists the hidden sizes of at least two branches")
+        _check(len(self.samplers) >= 2, training.SAMPLERS)
         sizes = (size for hidden in (*self.samplers, self.classifier) for size in hidden)
-        _check(min(sizes, default=1) >= 1, "hidden sizes are at least 1")
-        try:
-            _ = self.spec
-        except ModelError as error:
-            raise ConfigError(error.sentence, error.next_step) from None
+        _check(min(sizes, default=1) >= 1, training.HIDDEN_SIZES)
+        _ = self.spec  # which refuses what is no network
 
     @property
     def spec(self) -> ModelSpec:
@@ -87,8 +81,8 @@ class ScaleShare:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(1 <= self.low <= self.high, "scales go from 1 upward, low to high")
-        _check(self.share > 0, "a share is above 0")
+        _check(1 <= self.low <= self.high, training.SCALES)
+        _check(self.share > 0, training.SCALE_SHARE)
 
 
 @dataclass(frozen=True)
@@ -118,11 +112,11 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         positive = (self.iterations, self.batch, self.crop, self.pixels, self.learning_rate, self.clip)
-        _check(min(positive) > 0, "a stage's iterations, batch, crop, pixels, learning_rate and clip are above 0")
-        _check(0 <= self.ema < 1, "a stage's ema is at least 0 and below 1")
+        _check(min(positive) > 0, training.STAGE)
+        _check(0 <= self.ema < 1, training.EMA)
         tails = (self.float32_tail, self.square_tail)
-        _check(min(tails) >= 0 and max(tails) <= 1, "a stage's float32_tail and square_tail are shares, 0 to 1")
-        _check(0 < self.heavy_share < 1, "a stage's heavy_share is a share between 0 and 1")
+        _check(min(tails) >= 0 and max(tails) <= 1, training.TAILS)
+        _check(0 < self.heavy_share < 1, training.HEAVY_SHARE)
 
 
 @dataclass(frozen=True)
@@ -169,15 +163,14 @@ class TrainConfig:
 
 
 def load_config(path: Path) -> TrainConfig:
-    """Read a recipe. ConfigError if it is missing, not TOML, or says something unknown."""
+    """Read a recipe. TrainingError if it is missing, not TOML, or says something unknown; ModelError for a network
+    that cannot be."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no recipe {path}.") from None
+    except FileNotFoundError as error:
+        raise training.NO_RECIPE(path=path) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable TOML file: {error}.") from None
-    if "folder" in data:
-        raise ConfigError(f"{path}: unknown key folder.")
+        raise training.NOT_TOML(path=path, reason=error) from error
     config = _build(TrainConfig, data, path.name)
     return TrainConfig(**{**vars(config), "folder": path.parent})
 
@@ -188,20 +181,21 @@ _T = TypeVar("_T")
 def _build(kind: type[_T], data: object, origin: str) -> _T:
     """A dataclass from a TOML table, checked key by key."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{origin} is not a table.")
+        raise training.NOT_A_TABLE(origin=origin)
     hints = typing.get_type_hints(kind)
-    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    # What is not shown is not for the recipe to say, either: the folder it lies in.
+    known = {entry.name: entry for entry in fields(kind) if entry.repr}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(known))
     if unknown:
-        raise ConfigError(f"{origin}: unknown key {unknown[0]}.", f"Known ones: {', '.join(known)}.")
+        raise training.KEY_UNKNOWN(origin=origin, key=unknown[0], known=", ".join(known))
     for name, entry in known.items():
         if name not in data and entry.default is MISSING and entry.default_factory is MISSING:
-            raise ConfigError(f"{origin}: {name} is missing.")
+            raise training.KEY_MISSING(origin=origin, key=name)
     values = {name: _value(hints[name], value, f"{origin}: {name}") for name, value in data.items()}
     try:
         return kind(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error.sentence}", error.next_step) from None
+    except PcsrError as error:
+        raise error.within(origin) from error
 
 
 def _value(hint: Any, value: object, origin: str) -> Any:
@@ -212,13 +206,13 @@ def _value(hint: Any, value: object, origin: str) -> Any:
         return _value(hint, value, origin)
     if typing.get_origin(hint) is typing.Literal:
         if value not in arguments:
-            raise ConfigError(f"{origin} is one of {', '.join(arguments)}, not {value!r}.")
+            raise training.NO_CHOICE(origin=origin, known=", ".join(arguments), value=value)
         return value
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
-            raise ConfigError(f"{origin} is not a list.")
+            raise training.NOT_A_LIST(origin=origin)
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise ConfigError(f"{origin} is not a list of {len(arguments)}.")
+            raise training.ANOTHER_LENGTH(origin=origin, count=len(arguments))
         return tuple(_value(arguments[0], entry, origin) for entry in value)
     if is_dataclass(hint):
         return _build(typing.cast("type[Any]", hint), value, origin)
@@ -227,10 +221,10 @@ def _value(hint: Any, value: object, origin: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{origin} is not of type {hint.__name__}: {value!r}.")
+        raise training.ANOTHER_TYPE(origin=origin, kind=hint.__name__, value=value)
     return value
 
 
-def _check(holds: bool, rule: str) -> None:
+def _check(holds: bool, otherwise: Failure) -> None:
     if not holds:
-        raise ConfigError(f"{rule}.")
+        raise otherwise()

@@ -3,12 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.errors import PcsrError
+from pcsr_cli.failures import measuring, training
 from pcsr_cli.training.log import read_log
-
-
-class PlotError(PcsrError):
-    """The plot cannot be drawn."""
 
 
 def plot_run(log: Path, output: Path) -> None:
@@ -16,10 +12,10 @@ def plot_run(log: Path, output: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlotError("Plots need matplotlib.", "Install it with: pip install 'pcsr[plot]'") from error
+        raise measuring.NO_MATPLOTLIB() from error
     progress, validated = list(read_log(log, "progress")), list(read_log(log, "validated"))
     if not progress:
-        raise PlotError(f"{log} tells of no iteration yet.")
+        raise training.NOTHING_TO_PLOT(log=log)
     figure = Figure(figsize=(9, 3.5 + 3.5 * bool(validated)), layout="constrained")
     panels = figure.subplots(2 if validated else 1, 2, squeeze=False)
     for column, stage in enumerate((1, 2)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcsr_cli.errors import PcsrError
+from pcsr_cli.failures import training
 from pcsr_cli.training.batches import BatchMaker
 from pcsr_cli.training.config import TrainConfig
 from pcsr_cli.training.events import Observer, Progress
@@ -19,10 +19,6 @@ from pcsr_cli.training.trainer import Trainer
 
 SMOOTHING = 0.04
 """Weight of the newest interval in the measured pace: little, so that a pause does not upset the plan."""
-
-
-class DivergedError(PcsrError):
-    """The loss is not a number any more."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ def run_stage(
     """Iterate until the schedule is finished, True, or until told to stop, False; either way the state is saved.
 
     With a ``deadline`` (of ``time.monotonic``) the schedule is re-planned at every report, so as to end in time.
-    Raises DivergedError, OutputError.
+    Raises TrainingError, OutputError.
     """
     pace = _Pace(trainer.model.device)
     place = trainer.schedule
@@ -106,13 +102,11 @@ class _Pace:
         return 1 / max(1e-9, self._seconds_each + weight * (newest - self._seconds_each))
 
     def report(self, trainer: Trainer, around: Surroundings) -> Progress:
-        """What happened since the last report; starts the next. Raises DivergedError."""
+        """What happened since the last report; starts the next. Raises TrainingError."""
         place, rate = trainer.schedule, self.rate
         loss = around.processes.mean(self._loss) / self._count
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"The loss is not a number any more at iteration {place.step}.", "Lower the stage's learning_rate."
-            )
+            raise training.DIVERGED(step=place.step)
         share = None if self._share is None else around.processes.mean(self._share) / self._count
         self._seconds_each = 1 / rate
         self._reports += 1

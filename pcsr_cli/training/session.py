@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from pcsr_cli.checkpoint import save_folder
-from pcsr_cli.errors import OutputError
+from pcsr_cli.failures import outputs, training
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.batches import BatchMaker, Share, largest_window
 from pcsr_cli.training.cache import Pixels, open_patches
 from pcsr_cli.training.card import write_card
-from pcsr_cli.training.config import ConfigError, StageConfig, TrainConfig
+from pcsr_cli.training.config import StageConfig, TrainConfig
 from pcsr_cli.training.events import Event, Observer, Saved, Validated, ignore
 from pcsr_cli.training.log import Log
 from pcsr_cli.training.loop import Surroundings, run_stage
@@ -52,8 +52,8 @@ def train(
 ) -> Path | None:
     """Train what ``config`` describes, keeping everything in ``folder``; returns the finished model's folder.
 
-    Asked to ``stop``, it saves its state after the iteration at hand and returns None. Raises ConfigError, DataError,
-    ResumeError, OutputError, DivergedError, DeviceError.
+    Asked to ``stop``, it saves its state after the iteration at hand and returns None. Raises TrainingError,
+    OutputError, DeviceError.
     """
     options = options or RunOptions()
     state = load_state(options.resume, config.model.spec) if options.resume else None
@@ -70,7 +70,7 @@ class _Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+            raise outputs.NO_FOLDER(folder=folder, reason=error.strerror) from error
         self._config = config
         self._folder = folder
         self._observe = observe
@@ -186,4 +186,4 @@ class _Run:
 def _check_batches(config: TrainConfig, processes: int) -> None:
     for number, stage in enumerate(config.stages, start=1):
         if stage.batch % processes:
-            raise ConfigError(f"stage{number}.batch of {stage.batch} cannot be shared evenly by {processes} processes.")
+            raise training.UNEVEN_BATCH(stage=number, batch=stage.batch, processes=processes)

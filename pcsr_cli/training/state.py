@@ -9,16 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcsr_cli.errors import PcsrError
+from pcsr_cli.failures import training
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.specs import ModelSpec, Scales, write_config
 
 FORMAT = 1
-START_ANEW = "Start anew, without --resume."
-
-
-class ResumeError(PcsrError):
-    """The run cannot go on from this state."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +57,18 @@ def save_state(state: RunState, path: Path) -> None:
 def load_state(path: Path, spec: ModelSpec) -> RunState:
     """Read the state of a run that trains a network of ``spec``.
 
-    Raises ResumeError if it is missing, broken, or of another architecture.
+    Raises TrainingError if it is missing, broken, or of another architecture.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ResumeError(f"There is no state {path} to go on from.", START_ANEW) from error
+        raise training.NO_STATE(path=path) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ResumeError(f"{path} is no readable state of a run.", START_ANEW) from error
+        raise training.BROKEN_STATE(path=path) from error
     wanted = {entry.name for entry in fields(RunState)}
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT or set(content) != wanted:
-        raise ResumeError(f"{path} is no state of a run, or of another version's.", START_ANEW)
+        raise training.ANOTHER_STATE(path=path)
     state = RunState(**content)
     if state.architecture != architecture(spec):
-        raise ResumeError(
-            f"{path} belongs to another architecture than the recipe's [model].", "Restore [model], or start anew."
-        )
+        raise training.ANOTHER_ARCHITECTURE(path=path)
     return state

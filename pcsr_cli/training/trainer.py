@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pcsr_cli.failures import training
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.batches import Batch
 from pcsr_cli.training.config import StageConfig
 from pcsr_cli.training.schedule import Schedule, learning_rate
 from pcsr_cli.training.stages import HeavyStage, Loss, RoutingStage, freeze, trained_parts
-from pcsr_cli.training.state import ResumeError, RunState, architecture
+from pcsr_cli.training.state import RunState, architecture
 
 BETAS = (0.9, 0.99)
 
@@ -89,13 +90,16 @@ class Trainer:
         )
 
     def restore(self, state: RunState) -> None:
-        """Go on from ``state``. The stage's length is the recipe's, should it have changed. Raises ResumeError."""
+        """Go on from ``state``. The stage's length is the recipe's, should it have changed.
+
+        Raises TrainingError.
+        """
         self.model.load_state_dict(state.model)
         for name, value in state.ema.items():
             self.averaged[name].copy_(value)
         try:
             self._optimizer.load_state_dict(state.optimizer)
         except ValueError as error:
-            raise ResumeError("The state's optimizer belongs to another network.") from error
+            raise training.ANOTHER_OPTIMIZER() from error
         self.schedule = Schedule(self.config.iterations, state.step, state.progress)
         torch.set_rng_state(state.random)

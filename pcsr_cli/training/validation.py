@@ -12,6 +12,7 @@ from torch import Tensor
 from pcsr_cli.canvas import ByteCanvas
 from pcsr_cli.engine import Outcome, Settings, upscale
 from pcsr_cli.errors import InputError
+from pcsr_cli.failures import training
 from pcsr_cli.flops import executed_flops, model_costs
 from pcsr_cli.grid import hr_size
 from pcsr_cli.images import FORMATS, read_picture
@@ -19,7 +20,6 @@ from pcsr_cli.metrics import psnr
 from pcsr_cli.model import Pcsr
 from pcsr_cli.resize import crop_to_multiple, make_lr, resize_bicubic_8bit
 from pcsr_cli.routing import Routing, Threshold, Tradeoff, default_routing
-from pcsr_cli.training.cache import DataError
 from pcsr_cli.training.config import TrainConfig
 from pcsr_cli.training.events import Observer, Skipped
 
@@ -72,7 +72,7 @@ class Validator:
 def load_pairs(folder: Path, scale: int, observe: Observer) -> tuple[Pair, ...]:
     """Every picture of ``folder`` with its LR at an integer scale; a broken one is named and left out.
 
-    Raises DataError if none is left.
+    Raises TrainingError if none is left.
     """
     pairs = []
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in FORMATS)
@@ -84,7 +84,7 @@ def load_pairs(folder: Path, scale: int, observe: Observer) -> tuple[Pair, ...]:
             continue
         pairs.append(Pair(make_lr(hr, scale), hr, scale))
     if not pairs:
-        raise DataError(f"There is no picture to validate on in {folder}.", "validation.path names a folder of them.")
+        raise training.NOTHING_TO_VALIDATE(folder=folder)
     return tuple(pairs)
 
 

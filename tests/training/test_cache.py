@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcsr_cli.errors import OutputError
+from pcsr_cli.failures import training
 from pcsr_cli.training import cache
-from pcsr_cli.training.cache import DataError, open_patches
+from pcsr_cli.training.cache import open_patches
 from pcsr_cli.training.config import DataConfig, SourceConfig, TrainConfig
 from pcsr_cli.training.events import Decoded, Event, Skipped, ignore
+from tests.failing import fails
 
 
 def with_data(recipe: TrainConfig, **changes: object) -> TrainConfig:
@@ -58,17 +59,17 @@ def test_broken_and_small_pictures_are_named_and_skipped(recipe: TrainConfig) ->
 
 
 def test_folders_without_usable_pictures_are_refused(recipe: TrainConfig) -> None:
-    with pytest.raises(DataError, match="no folder"):
+    with fails(training.NO_FOLDER, folder=recipe.folder / "nowhere"):
         open_patches(with_data(recipe, sources=(SourceConfig(Path("nowhere")),)), 40, ignore)
     (recipe.folder / "empty").mkdir()
-    with pytest.raises(DataError, match="no picture in"):
+    with fails(training.NO_PICTURE, folder=recipe.folder / "empty"):
         open_patches(with_data(recipe, sources=(SourceConfig(Path("empty")),)), 40, ignore)
     everything = SourceConfig(Path("pictures"), exclude=("*.png",))
-    with pytest.raises(DataError, match="no picture in"):
+    with fails(training.NO_PICTURE, folder=recipe.folder / "pictures"):
         open_patches(with_data(recipe, sources=(everything,)), 40, ignore)
-    with pytest.raises(DataError, match="holds a patch"):
+    with fails(training.SMALL_PICTURES, side=200):
         open_patches(with_data(recipe, patch=200), 40, ignore)
-    with pytest.raises(DataError, match="too small"):
+    with fails(training.SMALL_PATCHES, side=48, smallest=49):
         open_patches(recipe, 49, ignore)
 
 
@@ -77,9 +78,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(recipe: TrainConfig, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "_choose", fail)
-    with pytest.raises(OutputError, match="no space"):
+    cache_folder = recipe.folder / "cache"
+    with fails(training.NOT_WRITTEN, what="The patches", place=cache_folder, reason="No space left on device"):
         open_patches(recipe, 40, ignore)
-    assert not list((recipe.folder / "cache").iterdir())
+    assert not list(cache_folder.iterdir())
 
 
 def test_data_defaults_suit_a_single_folder() -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from pcsr_cli.cli import train as command
 from pcsr_cli.cli.training_view import View, sparkline
-from pcsr_cli.errors import RefusedOutputError, UsageError
-from pcsr_cli.training.curve import PlotError, plot_run
+from pcsr_cli.failures import Failure, measuring, training, usage
+from pcsr_cli.training.curve import plot_run
 from pcsr_cli.training.events import Decoded, Event, Progress, Saved, Skipped, Validated
+from tests.failing import fails
 from tests.training.test_processes import RECIPE, recipe_file
 
 __all__ = ["recipe_file"]
@@ -49,7 +50,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "--resume" in capsys.readouterr().err
     assert (tmp_path / "run" / "state.pt").is_file()
     assert signal.getsignal(signal.SIGINT) is before
-    with pytest.raises(RefusedOutputError, match="holds a run already"):
+    with fails(training.RUN_EXISTS, folder=tmp_path / "run"):
         command.command(recipe_file, out=tmp_path / "run")
 
 
@@ -67,17 +68,17 @@ def test_cutting_pictures_can_be_interrupted(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "row"),
     [
-        ({"json": True, "quiet": True}, "exclude each other"),
-        ({"resume": True, "start": Path("x")}, "exclude each other"),
-        ({"rewind": 0.5}, "needs a state"),
-        ({"rewind": 1.5, "resume": True}, "out of range"),
-        ({"minutes": 0.0}, "no time"),
+        ({"json": True, "quiet": True}, usage.EXCLUDE),
+        ({"resume": True, "start": Path("x")}, usage.EXCLUDE),
+        ({"rewind": 0.5}, training.NOTHING_TO_REWIND),
+        ({"rewind": 1.5, "resume": True}, training.REWIND),
+        ({"minutes": 0.0}, training.MINUTES),
     ],
 )
-def test_wrong_usage_is_one_sentence(recipe_file: Path, tmp_path: Path, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_wrong_usage_is_one_sentence(recipe_file: Path, tmp_path: Path, options: dict[str, Any], row: Failure) -> None:
+    with fails(row):
         command.command(recipe_file, out=tmp_path / "run", **options)
 
 
@@ -90,7 +91,7 @@ def test_without_matplotlib_there_is_a_sentence(tmp_path: Path, monkeypatch: pyt
         return usual(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(PlotError, match=r"pip install 'pcsr\[plot\]'"):
+    with fails(measuring.NO_MATPLOTLIB):
         plot_run(tmp_path / "log.jsonl", tmp_path / "curve.png")
 
 
@@ -98,7 +99,7 @@ def test_the_curve_is_drawn(recipe_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     command.command(recipe_file, out=tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(PlotError, match="no iteration"):
+    with fails(training.NOTHING_TO_PLOT, log=tmp_path / "nothing.jsonl"):
         plot_run(tmp_path / "nothing.jsonl", tmp_path / "curve.png")
 
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcsr_cli.training.config import ConfigError, TrainConfig, load_config
+from pcsr_cli.failures import training
+from pcsr_cli.training.config import TrainConfig, load_config
 from pcsr_cli.training.session import train
+from tests.failing import fails
 from tests.training.conftest import draw_pictures
 
 RECIPE = """
@@ -92,5 +94,5 @@ def test_a_batch_that_cannot_be_shared_is_refused(
 ) -> None:
     from pcsr_cli.training import session
 
-    with pytest.raises(ConfigError, match=r"stage1\.batch of 4 cannot be shared evenly by 3"):
+    with fails(training.UNEVEN_BATCH, stage=1, batch=4, processes=3):
         session._check_batches(recipe, 3)

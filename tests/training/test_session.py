@@ -7,11 +7,13 @@ import torch
 from safetensors.torch import load_file
 
 from pcsr_cli.checkpoint import build_model, read_checkpoint
+from pcsr_cli.failures import outputs, training
 from pcsr_cli.training.config import ModelConfig, TrainConfig, ValidationConfig
 from pcsr_cli.training.events import Event, Progress, Validated
 from pcsr_cli.training.log import read_log
 from pcsr_cli.training.session import LOG_NAME, STAGE_1_NAME, STATE_NAME, RunOptions, train
-from pcsr_cli.training.state import ResumeError, load_state
+from pcsr_cli.training.state import load_state
+from tests.failing import fails
 
 
 def losses(events: list[Event]) -> list[tuple[int, int, float]]:
@@ -83,16 +85,28 @@ def test_a_tiny_set_is_learnt_by_heart(recipe: TrainConfig, tmp_path: Path) -> N
 def test_another_architecture_cannot_be_resumed(recipe: TrainConfig, tmp_path: Path) -> None:
     train(recipe, tmp_path / "run")
     other = replace(recipe, model=replace(recipe.model, width=9))
-    with pytest.raises(ResumeError, match="another architecture"):
+    with fails(training.ANOTHER_ARCHITECTURE):
         train(other, tmp_path / "run", options=RunOptions(resume=tmp_path / "run" / STATE_NAME))
 
 
 def test_a_missing_or_broken_state_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
-    with pytest.raises(ResumeError, match="no state"):
+    with fails(training.NO_STATE, path=tmp_path / "nothing.pt"):
         train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "nothing.pt"))
     (tmp_path / "noise.pt").write_bytes(b"noise")
-    with pytest.raises(ResumeError, match="no readable state"):
+    with fails(training.BROKEN_STATE, path=tmp_path / "noise.pt"):
         train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "noise.pt"))
+
+
+def test_a_loss_that_is_no_number_ends_the_run(recipe: TrainConfig, tmp_path: Path) -> None:
+    wild = replace(recipe, stage1=replace(recipe.stage1, learning_rate=1e30))
+    with fails(training.DIVERGED):
+        train(wild, tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_made_is_told(recipe: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with fails(outputs.NO_FOLDER, folder=tmp_path / "file" / "run", reason="Not a directory"):
+        train(recipe, tmp_path / "file" / "run")
 
 
 def test_minutes_end_the_run_in_time(recipe: TrainConfig, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
+"""A run's state: whole on disk at every moment, and refused where it does not belong."""
+
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from pcsr_cli.errors import OutputError
+from pcsr_cli.failures import training
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.config import TrainConfig
-from pcsr_cli.training.state import ResumeError, load_state, save_state
+from pcsr_cli.training.state import load_state, save_state
 from pcsr_cli.training.trainer import Trainer
+from tests.failing import fails
 
 
 def test_a_state_reads_back(recipe: TrainConfig, tmp_path: Path) -> None:
@@ -37,5 +42,13 @@ def test_a_full_disk_leaves_the_old_state(recipe: TrainConfig, tmp_path: Path, m
 
 def test_another_kind_of_file_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
-    with pytest.raises(ResumeError, match="no state of a run"):
+    with fails(training.ANOTHER_STATE, path=tmp_path / "other.pt"):
         load_state(tmp_path / "other.pt", recipe.model.spec)
+
+
+def test_an_optimizer_of_another_network_is_refused(recipe: TrainConfig) -> None:
+    model = Pcsr(recipe.model.spec)
+    first, second = Trainer(model, 1, recipe.stage1), Trainer(model, 2, recipe.stage2)
+    state = replace(second.state(seed=3, seconds=0.0), optimizer=first.state(seed=3, seconds=0.0).optimizer)
+    with fails(training.ANOTHER_OPTIMIZER):
+        second.restore(state)

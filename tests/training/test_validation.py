@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 import torch
 
+from pcsr_cli.failures import training
 from pcsr_cli.flops import executed_flops, model_costs
 from pcsr_cli.images import read_picture
 from pcsr_cli.metrics import psnr
 from pcsr_cli.model import Pcsr
 from pcsr_cli.routing import Threshold
-from pcsr_cli.training.cache import DataError
 from pcsr_cli.training.card import write_card
 from pcsr_cli.training.config import TrainConfig, ValidationConfig
 from pcsr_cli.training.events import Event, Skipped, Validated, ignore
 from pcsr_cli.training.log import Log, read_log
 from pcsr_cli.training.validation import Validator, all_heavy, bicubic_psnr, enlarge, load_pairs, measure
+from tests.failing import fails
 from tests.training.conftest import draw_pictures
 
 
@@ -38,7 +39,7 @@ def test_a_broken_picture_is_named_and_left_out(recipe: TrainConfig) -> None:
     assert len(load_pairs(folder, 2, events.append)) == 2
     assert [event.path.name for event in events if isinstance(event, Skipped)] == ["broken.png"]
     (recipe.folder / "empty").mkdir()
-    with pytest.raises(DataError, match="no picture to validate on"):
+    with fails(training.NOTHING_TO_VALIDATE, folder=recipe.folder / "empty"):
         load_pairs(recipe.folder / "empty", 2, ignore)
 
 
@@ -79,6 +80,15 @@ def test_the_card_tells_data_recipe_and_figures(validated: TrainConfig, tmp_path
     for part in ("license: mit", "| Drawn waves | CC0-1.0 | 1, 2 |", "Seed 3", "2.0 hours", "26.00 dB | 25.0%"):
         assert part in card
     assert "x1 to x3" in card
+
+
+def test_a_card_and_a_log_that_cannot_be_written_are_told(recipe: TrainConfig, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    reason = "No such file or directory"
+    with fails(training.NOT_WRITTEN, what="The model card", place=nowhere, reason=reason):
+        write_card(recipe, Pcsr(recipe.model.spec), nowhere, nowhere / "log.jsonl", seconds=1)
+    with fails(training.NOT_WRITTEN, what="The log", place=nowhere / "log.jsonl", reason=reason):
+        Log(nowhere / "log.jsonl")(Skipped(Path("a.png"), "It is broken."))
 
 
 def test_a_log_cut_short_is_still_read(tmp_path: Path) -> None:
