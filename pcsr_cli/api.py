@@ -1,8 +1,8 @@
 """The Python face: upscale a tensor, an array or a PIL picture; the command line stands on the same functions."""
 
 import math
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.canvas import FloatCanvas, RowCanvas
 from pcsr_cli.engine import Outcome, Settings
 from pcsr_cli.engine import upscale as run_engine
-from pcsr_cli.errors import InputError, ScaleError, UsageError
+from pcsr_cli.failures import upscaling
 from pcsr_cli.grid import hr_size
 from pcsr_cli.images import Picture, from_pil, to_pil
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.passes import Progress
 from pcsr_cli.refine import NEVER
 from pcsr_cli.resize import resize_bicubic
+from pcsr_cli.result_rows import Levels, ResultRows, TakesRows
 from pcsr_cli.routing import Routing, default_routing
 
-AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", Image.Image)
+AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
 Pixels = TypeVar("Pixels")
 
 SPILL = 0.5
@@ -47,7 +48,7 @@ class Upscaled(Generic[Pixels]):
 def check_scale(scale: float) -> None:
     """Raise ScaleError for a scale that no model can have."""
     if not 1 <= scale < math.inf:
-        raise ScaleError(f"A scale of {scale:g} does not enlarge.", "Give a number of at least 1.")
+        raise upscaling.DOES_NOT_ENLARGE(scale=f"{scale:g}")
 
 
 def working_scale(model: LoadedModel, scale: float) -> float:
@@ -55,9 +56,8 @@ def working_scale(model: LoadedModel, scale: float) -> float:
     check_scale(scale)
     found = model.scales.working_scale(scale)
     if found is None:
-        raise ScaleError(
-            f"The model {model.identity.name} was trained for {model.scales} and cannot enlarge x{scale:g}.",
-            f"Ask for at most x{model.scales.largest:g}, or choose another model.",
+        raise upscaling.NOT_TRAINED(
+            model=model.identity.name, scales=model.scales, scale=f"{scale:g}", largest=f"{model.scales.largest:g}"
         )
     return found
 
@@ -75,11 +75,11 @@ def upscale(
     """Enlarge a picture by ``scale``; the result is of the same kind.
 
     ``image`` is a float tensor (1, 3, h, w) or (3, h, w), RGB in [0, 1] (the result is float32 and not clamped); or
-    a uint8 array (h, w, 3), RGB; or a PIL picture (its transparency is enlarged, too). ``routing`` is a Threshold, a
-    Tradeoff or Adaptive, by default Threshold(0.5) for two branches; ``refine`` the paper's #h (9: off); ``tile`` in
-    LR pixels. Raises InputError, ScaleError, UsageError."""
+    a uint8 or uint16 array (h, w, 3), RGB; or a PIL picture (its transparency is enlarged, too). ``routing`` is a
+    Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches; ``refine`` the paper's #h (9: off);
+    ``tile`` in LR pixels. Raises InputError, ScaleError, UsageError."""
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
-        raise UsageError(f"refine={refine}, tile={tile} is out of range.", "refine is 0 to 9, tile None or at least 1.")
+        raise upscaling.OUT_OF_RANGE(refine=refine, tile=tile)
     settings = Settings(routing or default_routing(model.network.spec.branches), refine, tile)
     if isinstance(image, Tensor):
         return _upscale_tensor(image, model, scale, settings, progress)
@@ -87,9 +87,9 @@ def upscale(
         done = upscale_picture(from_pil(image), model, scale, settings, progress)
         return Upscaled(to_pil(done.image), done.branches, done.outcome, done.scale, done.working_scale)
     if not isinstance(image, np.ndarray):
-        raise InputError(f"A {type(image).__name__} is no picture.", "Give a tensor, an array or a PIL picture.")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise InputError(f"An array of {image.dtype} {image.shape} is no RGB picture.", "Give uint8 (h, w, 3).")
+        raise upscaling.NO_PICTURE(kind=type(image).__name__)
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise upscaling.NO_RGB_ARRAY(dtype=image.dtype, shape=image.shape)
     done = upscale_picture(Picture(image), model, scale, settings, progress)
     return Upscaled(done.image.rgb, done.branches, done.outcome, done.scale, done.working_scale)
 
@@ -102,25 +102,61 @@ def upscale_picture(
     progress: Progress | None = None,
     keep_branches: bool = True,
 ) -> Upscaled[Picture]:
-    """Enlarge a picture as read from a file. Raises ScaleError, UsageError."""
+    """Enlarge a picture, all of the result in memory. Raises ScaleError, UsageError."""
     at = working_scale(model, scale)
-    lr = torch.from_numpy(picture.rgb.copy()).permute(2, 0, 1)[None]
-    size, working_size = hr_size(picture.size, scale), hr_size(picture.size, at)
-    if size == working_size:
-        canvas = ByteCanvas(*working_size)
-        outcome = run_engine(model.network, lr, at, settings, canvas, progress)
-        rgb = canvas.rgb.numpy()
-        labels = canvas.labels.numpy()
-    else:
-        floats = FloatCanvas(*working_size)
-        outcome = run_engine(model.network, lr, at, settings, floats, progress)
-        reduced = resize_bicubic(floats.rgb.permute(1, 2, 0).numpy(), *size)
-        rgb, labels = _to_levels(reduced), floats.labels.numpy()
-    if picture.grey:
-        rgb = _grey(rgb)
-    alpha = None if picture.alpha is None else _enlarge_alpha(picture.alpha, size)
-    enlarged = Picture(rgb, alpha, picture.grey, picture.icc, picture.notes)
-    return Upscaled(enlarged, labels, outcome, scale, at)
+    collected = _Collected(hr_size(picture.size, scale), picture.rgb.dtype, picture.alpha is not None)
+    branches = np.empty(hr_size(picture.size, at) if keep_branches else (0, 0), np.uint8)
+    kept = branches if keep_branches else None
+    outcome = upscale_onto(picture, model, scale, settings, collected, progress, branches=kept)
+    enlarged = replace(picture, rgb=collected.rgb, alpha=collected.alpha)
+    return Upscaled(enlarged, branches, outcome, scale, at)
+
+
+def upscale_onto(
+    picture: Picture,
+    model: LoadedModel,
+    scale: float,
+    settings: Settings,
+    writer: TakesRows,
+    progress: Progress | None = None,
+    depth: int | None = None,
+    branches: NDArray[np.uint8] | None = None,
+) -> Outcome:
+    """Enlarge a picture and hand its rows to a writer while the rest is computed.
+
+    The writer gets every row once, from the top: (n, W, C) with one channel of grey or three of RGB, as the picture
+    has, and one more where it has alpha, at ``depth`` bits (8 or 16, the picture's own by default). Neither the result
+    nor the features stand in memory whole. ``branches`` is filled with each pixel's branch if given: (H, W) at the
+    working scale. Raises ScaleError, UsageError, and what the writer raises."""
+    at = working_scale(model, scale)
+    painted, size = hr_size(picture.size, at), hr_size(picture.size, scale)
+    bits = depth or 8 * picture.rgb.itemsize
+    rows = ResultRows(painted, size, bits, picture.grey, picture.alpha, writer)
+    labels = None if branches is None else torch.from_numpy(branches)
+    canvas = RowCanvas(painted[1], rows.painted_dtype, rows.take, labels)
+    return run_engine(model.network, _as_lr(picture.rgb), at, settings, canvas, progress)
+
+
+class _Collected:
+    """Rows of a picture, collected in memory: ``rgb`` (H, W, 3), ``alpha`` (H, W) or None."""
+
+    def __init__(self, size: tuple[int, int], dtype: np.dtype[Any], has_alpha: bool) -> None:
+        self.rgb = np.empty((*size, 3), dtype)
+        self.alpha = np.empty(size, dtype) if has_alpha else None
+        self.done = 0
+
+    def write(self, rows: Levels) -> None:
+        place = slice(self.done, self.done + len(rows))
+        self.rgb[place] = rows if self.alpha is None else rows[..., :-1]
+        if self.alpha is not None:
+            self.alpha[place] = rows[..., -1]
+        self.done = place.stop
+
+
+def _as_lr(rgb: Levels) -> Tensor:
+    """(h, w, 3) levels as the engine takes them, (1, 3, h, w): without a copy where PyTorch can do without."""
+    usable = rgb.flags.writeable and all(stride >= 0 for stride in rgb.strides)
+    return torch.from_numpy(rgb if usable else rgb.copy()).permute(2, 0, 1)[None]
 
 
 def _upscale_tensor(
@@ -128,11 +164,9 @@ def _upscale_tensor(
 ) -> Upscaled[Tensor]:
     lr = image[None] if image.ndim == 3 else image
     if lr.ndim != 4 or lr.shape[:2] != (1, 3) or not lr.numel() or not lr.is_floating_point():
-        raise InputError(
-            f"A tensor of {image.dtype} {tuple(image.shape)} is no RGB picture.", "Give float (1, 3, h, w) in [0, 1]."
-        )
+        raise upscaling.NO_RGB_TENSOR(dtype=image.dtype, shape=tuple(image.shape))
     if not -SPILL <= lr.min().item() <= lr.max().item() <= 1 + SPILL:
-        raise InputError("The tensor's values are not in [0, 1].", "Divide 8-bit levels by 255.")
+        raise upscaling.NOT_NUMBERS()
     at = working_scale(model, scale)
     lr_size = (lr.shape[2], lr.shape[3])
     canvas = FloatCanvas(*hr_size(lr_size, at))
@@ -143,22 +177,3 @@ def _upscale_tensor(
         rgb = torch.from_numpy(reduced).permute(2, 0, 1)
     result = (rgb[None] if image.ndim == 4 else rgb).to(image.device)
     return Upscaled(result, canvas.labels.numpy(), outcome, scale, at)
-
-
-def _to_levels(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
-    levels: NDArray[np.uint8] = np.rint(rgb * 255).clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(levels)
-
-
-def _grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One grey level a pixel, in all three channels: the network may tint what came in grey."""
-    mean = np.rint(rgb.mean(axis=2, dtype=np.float32)).astype(np.uint8)
-    return np.repeat(mean[..., None], 3, axis=2)
-
-
-def _enlarge_alpha(alpha: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Transparency is enlarged bicubically; where it is the same everywhere it stays so exactly."""
-    if (alpha == alpha[0, 0]).all():
-        return np.full(size, alpha[0, 0], dtype=np.uint8)
-    enlarged = resize_bicubic(alpha[..., None].astype(np.float32), *size)[..., 0]
-    return np.rint(enlarged).clip(0, 255).astype(np.uint8)

@@ -20,6 +20,50 @@ def resize_bicubic(picture: NDArray[np.float32], height: int, width: int) -> NDA
     return _resize_side(vertical.swapaxes(0, 1), width).swapaxes(0, 1)
 
 
+def resize_bicubic_rows(
+    picture: NDArray[np.generic], height: int, width: int, start: int, stop: int
+) -> NDArray[np.float32]:
+    """Rows ``start``..``stop`` of (H, W, C) of any type and range resized to (height, width, C) in float32."""
+    if picture.shape[0] == height:
+        vertical = picture[start:stop].astype(np.float32)
+    else:
+        index, weight = (part[start:stop] for part in _taps(picture.shape[0], height))
+        first, last = int(index.min()), int(index.max())
+        vertical = _weighted(picture[first : last + 1].astype(np.float32), index - first, weight)
+    return _resize_side(vertical.swapaxes(0, 1), width).swapaxes(0, 1)
+
+
+class RowResizer:
+    """Resizes a picture that comes in rows; the same numbers as ``resize_bicubic``. Sizes are (height, width)."""
+
+    def __init__(self, size: tuple[int, int], wanted: tuple[int, int]) -> None:
+        self.width = wanted[1]
+        self.same_height = size[0] == wanted[0]
+        self.index, self.weight = _taps(size[0], wanted[0])
+        self.last = self.index.max(axis=1)
+        self.first = np.minimum.accumulate(self.index.min(axis=1)[::-1])[::-1]
+        self.held = np.empty((0, size[1], 3), dtype=np.float32)
+        self.held_from = 0
+        self.done = 0
+
+    def push(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the next rows, (n, W, 3); returns those of the result that have become possible, which may be none."""
+        if self.same_height:
+            return self._widened(rows)
+        self.held = np.concatenate((self.held, rows))
+        ready = int(np.searchsorted(self.last, self.held_from + len(self.held)))
+        wanted = slice(self.done, ready)
+        vertical = _weighted(self.held, self.index[wanted] - self.held_from, self.weight[wanted])
+        self.done = ready
+        still_needed = int(self.first[ready]) if ready < len(self.first) else self.held_from + len(self.held)
+        self.held = self.held[still_needed - self.held_from :].copy()
+        self.held_from = still_needed
+        return self._widened(vertical)
+
+    def _widened(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _resize_side(rows.swapaxes(0, 1), self.width).swapaxes(0, 1)
+
+
 def resize_bicubic_8bit(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Resize (H, W, C) uint8, rounded to 8 bits between the two passes and after, as MATLAB does.
 
@@ -51,8 +95,12 @@ def _resize_side(picture: NDArray[_Float], length: int) -> NDArray[_Float]:
     """Resize the first axis; a sum over taps, in the precision of ``picture``."""
     if picture.shape[0] == length:
         return picture
-    index, weight = _taps(picture.shape[0], length)
-    out = np.zeros((length, *picture.shape[1:]), picture.dtype)
+    return _weighted(picture, *_taps(picture.shape[0], length))
+
+
+def _weighted(picture: NDArray[_Float], index: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[_Float]:
+    """Sums of rows, each with its weight: one for each row of ``index`` and ``weight``, both (n, taps)."""
+    out = np.zeros((len(index), *picture.shape[1:]), picture.dtype)
     for tap in range(index.shape[1]):
         out += weight[:, tap, None, None].astype(picture.dtype) * picture[index[:, tap]]
     return out

@@ -53,7 +53,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "engine",
         "composition",
     ),
-    "face": ("models", "api", "__init__"),
+    "face": ("models", "result_rows", "api", "__init__"),
     "work": (
         "pairs",
         "originals",
