@@ -14,11 +14,13 @@ from pcsr_cli.adm import DifficultySurvey
 from pcsr_cli.canvas import Canvas
 from pcsr_cli.devices import full_float32
 from pcsr_cli.flops import Executed, model_costs
+from pcsr_cli.forced import Forced
 from pcsr_cli.memory import auto_tile, feature_budget
 from pcsr_cli.model import Pcsr
 from pcsr_cli.passes import Passes, Progress
 from pcsr_cli.refine import NEVER, RING
 from pcsr_cli.routing import Decision, Routing, Threshold, decide
+from pcsr_cli.routing_map import RoutingMap
 from pcsr_cli.sampling import Branches
 from pcsr_cli.tiles import TilePlan, plan_tiles
 
@@ -29,22 +31,27 @@ class Settings:
 
     ``refine`` is the paper's #h (0..9, 9 is off); ``tile`` is in LR pixels, None to let the engine choose;
     ``memory`` is how many bytes of features ADM may keep between its passes, None for a share of what is free.
-    Neither of the latter two changes the result."""
+    Neither of the latter two changes the result. ``forced`` pixels get the branch a person chose: ADM looks at them as
+    at any other, a budget pays for them first."""
 
     routing: Routing = field(default_factory=Threshold)
     refine: int = 1
     tile: int | None = None
     memory: int | None = None
+    forced: Forced | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done: ``branch_pixels`` counts the result's pixels by branch, ``executed`` what really ran."""
+    """What was done: ``branch_pixels`` counts the result's pixels by branch, ``executed`` what really ran.
+
+    ``forced`` counts the pixels forced light, and those forced heavy."""
 
     plan: TilePlan
     decision: Decision
     branch_pixels: tuple[int, ...]
     executed: Executed
+    forced: tuple[int, int] = (0, 0)
 
     @property
     def heavy_share(self) -> float:
@@ -67,9 +74,15 @@ def plan_for(
 
 @torch.inference_mode()
 def upscale(
-    model: Pcsr, lr: Tensor, scale: float, settings: Settings, canvas: Canvas, progress: Progress | None = None
+    model: Pcsr,
+    lr: Tensor,
+    scale: float,
+    settings: Settings,
+    canvas: Canvas,
+    progress: Progress | None = None,
+    routed: RoutingMap | None = None,
 ) -> Outcome:
-    """Upscale a whole picture onto ``canvas``.
+    """Upscale a whole picture onto ``canvas``; ``routed`` takes down how each of its pixels was routed.
 
     ``lr`` is (1, 3, h, w) RGB, float32 in [0, 1], uint8 or uint16, on any device; ``scale`` is real and at least 1.
     The work is done on the model's device in the model's precision, with sums into the result in float32. A tile for
@@ -79,11 +92,13 @@ def upscale(
     assert lr.ndim == 4 and lr.shape[:2] == (1, 3) and scale >= 1
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings, canvas.strip_pixel_bytes)
     decision = decide(settings.routing, model_costs(model).routed(scale))
-    passes = Passes(model, lr, plan, 1 if decision else 2, feature_budget(model.device, settings.memory), progress)
+    forced, budget = settings.forced, feature_budget(model.device, settings.memory)
+    assert forced is None or forced.hr_size == plan.hr_size
+    passes = Passes(model, lr, plan, 1 if decision else 2, budget, progress, forced)
     with full_float32(model.device):
         decision = decision or passes.decide(settings.routing, settings.refine)
-        branch_pixels = passes.paint(decision, settings.refine, canvas)
-    return Outcome(plan, decision, branch_pixels, passes.executed)
+        branch_pixels = passes.paint(decision, settings.refine, canvas, routed)
+    return Outcome(plan, decision, branch_pixels, passes.executed, (0, 0) if forced is None else forced.counts)
 
 
 @torch.inference_mode()

@@ -42,6 +42,13 @@ class Forced:
         light, heavy = (0 if mask is None else self._count(mask) for mask in (self.light, self.heavy))
         return light, heavy
 
+    def share_of_free(self, share: float) -> float:
+        """The share of the free pixels that has to be heavy for a share of all to be, as nearly as masks allow."""
+        light, heavy = self.counts
+        pixels = self.hr_size[0] * self.hr_size[1]
+        free = pixels - light - heavy
+        return min(1.0, max(0.0, (share * pixels - heavy) / free)) if free else 0.0
+
     @property
     def clashes(self) -> int:
         """How many HR pixels both masks want."""

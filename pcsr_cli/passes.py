@@ -19,12 +19,14 @@ from pcsr_cli.canvas import Canvas
 from pcsr_cli.fast.prepare import PreparedModel
 from pcsr_cli.features import TileFeatures
 from pcsr_cli.flops import Executed, model_costs
+from pcsr_cli.forced import Forced
 from pcsr_cli.model import Pcsr
 from pcsr_cli.pace import Pace
 from pcsr_cli.routing import Budget, Cuts, Decision, Routing
+from pcsr_cli.routing_map import RoutingMap
 from pcsr_cli.sampling import AreaSampler, Branches, FeatureBand
 from pcsr_cli.strips import Strip
-from pcsr_cli.tiles import Rect, Tile, TilePlan
+from pcsr_cli.tiles import Rect, Span, Tile, TilePlan
 
 Progress = Callable[[float], None]
 """Called with the share of the work done, from 0 to 1."""
@@ -37,14 +39,23 @@ class NotFiniteError(ArithmeticError):
 class Passes:
     """One picture on its way through the engine: what passes share, and the tally of what was executed.
 
-    ``passes`` are to come; ``budget`` is how many bytes of features may be kept between them.
+    ``passes`` are to come; ``budget`` is how many bytes of features may be kept between them. ``forced`` pixels get the
+    branch a person chose.
     """
 
     def __init__(
-        self, model: Pcsr, lr: Tensor, plan: TilePlan, passes: int, budget: int, progress: Progress | None
+        self,
+        model: Pcsr,
+        lr: Tensor,
+        plan: TilePlan,
+        passes: int,
+        budget: int,
+        progress: Progress | None,
+        forced: Forced | None = None,
     ) -> None:
         self.prepared = PreparedModel(model)
         self.plan = plan
+        self.forced = forced
         self.tiles = plan.tiles
         self.progress = progress
         sampled = sum(tile.sampled.area for tile in plan.tiles)
@@ -66,10 +77,15 @@ class Passes:
         survey = DifficultySurvey(self.plan.hr_pixels)
         if isinstance(routing, Budget) and routing.seconds is not None:
             self.pace = Pace(self.prepared.device, refine)
-        self.survey(survey)
         if not isinstance(routing, Budget):
+            self.survey(survey)
             return decide_adaptively(survey.values(), self.prepared.branches)
-        return Cuts((cut_for_share(survey.values(), self._affordable(routing)),))
+        self.survey(survey, self.forced)
+        share = self._affordable(routing)
+        if self.forced is None:
+            return Cuts((cut_for_share(survey.values(), share),))
+        free = survey.values()
+        return Cuts((cut_for_share(free, self.forced.share_of_free(share)) if free.numel() else 1.0,))
 
     def _affordable(self, budget: Budget) -> float:
         """The share of heavy pixels that a budget pays for."""
@@ -79,11 +95,11 @@ class Passes:
         assert self.pace is not None and budget.seconds is not None
         return self.pace.heavy_share(budget.seconds, self.plan.hr_pixels, self.keeps_features)
 
-    def survey(self, survey: DifficultySurvey) -> None:
-        """Collect the difficulty of every pixel."""
+    def survey(self, survey: DifficultySurvey, without: Forced | None = None) -> None:
+        """Collect the difficulty of every pixel, or of all but those whose branch is chosen anyhow."""
 
         def collect(prepared: PreparedModel, tile: Tile) -> None:
-            values = self._difficulties(prepared, tile)
+            values = self._difficulties(prepared, tile, without)
             # Where a tile may have to be done again, nothing of it counts before all of it is done.
             for part in list(values) if prepared.model.dtype == torch.float16 else values:
                 survey.add(part)
@@ -91,8 +107,13 @@ class Passes:
         self.tiles = self._each(self.tiles, collect)
         self.features.keep = False
 
-    def paint(self, decision: Decision, refine: int, canvas: Canvas) -> tuple[int, ...]:
-        """Predict, refine and hand over every tile; returns how many of the result's pixels each branch got."""
+    def paint(
+        self, decision: Decision, refine: int, canvas: Canvas, routed: RoutingMap | None = None
+    ) -> tuple[int, ...]:
+        """Predict, refine and hand over every tile; returns how many of the result's pixels each branch got.
+
+        ``routed`` is told of every pixel's routing.
+        """
         counts = torch.zeros(self.prepared.branches, dtype=torch.int64, device=self.prepared.device)
 
         def paint_tile(prepared: PreparedModel, tile: Tile) -> None:
@@ -101,11 +122,13 @@ class Passes:
             strip = Strip(tile, refine, canvas, torch.zeros_like(counts))
             for band in self._bands(prepared, tile, lr):
                 self._executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
-                for prediction in sampler.predict(band, decision):
+                for prediction in sampler.predict(band, decision, self.forced):
                     self._check(prepared, prediction.rgb)
                     sampled = prediction.branch_pixels
                     self._executed += Executed(classifier=sum(sampled), branches=sampled)
                     strip.push(prediction)
+                    if routed is not None:
+                        routed.record(tile, prediction)
             strip.finish()
             counts.add_(strip.counts)
 
@@ -167,7 +190,8 @@ class Passes:
         if prepared.model.dtype == torch.float16 and not bool(values.isfinite().all()):
             raise NotFiniteError
 
-    def _difficulties(self, prepared: PreparedModel, tile: Tile) -> Iterator[Tensor]:
+    def _difficulties(self, prepared: PreparedModel, tile: Tile, without: Forced | None) -> Iterator[Tensor]:
+        top = tile.core.rows.start
         lr = self.features.seen(prepared, tile)
         sampler = AreaSampler(prepared, self.plan, tile, tile.core, lr)
         for band in self._bands(prepared, tile, lr):
@@ -177,7 +201,9 @@ class Passes:
                 self._check(prepared, values)
                 self._executed += Executed(classifier=values.numel(), classifier_shared=shared)
                 shared = 0
-                yield values
+                rows = Span(top, top + values.shape[0])
+                top = rows.stop
+                yield values if without is None else values.cpu()[without.free(Rect(rows, tile.core.columns))]
             if self.pace is not None:
                 self.pace.watch(sampler, band)
 

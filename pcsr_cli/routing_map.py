@@ -1,10 +1,10 @@
 """What routing decided, pixel by pixel: difficulty and branch, taken down in the pass that makes the result."""
 
 import torch
-from torch import Tensor
 
 from pcsr_cli.routing import difficulty
-from pcsr_cli.tiles import Rect
+from pcsr_cli.sampling import Prediction
+from pcsr_cli.tiles import Rect, Tile
 
 
 class RoutingMap:
@@ -17,8 +17,11 @@ class RoutingMap:
         self.difficulty = torch.empty(height, width, dtype=torch.float32, device="cpu")
         self.labels = torch.empty(height, width, dtype=torch.uint8, device="cpu")
 
-    def write(self, area: Rect, probabilities: Tensor, labels: Tensor) -> None:
-        """Take an area: class probabilities (n, W, M), lightest branch first, and branches (n, W) uint8."""
-        values = difficulty(probabilities.flatten(0, 1)).view(labels.shape)
-        self.difficulty[area.slices] = values.cpu()
-        self.labels[area.slices] = labels.cpu()
+    def record(self, tile: Tile, prediction: Prediction) -> None:
+        """Take some rows of a tile's region; what is outside its core is another tile's."""
+        core = Rect(prediction.rows.intersection(tile.core.rows), tile.core.columns)
+        inside = core.within(Rect(prediction.rows, tile.region.columns))
+        labels = prediction.labels[inside]
+        values = difficulty(prediction.probabilities[inside].flatten(0, 1))
+        self.difficulty[core.slices] = values.view(labels.shape).cpu()
+        self.labels[core.slices] = labels.cpu()

@@ -39,6 +39,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Model", f"{model.name}{revision}; {report.parameters:,} parameters; licence {model.licence}"),
         ("Device", f"{report.device}, {report.precision}, {report.tiles} tile{'s' * (report.tiles != 1)}"),
         ("Routing", f"{decided}: {share}, {refined}"),
+        *_forced(report),
         *_budget(report),
         (
             "Time",
@@ -46,6 +47,14 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ),
         ("Memory", f"{report.peak_memory / MEBI:,.0f} MiB at the peak"),
     ]
+
+
+def _forced(report: Report) -> list[tuple[str, str]]:
+    routing = report.routing
+    total = sum(routing.branch_pixels)
+    counts = ((routing.forced_heavy, "heavy"), (routing.forced_light, "light"))
+    told = [f"{count:,} pixels {branch} ({count / total:.1%})" for count, branch in counts if count]
+    return [("Forced", ", ".join(told))] if told else []
 
 
 def _budget(report: Report) -> list[tuple[str, str]]:

@@ -30,7 +30,8 @@ def mask(labels: NDArray[np.uint8], branches: int) -> NDArray[np.uint8]:
 def coloured(difficulty: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Difficulty (H, W) in [0, 1] in the colours of the scale, (H, W, 3)."""
     index = (difficulty * np.float32(STEPS)).astype(np.int32).clip(0, STEPS - 1)
-    return difficulty_colours()[index]
+    drawn: NDArray[np.uint8] = difficulty_colours()[index]
+    return drawn
 
 
 def as_16_bit(difficulty: NDArray[np.float32]) -> NDArray[np.uint16]:
