@@ -15,9 +15,10 @@ from pcsr_cli.engine import Outcome, Settings
 from pcsr_cli.engine import upscale as run_engine
 from pcsr_cli.failures import upscaling
 from pcsr_cli.grid import hr_size
-from pcsr_cli.images import Picture, from_pil, to_pil
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.passes import Progress
+from pcsr_cli.pictures.modes import from_pil, to_pil
+from pcsr_cli.pictures.picture import Picture
 from pcsr_cli.refine import NEVER
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.result_rows import Levels, ResultRows, TakesRows

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError, UsageError
-from pcsr_cli.images import FORMATS, read_picture
+from pcsr_cli.pictures.formats import known_suffixes
+from pcsr_cli.pictures.reading import read_rgb
 from pcsr_cli.resize import crop_to_multiple, make_lr
 
 PATCH = 32
@@ -83,9 +84,9 @@ def _in_folder(folder: Path, scale: float, lr: Path | None, no_reference: bool) 
 
 
 def _pictures_as_sources(folder: Path, lr: Path | None, no_reference: bool) -> list[Source]:
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in FORMATS and path.is_file())
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in known_suffixes() and path.is_file())
     if not files:
-        raise InputError(f"There is no picture in {folder}.", f"Give a folder with {', '.join(FORMATS)} files.")
+        raise InputError(f"There is no picture in {folder}.", f"Give a folder with {', '.join(known_suffixes())} files.")
     if lr is not None and lr.is_dir() and not any((lr / file.name).is_file() for file in files):
         raise InputError(f"No picture of {lr} has the name of one in {folder}.", "LR and HR go together by name.")
     return [_of_file(file, lr, no_reference) for file in files]
@@ -99,10 +100,10 @@ def load_pair(source: Source, scale: float, paper: bool = False) -> Pair:
     """
     if source.hr is None:
         assert source.lr is not None
-        pair = Pair(source.name, read_picture(source.lr).rgb, None, scale)
+        pair = Pair(source.name, read_rgb(source.lr), None, scale)
     else:
-        hr = _cut(read_picture(source.hr).rgb, source.hr, int(scale))
-        lr = make_lr(hr, int(scale)) if source.lr is None else read_picture(source.lr).rgb
+        hr = _cut(read_rgb(source.hr), source.hr, int(scale))
+        lr = make_lr(hr, int(scale)) if source.lr is None else read_rgb(source.lr)
         _check_sizes(hr, lr, source, int(scale))
         pair = Pair(source.name, lr, hr, scale)
     return cut_to_patch_grid(pair) if paper else pair

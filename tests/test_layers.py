@@ -17,10 +17,9 @@ PACKAGE = ROOT / "pcsr_cli"
 
 # Lowest first. A name stands for a module; one that ends in ".*" for a package and all that is in it.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "ground": ("errors", "failures.*", "costs", "files", "png"),
+    "ground": ("errors", "failures.*", "costs", "files"),
     "specs": ("specs",),
     "parts": (
-        "images",
         "pictures.*",
         "registry",
         "hub_cache",
@@ -64,6 +63,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "fidelity",
         "sweep",
         "figure",
+        "halo_check",
+        "verification",
         "training.*",
     ),
     "reports": ("report", "maps.*"),

@@ -7,8 +7,8 @@ import pytest
 
 from pcsr_cli.api import upscale_picture
 from pcsr_cli.engine import Settings
-from pcsr_cli.images import Picture
 from pcsr_cli.models import Identity, LoadedModel, load_model
+from pcsr_cli.pictures.picture import Picture
 from pcsr_cli.refine import NEVER
 from pcsr_cli.report import Gflops, Report, Seconds, describe_rule, make_report, text_chunks
 from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff

@@ -109,7 +109,8 @@ def command(
 
 
 def _keep(folder: Path, event: "Measured") -> None:
-    from pcsr_cli.images import Picture, write_picture
+    from pcsr_cli.pictures.picture import Picture
+    from pcsr_cli.pictures.writing import write_picture
 
     name = f"{Path(event.row.picture).stem}_{event.row.method.replace(' = ', '').replace(' ', '-').lower()}.png"
     write_picture(folder / name, Picture(event.rgb), {})

@@ -69,8 +69,10 @@ def encode(
         described["xmp"] = metadata.xmp
     if metadata.dpi is not None:
         described["dpi"] = metadata.dpi
+    if len(images) > 1:
+        timing = {**timing, "append_images": images[1:]}
     encoded = io.BytesIO()  # straight to a file, Pillow does not notice when a full disk takes only half
-    images[0].save(encoded, format.pillow, **described, **_settings(format, options), **timing)  # type: ignore[arg-type]
+    images[0].save(encoded, format.pillow, **described, **_settings(format, options), **timing)
     file.write(encoded.getbuffer())
 
 
@@ -89,4 +91,6 @@ def _settings(format: Format, options: SaveOptions) -> dict[str, object]:
             return {"quality": quality}
         case "JPEG XL":
             return {"lossless": True} if options.lossless else {"quality": quality, "lossless": False}
+        case "PNG" if options.compression is not None:
+            return {"compress_level": options.compression}
     return {}

@@ -27,7 +27,8 @@ class Format:
     """What a format of files can hold. ``longest`` side and ``largest`` area in pixels, ``heaviest`` in bytes of
     pixels; ``deep`` if 16 bits a channel; ``quality`` its usual one, where there is one to choose; ``lossless`` is
     "always", "on request" or "never"; ``streamed`` if rows go to the file as they come;
-    ``metadata`` which of its fields it keeps, ``longest_exif`` and ``longest_xmp`` in bytes; ``plug_in`` the package that Pillow needs for it, ``module`` its name in Python."""
+    ``metadata`` which of its fields it keeps, ``longest_exif`` and ``longest_xmp`` in bytes; ``plug_in`` the package
+    that Pillow needs for it, ``module`` its name in Python, ``pillow_name`` Pillow's for the format."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -185,8 +186,8 @@ def _named(formats: Iterable[Format]) -> str:
 def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tuple[Layout, tuple[str, ...]]:
     """The layout a result gets in a format, and notes on what is lost of it and of ``metadata``.
 
-    16 bits become 8 where a format has only these. To be asked before computing. Raises RefusedOutputError, naming the formats that can, where it cannot hold as many
-    pixels or the transparency."""
+    16 bits become 8 where a format has only these. To be asked before computing. Raises RefusedOutputError,
+    naming the formats that can, where it cannot hold as many pixels or the transparency."""
     fitting = layout
     notes: tuple[str, ...] = ()
     if layout.depth == 16 and not format.deep:
@@ -206,6 +207,12 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
     if not _holds(format, layout):
         raise outputs.TOO_MANY_PIXELS(format=format.name, size=size, able=able)
     return fitting, (*notes, *keepable(metadata or Metadata(), format)[1])
+
+
+def check_animated(format: Format) -> None:
+    """Refuse, for an animation, formats that cannot move. Raises RefusedOutputError."""
+    if not format.animated:
+        raise outputs.NOT_ANIMATED(format=format.name, able=_named(f for f in FORMATS if f.animated))
 
 
 def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, ...]]:

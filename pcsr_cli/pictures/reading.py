@@ -16,10 +16,15 @@ from pcsr_cli.pictures.metadata import read_metadata, read_tags
 from pcsr_cli.pictures.modes import from_pil
 from pcsr_cli.pictures.orientation import upright
 from pcsr_cli.pictures.picture import Picture, to_8_bits
-from pcsr_cli.pictures.sources import check_size, is_tiff, open_image, opened, source_name
-
-ANIMATIONS = {"GIF", "WEBP", "PNG"}
-"""Pillow's names of the formats whose frames can all be enlarged."""
+from pcsr_cli.pictures.sources import (
+    ANIMATIONS,
+    check_size,
+    is_tiff,
+    open_if_known,
+    opened,
+    reading_told,
+    source_name,
+)
 
 XMP = 700
 PER_INCH = 2
@@ -31,8 +36,8 @@ def read_picture(source: Path | BinaryIO, allow_huge: bool = False) -> Picture:
 
     ``allow_huge`` reads more pixels than are safe to open unasked. Raises InputError, MemoryError."""
     name = source_name(source)
-    with opened(source) as file:
-        image = open_image(file)
+    with opened(source) as file, reading_told(source):
+        image = open_if_known(file, name)
         if image is None and is_tiff(file):
             return _read_unknown_tiff(file, name, allow_huge)
         if image is None:

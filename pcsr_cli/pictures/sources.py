@@ -17,25 +17,38 @@ from pcsr_cli.pictures.formats import Format
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of the formats that are read. It knows more, some of which run other programs on a file."""
 
+ANIMATIONS = ("GIF", "WEBP", "PNG")
+"""Those whose frames can all be enlarged."""
+
 MOST_PIXELS = 2 * (2**30 // 4 // 3)
 """Above this Pillow takes a file for a bomb: a few bytes that unpack into more than there is memory."""
 
 
 @contextmanager
 def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """A seekable file to read a picture from. What goes wrong in the block, except for MemoryError, is an InputError
-    about this source."""
+    """A seekable file to read a picture from. Raises InputError."""
+    with reading_told(source):
+        if isinstance(source, Path) and source.is_dir():
+            raise pictures.IS_A_FOLDER(path=source)
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise pictures.NOT_A_FILE(path=source)
+        if isinstance(source, Path):
+            file: BinaryIO = source.open("rb")
+        else:
+            file = source if source.seekable() else io.BytesIO(source.read())
+    try:
+        yield file
+    finally:
+        if file is not source:
+            file.close()
+
+
+@contextmanager
+def reading_told(source: Path | BinaryIO) -> Iterator[None]:
+    """What goes wrong in the block, except for MemoryError, is an InputError about this source."""
     name = source_name(source)
     try:
-        if isinstance(source, Path):
-            if source.is_dir():
-                raise pictures.IS_A_FOLDER(path=name)
-            if source.exists() and not source.is_file():
-                raise pictures.NOT_A_FILE(path=name)
-            with source.open("rb") as file:
-                yield file
-        else:
-            yield source if source.seekable() else io.BytesIO(source.read())
+        yield
     except (PcsrError, MemoryError):
         raise
     except FileNotFoundError as error:
@@ -62,16 +75,16 @@ def _plain(error: Exception) -> str:
     return message if message and not isinstance(error, KeyError) else type(error).__name__
 
 
-def open_image(file: BinaryIO) -> Image.Image | None:
+def open_if_known(file: BinaryIO, name: str) -> Image.Image | None:
     """A file as PIL opens it, its pixels not yet read; None where PIL does not know it.
 
     Like ``Image.open``, without its limit on pixels: that is one for the whole process, and no argument. InputError
     where the file asks for a plug-in that is not installed."""
     head = file.read(32)
-    _make_known(head, source_name(file))
+    _make_known(head, name)
     Image.init()
-    for name in (*READABLE, *(format.pillow for format in plug_ins.FORMATS)):
-        factory, accepts = Image.OPEN.get(name, (None, None))  # a Pillow may be built without some
+    for known in (*READABLE, *(format.pillow for format in plug_ins.FORMATS)):
+        factory, accepts = Image.OPEN.get(known, (None, None))  # a Pillow may be built without some
         if factory is None or (accepts is not None and accepts(head) is not True):
             continue
         file.seek(0)

@@ -55,12 +55,12 @@ def open_writer(
     chosen = options or SaveOptions()
     kept = _kept(metadata or Metadata(), layout, format, chosen)
     said = {} if chosen.strip else text or {}
-    with _destination(output, before_placing) as file:
+    with destination(output, before_placing) as file:
         writer = _Writer(output, file, format, layout)
-        with writer.failures_told():
+        with writing_told(output, format):
             writer.stream = _stream(file, format, layout, kept, said, chosen)
         yield writer
-        with writer.failures_told():
+        with writing_told(output, format):
             writer.finish()
 
 
@@ -70,7 +70,7 @@ class _Writer:
     stream: _Stream
 
     def __init__(self, output: Path | BinaryIO, file: BinaryIO, format: Format, layout: Layout) -> None:
-        self._name = name_of(output)
+        self._output = output
         self._file, self._format, self._layout = file, format, layout
         self._done = 0
 
@@ -80,7 +80,7 @@ class _Writer:
         self._done += len(rows)
         assert self._done <= self._layout.height, "more rows than the layout has"
         if len(rows):
-            with self.failures_told():
+            with writing_told(self._output, self._format):
                 self.stream.write(rows)
 
     def finish(self) -> None:
@@ -88,17 +88,18 @@ class _Writer:
         self.stream.finish()
         self._file.flush()
 
-    @contextmanager
-    def failures_told(self) -> Iterator[None]:
-        """Raises OutputError for a full disk and for what the format cannot hold after all."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno is None:  # Pillow's own
-                raise outputs.NOT_ENCODED(output=self._name, format=self._format.name, reason=error) from error
-            raise outputs.NO_SPACE(output=self._name, reason=reason(error)) from error
-        except EncodingError as error:
-            raise outputs.NOT_ENCODED(output=self._name, format=self._format.name, reason=error) from error
+
+@contextmanager
+def writing_told(output: Path | BinaryIO, format: Format) -> Iterator[None]:
+    """Raises OutputError for a full disk and for what the format cannot hold after all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # Pillow's own
+            raise outputs.NOT_ENCODED(output=name_of(output), format=format.name, reason=error) from error
+        raise outputs.NO_SPACE(output=name_of(output), reason=reason(error)) from error
+    except EncodingError as error:
+        raise outputs.NOT_ENCODED(output=name_of(output), format=format.name, reason=error) from error
 
 
 def _kept(metadata: Metadata, layout: Layout, format: Format, options: SaveOptions) -> Metadata:
@@ -118,7 +119,7 @@ def _stream(
 
 
 @contextmanager
-def _destination(output: Path | BinaryIO, before_placing: Callable[[Path], None] | None) -> Iterator[BinaryIO]:
+def destination(output: Path | BinaryIO, before_placing: Callable[[Path], None] | None) -> Iterator[BinaryIO]:
     """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError."""
     if isinstance(output, Path):
         with temporary_beside(output) as temporary:

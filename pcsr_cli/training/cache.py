@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.failures import training
-from pcsr_cli.images import FORMATS, read_picture
+from pcsr_cli.pictures.formats import known_suffixes
+from pcsr_cli.pictures.reading import read_rgb
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.training.config import DataConfig, TrainConfig
 from pcsr_cli.training.events import Decoded, Observer, Skipped
@@ -56,7 +57,7 @@ def _pictures(config: TrainConfig) -> Iterator[_Picture]:
         folder = config.locate(source.path)
         if not folder.is_dir():
             raise training.NO_FOLDER(folder=folder)
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS)
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known_suffixes())
         kept = [path for path in files if not any(path.match(pattern) for pattern in source.exclude)]
         if not kept:
             raise training.NO_PICTURE(folder=folder)
@@ -115,7 +116,7 @@ def _choose(cut: Path, chosen: Path, scores: list[float], data: DataConfig) -> N
 def _patches(picture: _Picture, side: int, observe: Observer) -> Iterator[Pixels]:
     """The squares of one picture at each of its reductions; the unusable picture is named and skipped."""
     try:
-        pixels = read_picture(picture.path).rgb
+        pixels = read_rgb(picture.path)
     except InputError as error:
         observe(Skipped(picture.path, error.sentence))
         return

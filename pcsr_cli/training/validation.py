@@ -15,9 +15,10 @@ from pcsr_cli.errors import InputError
 from pcsr_cli.failures import training
 from pcsr_cli.flops import executed_flops, model_costs
 from pcsr_cli.grid import hr_size
-from pcsr_cli.images import FORMATS, read_picture
 from pcsr_cli.metrics import psnr
 from pcsr_cli.model import Pcsr
+from pcsr_cli.pictures.formats import known_suffixes
+from pcsr_cli.pictures.reading import read_rgb
 from pcsr_cli.resize import crop_to_multiple, make_lr, resize_bicubic_8bit
 from pcsr_cli.routing import Routing, Threshold, Tradeoff, default_routing
 from pcsr_cli.training.config import TrainConfig
@@ -75,10 +76,10 @@ def load_pairs(folder: Path, scale: int, observe: Observer) -> tuple[Pair, ...]:
     Raises TrainingError if none is left.
     """
     pairs = []
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in FORMATS)
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in known_suffixes())
     for path in files:
         try:
-            hr = crop_to_multiple(read_picture(path).rgb, scale)
+            hr = crop_to_multiple(read_rgb(path), scale)
         except InputError as error:
             observe(Skipped(path, error.sentence))
             continue

@@ -7,9 +7,9 @@ import torch
 
 from pcsr_cli.failures import training
 from pcsr_cli.flops import executed_flops, model_costs
-from pcsr_cli.images import read_picture
 from pcsr_cli.metrics import psnr
 from pcsr_cli.model import Pcsr
+from pcsr_cli.pictures.reading import read_picture
 from pcsr_cli.routing import Threshold
 from pcsr_cli.training.card import write_card
 from pcsr_cli.training.config import TrainConfig, ValidationConfig
