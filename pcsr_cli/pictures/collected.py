@@ -63,6 +63,8 @@ def encode(
             described["icc_profile"] = metadata.icc
         else:
             images = [to_srgb(image, metadata.icc) or image for image in images]
+    if format.colours is not None:
+        images = [_of_few_colours(image, format.colours) for image in images]
     if metadata.exif is not None:
         described["exif"] = b"Exif\0\0" + metadata.exif
     if metadata.xmp is not None:
@@ -74,6 +76,19 @@ def encode(
     encoded = io.BytesIO()  # straight to a file, Pillow does not notice when a full disk takes only half
     images[0].save(encoded, format.pillow, **described, **_settings(format, options), **timing)
     file.write(encoded.getbuffer())
+
+
+def _of_few_colours(image: Image.Image, colours: int) -> Image.Image:
+    """A picture with a palette; where it is more clear than opaque, it has a last, transparent colour."""
+    if image.mode == "L":
+        return image
+    if image.mode == "RGB":
+        return image.quantize(colours)
+    clear = image.getchannel("A").point([255] * 128 + [0] * 128)
+    few = image.convert("RGB").quantize(colours - 1)
+    few.paste(colours - 1, mask=clear)
+    few.info["transparency"] = colours - 1
+    return few
 
 
 def _settings(format: Format, options: SaveOptions) -> dict[str, object]:

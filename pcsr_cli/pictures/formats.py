@@ -27,7 +27,7 @@ class Format:
     """What a format of files can hold. ``longest`` side and ``largest`` area in pixels, ``heaviest`` in bytes of
     pixels; ``deep`` if 16 bits a channel; ``quality`` its usual one, where there is one to choose; ``lossless`` is
     "always", "on request" or "never"; ``streamed`` if rows go to the file as they come;
-    ``metadata`` which of its fields it keeps, ``longest_exif`` and ``longest_xmp`` in bytes; ``plug_in`` the package
+    ``colours`` how many at most; ``metadata`` which of its fields it keeps, ``longest_exif`` and ``longest_xmp`` in bytes; ``plug_in`` the package
     that Pillow needs for it, ``module`` its name in Python, ``pillow_name`` Pillow's for the format."""
 
     name: str
@@ -43,6 +43,7 @@ class Format:
     lossless: str = "never"
     compression: bool = False
     animated: bool = False
+    colours: int | None = None
     metadata: tuple[str, ...] = ()
     longest_exif: int | None = None
     longest_xmp: int | None = None
@@ -111,7 +112,7 @@ FORMATS = (
         quality=90,
         metadata=("icc", "exif", "xmp"),
     ),
-    Format("GIF", (".gif",), longest=65_535, animated=True),
+    Format("GIF", (".gif",), longest=65_535, animated=True, colours=256),
     Format(
         "HEIC",
         (".heic", ".heif"),
@@ -195,6 +196,8 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
             replace(layout, depth=8),
             (f"{format.name} has 8 bits a channel: the picture's 16 were rounded",),
         )
+    if format.colours is not None and not (layout.grey and not layout.alpha):
+        notes = (*notes, f"{format.name} has {format.colours} colours")
     size = f"{layout.width}x{layout.height}"
     able = " or ".join(other.suffixes[0] for other in FORMATS if other.streamed)
     if format.longest is not None and max(layout.height, layout.width) > format.longest:

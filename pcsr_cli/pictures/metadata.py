@@ -1,6 +1,7 @@
 """What goes with a picture from file to file: profile, EXIF, XMP and resolution, made true of the result."""
 
 import re
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -11,12 +12,11 @@ from PIL.ExifTags import IFD, Base
 from pcsr_cli.pictures.picture import Metadata
 
 ABOUT_THE_FILE = {
-    254, 255, 258, 259, 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
+    *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
     *range(332, 344), 347, *range(512, 533), 700, 33723, 34377, 34675, 37724,
 }  # fmt: skip
 """TIFF tags that tell how the pixels are stored, or hold what is carried over otherwise: they are the writer's."""
 
-WIDTHS = {Base.ImageWidth: 1, Base.ImageLength: 0}
 EXIF_WIDTHS = {Base.ExifImageWidth: 1, Base.ExifImageHeight: 0}
 XMP_SIZES = {
     b"tiff:ImageWidth": 1,
@@ -50,10 +50,14 @@ def read_metadata(info: Mapping[Any, Any], tags_of: Callable[[], Image.Exif]) ->
 
 
 def read_tags(file: BinaryIO) -> Image.Exif:
-    """The tags of a TIFF."""
-    tags = Image.Exif()
+    """The tags of a TIFF or BigTIFF. Raises what damage leads to."""
     file.seek(0)
-    tags.load_from_fp(file)
+    head = file.read(16)
+    tags = Image.Exif()
+    tags.endian = "<" if head.startswith(b"II") else ">"
+    tags.bigtiff = b"+" in head[2:4]
+    place = struct.unpack_from(tags.endian + ("Q" if tags.bigtiff else "I"), head, 8 if tags.bigtiff else 4)[0]
+    tags.load_from_fp(file, place)
     return tags
 
 
@@ -64,6 +68,7 @@ def _without_the_file(tags: Image.Exif) -> bytes | None:
         tags[Base.Orientation] = 1
     if not len(tags):
         return None
+    tags.bigtiff = False
     return tags.tobytes().removeprefix(b"Exif\0\0")
 
 
@@ -81,7 +86,7 @@ def _dpi(info: Mapping[Any, Any]) -> tuple[float, float] | None:
         across, down = (float(side) for side in info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    return (across, down) if 0 < across < MOST_DOTS and 0 < down < MOST_DOTS else None
+    return (across, down) if 1 < across < MOST_DOTS and 1 < down < MOST_DOTS else None  # 1: a TIFF without a unit
 
 
 def _bytes(value: object) -> bytes | None:
@@ -101,9 +106,6 @@ def _of_size(exif: bytes | None, size: tuple[int, int]) -> bytes | None:
     if exif is None:
         return None
     tags = _load(exif)
-    for tag, side in WIDTHS.items():
-        if tag in tags:
-            tags[tag] = size[side]
     inner = tags.get_ifd(IFD.Exif)
     for tag, side in EXIF_WIDTHS.items():
         if tag in inner:

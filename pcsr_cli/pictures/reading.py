@@ -10,8 +10,8 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from pcsr_cli.failures import pictures
-from pcsr_cli.pictures.deep import has_deep_rows, is_deep, read_deep
 from pcsr_cli.pictures.formats import known_suffixes
+from pcsr_cli.pictures.libvips import is_better_read, is_rounded, read_pixels
 from pcsr_cli.pictures.metadata import read_metadata, read_tags
 from pcsr_cli.pictures.modes import from_pil
 from pcsr_cli.pictures.orientation import upright
@@ -25,6 +25,9 @@ from pcsr_cli.pictures.sources import (
     reading_told,
     source_name,
 )
+
+TURNED_BY_DECODER = {"HEIF", "JXL"}
+"""Pillow's names of the formats in which EXIF's orientation is not what counts."""
 
 XMP = 700
 PER_INCH = 2
@@ -54,29 +57,32 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def _read(file: BinaryIO, image: Image.Image) -> Picture:
-    deep = is_deep(image)
-    rounded = not deep and has_deep_rows(image, file)
+    by_libvips = is_better_read(image)
+    rounded = not by_libvips and is_rounded(image, file)
     frames = getattr(image, "n_frames", 1)
-    image.load()
+    if not by_libvips or image.format == "PNG":  # whose metadata may come after the pixels
+        image.load()
     metadata, orientation, notes = read_metadata(image.info, image.getexif)
-    if deep:
+    if by_libvips:
         assert image.format is not None
-        picture = read_deep(file, image.format, getattr(image, "tag_v2", {}))
+        picture = read_pixels(file, image.format, getattr(image, "tag_v2", {}))
         picture = replace(picture, metadata=metadata)
     else:
+        if image.format == "PPM" and image.mode == "I":
+            image = image.convert("I;16")
         picture = from_pil(image)  # whose profile may have been used up
         picture = replace(picture, metadata=replace(metadata, icc=picture.metadata.icc))
     notes = (*picture.notes, *notes, *_of_frames(image, frames))
     if rounded:
         notes = (*notes, "more than 8 bits a channel were read as 8")
-    return upright(replace(picture, notes=notes), orientation)
+    return upright(replace(picture, notes=notes), 1 if image.format in TURNED_BY_DECODER else orientation)
 
 
 def _read_unknown_tiff(file: BinaryIO, name: str, allow_huge: bool) -> Picture:
     """A TIFF that Pillow does not know, such as one of 16-bit grey with alpha."""
     tags = read_tags(file)
     check_size(name, int(tags.get(Base.ImageWidth, 0)), int(tags.get(Base.ImageLength, 0)), allow_huge)
-    picture = read_deep(file, "TIFF", tags)
+    picture = read_pixels(file, "TIFF", tags)
     info = {"icc_profile": tags.get(Base.InterColorProfile), "xmp": tags.get(XMP)}
     if tags.get(Base.ResolutionUnit, PER_INCH) == PER_INCH:
         info["dpi"] = (tags.get(Base.XResolution), tags.get(Base.YResolution))

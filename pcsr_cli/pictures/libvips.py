@@ -1,4 +1,5 @@
-"""16 bits a channel, which Pillow reads as 8 without a word: libvips reads these."""
+"""What libvips reads better than Pillow: 16 bits a channel, which Pillow rounds to 8 without a word, and packed TIFF,
+of whose damages the library in Pillow speaks on stderr."""
 
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -9,8 +10,8 @@ from PIL import Image
 from pcsr_cli.failures import pictures
 from pcsr_cli.pictures.picture import Levels, Picture
 
-LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer", "PPM": "ppmload_buffer"}
-"""libvips' loaders of the formats that have 16-bit colour, by Pillow's names."""
+LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer"}
+"""libvips' loaders, by Pillow's names."""
 
 EXTRA_SAMPLES = 338
 PREMULTIPLIED = 1
@@ -20,33 +21,36 @@ HEAD_BYTES = 4096
 AV1_HIGH_BITDEPTH = 0x40
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Whether an opened file that Pillow is about to read has 16 bits a channel, and libvips reads it."""
-    return image.format in LOADERS and image.mode != "CMYK" and _has_deep_tiles(image)
+def is_better_read(image: Image.Image) -> bool:
+    """Whether ``read_pixels`` is to read an opened file, and not Pillow."""
+    packed = any(tile[0] == "libtiff" for tile in getattr(image, "tile", ()))
+    return image.format in LOADERS and image.mode not in {"CMYK", "LAB", "I", "F"} and (packed or _is_deep(image))
 
 
-def _has_deep_tiles(image: Image.Image) -> bool:
-    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3)
-
-
-def has_deep_rows(image: Image.Image, file: BinaryIO) -> bool:
+def is_rounded(image: Image.Image, file: BinaryIO) -> bool:
     """Whether Pillow is about to round more than 8 bits a channel to 8."""
-    if image.mode in {"I;16", "I;16B"}:
+    if image.mode.startswith("I"):
         return False
-    if _has_deep_tiles(image) or image.info.get("bit_depth", 8) > 8:  # which pillow-heif tells
+    if _is_deep(image) or image.info.get("bit_depth", 8) > 8:  # which pillow-heif tells
         return True
     file.seek(0)
     head = file.read(HEAD_BYTES)
     if image.format == "AVIF":
         at = head.find(b"av1C")
-        return at >= 0 and bool(head[at + 6 : at + 7] and head[at + 6] & AV1_HIGH_BITDEPTH)
+        return at >= 0 and len(head) > at + 6 and bool(head[at + 6] & AV1_HIGH_BITDEPTH)
     if image.format == "JPEG2000":
         at = head.find(b"ihdr")
         return at >= 0 and len(head) > at + 14 and (head[at + 14] & 127) >= 8
     return False
 
 
-def read_deep(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture:
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has 16 bits a channel, by Pillow's names of how it lies in there."""
+    layouts = [str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3]
+    return any(";16" in layout or "65535" in layout for layout in layouts)
+
+
+def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture:
     """The pixels of a file of a format of ``LOADERS``; 8 bits stay 8. ``tags`` are a TIFF's.
 
     Raises InputError for floating point and wider integers, ValueError for damage, MemoryError."""
@@ -54,7 +58,8 @@ def read_deep(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture:
     extra = extra if isinstance(extra, tuple) else (extra,)
     pixels, grey = _load(file, format)
     colours = 1 if grey else 3
-    rgb = pixels[..., :1].repeat(3, axis=2) if grey else np.ascontiguousarray(pixels[..., :3])
+    rgb = np.empty((*pixels.shape[:2], 3), pixels.dtype)
+    rgb[...] = pixels[..., :colours]
     if pixels.shape[2] == colours or (format == "TIFF" and not any(extra)):
         return Picture(rgb, None, grey)
     alpha = np.ascontiguousarray(pixels[..., colours])
@@ -77,7 +82,7 @@ def _load(file: BinaryIO, format: str) -> tuple[Levels, bool]:
         pixels: Levels = image.numpy().reshape(image.height, image.width, image.bands)
         return pixels, grey
     except pyvips.Error as error:
-        if "memory" in str(error):
+        if "out of memory" in str(error):
             raise MemoryError(str(error)) from error
         raise ValueError(_last_line(str(error))) from error
 
