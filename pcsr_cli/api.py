@@ -17,6 +17,7 @@ from pcsr_cli.failures import upscaling
 from pcsr_cli.grid import hr_size
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.passes import Progress
+from pcsr_cli.pictures.alpha import without_hidden_colours
 from pcsr_cli.pictures.modes import from_pil, to_pil
 from pcsr_cli.pictures.picture import Picture
 from pcsr_cli.refine import NEVER
@@ -135,7 +136,7 @@ def upscale_onto(
     rows = ResultRows(painted, size, bits, picture.grey, picture.alpha, writer)
     labels = None if branches is None else torch.from_numpy(branches)
     canvas = RowCanvas(painted[1], rows.painted_dtype, rows.take, labels)
-    return run_engine(model.network, _as_lr(picture.rgb), at, settings, canvas, progress)
+    return run_engine(model.network, _as_lr(without_hidden_colours(picture.rgb, picture.alpha)), at, settings, canvas, progress)
 
 
 class _Collected:
