@@ -12,7 +12,8 @@ from pcsr_cli.adm import DifficultySurvey
 from pcsr_cli.budget import Allowance, Size, cut_for_share, heavy_share, to_budget
 from pcsr_cli.contest import Contest, Enlarged, as_tensor
 from pcsr_cli.engine import Settings, survey_difficulties
-from pcsr_cli.errors import InputError, PcsrError, UsageError
+from pcsr_cli.errors import InputError, PcsrError
+from pcsr_cli.failures import measuring
 from pcsr_cli.flops import model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.methods import Method
@@ -120,7 +121,7 @@ def bench(model: LoadedModel, sources: Sequence[Source], options: Options, obser
             failures.append(Failure(source.name, str(error)))
             observe(failures[-1])
     if not rows:
-        raise InputError("No picture could be measured.", failures[0].sentence if failures else "")
+        raise measuring.NOTHING_MEASURED(reason=failures[0].sentence if failures else "There is none.")
     mean = tuple(mean_row([row for row in rows if row.method == method.label]) for method in methods)
     return Result(tuple(rows), mean, tuple(failures))
 
@@ -128,19 +129,16 @@ def bench(model: LoadedModel, sources: Sequence[Source], options: Options, obser
 def check(model: LoadedModel, options: Options) -> None:
     """Raise UsageError, before any work, for what the model or the request does not allow."""
     if not model.scales.trained(options.scale):
-        raise UsageError(
-            f"The model {model.identity.name} was trained for {model.scales}, not x{options.scale:g}.",
-            "Measure it at what it was trained for, with --scale.",
-        )
+        raise measuring.NOT_TRAINED(name=model.identity.name, scales=model.scales, scale=options.scale)
     kinds = {method.kind for method in options.methods}
     if "original" in kinds and options.original is None:
-        raise UsageError("The original network comes without weights.", "Give them with --original PATH.")
+        raise measuring.NO_ORIGINAL_WEIGHTS()
     if options.original is not None and options.scale != options.original.network.scale:
-        raise UsageError(f"The original network enlarges x{options.original.network.scale}.", "Leave --original out.")
+        raise measuring.ORIGINAL_SCALE(scale=options.original.network.scale)
     two_only = [method.label for method in options.methods if method.kind in {"threshold", "heavy", "light", "patch"}]
     branches = model.network.spec.branches
     if branches != 2 and (two_only or options.allowance is not None):
-        raise UsageError(f"The model has {branches} branches, not two: no {', '.join(two_only) or 'budget'}.")
+        raise measuring.METHODS_OF_TWO(branches=branches, methods=", ".join(two_only) or "budget")
 
 
 def _measure(
@@ -218,7 +216,7 @@ def _pooled(model: LoadedModel, sources: Sequence[Source], options: Options) -> 
     """One cut with which all pictures together spend the budget, from the difficulties of all of them."""
     assert options.allowance is not None
     if options.allowance.unit == "s":
-        raise UsageError("Over a folder a budget is in GFLOPs: seconds depend on more than the cut.", "Such as 60%.")
+        raise measuring.BUDGET_IN_SECONDS()
     pictures: list[NDArray[np.uint8]] = []
     for source in sources:
         try:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.errors import OutputError
-from pcsr_cli.failures import measuring
+from pcsr_cli.failures import measuring, outputs
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.sweep import Curve, Point
 
@@ -15,18 +14,18 @@ INK, ACCENT, QUIET = "#1b1b1f", "#c2410c", "#9aa0a6"
 
 
 def check_figure(output: Path) -> None:
-    """Raise PcsrError, before any work, where the figure could not be drawn or written."""
+    """Raise an error, before any work, where the figure could not be drawn or written."""
     if output.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"A plot is not written as {output.name!r}.", f"Use one of {', '.join(SUFFIXES)}.")
+        raise measuring.PLOT_FORMAT(name=output.name, known=", ".join(SUFFIXES))
     _figure_class()
     if output.is_dir():
-        raise OutputError(f"{output} is a folder.", "Give the name of a file in it.")
+        raise outputs.IS_A_FOLDER(output=output)
     with written_whole(output):
         pass
 
 
 def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str, title: str) -> None:
-    """Draw PSNR over GFLOPs: the mean with its marks, each picture's curve behind it. Raises PcsrError."""
+    """Draw PSNR over GFLOPs: the mean with its marks, each picture's curve behind it. Raises PlotError."""
     figure = _figure_class()(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
     if len(curves) > 1:

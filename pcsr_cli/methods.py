@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pcsr_cli.errors import UsageError
+from pcsr_cli.failures import measuring
 from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
 
 Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+NAMED = tuple(kind for kind in KINDS if kind != "budget")
+"""Those that --methods takes: a budget has an option of its own."""
+
 DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32}
 ALL_LIGHT_CUT = 1.0
 ALL_HEAVY_CUT = 0.0
@@ -56,17 +59,16 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     """A comma list such as ``threshold=0.3,adm,patch=64,bicubic``. Raises UsageError."""
     methods = [_parse(part.strip()) for part in text.split(",") if part.strip()]
     if not methods:
-        raise UsageError("--methods names no method.", f"Choose among {', '.join(KINDS)}.")
+        raise measuring.NO_METHOD(known=", ".join(NAMED))
     return tuple(dict.fromkeys(methods))
 
 
 def _parse(text: str) -> Method:
     name, given, value = text.partition("=")
     name = name.strip().lower().removeprefix("all-").removeprefix("all ")
-    kind = next((kind for kind in KINDS if kind == name and kind != "budget"), None)
+    kind = next((kind for kind in NAMED if kind == name), None)
     if kind is None:
-        known = ", ".join(kind for kind in KINDS if kind != "budget")
-        raise UsageError(f"There is no method {text!r}.", f"Known: {known}; threshold, k and patch take =VALUE.")
+        raise measuring.NO_SUCH_METHOD(text=text, known=", ".join(NAMED))
     if not given:
         return Method(kind, DEFAULTS.get(kind))
     try:
@@ -75,7 +77,7 @@ def _parse(text: str) -> Method:
         number = float("nan")
     whole = number == number and abs(number) < 1e9 and number == int(number)
     if kind not in DEFAULTS or number != number or (kind == "patch" and (number < 1 or not whole)):
-        raise UsageError(f"{text!r} is no method.", "Such as threshold=0.3, k=1 or patch=64 (LR pixels).")
+        raise measuring.BAD_METHOD(text=text)
     method = Method(kind, number)
     _ = method.routing  # a threshold or a k out of range is refused here
     return method

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.errors import InputError, UsageError
+from pcsr_cli.errors import InputError
+from pcsr_cli.failures import measuring
 from pcsr_cli.pictures.formats import known_suffixes
 from pcsr_cli.pictures.reading import read_rgb
 from pcsr_cli.resize import crop_to_multiple, make_lr
@@ -54,16 +55,16 @@ def find_pairs(
     where there is nothing to measure, UsageError where the request makes no sense.
     """
     if no_reference and lr is not None:
-        raise UsageError("Without a reference every picture is LR, and --lr has no use.", "Leave one of them out.")
+        raise measuring.NO_USE_OF_LR()
     if not no_reference and scale != int(scale):
-        raise UsageError(f"LR pictures are x{scale:g} smaller only for whole scales.", "Or measure --no-reference.")
+        raise measuring.FRACTIONAL_SCALE(scale=scale)
     found: list[Source] = []
     for path in paths:
         if not path.exists():
-            raise InputError(f"There is no file or folder {path}.", "Check the path.")
+            raise measuring.NO_PATH(path=path)
         found += _in_folder(path, scale, lr, no_reference) if path.is_dir() else [_of_file(path, lr, no_reference)]
     if lr is not None and not lr.is_dir() and (len(found) != 1 or not lr.exists()):
-        raise InputError(f"{lr} is no folder of LR pictures.", "Give --lr a folder, or one picture for one picture.")
+        raise measuring.NO_LR_FOLDER(lr=lr)
     return tuple(found)
 
 
@@ -86,9 +87,9 @@ def _in_folder(folder: Path, scale: float, lr: Path | None, no_reference: bool) 
 def _pictures_as_sources(folder: Path, lr: Path | None, no_reference: bool) -> list[Source]:
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in known_suffixes() and path.is_file())
     if not files:
-        raise InputError(f"There is no picture in {folder}.", f"Give a folder with {', '.join(known_suffixes())} files.")
+        raise measuring.NO_PICTURE(folder=folder, known=", ".join(known_suffixes()))
     if lr is not None and lr.is_dir() and not any((lr / file.name).is_file() for file in files):
-        raise InputError(f"No picture of {lr} has the name of one in {folder}.", "LR and HR go together by name.")
+        raise measuring.NO_COMMON_NAME(lr=lr, folder=folder)
     return [_of_file(file, lr, no_reference) for file in files]
 
 
@@ -113,20 +114,20 @@ def _cut(hr: NDArray[np.uint8], path: Path, scale: int) -> NDArray[np.uint8]:
     try:
         return crop_to_multiple(hr, scale)
     except InputError as error:
-        raise InputError(f"{path} is too small: it holds not one x{scale} LR pixel.") from error
+        raise error.within(str(path)) from error
 
 
 def _check_sizes(hr: NDArray[np.uint8], lr: NDArray[np.uint8], source: Source, scale: int) -> None:
     if hr.shape != (lr.shape[0] * scale, lr.shape[1] * scale, 3):
         sizes = f"{lr.shape[1]}x{lr.shape[0]} and {hr.shape[1]}x{hr.shape[0]}"
-        raise InputError(f"{source.lr} and {source.hr} do not go together at x{scale}: {sizes}.", "Check --scale.")
+        raise measuring.UNEQUAL_PAIR(lr=source.lr, hr=source.hr, scale=scale, sizes=sizes)
 
 
 def cut_to_patch_grid(pair: Pair) -> Pair:
     """Cut LR at the bottom and right to what patches of 32 in steps of 28 cover, and HR accordingly."""
     height, width = (((side - PATCH + STRIDE) // STRIDE - 1) * STRIDE + PATCH for side in pair.lr_size)
     if min(pair.lr_size) < PATCH:
-        raise InputError(f"{pair.name} is smaller than a patch of {PATCH} LR pixels.", "Leave --protocol paper out.")
+        raise measuring.SMALLER_THAN_PATCH(name=pair.name, side=PATCH)
     hr = None if pair.hr is None else pair.hr[: round(height * pair.scale), : round(width * pair.scale)]
     return replace(pair, lr=pair.lr[:height, :width], hr=hr)
 

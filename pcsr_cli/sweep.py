@@ -16,7 +16,7 @@ from pcsr_cli.adm import DifficultySurvey, decide_adaptively
 from pcsr_cli.composition import Composer
 from pcsr_cli.contest import GIGA, Contest, as_tensor
 from pcsr_cli.engine import Settings, predict_branches
-from pcsr_cli.errors import UsageError
+from pcsr_cli.failures import measuring
 from pcsr_cli.fidelity import Meter
 from pcsr_cli.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.methods import ALL_HEAVY_CUT, ALL_LIGHT_CUT, Method
@@ -111,13 +111,13 @@ def parse_grid(kind: str, text: str) -> Grid:
     except (ValueError, OverflowError):
         values = [math.nan]
     if not all(math.isfinite(value) for value in values) or len(parts) not in {1, 3}:
-        raise UsageError(f"--{kind} {text[:40]!r} is no grid of numbers.", "Give START:STOP:STEP or a comma list.")
+        raise measuring.NO_GRID(option=kind, text=text[:40])
     if not 0 < len(values) <= MOST_POINTS:
-        raise UsageError(f"--{kind} {text[:40]!r} has {len(values)} points.", f"Give 1 to {MOST_POINTS}.")
+        raise measuring.GRID_LENGTH(option=kind, text=text[:40], count=len(values), most=MOST_POINTS)
     low, high = (0, 1) if kind == "threshold" else (-100, 100)
     outside = [value for value in values if not low <= value <= high]
     if outside:
-        raise UsageError(f"--{kind} {outside[0]:g} is out of range.", f"Choose from {low} to {high}.")
+        raise measuring.GRID_RANGE(option=kind, value=outside[0], low=low, high=high)
     return Grid(kind, tuple(sorted(set(values))))
 
 
@@ -132,14 +132,11 @@ def _steps(start: float, stop: float, step: float) -> list[float]:
 def check(model: LoadedModel, options: Options) -> None:
     """Raise UsageError, before any work, for what the model does not allow."""
     if not model.scales.trained(options.scale):
-        raise UsageError(
-            f"The model {model.identity.name} was trained for {model.scales}, not x{options.scale:g}.",
-            "Sweep it at what it was trained for, with --scale.",
-        )
+        raise measuring.NOT_TRAINED(name=model.identity.name, scales=model.scales, scale=options.scale)
     if model.network.spec.branches != 2:
-        raise UsageError(f"A sweep cuts between two branches, not {model.network.spec.branches}.")
+        raise measuring.MORE_BRANCHES(branches=model.network.spec.branches)
     if options.original is not None and options.scale != options.original.network.scale:
-        raise UsageError(f"The original network enlarges x{options.original.network.scale}.", "Leave --original out.")
+        raise measuring.ORIGINAL_SCALE(scale=options.original.network.scale)
 
 
 def sweep(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None] | None = None) -> Curve:

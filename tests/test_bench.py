@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pcsr_cli.bench import Failure, Options, bench
+from pcsr_cli.bench import Failure, Options, bench, check
 from pcsr_cli.budget import Allowance
-from pcsr_cli.errors import InputError, UsageError
-from pcsr_cli.failures import models
+from pcsr_cli.failures import Failure as Row
+from pcsr_cli.failures import measuring, models, routing
 from pcsr_cli.methods import Method, parse_methods
 from pcsr_cli.metrics import psnr
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.nets import ORIGINALS
-from pcsr_cli.originals import load_original
+from pcsr_cli.originals import LoadedOriginal, load_original
 from pcsr_cli.pairs import find_pairs
 from pcsr_cli.patches import patch_mask
 from pcsr_cli.resize import make_lr, resize_bicubic_8bit
@@ -69,8 +69,9 @@ def test_a_broken_file_is_named_and_left_out(folder: Path) -> None:
     assert [row.picture for row in result.rows] == ["1.png"]
     assert isinstance(told[0], Failure) and "0.png is not a picture" in told[0].sentence
     (folder / "1.png").write_bytes(b"")
-    with pytest.raises(InputError, match="No picture could be measured"):
+    with fails(measuring.NOTHING_MEASURED) as failed:
         bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light")), told.append)
+    assert "0.png" in failed.value.next_step
 
 
 def test_a_budget_is_one_cut_for_all(folder: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_budget_is_one_cut_for_all(folder: Path) -> None:
     result = bench(model, find_pairs([folder], 4), both, lambda event: None)
     heavy, budget = result.mean
     assert heavy.paper is not None and budget.paper == pytest.approx(0.8 * heavy.paper, rel=1e-3)
-    with pytest.raises(UsageError, match="in GFLOPs"):
+    with fails(measuring.BUDGET_IN_SECONDS):
         bench(model, find_pairs([folder], 4), Options((), allowance=Allowance(8, "s")), lambda event: None)
 
 
@@ -94,7 +95,7 @@ def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path)
     options = Options(parse_methods("original"), original=original)
     row = bench(MODEL, find_pairs([folder / "0.png"], 4), options, lambda event: None).rows[0]
     assert row.psnr is not None and row.paper == pytest.approx(original.cost(13 * 15).paper / 1e9)
-    with pytest.raises(UsageError, match="without weights"):
+    with fails(measuring.NO_ORIGINAL_WEIGHTS):
         bench(MODEL, find_pairs([folder], 4), Options(parse_methods("original")), lambda event: None)
 
 
@@ -112,9 +113,29 @@ def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
         load_original(path, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "threshold=2", "k=x", "adm=1", "patch=0", "patch=1.5", "patch=nan"])
-def test_what_is_no_method(text: str) -> None:
-    with pytest.raises(UsageError):
+def test_what_the_model_or_the_original_is_not_made_for_is_told() -> None:
+    three = LoadedModel(tiny_model("carn", 3), IDENTITY, Scales((2.0, 4.0)))
+    with fails(measuring.METHODS_OF_TWO, branches=3, methods="all heavy, all light"):
+        check(three, Options(parse_methods("heavy,adm,light")))
+    with fails(measuring.NOT_TRAINED, name="tiny", scales="x4", scale=2):
+        check(MODEL, Options(parse_methods("adm"), scale=2))
+    original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
+    with fails(measuring.ORIGINAL_SCALE, scale=4):
+        check(three, Options(parse_methods("adm"), scale=2, original=original))
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ("", measuring.NO_METHOD),
+        ("nonsense", measuring.NO_SUCH_METHOD),
+        ("budget", measuring.NO_SUCH_METHOD),
+        ("threshold=2", routing.NO_PROBABILITY),
+        *((text, measuring.BAD_METHOD) for text in ("k=x", "adm=1", "patch=0", "patch=1.5", "patch=nan")),
+    ],
+)
+def test_what_is_no_method(text: str, row: Row) -> None:
+    with fails(row):
         parse_methods(text)
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcsr_cli.errors import InputError, UsageError
+from pcsr_cli.failures import measuring
 from pcsr_cli.pairs import Pair, Source, cut_to_patch_grid, demo_picture, find_pairs, load_pair
 from pcsr_cli.resize import make_lr
+from tests.failing import fails
 from tests.pictures import levels, load, save
 
 
@@ -59,33 +60,34 @@ def test_the_papers_protocol_keeps_what_patches_cover(side: int, kept: int) -> N
 
 
 def test_smaller_than_a_patch_is_refused() -> None:
-    with pytest.raises(InputError, match="smaller than a patch"):
+    with fails(measuring.SMALLER_THAN_PATCH, name="a", side=32):
         cut_to_patch_grid(Pair("a", levels(31, 40), None, 4))
 
 
 def test_nothing_to_measure_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no picture in"):
+    with fails(measuring.NO_PICTURE):
         find_pairs([tmp_path], 4)
-    with pytest.raises(InputError, match="no file or folder"):
+    with fails(measuring.NO_PATH, path=tmp_path / "nowhere"):
         find_pairs([tmp_path / "nowhere"], 4)
     save(tmp_path / "a.png")
     (tmp_path / "lr").mkdir()
-    with pytest.raises(InputError, match="go together by name"):
+    with fails(measuring.NO_COMMON_NAME, lr=tmp_path / "lr", folder=tmp_path):
         find_pairs([tmp_path], 4, tmp_path / "lr")
-    with pytest.raises(InputError, match="no folder of LR"):
+    with fails(measuring.NO_LR_FOLDER, lr=tmp_path / "nowhere"):
         find_pairs([tmp_path], 4, tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="whole scales"):
+    with fails(measuring.FRACTIONAL_SCALE, scale=2.5):
         find_pairs([tmp_path], 2.5)
-    with pytest.raises(UsageError, match="no use"):
+    with fails(measuring.NO_USE_OF_LR):
         find_pairs([tmp_path], 4, tmp_path, no_reference=True)
 
 
 def test_sizes_that_do_not_match_the_scale_are_told(tmp_path: Path) -> None:
     hr, lr = save(tmp_path / "hr.png", levels(16, 16)), save(tmp_path / "lr.png", levels(4, 5))
-    with pytest.raises(InputError, match="do not go together at x4: 5x4 and 16x16"):
+    with fails(measuring.UNEQUAL_PAIR, lr=lr, hr=hr, scale=4, sizes="5x4 and 16x16"):
         load_pair(Source("a", hr, lr), 4)
-    with pytest.raises(InputError, match="too small"):
+    with fails(measuring.SMALLER_THAN_PIXEL, size="3x3", scale=4) as told:
         load_pair(Source("a", save(tmp_path / "dot.png", levels(3, 3)), None), 4)
+    assert "dot.png" in told.value.sentence
 
 
 def test_the_photograph_that_ships_is_found() -> None:

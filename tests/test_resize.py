@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pcsr_cli.errors import InputError
-from pcsr_cli.resize import crop_to_multiple, make_lr, resize_bicubic, resize_bicubic_8bit
+from pcsr_cli.failures import measuring
+from pcsr_cli.resize import (
+    RowResizer,
+    crop_to_multiple,
+    make_lr,
+    resize_bicubic,
+    resize_bicubic_8bit,
+    resize_bicubic_rows,
+)
+from tests.failing import fails
 
 lengths = st.integers(1, 24)
 
@@ -116,7 +124,7 @@ def test_bytes_are_the_floats_but_for_two_roundings(height: int, width: int, new
 def test_cropping_takes_the_top_left_multiple(height: int, width: int, multiple: int) -> None:
     picture = noise(height, width)
     if height < multiple or width < multiple:
-        with pytest.raises(InputError, match=f"{width}x{height}"):
+        with fails(measuring.SMALLER_THAN_PIXEL, size=f"{width}x{height}", scale=multiple):
             crop_to_multiple(picture, multiple)
         return
     cropped = crop_to_multiple(picture, multiple)
@@ -158,3 +166,34 @@ def test_lr_image_of_the_demo_was_cut_from_a_larger_one_and_rounded_once(shared:
     difference = np.abs(unrounded.clip(0, 255) - read(shared / "images" / "demo_lr_x4.png"))
     inside = slice(3, -3)
     assert difference[inside, inside].max() < 0.501
+
+
+class TestInRows:
+    """Some rows at a time: bit for bit what comes of all at once."""
+
+    @given(lengths, lengths, lengths, lengths, st.lists(st.integers(1, 9), min_size=24, max_size=24))
+    def test_rows_that_come_one_after_another(
+        self, height: int, width: int, to_height: int, to_width: int, steps: list[int]
+    ) -> None:
+        picture, resizer, parts, top = floats(height, width), RowResizer((height, width), (to_height, to_width)), [], 0
+        for step in steps:
+            if top < height:
+                parts.append(resizer.push(picture[top : top + step]))
+                top += step
+        assert np.array_equal(np.concatenate(parts), resize_bicubic(picture, to_height, to_width))
+
+    @given(lengths, lengths, lengths, lengths, st.data())
+    def test_any_rows_of_a_whole(
+        self, height: int, width: int, to_height: int, to_width: int, data: st.DataObject
+    ) -> None:
+        picture = noise(height, width)
+        start = data.draw(st.integers(0, to_height - 1))
+        stop = data.draw(st.integers(start + 1, to_height))
+        whole = resize_bicubic(picture.astype(np.float32), to_height, to_width)
+        assert np.array_equal(resize_bicubic_rows(picture, to_height, to_width, start, stop), whole[start:stop])
+
+    def test_what_is_no_longer_needed_is_forgotten(self) -> None:
+        resizer = RowResizer((10_000, 2), (2_500, 2))
+        for _ in range(100):
+            resizer.push(floats(100, 2))
+            assert len(resizer.held) < 40

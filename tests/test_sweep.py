@@ -10,18 +10,23 @@ from pcsr_cli.canvas import ByteCanvas
 from pcsr_cli.composition import Composer
 from pcsr_cli.engine import Settings, predict_branches, upscale
 from pcsr_cli.errors import UsageError
+from pcsr_cli.failures import Failure, measuring
 from pcsr_cli.fidelity import Meter
 from pcsr_cli.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.metrics import luma, psnr, ssim
 from pcsr_cli.models import Identity, LoadedModel
+from pcsr_cli.nets import ORIGINALS
+from pcsr_cli.originals import LoadedOriginal
 from pcsr_cli.pairs import Pair
 from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.specs import Scales
-from pcsr_cli.sweep import Curve, Options, Point, mean_curve, parse_grid, sweep
+from pcsr_cli.sweep import Curve, Options, Point, check, mean_curve, parse_grid, sweep
+from tests.failing import fails
 from tests.pictures import levels
 from tests.tiny import picture, tiny_model
 
 IDENTITY = Identity("tiny", None, "0", "", "", "carn")
+GRID = parse_grid("k", "0")
 MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
 
 
@@ -114,22 +119,22 @@ def test_grids(text: str, values: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "told"),
+    ("kind", "text", "row"),
     [
-        ("threshold", "", "0 points"),
-        ("threshold", "1:0:0.1", "0 points"),
-        ("threshold", "0:1:1e-9", "points"),
-        ("threshold", "a:b:c", "no grid"),
-        ("threshold", "0:1", "no grid"),
-        ("threshold", "0:1:0", "no grid"),
-        ("threshold", "nan", "no grid"),
-        ("threshold", "0:1.5:0.5", "out of range"),
-        ("threshold", "-0.1", "out of range"),
-        ("k", "0:200:50", "out of range"),
+        ("threshold", "", measuring.GRID_LENGTH),
+        ("threshold", "1:0:0.1", measuring.GRID_LENGTH),
+        ("threshold", "0:1:1e-9", measuring.GRID_LENGTH),
+        ("threshold", "a:b:c", measuring.NO_GRID),
+        ("threshold", "0:1", measuring.NO_GRID),
+        ("threshold", "0:1:0", measuring.NO_GRID),
+        ("threshold", "nan", measuring.NO_GRID),
+        ("threshold", "0:1.5:0.5", measuring.GRID_RANGE),
+        ("threshold", "-0.1", measuring.GRID_RANGE),
+        ("k", "0:200:50", measuring.GRID_RANGE),
     ],
 )
-def test_what_is_no_grid(kind: str, text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_what_is_no_grid(kind: str, text: str, row: Failure) -> None:
+    with fails(row):
         parse_grid(kind, text)
 
 
@@ -137,3 +142,14 @@ def test_three_branches_have_no_curve() -> None:
     model = tiny_model("carn", 3)
     with pytest.raises(UsageError, match="two branches"):
         Composer(predict_branches(model, picture(9, 9), 4, Settings()), 1)
+    with fails(measuring.MORE_BRANCHES, branches=3):
+        check(LoadedModel(model, IDENTITY, Scales((4.0,))), Options(GRID))
+
+
+def test_what_the_model_or_the_original_is_not_made_for_has_no_curve() -> None:
+    with fails(measuring.NOT_TRAINED, name="tiny", scales="x4", scale=2):
+        check(MODEL, Options(GRID, scale=2))
+    original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
+    both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
+    with fails(measuring.ORIGINAL_SCALE, scale=4):
+        check(both, Options(GRID, scale=2, original=original))

@@ -7,13 +7,11 @@ import os
 import sys
 
 from pcsr_cli.cli.console import printable
-from pcsr_cli.errors import OutOfMemoryError, PcsrError
+from pcsr_cli.errors import PcsrError
+from pcsr_cli.failures import machine
 
 USAGE = 2
 INTERRUPTED = 130
-NO_MEMORY = OutOfMemoryError(
-    "There is not enough memory for this.", "Use a smaller --tile, close other programs, or cut the picture."
-)
 
 
 def explain(error: Exception) -> PcsrError:
@@ -21,11 +19,8 @@ def explain(error: Exception) -> PcsrError:
     if isinstance(error, PcsrError):
         return error
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
-        return NO_MEMORY
-    return PcsrError(
-        f"pcsr stumbled over its own mistake ({type(error).__name__}: {error}).",
-        "Run it again with PCSR_DEBUG=1 and report what it prints.",
-    )
+        return machine.NO_MEMORY()
+    return machine.OWN_MISTAKE(kind=type(error).__name__, reason=error)
 
 
 def fail(error: Exception) -> int:

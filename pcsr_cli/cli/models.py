@@ -7,7 +7,7 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import data, print_document, printable, say
-from pcsr_cli.errors import RefusedOutputError
+from pcsr_cli.failures import outputs
 
 if TYPE_CHECKING:
     from pcsr_cli.registry import Entry
@@ -89,7 +89,7 @@ def convert_model(
 
     taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if (folder / name).exists()]
     if taken and not overwrite:
-        raise RefusedOutputError(f"{folder} has a {taken[0]} already.", "Choose another folder, or say --overwrite.")
+        raise outputs.EXISTS(output=folder / taken[0])
     checkpoint = read_pth(source)
     network = build_model(checkpoint)
     save_folder(network, checkpoint.scales or DEFAULT_SCALES, folder)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from pcsr_cli.cli import measuring, options
-from pcsr_cli.cli.console import data, print_document, printable, progress_bar, say
-from pcsr_cli.errors import InputError, UsageError
+from pcsr_cli.cli import measuring, options, pages
+from pcsr_cli.cli.console import data, print_document, printable
+from pcsr_cli.failures import usage
 
 if TYPE_CHECKING:
     from pcsr_cli.models import LoadedModel
@@ -77,6 +77,7 @@ def command(
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
     plot: Plot = None,
+    report: pages.ReportFile = None,
     csv: measuring.CsvFile = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -84,7 +85,7 @@ def command(
     """Draw quality over compute for every cut, and find the one worth choosing."""
     options.check_talk(json, quiet)
     if threshold is not None and k is not None:
-        raise UsageError("--threshold and --k exclude each other.", "Give one of them.")
+        raise usage.EXCLUDE(options="--threshold and --k")
     from pcsr_cli import sweep
     from pcsr_cli.api import check_scale
     from pcsr_cli.devices import resolve_device, resolve_precision
@@ -101,6 +102,10 @@ def command(
     resolve_precision(precision, where)
     sources = find_pairs(pictures or [demo_picture()], scale, lr, no_reference)
     measuring.check_writable(csv)
+    if report is not None:
+        from pcsr_cli.pages.rendering import check_page
+
+        check_page(report, grid, overwrite=True)
     if plot is not None:
         from pcsr_cli.figure import check_figure
 
@@ -109,35 +114,30 @@ def command(
     loaded = options.load_model(model, device, precision, registry, scale, quiet)
     asked = sweep.Options(grid, scale, minimum, side, luma, given)
     sweep.check(loaded, asked)
-    curves, failures = _draw(loaded, sources, asked, quiet or json)
+    curves, failures = _draw(loaded, sources, asked, quiet or json, report, no_reference)
     _hand_over(loaded, asked, curves, plot, csv, json, quiet, no_reference)
     if failures:
         raise SystemExit(1)
 
 
 def _draw(
-    loaded: "LoadedModel", sources: "tuple[Source, ...]", asked: "Options", silent: bool
+    loaded: "LoadedModel",
+    sources: "tuple[Source, ...]",
+    asked: "Options",
+    silent: bool,
+    report: Path | None,
+    no_reference: bool,
 ) -> "tuple[list[Curve], int]":
-    """Every picture's curve; a broken one is named and left out. Raises InputError if none is left."""
-    from pcsr_cli import sweep
-    from pcsr_cli.pairs import load_pair
+    """Every picture's curve, and how many had none; with ``report`` the page to look at, too."""
+    if report is None:
+        from pcsr_cli.sweep import sweep
 
-    curves = []
-    broken: list[InputError] = []
-    for source in sources:
-        try:
-            pair = load_pair(source, asked.scale)
-            with progress_bar(f"sweep {source.name}", silent) as report_progress:
-                curves.append(sweep.sweep(loaded, pair, asked, report_progress))
-        except InputError as error:
-            broken.append(error)
-            if len(sources) > 1:
-                say(f"pcsr: left out: {error}")
-    if not curves:
-        if len(sources) > 1:
-            raise InputError("No picture could be measured.")
-        raise broken[0]
-    return curves, len(broken)
+        return measuring.each_pair(
+            "sweep", sources, asked.scale, silent, lambda pair, progress: sweep(loaded, pair, asked, progress)
+        )
+    seen, failures = pages.see_pictures(loaded, sources, asked, silent)
+    pages.write(report, loaded, asked, no_reference, seen)
+    return [picture.curve for picture in seen], failures
 
 
 def _hand_over(
@@ -161,16 +161,15 @@ def _hand_over(
     if csv is not None:
         measuring.write_rows(csv, mean.points)
     if json:
-        print_document(_document(loaded, asked, curves, mean, no_reference))
+        print_document(document(loaded, asked, curves, no_reference))
     elif not quiet:
         from pcsr_cli.cli.sweep_view import show
 
         show(mean, loaded, asked, quality, data())
 
 
-def _document(
-    loaded: "LoadedModel", asked: "Options", curves: "list[Curve]", mean: "Curve", no_reference: bool
-) -> dict[str, object]:
+def document(loaded: "LoadedModel", asked: "Options", curves: "list[Curve]", no_reference: bool) -> dict[str, object]:
+    """The curves and their mean as a JSON document."""
     from pcsr_cli import sweep
 
     def described(curve: "Curve") -> dict[str, object]:
@@ -189,5 +188,5 @@ def _document(
         "psnr_against": "all heavy" if no_reference else "HR",
         "knee_rule": sweep.KNEE_RULE,
         "curves": [described(curve) for curve in curves],
-        "mean": described(mean),
+        "mean": described(sweep.mean_curve(curves) if len(curves) > 1 else curves[0]),
     }

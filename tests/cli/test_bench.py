@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pcsr_cli.failures import Failure, measuring, models, outputs, routing
 from tests.command import Pcsr
+from tests.failing import tells
 from tests.pictures import levels, save
 
 
@@ -56,25 +58,26 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
 
 
 @pytest.mark.parametrize(
-    ("code", "word", "arguments"),
+    ("row", "arguments"),
     [
-        (1, "no picture in", ["empty"]),
-        (1, "no file or folder", ["nowhere"]),
-        (1, "go together by name", ["folder", "--lr", "empty"]),
-        (2, "no method", ["folder", "--methods", "magic"]),
-        (2, "budget", ["folder", "--budget", "lots"]),
-        (2, "cannot be met", ["folder", "--budget", "1%"]),
-        (2, "trained for x4", ["folder", "--scale", "2"]),
-        (2, "without weights", ["folder", "--methods", "original"]),
-        (1, "no file", ["folder", "--original", "nowhere.pth"]),
-        (1, "cannot be written", ["folder", "--csv", "nowhere/rows.csv"]),
+        (measuring.NO_PICTURE, ["empty"]),
+        (measuring.NO_PATH, ["nowhere"]),
+        (measuring.NO_COMMON_NAME, ["folder", "--lr", "empty"]),
+        (measuring.NO_SUCH_METHOD, ["folder", "--methods", "magic"]),
+        (routing.NO_BUDGET, ["folder", "--budget", "lots"]),
+        (routing.BUDGET_OUT_OF_REACH, ["folder", "--budget", "1%"]),
+        (measuring.NOT_TRAINED, ["folder", "--scale", "2"]),
+        (measuring.NO_ORIGINAL_WEIGHTS, ["folder", "--methods", "original"]),
+        (models.NO_FILE, ["folder", "--original", "nowhere.pth"]),
+        (outputs.NO_PLACE, ["folder", "--csv", "nowhere/rows.csv"]),
     ],
 )
 def test_mistakes_get_a_sentence(
-    run_pcsr: Pcsr, tiny_folder: Path, folder: Path, code: int, word: str, arguments: list[str]
+    run_pcsr: Pcsr, tiny_folder: Path, folder: Path, row: Failure, arguments: list[str]
 ) -> None:
     (run_pcsr.cwd / "empty").mkdir()
-    run_pcsr("bench", *arguments, "--model", tiny_folder).told(code, word)
+    ran = run_pcsr("bench", *arguments, "--model", tiny_folder).told(row.exit_code)
+    assert tells(row, ran.stderr)
 
 
 def test_upscale_by_budget_says_how_close_it_came(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:

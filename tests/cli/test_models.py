@@ -228,7 +228,7 @@ def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
     write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     (run_pcsr.cwd / "out").mkdir()
     (run_pcsr.cwd / "out" / "config.json").write_text("mine")
-    run_pcsr("models", "convert", "in.pth", "out").told(2, "config.json already", "--overwrite")
+    run_pcsr("models", "convert", "in.pth", "out").told(2, "config.json exists already", "--overwrite")
     assert (run_pcsr.cwd / "out" / "config.json").read_text() == "mine"
     ran = run_pcsr("models", "convert", "in.pth", "out", "--overwrite").succeeded()
     assert (ran.stdout, ran.stderr.count("\n")) == ("", 1)

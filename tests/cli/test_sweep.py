@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.cli.sweep import join_grids
+from pcsr_cli.failures import Failure, measuring, outputs, usage
 from tests.command import Pcsr
+from tests.failing import tells
 from tests.pictures import levels, save
 
 
@@ -51,27 +53,34 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
     (hidden / "__init__.py").write_text("raise ImportError")
     env = {"PYTHONPATH": f"{run_pcsr.scratch}:{run_pcsr.env['PYTHONPATH']}"}
     ran = run_pcsr.in_new_interpreter("sweep", "in.png", "--model", str(tiny_folder), "--plot", "c.png", env=env)
-    ran.told(1, "need matplotlib", "pip install 'pcsr[plot]'")
+    assert tells(measuring.NO_MATPLOTLIB, ran.told(1).stderr)
 
 
 @pytest.mark.parametrize(
-    ("code", "word", "arguments"),
+    ("row", "arguments"),
     [
-        (2, "no grid", ["--threshold", "lots"]),
-        (2, "out of range", ["--threshold", "0:2:0.5"]),
-        (2, "out of range", ["--threshold", "-1:1:0.5"]),
-        (2, "0 points", ["--threshold", "1:0:0.5"]),
-        (2, "exclude", ["--threshold", "--k"]),
-        (1, "no file", ["nowhere.png"]),
-        (1, "not written as", ["--plot", "c.txt"]),
-        (1, "cannot be written", ["--plot", "nowhere/c.png"]),
-        (1, "do not go together", ["in.png", "--lr", "in.png"]),
+        (measuring.NO_GRID, ["--threshold", "lots"]),
+        (measuring.GRID_RANGE, ["--threshold", "0:2:0.5"]),
+        (measuring.GRID_RANGE, ["--threshold", "-1:1:0.5"]),
+        (measuring.GRID_LENGTH, ["--threshold", "1:0:0.5"]),
+        (usage.EXCLUDE, ["--threshold", "--k"]),
+        (measuring.NO_PATH, ["nowhere.png"]),
+        (measuring.PLOT_FORMAT, ["--plot", "c.txt"]),
+        (outputs.IS_A_FOLDER, ["--plot", "folder.png"]),
+        (outputs.IS_A_FOLDER, ["--csv", "folder.png"]),
+        (outputs.NO_PLACE, ["--plot", "nowhere/c.png"]),
+        (measuring.UNEQUAL_PAIR, ["in.png", "--lr", "in.png"]),
+        (measuring.NOTHING_MEASURED, ["text.png", "text.png"]),
     ],
 )
 def test_mistakes_get_a_sentence(
-    run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, code: int, word: str, arguments: list[str]
+    run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, row: Failure, arguments: list[str]
 ) -> None:
-    run_pcsr("sweep", *arguments, "--model", tiny_folder).told(code, word)
+    (run_pcsr.cwd / "folder.png").mkdir()
+    (run_pcsr.cwd / "text.png").write_text("no picture")
+    ran = run_pcsr("sweep", *arguments, "--model", tiny_folder)
+    assert ran.code == row.exit_code and ran.stdout == ""
+    assert tells(row, ran.stderr)
 
 
 @pytest.mark.parametrize(
