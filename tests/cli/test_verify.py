@@ -1,0 +1,90 @@
+"""``pcsr verify`` as a user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pcsr_cli.failures import checks
+from tests.command import ROOT, Pcsr
+from tests.failing import tells
+from tests.pictures import levels, save
+
+# A build of pcsr whose tiles get a halo one pixel short.
+SHORT = """
+import sys
+from pcsr_cli import engine
+from pcsr_cli.cli.main import main
+honest = engine.plan_tiles
+engine.plan_tiles = lambda lr_size, scale, tile, halo, ring: honest(lr_size, scale, tile, halo - 1, ring)
+sys.argv[0] = "pcsr"
+main()
+"""
+
+
+@pytest.fixture
+def photograph(run_pcsr: Pcsr) -> Path:
+    return save(run_pcsr.cwd / "in.png", levels(30, 50))
+
+
+def test_the_verdict_is_on_stdout(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    ran = run_pcsr("verify", "in.png", "--model", tiny_folder).succeeded()
+    assert "in.png, the whole picture: 50x30 -> 200x120" in ran.stdout
+    assert "Everything is as promised." in ran.stdout
+    for way in ("tiles of 41", "tiles of 25", "2 threads", "features computed twice"):
+        assert way in ran.stdout
+    assert run_pcsr.files() == ["in.png"]
+
+
+def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    arguments: list[str | Path] = ["--crop", "24", "--tile", "16", "--tile", "9", "--model", tiny_folder, "--json"]
+    document = run_pcsr("verify", "in.png", *arguments).succeeded().document
+    assert document["passed"] is True and document["checked"] == "the middle of the picture"
+    assert (document["input_size"], document["output_size"]) == ([24, 24], [96, 96])
+    assert document["halo"]["passed"] is True and document["halo"]["halo"] == document["halo"]["reach"]
+    ways = [one["way"] for one in document["comparisons"] if one["routing"] == "ADM"]
+    assert ways == ["tiles of 16", "tiles of 9", "2 threads", "features computed twice"]
+    assert all(one["passed"] and one["tolerance"]["difference"] == 1e-5 for one in document["comparisons"])
+
+
+def test_a_halo_one_pixel_short_fails(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    command = [sys.executable, "-c", SHORT, "verify", "in.png", "--crop", "30", "--model", str(tiny_folder)]
+    done = subprocess.run(command, env=run_pcsr.env, cwd=run_pcsr.cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "tiles miss what they need: BROKEN" in " ".join(done.stdout.split())
+    assert tells(checks.PROMISE_BROKEN, done.stderr)
+
+
+def test_nothing_is_said_where_nothing_is_wanted(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    ran = run_pcsr("verify", "in.png", "--crop", "20", "--model", tiny_folder, "--quiet").succeeded()
+    assert (ran.stdout, ran.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--tile", "4"], ["--crop", "0"], ["--scale", "0.5"], ["--json", "--quiet"], ["--device", "toaster"]]
+)
+def test_nonsense_is_wrong_usage(run_pcsr: Pcsr, photograph: Path, arguments: list[str]) -> None:
+    run_pcsr("verify", "in.png", *arguments).told(2)
+
+
+def test_the_picture_that_ships_passes(run_pcsr: Pcsr) -> None:
+    picture = ROOT / "examples" / "chelsea.png"
+    ran = run_pcsr("verify", picture, "--model", "builtin", "--crop", "64", "--precision", "bf16")
+    assert "bfloat16" in ran.succeeded().stdout and "near: " in ran.stdout
+
+
+@pytest.mark.slow
+def test_all_of_the_picture_that_ships_passes(run_pcsr: Pcsr) -> None:
+    picture = ROOT / "examples" / "chelsea.png"
+    document = run_pcsr("verify", picture, "--model", "builtin", "--tile", "61", "--json").succeeded().document
+    assert document["passed"] is True and document["checked"] == "the whole picture"
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_the_published_model_on_the_papers_demo_picture_passes(run_pcsr: Pcsr, shared: Path) -> None:
+    model = shared / "hub" / "3587jjh" / "pcsr_carn"
+    ran = run_pcsr("verify", shared / "images" / "demo_lr_x4.png", "--model", model, "--tile", "61", "--json")
+    document = ran.succeeded().document
+    assert document["passed"] is True and document["halo"]["halo"] == 19
