@@ -1,6 +1,7 @@
 """Options that commands share, in one place, and how they become the library's objects."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -100,8 +101,14 @@ def load_registry(own: Path | None) -> "Registry":
 
 def check_talk(json: bool, quiet: bool) -> None:
     """Raise UsageError where a command is to say everything and nothing."""
-    if json and quiet:
-        raise usage.EXCLUDE(options="--json and --quiet")
+    check_apart({"--json": json, "--quiet": quiet})
+
+
+def check_apart(given: Mapping[str, bool]) -> None:
+    """Raise UsageError where more than one of some options is given."""
+    chosen = [name for name, value in given.items() if value]
+    if len(chosen) > 1:
+        raise usage.EXCLUDE(options=" and ".join(chosen))
 
 
 def load_model(

@@ -1,30 +1,18 @@
-"""``pcsr upscale``: one picture in, a larger one out, and the truth about what it took."""
+"""``pcsr upscale``: a picture in, a larger one out, or a folder of them, and the truth about what it took."""
 
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import print_document, progress_bar, talk
+from pcsr_cli.cli import upscale_options as own
 
 if TYPE_CHECKING:
-    from pcsr_cli.budget import Allowance
     from pcsr_cli.models import LoadedModel
-    from pcsr_cli.report import Report
-    from pcsr_cli.routing import Routing
-
-Source = Annotated[Path, typer.Argument(metavar="IN", help="The picture to enlarge.")]
-Output = Annotated[Path, typer.Argument(metavar="OUT", help="Where to write it: .png, .jpg, .webp, .tif or .bmp.")]
-Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger; any real number from 1.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")]
 
 
 def command(
-    source: Source,
-    output: Output,
-    scale: Scale = 4.0,
+    paths: own.Paths,
+    scale: own.Scale = 4.0,
     model: options.Model = "auto",
     threshold: options.Threshold = None,
     k: options.Tradeoff = None,
@@ -37,84 +25,52 @@ def command(
     memory: options.Memory = "auto",
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
-    overwrite: Overwrite = False,
+    format: own.FormatName = None,
+    quality: own.Quality = None,
+    lossless: own.Lossless = False,
+    compression: own.Compression = None,
+    strip: own.Strip = False,
+    allow_huge: own.AllowHuge = False,
+    overwrite: own.Overwrite = False,
+    out_dir: own.OutDir = None,
+    recursive: own.Recursive = False,
+    name: own.Name = None,
+    skip_existing: own.SkipExisting = False,
+    fail_fast: own.FailFast = False,
+    jobs: own.Jobs = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Enlarge a picture."""
+    """Enlarge a picture, or many."""
     options.check_talk(json, quiet)
+    options.check_apart({"--overwrite": overwrite, "--skip-existing": skip_existing})
     started = time.perf_counter()
-    from pcsr_cli import images
-    from pcsr_cli.api import check_scale, upscale_picture, working_scale
+    work = own.choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
+    from pcsr_cli.api import check_scale
     from pcsr_cli.budget import parse_allowance
+    from pcsr_cli.cli import upscale_many, upscale_one
     from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.engine import Settings
-    from pcsr_cli.grid import hr_size
-    from pcsr_cli.report import Seconds, make_report, text_chunks, with_saving
+    from pcsr_cli.folders.enlarging import Request
+    from pcsr_cli.pictures.formats import SaveOptions
 
     check_scale(scale)
-    asked = options.choose_routing(threshold, k, adm, budget)
-    allowance = None if budget is None else parse_allowance(budget)
-    minimum = options.choose_refine(refine, no_refine)
-    side, kept = options.choose_tile(tile), options.choose_memory(memory)
-    resolve_precision(precision, resolve_device(device))
-    images.check_output(output, source, overwrite)
-    picture = images.read_picture(source)
-    loaded = options.load_model(model, device, precision, registry, scale, quiet)
-    at = working_scale(loaded, scale)
-    images.check_fits(output, hr_size(picture.size, scale), picture.alpha is not None)
-    routing = asked or _routing(allowance, loaded, picture.size, at)
-    ready = time.perf_counter()
-
-    with progress_bar(f"x{scale:g} {source.name}", quiet or json) as report_progress:
-        settings = Settings(routing, minimum, side, kept)
-        done = upscale_picture(picture, loaded, scale, settings, report_progress, keep_branches=False)
-    computed = time.perf_counter()
-
-    report = make_report(
-        loaded,
-        done.outcome,
-        routing,
-        minimum,
-        source=str(source),
-        output=str(output),
-        output_size=done.image.size,
+    request = Request(
         scale=scale,
-        working_scale=at,
-        seconds=Seconds(ready - started, computed - ready, 0.0),
-        notes=loaded.notes + picture.notes + _note_of_reduction(loaded, scale, at),
+        routing=options.choose_routing(threshold, k, adm, budget),
+        allowance=None if budget is None else parse_allowance(budget),
+        refine=options.choose_refine(refine, no_refine),
+        tile=options.choose_tile(tile),
+        memory=options.choose_memory(memory),
+        format=format,
+        save=SaveOptions(quality, lossless, compression, strip),
+        allow_huge=allow_huge,
     )
-    images.write_picture(output, done.image, text_chunks(loaded.identity, routing, minimum, scale))
-    _tell(with_saving(report, time.perf_counter() - computed, loaded), json, quiet, told=loaded.notes)
+    resolve_precision(precision, resolve_device(device))
 
+    def load() -> "LoadedModel":
+        return options.load_model(model, device, precision, registry, scale, quiet)
 
-def _tell(report: "Report", json: bool, quiet: bool, told: tuple[str, ...]) -> None:
-    if json:
-        print_document(report.as_document())
-    elif not quiet:
-        from pcsr_cli.cli.panel import show
-
-        show(report, talk(), told)
-
-
-def _routing(allowance: "Allowance | None", model: "LoadedModel", lr_size: tuple[int, int], at: float) -> "Routing":
-    """The usual routing, or the budget for this picture. Raises UsageError where it cannot be met."""
-    from pcsr_cli.budget import GIGA, Size, to_budget
-    from pcsr_cli.flops import model_costs, original_flops
-    from pcsr_cli.grid import hr_size
-    from pcsr_cli.report import ORIGINAL_SCALE
-    from pcsr_cli.routing import default_routing
-
-    if allowance is None:
-        return default_routing(model.network.spec.branches)
-    lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, at)
-    name = model.identity.original
-    original = original_flops(name, lr_pixels) if name is not None and at == ORIGINAL_SCALE else None
-    size = Size(lr_pixels, result[0] * result[1])
-    return to_budget(allowance, model_costs(model.network), size, None if original is None else original.paper / GIGA)
-
-
-def _note_of_reduction(model: "LoadedModel", scale: float, at: float) -> tuple[str, ...]:
-    if at == scale:
-        return ()
-    return (f"the model was trained for {model.scales}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",)
+    if isinstance(work, own.Batch):
+        upscale_many.run(work, request, load, overwrite, json, quiet)
+    else:
+        upscale_one.run(work, request, load, overwrite, json, quiet, started)

@@ -56,7 +56,7 @@ JOURNAL_UNREADABLE = Failure(
     OutputError, "The journal {path} cannot be read: {reason}.", "Remove it, or give another folder."
 )
 JOURNAL_UNWRITABLE = Failure(OutputError, "The journal {path} cannot be written: {reason}.", "Free space there.")
-DISK_FULL = Failure(OutputError, "The disk is full: stopped before {output}.", "Free space and run the command again.")
+DISK_FULL = Failure(OutputError, "The disk is full: stopped at {output}.", "Free space and run the command again.")
 
 # Streams.
 STREAM_NEEDS_A_FORMAT = Failure(UsageError, "A result on stdout has no suffix.", "Say which format: --format png.")

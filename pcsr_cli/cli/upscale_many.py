@@ -1,0 +1,100 @@
+"""Many pictures into a folder: what becomes of each is said as it happens, and counted at the end."""
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from pcsr_cli.cli.console import print_document, say, talk
+from pcsr_cli.cli.failures import explain
+from pcsr_cli.cli.tally import Tally
+from pcsr_cli.cli.upscale_options import Batch
+from pcsr_cli.cli.upscale_progress import ManyProgress
+from pcsr_cli.failures import folders
+
+if TYPE_CHECKING:
+    from pcsr_cli.folders.enlarging import Request
+    from pcsr_cli.folders.naming import Task
+    from pcsr_cli.folders.running import Run
+    from pcsr_cli.folders.sources import Source
+    from pcsr_cli.folders.standing import Existing
+    from pcsr_cli.models import LoadedModel
+
+
+def run(
+    work: Batch, request: "Request", load: "Callable[[], LoadedModel]", overwrite: bool, json: bool, quiet: bool
+) -> None:
+    """Enlarge what there is and was not done before, and tell; SystemExit(1) where a picture failed.
+
+    Raises, before any work, InputError, RefusedOutputError, OutputError, UsageError; on the way OutputError where the
+    disk is full."""
+    from pcsr_cli.folders.enlarging import readable_suffixes
+    from pcsr_cli.folders.place import held
+    from pcsr_cli.folders.running import Run
+    from pcsr_cli.folders.sources import find_sources
+
+    _check_folder(work)
+    found = find_sources(work.inputs, readable_suffixes(), work.recursive, work.folder)
+    tasks = _plan(found.sources, work, request)
+    model = load()
+    tally = Tally(others=found.others)
+    for folder, error in found.unread:
+        tally.fail(folder, None, error)
+    with held(work.folder):
+        existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
+        progress = ManyProgress(quiet or json)
+        pictures = Run(work.folder, tasks, model, request, existing, progress.share_of_picture)
+        for task, why in pictures.work.skipped:
+            tally.skip(task.source.path, work.folder / task.output, why)
+        tally.waiting = len(pictures.work.todo)
+        try:
+            with progress.shown(pictures.work.todo):
+                _go(pictures, work, progress, tally)
+        finally:
+            _tell(tally, model.notes, json, quiet)
+    if tally.failed:
+        raise SystemExit(1)
+
+
+def _check_folder(work: Batch) -> None:
+    """Refuse a folder for the results that is a file, or is read from."""
+    if work.folder.exists() and not work.folder.is_dir():
+        raise folders.A_FILE_IN_THE_WAY(folder=work.folder)
+    if work.folder.is_dir() and any(path.is_dir() and path.samefile(work.folder) for path in work.inputs):
+        raise folders.INTO_ITSELF(folder=work.folder)
+
+
+def _plan(sources: "Sequence[Source]", work: Batch, request: "Request") -> "tuple[Task, ...]":
+    """Every picture with its result, of a format that has the options asked for. Raises UsageError and others."""
+    from pcsr_cli.folders.enlarging import format_of, suffix_of
+    from pcsr_cli.folders.naming import plan_tasks
+
+    tasks = plan_tasks(sources, work.folder, work.template, request.scale, lambda path: suffix_of(path, request.format))
+    for output in {task.output.suffix: task.output for task in tasks}.values():
+        format_of(output, request)
+    return tasks
+
+
+def _go(pictures: "Run", work: Batch, progress: ManyProgress, tally: Tally) -> None:
+    from pcsr_cli.folders.running import Done
+
+    with closing(pictures.go(work.jobs, work.fail_fast)) as line:
+        for event in line:
+            progress.picture_done()
+            tally.waiting -= 1
+            if isinstance(event, Done):
+                tally.reports.append(event.report)
+                continue
+            told = explain(event.error)
+            tally.fail(event.task.source.path, work.folder / event.task.output, told)
+            say(f"pcsr: left out: {told.sentence}")
+            if os.environ.get("PCSR_DEBUG") == "1":
+                traceback.print_exception(event.error)
+
+
+def _tell(tally: Tally, notes: tuple[str, ...], json: bool, quiet: bool) -> None:
+    if json:
+        print_document(tally.as_document())
+    elif not quiet:
+        tally.show(talk(), notes)

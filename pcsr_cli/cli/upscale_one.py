@@ -1,0 +1,82 @@
+"""One picture: from a file or stdin to a file or stdout."""
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from pcsr_cli.cli.console import print_document, progress_bar, talk
+from pcsr_cli.cli.upscale_options import STREAM, Single
+from pcsr_cli.failures import folders
+
+if TYPE_CHECKING:
+    from pcsr_cli.folders.enlarging import Request
+    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.report import Report
+
+
+def run(
+    work: Single,
+    request: "Request",
+    load: "Callable[[], LoadedModel]",
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+    started: float,
+) -> None:
+    """Enlarge it and tell. Raises as the steps of ``Enlarging`` do."""
+    from pcsr_cli.folders.enlarging import Enlarging, Errand, format_of
+    from pcsr_cli.folders.pipeline import overlapped
+    from pcsr_cli.pictures.destinations import check_output
+    from pcsr_cli.pictures.sources import opened
+
+    output = _output(work, request, json)
+    format_of(output, request)
+    if isinstance(output, Path):
+        check_output(output, None if work.source == STREAM else work.source, overwrite)
+    source = _stdin() if work.source == STREAM else work.source
+    with opened(source):  # else the model would be loaded, or fetched, before a mistyped name is told
+        pass
+    model = load()
+    name = "stdin" if work.source == STREAM else work.source.name
+    with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
+        enlarging = Enlarging(model, request, lambda errand, share: progress(share))
+        loading = time.perf_counter() - started
+        with closing(overlapped([Errand(source, output)], enlarging)) as line:
+            (finished,) = line
+    if finished.error is not None:
+        raise finished.error
+    report = enlarging.report(finished, loading)
+    _tell(report, json, quiet, told=model.notes)
+
+
+def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
+    if work.output != STREAM:
+        return work.output
+    if json:
+        raise folders.JSON_AND_STDOUT()
+    if request.format is None:
+        raise folders.STREAM_NEEDS_A_FORMAT()
+    if sys.stdout.isatty():
+        raise folders.PICTURE_ON_TERMINAL()
+    return sys.stdout.buffer
+
+
+def _stdin() -> BinaryIO:
+    """All of stdin. Raises InputError where it is closed or empty."""
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    if not content:
+        raise folders.NOTHING_ON_STDIN()
+    return io.BytesIO(content)
+
+
+def _tell(report: "Report", json: bool, quiet: bool, told: tuple[str, ...]) -> None:
+    if json:
+        print_document(report.as_document())
+    elif not quiet:
+        from pcsr_cli.cli.panel import show
+
+        show(report, talk(), told)

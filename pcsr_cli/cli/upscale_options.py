@@ -1,0 +1,134 @@
+"""The options of ``pcsr upscale`` alone, and where its arguments lead: one picture, or many into a folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pcsr_cli.failures import folders
+from pcsr_cli.folders.naming import DEFAULT, Template, parse_template
+from pcsr_cli.folders.sources import is_pattern
+
+RESULTS = "Results"
+MANY = "Folders and many pictures"
+
+STREAM = Path("-")
+"""stdin as an input, stdout as an output."""
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IN... OUT",
+        help="A picture and its result; a folder (or 'pattern*') and a folder for the results; pictures and --out-dir. "
+        "- is stdin or stdout.",
+        show_default=False,
+    ),
+]
+Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger; any real number from 1.")]
+OutDir = Annotated[
+    Path | None,
+    typer.Option("--out-dir", metavar="DIR", help="Where the results of many pictures go.", rich_help_panel=MANY),
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Folders within folders, too; the tree is kept.", rich_help_panel=MANY)
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help=f"What results are called: {{stem}}, {{name}}, {{suffix}} and {{scale}}. [default: {DEFAULT}]",
+        rich_help_panel=MANY,
+    ),
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave results alone that exist already.", rich_help_panel=MANY)
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.", rich_help_panel=MANY)
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=0,
+        max=64,
+        help="Pictures to read ahead and to write behind, in threads; computing is one at a time. [default: 1]",
+        rich_help_panel=MANY,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that exist already.", rich_help_panel=RESULTS)
+]
+FormatName = Annotated[
+    str | None,
+    typer.Option("--format", help="Format of the results, such as png; else the suffix says.", rich_help_panel=RESULTS),
+]
+Quality = Annotated[int | None, typer.Option("--quality", help="1 to 100, of lossy formats.", rich_help_panel=RESULTS)]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Nothing lost, of formats that can be either.", rich_help_panel=RESULTS)
+]
+Compression = Annotated[
+    int | None, typer.Option("--compression", help="0 (fast) to 9 (small), of PNG and TIFF.", rich_help_panel=RESULTS)
+]
+Strip = Annotated[
+    bool, typer.Option("--strip", help="Leave out all metadata but the colour profile.", rich_help_panel=RESULTS)
+]
+AllowHuge = Annotated[
+    bool, typer.Option("--allow-huge", help="Read pictures of more pixels than are safe to open unasked.")
+]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Many pictures: where from, where to, and how it is gone about."""
+
+    inputs: tuple[Path, ...]
+    folder: Path
+    template: Template
+    recursive: bool = False
+    skip_existing: bool = False
+    fail_fast: bool = False
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Single:
+    """One picture; either end may be ``STREAM``."""
+
+    source: Path
+    output: Path
+
+
+def choose_work(
+    paths: list[Path],
+    out_dir: Path | None,
+    name: str | None = None,
+    recursive: bool = False,
+    skip_existing: bool = False,
+    fail_fast: bool = False,
+    jobs: int | None = None,
+) -> Single | Batch:
+    """What the arguments ask for. Raises UsageError, RefusedOutputError."""
+    inputs, output = (tuple(paths), out_dir) if out_dir is not None else (tuple(paths[:-1]), paths[-1])
+    if not inputs:
+        raise folders.NO_OUTPUT()
+    many = out_dir is not None or (len(inputs) == 1 and (inputs[0].is_dir() or is_pattern(inputs[0])))
+    if not many:
+        if len(inputs) > 1:
+            raise folders.SEVERAL_NEED_A_FOLDER()
+        only_for_many = {
+            "--recursive": recursive,
+            "--name": name is not None,
+            "--skip-existing": skip_existing,
+            "--fail-fast": fail_fast,
+            "--jobs": jobs is not None,
+        }
+        for option, given in only_for_many.items():
+            if given:
+                raise folders.ONLY_FOR_MANY(option=option)
+        return Single(inputs[0], output)
+    if STREAM in (*inputs, output):
+        raise folders.STREAM_AMONG_MANY()
+    template = Template() if name is None else parse_template(name)
+    return Batch(inputs, output, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)

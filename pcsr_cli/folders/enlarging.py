@@ -1,0 +1,249 @@
+"""One picture on its way: read, enlarged, written; the three steps as a pipeline wants them, with one model for all."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pcsr_cli.api import upscale_onto, working_scale
+from pcsr_cli.budget import GIGA, Allowance, Size, to_budget
+from pcsr_cli.engine import Outcome, Settings
+from pcsr_cli.failures import folders, pictures
+from pcsr_cli.files import reason
+from pcsr_cli.flops import model_costs, original_flops
+from pcsr_cli.folders.belt import Belt
+from pcsr_cli.folders.journal import Fingerprint, fingerprint
+from pcsr_cli.folders.pipeline import Finished, Stages
+from pcsr_cli.grid import hr_size
+from pcsr_cli.models import LoadedModel
+from pcsr_cli.pictures.formats import FORMATS, Format, SaveOptions, check_options, choose_format, fit
+from pcsr_cli.pictures.picture import Layout, Levels, Picture
+from pcsr_cli.pictures.reading import read_picture
+from pcsr_cli.pictures.sources import source_name
+from pcsr_cli.pictures.writing import name_of, open_writer
+from pcsr_cli.report import ORIGINAL_SCALE, Report, Seconds, make_report, text_chunks, with_saving
+from pcsr_cli.routing import Routing, default_routing
+
+READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
+"""Suffixes of pictures that are read but never written."""
+
+OF_FRAMES = {"GIF", "APNG"}
+"""Formats made for animations; of a single picture they are not the best."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """How pictures are enlarged and written, the same for all of a run.
+
+    ``routing`` is None for the model's usual one, or with ``allowance`` for what that pays for; ``format`` by name is
+    None to go by the output's suffix."""
+
+    scale: float = 4.0
+    routing: Routing | None = None
+    allowance: Allowance | None = None
+    refine: int = 1
+    tile: int | None = None
+    memory: int | None = None
+    format: str | None = None
+    save: SaveOptions = field(default_factory=SaveOptions)
+    allow_huge: bool = False
+
+
+@dataclass(frozen=True)
+class Errand:
+    """From where to where: files, or streams."""
+
+    source: Path | BinaryIO
+    output: Path | BinaryIO
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A picture that was read, found to fit its output's format, and routed."""
+
+    picture: Picture
+    content: Fingerprint | None
+    format: Format
+    layout: Layout
+    routing: Routing
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What came of computing, and when it ended."""
+
+    ready: Ready
+    outcome: Outcome
+    began: float
+    ended: float
+
+
+class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
+    """The steps for every picture of a run. ``progress`` hears the share of the picture that is being computed,
+    ``record`` of each finished file before it is put in its place; then files are read with their fingerprints."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        request: Request,
+        progress: Callable[[Errand, float], None] | None = None,
+        record: Callable[[Errand, Ready, Path], None] | None = None,
+    ) -> None:
+        self.model = model
+        self.request = request
+        self.at = working_scale(model, request.scale)
+        self._progress = progress
+        self._record = record
+
+    def read(self, item: Errand) -> Ready:
+        """Read a picture and see that its result can be had. Raises InputError, RefusedOutputError, UsageError."""
+        began = time.perf_counter()
+        if self._record is not None and isinstance(item.source, Path) and item.source.is_file():
+            picture, content = _read_with_content(item.source, self.request.allow_huge)
+        else:
+            picture, content = read_picture(item.source, self.request.allow_huge), None
+        format = format_of(item.output, self.request)
+        wanted = Layout(
+            *hr_size(picture.size, self.request.scale), picture.grey, picture.alpha is not None, picture.depth
+        )
+        layout, notes = fit(wanted, format)
+        routing = self.request.routing or self._routing(picture.size)
+        notes = (*picture.notes, *notes, *self._note_of_reduction())
+        return Ready(picture, content, format, layout, routing, notes, time.perf_counter() - began)
+
+    def compute(self, item: Errand, read: Ready, belt: Belt[Levels]) -> Computed:
+        """Enlarge a picture, its rows onto the belt as they are done."""
+        asked = self.request
+        settings = Settings(read.routing, asked.refine, asked.tile, asked.memory)
+        began = time.perf_counter()
+
+        def progress(share: float) -> None:
+            if self._progress is not None:
+                self._progress(item, share)
+
+        outcome = upscale_onto(
+            read.picture, self.model, asked.scale, settings, _Putting(belt), progress, read.layout.depth
+        )
+        return Computed(read, outcome, began, time.perf_counter())
+
+    def write(self, item: Errand, read: Ready, belt: Belt[Levels]) -> float:
+        """Write what comes on the belt; gives the time when it was in its place. Raises OutputError."""
+        asked = self.request
+        text = text_chunks(self.model.identity, read.routing, asked.refine, asked.scale)
+
+        def finished(file: Path) -> None:
+            if self._record is not None:
+                self._record(item, read, file)
+
+        with open_writer(
+            item.output, read.format, read.layout, read.picture.metadata, text, asked.save, finished
+        ) as writer:
+            for rows in belt.loads():
+                writer.write(rows)
+        return time.perf_counter()
+
+    def report(self, finished: Finished[Errand, Computed, float], loading: float = 0.0) -> Report:
+        """What is to be said of a picture that is done; ``loading`` are seconds spent before it was read."""
+        computed, written = finished.computed, finished.written
+        assert computed is not None and written is not None
+        ready, asked = computed.ready, self.request
+        report = make_report(
+            self.model,
+            computed.outcome,
+            ready.routing,
+            asked.refine,
+            source=source_name(finished.item.source),
+            output=name_of(finished.item.output),
+            output_size=(ready.layout.height, ready.layout.width),
+            scale=asked.scale,
+            working_scale=self.at,
+            seconds=Seconds(loading + ready.seconds, computed.ended - computed.began, 0.0),
+            notes=self.model.notes + ready.notes,
+        )
+        return with_saving(report, max(0.0, written - computed.ended), self.model)
+
+    def way(self, output: Path) -> Mapping[str, Any]:
+        """All that decides what a result will be, but for its picture; for the journal."""
+        asked = self.request
+        routing = str(asked.allowance) if asked.allowance else asked.routing or self._usual_routing()
+        identity = self.model.identity
+        return {
+            "scale": asked.scale,
+            "routing": routing if isinstance(routing, str) else repr(routing),
+            "refine": asked.refine,
+            "precision": str(self.model.network.dtype).removeprefix("torch."),
+            "format": format_of(output, asked).name,
+            **asdict(asked.save),
+            "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
+        }
+
+    def _usual_routing(self) -> Routing:
+        return default_routing(self.model.network.spec.branches)
+
+    def _routing(self, lr_size: tuple[int, int]) -> Routing:
+        """The usual routing, or the budget for this picture. Raises UsageError where it cannot be met."""
+        if self.request.allowance is None:
+            return self._usual_routing()
+        lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, self.at)
+        name = self.model.identity.original
+        original = original_flops(name, lr_pixels) if name is not None and self.at == ORIGINAL_SCALE else None
+        size = Size(lr_pixels, result[0] * result[1])
+        costs = model_costs(self.model.network)
+        return to_budget(self.request.allowance, costs, size, None if original is None else original.paper / GIGA)
+
+    def _note_of_reduction(self) -> tuple[str, ...]:
+        scale = self.request.scale
+        if self.at == scale:
+            return ()
+        trained = self.model.scales
+        return (f"the model was trained for {trained}: enlarged x{self.at:g}, then reduced bicubically to x{scale:g}",)
+
+
+class _Putting:
+    """The belt, as something that takes rows."""
+
+    def __init__(self, belt: Belt[Levels]) -> None:
+        self._belt = belt
+
+    def write(self, rows: Levels) -> None:
+        self._belt.put(rows)
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """The suffixes of files that are taken for pictures, those included whose plug-in is not installed: that is said
+    when they are read."""
+    return (*(suffix for format in FORMATS for suffix in format.suffixes), *READ_ONLY)
+
+
+def suffix_of(source: Path, format: str | None) -> str:
+    """The suffix of a picture's result: of the format asked for by name, else the picture's own, else .png.
+
+    Raises UsageError for an unknown format."""
+    if format is not None:
+        return choose_format(None, format).suffixes[0]
+    kept = {suffix for known in FORMATS if known.installed and known.name not in OF_FRAMES for suffix in known.suffixes}
+    return source.suffix if source.suffix.lower() in kept else ".png"
+
+
+def format_of(output: Path | BinaryIO, request: Request) -> Format:
+    """The format of a result. Raises UsageError where there is none, or it does not have the options asked for."""
+    format = choose_format(output if isinstance(output, Path) else None, request.format)
+    check_options(format, request.save)
+    return format
+
+
+def _read_with_content(path: Path, allow_huge: bool) -> tuple[Picture, Fingerprint]:
+    """A picture and the content of the file it was read from. Raises InputError, also if that changed meanwhile."""
+    try:
+        before = path.stat()
+        content = fingerprint(path)
+        picture = read_picture(path, allow_huge)
+        after = path.stat()
+    except OSError as error:
+        raise pictures.NOT_READ(path=path, reason=reason(error)) from error
+    if any(getattr(before, name) != getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns")):
+        raise folders.CHANGED_MEANWHILE(path=path)
+    return picture, content

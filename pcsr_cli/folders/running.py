@@ -1,0 +1,91 @@
+"""A folder of results made, or gone on with: what is to be done, and its pictures one after the other."""
+
+import errno
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pcsr_cli
+from pcsr_cli.failures import folders
+from pcsr_cli.folders.enlarging import Enlarging, Errand, Ready, Request
+from pcsr_cli.folders.journal import Entry, Journal, fingerprint
+from pcsr_cli.folders.naming import Task
+from pcsr_cli.folders.pipeline import overlapped
+from pcsr_cli.folders.place import make_room
+from pcsr_cli.folders.standing import Existing, Work, sort_out
+from pcsr_cli.models import LoadedModel
+from pcsr_cli.report import Report
+
+
+@dataclass(frozen=True)
+class Done:
+    """A picture that is done."""
+
+    task: Task
+    report: Report
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A picture that is not, and why."""
+
+    task: Task
+    error: Exception
+
+
+class Run:
+    """One run into a folder that is held (``place.held``)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        tasks: Sequence[Task],
+        model: LoadedModel,
+        request: Request,
+        existing: Existing = "refuse",
+        progress: Callable[[Errand, float], None] | None = None,
+    ) -> None:
+        """See what is to be done. Raises RefusedOutputError for what is in the way, UsageError, OutputError."""
+        self.folder = folder
+        self.journal = Journal(folder)
+        self.enlarging = Enlarging(model, request, progress, self._record)
+        self.work: Work = sort_out(
+            tasks, folder, self.journal, lambda task: self.enlarging.way(folder / task.output), existing
+        )
+
+    def go(self, jobs: int = 1, fail_fast: bool = False) -> Generator[Done | Failed, None, None]:
+        """Do it, one picture after the other; what becomes of each is told when it is known.
+
+        A picture that fails stops no other, unless with ``fail_fast``, or where the disk is full: then OutputError.
+        To be closed like ``overlapped``."""
+        make_room(self.folder, [task.output for task in self.work.todo])
+        errands = {Errand(task.source.path, self.folder / task.output): task for task in self.work.todo}
+        with closing(overlapped(errands, self.enlarging, jobs)) as line:
+            for finished in line:
+                task = errands[finished.item]
+                if finished.error is None:
+                    yield Done(task, self.enlarging.report(finished))
+                    continue
+                yield Failed(task, finished.error)
+                if fail_fast:
+                    return
+                if disk_is_full(finished.error):
+                    raise folders.DISK_FULL(output=self.folder / task.output) from finished.error
+
+    def _record(self, errand: Errand, ready: Ready, file: Path) -> None:
+        """Write a finished file into the journal, before it is put in its place."""
+        assert isinstance(errand.output, Path) and ready.content is not None
+        name = errand.output.relative_to(self.folder).as_posix()
+        told = {"source": str(errand.source), "pcsr": pcsr_cli.__version__}
+        way = self.enlarging.way(errand.output)
+        self.journal.append(Entry(name, ready.content, way, fingerprint(file), told))
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether it is for want of space, so that the next picture would fare no better."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}:
+            return True
+        error = error.__cause__
+    return False
