@@ -85,6 +85,19 @@ def test_an_array_in_an_array_out(model: LoadedModel) -> None:
     assert np.array_equal(pixels, levels(5, 7)), "the input was changed"
 
 
+def test_16_bits_in_16_bits_out() -> None:
+    builtin = load_model("builtin", "cpu")
+    # A gradient over a tenth of the range, of which 8 bits have 26 levels.
+    gradient = np.linspace(26_000, 32_500, 12 * 48).reshape(12, 48)
+    deep = np.repeat(gradient.round().astype(np.uint16)[..., None], 3, axis=2)
+    result = pcsr_cli.upscale(deep, builtin, 2).image
+    assert (result.dtype, result.shape) == (np.dtype(np.uint16), (24, 96, 3))
+    assert len(np.unique(result)) > 1000
+    shallow = pcsr_cli.upscale((deep // 257).astype(np.uint8), builtin, 2).image
+    assert len(np.unique(shallow)) < 40
+    assert np.abs(result / 65_535 - shallow / 255).max() < 0.01
+
+
 def test_an_array_need_not_be_contiguous_or_writable(model: LoadedModel) -> None:
     pixels = levels(5, 7)
     upside_down = pixels[::-1]

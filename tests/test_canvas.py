@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pcsr_cli.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.canvas import ByteCanvas, FloatCanvas, RowCanvas
+from pcsr_cli.levels import to_levels
 from pcsr_cli.tiles import Rect, Span
 
 PARTS = [Rect(rows, columns) for rows in (Span(0, 3), Span(3, 4), Span(4, 7)) for columns in (Span(0, 2), Span(2, 5))]
@@ -47,3 +48,27 @@ def test_what_is_written_is_left_alone(canvas: FloatCanvas | ByteCanvas) -> None
     rgb = torch.full((2, 2, 3), 0.3)
     canvas.write(Rect(Span(0, 2), Span(0, 2)), rgb, torch.zeros(2, 2, dtype=torch.uint8))
     assert (rgb == 0.3).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32], ids=str)
+def test_strips_are_handed_on_from_the_top_when_they_are_whole(dtype: torch.dtype) -> None:
+    rgb, labels = result()
+    strips: list[torch.Tensor] = []
+    branches = torch.empty(7, 5, dtype=torch.uint8)
+    canvas = RowCanvas(5, dtype, strips.append, branches)
+    for number, rows in enumerate((Span(0, 3), Span(3, 4), Span(4, 7))):
+        canvas.begin(rows)
+        for part in PARTS[2 * number : 2 * number + 2]:
+            canvas.write(part, torch.zeros_like(rgb[part.slices]), labels[part.slices])
+            canvas.write(part, rgb[part.slices], labels[part.slices])
+        assert len(strips) == number, "a strip that is not whole may not leave"
+        canvas.finish()
+    handed_on = torch.cat(strips)
+    assert torch.equal(handed_on, rgb if dtype.is_floating_point else to_levels(rgb, dtype))
+    assert torch.equal(branches, labels)
+
+
+def test_a_strip_costs_what_its_pixels_take() -> None:
+    costs = {dtype: RowCanvas(5, dtype, list).strip_pixel_bytes for dtype in (torch.uint8, torch.uint16, torch.float32)}
+    assert costs == {torch.uint8: 3, torch.uint16: 6, torch.float32: 12}
+    assert FloatCanvas(1, 1).strip_pixel_bytes == ByteCanvas(1, 1).strip_pixel_bytes == 0

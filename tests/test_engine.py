@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli import memory
+from pcsr_cli.canvas import ByteCanvas, FloatCanvas, RowCanvas
 from pcsr_cli.engine import Outcome, Settings, upscale
 from pcsr_cli.errors import UsageError
 from pcsr_cli.fast import kernels
@@ -226,12 +227,59 @@ def test_half_precision_routes_nearly_alike(routing: Routing, dtype: torch.dtype
     assert (half.labels != full.labels).float().mean() < 0.05
 
 
+@pytest.mark.parametrize(("dtype", "peak"), [(torch.uint8, 255), (torch.uint16, 65_535)], ids=str)
 @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
-def test_pictures_of_bytes_are_as_good_as_numbers(routing: Routing) -> None:
-    model, levels = tiny_model("fsrcnn"), torch.randint(0, 256, (1, 3, 11, 9), dtype=torch.uint8)
-    of_bytes, _ = run(model, levels, 2, Settings(routing))
-    of_numbers, _ = run(model, levels.float() / 255, 2, Settings(routing))
-    assert torch.equal(of_bytes.rgb, of_numbers.rgb)
+def test_pictures_of_levels_are_as_good_as_numbers(routing: Routing, dtype: torch.dtype, peak: int) -> None:
+    levels = torch.randint(0, peak + 1, (1, 3, 11, 9), generator=torch.Generator().manual_seed(0))
+    of_levels, _ = run(tiny_model("fsrcnn"), levels.to(dtype), 2, Settings(routing, tile=6))
+    of_numbers, _ = run(tiny_model("fsrcnn"), levels.float() / peak, 2, Settings(routing, tile=6))
+    assert torch.equal(of_levels.rgb, of_numbers.rgb)
+
+
+class TestInStrips:
+    """A result that leaves in strips of rows is the whole one."""
+
+    @examples(0.5)
+    @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.integers(0, 9))
+    def test_bit_for_bit(
+        self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
+    ) -> None:
+        model, lr = tiny_model(backbone), picture(height, width)
+        how = Settings(routing, refine, tile=-(-max(height, width) // pieces))
+        size = hr_size((height, width), scale)
+        whole, strips = ByteCanvas(*size), list[Tensor]()
+        upscale(model, lr, scale, how, whole)
+        branches = torch.empty(size, dtype=torch.uint8)
+        outcome = upscale(model, lr, scale, how, RowCanvas(size[1], torch.uint8, strips.append, branches))
+        assert torch.equal(torch.cat(strips), whole.rgb)
+        assert torch.equal(branches, whole.labels)
+        assert len(strips) == len(outcome.plan.strips)
+
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    @pytest.mark.parametrize("backbone", BACKBONES)
+    def test_strips_are_chosen_by_what_they_take(
+        self, backbone: str, routing: Routing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, lr, how, strips = tiny_model(backbone), picture(50, 30), Settings(routing), list[Tensor]()
+        monkeypatch.setattr(memory, "SHORTEST_STRIP", 1)
+        monkeypatch.setattr(memory, "STRIP_BYTES", 3 * 60 * 40)
+        upscale(model, lr, 2, how, RowCanvas(60, torch.uint8, strips.append))
+        assert [len(strip) for strip in strips] == [32, 34, 34]
+        whole, _ = run(model, lr, 2, how)
+        # Rounding may differ where another strip adds up in another order, and then tip a level over.
+        difference = torch.cat(strips).float() - (whole.rgb * 255).round().clamp(0, 255).permute(1, 2, 0)
+        assert difference.abs().max() <= 1
+        assert (difference != 0).float().mean() < 0.001
+
+    def test_a_tile_done_again_leaves_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, lr, strips = tiny_model("dense"), picture(24, 30), list[Tensor]()
+        smooth = ByteCanvas(48, 60)
+        upscale(model, lr, 2, Settings(tile=12), smooth)
+        refused = _refuse_larger_than(monkeypatch, pixels=300)
+        upscale(model, lr, 2, Settings(tile=12), RowCanvas(60, torch.uint8, strips.append))
+        assert refused, "the test has to refuse something"
+        assert [len(strip) for strip in strips] == [24, 24]
+        assert (torch.cat(strips).int() - smooth.rgb.int()).abs().max() <= 1
 
 
 class TestWhatGoesWrong:
