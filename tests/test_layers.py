@@ -67,7 +67,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "verification",
         "training.*",
     ),
-    "reports": ("report", "maps.*"),
+    "reports": ("report", "maps.*", "pages.*"),
     "folders": ("folders.*",),
     "command": ("cli.*", "__main__"),
 }

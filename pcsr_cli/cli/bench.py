@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pcsr_cli.cli import measuring, options
+from pcsr_cli.cli import measuring, options, pages
 from pcsr_cli.cli.console import data, print_document, printable, progress_bar, say
 
 if TYPE_CHECKING:
@@ -52,13 +52,14 @@ def command(
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
     save: Save = None,
+    report: pages.ReportFile = None,
     csv: measuring.CsvFile = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compare ways to enlarge: quality against compute over folders of pictures."""
     options.check_talk(json, quiet)
-    from pcsr_cli import bench
+    from pcsr_cli import bench, sweep
     from pcsr_cli.api import check_scale
     from pcsr_cli.budget import parse_allowance
     from pcsr_cli.devices import resolve_device, resolve_precision
@@ -75,12 +76,20 @@ def command(
     resolve_precision(precision, where)
     sources = find_pairs(folders, scale, lr, no_reference)
     measuring.check_writable(csv)
+    grid = sweep.parse_grid("threshold", sweep.DEFAULT_THRESHOLDS)
+    if report is not None:
+        from pcsr_cli.pages.rendering import check_page
+
+        check_page(report, grid, overwrite=True)
     given = None if original is None else load_original(original, where)
     if given is not None and Method("original") not in chosen:
         chosen = (*chosen, Method("original"))
     loaded = options.load_model(model, device, precision, registry, scale, quiet)
     asked = bench.Options(chosen, scale, minimum, side, luma, protocol == "paper", given, allowance)
     bench.check(loaded, asked)
+    swept = sweep.Options(grid, scale, minimum, side, luma, given)
+    if report is not None:
+        sweep.check(loaded, swept)
     if save is not None:
         measuring.make_folder(save)
 
@@ -98,6 +107,9 @@ def command(
 
     if csv is not None:
         measuring.write_rows(csv, result.rows)
+    if report is not None:
+        seen, _ = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper)
+        pages.write(report, loaded, swept, no_reference, seen, result)
     if json:
         print_document(_document(loaded, asked, result, no_reference))
     elif not quiet:

@@ -1,19 +1,26 @@
-"""What ``bench`` and ``sweep`` share: their options, and how their tables become CSV and JSON."""
+"""What ``bench``, ``sweep`` and ``report`` share: options, pair by pair, and how tables become CSV and JSON."""
 
 import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from pcsr_cli.failures import outputs
+from pcsr_cli.cli.console import progress_bar, say
+from pcsr_cli.errors import InputError
+from pcsr_cli.failures import measuring, outputs
 from pcsr_cli.files import put_in_place, written_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pcsr_cli.models import LoadedModel
+    from pcsr_cli.pairs import Pair, Source
+
+Measured = TypeVar("Measured")
 
 LrPath = Annotated[
     Path | None, typer.Option("--lr", help="The LR pictures: a folder of the same names, or one for one picture.")
@@ -53,6 +60,36 @@ def write_rows(output: Path, rows: Sequence[Any]) -> None:
             for row in rows:
                 writer.writerow([_cell(getattr(row, name)) for name in names])
         put_in_place(temporary, output)
+
+
+def each_pair(
+    label: str,
+    sources: "Sequence[Source]",
+    scale: float,
+    silent: bool,
+    measure: "Callable[[Pair, Callable[[float], None]], Measured]",
+    paper: bool = False,
+) -> "tuple[list[Measured], int]":
+    """Measure pair by pair; a broken one is named and left out, and counted. ``paper`` cuts them as ``load_pair`` does.
+
+    Raises InputError if none is left.
+    """
+    from pcsr_cli.pairs import load_pair
+
+    done: list[Measured] = []
+    broken: list[InputError] = []
+    for source in sources:
+        try:
+            pair = load_pair(source, scale, paper)
+            with progress_bar(f"{label} {source.name}", silent) as report_progress:
+                done.append(measure(pair, report_progress))
+        except InputError as error:
+            broken.append(error)
+            if len(sources) > 1:
+                say(f"pcsr: left out: {error}")
+    if not done:
+        raise broken[0] if len(sources) == 1 else measuring.NOTHING_MEASURED(reason=broken[0])
+    return done, len(broken)
 
 
 def plain(row: Any) -> dict[str, object]:

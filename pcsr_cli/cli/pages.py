@@ -1,0 +1,73 @@
+"""What ``report`` shares with ``bench --report`` and ``sweep --report``: from pictures to a page on disk."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pcsr_cli.cli import measuring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pcsr_cli.bench import Result
+    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.pages.page import Made, PagePicture
+    from pcsr_cli.pairs import Pair, Source
+    from pcsr_cli.sweep import Options
+
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Also write a page to look at: .html.")
+]
+
+
+def see_pictures(
+    model: "LoadedModel", sources: "Sequence[Source]", asked: "Options", silent: bool, paper: bool = False
+) -> "tuple[list[PagePicture], int]":
+    """Every picture as a page shows it; a broken one is named and left out. Raises InputError if none is left."""
+    from pcsr_cli.pages.seeing import see_picture
+
+    def see(pair: "Pair", progress: "Callable[[float], None]") -> "PagePicture":
+        return see_picture(model, pair, asked, progress)
+
+    return measuring.each_pair("report", sources, asked.scale, silent, see, paper)
+
+
+def write(
+    output: Path,
+    model: "LoadedModel",
+    asked: "Options",
+    no_reference: bool,
+    pictures: "Sequence[PagePicture]",
+    result: "Result | None" = None,
+) -> None:
+    """Write the page, with a bench's tables where there was one. Raises OutputError."""
+    from pcsr_cli.pages.page import Page
+    from pcsr_cli.pages.rendering import write_page
+
+    rows, mean = ((), ()) if result is None else (result.rows, result.mean)
+    write_page(output, Page(_made(model, asked, no_reference), tuple(pictures), rows, mean))
+
+
+def _made(model: "LoadedModel", asked: "Options", no_reference: bool) -> "Made":
+    import torch
+
+    import pcsr_cli
+    from pcsr_cli.devices import describe_device
+    from pcsr_cli.pages.page import Made
+
+    return Made(
+        command=shlex.join(("pcsr", *sys.argv[1:])),
+        model=model.identity,
+        parameters=model.network.parameter_count(),
+        scale=asked.scale,
+        refine=asked.refine,
+        luma=asked.luma,
+        no_reference=no_reference,
+        grid=asked.grid,
+        device=describe_device(model.network.device),
+        precision=str(model.network.dtype).removeprefix("torch."),
+        versions=f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}",
+    )

@@ -1,0 +1,40 @@
+// All together: one cut and one convention for the whole page.
+
+const curves = [];
+const stages = [];
+const tables = [...document.querySelectorAll("table#pictures, table.bench")];
+
+function subject(which) {
+  if (which === "mean") return { curve: page.mean, bicubic: null };
+  return page.pictures[Number(which)];
+}
+
+function choose(index) {
+  for (const curve of curves) curve.setIndex(index);
+  for (const stage of stages) stage.setIndex(index);
+  for (const host of document.querySelectorAll("[data-figures]")) {
+    const { curve, bicubic } = subject(host.dataset.figures);
+    showFigures(host, curve, index, bicubic);
+  }
+  for (const row of document.querySelectorAll("#pictures [data-picture]")) {
+    const at = figuresAt(subject(row.dataset.picture).curve, index);
+    for (const cell of row.querySelectorAll("[data-key]")) cell.replaceChildren(figure(cell.dataset.key, at[cell.dataset.key]));
+  }
+  const [cut] = page.pictures.map((picture) => picture.curve.points[index].cut);
+  for (const output of document.querySelectorAll("output.cut")) output.replaceChildren(figure("cut", cut));
+  tables.forEach(keepSorted);
+}
+
+function changeConvention(key) {
+  for (const curve of curves) curve.setConvention(key);
+}
+
+for (const host of document.querySelectorAll("[data-curve]")) {
+  curves.push(new Curve(host, subject(host.dataset.curve).curve, host.dataset.name, choose, changeConvention));
+}
+for (const article of document.querySelectorAll("article[data-picture]")) {
+  stages.push(new Stage(article, page.pictures[Number(article.dataset.picture)]));
+}
+tables.forEach(makeSortable);
+changeConvention("paper");
+choose(page.start);

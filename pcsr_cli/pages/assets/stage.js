@@ -1,0 +1,230 @@
+// A picture's layers, one over another: left and right of a divider, and the map. They share one zoom and one place.
+
+const LAYERS = { bicubic: "bicubic", pcsr: "PCSR", heavy: "all heavy", light: "all light", hr: "HR" };
+const CLOSEST = 8;
+
+async function decoded(uri) {
+  const image = new Image();
+  image.src = uri;
+  await image.decode();
+  return image;
+}
+
+function pixelsOf(image) {
+  const canvas = element("canvas", { width: image.naturalWidth, height: image.naturalHeight });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, canvas.width, canvas.height);
+}
+
+/** Colours as one 32-bit number a pixel, whatever the machine's byte order. */
+function packed(red, green, blue, alpha) {
+  return new Uint32Array(new Uint8ClampedArray([red, green, blue, alpha]).buffer)[0];
+}
+
+const scaleColours = Array.from({ length: 256 }, (_, index) => [0, 2, 4].map((at) => parseInt(page.colours.slice(6 * index + at, 6 * index + at + 2), 16)));
+
+class Stage {
+  constructor(article, picture) {
+    this.picture = picture;
+    this.find = (selector) => article.querySelector(selector);
+    this.box = this.find(".stage");
+    this.index = page.start;
+    this.view = { zoom: 1, x: 0, y: 0 };
+    this.loaded = null;
+    this.visible = false;
+    this.makeControls();
+    this.makeDivider();
+    new ResizeObserver(() => this.resize()).observe(this.box.parentElement);
+    new IntersectionObserver(([entry]) => this.see(entry.isIntersecting), { rootMargin: "60% 0px" }).observe(this.box);
+  }
+
+  makeControls() {
+    const names = Object.keys(LAYERS).filter((name) => name === "pcsr" || name in this.picture.previews[0].layers);
+    for (const [side, chosen] of [["left", "bicubic"], ["right", "pcsr"]]) {
+      const select = this.find(`.${side}-layer`);
+      for (const name of names) select.append(element("option", { value: name }, LAYERS[name]));
+      select.value = chosen;
+      const change = () => {
+        this.find(`.tag.${side}`).textContent = LAYERS[select.value];
+        this.paintSide(side);
+      };
+      select.addEventListener("change", change);
+      change();
+    }
+    const fade = this.find(".map-fade");
+    fade.addEventListener("input", () => this.box.style.setProperty("--fade", fade.value / 100));
+    this.find(".map-style").addEventListener("change", () => {
+      this.find(".scale").hidden = this.find(".map-style").value !== "difficulty";
+      this.paintMap();
+    });
+    const strip = this.find(".scale canvas").getContext("2d");
+    scaleColours.forEach((colour, at) => {
+      strip.fillStyle = `rgb(${colour})`;
+      strip.fillRect(at, 0, 1, 1);
+    });
+    makePannable(this);
+  }
+
+  makeDivider() {
+    const divider = this.find(".divider");
+    const put = (percent) => {
+      const at = Math.min(100, Math.max(0, percent));
+      this.box.style.setProperty("--split", `${at}%`);
+      divider.setAttribute("aria-valuenow", Math.round(at));
+      divider.setAttribute("aria-valuetext", `${Math.round(at)}% ${this.find(".tag.left").textContent}`);
+    };
+    put(50);
+    divider.addEventListener("pointerdown", (event) => {
+      event.stopPropagation();
+      divider.setPointerCapture(event.pointerId);
+      const move = (now) => {
+        const box = this.box.getBoundingClientRect();
+        put((100 * (now.clientX - box.left)) / box.width);
+      };
+      divider.addEventListener("pointermove", move);
+      for (const end of ["pointerup", "pointercancel"]) divider.addEventListener(end, () => divider.removeEventListener("pointermove", move), { once: true });
+    });
+    divider.addEventListener("keydown", (event) => {
+      const now = Number(divider.getAttribute("aria-valuenow"));
+      const to = { ArrowLeft: now - 2, ArrowDown: now - 2, ArrowRight: now + 2, ArrowUp: now + 2, PageDown: now - 10, PageUp: now + 10, Home: 0, End: 100 }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      event.stopPropagation();
+      put(to);
+    });
+  }
+
+  /** The stage is as wide as it may be; the picture fits into it. */
+  resize() {
+    const width = this.box.parentElement.clientWidth;
+    const [pictureWidth, pictureHeight] = this.picture.size;
+    const height = Math.min((width * pictureHeight) / pictureWidth, Math.max(240, innerHeight * 0.8));
+    this.fit = Math.min(width / pictureWidth, height / pictureHeight);
+    this.box.style.height = `${height}px`;
+    for (const world of this.box.querySelectorAll(".world")) {
+      world.style.width = `${pictureWidth * this.fit}px`;
+      world.style.height = `${pictureHeight * this.fit}px`;
+    }
+    this.move(this.view);
+  }
+
+  /** Zoom 1 shows all; x and y are where the picture's corner lies on the stage. Every layer follows. */
+  move({ zoom, x, y }) {
+    const closest = Math.max(1, CLOSEST / this.fit);
+    const at = Math.min(closest, Math.max(1, zoom));
+    const inside = (offset, room, length) => (length <= room ? (room - length) / 2 : Math.min(0, Math.max(room - length, offset)));
+    const [width, height] = this.picture.size.map((side) => side * this.fit * at);
+    this.view = { zoom: at, x: inside(x, this.box.clientWidth, width), y: inside(y, this.box.clientHeight, height) };
+    const style = this.box.style;
+    style.setProperty("--zoom", at);
+    style.setProperty("--x", `${this.view.x}px`);
+    style.setProperty("--y", `${this.view.y}px`);
+    this.box.classList.toggle("zoomed", at > 1);
+    this.box.classList.toggle("close", at * this.fit >= 2);
+    this.find(".zoom-level").textContent = `${Math.round(100 * at * this.fit)}%`;
+  }
+
+  /** Zoom about a place on the stage, by default its middle. */
+  zoomTo(zoom, place = [this.box.clientWidth / 2, this.box.clientHeight / 2]) {
+    const closest = Math.max(1, CLOSEST / this.fit);
+    const ratio = Math.min(closest, Math.max(1, zoom)) / this.view.zoom;
+    this.move({ zoom: this.view.zoom * ratio, x: place[0] - (place[0] - this.view.x) * ratio, y: place[1] - (place[1] - this.view.y) * ratio });
+  }
+
+  /** Show a rectangle of the picture as large as it may be, at most pixel for pixel where that is enough. */
+  showDetail({ left, top, width, height }) {
+    const zoom = Math.min(this.box.clientWidth / (width * this.fit), this.box.clientHeight / (height * this.fit));
+    const size = this.fit * zoom;
+    this.move({ zoom, x: this.box.clientWidth / 2 - (left + width / 2) * size, y: this.box.clientHeight / 2 - (top + height / 2) * size });
+  }
+
+  /** Pictures are unpacked when they come near, and forgotten when they are gone: there may be many. */
+  async see(visible) {
+    this.visible = visible;
+    if (!visible) {
+      this.loaded = null;
+      for (const world of this.box.querySelectorAll(".world")) world.replaceChildren();
+      return;
+    }
+    const loaded = await Promise.all(this.picture.previews.map((preview) => this.load(preview)));
+    if (!this.visible) return;
+    this.loaded = loaded;
+    for (const world of this.box.querySelectorAll(".world")) world.replaceChildren(...this.picture.previews.map((preview) => this.canvasFor(preview)));
+    this.update();
+    this.box.dataset.ready = "yes";
+  }
+
+  async load(preview) {
+    const names = Object.keys(preview.layers);
+    const pictures = await Promise.all([...names.map((name) => decoded(preview.layers[name])), decoded(preview.difficulty)]);
+    const images = Object.fromEntries(names.map((name, number) => [name, pictures[number]]));
+    const levels = pixelsOf(pictures.at(-1)).data.filter((_, at) => at % 4 === 0);
+    const light = pixelsOf(images.light);
+    const made = new ImageData(light.width, light.height);
+    return {
+      images, levels, made, map: new ImageData(light.width, light.height),
+      light: new Uint32Array(light.data.buffer), heavy: new Uint32Array(pixelsOf(images.heavy).data.buffer),
+    };
+  }
+
+  canvasFor({ left, top, width, height, size }) {
+    const canvas = element("canvas", { width: size[0], height: size[1] });
+    const [wide, high] = this.picture.size;
+    Object.assign(canvas.style, { left: `${(100 * left) / wide}%`, top: `${(100 * top) / high}%`, width: `${(100 * width) / wide}%`, height: `${(100 * height) / high}%` });
+    return canvas;
+  }
+
+  setIndex(index) {
+    this.index = index;
+    if (this.loaded && !this.pending) {
+      this.pending = requestAnimationFrame(() => {
+        this.pending = 0;
+        this.update();
+      });
+    }
+  }
+
+  update() {
+    if (!this.loaded) return;
+    const level = this.picture.cutLevels[this.index];
+    for (const { levels, light, heavy, made } of this.loaded) {
+      const out = new Uint32Array(made.data.buffer);
+      for (let at = 0; at < out.length; at++) out[at] = levels[at] > level ? heavy[at] : light[at];
+    }
+    this.paintSide("left");
+    this.paintSide("right");
+    this.paintMap();
+    this.box.dataset.cut = this.index;
+  }
+
+  paintSide(side) {
+    if (!this.loaded) return;
+    const layer = this.find(`.${side}-layer`).value;
+    const canvases = this.find(`.side.${side} .world`).children;
+    this.loaded.forEach(({ images, made }, number) => {
+      const context = canvases[number].getContext("2d");
+      if (layer === "pcsr") context.putImageData(made, 0, 0);
+      else context.drawImage(images[layer], 0, 0);
+    });
+  }
+
+  paintMap() {
+    if (!this.loaded) return;
+    const level = this.picture.cutLevels[this.index];
+    const byDifficulty = this.find(".map-style").value === "difficulty";
+    const bounds = [0, ...this.picture.boundaries, 1].map((value) => Math.min(1, Math.max(0, value)));
+    const colours = new Uint32Array(256);
+    for (let at = 0; at < bounds.length - 1; at++) {
+      const middle = (bounds[at] + bounds[at + 1]) / 2;
+      if (byDifficulty) colours[at] = packed(...scaleColours[Math.min(255, Math.floor(middle * 256))], 255);
+      else colours[at] = at > level ? packed(...page.tint, 255) : 0;
+    }
+    const canvases = this.find(".side.map .world").children;
+    this.loaded.forEach(({ levels, map }, number) => {
+      const out = new Uint32Array(map.data.buffer);
+      for (let at = 0; at < out.length; at++) out[at] = colours[levels[at]];
+      canvases[number].getContext("2d").putImageData(map, 0, 0);
+    });
+  }
+}

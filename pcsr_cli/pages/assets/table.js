@@ -1,0 +1,36 @@
+// Tables that sort by any of their columns.
+
+function sortValue(row, column) {
+  const cell = row.cells[column];
+  const exact = cell.querySelector("data");
+  if (!exact) return cell.textContent.trim().toLowerCase();
+  return exact.value === "" ? Infinity : Number(exact.value);
+}
+
+function compare(a, b) {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+/** Sort the body by the column whose heading says it is sorted; equal rows keep their order. */
+function keepSorted(table) {
+  const headings = [...table.tHead.rows[0].cells];
+  const column = headings.findIndex((heading) => heading.getAttribute("aria-sort") !== "none");
+  if (column < 0) return;
+  const sign = headings[column].getAttribute("aria-sort") === "ascending" ? 1 : -1;
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  const sorted = [...rows].sort((a, b) => sign * compare(sortValue(a, column), sortValue(b, column)));
+  if (sorted.some((row, place) => row !== rows[place])) body.append(...sorted);
+}
+
+function makeSortable(table) {
+  const headings = [...table.tHead.rows[0].cells];
+  for (const heading of headings) {
+    heading.querySelector("button").addEventListener("click", () => {
+      const next = heading.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+      for (const other of headings) other.setAttribute("aria-sort", other === heading ? next : "none");
+      keepSorted(table);
+    });
+  }
+}
