@@ -14,8 +14,7 @@ LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer"}
 """libvips' loaders, by Pillow's names."""
 
 EXTRA_SAMPLES = 338
-PREMULTIPLIED = 1
-"""TIFF's tag of what channels beside the colours are, and its number for alpha that the colours are multiplied by."""
+"""TIFF's tag of what channels beside the colours are: 0 for something else than alpha."""
 
 HEAD_BYTES = 4096
 AV1_HIGH_BITDEPTH = 0x40
@@ -53,17 +52,19 @@ def _is_deep(image: Image.Image) -> bool:
 def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture:
     """The pixels of a file of a format of ``LOADERS``; 8 bits stay 8. ``tags`` are a TIFF's.
 
+    Colours that a TIFF keeps multiplied by alpha are divided by it.
     Raises InputError for floating point and wider integers, ValueError for damage, MemoryError."""
     extra = tags.get(EXTRA_SAMPLES, ())
     extra = extra if isinstance(extra, tuple) else (extra,)
     pixels, grey = _load(file, format)
     colours = 1 if grey else 3
+    if pixels.shape[2] == 3:
+        return Picture(pixels, None, grey)
     rgb = np.empty((*pixels.shape[:2], 3), pixels.dtype)
     rgb[...] = pixels[..., :colours]
     if pixels.shape[2] == colours or (format == "TIFF" and not any(extra)):
         return Picture(rgb, None, grey)
-    alpha = np.ascontiguousarray(pixels[..., colours])
-    return Picture(_divided(rgb, alpha) if PREMULTIPLIED in extra else rgb, alpha, grey)
+    return Picture(rgb, np.ascontiguousarray(pixels[..., colours]), grey)
 
 
 def _load(file: BinaryIO, format: str) -> tuple[Levels, bool]:
@@ -90,11 +91,3 @@ def _load(file: BinaryIO, format: str) -> tuple[Levels, bool]:
 def _last_line(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return lines[-1] if lines else "it cannot be decoded"
-
-
-def _divided(rgb: Levels, alpha: Levels) -> Levels:
-    """Colour that was multiplied by alpha, divided by it again."""
-    top = np.iinfo(rgb.dtype).max
-    divisor = np.maximum(alpha, 1)[..., None].astype(np.uint64)
-    straight = (rgb.astype(np.uint64) * top + divisor // 2) // divisor
-    return straight.clip(0, top).astype(rgb.dtype)

@@ -1,6 +1,7 @@
-"""Small picture files to give to the command."""
+"""Small picture files to give to the command; tests of the package ``pictures``."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,33 @@ def levels(height: int = 6, width: int = 8, channels: int = 3, seed: int = 0) ->
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
+def deep_levels(height: int = 6, width: int = 8, channels: int = 3, seed: int = 0) -> NDArray[np.uint16]:
+    """The same of uint16."""
+    return np.random.default_rng(seed).integers(0, 65536, (height, width, channels), dtype=np.uint16)
+
+
 def save(path: Path, pixels: NDArray[np.uint8] | None = None) -> Path:
     """Write an array, or some picture, in the format of the suffix; returns the path."""
     chosen = levels() if pixels is None else pixels
     Image.fromarray(chosen[..., 0] if chosen.shape[2] == 1 else chosen).save(path)
     return path
+
+
+def save_deep(path: Path, pixels: NDArray[Any], **options: object) -> Path:
+    """The same for 16 bits a channel, or floats, by libvips."""
+    import pyvips
+
+    meaning = {1: "grey16", 2: "grey16", 3: "rgb16", 4: "rgb16"}[pixels.shape[2]]
+    if pixels.dtype == np.float32:
+        meaning = "scrgb"
+    image = pyvips.Image.new_from_memory(
+        pixels.tobytes(), pixels.shape[1], pixels.shape[0], pixels.shape[2], str(FORMATS[pixels.dtype.type])
+    )
+    image.copy(interpretation=meaning).write_to_file(str(path), **options)
+    return path
+
+
+FORMATS = {np.uint16: "ushort", np.float32: "float"}
 
 
 def load(path: Path) -> NDArray[np.uint8]:
