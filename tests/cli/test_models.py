@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from pcsr_cli.checkpoint import read_checkpoint
+from pcsr_cli.failures import outputs
 from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales, write_config
 from tests.command import Pcsr as Command
+from tests.failing import tells
 from tests.hub_server import Hub
 from tests.pictures import levels, load, save
 from tests.tiny import tiny_model, tiny_spec
@@ -228,7 +230,8 @@ def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
     write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     (run_pcsr.cwd / "out").mkdir()
     (run_pcsr.cwd / "out" / "config.json").write_text("mine")
-    run_pcsr("models", "convert", "in.pth", "out").told(2, "config.json exists already", "--overwrite")
+    refused = run_pcsr("models", "convert", "in.pth", "out").told(outputs.EXISTS.exit_code)
+    assert tells(outputs.EXISTS, refused.stderr, output=Path("out/config.json"))
     assert (run_pcsr.cwd / "out" / "config.json").read_text() == "mine"
     ran = run_pcsr("models", "convert", "in.pth", "out", "--overwrite").succeeded()
     assert (ran.stdout, ran.stderr.count("\n")) == ("", 1)
