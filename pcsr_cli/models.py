@@ -107,6 +107,9 @@ def _exists(path: Path) -> bool:
 
 def _from_registry(entry: Entry, show_progress: bool) -> LoadedModel:
     checkpoint, revision = read_entry(entry, show_progress)
+    sha256 = file_sha256(checkpoint.weights)
+    if entry.sha256 not in (None, sha256):
+        raise models.WRONG_WEIGHTS(name=entry.name, found=sha256)
     told, known = checkpoint.spec, entry.spec
     if (told.backbone, told.samplers, told.classifier) != (known.backbone, known.samplers, known.classifier):
         raise models.ANOTHER_NETWORK(name=entry.name)
@@ -114,7 +117,6 @@ def _from_registry(entry: Entry, show_progress: bool) -> LoadedModel:
     network = build_model(checkpoint)
     if network.encoder.receptive_radius != entry.receptive_radius:
         raise models.ANOTHER_RADIUS(name=entry.name)
-    sha256 = file_sha256(checkpoint.weights)
     identity = Identity(entry.name, revision, sha256, entry.licence, entry.source, entry.original)
     return LoadedModel(network, identity, entry.scales)
 

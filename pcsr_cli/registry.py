@@ -20,11 +20,13 @@ from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 ORIGINALS = ("carn", "fsrcnn", "srresnet")
 
 _REQUIRED = {"backbone", "samplers", "classifier", "scales", "receptive_radius", "licence", "source"}
 _OPTIONAL = {"repo", "revision", "files", "folder", "packaged", "mean", "std", "continuous", "parameters", "original"}
+_OPTIONAL |= {"sha256"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class HubLocation:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of the registry; ``location`` is on the Hub or a folder of this machine."""
+    """One model of the registry; ``location`` is on the Hub or a folder of this machine, ``sha256`` its weights'."""
 
     name: str
     location: HubLocation | Path
@@ -50,6 +52,7 @@ class Entry:
     source: str
     parameters: int | None = None
     original: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,9 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
     original = table.get("original")
     if original is not None and original not in ORIGINALS:
         raise registry.NO_SUCH_ORIGINAL(known=", ".join(ORIGINALS))
+    sha256 = table.get("sha256")
+    if sha256 is not None and not SHA256.fullmatch(str(sha256)):
+        raise registry.BAD_SHA256()
     return Entry(
         name=name,
         location=_location(table, path),
@@ -166,6 +172,7 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
         source=str(table["source"]),
         parameters=parameters,
         original=original,
+        sha256=sha256,
     )
 
 

@@ -16,7 +16,7 @@ from pcsr_cli.failures import registry as registry_failures
 from pcsr_cli.hub import Fetched
 from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.models import load_model
-from pcsr_cli.registry import Entry, HubLocation, Registry
+from pcsr_cli.registry import Entry, HubLocation, Registry, load_registry
 from pcsr_cli.specs import Scales
 from tests.failing import fails
 from tests.tiny import changeable_model, tiny_model, tiny_spec
@@ -169,3 +169,18 @@ def test_files_have_to_be_what_the_registry_says(tiny_folder: Path, change: dict
     registry = Registry({"tiny": replace(entry("tiny", tiny_folder), **change)})
     with fails(row, name="tiny"):
         load_model("tiny", registry=registry)
+
+
+def test_weights_that_a_registry_names_have_to_be_those(tiny_folder: Path) -> None:
+    sha256 = file_sha256(tiny_folder / "model.safetensors")
+    right, wrong = (replace(entry("tiny", tiny_folder), sha256=told) for told in (sha256, "0" * 64))
+    assert load_model("tiny", registry=Registry({"tiny": right})).identity.sha256 == sha256
+    with fails(models_failures.WRONG_WEIGHTS, name="tiny", found=sha256):
+        load_model("tiny", registry=Registry({"tiny": wrong}))
+
+
+def test_the_packaged_weights_are_those_the_registry_names() -> None:
+    # Other weights need another checksum in weights.toml, and another card.
+    builtin = load_registry().get("builtin")
+    assert isinstance(builtin.location, Path)
+    assert builtin.sha256 == file_sha256(builtin.location / "model.safetensors")

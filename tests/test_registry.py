@@ -72,6 +72,10 @@ def test_an_entry_is_read_in_full(tmp_path: Path) -> None:
     }
 
 
+def test_a_checksum_is_kept(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD + f'sha256 = "{"0f" * 32}"').get("mine").sha256 == "0f" * 32
+
+
 def test_names_are_known_or_the_known_ones_are_told() -> None:
     with fails(registry.NO_SUCH_MODEL, name="nonsense", known=", ".join(load_registry().entries)):
         load_registry().get("nonsense")
@@ -135,6 +139,7 @@ def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
         ("receptive_radius = 19", "receptive_radius = 0", registry.NOT_WHOLE),
         ("receptive_radius = 19", 'receptive_radius = 19\nparameters = "many"', registry.NOT_WHOLE),
         ("receptive_radius = 19", 'receptive_radius = 19\noriginal = "vdsr"', registry.NO_SUCH_ORIGINAL),
+        ("receptive_radius = 19", 'receptive_radius = 19\nsha256 = "303E"', registry.BAD_SHA256),
     ],
 )
 def test_what_an_entry_must_not_say(tmp_path: Path, right: str, wrong: str, row: Failure) -> None:

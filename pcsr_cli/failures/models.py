@@ -62,6 +62,11 @@ ANOTHER_TENSOR = Failure(ModelError, "{origin} is not an ordinary tensor of {dty
 ANOTHER_NETWORK = Failure(
     ModelError, "The files of {name} describe another network than the registry does.", CORRECT_REGISTRY
 )
+WRONG_WEIGHTS = Failure(
+    ModelError,
+    "The weights of {name} are not those its registry entry names: their sha256 is {found}.",
+    "Install pcsr again, or copy the weights again.",
+)
 ANOTHER_RADIUS = Failure(
     ModelError, "The registry gives {name} a receptive radius its backbone does not have.", CORRECT_REGISTRY
 )

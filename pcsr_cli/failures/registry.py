@@ -38,4 +38,5 @@ NO_SUCH_ORIGINAL = Failure(RegistryError, "original is none of {known}.", CORREC
 NO_LOCATION = Failure(RegistryError, "it needs one of repo, folder and packaged.", CORRECT)
 BAD_REPO = Failure(RegistryError, "{repo!r} is not a repository of the form user/name.", CORRECT)
 BAD_REVISION = Failure(RegistryError, "revision is not a full commit of 40 hexadecimal digits.", CORRECT)
+BAD_SHA256 = Failure(RegistryError, "sha256 is not a checksum of 64 hexadecimal digits.", CORRECT)
 BAD_FILE_NAME = Failure(RegistryError, "files are plain names, without folders.", CORRECT)
