@@ -58,10 +58,6 @@ class Pcsr(nn.Module):
         """(n, 3, h, w) RGB in [0, 1] to the network's units, in float32."""
         return (x - self._channels(self.spec.mean, x)) / self._channels(self.spec.std, x)
 
-    def denormalise(self, y: Tensor) -> Tensor:
-        """The network's units back to RGB in [0, 1], in float32; nothing is clamped."""
-        return y * self._channels(self.spec.std, y) + self._channels(self.spec.mean, y)
-
     def features(self, x: Tensor) -> Tensor:
         """Backbone features of normalised input: (n, 3, h, w) to (n, C, h, w), in the weights' precision."""
         features: Tensor = self.encoder(x.to(self.dtype))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pcsr_cli.nets.sampler import PixelSampler, gather_first
+from pcsr_cli.nets.sampler import PixelSampler
 
 hidden_sizes = st.lists(st.integers(1, 12), max_size=4).map(tuple)
 
@@ -55,14 +55,8 @@ def test_split_first_layer_gives_what_the_formula_says(
     cell = (0.7, 0.9)
 
     row_terms, column_terms = mlp.coordinate_terms(rel_y, rel_x, cell)
-    split = mlp.finish(
-        gather_first(
-            mlp.shared_product(features).flatten(0, 1),
-            lr_index.flatten(),
-            row_terms.repeat_interleave(columns, dim=0),
-            column_terms.repeat(rows, 1),
-        )
-    )
+    shared = features[0].flatten(1).T @ mlp.first.weight[:, :width].T
+    split = mlp.finish((shared[lr_index] + row_terms[:, None] + column_terms).flatten(0, 1))
     assert torch.allclose(split, mlp(queries(features, lr_index, rel_y, rel_x, cell)), atol=1e-5)
 
 

@@ -11,8 +11,6 @@ each HR row and each HR column.
 
 from itertools import pairwise
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcsr_cli.costs import Cost, conv
@@ -52,11 +50,6 @@ class PixelSampler(nn.Module):
         out: Tensor = self.imnet.layers(q)
         return out
 
-    def shared_product(self, features: Tensor) -> Tensor:
-        """W_feature @ feature of every LR pixel: (1, C, h, w) to (h, w, n) with n the first layer's size."""
-        weight = self.first.weight[:, : self.width]
-        return F.linear(features[0].permute(1, 2, 0), weight)
-
     def coordinate_terms(self, rel_y: Tensor, rel_x: Tensor, cell: tuple[float, float]) -> tuple[Tensor, Tensor]:
         """The row terms (H, n) and the column terms (W, n); bias and cell are in the row terms."""
         weight = self.first.weight[:, self.width :].float()
@@ -72,7 +65,7 @@ class PixelSampler(nn.Module):
         return out
 
     def shared_cost(self) -> Cost:
-        """FLOPs of the shared product for one LR pixel; the paper counts it per HR pixel instead."""
+        """FLOPs of W_feature @ feature for one LR pixel; the paper counts it per HR pixel instead."""
         return Cost(0, conv(self.width, self.sizes[1], 1).executed)
 
     def pixel_cost(self) -> Cost:
@@ -80,12 +73,3 @@ class PixelSampler(nn.Module):
         layers = [conv(size_in, size_out, 1) for size_in, size_out in pairwise(self.sizes)]
         paper = sum(layer.paper for layer in layers)
         return Cost(paper, sum(layer.executed for layer in layers[1:]))
-
-
-def gather_first(shared: Tensor, lr_index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pre-activations of the first layer at chosen HR pixels: (N, n).
-
-    ``shared`` is (LR pixels, n), ``lr_index`` (N,) the nearest LR pixel of each; ``rows`` and ``columns`` (N, n) are
-    the coordinate terms of each pixel's row and column.
-    """
-    return torch.index_select(shared, 0, lr_index).add_(rows).add_(columns)
