@@ -19,11 +19,12 @@ from pcsr_cli.models import LoadedModel
 from pcsr_cli.passes import Progress
 from pcsr_cli.pictures.alpha import without_hidden_colours
 from pcsr_cli.pictures.modes import from_pil, to_pil
-from pcsr_cli.pictures.picture import Picture
+from pcsr_cli.pictures.picture import Levels, Picture
 from pcsr_cli.refine import NEVER
 from pcsr_cli.resize import resize_bicubic
-from pcsr_cli.result_rows import Levels, ResultRows, TakesRows
+from pcsr_cli.result_rows import ResultRows, TakesRows
 from pcsr_cli.routing import Routing, default_routing
+from pcsr_cli.routing_map import RoutingMap
 
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
 Pixels = TypeVar("Pixels")
@@ -93,7 +94,8 @@ def upscale(
     if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise upscaling.NO_RGB_ARRAY(dtype=image.dtype, shape=image.shape)
     done = upscale_picture(Picture(image), model, scale, settings, progress)
-    return Upscaled(done.image.rgb, done.branches, done.outcome, done.scale, done.working_scale)
+    rgb: Any = done.image.rgb  # of the type that went in
+    return Upscaled(rgb, done.branches, done.outcome, done.scale, done.working_scale)
 
 
 def upscale_picture(
@@ -123,20 +125,24 @@ def upscale_onto(
     progress: Progress | None = None,
     depth: int | None = None,
     branches: NDArray[np.uint8] | None = None,
+    routed: RoutingMap | None = None,
 ) -> Outcome:
     """Enlarge a picture and hand its rows to a writer while the rest is computed.
 
     The writer gets every row once, from the top: (n, W, C) with one channel of grey or three of RGB, as the picture
-    has, and one more where it has alpha, at ``depth`` bits (8 or 16, the picture's own by default). Neither the result
+    has, and one more where it has alpha, at ``depth`` bits (8 or 16, the picture's own by default); they are its own to
+    keep. Neither the result
     nor the features stand in memory whole. ``branches`` is filled with each pixel's branch if given: (H, W) at the
-    working scale. Raises ScaleError, UsageError, and what the writer raises."""
+    working scale; ``routed`` takes down how pixels were routed. Raises ScaleError, UsageError, and what the writer
+    raises."""
     at = working_scale(model, scale)
     painted, size = hr_size(picture.size, at), hr_size(picture.size, scale)
     bits = depth or 8 * picture.rgb.itemsize
     rows = ResultRows(painted, size, bits, picture.grey, picture.alpha, writer)
     labels = None if branches is None else torch.from_numpy(branches)
     canvas = RowCanvas(painted[1], rows.painted_dtype, rows.take, labels)
-    return run_engine(model.network, _as_lr(without_hidden_colours(picture.rgb, picture.alpha)), at, settings, canvas, progress)
+    lr = _as_lr(without_hidden_colours(picture.rgb, picture.alpha))
+    return run_engine(model.network, lr, at, settings, canvas, progress, routed)
 
 
 class _Collected:

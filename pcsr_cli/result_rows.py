@@ -4,13 +4,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsr_cli.levels import to_levels
+from pcsr_cli.pictures.picture import Levels
 from pcsr_cli.resize import RowResizer, resize_bicubic_rows
-
-Levels = NDArray[np.uint8] | NDArray[np.uint16]
 
 DTYPES = {8: torch.uint8, 16: torch.uint16}
 """Types of levels, by bits a channel."""
@@ -23,7 +21,7 @@ class TakesRows(Protocol):
     """Takes the rows of a picture from top to bottom, each once."""
 
     def write(self, rows: Levels) -> None:
-        """The next rows, (n, W, C) levels."""
+        """The next rows, (n, W, C) levels, which are the writer's own from now on."""
         ...
 
 
@@ -70,7 +68,8 @@ class ResultRows:
         channels = _grey(rgb) if self.grey else rgb
         if self.alpha is not None:
             channels = np.concatenate((channels, self.alpha.rows(start, self.done)[..., None]), axis=2)
-        self.writer.write(channels)
+        # A writer that lags behind must not keep all of a strip alive by a view of it.
+        self.writer.write(channels.copy() if channels is rgb else channels)
 
 
 class Alpha:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pcsr_cli import result_rows
 from pcsr_cli.levels import to_levels
+from pcsr_cli.pictures.picture import Levels
 from pcsr_cli.resize import resize_bicubic
-from pcsr_cli.result_rows import DTYPES, Alpha, Levels, ResultRows
+from pcsr_cli.result_rows import DTYPES, Alpha, ResultRows
 
 sides = st.integers(1, 12)
 depths = st.sampled_from([8, 16])
