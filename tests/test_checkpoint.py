@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pcsr_cli.checkpoint import build_model, load_strictly, read_checkpoint, save_folder
-from pcsr_cli.errors import OutputError, PcsrError
-from pcsr_cli.failures import Failure, models
+from pcsr_cli.errors import PcsrError
+from pcsr_cli.failures import Failure, models, outputs
 from pcsr_cli.specs import ModelSpec, Scales, write_config
 from tests.failing import fails
 from tests.tiny import BACKBONES, tiny_model, tiny_spec
@@ -216,6 +216,6 @@ def test_saving_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OutputError, match="no space left"):
+    with fails(outputs.NO_SPACE):
         save_folder(tiny_model("fsrcnn"), Scales((4.0,)), tmp_path / "new" / "folder")
     assert list(tmp_path.iterdir()) == []

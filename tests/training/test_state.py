@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcsr_cli.errors import OutputError
-from pcsr_cli.failures import training
+from pcsr_cli.failures import outputs, training
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.config import TrainConfig
 from pcsr_cli.training.state import load_state, save_state
@@ -34,7 +33,7 @@ def test_a_full_disk_leaves_the_old_state(recipe: TrainConfig, tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OutputError, match="no space left"):
+    with fails(outputs.NO_SPACE, output=path, reason="no space left on device"):
         save_state(state, path)
     assert path.read_bytes() == before
     assert list(tmp_path.glob(".*")) == []
