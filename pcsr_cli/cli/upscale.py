@@ -1,10 +1,12 @@
 """``pcsr upscale``: a picture in, a larger one out, or a folder of them, and the truth about what it took."""
 
 import time
+import warnings
 from typing import TYPE_CHECKING
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli import upscale_options as own
+from pcsr_cli.failures import maps
 
 if TYPE_CHECKING:
     from pcsr_cli.models import LoadedModel
@@ -38,6 +40,10 @@ def command(
     skip_existing: own.SkipExisting = False,
     fail_fast: own.FailFast = False,
     jobs: own.Jobs = None,
+    map: own.MapFile = None,
+    map_style: own.MapStyle = None,
+    force_heavy: own.ForceHeavy = None,
+    force_light: own.ForceLight = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -45,12 +51,18 @@ def command(
     options.check_talk(json, quiet)
     options.check_apart({"--overwrite": overwrite, "--skip-existing": skip_existing})
     started = time.perf_counter()
+    if map is None and map_style is not None:
+        raise maps.STYLE_ALONE()
+    warnings.filterwarnings("ignore", module="PIL")  # on odd metadata and on large sizes, in Pillow's own words
     work = own.choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
+    if isinstance(work, own.Batch):
+        own.check_single({"--map": map, "--force-heavy": force_heavy, "--force-light": force_light})
     from pcsr_cli.api import check_scale
     from pcsr_cli.budget import parse_allowance
     from pcsr_cli.cli import upscale_many, upscale_one
     from pcsr_cli.devices import resolve_device, resolve_precision
     from pcsr_cli.folders.enlarging import Request
+    from pcsr_cli.maps.saving import request_map
     from pcsr_cli.pictures.formats import SaveOptions
 
     check_scale(scale)
@@ -64,6 +76,9 @@ def command(
         format=format,
         save=SaveOptions(quality, lossless, compression, strip),
         allow_huge=allow_huge,
+        map=None if map is None else request_map(map, map_style),
+        force_heavy=force_heavy,
+        force_light=force_light,
     )
     resolve_precision(precision, resolve_device(device))
 

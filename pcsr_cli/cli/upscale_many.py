@@ -58,8 +58,11 @@ def run(
 
 
 def _check_folder(work: Batch) -> None:
-    """Refuse a folder for the results that is a file, or is read from."""
-    if work.folder.exists() and not work.folder.is_dir():
+    """Refuse a folder for the results that is a file, or is named like one, or is read from."""
+    from pcsr_cli.folders.enlarging import readable_suffixes
+
+    named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
+    if not work.folder.is_dir() and (work.folder.exists() or named_like_a_file):
         raise folders.A_FILE_IN_THE_WAY(folder=work.folder)
     if work.folder.is_dir() and any(path.is_dir() and path.samefile(work.folder) for path in work.inputs):
         raise folders.INTO_ITSELF(folder=work.folder)

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from pcsr_cli.failures import folders
+from pcsr_cli.failures import folders, maps
 from pcsr_cli.folders.naming import DEFAULT, Template, parse_template
-from pcsr_cli.folders.sources import is_pattern
+from pcsr_cli.folders.sources import is_folder, is_pattern
 
 RESULTS = "Results"
 MANY = "Folders and many pictures"
+MAPS = "Where the compute goes"
 
 STREAM = Path("-")
 """stdin as an input, stdout as an output."""
@@ -78,6 +79,34 @@ AllowHuge = Annotated[
     bool, typer.Option("--allow-huge", help="Read pictures of more pixels than are safe to open unasked.")
 ]
 
+MapFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", metavar="FILE", help="Also draw where the compute went: .png, or .npy.", rich_help_panel=MAPS
+    ),
+]
+MapStyle = Annotated[
+    Literal["overlay", "mask", "difficulty", "data"] | None,
+    typer.Option(
+        "--map-style",
+        help="The result tinted where heavy, branches in grey, p_heavy in colours, or as 16 bits. [default: overlay]",
+        rich_help_panel=MAPS,
+    ),
+]
+ForceHeavy = Annotated[
+    Path | None,
+    typer.Option(
+        "--force-heavy",
+        metavar="MASK",
+        help="Pixels that are bright in this picture are heavy, whatever the classifier says.",
+        rich_help_panel=MAPS,
+    ),
+]
+ForceLight = Annotated[
+    Path | None,
+    typer.Option("--force-light", metavar="MASK", help="The same, for light.", rich_help_panel=MAPS),
+]
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -113,7 +142,7 @@ def choose_work(
     inputs, output = (tuple(paths), out_dir) if out_dir is not None else (tuple(paths[:-1]), paths[-1])
     if not inputs:
         raise folders.NO_OUTPUT()
-    many = out_dir is not None or (len(inputs) == 1 and (inputs[0].is_dir() or is_pattern(inputs[0])))
+    many = out_dir is not None or (len(inputs) == 1 and (is_folder(inputs[0]) or is_pattern(inputs[0])))
     if not many:
         if len(inputs) > 1:
             raise folders.SEVERAL_NEED_A_FOLDER()
@@ -132,3 +161,10 @@ def choose_work(
         raise folders.STREAM_AMONG_MANY()
     template = Template() if name is None else parse_template(name)
     return Batch(inputs, output, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
+
+
+def check_single(given: dict[str, Path | None]) -> None:
+    """Refuse options that only a single picture can have. Raises UsageError."""
+    for option, value in given.items():
+        if value is not None:
+            raise maps.ONLY_FOR_ONE(option=option)

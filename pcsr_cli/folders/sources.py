@@ -35,6 +35,14 @@ def is_pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not os.path.lexists(path)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name; a name that is too long is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def natural(path: Path) -> tuple[tuple[object, ...], str]:
     """A key to sort by: numbers in names by their value, so that img2 comes before img10; letters in either case."""
     parts = (NUMBERS.split(part.casefold()) for part in path.parts)
@@ -54,7 +62,7 @@ def find_sources(
     for path in paths:
         if is_pattern(path):
             found += _matches(path)
-        elif path.is_dir():
+        elif is_folder(path):
             found += walk.pictures(path)
         else:
             found.append(Source(path))
