@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.errors import UsageError
+from pcsr_cli.failures import measuring
 from pcsr_cli.flops import Executed
 from pcsr_cli.refine import NEVER, seam_of, sum_3x3
 from pcsr_cli.sampling import Branches
@@ -41,10 +41,7 @@ class Composer:
 
     def __init__(self, branches: Branches, refine: int) -> None:
         if branches.rgb.shape[0] != 2:
-            raise UsageError(
-                f"Results are composed of two branches, but this model has {branches.rgb.shape[0]}.",
-                "Choose another model.",
-            )
+            raise measuring.MORE_BRANCHES(branches=branches.rgb.shape[0])
         self.branches = branches
         self.refine = refine
         self.size = branches.plan.hr_size

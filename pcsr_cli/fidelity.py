@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsr_cli.composition import Composer
-from pcsr_cli.errors import InputError
+from pcsr_cli.failures import measuring
 from pcsr_cli.metrics import SsimTruth, decibels, luma, psnr
 
 
@@ -24,7 +24,7 @@ class Meter:
         self.of_luma = of_luma
         self.truth = truth
         if not truth[self.shave, self.shave].size:
-            raise InputError(f"Nothing is left of a picture of {truth.shape[:2]} inside a border of {shave} pixels.")
+            raise measuring.NOTHING_LEFT(size=truth.shape[:2], border=shave)
         plane = luma(truth)
         self.seen = torch.from_numpy(plane.reshape(-1)) if of_luma else torch.from_numpy(truth.reshape(-1, 3).copy())
         pictures = (composer.light, composer.heavy)

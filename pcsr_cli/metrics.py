@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.errors import InputError
+from pcsr_cli.failures import measuring
 
 PEAK = 255
 LUMA = (65.481 / PEAK, 128.553 / PEAK, 24.966 / PEAK)
@@ -127,8 +127,8 @@ def _band(length: int) -> Tensor:
 
 def _inside(result: NDArray[_Number], truth: NDArray[_Number], shave: int) -> tuple[NDArray[_Number], NDArray[_Number]]:
     if result.shape != truth.shape:
-        raise InputError(f"Pictures of {result.shape[:2]} and {truth.shape[:2]} (rows, columns) cannot be compared.")
+        raise measuring.UNEQUAL_SIZES(result=result.shape[:2], truth=truth.shape[:2])
     inside = slice(shave, -shave) if shave else slice(None)
     if not truth[inside, inside].size:
-        raise InputError(f"Nothing is left of a picture of {truth.shape[:2]} inside a border of {shave} pixels.")
+        raise measuring.NOTHING_LEFT(size=truth.shape[:2], border=shave)
     return result[inside, inside], truth[inside, inside]

@@ -9,7 +9,6 @@ import pytest
 from pcsr_cli.canvas import ByteCanvas
 from pcsr_cli.composition import Composer
 from pcsr_cli.engine import Settings, predict_branches, upscale
-from pcsr_cli.errors import UsageError
 from pcsr_cli.failures import Failure, measuring
 from pcsr_cli.fidelity import Meter
 from pcsr_cli.flops import executed_flops, model_costs, paper_flops
@@ -140,7 +139,7 @@ def test_what_is_no_grid(kind: str, text: str, row: Failure) -> None:
 
 def test_three_branches_have_no_curve() -> None:
     model = tiny_model("carn", 3)
-    with pytest.raises(UsageError, match="two branches"):
+    with fails(measuring.MORE_BRANCHES, branches=3):
         Composer(predict_branches(model, picture(9, 9), 4, Settings()), 1)
     with fails(measuring.MORE_BRANCHES, branches=3):
         check(LoadedModel(model, IDENTITY, Scales((4.0,))), Options(GRID))

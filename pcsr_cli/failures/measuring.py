@@ -55,6 +55,12 @@ SMALLER_THAN_PATCH = Failure(
 SMALLER_THAN_PIXEL = Failure(
     InputError, "A picture of {size} is smaller than one x{scale} LR pixel.", "Measure larger pictures."
 )
+UNEQUAL_SIZES = Failure(
+    InputError, "Pictures of {result} and {truth} (rows, columns) cannot be compared.", "Give pictures of one size."
+)
+NOTHING_LEFT = Failure(
+    InputError, "Nothing is left of a picture of {size} inside a border of {border} pixels.", "Measure larger pictures."
+)
 NOTHING_MEASURED = Failure(InputError, "No picture could be measured.", "{reason}")
 
 # A figure.
