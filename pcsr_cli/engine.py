@@ -19,7 +19,7 @@ from pcsr_cli.memory import auto_tile, feature_budget
 from pcsr_cli.model import Pcsr
 from pcsr_cli.passes import Passes, Progress
 from pcsr_cli.refine import NEVER, RING
-from pcsr_cli.routing import Decision, Routing, Threshold, decide
+from pcsr_cli.routing import Cuts, Decision, Routing, Threshold, decide
 from pcsr_cli.routing_map import RoutingMap
 from pcsr_cli.sampling import Branches
 from pcsr_cli.tiles import TilePlan, plan_tiles
@@ -98,6 +98,8 @@ def upscale(
     with full_float32(model.device):
         decision = decision or passes.decide(settings.routing, settings.refine)
         branch_pixels = passes.paint(decision, settings.refine, canvas, routed)
+    if routed is not None and isinstance(decision, Cuts):
+        routed.cuts = decision.values
     return Outcome(plan, decision, branch_pixels, passes.executed, (0, 0) if forced is None else forced.counts)
 
 

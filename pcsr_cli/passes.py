@@ -126,9 +126,9 @@ class Passes:
                     self._check(prepared, prediction.rgb)
                     sampled = prediction.branch_pixels
                     self._executed += Executed(classifier=sum(sampled), branches=sampled)
-                    strip.push(prediction)
                     if routed is not None:
                         routed.record(tile, prediction)
+                    strip.push(prediction)
             strip.finish()
             counts.add_(strip.counts)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pcsr_cli.cli.console import print_document, progress_bar, talk
 from pcsr_cli.cli.upscale_options import STREAM, Single
-from pcsr_cli.failures import folders
+from pcsr_cli.failures import folders, maps
 
 if TYPE_CHECKING:
     from pcsr_cli.folders.enlarging import Request
@@ -38,6 +38,8 @@ def run(
     if isinstance(output, Path):
         check_output(output, None if work.source == STREAM else work.source, overwrite)
     source = _stdin() if work.source == STREAM else work.source
+    if request.map is not None:
+        _check_map(request.map.output, work, output, overwrite)
     with opened(source):  # else the model would be loaded, or fetched, before a mistyped name is told
         pass
     model = load()
@@ -63,6 +65,15 @@ def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
     if sys.stdout.isatty():
         raise folders.PICTURE_ON_TERMINAL()
     return sys.stdout.buffer
+
+
+def _check_map(drawn: Path, work: Single, output: Path | BinaryIO, overwrite: bool) -> None:
+    """Refuse a map in the place of anything that is there. Raises RefusedOutputError, OutputError."""
+    from pcsr_cli.pictures.destinations import check_output
+
+    if isinstance(output, Path) and drawn.absolute() == output.absolute():
+        raise maps.MAP_IS_RESULT()
+    check_output(drawn, None if work.source == STREAM else work.source, overwrite)
 
 
 def _stdin() -> BinaryIO:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,10 @@ from pcsr_cli.flops import model_costs, original_flops
 from pcsr_cli.folders.belt import Belt
 from pcsr_cli.folders.journal import Fingerprint, fingerprint
 from pcsr_cli.folders.pipeline import Finished, Stages
+from pcsr_cli.forced import Forced
 from pcsr_cli.grid import hr_size
+from pcsr_cli.maps.masks import read_forced
+from pcsr_cli.maps.saving import MapRequest, open_map
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.formats import FORMATS, Format, SaveOptions, check_options, choose_format, fit
 from pcsr_cli.pictures.picture import Layout, Levels, Picture
@@ -24,6 +28,7 @@ from pcsr_cli.pictures.sources import source_name
 from pcsr_cli.pictures.writing import name_of, open_writer
 from pcsr_cli.report import ORIGINAL_SCALE, Report, Seconds, make_report, text_chunks, with_saving
 from pcsr_cli.routing import Routing, default_routing
+from pcsr_cli.routing_map import RoutingMap
 
 READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
 """Suffixes of pictures that are read but never written."""
@@ -37,7 +42,7 @@ class Request:
     """How pictures are enlarged and written, the same for all of a run.
 
     ``routing`` is None for the model's usual one, or with ``allowance`` for what that pays for; ``format`` by name is
-    None to go by the output's suffix."""
+    None to go by the output's suffix. A map and masks are of a single picture."""
 
     scale: float = 4.0
     routing: Routing | None = None
@@ -48,6 +53,9 @@ class Request:
     format: str | None = None
     save: SaveOptions = field(default_factory=SaveOptions)
     allow_huge: bool = False
+    map: MapRequest | None = None
+    force_heavy: Path | None = None
+    force_light: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ class Ready:
     routing: Routing
     notes: tuple[str, ...]
     seconds: float
+    forced: Forced | None = None
+    routed: RoutingMap | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +122,22 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
         layout, notes = fit(wanted, format)
         routing = self.request.routing or self._routing(picture.size)
         notes = (*picture.notes, *notes, *self._note_of_reduction())
-        return Ready(picture, content, format, layout, routing, notes, time.perf_counter() - began)
+        forced, routed = self._steering(picture.size, (layout.height, layout.width))
+        return Ready(picture, content, format, layout, routing, notes, time.perf_counter() - began, forced, routed)
+
+    def _steering(self, size: tuple[int, int], result: tuple[int, int]) -> tuple[Forced | None, RoutingMap | None]:
+        """The masks for a picture, and what takes down its routing where a map is wanted. Raises InputError."""
+        asked, painted = self.request, hr_size(size, self.at)
+        forced = read_forced(asked.force_heavy, asked.force_light, size, result, painted)
+        if asked.map is None:
+            return forced, None
+        counts = (0, 0) if forced is None else forced.counts
+        return forced, RoutingMap(*painted, self.model.network.spec.branches, counts)
 
     def compute(self, item: Errand, read: Ready, belt: Belt[Levels]) -> Computed:
         """Enlarge a picture, its rows onto the belt as they are done."""
         asked = self.request
-        settings = Settings(read.routing, asked.refine, asked.tile, asked.memory)
+        settings = Settings(read.routing, asked.refine, asked.tile, asked.memory, read.forced)
         began = time.perf_counter()
 
         def progress(share: float) -> None:
@@ -125,7 +145,14 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
                 self._progress(item, share)
 
         outcome = upscale_onto(
-            read.picture, self.model, asked.scale, settings, _Putting(belt), progress, read.layout.depth
+            read.picture,
+            self.model,
+            asked.scale,
+            settings,
+            _Putting(belt),
+            progress,
+            read.layout.depth,
+            routed=read.routed,
         )
         return Computed(read, outcome, began, time.perf_counter())
 
@@ -138,11 +165,17 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
             if self._record is not None:
                 self._record(item, read, file)
 
-        with open_writer(
-            item.output, read.format, read.layout, read.picture.metadata, text, asked.save, finished
-        ) as writer:
+        with ExitStack() as stack:  # the map is put in place last: there is none without its result
+            drawing = None
+            if asked.map is not None and read.routed is not None:
+                drawing = stack.enter_context(open_map(asked.map, read.routed, read.layout))
+            writer = stack.enter_context(
+                open_writer(item.output, read.format, read.layout, read.picture.metadata, text, asked.save, finished)
+            )
             for rows in belt.loads():
                 writer.write(rows)
+                if drawing is not None:
+                    drawing.write(rows)
         return time.perf_counter()
 
     def report(self, finished: Finished[Errand, Computed, float], loading: float = 0.0) -> Report:

@@ -29,18 +29,23 @@ class _Type:
         return round(self.font.getlength(text))
 
 
-def shares_legend(width: int, branch_pixels: Sequence[int], forced: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
-    """What overlay and mask show: a swatch a branch with its share of the pixels; (n, ``width``, 3) uint8.
+def shares_legend(
+    width: int, branch_pixels: Sequence[int], forced: tuple[int, int] = (0, 0), height: int = 0
+) -> NDArray[np.uint8]:
+    """What an overlay shows: a swatch a branch with its share of the pixels; (n, ``width``, 3) uint8.
 
-    ``forced`` are the pixels forced light and heavy, told where there are any.
+    ``forced`` are the pixels forced light and heavy, told where there are any; ``height`` is the least there is to be.
     """
-    total, heaviest = sum(branch_pixels), len(branch_pixels) - 1
-    entries = []
-    for branch, count in enumerate(branch_pixels):
-        name = "light" if not branch else "heavy" if branch == heaviest else f"branch {branch + 1}"
-        told = ", ".join(f"{pixels / total:.1%} forced" for pixels in _forced(forced, branch, heaviest) if pixels)
-        entries.append((_swatch(branch / heaviest), f"{name} {count / total:.1%}" + (f" ({told})" if told else "")))
-    return _draw_entries(width, entries)
+    total = sum(branch_pixels)
+    shares = [count / total for count in branch_pixels]
+    light, heavy = (count / total for count in forced)
+    return _draw_entries(width, _entries(shares, light, heavy), height)
+
+
+def shares_height(width: int, branches: int, forced: bool) -> int:
+    """Rows that a legend of shares needs at most, whatever they will be."""
+    whole = 1.0 if forced else 0.0
+    return len(_draw_entries(width, _entries([1.0] * branches, whole, whole), 0))
 
 
 def difficulty_legend(width: int, cuts: Sequence[float]) -> NDArray[np.uint8]:
@@ -67,8 +72,16 @@ def difficulty_legend(width: int, cuts: Sequence[float]) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _forced(forced: tuple[int, int], branch: int, heaviest: int) -> list[int]:
-    return [forced[0]] if not branch else [forced[1]] if branch == heaviest else []
+def _entries(shares: Sequence[float], light: float, heavy: float) -> list[tuple[tuple[int, int, int], str]]:
+    """Each branch's colour and what is said of it; ``light`` and ``heavy`` are shares that were forced."""
+    heaviest = len(shares) - 1
+    entries = []
+    for branch, share in enumerate(shares):
+        name = "light" if not branch else "heavy" if branch == heaviest else f"branch {branch + 1}"
+        forced = light if not branch else heavy if branch == heaviest else 0.0
+        told = f" ({forced:.1%} forced)" if forced else ""
+        entries.append((_swatch(branch / heaviest), f"{name} {share:.1%}{told}"))
+    return entries
 
 
 def _swatch(weight: float) -> tuple[int, int, int]:
@@ -91,7 +104,7 @@ def _label(
     pen.text((round(left), round(top)), text, fill=INK, font=kind.font)
 
 
-def _draw_entries(width: int, entries: Sequence[tuple[tuple[int, int, int], str]]) -> NDArray[np.uint8]:
+def _draw_entries(width: int, entries: Sequence[tuple[tuple[int, int, int], str]], height: int) -> NDArray[np.uint8]:
     """Swatches with text beside them, in as many lines as they need."""
     kind = _type_for(width)
     space, size = kind.space, kind.size
@@ -104,7 +117,7 @@ def _draw_entries(width: int, entries: Sequence[tuple[tuple[int, int, int], str]
             left, top = space, top + line
         places.append((left, top))
         left += wanted
-    image = Image.new("RGB", (width, top + line), PAPER)
+    image = Image.new("RGB", (width, max(height, top + line)), PAPER)
     pen = ImageDraw.Draw(image)
     for (colour, text), (left, top) in zip(entries, places, strict=True):
         pen.rectangle((left, top + space, left + size - 1, top + space + size - 1), fill=colour, outline=INK)
