@@ -85,7 +85,7 @@ class TestARow:
         assert (error.sentence, error.next_step) == ("There is no file a.png.", "Check a.png.")
 
     def test_wants_exactly_its_facts(self) -> None:
-        row = Failure(OutputError, "{path} is full.")
+        row = Failure(OutputError, "{path} is full.", "Free space.")
         with pytest.raises(AssertionError, match="path"):
             row(folder="a")
 
@@ -111,4 +111,11 @@ def test_every_row_is_named_by_a_test(name: str) -> None:
 def test_every_sentence_is_one(name: str) -> None:
     row = ROWS[name]
     assert row.sentence.endswith((".", "}")) and "\n" not in row.sentence
-    assert not row.next_step or row.next_step.endswith((".", "}"))
+    assert row.next_step.endswith((".", "}"))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_exit_code_of_every_kind_is_documented(kind: str) -> None:
+    document = (PACKAGE.parent / "docs" / "exit-codes.md").read_text(encoding="utf-8")
+    (line,) = [line for line in document.splitlines() if line.startswith("| ") and f"`{kind}`" in line]
+    assert line.startswith(f"| {getattr(errors, kind).exit_code} |")

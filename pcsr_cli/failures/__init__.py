@@ -16,7 +16,7 @@ class Failure:
 
     kind: type[PcsrError]
     sentence: str
-    next_step: str = ""
+    next_step: str
 
     def __call__(self, **facts: object) -> PcsrError:
         """The error to raise; ``facts`` are those the row names, and all of them."""

@@ -18,7 +18,7 @@ TOO_LARGE = Failure(
     "{path} claims {width} x {height} pixels, more than the {limit} that are safe to open unasked.",
     "If you trust it, say --allow-huge.",
 )
-NO_PIXELS = Failure(InputError, "The picture has no pixels.")
+NO_PIXELS = Failure(InputError, "The picture has no pixels.", "Give another.")
 IS_FLOAT = Failure(
     InputError,
     "Pictures of floating-point numbers have no fixed white, and are not read.",

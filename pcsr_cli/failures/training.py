@@ -65,7 +65,7 @@ DIVERGED = Failure(
 NOT_WRITTEN = Failure(
     OutputError, "{what} cannot be written to {place}: {reason}.", "Free space, or choose another folder."
 )
-NOTHING_TO_PLOT = Failure(PlotError, "{log} tells of no iteration yet.")
+NOTHING_TO_PLOT = Failure(PlotError, "{log} tells of no iteration yet.", "Train on until it does.")
 
 # The command.
 NOTHING_TO_REWIND = Failure(UsageError, "--rewind needs a state to go on from.", "Give --resume or --from.")
