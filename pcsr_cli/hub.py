@@ -28,6 +28,7 @@ from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import silent_tqdm, tqdm
 
 from pcsr_cli.errors import HubError
+from pcsr_cli.failures import checks
 from pcsr_cli.hub_cache import forget, is_whole, matches_etag, revision_of
 from pcsr_cli.registry import COMMIT, HubLocation
 
@@ -57,6 +58,19 @@ def fetch(location: HubLocation, show_progress: bool = False) -> Fetched:
         config, revision = _fetch_file(location, location.config, location.revision, show_progress)
         weights, revision = _fetch_file(location, location.weights, revision, show_progress)
     return Fetched(config, weights, revision)
+
+
+def reach(location: HubLocation) -> None:
+    """Ask the Hub for a model's config, and fetch nothing. Raises HubError unless it answers as it should."""
+    with _two_files_and_nothing_else(), _hub_errors(location):
+        try:
+            url = hf_hub_url(location.repo, location.config, revision=location.revision)
+            if get_hf_file_metadata(url, timeout=TIMEOUT).commit_hash is None:
+                raise FileMetadataError("no commit")
+        except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
+            if not _is_out_of_reach(error):
+                raise
+            raise checks.NO_HUB(reason=_why_not(error)) from error
 
 
 def _fetch_file(location: HubLocation, name: str, revision: str, show_progress: bool) -> tuple[Path, str]:

@@ -16,9 +16,18 @@ from pcsr_cli.registry import HubLocation
 
 def is_cached(location: HubLocation) -> bool:
     """Whether both files of a pinned location are in the cache (their content is checked on use)."""
+    return all(path.is_file() for path in _paths(location))
+
+
+def is_whole_here(location: HubLocation) -> bool:
+    """Whether both files of a pinned location are in the cache and still what they were."""
+    return all(is_whole(path) for path in _paths(location))
+
+
+def _paths(location: HubLocation) -> tuple[Path, Path]:
     repository = Path(constants.HF_HUB_CACHE) / f"models--{location.repo.replace('/', '--')}"
     snapshot = repository / "snapshots" / location.revision
-    return all((snapshot / name).is_file() for name in (location.config, location.weights))
+    return snapshot / location.config, snapshot / location.weights
 
 
 def is_whole(cached: Path) -> bool:

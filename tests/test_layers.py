@@ -65,6 +65,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "figure",
         "halo_check",
         "verification",
+        "doctor.*",
         "training.*",
     ),
     "reports": ("report", "maps.*", "pages.*"),

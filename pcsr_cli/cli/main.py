@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 import pcsr_cli
-from pcsr_cli.cli import bench, failures, models, report, sweep, train, upscale, verify
+from pcsr_cli.cli import bench, doctor, failures, models, report, sweep, train, upscale, verify
 
 app = typer.Typer(
     name="pcsr",
@@ -25,6 +25,7 @@ app.command("bench")(bench.command)
 app.command("sweep", cls=sweep.Command)(sweep.command)
 app.command("report")(report.command)
 app.command("verify")(verify.command)
+app.command("doctor")(doctor.command)
 app.command("train")(train.command)
 app.add_typer(models.app, name="models")
 

@@ -1,0 +1,58 @@
+"""``pcsr doctor``: what pcsr stands on here, and what to do about each shortfall."""
+
+from typing import TYPE_CHECKING
+
+from pcsr_cli.cli import options
+from pcsr_cli.cli.console import data, print_document, printable
+from pcsr_cli.failures import checks
+
+if TYPE_CHECKING:
+    from pcsr_cli.doctor.examination import Examination
+    from pcsr_cli.doctor.finding import Finding
+
+COLOURS = {"fine": "green", "short": "yellow", "broken": "bold red"}
+
+
+def command(registry: options.RegistryFile = None, json: options.Json = False) -> None:
+    """Look at versions, device, cache, models and formats, and say what to do.
+
+    Exit code 0 unless something is broken, then 1.
+    """
+    from pcsr_cli.doctor.examination import examine
+    from pcsr_cli.registry import own_registry_path
+
+    own = registry or own_registry_path()
+    if json:
+        found = examine(own)
+        print_document(_document(found))
+    else:
+        found = examine(own, _show)
+    if found.broken:
+        raise checks.UNHEALTHY(broken=found.broken, checks=len(found.findings))
+
+
+def _show(finding: "Finding") -> None:
+    from rich.text import Text
+
+    state = finding.state.value
+    said = Text.assemble((f"{state:<8}", COLOURS[state]), (f"{finding.subject:<15}", "bold"), printable(finding.said))
+    console = data()
+    console.print(said, soft_wrap=True)
+    if finding.next_step:
+        console.print(Text(f"{'':8}-> {printable(finding.next_step)}"), soft_wrap=True)
+
+
+def _document(found: "Examination") -> dict[str, object]:
+    return {
+        "healthy": not found.broken,
+        "findings": [
+            {
+                "subject": finding.subject,
+                "state": finding.state.value,
+                "said": printable(finding.said),
+                "next_step": printable(finding.next_step),
+                **finding.facts,
+            }
+            for finding in found.findings
+        ],
+    }

@@ -1,0 +1,116 @@
+"""``pcsr doctor`` as a user runs it: every shortfall has a name, a next step and an exit code."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pcsr_cli
+from pcsr_cli.failures import checks, models, registry
+from tests.command import Pcsr
+from tests.failing import tells
+from tests.hub_server import Hub, Trouble
+from tests.test_hub import REPO, damage, weights
+
+BUILTIN = Path(pcsr_cli.__file__).parent / "builtin"
+
+
+def examine(run_pcsr: Pcsr, code: int, *arguments: str | Path, **env: str) -> dict[str, Any]:
+    """The findings by subject."""
+    ran = run_pcsr("doctor", "--json", *arguments, env=env)
+    assert ran.code == code, ran.stderr
+    assert tells(checks.UNHEALTHY, ran.stderr) is (code == 1)
+    document = ran.document
+    assert document["healthy"] is (code == 0)
+    return {finding["subject"]: finding for finding in document["findings"]}
+
+
+def test_what_is_found_is_told_line_by_line(run_pcsr: Pcsr) -> None:
+    ran = run_pcsr("doctor").succeeded()
+    lines = ran.stdout.splitlines()
+    assert f"pcsr {pcsr_cli.__version__}" in lines[0]
+    for subject in ("torch", "device", "memory", "threads", "cache", "model builtin", "hub", "formats"):
+        assert any(line[8:].startswith(subject) for line in lines), subject
+
+
+def test_no_hub(run_pcsr: Pcsr) -> None:
+    hub = examine(run_pcsr, 0)["hub"]
+    assert (hub["state"], hub["reachable"]) == ("short", False)
+    assert tells(checks.NO_HUB, f"{hub['said']} {hub['next_step']}")
+    offline = examine(run_pcsr, 0, HF_HUB_OFFLINE="1")["hub"]
+    assert offline["state"] == "short" and "HF_HUB_OFFLINE" in offline["said"]
+
+
+def test_a_hub_that_answers(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
+    told = examine(run_pcsr, 0, "--registry", _pinned(run_pcsr, hub, tiny_folder))["hub"]
+    assert (told["state"], told["reachable"]) == ("fine", True)
+    assert hub.asked("GET") == [], "nothing is fetched"
+    hub.trouble = Trouble.NOT_A_HUB
+    assert examine(run_pcsr, 0)["hub"]["state"] == "short"
+
+
+def _pinned(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> Path:
+    """A registry that has carn where this Hub has it."""
+    commit = hub.add("3587jjh/pcsr_carn", tiny_folder)
+    own = run_pcsr.scratch / "own.toml"
+    text = (Path(pcsr_cli.__file__).parent.parent / "weights.toml").read_text(encoding="utf-8")
+    carn = text[text.index("[models.carn]") : text.index("[models.builtin]")]
+    own.write_text(carn.replace("aa0c7379914ee54c416ef79b5d13e898a4379ebc", commit))
+    return own
+
+
+def test_a_damaged_cache_entry(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
+    commit = hub.add(REPO, tiny_folder)
+    run_pcsr("models", "fetch", REPO).succeeded()
+    assert "cache entry" not in examine(run_pcsr, 0)
+    damage(weights(run_pcsr, commit))
+    entry = examine(run_pcsr, 1)["cache entry"]
+    assert (entry["state"], entry["repo"], entry["files"]) == ("broken", REPO, ["model.safetensors"])
+    run_pcsr(*entry["next_step"].removeprefix("Run: pcsr ").split()).succeeded()
+    assert "cache entry" not in examine(run_pcsr, 0)
+
+
+def test_a_damaged_model_of_the_registry_is_fetched_again_on_use(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
+    own = _pinned(run_pcsr, hub, tiny_folder)
+    run_pcsr("models", "fetch", REPO).told(1)
+    run_pcsr("models", "fetch", "3587jjh/pcsr_carn").succeeded()
+    cached = Path(run_pcsr.env["HF_HOME"]) / "hub" / "models--3587jjh--pcsr_carn"
+    (file,) = cached.glob("snapshots/*/model.safetensors")
+    damage(file)
+    told = examine(run_pcsr, 1, "--registry", own)
+    assert (told["model carn"]["state"], told["cache entry"]["state"]) == ("short", "broken")
+
+
+def test_an_unwritable_cache(run_pcsr: Pcsr) -> None:
+    (run_pcsr.scratch / "file").write_text("")
+    cache = examine(run_pcsr, 1, HF_HOME=str(run_pcsr.scratch / "file"))["cache"]
+    assert (cache["state"], cache["writable"]) == ("broken", False)
+    assert "HF_HOME" in cache["next_step"]
+
+
+def test_a_missing_plug_in(run_pcsr: Pcsr) -> None:
+    hidden = run_pcsr.scratch / "pillow_heif"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ImportError('libheif is missing')")
+    env = {"PYTHONPATH": f"{run_pcsr.scratch}:{run_pcsr.env['PYTHONPATH']}"}
+    ran = run_pcsr.in_new_interpreter("doctor", env=env).succeeded()
+    assert "libheif is missing" in ran.stdout and "-> Run: pip install pillow-heif" in ran.stdout
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["other weights", "cut short"])
+def test_wrong_weights(run_pcsr: Pcsr, whole: bool) -> None:
+    shutil.copytree(BUILTIN, run_pcsr.scratch / "builtin")
+    file = run_pcsr.scratch / "builtin" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01" if whole else file.read_bytes()[:-100])
+    text = (Path(pcsr_cli.__file__).parent.parent / "weights.toml").read_text(encoding="utf-8")
+    own = run_pcsr.scratch / "own.toml"
+    own.write_text(text[text.index("[models.builtin]") :].replace("packaged", "folder"))
+    told = examine(run_pcsr, 1, "--registry", own)["model builtin"]
+    assert told["state"] == "broken"
+    assert tells(models.WRONG_WEIGHTS if whole else models.NO_SAFETENSORS, f"{told['said']} {told['next_step']}")
+
+
+def test_a_registry_that_cannot_be_read(run_pcsr: Pcsr) -> None:
+    told = examine(run_pcsr, 1, "--registry", "nowhere.toml")["registry"]
+    assert told["state"] == "broken" and tells(registry.UNREADABLE, f"{told['said']} {told['next_step']}")
