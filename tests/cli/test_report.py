@@ -1,0 +1,75 @@
+"""``pcsr report``, and the pages of ``sweep`` and ``bench``."""
+
+from pathlib import Path
+
+import pytest
+
+from pcsr_cli.failures import pages
+from tests.command import Pcsr
+from tests.failing import tells
+from tests.pages.test_page import embedded
+from tests.pictures import levels, save
+
+
+@pytest.fixture
+def pictures(run_pcsr: Pcsr) -> Path:
+    (run_pcsr.cwd / "folder").mkdir()
+    for number, name in enumerate(("a.png", "b.png")):
+        save(run_pcsr.cwd / "folder" / name, levels(48, 60, seed=number))
+    return run_pcsr.cwd / "folder"
+
+
+def page_at(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def test_its_figures_are_what_sweep_prints(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+    grid = ["--threshold", "0:1:0.25", "--model", str(tiny_folder), "--json"]
+    swept = run_pcsr("sweep", "folder", *grid).succeeded().document
+    told = run_pcsr("report", "p.html", "folder", *grid).succeeded().document
+    document = embedded(page_at(run_pcsr.cwd / "p.html"))
+    for curve, picture, same in zip(swept["curves"], document["pictures"], told["curves"], strict=True):
+        assert curve["points"] == picture["curve"]["points"] == same["points"]
+    assert swept["mean"]["points"] == document["mean"]["points"] == told["mean"]["points"]
+    assert told["report"] == "p.html"
+    assert "pcsr report p.html folder --threshold 0:1:0.25" in page_at(run_pcsr.cwd / "p.html")
+
+
+def test_sweep_writes_it_too(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+    grid = ["--k", "-1:2:1", "--model", str(tiny_folder), "--json"]
+    swept = run_pcsr("sweep", "folder", *grid, "--report", "p.html").succeeded().document
+    picture = embedded(page_at(run_pcsr.cwd / "p.html"))["pictures"][1]
+    assert swept["curves"][1]["points"] == picture["curve"]["points"]
+
+
+def test_bench_writes_it_with_its_methods(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+    asked = ["--methods", "adm,bicubic", "--model", str(tiny_folder), "--json"]
+    rows = run_pcsr("bench", "folder", *asked, "--report", "p.html").succeeded().document["mean"]
+    text = page_at(run_pcsr.cwd / "p.html")
+    assert "Methods side by side" in text
+    for row in rows:
+        assert f'<data value="{row["psnr"]}">{row["psnr"]:.3f}</data>' in text
+
+
+def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+    (pictures / "c.png").write_bytes(b"no picture")
+    ran = run_pcsr("report", "p.html", "folder", "--threshold", "0.5", "--model", tiny_folder)
+    assert ran.code == 1 and "left out" in ran.stderr
+    assert len(embedded(page_at(run_pcsr.cwd / "p.html"))["pictures"]) == 2
+
+
+@pytest.mark.parametrize("command", [["report", "p.txt"], ["sweep", "--report", "p.txt"]], ids=" ".join)
+def test_only_html_is_written(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path, command: list[str]) -> None:
+    ran = run_pcsr(*command, "folder", "--model", tiny_folder).told(2)
+    assert tells(pages.NOT_HTML, ran.stderr, name="'p.txt'")
+
+
+def test_an_existing_page_is_not_replaced_unasked(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+    (run_pcsr.cwd / "p.html").write_text("mine")
+    run_pcsr("report", "p.html", "folder", "--model", tiny_folder).told(2, "exists already")
+    assert page_at(run_pcsr.cwd / "p.html") == "mine"
+
+
+def test_too_fine_a_grid_is_refused(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+    ran = run_pcsr("report", "p.html", "folder", "--threshold", "0:1:0.003", "--model", tiny_folder).told(2)
+    assert tells(pages.TOO_MANY_CUTS, ran.stderr)
