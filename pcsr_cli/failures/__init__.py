@@ -1,7 +1,8 @@
 """The table of failures: every way pcsr can fail, its sentence, its next step and its exit code, by subject.
 
 A module of this package holds one subject's rows. A row is called with the facts of the case and gives the error to
-raise: ``raise pictures.NO_FILE(path=path) from error``.
+raise: ``raise pictures.NO_FILE(path=path) from error``. A module goes by its own name where it is imported, or, where
+that is taken, by ``pictures_failures``.
 """
 
 from dataclasses import dataclass
