@@ -4,7 +4,7 @@ A pixel's value before refinement depends on its branch alone, and refinement re
 ones. So with both branches known everywhere, another mask costs a look at the seams and no network.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,22 +15,10 @@ from pcsr_cli.failures import measuring
 from pcsr_cli.flops import Executed
 from pcsr_cli.refine import NEVER, seam_of, sum_3x3
 from pcsr_cli.sampling import Branches
+from pcsr_cli.tiles import Span
 
-SEAM_PIXELS = 2**18
-"""Seam pixels refined at once."""
-
-MANY = 24
-"""Where more than one pixel in so many is refined, all of them are, in rows that fit the cache."""
-
-ROWS = 32
-
-
-@dataclass(frozen=True)
-class Seam:
-    """The pixels that refinement replaces: ``index`` (n,) int64 into the flat picture, ``levels`` (n, 3) uint8."""
-
-    index: Tensor
-    levels: Tensor
+BAND_PIXELS = 2**16
+"""HR pixels composed at once: a few numbers of each have to share the cache."""
 
 
 class Composer:
@@ -43,10 +31,10 @@ class Composer:
         if branches.rgb.shape[0] != 2:
             raise measuring.MORE_BRANCHES(branches=branches.rgb.shape[0])
         self.branches = branches
-        self.refine = refine
         self.size = branches.plan.hr_size
-        self.light, self.heavy = (_levels(rgb) for rgb in branches.rgb)
-        self._rows = branches.rgb.view(-1, 3)
+        light, heavy = branches.rgb.permute(0, 3, 1, 2).contiguous().view(torch.int32)
+        self._bits = torch.stack((light, light ^ heavy))
+        self.refine = refine if min(self.size) >= 3 else NEVER
         self._covered = _coverage(branches)
 
     def mask(self, cut: float) -> Tensor:
@@ -55,55 +43,38 @@ class Composer:
 
     def compose(self, mask: Tensor) -> NDArray[np.uint8]:
         """The result for a mask, (H, W, 3) uint8: what ``upscale`` makes of that routing, but for rounding ties."""
-        result = torch.where(mask[..., None], self.heavy, self.light)
-        seam = self.seam(mask)
-        result.view(-1, 3)[seam.index] = seam.levels
+        result = torch.empty(*self.size, 3, dtype=torch.uint8)
+        for rows, levels in self.bands(mask, Span(0, self.size[0])):
+            result[rows.start : rows.stop] = levels.permute(1, 2, 0)
         return result.numpy()
 
-    def seam(self, mask: Tensor) -> Seam:
-        """What refinement changes."""
-        inside = seam_of(mask, self.refine) if self.refine < NEVER and min(self.size) >= 3 else None
-        if inside is None:
-            return Seam(torch.empty(0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.uint8))
-        width = self.size[1]
-        found = torch.from_numpy(np.flatnonzero(inside.numpy()))
-        index = found + width + 1 + found.div(width - 2, rounding_mode="floor") * 2
-        if index.numel() * MANY > mask.numel():
-            return Seam(index, self._all_means(mask).view(-1, 3).index_select(0, found))
-        flat = mask.reshape(-1).long() * mask.numel()
-        levels = [_levels(self._means(part, flat)) for part in torch.split(index, SEAM_PIXELS)]
-        return Seam(index, torch.cat(levels))
+    def bands(self, mask: Tensor, rows: Span) -> Iterator[tuple[Span, Tensor]]:
+        """Some rows of the result for a mask, band by band: levels 0..255 (3, n, W), as float32."""
+        height = max(1, BAND_PIXELS // self.size[1])
+        for top in range(rows.start, rows.stop, height):
+            band = Span(top, min(top + height, rows.stop))
+            yield band, self._compose_rows(mask, band)
 
-    def _all_means(self, mask: Tensor) -> Tensor:
-        """3x3 means of all pixels inside, (H - 2, W - 2, 3) uint8: where many are wanted, faster than one by one."""
-        light, heavy = self.branches.rgb
-        height, width = self.size
-        means = torch.empty(height - 2, width - 2, 3, dtype=torch.uint8)
-        for top in range(0, height - 2, ROWS):
-            rows = slice(top, min(top + ROWS, height - 2) + 2)
-            composed = torch.where(mask[rows, :, None], heavy[rows], light[rows])
-            means[top : rows.stop - 2] = _levels(sum_3x3(composed).div_(9))
-        return means
-
-    def _means(self, index: Tensor, branch: Tensor) -> Tensor:
-        """3x3 means about some pixels, (n, 3) float32, summed in the order of ``refine`` to the last bit.
-
-        ``branch`` (H*W,) is where each pixel's branch starts in the table of both.
-        """
-        width = self.size[1]
-        total: Tensor | None = None
-        for across in (-1, 0, 1):
-            around = [index + (across + down * width) for down in (-1, 0, 1)]
-            above, here, below = (self._rows.index_select(0, at + branch[at]) for at in around)
-            column = above.add_(here).add_(below)
-            total = column if total is None else total.add_(column)
-        assert total is not None
-        return total.div_(9)
+    def _compose_rows(self, mask: Tensor, rows: Span) -> Tensor:
+        around = rows.grown(1, self.size[0])
+        heavy = mask[around.start : around.stop]
+        seam = _bits(seam_of(heavy, self.refine)) if self.refine < NEVER else None
+        heavy = _bits(heavy)
+        own = slice(rows.start - around.start, rows.stop - around.start)
+        levels = torch.empty(3, rows.length, self.size[1])
+        for channel, (light, other) in enumerate(zip(*self._bits[:, :, around.start : around.stop], strict=True)):
+            values = (other & heavy).bitwise_xor_(light)
+            if seam is not None:
+                inside = values[1:-1, 1:-1]
+                mean = sum_3x3(values.view(torch.float32)).div_(9).view(torch.int32)
+                inside ^= mean.bitwise_xor_(inside).bitwise_and_(seam)
+            torch.mul(values[own].view(torch.float32), 255, out=levels[channel])
+        return levels.round_().clamp_(0, 255)
 
     def executed(self, mask: Tensor) -> Executed:
         """What ``upscale`` executes for a mask decided beforehand, refinement rings included."""
         once = self.branches.executed
-        heavy = int(self._covered[mask].sum()) if self._covered is not None else int(mask.sum())
+        heavy = int(self._covered[mask].sum()) if self._covered is not None else int(torch.count_nonzero(mask))
         return Executed(
             backbone=once.backbone,
             classifier_shared=once.classifier_shared,
@@ -114,8 +85,12 @@ class Composer:
         )
 
 
-def _levels(rgb: Tensor) -> Tensor:
-    return rgb.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+def _bits(mask: Tensor) -> Tensor:
+    """A mask as int32 of all bits or none, by which one of two numbers is chosen: a ^ (a ^ b & mask) is b or a.
+
+    Several times faster than ``torch.where``, and as exact.
+    """
+    return mask.to(torch.int32).neg_()
 
 
 def _coverage(branches: Branches) -> Tensor | None:

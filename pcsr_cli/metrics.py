@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,8 +21,12 @@ SIGMA = 1.5
 """SSIM's Gaussian window (Wang et al., 2004)."""
 
 _C1, _C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-_BLOCK = 32
-"""Rows and columns of the SSIM map that one matrix product makes."""
+_MIDDLE = PEAK / 2
+_BLOCK = 64
+"""Rows of the SSIM map made at once: few enough to stay in cache."""
+
+LANES = 16
+"""Strips that are worked on side by side: the width of a vector register."""
 
 Levels = NDArray[np.uint8]
 Plane = NDArray[np.float32]
@@ -46,11 +51,16 @@ def decibels(mean_square: float) -> float:
 
 def luma(picture: Levels) -> Plane:
     """(H, W, 3) uint8 RGB to luma (H, W) float32, 16..235, not rounded: ITU-R BT.601 as MATLAB's rgb2ycbcr has it."""
-    weights = np.asarray(LUMA, dtype=np.float32)
+    channels = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32))
+    plane: Plane = luma_of(channels, torch.empty(picture.shape[:2])).numpy()
+    return plane
+
+
+def luma_of(channels: Tensor, out: Tensor) -> Tensor:
+    """The same of levels (3, H, W) float32, into ``out`` (H, W) float32."""
+    red, green, blue = channels
     # A sum over channels, as a matrix product takes ten times as long for a matrix of three columns.
-    channels = [picture[..., index].astype(np.float32) * weights[index] for index in range(3)]
-    total: Plane = (channels[0] + channels[1] + channels[2]) + np.float32(16)
-    return total
+    return torch.mul(red, LUMA[0], out=out).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).add_(16)
 
 
 def ssim(result: Plane, truth: Plane, shave: int = 0) -> float:
@@ -64,65 +74,82 @@ def ssim(result: Plane, truth: Plane, shave: int = 0) -> float:
 
 
 class SsimTruth:
-    """A true luma picture (H, W) prepared to be compared with many: what depends on it alone is computed once."""
+    """A true luma picture (H, W) prepared to be compared with many: what depends on it alone is computed once.
+
+    The picture is cut into LANES vertical strips, which lie side by side in memory number by number: (rows, columns of
+    a strip, LANES). Then a Gaussian mean is a convolution with one window for each of LANES channels.
+    """
 
     def __init__(self, truth: Plane) -> None:
-        self.truth = _centred(truth)
         self.fits = min(truth.shape) >= WINDOW
-        self.blocks = [(block, *_moments(block, block * block)) for block in self._blocks(self.truth)]
+        if not self.fits:
+            return
+        self.height, self.width = int(truth.shape[0]) - WINDOW + 1, int(truth.shape[1]) - WINDOW + 1
+        self.strip = -(-self.width // LANES)
+        columns = torch.arange(LANES) * self.strip + torch.arange(self.strip)[:, None]
+        self.valid = (columns < self.width).float().view(-1)
+        blocks = [self._in_strips(block) for block in self._blocks(truth)]
+        self.blocks = [(block, _gaussian_means(block[None])[0]) for block in blocks]
 
     def __call__(self, result: Plane) -> float:
         """Mean SSIM of a picture of the same size."""
         if not self.fits:
             return math.nan
         total = 0.0
-        for x, (y, mean_y, mean_yy) in zip(self._blocks(_centred(result)), self.blocks, strict=True):
-            mean_x, mean_xx, mean_xy = _moments(x, x * x, x * y)
-            product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-            # Means are about mid-grey; in the first factor they count from black.
-            shift = PEAK * (mean_x + mean_y)
-            lightness = (2 * product + shift + (2 * _MIDDLE**2 + _C1)) / (squares + shift + (2 * _MIDDLE**2 + _C1))
-            structure = (2 * (mean_xy - product) + _C2) / (mean_xx + mean_yy - squares + _C2)
-            total += lightness.mul_(structure).sum(dtype=torch.float64).item()
-        height, width = self.truth.shape
-        return total / ((height - WINDOW + 1) * (width - WINDOW + 1))
+        for block, (y, mean_y) in zip(self._blocks(result), self.blocks, strict=True):
+            maps = torch.empty(3, *y.shape)
+            x = self._in_strips(block, maps[0])
+            torch.mul(x, y, out=maps[1])
+            torch.sub(x, y, out=maps[2]).mul_(maps[2])
+            similar = _similarity(_gaussian_means(maps), mean_y)
+            total += float(torch.dot(similar.view(-1, self.valid.numel()).sum(dim=0), self.valid))
+        return total / (self.height * self.width)
 
-    def _blocks(self, picture: Tensor) -> list[Tensor]:
+    def _blocks(self, picture: Plane) -> list[Plane]:
         """Rows that the map's rows depend on, block by block."""
-        if not self.fits:
-            return []
-        rows = picture.shape[0] - WINDOW + 1
-        return [picture[top : min(top + _BLOCK, rows) + WINDOW - 1] for top in range(0, rows, _BLOCK)]
+        stops = [min(top + _BLOCK, self.height) for top in range(0, self.height, _BLOCK)]
+        return [
+            picture[top : stop + WINDOW - 1] for top, stop in zip(range(0, self.height, _BLOCK), stops, strict=True)
+        ]
+
+    def _in_strips(self, rows: Plane, out: Tensor | None = None) -> Tensor:
+        """Levels about mid-grey, which leaves float32 the digits that variances need, in strips."""
+        wide = torch.zeros(rows.shape[0], LANES * self.strip + WINDOW - 1)
+        torch.sub(torch.from_numpy(rows), _MIDDLE, out=wide[:, : rows.shape[1]])
+        strips = wide.unfold(1, self.strip + WINDOW - 1, self.strip).transpose(1, 2)
+        return strips.contiguous() if out is None else out.copy_(strips)
 
 
-_MIDDLE = PEAK / 2
+def _similarity(means: Tensor, mean_y: Tensor) -> Tensor:
+    """The SSIM map from the means of x, x y and (x - y)^2, which are overwritten, and of y; all about mid-grey.
+
+    The denominators are the numerators plus what differs: mx^2 + my^2 = 2 mx my + (mx - my)^2, and the variances
+    likewise.
+    """
+    mean_x, mean_xy, mean_square = means
+    product = mean_x * mean_y
+    structure = mean_xy.sub_(product).mul_(2).add_(_C2)
+    # Counted from black, (mx + M)(my + M) = mx my + M (mx + my) + M^2.
+    lightness = product.add_(mean_x, alpha=_MIDDLE).add_(mean_y, alpha=_MIDDLE).mul_(2).add_(2 * _MIDDLE**2 + _C1)
+    apart = mean_x.sub_(mean_y).square_()
+    different = mean_square.sub_(apart).add_(structure)
+    both: Tensor = structure.mul_(lightness).div_(different.mul_(apart.add_(lightness)))
+    return both
 
 
-def _centred(picture: Plane) -> Tensor:
-    """Levels about 0, which leaves float32 the digits that variances need."""
-    return torch.from_numpy(np.ascontiguousarray(picture, dtype=np.float32)) - _MIDDLE
-
-
-def _moments(*maps: Tensor) -> tuple[Tensor, ...]:
-    """Gaussian means of maps (H, W), each (H - 10, W - 10), by two products with banded matrices."""
-    height, width = (side - WINDOW + 1 for side in maps[0].shape)
-    count = -(-width // _BLOCK)
-    wide = torch.zeros(len(maps), height, count * _BLOCK + WINDOW - 1)
-    for number, each in enumerate(maps):
-        torch.mm(_band(height), each, out=wide[number, :, : each.shape[1]])
-    windows = wide.unfold(2, _BLOCK + WINDOW - 1, _BLOCK)
-    means = windows.reshape(-1, _BLOCK + WINDOW - 1) @ _band(_BLOCK).T
-    return tuple(means.view(len(maps), height, count * _BLOCK)[..., :width])
+def _gaussian_means(maps: Tensor) -> Tensor:
+    """Gaussian means of maps in strips, (n, H, W, LANES) to (n, H - 10, W - 10, LANES)."""
+    down, across = _windows()
+    channels_last = maps.permute(0, 3, 1, 2)
+    return F.conv2d(F.conv2d(channels_last, down, groups=LANES), across, groups=LANES).permute(0, 2, 3, 1)
 
 
 @cache
-def _band(length: int) -> Tensor:
-    """The matrix (length, length + 10) that takes Gaussian means."""
+def _windows() -> tuple[Tensor, Tensor]:
+    """The Gaussian window down a column and across a row, as convolutions of LANES channels each on its own."""
     weights = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
-    matrix = np.zeros((length, length + WINDOW - 1))
-    for row in range(length):
-        matrix[row, row : row + WINDOW] = weights / weights.sum()
-    return torch.from_numpy(matrix).float()
+    window = torch.from_numpy(weights / weights.sum()).float()
+    return window.view(1, 1, -1, 1).repeat(LANES, 1, 1, 1), window.view(1, 1, 1, -1).repeat(LANES, 1, 1, 1)
 
 
 def _inside(result: NDArray[_Number], truth: NDArray[_Number], shave: int) -> tuple[NDArray[_Number], NDArray[_Number]]:
