@@ -24,11 +24,13 @@ class SaveOptions:
 
 @dataclass(frozen=True)
 class Format:
-    """What a format of files can hold. ``longest`` side and ``largest`` area in pixels, ``heaviest`` in bytes of
-    pixels; ``deep`` if 16 bits a channel; ``quality`` its usual one, where there is one to choose; ``lossless`` is
-    "always", "on request" or "never"; ``streamed`` if rows go to the file as they come;
-    ``colours`` how many at most; ``metadata`` which of its fields it keeps, ``longest_exif`` and ``longest_xmp`` in bytes; ``plug_in`` the package
-    that Pillow needs for it, ``module`` its name in Python, ``pillow_name`` Pillow's for the format."""
+    """What a format of files can hold.
+
+    ``longest`` side and ``largest`` area in pixels, ``heaviest`` in bytes of pixels; ``deep`` if 16 bits a channel;
+    ``streamed`` if rows go to the file as they come; ``quality`` its usual one, where there is one to choose;
+    ``lossless`` is "always", "on request" or "never"; ``colours`` how many at most; ``metadata`` which of its fields it
+    keeps, ``longest_exif`` and ``longest_xmp`` in bytes; ``plug_in`` the package that Pillow needs for it, ``module``
+    its name in Python, ``pillow_name`` Pillow's for the format."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -129,7 +131,7 @@ FORMATS = (
         (".jxl",),
         quality=95,
         lossless="on request",
-        metadata=("icc", "exif", "xmp"),
+        metadata=("exif", "xmp"),  # its plug-in writes no profile
         plug_in="pillow-jxl-plugin",
         module="pillow_jxl",
         pillow_name="JXL",
@@ -225,7 +227,7 @@ def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, .
     exif, xmp = metadata.exif, metadata.xmp
     notes: list[str] = []
     if metadata.icc is not None and "icc" not in format.metadata:
-        notes.append(f"{format.name} has no colour profile: the colours were converted to sRGB")
+        notes.append(f"{format.name} is written without a profile: the colours were converted to sRGB")
     if exif is not None and ("exif" not in format.metadata or len(exif) > (format.longest_exif or math.inf)):
         exif, notes = None, [*notes, f"{format.name} cannot hold the EXIF"]
     if xmp is not None and ("xmp" not in format.metadata or len(xmp) > (format.longest_xmp or math.inf)):

@@ -52,8 +52,8 @@ def _is_deep(image: Image.Image) -> bool:
 def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture:
     """The pixels of a file of a format of ``LOADERS``; 8 bits stay 8. ``tags`` are a TIFF's.
 
-    Colours that a TIFF keeps multiplied by alpha are divided by it.
-    Raises InputError for floating point and wider integers, ValueError for damage, MemoryError."""
+    libvips divides colours that a TIFF keeps multiplied by alpha. Raises InputError for floating point and wider
+    integers, ValueError for damage, MemoryError."""
     extra = tags.get(EXTRA_SAMPLES, ())
     extra = extra if isinstance(extra, tuple) else (extra,)
     pixels, grey = _load(file, format)

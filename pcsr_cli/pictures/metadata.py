@@ -64,6 +64,9 @@ def read_tags(file: BinaryIO) -> Image.Exif:
 def _without_the_file(tags: Image.Exif) -> bytes | None:
     for tag in [tag for tag in tags if tag in ABOUT_THE_FILE]:
         del tags[tag]
+    for tag in (IFD.Exif, IFD.GPSInfo):
+        if tag in tags and not tags.get_ifd(tag):
+            del tags[tag]
     if Base.Orientation in tags:
         tags[Base.Orientation] = 1
     if not len(tags):
@@ -106,10 +109,9 @@ def _of_size(exif: bytes | None, size: tuple[int, int]) -> bytes | None:
     if exif is None:
         return None
     tags = _load(exif)
-    inner = tags.get_ifd(IFD.Exif)
-    for tag, side in EXIF_WIDTHS.items():
-        if tag in inner:
-            inner[tag] = size[side]
+    if IFD.Exif in tags:  # to ask for it makes it
+        inner = tags.get_ifd(IFD.Exif)
+        inner.update({tag: size[side] for tag, side in EXIF_WIDTHS.items() if tag in inner})
     return tags.tobytes().removeprefix(b"Exif\0\0")
 
 

@@ -60,9 +60,13 @@ def _read(file: BinaryIO, image: Image.Image) -> Picture:
     by_libvips = is_better_read(image)
     rounded = not by_libvips and is_rounded(image, file)
     frames = getattr(image, "n_frames", 1)
-    if not by_libvips or image.format == "PNG":  # whose metadata may come after the pixels
+    if image.format == "PNG":  # whose metadata may come after the pixels
         image.load()
     metadata, orientation, notes = read_metadata(image.info, image.getexif)
+    if not by_libvips:
+        image.load()
+        if image.format == "TIFF" and Base.Orientation not in image.getexif():  # Pillow has turned it
+            orientation = 1
     if by_libvips:
         assert image.format is not None
         picture = read_pixels(file, image.format, getattr(image, "tag_v2", {}))

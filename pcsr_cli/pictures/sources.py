@@ -80,6 +80,7 @@ def open_if_known(file: BinaryIO, name: str) -> Image.Image | None:
 
     Like ``Image.open``, without its limit on pixels: that is one for the whole process, and no argument. InputError
     where the file asks for a plug-in that is not installed."""
+    file.seek(0)
     head = file.read(32)
     _make_known(head, name)
     Image.init()
