@@ -44,11 +44,13 @@ def command(
     map_style: own.MapStyle = None,
     force_heavy: own.ForceHeavy = None,
     force_light: own.ForceLight = None,
+    preview: own.Preview = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Enlarge a picture, or many."""
     options.check_talk(json, quiet)
+    options.check_apart({"--preview": preview, "--quiet": quiet})
     options.check_apart({"--overwrite": overwrite, "--skip-existing": skip_existing})
     started = time.perf_counter()
     if map is None and map_style is not None:
@@ -56,7 +58,9 @@ def command(
     warnings.filterwarnings("ignore", module="PIL")  # on odd metadata and on large sizes, in Pillow's own words
     work = own.choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
     if isinstance(work, own.Batch):
-        own.check_single({"--map": map, "--force-heavy": force_heavy, "--force-light": force_light})
+        own.check_single(
+            {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light, "--preview": preview}
+        )
     from pcsr_cli.api import check_scale
     from pcsr_cli.budget import parse_allowance
     from pcsr_cli.cli import upscale_many, upscale_one
@@ -88,4 +92,4 @@ def command(
     if isinstance(work, own.Batch):
         upscale_many.run(work, request, load, overwrite, json, quiet)
     else:
-        upscale_one.run(work, request, load, overwrite, json, quiet, started)
+        upscale_one.run(work, request, load, overwrite, json, quiet, started, preview)

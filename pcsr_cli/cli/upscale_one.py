@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from pcsr_cli.cli.console import print_document, progress_bar, talk
+from pcsr_cli.cli.preview import preview as show_preview
 from pcsr_cli.cli.upscale_options import STREAM, Single
 from pcsr_cli.failures import folders, maps
 
@@ -26,6 +27,7 @@ def run(
     json: bool,
     quiet: bool,
     started: float,
+    preview: bool = False,
 ) -> None:
     """Enlarge it and tell. Raises as the steps of ``Enlarging`` do."""
     from pcsr_cli.folders.enlarging import Enlarging, Errand, format_of
@@ -52,6 +54,8 @@ def run(
     if finished.error is not None:
         raise finished.error
     report = enlarging.report(finished, loading)
+    if preview:
+        show_preview(source, output, request.allow_huge)
     _tell(report, json, quiet, told=model.notes)
 
 

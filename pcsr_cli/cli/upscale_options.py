@@ -79,6 +79,9 @@ AllowHuge = Annotated[
     bool, typer.Option("--allow-huge", help="Read pictures of more pixels than are safe to open unasked.")
 ]
 
+Preview = Annotated[
+    bool, typer.Option("--preview", help="Draw a detail before and after in the terminal.", rich_help_panel=MAPS)
+]
 MapFile = Annotated[
     Path | None,
     typer.Option(
@@ -163,8 +166,8 @@ def choose_work(
     return Batch(inputs, output, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
 
 
-def check_single(given: dict[str, Path | None]) -> None:
+def check_single(given: dict[str, Path | bool | None]) -> None:
     """Refuse options that only a single picture can have. Raises UsageError."""
     for option, value in given.items():
-        if value is not None:
+        if value not in (None, False):
             raise maps.ONLY_FOR_ONE(option=option)
