@@ -85,3 +85,13 @@ class OutOfMemoryError(PcsrError):
 
 class CheckError(PcsrError):
     """A check of this installation, or of what is promised, found something wrong."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, by whoever's word: torch, which need not be loaded, has a type for devices and on the
+    CPU only messages, and a thread that finds no room for its stack another."""
+    if isinstance(error, MemoryError | OutOfMemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    told = str(error)
+    signs = ("DefaultCPUAllocator", "Storage size calculation", "can't start new thread")
+    return isinstance(error, RuntimeError) and any(sign in told for sign in signs)

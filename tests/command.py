@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,16 @@ class Ran:
         return self
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """What a command runs under: limits in bytes that play a full disk and a full memory (beside what it has at the
+    start), and a signal that it gets after so many seconds."""
+
+    largest_file: int | None = None
+    most_memory: int | None = None
+    signalled: tuple[float, int] | None = None
+
+
 class ForkServer:
     """The program in ``tests/forkserver.py``, and how to ask it; without fork(), a new interpreter for each command."""
 
@@ -61,11 +71,11 @@ class ForkServer:
         self._process: subprocess.Popen[str] | None = None
 
     def run(
-        self, arguments: list[str], env: Mapping[str, str], cwd: Path, scratch: Path, largest_file: int | None
+        self, arguments: list[str], env: Mapping[str, str], cwd: Path, scratch: Path, circumstances: Circumstances
     ) -> Ran:
         process = self._started()
         said = {name: str(scratch / name) for name in ("stdout", "stderr")}
-        request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "largest_file": largest_file, **said}
+        request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), **asdict(circumstances), **said}
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
@@ -101,13 +111,19 @@ class Pcsr:
     env: dict[str, str] = field(default_factory=dict)
 
     def __call__(
-        self, *arguments: str | Path, env: Mapping[str, str] | None = None, largest_file: int | None = None
+        self,
+        *arguments: str | Path,
+        env: Mapping[str, str] | None = None,
+        largest_file: int | None = None,
+        most_memory: int | None = None,
+        signalled: tuple[float, int] | None = None,
     ) -> Ran:
-        """Run a command, in a fork of an interpreter that has imported torch. A limit in bytes plays a full disk."""
+        """Run a command, in a fork of an interpreter that has imported torch; see ``Circumstances``."""
         told = [str(argument) for argument in arguments]
         if not hasattr(os, "fork"):
             return self.in_new_interpreter(*told, env=env)
-        return self.server.run(told, {**self.env, **(env or {})}, self.cwd, self.scratch, largest_file)
+        circumstances = Circumstances(largest_file, most_memory, signalled)
+        return self.server.run(told, {**self.env, **(env or {})}, self.cwd, self.scratch, circumstances)
 
     def in_new_interpreter(
         self, *arguments: str | Path, env: Mapping[str, str] | None = None, python: tuple[str, ...] = ()

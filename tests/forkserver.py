@@ -12,6 +12,8 @@ import importlib
 import json
 import os
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 SLOW = ["torch", "fast_pytorch_kmeans", "safetensors.torch", "PIL.Image", "numpy", "typer", "rich.progress", "httpx2"]
@@ -32,12 +34,24 @@ def main() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
+        request = json.loads(line)
         child = os.fork()
         if child == 0:
-            _become(json.loads(line))
+            _become(request)
+        if request["signalled"] is not None:
+            _signal_in_time(child, *request["signalled"])
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
+
+
+def _signal_in_time(child: int, seconds: float, number: int) -> None:
+    """Send a signal after so many seconds, if the child is still there: it is not reaped before, so no other has its
+    number."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.005)
+    os.kill(child, number)
 
 
 def _become(request: dict[str, Any]) -> None:
@@ -57,6 +71,9 @@ def _become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     if request["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
+    if request["most_memory"] is not None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + request["most_memory"],) * 2)
     sys.argv = ["pcsr", *request["arguments"]]
     code: object = 70
     try:

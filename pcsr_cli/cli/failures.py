@@ -7,7 +7,7 @@ import os
 import sys
 
 from pcsr_cli.cli.console import printable
-from pcsr_cli.errors import PcsrError
+from pcsr_cli.errors import PcsrError, is_out_of_memory
 from pcsr_cli.failures import machine
 
 USAGE = 2
@@ -18,7 +18,7 @@ def explain(error: Exception) -> PcsrError:
     """The error as a user should read it."""
     if isinstance(error, PcsrError):
         return error
-    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+    if is_out_of_memory(error):
         return machine.NO_MEMORY()
     return machine.OWN_MISTAKE(kind=type(error).__name__, reason=error)
 
@@ -47,11 +47,3 @@ def misused(error: Exception) -> int:
 def tell(sentence: str) -> None:
     """Say something on stderr, in one line."""
     sys.stderr.write(f"pcsr: {printable(sentence)}\n")
-
-
-def _is_torch_out_of_memory(error: Exception) -> bool:
-    """Without importing torch, which may not be loaded: on a device a type, on the CPU only a message."""
-    if type(error).__name__ == "OutOfMemoryError":
-        return True
-    told = str(error)
-    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in told or "Storage size calculation" in told)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pcsr_cli
+from pcsr_cli.errors import is_out_of_memory
 from pcsr_cli.failures import folders
 from pcsr_cli.folders.enlarging import Enlarging, Errand, Ready, Request
 from pcsr_cli.folders.journal import Entry, Journal, fingerprint
@@ -57,21 +58,29 @@ class Run:
     def go(self, jobs: int = 1, fail_fast: bool = False) -> Generator[Done | Failed, None, None]:
         """Do it, one picture after the other; what becomes of each is told when it is known.
 
-        A picture that fails stops no other, unless with ``fail_fast``, or where the disk is full: then OutputError.
+        A picture that fails stops no other, unless with ``fail_fast``, or where the disk is full: then OutputError. One
+        for which there is too little memory is tried again at the end, alone.
         To be closed like ``overlapped``."""
         make_room(self.folder, [task.output for task in self.work.todo])
-        errands = {Errand(task.source.path, self.folder / task.output): task for task in self.work.todo}
-        with closing(overlapped(errands, self.enlarging, jobs)) as line:
-            for finished in line:
-                task = errands[finished.item]
-                if finished.error is None:
-                    yield Done(task, self.enlarging.report(finished))
-                    continue
-                yield Failed(task, finished.error)
-                if fail_fast:
-                    return
-                if disk_is_full(finished.error):
-                    raise folders.DISK_FULL(output=self.folder / task.output) from finished.error
+        waiting = {Errand(task.source.path, self.folder / task.output): task for task in self.work.todo}
+        while waiting:
+            # Those that found too little memory are tried once more, with nothing else under way.
+            once_more: dict[Errand, Task] = {}
+            with closing(overlapped(waiting, self.enlarging, jobs)) as line:
+                for finished in line:
+                    task, error = waiting[finished.item], finished.error
+                    if error is None:
+                        yield Done(task, self.enlarging.report(finished))
+                    elif is_out_of_memory(error) and jobs > 0 and not fail_fast:
+                        once_more[finished.item] = task
+                    else:
+                        yield Failed(task, error)
+                        if fail_fast:
+                            return
+                        if disk_is_full(error):
+                            raise folders.DISK_FULL(output=self.folder / task.output) from error
+            del finished, error  # and with it whatever its traceback keeps in memory
+            waiting, jobs = once_more, 0
 
     def _record(self, errand: Errand, ready: Ready, file: Path) -> None:
         """Write a finished file into the journal, before it is put in its place."""

@@ -1,0 +1,453 @@
+"""``pcsr upscale`` of folders: nothing lost, nothing done twice, nothing half-written, however it ends."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.failures import folders, outputs
+from pcsr_cli.folders.journal import NAME as JOURNAL
+from pcsr_cli.folders.place import LOCK_NAME
+from pcsr_cli.specs import Scales
+from tests.command import Pcsr, Ran
+from tests.failing import tells
+from tests.pictures import levels, load, save
+from tests.tiny import tiny_model
+
+
+@dataclass
+class Folders:
+    """Runs ``pcsr upscale`` with the tiny model from ``in`` to ``out``."""
+
+    run_pcsr: Pcsr
+    model: Path
+
+    def __call__(self, *arguments: str | Path, source: str = "in", output: str = "out", **named: Any) -> Ran:
+        return self.run_pcsr("upscale", source, output, "--model", self.model, *arguments, **named)
+
+    @property
+    def cwd(self) -> Path:
+        return self.run_pcsr.cwd
+
+    def put(self, *names: str, size: tuple[int, int] = (5, 6)) -> None:
+        for seed, name in enumerate(names):
+            path = self.cwd / "in" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(path, levels(*size, seed=seed))
+
+    def results(self, output: str = "out") -> dict[str, bytes]:
+        """The files in the folder of results, those of the run itself aside."""
+        root = self.cwd / output
+        files = [path for path in root.rglob("*") if path.is_file() and path.name not in {JOURNAL, LOCK_NAME}]
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+    def journal(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.cwd / "out" / JOURNAL).read_text().splitlines()]
+
+
+@pytest.fixture
+def many(run_pcsr: Pcsr, tiny_folder: Path) -> Folders:
+    return Folders(run_pcsr, tiny_folder)
+
+
+def totals(ran: Ran) -> tuple[int, int, int, int]:
+    found = ran.document["totals"]
+    return found["done"], found["skipped"], found["failed"], found["not_begun"]
+
+
+# What it makes.
+
+
+def test_a_folder_becomes_a_folder(many: Folders) -> None:
+    many.put("img2.png", "img10.jpg", "ä b.png", "sub/c.png")
+    (many.cwd / "in" / "notes.txt").touch()
+    ran = many("--json").succeeded()
+    assert [report["source"] for report in ran.document["reports"]] == ["in/img2.png", "in/img10.jpg", "in/ä b.png"]
+    assert totals(ran) == (3, 0, 0, 0)
+    assert ran.document["totals"]["no_pictures"] == 1
+    assert sorted(many.results()) == ["img10_x4.jpg", "img2_x4.png", "ä b_x4.png"]
+    assert load(many.cwd / "out" / "img2_x4.png").shape == (20, 24, 3)
+
+
+def test_a_result_is_what_the_picture_alone_would_become(many: Folders) -> None:
+    many.put("a.png", "b.png")
+    many().succeeded()
+    many(source="in/b.png", output="b.png").succeeded()
+    assert (many.cwd / "b.png").read_bytes() == (many.cwd / "out" / "b_x4.png").read_bytes()
+
+
+def test_recursively_the_tree_is_kept_and_results_within_are_no_pictures_to_enlarge(many: Folders) -> None:
+    many.put("a.png", "sub/deep/a.png")
+    for done in (2, 0):
+        ran = many("--recursive", "--json", output="in/out").succeeded()
+        assert totals(ran) == (done, 2 - done, 0, 0)
+    assert sorted(many.results("in/out")) == ["a_x4.png", "sub/deep/a_x4.png"]
+
+
+def test_many_files_patterns_names_and_formats(many: Folders) -> None:
+    many.put("a.png", "b.png", "c.png")
+    many.run_pcsr(
+        "upscale", "in/a.png", "in/[bc].png", "--out-dir", "out", "--model", many.model,
+        "--name", "{name}-{scale}{suffix}", "--format", "webp", "--lossless",
+    ).succeeded()  # fmt: skip
+    assert sorted(many.results()) == ["a.png-4.webp", "b.png-4.webp", "c.png-4.webp"]
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names are text there")
+def test_names_that_are_no_text_and_links(many: Folders) -> None:
+    many.put("a.png")
+    name = os.fsdecode(b"\xff 1.png")
+    shutil.copy(many.cwd / "in" / "a.png", many.cwd / "in" / name)
+    (many.cwd / "in" / "link.png").symlink_to(many.cwd / "in" / "a.png")
+    (many.cwd / "in" / "loop").symlink_to(many.cwd / "in")
+    (many.cwd / "in" / "z.png").symlink_to("nowhere.png")
+    ran = many("--recursive", "--json")
+    assert totals(ran) == (2, 0, 1, 0)
+    assert (many.cwd / "out" / os.fsdecode(b"\xff 1_x4.png")).is_file()
+    assert totals(many("--recursive", "--json")) == (0, 2, 1, 0)
+
+
+def test_one_bad_file_is_named_and_costs_no_other(many: Folders) -> None:
+    many.put("a.png", "b.png", "c.png")
+    (many.cwd / "in" / "b.png").write_bytes(b"nonsense")
+    ran = many()
+    assert (ran.code, ran.stdout) == (1, "")
+    assert sorted(many.results()) == ["a_x4.png", "c_x4.png"]
+    assert "pcsr: left out: in/b.png is not a picture" in ran.stderr
+    words = [line.split()[:2] for line in ran.stderr.splitlines()]
+    assert ["done", "2"] in words and ["failed", "1"] in words
+    document = many("--json").document
+    (failed,) = document["failed"]
+    assert (failed["source"], failed["output"]) == ("in/b.png", "out/b_x4.png")
+    assert "not a picture" in failed["error"]
+
+
+def test_fail_fast_stops(many: Folders) -> None:
+    many.put(*(f"{number}.png" for number in range(6)))
+    (many.cwd / "in" / "1.png").write_bytes(b"nonsense")
+    ran = many("--fail-fast", "--json")
+    assert (ran.code, totals(ran)) == (1, (1, 0, 1, 4))
+    assert sorted(many.results())[0] == "0_x4.png"
+    assert len(many.results()) <= 2
+
+
+def test_the_result_of_a_picture_that_does_not_fit_its_format_fails_alone(many: Folders) -> None:
+    many.put("a.png", "b.png")
+    save(many.cwd / "in" / "clear.png", levels(4, 4, 4))
+    ran = many("--format", "jpg", "--json")
+    assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
+    assert tells(outputs.NO_ALPHA, ran.document["failed"][0]["error"])
+
+
+def test_quiet_says_only_what_failed(many: Folders) -> None:
+    many.put("a.png")
+    ran = many("--quiet").succeeded()
+    assert (ran.stdout, ran.stderr) == ("", "")
+    (many.cwd / "in" / "b.png").write_bytes(b"nonsense")
+    assert many("--quiet").stderr.splitlines() == ["pcsr: left out: in/b.png is not a picture of a known format."]
+
+
+@pytest.mark.slow
+def test_on_a_terminal_there_are_bars(many: Folders) -> None:
+    many.put("a.png", "b.png")
+    master, terminal = os.openpty()
+    command = [sys.executable, "-m", "pcsr_cli", "upscale", "in", "out", "--model", str(many.model)]
+    env = {**many.run_pcsr.env, "TERM": "xterm-256color", "COLUMNS": "100"}
+    subprocess.run(command, cwd=many.cwd, env=env, stderr=terminal, check=True)
+    os.close(terminal)
+    said = b""
+    try:
+        while piece := os.read(master, 10_000):
+            said += piece
+    except OSError:  # what a terminal answers when the other side has hung up
+        pass
+    os.close(master)
+    assert b"pictures" in said and b"2/2" in said and b"b.png" in said
+
+
+# What it recognises.
+
+
+def test_what_is_done_is_not_done_again(many: Folders) -> None:
+    many.put("a.png", "b.png")
+    many().succeeded()
+    before = {path: path.stat().st_mtime_ns for path in (many.cwd / "out").iterdir() if path.suffix == ".png"}
+    many.put("a.png", "b.png", "c.png")  # the same content, written anew
+    ran = many("--json").succeeded()
+    assert totals(ran) == (1, 2, 0, 0)
+    assert {one["why"] for one in ran.document["skipped"]} == {"done before"}
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "done before" in many().succeeded().stderr
+
+
+def test_a_result_that_was_changed_or_removed_is_done_again(many: Folders) -> None:
+    many.put("a.png", "b.png", "c.png")
+    many().succeeded()
+    expected = many.results()
+    (many.cwd / "out" / "a_x4.png").write_bytes(expected["a_x4.png"][:-1] + b"!")
+    (many.cwd / "out" / "b_x4.png").unlink()
+    assert totals(many("--json").succeeded()) == (2, 1, 0, 0)
+    assert many.results() == expected
+
+
+@pytest.mark.parametrize(
+    "change", ["options", *(pytest.param(name, marks=pytest.mark.slow) for name in ("picture", "weights", "journal"))]
+)
+def test_results_of_another_making_are_in_the_way(many: Folders, tmp_path: Path, change: str) -> None:
+    many.put("a.png", "b.png")
+    many().succeeded()
+    before = many.results()
+    arguments: list[str | Path] = []
+    if change == "picture":
+        for name in ("a.png", "b.png"):
+            save(many.cwd / "in" / name, levels(5, 6, seed=99))
+    elif change == "options":
+        arguments = ["--no-refine"]
+    elif change == "weights":
+        many.model = tmp_path / "tiny"
+        save_folder(tiny_model("fsrcnn", seed=1), Scales((4.0,)), many.model)
+    else:
+        (many.cwd / "out" / JOURNAL).unlink()
+    ran = many(*arguments).told(2, "a_x4.png and 1 other results are in the way", "--overwrite", "--skip-existing")
+    assert tells(folders.RESULTS_EXIST, ran.stderr)
+    assert totals(many(*arguments, "--skip-existing", "--json").succeeded()) == (0, 2, 0, 0)
+    assert many.results() == before
+    assert totals(many(*arguments, "--overwrite", "--json").succeeded()) == (2, 0, 0, 0)
+    assert (many.results() == before) == (change == "journal")
+    assert totals(many(*arguments, "--json").succeeded()) == (0, 2, 0, 0)
+
+
+def test_tiles_and_jobs_change_nothing_and_are_no_other_making(many: Folders) -> None:
+    many.put("a.png", "b.png", size=(20, 30))
+    many("--jobs", "0").succeeded()
+    assert totals(many("--tile", "8", "--memory", "1M", "--jobs", "3", "--json").succeeded()) == (0, 2, 0, 0)
+
+
+def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
+    many.put("a.png", "sub/b.png")
+    many("--recursive", "--adm").succeeded()
+    first, second = many.journal()
+    assert (first["name"], second["name"]) == ("a_x4.png", "sub/b_x4.png")
+    assert first["way"]["routing"] == "Adaptive()"
+    assert first["way"]["model"]["name"] == "tiny"
+    assert first["result"]["size"] == len(many.results()["a_x4.png"])
+    assert first["told"]["source"] == "in/a.png"
+
+
+# What it refuses, before it does anything.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "row"),
+    [
+        (["in/a.png"], 2, folders.NO_OUTPUT),
+        (["in/a.png", "in/b.png", "out"], 2, folders.SEVERAL_NEED_A_FOLDER),
+        (["in/a.png", "o.png", "--recursive"], 2, folders.ONLY_FOR_MANY),
+        (["in/a.png", "o.png", "--jobs", "2"], 2, folders.ONLY_FOR_MANY),
+        (["in/a.png", "o.png", "--name", "{stem}"], 2, folders.ONLY_FOR_MANY),
+        (["in", "in"], 2, folders.INTO_ITSELF),
+        (["in", "in/a.png"], 2, folders.A_FILE_IN_THE_WAY),
+        (["in", "in/a.png/out"], 1, folders.NOT_WRITABLE),
+        (["in", "out", "--name", "{colour}"], 2, folders.BAD_TEMPLATE),
+        (["in", "out", "--name", "x.png"], 2, folders.SAME_NAME),
+        (["in/a.png", "in/b.png", "--out-dir", "in", "--name", "{name}"], 2, folders.WOULD_REPLACE_A_SOURCE),
+        (["in", "out", "--name", "{stem}.xyz"], 2, outputs.UNKNOWN_SUFFIX),
+        (["in", "out", "--format", "xyz"], 2, outputs.UNKNOWN_FORMAT_NAME),
+        (["in", "out", "--quality", "50"], 2, outputs.NO_QUALITY),
+        (["in", "out", "--name", "{stem}" + "x" * 300 + "{suffix}"], 1, outputs.BAD_NAME),
+        (["nowhere/*.png", "out"], 1, folders.NO_MATCH),
+        (["empty", "out"], 1, folders.NOTHING_FOUND),
+        (["in", "-"], 2, folders.STREAM_AMONG_MANY),
+        (["-", "--out-dir", "out"], 2, folders.STREAM_AMONG_MANY),
+        (["in/a.png", "-"], 2, folders.STREAM_NEEDS_A_FORMAT),
+        (["in/a.png", "-", "--format", "png", "--json"], 2, folders.JSON_AND_STDOUT),
+        (["-", "o.png"], 1, folders.NOTHING_ON_STDIN),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_refusals(many: Folders, arguments: list[str], code: int, row: Any) -> None:
+    many.put("a.png", "b.png")
+    (many.cwd / "empty").mkdir()
+    before = many.run_pcsr.files()
+    ran = many.run_pcsr("upscale", *arguments, "--model", many.model).told(code)
+    assert tells(row, ran.stderr), ran.stderr
+    assert set(many.run_pcsr.files()) - set(before) <= {"out", f"out/{LOCK_NAME}"}
+
+
+def test_options_that_exclude_each_other(many: Folders) -> None:
+    many("--overwrite", "--skip-existing").told(2, "--overwrite and --skip-existing exclude")
+
+
+def test_two_runs_into_one_folder(many: Folders) -> None:
+    many.put("a.png")
+    code = "import sys\nfrom pathlib import Path\nfrom pcsr_cli.folders.place import held\n"
+    code += "with held(Path('out')):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, cwd=many.cwd, env=many.run_pcsr.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        ran = many().told(1)
+        assert tells(folders.IN_USE, ran.stderr, folder="out")
+        holder.communicate("")
+    many().succeeded()
+
+
+# Streams.
+
+
+def piped(many: Folders, command: str, **named: Any) -> "subprocess.CompletedProcess[bytes]":
+    program = f"{sys.executable} -m pcsr_cli upscale --model {many.model}"
+    return subprocess.run(
+        command.replace("pcsr", program), shell=True, cwd=many.cwd, env=many.run_pcsr.env, capture_output=True, **named
+    )
+
+
+@pytest.mark.slow
+def test_from_stdin_to_stdout(many: Folders) -> None:
+    many.put("a.png")
+    many(source="in/a.png", output="a.png").succeeded()
+    done = piped(many, "pcsr - - --format png < in/a.png", check=True)
+    assert done.stdout == (many.cwd / "a.png").read_bytes()
+    assert b"6x5 -> 24x20" in done.stderr
+
+
+@pytest.mark.slow
+def test_half_a_picture_on_stdin_leaves_nothing_on_stdout(many: Folders) -> None:
+    many.put("a.png", size=(40, 40))
+    done = piped(many, "head -c 2000 in/a.png | pcsr - - --format png", check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"damaged" in done.stderr
+
+
+@pytest.mark.slow
+def test_no_picture_is_for_a_terminal(many: Folders) -> None:
+    many.put("a.png")
+    master, terminal = os.openpty()
+    command = [sys.executable, "-m", "pcsr_cli", "upscale", "in/a.png", "-", "--format", "png"]
+    done = subprocess.run(
+        command, cwd=many.cwd, env=many.run_pcsr.env, stdout=terminal, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(terminal)
+    os.close(master)
+    assert done.returncode == 2
+    assert tells(folders.PICTURE_ON_TERMINAL, done.stderr)
+
+
+# However it ends.
+
+
+def whole_or_absent(many: Folders, expected: dict[str, bytes]) -> set[str]:
+    """The results there are, each of which has to be whole; temporary files do not count as any."""
+    found = many.results()
+    results = {name for name in found if not (name.startswith(".pcsr-") and name.endswith(".part"))}
+    for name in results:
+        assert found[name] == expected[name], f"{name} is not whole"
+    return results
+
+
+@pytest.fixture
+def thirty(many: Folders) -> tuple[Folders, dict[str, bytes], float]:
+    """A folder of thirty pictures, what becomes of them, and in how long."""
+    many.put(*(f"{number}.png" for number in range(30)), size=(12, 16))
+    many(output="whole").succeeded()
+    shutil.rmtree(many.cwd / "whole")
+    started = time.monotonic()
+    many(output="whole").succeeded()
+    return many, many.results("whole"), time.monotonic() - started
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_killed_at_any_moment_it_goes_on_exactly(thirty: tuple[Folders, dict[str, bytes], float], kills: int) -> None:
+    many, expected, seconds = thirty
+    moments = random.Random(6)
+    caught = 0
+    for _ in range(kills):
+        shutil.rmtree(many.cwd / "out", ignore_errors=True)
+        ran = many(signalled=(moments.uniform(0.1, 1) * seconds, signal.SIGKILL))
+        assert ran.code in {-signal.SIGKILL, 0}
+        there = whole_or_absent(many, expected) if (many.cwd / "out").is_dir() else set()
+        caught += 0 < len(there) < 30
+        rest = many("--json").succeeded()
+        assert many.results() == expected
+        # Nothing that was whole was done twice.
+        assert totals(rest) == (30 - len(there), len(there), 0, 0)
+    assert caught or kills == 1
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_gets_there(thirty: tuple[Folders, dict[str, bytes], float]) -> None:
+    many, expected, seconds = thirty
+    done: set[str] = set()
+    for _ in range(40):
+        ran = many(signalled=(0.5 * seconds, signal.SIGKILL))
+        assert done <= whole_or_absent(many, expected)
+        done = whole_or_absent(many, expected)
+        if ran.code == 0:
+            break
+    assert many.results() == expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
+@pytest.mark.parametrize("times", [1, pytest.param(8, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_stopped_at_any_moment_nothing_is_half_written(
+    thirty: tuple[Folders, dict[str, bytes], float], number: signal.Signals, code: int, times: int
+) -> None:
+    many, expected, seconds = thirty
+    moments = random.Random(7)
+    for _ in range(times):
+        shutil.rmtree(many.cwd / "out", ignore_errors=True)
+        ran = many(signalled=(moments.uniform(0.3, 0.9) * seconds, number))
+        assert ran.code in {code, 0}, ran.stderr
+        assert "Traceback" not in ran.stderr
+        if (many.cwd / "out").is_dir():
+            there = many.results()
+            assert {name: expected[name] for name in there} == there
+            if ran.code == code and there:
+                assert "run the same command again to go on" in " ".join(ran.stderr.split())
+        assert totals(many("--json").succeeded())[0] == 30 - (len(there) if (many.cwd / "out").is_dir() else 0)
+        assert many.results() == expected
+
+
+def test_a_full_disk_leaves_whole_files_and_a_journal_that_tells_the_truth(many: Folders) -> None:
+    many.put("a.png", "b.png")
+    many.put("large.png", size=(40, 40))
+    ran = many("--json", largest_file=8000)
+    assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
+    assert "large_x4.png cannot be written: file too large" in ran.document["failed"][0]["error"]
+    assert sorted(many.results()) == ["a_x4.png", "b_x4.png"]
+    assert [line["name"] for line in many.journal()] == ["a_x4.png", "b_x4.png"]
+    assert totals(many("--json").succeeded()) == (1, 2, 0, 0)
+
+
+def test_a_journal_that_cannot_grow_means_no_results(many: Folders) -> None:
+    many.put("a.png", "b.png", "c.png", size=(2, 2))
+    ran = many("--quiet", largest_file=900)
+    assert ran.code == 1
+    assert ran.stderr.count("left out") == 2
+    assert tells(folders.JOURNAL_UNWRITABLE, ran.stderr)
+    assert [line["name"] for line in many.journal()] == sorted(many.results()) == ["a_x4.png"]
+    assert totals(many("--json").succeeded()) == (2, 1, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by the address space")
+def test_a_picture_too_large_for_the_memory_costs_no_other(many: Folders) -> None:
+    many.put("a.png", "z.png")
+    save(many.cwd / "in" / "large.png", np.zeros((6000, 5000, 3), np.uint8))
+    ran = many("--json", most_memory=150 * 2**20)
+    assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
+    assert "not enough memory" in ran.document["failed"][0]["error"]
+    assert sorted(many.results()) == ["a_x4.png", "z_x4.png"]
