@@ -63,6 +63,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "fidelity",
         "sweep",
         "figure",
+        "forecast",
         "halo_check",
         "verification",
         "doctor.*",

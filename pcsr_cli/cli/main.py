@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, TextIO
@@ -10,24 +11,26 @@ from typing import Annotated, TextIO
 import typer
 
 import pcsr_cli
-from pcsr_cli.cli import bench, doctor, failures, models, report, sweep, train, upscale, verify
+from pcsr_cli.cli import bench, doctor, failures, help, models, plan, report, sweep, train, upscale, verify
 
 app = typer.Typer(
     name="pcsr",
     help="Enlarge pictures with PCSR networks: compute goes where the picture needs it.",
+    cls=help.GroupedCommands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("upscale")(upscale.command)
-app.command("bench")(bench.command)
-app.command("sweep", cls=sweep.Command)(sweep.command)
-app.command("report")(report.command)
-app.command("verify")(verify.command)
-app.command("doctor")(doctor.command)
-app.command("train")(train.command)
-app.add_typer(models.app, name="models")
+app.command("upscale", cls=help.GroupedCommand, rich_help_panel=help.ENLARGE)(upscale.command)
+app.command("plan", cls=help.GroupedCommand, rich_help_panel=help.ENLARGE)(plan.command)
+app.command("bench", cls=help.GroupedCommand, rich_help_panel=help.MEASURE)(bench.command)
+app.command("sweep", cls=sweep.Command, rich_help_panel=help.MEASURE)(sweep.command)
+app.command("report", cls=help.GroupedCommand, rich_help_panel=help.MEASURE)(report.command)
+app.command("verify", cls=help.GroupedCommand, rich_help_panel=help.CHECK)(verify.command)
+app.command("doctor", cls=help.GroupedCommand, rich_help_panel=help.CHECK)(doctor.command)
+app.command("train", cls=help.GroupedCommand, rich_help_panel=help.MODELS)(train.command)
+app.add_typer(models.app, name="models", rich_help_panel=help.MODELS)
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,6 +51,7 @@ def _options(
 def main() -> None:
     """Run the command line and exit: the one place where errors become sentences and exit codes."""
     _clean_up_when_stopped()
+    warnings.filterwarnings("ignore", module="PIL")  # on odd metadata, in Pillow's own words
     # A closed stream is none at all to Python; what would have gone there goes nowhere.
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     try:

@@ -24,7 +24,7 @@ def read_layout(path: Path, allow_huge: bool = False) -> Layout:
         if image is not None:
             check_size(str(path), image.width, image.height, allow_huge)
             deep = image.mode in DEEP_MODES or (is_better_read(image) and is_rounded(image, file))
-            grey = image.mode in GREY_MODES or image.mode in DEEP_MODES
+            grey = image.mode in GREY_MODES or image.mode in DEEP_MODES or _is_deep_grey_with_alpha(image)
             sides = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
             return Layout(*sides, grey, image.has_transparency_data, 16 if deep else 8)
         if not is_tiff(file):
@@ -32,8 +32,13 @@ def read_layout(path: Path, allow_huge: bool = False) -> Layout:
     return read_picture(path, allow_huge).layout
 
 
+def _is_deep_grey_with_alpha(image: Image.Image) -> bool:
+    """A PNG of 16-bit grey with alpha, for which Pillow has no mode but RGBA."""
+    return image.format == "PNG" and any(str(tile[3]).startswith("LA;16") for tile in getattr(image, "tile", ()))
+
+
 def _is_turned(image: Image.Image) -> bool:
     """Whether rows and columns change places when the picture is turned upright."""
-    if image.format in TURNED_BY_DECODER or (image.format == "PNG" and "exif" not in image.info):
-        return False  # of a PNG without, Pillow would read all pixels to see whether tags come after them
+    if image.format in {*TURNED_BY_DECODER, "TIFF"} or (image.format == "PNG" and "exif" not in image.info):
+        return False  # a TIFF is upright already; of a PNG without tags all pixels would be read, as some may follow
     return TURNS[read_metadata(image.info, image.getexif)[1]][0]

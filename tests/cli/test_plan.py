@@ -1,0 +1,63 @@
+"""``pcsr plan`` as a user runs it: everything told, nothing done."""
+
+from pathlib import Path
+
+import pytest
+
+from pcsr_cli.failures import outputs, pictures, upscaling
+from tests.command import Pcsr
+from tests.failing import tells
+from tests.pictures import levels, save
+
+
+@pytest.fixture
+def photograph(run_pcsr: Pcsr) -> Path:
+    return save(run_pcsr.cwd / "in.png", levels(30, 50))
+
+
+def test_a_plan_is_told_and_nothing_is_written(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    ran = run_pcsr("plan", "in.png", "out.tif", "--model", tiny_folder).succeeded()
+    for told in (
+        "50x30",
+        "200x120 (x4)",
+        "TIFF written while computing",
+        "1 pass",
+        "GFLOPs",
+        "MiB",
+        "GFLOP/s",
+        "enough",
+    ):
+        assert told in ran.stdout
+    assert all(len(line) <= 80 for line in ran.stdout.splitlines())
+    assert run_pcsr.files() == ["in.png"]
+
+
+def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    ran = run_pcsr("plan", "in.png", "--model", tiny_folder, "--scale", "3", "--adm", "--tile", "20", "--json")
+    document = ran.succeeded().document
+    (one,) = document["pictures"]
+    assert (one["input_size"], one["output_size"]) == ([50, 30], [150, 90])
+    assert (one["tiles"], one["strips"], one["passes"], one["format"]) == (6, 2, 2, None)
+    light, heavy = one["gflops"]["paper"]
+    assert 0 < light < heavy
+    assert document["memory_bytes"] > 2**20 and min(document["seconds"]) > 0
+    assert "disk" not in document
+
+
+def test_a_folder_is_a_table_with_a_sum(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+    for number in range(3):
+        save(run_pcsr.cwd / f"{number}.png", levels(10 + number, 12))
+    ran = run_pcsr("plan", ".", "results", "--model", tiny_folder).succeeded()
+    assert "48x40" in ran.stdout and "3 pictures" in ran.stdout
+    document = run_pcsr("plan", ".", "results", "--model", tiny_folder, "--json").succeeded().document
+    assert len(document["pictures"]) == 3
+    assert document["disk"]["most_bytes"] == sum(one["most_bytes"] for one in document["pictures"])
+    assert run_pcsr.files() == ["0.png", "1.png", "2.png"]
+
+
+def test_what_upscaling_would_refuse_is_refused(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    assert tells(pictures.NO_FILE, run_pcsr("plan", "no.png").told(1).stderr, path="no.png")
+    assert tells(upscaling.DOES_NOT_ENLARGE, run_pcsr("plan", "in.png", "--scale", "0.5").told(2).stderr, scale=0.5)
+    save(run_pcsr.cwd / "wide.png", levels(1, 5000))
+    ran = run_pcsr("plan", "wide.png", "out.webp", "--model", tiny_folder)
+    assert tells(outputs.SIDE_TOO_LONG, ran.stderr) and ran.code == 2
