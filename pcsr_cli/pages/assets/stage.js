@@ -1,7 +1,8 @@
 // A picture's layers, one over another: left and right of a divider, and the map. They share one zoom and one place.
 
 const LAYERS = { bicubic: "bicubic", pcsr: "PCSR", heavy: "all heavy", light: "all light", hr: "HR" };
-const CLOSEST = 8;
+const CLOSEST = 8; // pixels of the screen for one of the result
+const ALWAYS = 4; // times larger than fitting, even if that is closer
 
 async function decoded(uri) {
   const image = new Image();
@@ -109,10 +110,13 @@ class Stage {
     this.move(this.view);
   }
 
+  allowed(zoom) {
+    return Math.min(Math.max(ALWAYS, CLOSEST / this.fit), Math.max(1, zoom));
+  }
+
   /** Zoom 1 shows all; x and y are where the picture's corner lies on the stage. Every layer follows. */
   move({ zoom, x, y }) {
-    const closest = Math.max(1, CLOSEST / this.fit);
-    const at = Math.min(closest, Math.max(1, zoom));
+    const at = this.allowed(zoom);
     const inside = (offset, room, length) => (length <= room ? (room - length) / 2 : Math.min(0, Math.max(room - length, offset)));
     const [width, height] = this.picture.size.map((side) => side * this.fit * at);
     this.view = { zoom: at, x: inside(x, this.box.clientWidth, width), y: inside(y, this.box.clientHeight, height) };
@@ -127,8 +131,7 @@ class Stage {
 
   /** Zoom about a place on the stage, by default its middle. */
   zoomTo(zoom, place = [this.box.clientWidth / 2, this.box.clientHeight / 2]) {
-    const closest = Math.max(1, CLOSEST / this.fit);
-    const ratio = Math.min(closest, Math.max(1, zoom)) / this.view.zoom;
+    const ratio = this.allowed(zoom) / this.view.zoom;
     this.move({ zoom: this.view.zoom * ratio, x: place[0] - (place[0] - this.view.x) * ratio, y: place[1] - (place[1] - this.view.y) * ratio });
   }
 
