@@ -7,14 +7,22 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import data, print_document, printable, say
+from pcsr_cli.cli.help import GroupedCommands
 from pcsr_cli.failures import outputs
 
 if TYPE_CHECKING:
     from pcsr_cli.registry import Entry
 
-app = typer.Typer(help="List, fetch, show and convert models.", rich_markup_mode=None, invoke_without_command=True)
+app = typer.Typer(
+    cls=GroupedCommands,
+    help="List, fetch, show and convert models.",
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `pcsr models` lists.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name that `pcsr models` lists.", autocompletion=options.complete_model)
+]
 
 
 @app.callback(invoke_without_command=True)

@@ -21,29 +21,71 @@ SMALLEST_TILE = 8
 
 MODEL = "auto, a registry name, user/repo[@revision], a folder, a .safetensors or a .pth."
 
-Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
+WHICH = "Model"
+ROUTING = "How much is spent"
+MACHINE = "Where and how it is computed"
+
+
+def complete_model(incomplete: str) -> list[tuple[str, str]]:
+    """The models whose names begin so, for a shell to offer, with a word on each."""
+    from pcsr_cli.errors import PcsrError
+    from pcsr_cli.registry import own_registry_path
+
+    try:
+        entries = tuple(load_registry(own_registry_path()).entries.values())
+    except PcsrError:  # nothing to be told while somebody types
+        entries = ()
+    offered = [("auto", "the best there is"), *((entry.name, str(entry.scales)) for entry in entries)]
+    return [(name, said) for name, said in offered if name.startswith(incomplete)]
+
+
+Model = Annotated[str, typer.Option("--model", "-m", help=MODEL, autocompletion=complete_model, rich_help_panel=WHICH)]
 RegistryFile = Annotated[
-    Path | None, typer.Option("--registry", help="A weights.toml of your own, added to the packaged one.")
+    Path | None,
+    typer.Option("--registry", help="A weights.toml of your own, added to the packaged one.", rich_help_panel=WHICH),
 ]
 Threshold = Annotated[
-    float | None, typer.Option("--threshold", help="Heavy where p_heavy is above this, 0 to 1. [default: 0.5]")
+    float | None,
+    typer.Option(
+        "--threshold", help="Heavy where p_heavy is above this, 0 to 1. [default: 0.5]", rich_help_panel=ROUTING
+    ),
 ]
-Tradeoff = Annotated[float | None, typer.Option("--k", help="Trade quality for cost: larger is cheaper, -1 to 2.")]
-Adaptive = Annotated[bool, typer.Option("--adm", help="Let ADM decide from the whole picture.")]
+Tradeoff = Annotated[
+    float | None,
+    typer.Option("--k", help="Trade quality for cost: larger is cheaper, -1 to 2.", rich_help_panel=ROUTING),
+]
+Adaptive = Annotated[
+    bool, typer.Option("--adm", help="Let ADM decide from the whole picture.", rich_help_panel=ROUTING)
+]
 Budget = Annotated[
-    str | None, typer.Option("--budget", help="Spend just so much: 60% of the original's GFLOPs, 50G, or 8s.")
+    str | None,
+    typer.Option(
+        "--budget", help="Spend just so much: 60% of the original's GFLOPs, 50G, or 8s.", rich_help_panel=ROUTING
+    ),
 ]
 Refine = Annotated[
-    int, typer.Option("--refine", help="Smooth a light pixel with at least this many heavy neighbours (#h), 0 to 9.")
+    int,
+    typer.Option(
+        "--refine",
+        help="Smooth a light pixel with at least this many heavy neighbours (#h), 0 to 9.",
+        rich_help_panel=ROUTING,
+    ),
 ]
-NoRefine = Annotated[bool, typer.Option("--no-refine", help="Leave light pixels as they are.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Tile = Annotated[str, typer.Option("--tile", help="Tile side in LR pixels, or auto. The result is the same.")]
+NoRefine = Annotated[bool, typer.Option("--no-refine", help="Leave light pixels as they are.", rich_help_panel=ROUTING)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE)]
+Tile = Annotated[
+    str,
+    typer.Option("--tile", help="Tile side in LR pixels, or auto. The result is the same.", rich_help_panel=MACHINE),
+]
 PrecisionName = Annotated[
-    Literal["auto", "fp32", "fp16", "bf16"], typer.Option("--precision", help="auto is fp32: the published numbers.")
+    Literal["auto", "fp32", "fp16", "bf16"],
+    typer.Option("--precision", help="auto is fp32: the published numbers.", rich_help_panel=MACHINE),
 ]
 Memory = Annotated[
-    str, typer.Option("--memory", help="What ADM may keep of its first pass: auto, or such as 512M or 2G.")
+    str,
+    typer.Option(
+        "--memory", help="What ADM may keep of its first pass: auto, or such as 512M or 2G.", rich_help_panel=MACHINE
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from pcsr_cli.cli import measuring, options, pages
 from pcsr_cli.cli.console import data, print_document, printable
+from pcsr_cli.cli.help import GroupedCommand
 from pcsr_cli.failures import usage
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larg
 OriginalPath = Annotated[Path | None, typer.Option("--original", help="Weights of the original network.")]
 
 
-class Command(TyperCommand):
+class Command(GroupedCommand):
     """A command whose grid options may go without a value: what follows is taken for one where it looks like one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
