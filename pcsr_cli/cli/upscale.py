@@ -1,7 +1,6 @@
 """``pcsr upscale``: a picture in, a larger one out, or a folder of them, and the truth about what it took."""
 
 import time
-import warnings
 from typing import TYPE_CHECKING
 
 from pcsr_cli.cli import options
@@ -32,6 +31,7 @@ def command(
     lossless: own.Lossless = False,
     compression: own.Compression = None,
     strip: own.Strip = False,
+    frames: own.Frames = False,
     allow_huge: own.AllowHuge = False,
     overwrite: own.Overwrite = False,
     out_dir: own.OutDir = None,
@@ -52,10 +52,11 @@ def command(
     options.check_talk(json, quiet)
     options.check_apart({"--preview": preview, "--quiet": quiet})
     options.check_apart({"--overwrite": overwrite, "--skip-existing": skip_existing})
+    for option, mask in {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light}.items():
+        options.check_apart({"--frames": frames, option: mask is not None})
     started = time.perf_counter()
     if map is None and map_style is not None:
         raise maps.STYLE_ALONE()
-    warnings.filterwarnings("ignore", module="PIL")  # on odd metadata and on large sizes, in Pillow's own words
     work = own.choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
     if isinstance(work, own.Batch):
         own.check_single(
@@ -65,7 +66,7 @@ def command(
     from pcsr_cli.budget import parse_allowance
     from pcsr_cli.cli import upscale_many, upscale_one
     from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.folders.enlarging import Request
+    from pcsr_cli.folders.requests import Request
     from pcsr_cli.maps.saving import request_map
     from pcsr_cli.pictures.formats import SaveOptions
 
@@ -80,6 +81,7 @@ def command(
         format=format,
         save=SaveOptions(quality, lossless, compression, strip),
         allow_huge=allow_huge,
+        frames=frames,
         map=None if map is None else request_map(map, map_style),
         force_heavy=force_heavy,
         force_light=force_light,

@@ -4,6 +4,7 @@ import os
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcsr_cli.cli.console import print_document, say, talk
@@ -14,8 +15,8 @@ from pcsr_cli.cli.upscale_progress import ManyProgress
 from pcsr_cli.failures import folders
 
 if TYPE_CHECKING:
-    from pcsr_cli.folders.enlarging import Request
     from pcsr_cli.folders.naming import Task
+    from pcsr_cli.folders.requests import Request
     from pcsr_cli.folders.running import Run
     from pcsr_cli.folders.sources import Source
     from pcsr_cli.folders.standing import Existing
@@ -29,8 +30,8 @@ def run(
 
     Raises, before any work, InputError, RefusedOutputError, OutputError, UsageError; on the way OutputError where the
     disk is full."""
-    from pcsr_cli.folders.enlarging import readable_suffixes
     from pcsr_cli.folders.place import held
+    from pcsr_cli.folders.requests import readable_suffixes
     from pcsr_cli.folders.running import Run
     from pcsr_cli.folders.sources import find_sources
 
@@ -59,7 +60,7 @@ def run(
 
 def _check_folder(work: Batch) -> None:
     """Refuse a folder for the results that is a file, or is named like one, or is read from."""
-    from pcsr_cli.folders.enlarging import readable_suffixes
+    from pcsr_cli.folders.requests import readable_suffixes
 
     named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
     if not work.folder.is_dir() and (work.folder.exists() or named_like_a_file):
@@ -70,10 +71,13 @@ def _check_folder(work: Batch) -> None:
 
 def _plan(sources: "Sequence[Source]", work: Batch, request: "Request") -> "tuple[Task, ...]":
     """Every picture with its result, of a format that has the options asked for. Raises UsageError and others."""
-    from pcsr_cli.folders.enlarging import format_of, suffix_of
     from pcsr_cli.folders.naming import plan_tasks
+    from pcsr_cli.folders.requests import format_of, suffix_of
 
-    tasks = plan_tasks(sources, work.folder, work.template, request.scale, lambda path: suffix_of(path, request.format))
+    def suffix(path: Path) -> str:
+        return suffix_of(path, request.format, request.frames)
+
+    tasks = plan_tasks(sources, work.folder, work.template, request.scale, suffix)
     for output in {task.output.suffix: task.output for task in tasks}.values():
         format_of(output, request)
     return tasks

@@ -14,7 +14,7 @@ from pcsr_cli.cli.upscale_options import STREAM, Single
 from pcsr_cli.failures import folders, maps
 
 if TYPE_CHECKING:
-    from pcsr_cli.folders.enlarging import Request
+    from pcsr_cli.folders.requests import Request
     from pcsr_cli.models import LoadedModel
     from pcsr_cli.report import Report
 
@@ -30,8 +30,9 @@ def run(
     preview: bool = False,
 ) -> None:
     """Enlarge it and tell. Raises as the steps of ``Enlarging`` do."""
-    from pcsr_cli.folders.enlarging import Enlarging, Errand, format_of
+    from pcsr_cli.folders.frames import steps_for
     from pcsr_cli.folders.pipeline import overlapped
+    from pcsr_cli.folders.requests import Errand, format_of
     from pcsr_cli.pictures.destinations import check_output
     from pcsr_cli.pictures.sources import opened
 
@@ -47,7 +48,7 @@ def run(
     model = load()
     name = "stdin" if work.source == STREAM else work.source.name
     with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
-        enlarging = Enlarging(model, request, lambda errand, share: progress(share))
+        enlarging = steps_for(model, request, lambda errand, share: progress(share), stills=False)
         loading = time.perf_counter() - started
         with closing(overlapped([Errand(source, output)], enlarging)) as line:
             (finished,) = line

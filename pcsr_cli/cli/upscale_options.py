@@ -75,6 +75,7 @@ Compression = Annotated[
 Strip = Annotated[
     bool, typer.Option("--strip", help="Leave out all metadata but the colour profile.", rich_help_panel=RESULTS)
 ]
+Frames = Annotated[bool, typer.Option("--frames", help="Every frame of an animation, for GIF, WebP and PNG.")]
 AllowHuge = Annotated[
     bool, typer.Option("--allow-huge", help="Read pictures of more pixels than are safe to open unasked.")
 ]

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from pcsr_cli.cli.console import printable, talk
 
 if TYPE_CHECKING:
-    from pcsr_cli.folders.enlarging import Errand
     from pcsr_cli.folders.naming import Task
+    from pcsr_cli.folders.requests import Errand
 
 
 class ManyProgress:

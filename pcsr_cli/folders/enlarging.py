@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
 from pcsr_cli.api import upscale_onto, working_scale
-from pcsr_cli.budget import GIGA, Allowance, Size, to_budget
+from pcsr_cli.budget import GIGA, Size, to_budget
 from pcsr_cli.engine import Outcome, Settings
 from pcsr_cli.failures import folders, pictures
 from pcsr_cli.files import reason
@@ -16,12 +16,13 @@ from pcsr_cli.flops import model_costs, original_flops
 from pcsr_cli.folders.belt import Belt
 from pcsr_cli.folders.journal import Fingerprint, fingerprint
 from pcsr_cli.folders.pipeline import Finished, Stages
+from pcsr_cli.folders.requests import Errand, Request, format_of
 from pcsr_cli.forced import Forced
 from pcsr_cli.grid import hr_size
 from pcsr_cli.maps.masks import read_forced
-from pcsr_cli.maps.saving import MapRequest, open_map
+from pcsr_cli.maps.saving import open_map
 from pcsr_cli.models import LoadedModel
-from pcsr_cli.pictures.formats import FORMATS, Format, SaveOptions, check_options, choose_format, fit
+from pcsr_cli.pictures.formats import Format, fit
 from pcsr_cli.pictures.picture import Layout, Levels, Picture
 from pcsr_cli.pictures.reading import read_picture
 from pcsr_cli.pictures.sources import source_name
@@ -30,40 +31,7 @@ from pcsr_cli.report import ORIGINAL_SCALE, Report, Seconds, make_report, text_c
 from pcsr_cli.routing import Routing, default_routing
 from pcsr_cli.routing_map import RoutingMap
 
-READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
-"""Suffixes of pictures that are read but never written."""
-
-OF_FRAMES = {"GIF", "APNG"}
-"""Formats made for animations; of a single picture they are not the best."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """How pictures are enlarged and written, the same for all of a run.
-
-    ``routing`` is None for the model's usual one, or with ``allowance`` for what that pays for; ``format`` by name is
-    None to go by the output's suffix. A map and masks are of a single picture."""
-
-    scale: float = 4.0
-    routing: Routing | None = None
-    allowance: Allowance | None = None
-    refine: int = 1
-    tile: int | None = None
-    memory: int | None = None
-    format: str | None = None
-    save: SaveOptions = field(default_factory=SaveOptions)
-    allow_huge: bool = False
-    map: MapRequest | None = None
-    force_heavy: Path | None = None
-    force_light: Path | None = None
-
-
-@dataclass(frozen=True)
-class Errand:
-    """From where to where: files, or streams."""
-
-    source: Path | BinaryIO
-    output: Path | BinaryIO
+Got = TypeVar("Got")
 
 
 @dataclass(frozen=True)
@@ -111,19 +79,43 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
     def read(self, item: Errand) -> Ready:
         """Read a picture and see that its result can be had. Raises InputError, RefusedOutputError, UsageError."""
         began = time.perf_counter()
-        if self._record is not None and isinstance(item.source, Path) and item.source.is_file():
-            picture, content = _read_with_content(item.source, self.request.allow_huge)
-        else:
-            picture, content = read_picture(item.source, self.request.allow_huge), None
+        picture, content = self.with_content(item, lambda: read_picture(item.source, self.request.allow_huge))
         format = format_of(item.output, self.request)
         wanted = Layout(
             *hr_size(picture.size, self.request.scale), picture.grey, picture.alpha is not None, picture.depth
         )
-        layout, notes = fit(wanted, format)
-        routing = self.request.routing or self._routing(picture.size)
-        notes = (*picture.notes, *notes, *self._note_of_reduction())
+        layout, notes = fit(wanted, format, None if self.request.save.strip else picture.metadata)
+        routing = self.routing_for(picture.size)
+        notes = (*picture.notes, *notes, *self.note_of_reduction())
         forced, routed = self._steering(picture.size, (layout.height, layout.width))
         return Ready(picture, content, format, layout, routing, notes, time.perf_counter() - began, forced, routed)
+
+    def with_content(self, item: Errand, read: Callable[[], Got]) -> tuple[Got, Fingerprint | None]:
+        """What ``read`` gives, and the content of the file it read if that is to be recorded. Raises InputError where
+        the file changed meanwhile."""
+        path = item.source
+        if self._record is None or not isinstance(path, Path) or not path.is_file():
+            return read(), None
+        try:
+            before = path.stat()
+            content = fingerprint(path)
+            got = read()
+            after = path.stat()
+        except OSError as error:
+            raise pictures.NOT_READ(path=path, reason=reason(error)) from error
+        if any(getattr(before, name) != getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns")):
+            raise folders.CHANGED_MEANWHILE(path=path)
+        return got, content
+
+    def tell_progress(self, item: Errand, share: float) -> None:
+        """Tell whoever wants to know how much of a picture is computed."""
+        if self._progress is not None:
+            self._progress(item, share)
+
+    def tell_finished(self, item: Errand, read: Ready, file: Path) -> None:
+        """Tell whoever keeps a record of a finished file that is about to be put in its place."""
+        if self._record is not None:
+            self._record(item, read, file)
 
     def _steering(self, size: tuple[int, int], result: tuple[int, int]) -> tuple[Forced | None, RoutingMap | None]:
         """The masks for a picture, and what takes down its routing where a map is wanted. Raises InputError."""
@@ -141,15 +133,14 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
         began = time.perf_counter()
 
         def progress(share: float) -> None:
-            if self._progress is not None:
-                self._progress(item, share)
+            self.tell_progress(item, share)
 
         outcome = upscale_onto(
             read.picture,
             self.model,
             asked.scale,
             settings,
-            _Putting(belt),
+            Putting(belt),
             progress,
             read.layout.depth,
             routed=read.routed,
@@ -162,8 +153,7 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
         text = text_chunks(self.model.identity, read.routing, asked.refine, asked.scale)
 
         def finished(file: Path) -> None:
-            if self._record is not None:
-                self._record(item, read, file)
+            self.tell_finished(item, read, file)
 
         with ExitStack() as stack:  # the map is put in place last: there is none without its result
             drawing = None
@@ -209,6 +199,7 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
             "refine": asked.refine,
             "precision": str(self.model.network.dtype).removeprefix("torch."),
             "format": format_of(output, asked).name,
+            "frames": asked.frames,
             **asdict(asked.save),
             "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
         }
@@ -216,8 +207,11 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
     def _usual_routing(self) -> Routing:
         return default_routing(self.model.network.spec.branches)
 
-    def _routing(self, lr_size: tuple[int, int]) -> Routing:
-        """The usual routing, or the budget for this picture. Raises UsageError where it cannot be met."""
+    def routing_for(self, lr_size: tuple[int, int]) -> Routing:
+        """The routing asked for, or the usual one, or the budget for a picture of this size. Raises UsageError where
+        that cannot be met."""
+        if self.request.routing is not None:
+            return self.request.routing
         if self.request.allowance is None:
             return self._usual_routing()
         lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, self.at)
@@ -227,7 +221,8 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
         costs = model_costs(self.model.network)
         return to_budget(self.request.allowance, costs, size, None if original is None else original.paper / GIGA)
 
-    def _note_of_reduction(self) -> tuple[str, ...]:
+    def note_of_reduction(self) -> tuple[str, ...]:
+        """That results are reduced to the scale asked for, if they are."""
         scale = self.request.scale
         if self.at == scale:
             return ()
@@ -235,48 +230,12 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
         return (f"the model was trained for {trained}: enlarged x{self.at:g}, then reduced bicubically to x{scale:g}",)
 
 
-class _Putting:
+class Putting:
     """The belt, as something that takes rows."""
 
     def __init__(self, belt: Belt[Levels]) -> None:
         self._belt = belt
 
     def write(self, rows: Levels) -> None:
+        """Put the next rows on it."""
         self._belt.put(rows)
-
-
-def readable_suffixes() -> tuple[str, ...]:
-    """The suffixes of files that are taken for pictures, those included whose plug-in is not installed: that is said
-    when they are read."""
-    return (*(suffix for format in FORMATS for suffix in format.suffixes), *READ_ONLY)
-
-
-def suffix_of(source: Path, format: str | None) -> str:
-    """The suffix of a picture's result: of the format asked for by name, else the picture's own, else .png.
-
-    Raises UsageError for an unknown format."""
-    if format is not None:
-        return choose_format(None, format).suffixes[0]
-    kept = {suffix for known in FORMATS if known.installed and known.name not in OF_FRAMES for suffix in known.suffixes}
-    return source.suffix if source.suffix.lower() in kept else ".png"
-
-
-def format_of(output: Path | BinaryIO, request: Request) -> Format:
-    """The format of a result. Raises UsageError where there is none, or it does not have the options asked for."""
-    format = choose_format(output if isinstance(output, Path) else None, request.format)
-    check_options(format, request.save)
-    return format
-
-
-def _read_with_content(path: Path, allow_huge: bool) -> tuple[Picture, Fingerprint]:
-    """A picture and the content of the file it was read from. Raises InputError, also if that changed meanwhile."""
-    try:
-        before = path.stat()
-        content = fingerprint(path)
-        picture = read_picture(path, allow_huge)
-        after = path.stat()
-    except OSError as error:
-        raise pictures.NOT_READ(path=path, reason=reason(error)) from error
-    if any(getattr(before, name) != getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns")):
-        raise folders.CHANGED_MEANWHILE(path=path)
-    return picture, content

@@ -9,11 +9,13 @@ from pathlib import Path
 import pcsr_cli
 from pcsr_cli.errors import is_out_of_memory
 from pcsr_cli.failures import folders
-from pcsr_cli.folders.enlarging import Enlarging, Errand, Ready, Request
+from pcsr_cli.folders.enlarging import Ready
+from pcsr_cli.folders.frames import steps_for
 from pcsr_cli.folders.journal import Entry, Journal, fingerprint
 from pcsr_cli.folders.naming import Task
 from pcsr_cli.folders.pipeline import overlapped
 from pcsr_cli.folders.place import make_room
+from pcsr_cli.folders.requests import Errand, Request
 from pcsr_cli.folders.standing import Existing, Work, sort_out
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.report import Report
@@ -50,7 +52,7 @@ class Run:
         """See what is to be done. Raises RefusedOutputError for what is in the way, UsageError, OutputError."""
         self.folder = folder
         self.journal = Journal(folder)
-        self.enlarging = Enlarging(model, request, progress, self._record)
+        self.enlarging = steps_for(model, request, progress, self._record)
         self.work: Work = sort_out(
             tasks, folder, self.journal, lambda task: self.enlarging.way(folder / task.output), existing
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pcsr_cli.checkpoint import save_folder
 from pcsr_cli.failures import folders, outputs
@@ -131,6 +132,22 @@ def test_one_bad_file_is_named_and_costs_no_other(many: Folders) -> None:
     (failed,) = document["failed"]
     assert (failed["source"], failed["output"]) == ("in/b.png", "out/b_x4.png")
     assert "not a picture" in failed["error"]
+
+
+@pytest.mark.slow
+def test_with_frames_films_stay_films_and_other_pictures_are_pictures(many: Folders) -> None:
+    many.put("a.png", "broken.gif")
+    (many.cwd / "in" / "broken.gif").write_bytes(b"GIF89a")
+    frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(3)]
+    frames[0].save(many.cwd / "in" / "film.gif", save_all=True, append_images=frames[1:])
+    ran = many("--frames", "--json")
+    assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
+    assert sorted(many.results()) == ["a_x4.png", "film_x4.gif"]
+    with Image.open(many.cwd / "out" / "film_x4.gif") as film:
+        assert getattr(film, "n_frames", 1) == 3
+    assert totals(many("--frames", "--json")) == (0, 2, 1, 0)
+    many(output="stills")
+    assert sorted(many.results("stills")) == ["a_x4.png", "film_x4.png"]
 
 
 def test_fail_fast_stops(many: Folders) -> None:
@@ -447,7 +464,7 @@ def test_a_journal_that_cannot_grow_means_no_results(many: Folders) -> None:
 def test_a_picture_too_large_for_the_memory_costs_no_other(many: Folders) -> None:
     many.put("a.png", "z.png")
     save(many.cwd / "in" / "large.png", np.zeros((6000, 5000, 3), np.uint8))
-    ran = many("--json", most_memory=150 * 2**20)
+    ran = many("--json", most_memory=300 * 2**20)
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
     assert "not enough memory" in ran.document["failed"][0]["error"]
     assert sorted(many.results()) == ["a_x4.png", "z_x4.png"]

@@ -16,9 +16,11 @@ from PIL import Image, ImageCms
 
 import pcsr_cli
 from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.failures import pictures, usage
 from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.specs import Scales
 from tests.command import Pcsr, Ran
+from tests.failing import tells
 from tests.hub_server import Hub
 from tests.pictures import levels, load, save
 from tests.tiny import tiny_model
@@ -174,6 +176,37 @@ def test_of_a_film_the_first_picture_is_taken_and_that_is_said(upscale: Upscale)
     frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(3)]
     save_pil(upscale, frames[0], "film.tif", save_all=True, append_images=frames[1:])
     assert upscale("--json", source="film.tif").succeeded().document["notes"] == ["only the first of 3 pages was used"]
+
+
+@pytest.mark.parametrize("suffix", [".gif", pytest.param(".webp", marks=pytest.mark.slow), ".png"])
+def test_with_frames_every_picture_of_a_film_is_taken(upscale: Upscale, suffix: str) -> None:
+    frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(3)]
+    options: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "duration": [50, 100, 150], "loop": 0}
+    save_pil(upscale, frames[0], f"film{suffix}", **options)
+    ran = upscale("--json", "--frames", source=f"film{suffix}", output=f"out{suffix}").succeeded()
+    assert ran.document["notes"][0] == "3 frames were enlarged"
+    assert sum(ran.document["routing"]["branch_pixels"]) == 3 * 16 * 20
+    with Image.open(upscale.run_pcsr.cwd / f"out{suffix}") as film:
+        assert (getattr(film, "n_frames", 1), film.size) == (3, (20, 16))
+    single = upscale("--json", source=f"film{suffix}", output="still.png").succeeded().document
+    assert "only the first of 3 frames was used" in single["notes"][0]
+    assert ran.document["gflops"]["paper"]["all_heavy"] == pytest.approx(3 * single["gflops"]["paper"]["all_heavy"])
+
+
+def test_a_frame_of_a_film_becomes_what_the_picture_alone_does(upscale: Upscale) -> None:
+    frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(2)]
+    save_pil(upscale, frames[0], "film.png", save_all=True, append_images=frames[1:])
+    save_pil(upscale, frames[1], "second.png")
+    upscale("--frames", source="film.png", output="film_x4.png").succeeded()
+    with Image.open(upscale.run_pcsr.cwd / "film_x4.png") as film:
+        film.seek(1)
+        second = np.asarray(film.convert("RGB"))
+    assert np.array_equal(second, np.asarray(upscale.picture(source="second.png")))
+
+
+def test_what_does_not_move_has_no_frames(upscale: Upscale) -> None:
+    assert tells(pictures.NO_ANIMATION, upscale("--frames").told(1).stderr, path="in.png")
+    assert tells(usage.EXCLUDE, upscale("--frames", "--map", "m.png").told(2).stderr, options="--frames and --map")
 
 
 def test_a_large_or_odd_picture_makes_no_noise(upscale: Upscale) -> None:

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
+from pcsr_cli.api import upscale_onto
 from pcsr_cli.failures import folders, outputs
 from pcsr_cli.folders import enlarging
-from pcsr_cli.folders.enlarging import Request
 from pcsr_cli.folders.journal import Journal
 from pcsr_cli.folders.naming import Task
+from pcsr_cli.folders.requests import Request
 from pcsr_cli.folders.running import Done, Failed, Run, disk_is_full
 from pcsr_cli.folders.sources import Source
 from pcsr_cli.models import LoadedModel, load_model
+from pcsr_cli.pictures.reading import read_picture
+from pcsr_cli.pictures.writing import open_writer
 from tests.failing import fails
 from tests.pictures import levels, save
 
@@ -52,11 +55,10 @@ def test_every_picture_is_done_and_in_the_journal(tmp_path: Path, model: LoadedM
 def test_a_full_disk_stops_the_run(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
-    real = enlarging.open_writer
 
     @contextmanager
     def full(output: Path, *arguments: Any) -> Iterator[Any]:
-        with real(output, *arguments) as writer:
+        with open_writer(output, *arguments) as writer:
             yield writer
             if output.name >= "b.png":
                 raise outputs.NO_SPACE(output=output, reason="no space") from OSError(28, "No space left on device")
@@ -79,13 +81,13 @@ def test_only_want_of_space_means_a_full_disk() -> None:
 def test_what_finds_too_little_memory_is_tried_again_alone(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, asked = enlarging.upscale_onto, list[str]()
+    asked: list[str] = []
 
     def short(picture: Any, *arguments: Any, **named: Any) -> Any:
         asked.append(str(picture.size))
         if asked.count(str(picture.size)) == 1 and picture.size == (6, 7):
             raise MemoryError
-        return real(picture, *arguments, **named)
+        return upscale_onto(picture, *arguments, **named)
 
     monkeypatch.setattr(enlarging, "upscale_onto", short)
     run = make_run(tmp_path, model, "a.png", "b.png", "c.png")
@@ -110,10 +112,9 @@ def test_a_picture_for_which_memory_never_suffices_fails(
 def test_a_picture_that_changes_while_it_is_read(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = enlarging.read_picture
 
     def meddle(path: Path, *arguments: Any) -> Any:
-        picture = real(path, *arguments)
+        picture = read_picture(path, *arguments)
         save(path, levels(8, 8))
         return picture
 
