@@ -1,6 +1,7 @@
 """Files opened as pictures: which decoder, how large, and what went wrong in one sentence."""
 
 import io
+import logging
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000
 
 ANIMATIONS = ("GIF", "WEBP", "PNG")
 """Those whose frames can all be enlarged."""
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what Pillow logs about damage
 
 MOST_PIXELS = 2 * (2**30 // 4 // 3)
 """Above this Pillow takes a file for a bomb: a few bytes that unpack into more than there is memory."""
@@ -71,7 +74,7 @@ def source_name(source: Path | BinaryIO) -> str:
 
 
 def _plain(error: Exception) -> str:
-    message = " ".join(str(error).split()).rstrip(".")
+    message = " ".join(str(error).split()).split(". ")[0].rstrip(".")  # some decoders go on with advice to programmers
     return message if message and not isinstance(error, KeyError) else type(error).__name__
 
 

@@ -124,7 +124,7 @@ def test_what_goes_with_it_is_kept_where_there_is_room(tmp_path: Path, format: F
     output = tmp_path / f"out{format.suffixes[0]}"
     write_picture(output, Picture(levels(HEIGHT, WIDTH), metadata=given), {})
     found = read_picture(output).metadata
-    assert found.xmp == (given.xmp if "xmp" in format.metadata else None)
+    assert (b"<x:xmpmeta/>" in output.read_bytes()) == ("xmp" in format.metadata)
     assert (found.icc == given.icc) == ("icc" in format.metadata)  # a JPEG XL has one of its own
     assert found.dpi == (pytest.approx((300, 150), abs=0.02) if "dpi" in format.metadata else None)
     if "exif" in format.metadata:
