@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from pcsr_cli.bench import Row
@@ -67,7 +68,14 @@ class Page:
             "reference": "all heavy" if self.made.no_reference else "HR",
             "pictures": [_describe_picture(picture) for picture in self.pictures],
             "mean": _describe_curve(mean_curve(curves)),
+            "mean_bicubic": _mean([picture.bicubic for picture in self.pictures]),
         }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean, None unless all are known."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def _start(points: Sequence[Point]) -> int:

@@ -5,7 +5,7 @@ const stages = [];
 const tables = [...document.querySelectorAll("table#pictures, table.bench")];
 
 function subject(which) {
-  if (which === "mean") return { curve: page.mean, bicubic: null };
+  if (which === "mean") return { curve: page.mean, bicubic: page.mean_bicubic };
   return page.pictures[Number(which)];
 }
 

@@ -3,7 +3,7 @@
 function sortValue(row, column) {
   const cell = row.cells[column];
   const exact = cell.querySelector("data");
-  if (!exact) return cell.textContent.trim().toLowerCase();
+  if (!exact) return cell.classList.contains("number") ? Infinity : cell.textContent.trim().toLowerCase();
   return exact.value === "" ? Infinity : Number(exact.value);
 }
 
