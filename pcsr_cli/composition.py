@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcsr_cli.failures import measuring
 from pcsr_cli.flops import Executed
-from pcsr_cli.refine import NEVER, seam_of, sum_3x3
+from pcsr_cli.refine import NEVER, bits, choose, seam_of, sum_3x3
 from pcsr_cli.sampling import Branches
 from pcsr_cli.tiles import Span
 
@@ -58,18 +58,12 @@ class Composer:
     def _compose_rows(self, mask: Tensor, rows: Span) -> Tensor:
         around = rows.grown(1, self.size[0])
         heavy = mask[around.start : around.stop]
-        seam = _bits(seam_of(heavy, self.refine)) if self.refine < NEVER else None
-        heavy = _bits(heavy)
-        own = slice(rows.start - around.start, rows.stop - around.start)
-        levels = torch.empty(3, rows.length, self.size[1])
-        for channel, (light, other) in enumerate(zip(*self._bits[:, :, around.start : around.stop], strict=True)):
-            values = (other & heavy).bitwise_xor_(light)
-            if seam is not None:
-                inside = values[1:-1, 1:-1]
-                mean = sum_3x3(values.view(torch.float32)).div_(9).view(torch.int32)
-                inside ^= mean.bitwise_xor_(inside).bitwise_and_(seam)
-            torch.mul(values[own].view(torch.float32), 255, out=levels[channel])
-        return levels.round_().clamp_(0, 255)
+        light, other = self._bits[:, :, around.start : around.stop]
+        values = (other & bits(heavy)).bitwise_xor_(light).view(torch.float32)
+        if self.refine < NEVER:
+            choose(values[:, 1:-1, 1:-1], sum_3x3(values).div_(9), bits(seam_of(heavy, self.refine)))
+        own: Tensor = values[:, rows.start - around.start : rows.stop - around.start]
+        return own.mul(255).round_().clamp_(0, 255)
 
     def executed(self, mask: Tensor) -> Executed:
         """What ``upscale`` executes for a mask decided beforehand, refinement rings included."""
@@ -83,14 +77,6 @@ class Composer:
             branches=(once.classifier - heavy, heavy),
             repeated=once.repeated,
         )
-
-
-def _bits(mask: Tensor) -> Tensor:
-    """A mask as int32 of all bits or none, by which one of two numbers is chosen: a ^ (a ^ b & mask) is b or a.
-
-    Several times faster than ``torch.where``, and as exact.
-    """
-    return mask.to(torch.int32).neg_()
 
 
 def _coverage(branches: Branches) -> Tensor | None:

@@ -25,11 +25,24 @@ def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
     if minimum >= NEVER or height < 3 or width < 3:
         return prediction
     replaced = seam_of(heavy, minimum)
-    mean = sum_3x3(prediction).div_(9)
+    mean = sum_3x3(prediction.permute(2, 0, 1)).permute(1, 2, 0).div_(9)
     refined = prediction.clone()
-    inside = refined[1:-1, 1:-1]
-    inside.copy_(torch.where(replaced[..., None].expand(mean.shape).contiguous(), mean, inside))
+    choose(refined[1:-1, 1:-1], mean, bits(replaced)[..., None].expand(mean.shape).contiguous())
     return refined
+
+
+def bits(mask: Tensor) -> Tensor:
+    """A mask as int32 of all bits or none, for ``choose``."""
+    return mask.to(torch.int32).neg_()
+
+
+def choose(values: Tensor, others: Tensor, where: Tensor) -> None:
+    """Put ``others`` in the place of ``values`` ``where`` bits are set; ``others`` are overwritten. All float32.
+
+    Exact, and several times faster than ``torch.where``, which takes a branch for every number.
+    """
+    kept, chosen = values.view(torch.int32), others.view(torch.int32)
+    kept.bitwise_xor_(chosen.bitwise_xor_(kept).bitwise_and_(where))
 
 
 def seam_of(heavy: Tensor, minimum: int) -> Tensor:
@@ -38,9 +51,12 @@ def seam_of(heavy: Tensor, minimum: int) -> Tensor:
 
 
 def sum_3x3(x: Tensor) -> Tensor:
-    """Sums over the 3x3 neighbourhoods inside (H, W, ...); several times faster than average pooling is on a CPU."""
-    rows = x[:-2] + x[1:-1] + x[2:]
-    return rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    """Sums over the 3x3 neighbourhoods inside (..., H, W); several times faster than average pooling is on a CPU."""
+    rows = x[..., :-2, :] + x[..., 1:-1, :]
+    rows += x[..., 2:, :]
+    columns = rows[..., :-2] + rows[..., 1:-1]
+    columns += rows[..., 2:]
+    return columns
 
 
 class RowRefiner:

@@ -113,7 +113,7 @@ class AreaSampler:
             for branch, sampler in enumerate(self.prepared.samplers):
                 pixels = (labels == branch).nonzero().squeeze(1)
                 counts.append(pixels.shape[0])
-                residual.index_copy_(0, pixels, chunk.evaluate(sampler, pixels))
+                residual.index_copy_(0, pixels, chunk.sample(sampler, pixels))
             rgb = residual.view(height, -1, 3).add_(self._base(chunk.rows))
             said = probabilities.view(height, -1, probabilities.shape[1])
             yield Prediction(chunk.rows, rgb, labels.view(height, -1), said, tuple(counts))
@@ -124,7 +124,8 @@ class AreaSampler:
             height = chunk.rows.length
             values = difficulty(self.prepared.probabilities(chunk.evaluate(self.prepared.classifier)))
             base = self._base(chunk.rows)
-            rgb = [chunk.evaluate(sampler).view(height, -1, 3).add_(base) for sampler in self.prepared.samplers]
+            everywhere = [chunk.sample(sampler).view(height, -1, 3) for sampler in self.prepared.samplers]
+            rgb = [residual.add_(base) for residual in everywhere]
             yield AllBranches(chunk.rows, torch.stack(rgb), values.view(height, -1))
 
     def _base(self, rows: Span) -> Tensor:
@@ -195,9 +196,11 @@ class _Chunk:
     bags: Tensor
     tables: _BandTables
 
-    def evaluate(self, mlp: PreparedMlp, pixels: Tensor | None = None) -> Tensor:
+    def evaluate(self, mlp: PreparedMlp) -> Tensor:
+        """Outputs of an MLP with narrow layers at all pixels."""
+        return mlp(self.tables.of(mlp), self.bags)
+
+    def sample(self, mlp: PreparedMlp, pixels: Tensor | None = None) -> Tensor:
         """Outputs of an MLP at all pixels, or at the chosen ones (int64 indices into the chunk)."""
-        table = self.tables.of(mlp)
-        if pixels is None:
-            return mlp(table, self.bags)
-        return mlp.in_pieces(table, self.bags.index_select(0, pixels))
+        bags = self.bags if pixels is None else self.bags.index_select(0, pixels)
+        return mlp.in_pieces(self.tables.of(mlp), bags)

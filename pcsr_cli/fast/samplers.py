@@ -16,7 +16,7 @@ from pcsr_cli.grid import Axis
 from pcsr_cli.nets.sampler import PixelSampler
 from pcsr_cli.transfers import upload
 
-PIECE = 8192
+PIECE = 4096
 """Pixels a piece: enough for a good rate, few enough to stay in cache from layer to layer."""
 
 
@@ -43,7 +43,7 @@ class PreparedMlp:
         return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=True)
 
     def in_pieces(self, table: Tensor, bags: Tensor) -> Tensor:
-        """The same where N differs from call to call: all but a remainder in pieces of one size.
+        """The same where layers are wide or N differs from call to call: all but a remainder in pieces of one size.
 
         oneDNN compiles a kernel for every N it has not met, which takes longer than the work on a few thousand pixels.
         """
