@@ -1,48 +1,128 @@
-"""What the README shows works as printed."""
+"""What the README and the documents show works as printed, and leads where it says.
 
+Commands run on small stand-ins of the pictures they name, with a tiny network in the place of ``carn``. Those of a
+document run one after the other in one folder, as a reader would type them.
+"""
+
+import os
 import re
 import shlex
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.specs import Scales
+from tests.cli.test_help import prepare
 from tests.command import Pcsr
+from tests.documents import DOCUMENTS, ROOT, Command, commands, links, python
+from tests.tiny import tiny_model
+from tests.training.conftest import draw_pictures
+from tests.training.test_processes import RECIPE
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+COMMANDS = [command for document in DOCUMENTS for command in commands(document)]
+PYTHON = [(document.name, code) for document in DOCUMENTS for code in python(document)]
+
+CARN = """
+[models.carn]
+folder = "carn"
+backbone = { name = "carn", width = 8 }
+samplers = [[4], [8, 8, 8]]
+classifier = [5, 5]
+mean = [0.4488, 0.4371, 0.4040]
+scales = [4]
+receptive_radius = 19
+original = "carn"
+licence = "MIT"
+source = "a stand-in"
+"""
 
 
-def commands() -> list[str]:
-    """The ``pcsr`` lines of the README, without their comments."""
-    lines = re.findall(r"^    (pcsr .*)$", README, flags=re.MULTILINE)
-    return [line.split("#")[0].strip() for line in lines]
+def test_there_are_commands_to_try() -> None:
+    assert len(commands(README)) >= 10
+    assert len({command.document for command in COMMANDS}) >= 5
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.name))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in links(document):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    led_to = {(ROOT / target).resolve() for target in links(README)}
+    assert set(DOCUMENTS[1:]) <= led_to
 
 
 def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (code,) = python(README)
     monkeypatch.chdir(ROOT)
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("(902, 600) ")
 
 
-def test_there_are_commands_to_try() -> None:
-    assert len(commands()) >= 3
+@pytest.mark.slow
+@pytest.mark.parametrize(("document", "code"), [pair for pair in PYTHON if pair[0] != "README.md"])
+def test_python_runs_as_printed(document: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, document, "exec"), {})
+
+
+@pytest.fixture(scope="module")
+def desks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each document has a folder, with the pictures and recipes it speaks of."""
+    place = tmp_path_factory.mktemp("desks")
+    for document in DOCUMENTS:
+        folder = place / document.name
+        folder.mkdir()
+        prepare(folder)
+        with Image.open(folder / "in.png") as small:
+            small.save(folder / "small.png")
+            small.convert("L").save(folder / "mask.png")
+        _add_pair(folder / "hr.png", folder / "lr.png")
+        for part in ("HR", "LR_x4"):
+            (folder / "set14" / part).mkdir(parents=True)
+        _add_pair(folder / "set14" / "HR" / "a.png", folder / "set14" / "LR_x4" / "a.png")
+        draw_pictures(folder / "pictures")
+        (folder / "recipe.toml").write_text(RECIPE.replace("high = 3", "high = 4"))
+        (folder / "examples").symlink_to(ROOT / "examples")
+    save_folder(tiny_model("carn"), Scales((4.0,)), place / "carn")
+    (place / "own.toml").write_text(CARN)
+    return place
+
+
+def _add_pair(hr: Path, lr: Path) -> None:
+    with Image.open(ROOT / "examples" / "chelsea.png") as photograph:
+        large = photograph.crop((100, 50, 260, 210))
+    large.save(hr)
+    large.resize((40, 40), Image.Resampling.BICUBIC).save(lr)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", commands())
-def test_a_command_runs_as_printed(command: str, run_pcsr: Pcsr) -> None:
-    with Image.open(ROOT / "examples" / "chelsea.png") as photograph:
-        small = photograph.crop((100, 50, 160, 90))
-    for name in ("in.png", "in.jpg"):
-        small.save(run_pcsr.cwd / name)
-    (run_pcsr.cwd / "folder").mkdir()
-    small.save(run_pcsr.cwd / "folder" / "photograph.png")
-    run_pcsr(*shlex.split(command)[1:]).succeeded()
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.document}: {command.line}")
+def test_a_command_runs_as_printed(command: Command, run_pcsr: Pcsr, desks: Path) -> None:
+    if command.reason is not None:
+        pytest.skip(f"{command.document}: {command.reason}")
+    env = {**run_pcsr.env, "PCSR_REGISTRY": str(desks / "own.toml"), "COLUMNS": "100"}
+    desk = replace(run_pcsr, cwd=desks / command.document, env=env)
+    if command.line.startswith("pcsr ") and not set(command.line) & set("<>|;"):
+        desk(*shlex.split(command.line)[1:]).succeeded()
+        return
+    path = os.pathsep.join((str(Path(sys.executable).parent), env["PATH"]))
+    done = subprocess.run(
+        command.line, shell=True, env={**env, "PATH": path}, cwd=desk.cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_command_that_sets_everything_up_enlarges_the_photograph_that_ships() -> None:
-    (line,) = re.findall(r"^    python3 -m venv .*$", README, flags=re.MULTILINE)
+    (line,) = re.findall(r"^    python3 -m venv .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert line.endswith("pcsr upscale examples/chelsea.png chelsea_x4.png --scale 4")
     assert (ROOT / "examples" / "chelsea.png").is_file()
