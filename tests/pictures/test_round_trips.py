@@ -188,3 +188,18 @@ def test_what_is_opaque_stays_exactly_opaque(tmp_path: Path, depth: int, model: 
     assert half.alpha is not None
     assert (half.alpha[:, 4 * (WIDTH // 2 + 2) :] == top).all()
     assert (half.alpha[:, : 4 * (WIDTH // 2 - 2)] == 0).all()
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_nothing_of_what_transparency_hides_is_in_the_result(depth: int, model: LoadedModel) -> None:
+    y, x = np.mgrid[:32, :40]
+    inside = (y - 16) ** 2 + (x - 20) ** 2 < 100
+    dtype, top = (np.uint8, 255) if depth == 8 else (np.uint16, 65535)
+    alpha = (inside * top).astype(dtype)
+    results = []
+    for hidden in (0, 1):  # black, and as bright as can be
+        rgb = np.where(inside[..., None], np.array([0.2, 0.5, 0.1]), hidden) * top
+        results.append(enlarged(Picture(rgb.astype(dtype), alpha), model))
+    assert np.array_equal(results[0].rgb, results[1].rgb)
+    assert results[0].alpha is not None and results[1].alpha is not None
+    assert np.array_equal(results[0].alpha, results[1].alpha)
