@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+
+from pcsr_cli.hub_address import check_endpoint
+
+check_endpoint()
+
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     FileMetadataError,
@@ -27,8 +32,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import silent_tqdm, tqdm
 
-from pcsr_cli.errors import HubError
-from pcsr_cli.failures import checks
+from pcsr_cli.failures import checks, hub
 from pcsr_cli.hub_cache import forget, is_whole, matches_etag, revision_of
 from pcsr_cli.registry import COMMIT, HubLocation
 
@@ -53,7 +57,7 @@ def fetch(location: HubLocation, show_progress: bool = False) -> Fetched:
     A cached file of a pinned commit is used without asking the Hub; its content is checked all the same. Raises
     HubError if the Hub cannot be reached and the file is not cached, if it refuses, or if what it sends is damaged."""
     if not REVISION.fullmatch(location.revision):
-        raise HubError(f"{location.revision!r} is no revision.", "Give a branch, tag or commit of the repository.")
+        raise hub.BAD_REVISION(revision=location.revision)
     with _two_files_and_nothing_else(), _hub_errors(location):
         config, revision = _fetch_file(location, location.config, location.revision, show_progress)
         weights, revision = _fetch_file(location, location.weights, revision, show_progress)
@@ -85,10 +89,7 @@ def _fetch_file(location: HubLocation, name: str, revision: str, show_progress: 
             raise
         if whole:
             return cached, revision_of(cached)
-        raise HubError(
-            f"{name} of {location.repo} is damaged in the cache, and {_why_not(error)}.",
-            "Run `pcsr models fetch` once with a network, or give --model a folder.",
-        ) from error
+        raise hub.DAMAGED(name=name, repo=location.repo, why=_why_not(error)) from error
     if metadata.commit_hash is None or metadata.etag is None:
         raise FileMetadataError("no commit, or no etag")
     at_commit = _cached(location, name, metadata.commit_hash)
@@ -98,7 +99,7 @@ def _fetch_file(location: HubLocation, name: str, revision: str, show_progress: 
     moved_meanwhile = revision_of(path) != metadata.commit_hash
     if not is_whole(path) or (not moved_meanwhile and matches_etag(path, metadata.etag) is False):
         forget(path)
-        raise _not_what_was_promised(location, name)
+        raise hub.WRONG_BYTES(name=name, repo=location.repo)
     return path, revision_of(path)
 
 
@@ -113,7 +114,7 @@ def _download(location: HubLocation, name: str, revision: str, again: bool, show
     except OSError as error:
         # Too few or too many bytes: a plain OSError without a number, unlike those of the disk or the network.
         if type(error) is OSError and error.errno is None:
-            raise _not_what_was_promised(location, name) from error
+            raise hub.WRONG_BYTES(name=name, repo=location.repo) from error
         raise
 
 
@@ -135,13 +136,6 @@ def _why_not(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         return f"the Hub ({constants.ENDPOINT}) answers with error {error.response.status_code}"
     return f"the Hub ({constants.ENDPOINT}) cannot be reached"
-
-
-def _not_what_was_promised(location: HubLocation, name: str) -> HubError:
-    return HubError(
-        f"What the Hub sent for {name} of {location.repo} does not match the checksum it names.",
-        "Nothing was kept; try again, or check the proxy between here and the Hub.",
-    )
 
 
 @contextmanager
@@ -166,39 +160,21 @@ def _hub_errors(location: HubLocation) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise HubError(f"{repo} is gated.", "Ask for access on its page, then set HF_TOKEN.") from error
+        raise hub.GATED(repo=repo) from error
     except RepositoryNotFoundError as error:
-        raise HubError(
-            f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN to a token that may read it."
-        ) from error
+        raise hub.NO_REPOSITORY(repo=repo) from error
     except RevisionNotFoundError as error:
-        raise HubError(
-            f"{repo} has no revision {location.revision}.", "Give a branch, tag or commit it has."
-        ) from error
+        raise hub.NO_REVISION(repo=repo, revision=location.revision) from error
     except RemoteEntryNotFoundError as error:
-        raise HubError(
-            f"{repo} lacks {location.config} or {location.weights}.", "Give a repository that holds a PCSR model."
-        ) from error
+        raise hub.NO_MODEL(repo=repo, config=location.config, weights=location.weights) from error
     except HFValidationError as error:
-        raise HubError(f"{repo!r} is not a name the Hub accepts.", "It has the form user/repo.") from error
+        raise hub.BAD_NAME(repo=repo) from error
     except FileMetadataError as error:
-        raise HubError(
-            f"What answers at {constants.ENDPOINT} is not the Hub.", "Check HF_ENDPOINT and the network's login page."
-        ) from error
+        raise hub.NOT_THE_HUB(endpoint=constants.ENDPOINT) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
-        raise HubError(
-            f"{repo} is not in the cache, and {_why_not(error)}.",
-            "Run `pcsr models fetch` once with a network, or give --model a folder with config.json and "
-            "model.safetensors.",
-        ) from error
+        raise hub.NOT_CACHED(repo=repo, why=_why_not(error)) from error
     except OSError as error:
-        raise HubError(
-            f"The Hub cache {constants.HF_HUB_CACHE} cannot be used: {error.strerror or error}.",
-            "Free space or point HF_HOME to a folder that can be written.",
-        ) from error
+        raise hub.CACHE_UNUSABLE(folder=constants.HF_HUB_CACHE, reason=error.strerror or error) from error
     except (httpx2.InvalidURL, RuntimeError, ValueError) as error:
         # An address, proxy or token that makes no request, or hf_xet, which knows no better type.
-        raise HubError(
-            f"{repo} cannot be asked for: {' '.join(str(error).split())}.",
-            "Check HF_ENDPOINT, HF_TOKEN and the proxy settings.",
-        ) from error
+        raise hub.BAD_REQUEST(repo=repo, reason=" ".join(str(error).split())) from error

@@ -4,6 +4,9 @@ The client reads its variables when it is imported, so all of this runs ``pcsr m
 """
 
 import hashlib
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.failures import Failure
+from pcsr_cli.failures import hub as hub_failures
 from pcsr_cli.specs import Scales
 from tests.command import Pcsr, Ran
+from tests.failing import tells
 from tests.hub_server import Hub, Trouble
 from tests.tiny import tiny_model
 
@@ -27,6 +33,11 @@ def commit(hub: Hub, tiny_folder: Path) -> str:
 
 def fetch(run_pcsr: Pcsr, reference: str = REPO, **env: str) -> Ran:
     return run_pcsr("models", "fetch", reference, "--json", env=env)
+
+
+def refused(ran: Ran, row: Failure, **facts: object) -> None:
+    """Check that it failed as this row says, in one line."""
+    assert tells(row, ran.told(row.exit_code).stderr, **facts), f"another failure: {ran.stderr}"
 
 
 def cache(run_pcsr: Pcsr) -> Path:
@@ -147,15 +158,18 @@ def test_damage_that_cannot_be_repaired_is_told(run_pcsr: Pcsr, hub: Hub, commit
     reference = f"{REPO}@{commit}" if pinned else REPO
     fetch(run_pcsr, reference).succeeded()
     damage(weights(run_pcsr, commit))
-    fetch(run_pcsr, reference, HF_HUB_OFFLINE="1").told(1, "damaged", "HF_HUB_OFFLINE")
+    file = {"name": "model.safetensors", "repo": REPO}
+    offline = fetch(run_pcsr, reference, HF_HUB_OFFLINE="1")
+    refused(offline, hub_failures.DAMAGED, **file, why="HF_HUB_OFFLINE forbids fetching it")
     hub.close()
-    fetch(run_pcsr, reference).told(1, "damaged", "cannot be reached", "pcsr models fetch")
+    gone = fetch(run_pcsr, reference)
+    refused(gone, hub_failures.DAMAGED, **file, why=f"the Hub ({run_pcsr.env['HF_ENDPOINT']}) cannot be reached")
 
 
 @pytest.mark.parametrize("trouble", [Trouble.DAMAGES, Trouble.CUTS_SHORT])
 def test_wrong_bytes_are_refused_and_not_kept(run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble) -> None:
     hub.trouble = trouble
-    fetch(run_pcsr).told(1, "does not match", "Nothing was kept")
+    refused(fetch(run_pcsr), hub_failures.WRONG_BYTES)
     assert [name for name in content(cache(run_pcsr)) if not name.startswith("refs")] == []
     hub.trouble = None
     fetch(run_pcsr).succeeded()
@@ -166,7 +180,7 @@ def test_wrong_bytes_do_not_replace_what_was_damaged(run_pcsr: Pcsr, hub: Hub, c
     fetch(run_pcsr).succeeded()
     damage(weights(run_pcsr, commit))
     hub.trouble = Trouble.DAMAGES
-    fetch(run_pcsr).told(1, "does not match")
+    refused(fetch(run_pcsr), hub_failures.WRONG_BYTES)
     assert not weights(run_pcsr, commit).exists()
     hub.trouble = None
     fetch(run_pcsr).succeeded()
@@ -174,7 +188,8 @@ def test_wrong_bytes_do_not_replace_what_was_damaged(run_pcsr: Pcsr, hub: Hub, c
 
 def test_an_unreachable_hub_is_told_at_once_with_the_way_out(run_pcsr: Pcsr) -> None:
     started = time.perf_counter()
-    fetch(run_pcsr).told(1, "cannot be reached", "http://127.0.0.1:9", "pcsr models fetch", "folder")
+    why = "the Hub (http://127.0.0.1:9) cannot be reached"
+    refused(fetch(run_pcsr), hub_failures.NOT_CACHED, repo=REPO, why=why)
     assert time.perf_counter() - started < 5
     assert content(Path(run_pcsr.env["HOME"])) == []
 
@@ -188,43 +203,45 @@ def test_a_silent_hub_is_not_waited_for(run_pcsr: Pcsr, hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "words"),
+    ("trouble", "row", "words"),
     [
-        (Trouble.NO_REPOSITORY, ["no repository someone/tiny", "HF_TOKEN"]),
-        (Trouble.GATED, ["gated", "HF_TOKEN"]),
-        (Trouble.FORBIDDEN, ["403"]),
-        (Trouble.BROKEN, ["error 500"]),
-        (Trouble.SLAMS_THE_DOOR, ["cannot be reached"]),
-        (Trouble.NOT_A_HUB, ["not the Hub", "HF_ENDPOINT"]),
+        (Trouble.NO_REPOSITORY, hub_failures.NO_REPOSITORY, REPO),
+        (Trouble.GATED, hub_failures.GATED, REPO),
+        (Trouble.FORBIDDEN, hub_failures.NOT_CACHED, "error 403"),
+        (Trouble.BROKEN, hub_failures.NOT_CACHED, "error 500"),
+        (Trouble.SLAMS_THE_DOOR, hub_failures.NOT_CACHED, "cannot be reached"),
+        (Trouble.NOT_A_HUB, hub_failures.NOT_THE_HUB, "HF_ENDPOINT"),
     ],
 )
 def test_a_refusal_is_told_as_what_it_is(
-    run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble, words: list[str]
+    run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble, row: Failure, words: str
 ) -> None:
     hub.trouble = trouble
-    fetch(run_pcsr).told(1, *words)
+    refused(ran := fetch(run_pcsr), row)
+    assert words in ran.stderr
 
 
 def test_what_is_not_on_the_hub_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
-    fetch(run_pcsr, "someone/else").told(1, "no repository someone/else")
-    fetch(run_pcsr, f"{REPO}@nowhere").told(1, "no revision nowhere")
-    fetch(run_pcsr, f"{REPO}@{'0' * 40}").told(1, "no revision 0000")
+    refused(fetch(run_pcsr, "someone/else"), hub_failures.NO_REPOSITORY, repo="someone/else")
+    refused(fetch(run_pcsr, "some--one/else"), hub_failures.BAD_NAME, repo="some--one/else")
+    for revision in ("nowhere", "0" * 40):
+        refused(fetch(run_pcsr, f"{REPO}@{revision}"), hub_failures.NO_REVISION, repo=REPO, revision=revision)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "README.md").write_text("no model")
     hub.add("someone/text", tmp_path / "text")
-    fetch(run_pcsr, "someone/text").told(1, "lacks config.json")
+    refused(fetch(run_pcsr, "someone/text"), hub_failures.NO_MODEL)
 
 
 @pytest.mark.parametrize("revision", ["../../../secret", "a..b/../c", "a b", "/etc", "-x"])
 def test_a_revision_is_no_path(run_pcsr: Pcsr, hub: Hub, commit: str, revision: str) -> None:
-    fetch(run_pcsr, f"{REPO}@{revision}").told(1, "revision")
+    refused(fetch(run_pcsr, f"{REPO}@{revision}"), hub_failures.BAD_REVISION, revision=revision)
     assert all(revision not in request.path for request in hub.requests)
 
 
 def test_the_token_is_sent_to_the_hub_and_to_no_other_host(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     hub.repositories[REPO].token = "hf_secret"
-    fetch(run_pcsr).told(1, "no repository", "HF_TOKEN")
-    fetch(run_pcsr, HF_TOKEN="hf_wrong").told(1, "no repository", "HF_TOKEN")
+    refused(fetch(run_pcsr), hub_failures.NO_REPOSITORY, repo=REPO)
+    refused(fetch(run_pcsr, HF_TOKEN="hf_wrong"), hub_failures.NO_REPOSITORY, repo=REPO)
     hub.requests.clear()
     fetch(run_pcsr, HF_TOKEN="hf_secret").succeeded()
     for request in hub.requests:
@@ -232,16 +249,17 @@ def test_the_token_is_sent_to_the_hub_and_to_no_other_host(run_pcsr: Pcsr, hub: 
 
 
 def test_a_token_that_cannot_be_sent_is_told(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
-    fetch(run_pcsr, HF_TOKEN="hf_schlüssel").told(1, "HF_TOKEN")
+    refused(fetch(run_pcsr, HF_TOKEN="hf_schlüssel"), hub_failures.BAD_REQUEST)
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "ftp://127.0.0.1"])
 def test_an_endpoint_that_is_none_is_told(run_pcsr: Pcsr, endpoint: str) -> None:
-    fetch(run_pcsr, HF_ENDPOINT=endpoint).told(1)
+    refused(fetch(run_pcsr, HF_ENDPOINT=endpoint), hub_failures.NOT_CACHED)
 
 
 def test_offline_means_offline(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
-    fetch(run_pcsr, HF_HUB_OFFLINE="1").told(1, "HF_HUB_OFFLINE", "not in the cache")
+    offline = fetch(run_pcsr, HF_HUB_OFFLINE="1")
+    refused(offline, hub_failures.NOT_CACHED, repo=REPO, why="HF_HUB_OFFLINE forbids fetching it")
     assert hub.requests == []
     fetch(run_pcsr).succeeded()
     hub.requests.clear()
@@ -257,10 +275,11 @@ def test_the_cache_goes_where_hf_home_says(run_pcsr: Pcsr, hub: Hub, commit: str
 
 def test_a_cache_that_cannot_be_written_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    fetch(run_pcsr, HF_HOME=str(tmp_path / "file" / "hf")).told(1, "cache", "HF_HOME")
+    refused(fetch(run_pcsr, HF_HOME=str(tmp_path / "file" / "hf")), hub_failures.CACHE_UNUSABLE)
 
 
 def test_a_full_disk_leaves_no_half_of_a_model(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
-    run_pcsr("models", "fetch", REPO, largest_file=2000).told(1, "cache", "too large", "HF_HOME")
+    refused(ran := run_pcsr("models", "fetch", REPO, largest_file=2000), hub_failures.CACHE_UNUSABLE)
+    assert "too large" in ran.stderr
     blobs = cache(run_pcsr) / "blobs"
     assert all(path.stat().st_size < 2000 and "incomplete" not in path.name for path in blobs.iterdir())
