@@ -27,7 +27,8 @@ def resize_bicubic_rows(
     if picture.shape[0] == height:
         vertical = picture[start:stop].astype(np.float32)
     else:
-        index, weight = (part[start:stop] for part in _taps(picture.shape[0], height))
+        index, weight = _taps(picture.shape[0], height)
+        index, weight = index[start:stop], weight[start:stop]
         first, last = int(index.min()), int(index.max())
         vertical = _weighted(picture[first : last + 1].astype(np.float32), index - first, weight)
     return _resize_side(vertical.swapaxes(0, 1), width).swapaxes(0, 1)
