@@ -126,7 +126,7 @@ def is_read(content: bytes) -> bool:
 def main(number: int, start: int) -> None:
     """Try so many, and tell how many were read. What crashes or hangs is found in ``damaged.bin``."""
     warnings.simplefilter("ignore")
-    found, slowest = 0, 0.0
+    found, slowest = 0, (0.0, "")
     for name, content in damaged(number, start):
         Path("damaged.bin").write_bytes(content)
         faulthandler.dump_traceback_later(PATIENCE, exit=True)
@@ -138,10 +138,10 @@ def main(number: int, start: int) -> None:
         except BaseException:
             sys.stdout.write(f"{name}:\n")
             raise
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, (time.perf_counter() - began, name))
     Path("damaged.bin").unlink()
     faulthandler.cancel_dump_traceback_later()
-    sys.stdout.write(f"{number} files, {found} of them read, the slowest in {slowest:.1f} s\n")
+    sys.stdout.write(f"{number} files, {found} of them read, the slowest, {slowest[1]}, in {slowest[0]:.1f} s\n")
 
 
 if __name__ == "__main__":

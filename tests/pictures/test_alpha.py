@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pcsr_cli.pictures import alpha as alpha_module
 from pcsr_cli.pictures.alpha import without_hidden_colours
@@ -16,7 +17,7 @@ VISIBLE = (60, 120, 40)
 HIDDEN = (255, 0, 255)
 
 
-def disc(height: int = 40, width: int = 50) -> tuple[Levels, Levels]:
+def disc(height: int = 40, width: int = 50) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A green disc on nothing, under which magenta is hidden."""
     y, x = np.mgrid[:height, :width]
     inside = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (min(height, width) / 3) ** 2
@@ -25,8 +26,8 @@ def disc(height: int = 40, width: int = 50) -> tuple[Levels, Levels]:
 
 @given(sides, sides, st.integers(0, 999), st.booleans())
 def test_visible_pixels_stay_as_they_are(height: int, width: int, seed: int, deep: bool) -> None:
-    rgb = deep_levels(height, width, seed=seed) if deep else levels(height, width, seed=seed)
-    alpha = (np.random.default_rng(seed).integers(0, 3, (height, width)) * 100).astype(rgb.dtype)
+    rgb: Levels = deep_levels(height, width, seed=seed) if deep else levels(height, width, seed=seed)
+    alpha: Levels = (np.random.default_rng(seed).integers(0, 3, (height, width)) * 100).astype(rgb.dtype)
     cleaned = without_hidden_colours(rgb, alpha)
     assert (cleaned.shape, cleaned.dtype) == (rgb.shape, rgb.dtype)
     assert np.array_equal(cleaned[alpha > 0], rgb[alpha > 0])
