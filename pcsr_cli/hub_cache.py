@@ -9,6 +9,10 @@ import hashlib
 import re
 from pathlib import Path
 
+from pcsr_cli.hub_address import check_endpoint
+
+check_endpoint()
+
 from huggingface_hub import constants
 
 from pcsr_cli.registry import HubLocation

@@ -16,9 +16,10 @@ import pytest
 from pcsr_cli.checkpoint import save_folder
 from pcsr_cli.failures import Failure
 from pcsr_cli.failures import hub as hub_failures
+from pcsr_cli.hub_address import check_endpoint
 from pcsr_cli.specs import Scales
 from tests.command import Pcsr, Ran
-from tests.failing import tells
+from tests.failing import fails, tells
 from tests.hub_server import Hub, Trouble
 from tests.tiny import tiny_model
 
@@ -252,9 +253,43 @@ def test_a_token_that_cannot_be_sent_is_told(run_pcsr: Pcsr, hub: Hub, commit: s
     refused(fetch(run_pcsr, HF_TOKEN="hf_schlüssel"), hub_failures.BAD_REQUEST)
 
 
-@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://127.0.0.1"])
-def test_an_endpoint_that_is_none_is_told(run_pcsr: Pcsr, endpoint: str) -> None:
-    refused(fetch(run_pcsr, HF_ENDPOINT=endpoint), hub_failures.NOT_CACHED)
+def test_an_endpoint_that_is_none_is_told(run_pcsr: Pcsr) -> None:
+    for arguments in (["models", "fetch", REPO], ["models"]):
+        ran = run_pcsr(*arguments, env={"HF_ENDPOINT": "http://127.0.0.1:port"})
+        refused(ran, hub_failures.NO_ADDRESS, endpoint="http://127.0.0.1:port")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["nonsense", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999", "http://a b", "http://", " ", "://x"],
+)
+def test_what_is_no_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with fails(hub_failures.NO_ADDRESS, endpoint=endpoint):
+        check_endpoint()
+
+
+@pytest.mark.parametrize("endpoint", ["", "https://huggingface.co", "http://127.0.0.1:9/", "http://[::1]:80/mirror"])
+def test_what_is_one(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    check_endpoint()
+
+
+@pytest.mark.slow
+def test_processes_that_fetch_at_once_do_not_upset_each_other(
+    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path
+) -> None:
+    command = [sys.executable, "-m", "pcsr_cli", "models", "fetch", REPO, "--json"]
+    for _ in range(2):  # into an empty cache, then into one that is damaged
+        running = [
+            subprocess.Popen(command, cwd=run_pcsr.cwd, env=run_pcsr.env, stdout=subprocess.PIPE) for _ in range(3)
+        ]
+        told = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+        assert [process.returncode for process in running] == [0] * 3
+        assert {one["revision"] for one in told} == {commit}
+        assert weights(run_pcsr, commit).read_bytes() == (tiny_folder / "model.safetensors").read_bytes()
+        assert not [name for name in content(cache(run_pcsr)) if name.endswith(".incomplete")]
+        damage(weights(run_pcsr, commit))
 
 
 def test_offline_means_offline(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:

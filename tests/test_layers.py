@@ -22,6 +22,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "parts": (
         "pictures.*",
         "registry",
+        "hub_address",
         "hub_cache",
         "hub",
         "transfers",
