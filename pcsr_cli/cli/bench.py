@@ -92,7 +92,6 @@ def command(
         sweep.check(loaded, swept)
     if save is not None:
         measuring.make_folder(save)
-
     with progress_bar("bench", quiet or json) as report_progress:
 
         def observe(event: "Measured | Failure") -> None:
