@@ -107,7 +107,7 @@ def command(
     if csv is not None:
         measuring.write_rows(csv, result.rows)
     if report is not None:
-        seen, _ = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper)
+        seen, _ = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper, result)
         pages.write(report, loaded, swept, no_reference, seen, result)
     if json:
         print_document(_document(loaded, asked, result, no_reference))

@@ -24,15 +24,24 @@ ReportFile = Annotated[
 
 
 def see_pictures(
-    model: "LoadedModel", sources: "Sequence[Source]", asked: "Options", silent: bool, paper: bool = False
+    model: "LoadedModel",
+    sources: "Sequence[Source]",
+    asked: "Options",
+    silent: bool,
+    paper: bool = False,
+    measured: "Result | None" = None,
 ) -> "tuple[list[PagePicture], int]":
-    """Every picture as a page shows it; a broken one is named and left out. Raises InputError if none is left."""
+    """Every picture as a page shows it; a broken one is named and left out. Raises InputError if none is left.
+
+    After a bench only what that has measured: what was wrong with others was told."""
     from pcsr_cli.pages.seeing import see_picture
 
     def see(pair: "Pair", progress: "Callable[[float], None]") -> "PagePicture":
         return see_picture(model, pair, asked, progress)
 
-    return measuring.each_pair("report", sources, asked.scale, silent, see, paper)
+    names = {source.name for source in sources} if measured is None else {row.picture for row in measured.rows}
+    chosen = [source for source in sources if source.name in names]
+    return measuring.each_pair("report", chosen, asked.scale, silent, see, paper)
 
 
 def write(

@@ -51,6 +51,13 @@ def test_bench_writes_it_with_its_methods(run_pcsr: Pcsr, tiny_folder: Path, pic
         assert f'<data value="{row["psnr"]}">{row["psnr"]:.3f}</data>' in text
 
 
+def test_bench_leaves_a_broken_picture_out_and_says_so_once(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+    (pictures / "c.png").write_bytes(b"no picture")
+    ran = run_pcsr("bench", "folder", "--methods", "bicubic", "--model", tiny_folder, "--report", "p.html")
+    assert ran.code == 1 and ran.stderr.count("left out") == 1
+    assert len(embedded(page_at(run_pcsr.cwd / "p.html"))["pictures"]) == 2
+
+
 def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (pictures / "c.png").write_bytes(b"no picture")
     ran = run_pcsr("report", "p.html", "folder", "--threshold", "0.5", "--model", tiny_folder)
