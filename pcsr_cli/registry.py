@@ -180,9 +180,15 @@ def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
     if sum(key in table for key in ("folder", "packaged", "repo")) != 1:
         raise registry.NO_LOCATION()
     if "packaged" in table:
-        return Path(__file__).parent / str(table["packaged"])
+        name = table["packaged"]
+        if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
+            raise registry.BAD_PACKAGED(name=name)
+        return Path(__file__).parent / name
     if "folder" in table:
-        return path.parent / str(table["folder"])
+        folder = table["folder"]
+        if not isinstance(folder, str) or not folder.isprintable() or not folder or "://" in folder:
+            raise registry.BAD_FOLDER(folder=folder)
+        return path.parent / folder
     files = table.get("files", {})
     location = HubLocation(table["repo"], table["revision"], **files)
     if not REPO.fullmatch(location.repo):

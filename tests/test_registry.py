@@ -25,6 +25,8 @@ licence = "MIT"
 source = "a test"
 """
 
+REPO_LINES = 'repo = "someone/tiny"\nrevision = "0123456789abcdef0123456789abcdef01234567"'
+
 
 def read(tmp_path: Path, text: str) -> Registry:
     path = tmp_path / "weights.toml"
@@ -118,6 +120,17 @@ def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
         ("[models.mine]", '[models.mine]\nfiles = { code = "x.py" }', registry.NOT_WELL_FORMED),
         ("[models.mine]", '[models.mine]\nfiles = "model.bin"', registry.NOT_WELL_FORMED),
         ("[models.mine]", '[models.mine]\nfolder = "here"', registry.NO_LOCATION),
+        (REPO_LINES, "folder = 1", registry.BAD_FOLDER),
+        (REPO_LINES, 'folder = ""', registry.BAD_FOLDER),
+        (REPO_LINES, 'folder = "a\\u0000b"', registry.BAD_FOLDER),
+        (REPO_LINES, 'folder = "https://example.com/model"', registry.BAD_FOLDER),
+        (REPO_LINES, 'packaged = "../../somewhere"', registry.BAD_PACKAGED),
+        (REPO_LINES, 'packaged = "/etc"', registry.BAD_PACKAGED),
+        (REPO_LINES, 'packaged = ".."', registry.BAD_PACKAGED),
+        (REPO_LINES, 'packaged = ["builtin"]', registry.BAD_PACKAGED),
+        ("someone/tiny", "someone/..", registry.BAD_REPO),
+        ("someone/tiny", "someone/tiny?token=1", registry.BAD_REPO),
+        ("someone/tiny", "someone/tiny@main", registry.BAD_REPO),
         ("[models.mine]", '[models."../mine"]', registry.BAD_NAME),
         ("[models.mine]", "[models.Mine]", registry.BAD_NAME),
         ('name = "carn"', 'name = "resnet"', registry.NOT_WELL_FORMED),

@@ -40,3 +40,5 @@ BAD_REPO = Failure(RegistryError, "{repo!r} is not a repository of the form user
 BAD_REVISION = Failure(RegistryError, "revision is not a full commit of 40 hexadecimal digits.", CORRECT)
 BAD_SHA256 = Failure(RegistryError, "sha256 is not a checksum of 64 hexadecimal digits.", CORRECT)
 BAD_FILE_NAME = Failure(RegistryError, "files are plain names, without folders.", CORRECT)
+BAD_FOLDER = Failure(RegistryError, "folder {folder!r} is no path of a folder.", CORRECT)
+BAD_PACKAGED = Failure(RegistryError, "packaged {name!r} is no plain name of a folder in the package.", CORRECT)

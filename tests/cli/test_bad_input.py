@@ -335,6 +335,19 @@ def test_code_in_a_pickle_is_never_run(refused: Refused, tmp_path: Path, write: 
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize("write", [pickled_by_torch, pickled_plainly])
+def test_nor_is_it_where_tensors_are_meant(
+    refused: Refused, broken: Path, tmp_path: Path, write: Callable[[Path, object], None]
+) -> None:
+    write(broken / "model.safetensors", {"model": Malice(tmp_path / "owned")})
+    refused(1, "model.safetensors", arguments=["in.png", "out.png", "--model", broken])
+    ran = refused.run_pcsr("bench", ".", "--original", broken / "model.safetensors", "--model", refused.model)
+    ran.told(1, "model.safetensors")
+    (broken / "model.safetensors").rename(tmp_path / "original.pth")
+    refused.run_pcsr("bench", ".", "--original", tmp_path / "original.pth", "--model", refused.model).told(1, "pth")
+    assert not (tmp_path / "owned").exists()
+
+
 def write_zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("hello", "hello")
