@@ -1,6 +1,7 @@
 """The original x4 networks with weights of their own, to compare with. No weights of theirs come with pcsr."""
 
 import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
