@@ -13,14 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import Scales
 from tests.cli.test_help import prepare
-from tests.command import Pcsr
+from tests.command import Pcsr as Runner
 from tests.documents import DOCUMENTS, ROOT, Command, commands, links, python
-from tests.tiny import tiny_model
+from tests.tiny import tiny_spec
 from tests.training.conftest import draw_pictures
 from tests.training.test_processes import RECIPE
 
@@ -32,12 +34,11 @@ CARN = """
 [models.carn]
 folder = "carn"
 backbone = { name = "carn", width = 8 }
-samplers = [[4], [8, 8, 8]]
+samplers = [[4], [64, 64, 64]]
 classifier = [5, 5]
 mean = [0.4488, 0.4371, 0.4040]
 scales = [4]
 receptive_radius = 19
-original = "carn"
 licence = "MIT"
 source = "a stand-in"
 """
@@ -90,11 +91,18 @@ def desks(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "set14" / part).mkdir(parents=True)
         _add_pair(folder / "set14" / "HR" / "a.png", folder / "set14" / "LR_x4" / "a.png")
         draw_pictures(folder / "pictures")
-        (folder / "recipe.toml").write_text(RECIPE.replace("high = 3", "high = 4"))
+        (folder / "recipe.toml").write_text(RECIPE.replace("high = 3", "high = 4").replace("patch = 48", "patch = 64"))
         (folder / "examples").symlink_to(ROOT / "examples")
-    save_folder(tiny_model("carn"), Scales((4.0,)), place / "carn")
+    save_folder(_stand_in(), Scales((4.0,)), place / "carn")
     (place / "own.toml").write_text(CARN)
     return place
+
+
+def _stand_in() -> Pcsr:
+    """A random CARN-PCSR of little weight but for its heavy sampler, so that budgets have something to choose."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Pcsr(replace(tiny_spec("carn"), samplers=((4,), (64, 64, 64))))
 
 
 def _add_pair(hr: Path, lr: Path) -> None:
@@ -107,7 +115,7 @@ def _add_pair(hr: Path, lr: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.document}: {command.line}")
-def test_a_command_runs_as_printed(command: Command, run_pcsr: Pcsr, desks: Path) -> None:
+def test_a_command_runs_as_printed(command: Command, run_pcsr: Runner, desks: Path) -> None:
     if command.reason is not None:
         pytest.skip(f"{command.document}: {command.reason}")
     env = {**run_pcsr.env, "PCSR_REGISTRY": str(desks / "own.toml"), "COLUMNS": "100"}
