@@ -1,15 +1,16 @@
 """``python -m benchmarks``: the engine against the formula as written, the originals, and the machine.
 
 The picture is the one that ships, cut to 420x276 like the demo image of the paper's repository, unless another is
-given. The originals' weights are random: time does not depend on them.
+given. The originals' weights are random, as are those of the models ``fsrcnn`` and ``srresnet``: time does not depend
+on them.
 """
 
 import argparse
 import copy
 import json
-import platform
 import resource
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,21 +22,28 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-import pcsr_cli
+from benchmarks.machine import CONV, MATMUL, RATED, RATED_FLOPS, Rated, machine
+from benchmarks.networks import Measured, measured_network
 from benchmarks.originals import prepared_original
-from benchmarks.timing import Timed, alternate, dense_conv_rate, matmul_rate
+from benchmarks.stages import REST, stage_flops, watched_engine
+from benchmarks.timing import Timed, alternate, timed
 from pcsr_cli.canvas import ByteCanvas
 from pcsr_cli.engine import Outcome, Settings, upscale
 from pcsr_cli.flops import executed_flops, model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
-from pcsr_cli.models import load_model
 from pcsr_cli.nets import ORIGINALS, Original
-from pcsr_cli.routing import Adaptive, Routing, Threshold
+from pcsr_cli.routing import Adaptive, Routing
 from tests import reference
 
 SIZE = (276, 420)
 SCALING = ((128, 128), (512, 512), (1080, 1920), (2160, 3840))
+WIDTH = 140
+"""Columns of the tables where there is no terminal."""
+
+ENGINE, ADM, WHOLE = "threshold", "ADM", "whole"
+
+Rows = dict[str, dict[str, float]]
 
 
 def main() -> None:
@@ -48,59 +56,113 @@ def main() -> None:
     arguments.add_argument("--json", action="store_true")
     asked = arguments.parse_args()
     picture = _picture(asked.picture)
-    document: dict[str, object] = {"machine": _machine(), "picture": f"{picture.shape[3]}x{picture.shape[2]}"}
-    for name in asked.model or ["builtin"]:
-        network = load_model(name).network
-        document[name] = _compare(network, picture, asked.runs)
+    document: dict[str, object] = {"machine": machine(), "picture": f"{picture.shape[3]}x{picture.shape[2]}"}
+    for path in asked.model or ["builtin"]:
+        measured, name = measured_network(path, picture), Path(path).name
+        rows, rates = _compare(measured, picture, asked.runs)
+        document[f"{name}: weights"] = measured.weights
+        document[f"{name}: machine, GFLOP/s"] = {rated: round(rate / 1e9, 1) for rated, rate in rates.items()}
+        document[name] = rows
+        document[f"{name}: stages"] = _stages(measured, picture, asked.runs)
         if asked.scaling:
-            document[f"{name} scaling"] = _scaling(network, asked.runs)
+            document[f"{name}: scaling"] = _scaling(measured.network, asked.runs)
     if asked.json:
         json.dump(document, sys.stdout, indent=2)
         return
     _print(document)
 
 
-def _compare(network: Pcsr, lr: Tensor, runs: int) -> dict[str, dict[str, float]]:
-    """The engine by threshold and by ADM, the formula as written, and the original network, in one alternating run."""
+def _compare(measured: Measured, lr: Tensor, runs: int) -> tuple[Rows, dict[str, float]]:
+    """The engine by threshold and by ADM, the formula as written, and the original network, in one alternating run.
+
+    Also the machine's rates in FLOP/s, of the same run.
+    """
+    network = measured.network
     outcomes: dict[str, Outcome] = {}
 
     def engine(routing: Routing, name: str) -> None:
-        canvas = ByteCanvas(*hr_size((lr.shape[2], lr.shape[3]), 4))
-        outcomes[name] = upscale(network, lr, 4, Settings(routing), canvas)
+        outcomes[name] = _enlarged(network, lr, routing)
 
+    rated = Rated()
     contestants: dict[str, Callable[[], object]] = {
-        "threshold 0.5": lambda: engine(Threshold(), "threshold 0.5"),
-        "ADM": lambda: engine(Adaptive(), "ADM"),
-        "formula as written": lambda: reference.upscale(network, lr, 4, Threshold()),
+        ENGINE: lambda: engine(measured.threshold, ENGINE),
+        ADM: lambda: engine(Adaptive(), ADM),
+        "formula as written": lambda: reference.upscale(network, lr, 4, measured.threshold),
+        MATMUL: rated.multiply,
+        CONV: rated.convolve,
     }
-    flops: dict[str, float] = {}
     backbone = network.spec.backbone.name
+    flops: dict[str, float] = {}
     if backbone in ORIGINALS:
-        net = ORIGINALS[backbone]().eval().requires_grad_(False)
-        x = network.normalise(lr)
-        last = x.contiguous(memory_format=torch.channels_last)
-        prepared = prepared_original(net)
-        nets = {"original": net, "original, channels last": _channels_last(net)}
-        contestants["original"] = lambda: _inferred(nets["original"], x)
-        contestants["original, channels last"] = lambda: _inferred(nets["original, channels last"], last)
-        contestants["original, prepared"] = lambda: _inferred(prepared, x)
+        originals = _originals(network, lr)
         cost = original_flops(backbone, lr.shape[2] * lr.shape[3])
         assert cost is not None
-        flops = dict.fromkeys(("original", "original, channels last", "original, prepared"), cost.executed)
-    timed = alternate(contestants, runs)
+        flops = dict.fromkeys(originals, cost.executed)
+        contestants |= originals
+    taken = alternate(contestants, runs)
+    rates = {name: RATED_FLOPS[name] / taken.pop(name).median for name in RATED}
     costs = model_costs(network)
     flops |= {name: executed_flops(costs, outcome.executed) for name, outcome in outcomes.items()}
-    peak = matmul_rate()
-    return {name: _row(time, flops.get(name), timed["threshold 0.5"], peak) for name, time in timed.items()}
+    return {name: _row(each, flops.get(name), rates, taken[ENGINE]) for name, each in taken.items()}, rates
 
 
-def _row(timed: Timed, flops: float | None, engine: Timed, peak: float) -> dict[str, float]:
-    row = {"seconds": timed.median, "fastest": timed.fastest, "slowest": timed.slowest}
-    row["times the engine's"] = timed.median / engine.median
+def _originals(network: Pcsr, lr: Tensor) -> dict[str, Callable[[], object]]:
+    """The original of a network's backbone in PyTorch's two memory formats, and prepared like the engine."""
+    net = ORIGINALS[network.spec.backbone.name]().eval().requires_grad_(False)
+    x = network.normalise(lr)
+    last, converted, prepared = (
+        x.contiguous(memory_format=torch.channels_last),
+        _channels_last(net),
+        prepared_original(net),
+    )
+    return {
+        "original": lambda: _inferred(net, x),
+        "original, channels last": lambda: _inferred(converted, last),
+        "original, prepared": lambda: _inferred(prepared, x),
+    }
+
+
+def _row(taken: Timed, flops: float | None, rates: dict[str, float], engine: Timed | None = None) -> dict[str, float]:
+    row = {"seconds": taken.median, "fastest": taken.fastest, "slowest": taken.slowest}
+    if engine is not None:
+        row["times the engine's"] = taken.median / engine.median
     if flops is not None:
-        row |= {"executed GFLOPs": flops / 1e9, "GFLOP/s": flops / timed.median / 1e9}
-        row["share of matmul rate"] = flops / timed.median / peak
+        row |= {"executed GFLOPs": flops / 1e9, "GFLOP/s": flops / taken.median / 1e9}
+        row |= {f"of {name}": flops / taken.median / rate for name, rate in rates.items()}
     return row
+
+
+def _stages(measured: Measured, lr: Tensor, runs: int) -> Rows:
+    """The engine by threshold, stage by stage, beside the machine's rates in the same run."""
+    taken: dict[str, list[float]] = {}
+    outcomes: list[Outcome] = []
+
+    def engine() -> None:
+        started = time.perf_counter()
+        with watched_engine() as watch:
+            outcomes.append(_enlarged(measured.network, lr, measured.threshold))
+        whole = time.perf_counter() - started
+        for stage, seconds in {**watch.seconds, REST: whole - sum(watch.seconds.values()), WHOLE: whole}.items():
+            taken.setdefault(stage, []).append(seconds)
+
+    rated = Rated()
+    rated_taken = alternate({MATMUL: rated.multiply, CONV: rated.convolve, "engine": engine}, runs)
+    rates = {name: RATED_FLOPS[name] / rated_taken[name].median for name in RATED}
+    costs = model_costs(measured.network)
+    flops = {**stage_flops(costs, outcomes[-1]), WHOLE: executed_flops(costs, outcomes[-1].executed)}
+    # The first run was to warm up.
+    whole = timed(taken[WHOLE][1:])
+    shares = {
+        stage: {"share of the time": timed(seconds[1:]).median / whole.median} for stage, seconds in taken.items()
+    }
+    return {
+        stage: _row(timed(seconds[1:]), flops.get(stage), rates) | shares[stage] for stage, seconds in taken.items()
+    }
+
+
+def _enlarged(network: Pcsr, lr: Tensor, routing: Routing) -> Outcome:
+    canvas = ByteCanvas(*hr_size((lr.shape[2], lr.shape[3]), 4))
+    return upscale(network, lr, 4, Settings(routing), canvas)
 
 
 def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
@@ -112,11 +174,11 @@ def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
         def run(lr: Tensor = lr, size: tuple[int, int] = (4 * height, 4 * width)) -> None:
             upscale(network, lr, 4, Settings(), ByteCanvas(*size))
 
-        timed = alternate({"run": run}, max(1, min(runs, 20_000_000 // (height * width * 16))))["run"]
+        taken = alternate({"run": run}, max(1, min(runs, 20_000_000 // (height * width * 16))))["run"]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows[f"{width}x{height}"] = {
-            "seconds": timed.median,
-            "ns per LR pixel": timed.median * 1e9 / (height * width),
+            "seconds": taken.median,
+            "ns per LR pixel": taken.median * 1e9 / (height * width),
             "peak MiB": peak,
         }
     return rows
@@ -147,20 +209,8 @@ def _tiled(height: int, width: int) -> NDArray[np.uint8]:
     return np.tile(shipped, times)[:height, :width].copy()
 
 
-def _machine() -> dict[str, object]:
-    return {
-        "pcsr": pcsr_cli.__version__,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "vectors": torch.backends.cpu.get_cpu_capability(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "matmul GFLOP/s": round(matmul_rate() / 1e9),
-        "dense 3x3 GFLOP/s": round(dense_conv_rate() / 1e9),
-    }
-
-
 def _print(document: dict[str, object]) -> None:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for name, content in document.items():
         assert isinstance(content, dict | str)
         if isinstance(content, str) or not all(isinstance(row, dict) for row in content.values()):
@@ -169,7 +219,7 @@ def _print(document: dict[str, object]) -> None:
         columns = list(dict.fromkeys(key for row in content.values() for key in row))
         table = Table("", *columns, title=name, box=None)
         for label, row in content.items():
-            table.add_row(label, *(f"{row[column]:.3f}" if column in row else "" for column in columns))
+            table.add_row(label, *(f"{row[column]:.4g}" if column in row else "" for column in columns))
         console.print(table)
 
 

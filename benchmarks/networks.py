@@ -1,0 +1,46 @@
+"""The networks that are measured: by name as everywhere, and two whose published weights cannot be had."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcsr_cli.adm import DifficultySurvey
+from pcsr_cli.engine import Settings, survey_difficulties
+from pcsr_cli.model import Pcsr
+from pcsr_cli.models import load_model
+from pcsr_cli.routing import Threshold
+from pcsr_cli.specs import BackboneSpec, ModelSpec
+
+HEAVY_SHARE = 0.4
+"""Of a network with random weights so many pixels are heavy: about as of CARN at threshold 0.5."""
+
+UNPUBLISHED = {
+    "fsrcnn": ModelSpec(BackboneSpec("fsrcnn", 48), ((10, 10, 10), (58, 58, 58, 58)), ()),
+    "srresnet": ModelSpec(BackboneSpec("srresnet", 58), ((40, 40, 40), (170, 170, 170, 170)), (20, 20)),
+}
+"""The paper's other two networks (section 4.1)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network, the cut it is routed by, and what is to be known about its weights."""
+
+    network: Pcsr
+    threshold: Threshold
+    weights: str
+
+
+def measured_network(name: str, lr: Tensor) -> Measured:
+    """A network by name. One of UNPUBLISHED has random weights, on which time does not depend but through routing.
+
+    Its cut is such that HEAVY_SHARE of the pixels of ``lr`` (1, 3, h, w) are heavy.
+    """
+    if name not in UNPUBLISHED:
+        return Measured(load_model(name).network, Threshold(), "trained")
+    torch.manual_seed(0)
+    network = Pcsr(UNPUBLISHED[name]).eval().requires_grad_(False)
+    survey = DifficultySurvey(16 * lr.shape[2] * lr.shape[3])
+    survey_difficulties(network, lr, 4, Settings(), survey)
+    cut = torch.from_numpy(survey.values().numpy()).kthvalue(round((1 - HEAVY_SHARE) * survey.filled)).values
+    return Measured(network, Threshold(float(cut)), f"random, {HEAVY_SHARE:.0%} of the pixels heavy by its cut")

@@ -1,0 +1,64 @@
+"""The README's pictures, drawn by the model they show: ``python -m benchmarks.pictures``."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import pcsr_cli
+from pcsr_cli.cli.main import app
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOGRAPH = ROOT / "examples" / "chelsea.png"
+SCALE = 4
+DETAIL = (560, 240, 1080, 600)
+"""An eye: left, top, right, bottom in the result."""
+GAP = 10
+WIDTH = 720
+
+
+def main() -> None:
+    """Draw ``docs/chelsea.jpg`` and ``docs/difficulty.jpg`` anew."""
+    three_ways().save(ROOT / "docs" / "chelsea.jpg", quality=88)
+    difficulty().save(ROOT / "docs" / "difficulty.jpg", quality=85)
+
+
+def three_ways() -> Image.Image:
+    """A detail by bicubic, by builtin, and with builtin's heavy pixels in orange, side by side."""
+    with Image.open(PHOTOGRAPH) as file:
+        photograph = file.convert("RGB")
+    done = pcsr_cli.upscale(photograph, pcsr_cli.load_model("builtin"), SCALE)
+    bicubic = photograph.resize(done.image.size, Image.Resampling.BICUBIC)
+    dark = (np.asarray(done.image) * 0.35).astype(np.uint8)
+    dark[done.branches > 0] = (200, 112, 24)
+    parts = [picture.crop(DETAIL) for picture in (bicubic, done.image, Image.fromarray(dark))]
+    width, height = parts[0].size
+    drawn = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
+    for index, part in enumerate(parts):
+        drawn.paste(part, (index * (width + GAP), 0))
+    return drawn
+
+
+def difficulty() -> Image.Image:
+    """p_heavy of the whole photograph at x2 as ``upscale --map`` draws it, reduced."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "map.png"
+        line = [
+            "upscale",
+            str(PHOTOGRAPH),
+            str(Path(folder) / "x2.png"),
+            "--scale",
+            "2",
+            "--model",
+            "builtin",
+            "--quiet",
+        ]
+        app([*line, "--map", str(place), "--map-style", "difficulty"], standalone_mode=False)
+        with Image.open(place) as drawn:
+            drawn = drawn.convert("RGB")
+            return drawn.resize((WIDTH, round(drawn.height * WIDTH / drawn.width)), Image.Resampling.LANCZOS)
+
+
+if __name__ == "__main__":
+    main()
