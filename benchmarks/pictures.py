@@ -12,7 +12,7 @@ from pcsr_cli.cli.main import app
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "examples" / "chelsea.png"
 SCALE = 4
-DETAIL = (560, 240, 1080, 600)
+DETAIL = (430, 285, 950, 645)
 """An eye: left, top, right, bottom in the result."""
 GAP = 10
 WIDTH = 720

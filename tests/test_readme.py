@@ -131,6 +131,7 @@ def test_a_command_runs_as_printed(command: Command, run_pcsr: Runner, desks: Pa
 
 
 def test_the_command_that_sets_everything_up_enlarges_the_photograph_that_ships() -> None:
-    (line,) = re.findall(r"^    python3 -m venv .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    line, for_cpus = re.findall(r"^    python3 -m venv .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert "torch==2.13.0 " in for_cpus and "torch==2.13.0" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert line.endswith("pcsr upscale examples/chelsea.png chelsea_x4.png --scale 4")
     assert (ROOT / "examples" / "chelsea.png").is_file()
