@@ -1,6 +1,7 @@
-"""What libvips reads better than Pillow: 16 bits a channel, which Pillow rounds to 8 without a word, and packed TIFF,
-of whose damages the library in Pillow speaks on stderr."""
+"""What libvips reads better than Pillow: 16 bits a channel, which Pillow rounds to 8 without a word, and TIFF, of
+whose damages the library in Pillow speaks on stderr."""
 
+import io
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -10,8 +11,13 @@ from PIL import Image
 from pcsr_cli.failures import pictures
 from pcsr_cli.pictures.picture import Levels, Picture
 
-LOADERS = {"PNG": "pngload_buffer", "TIFF": "tiffload_buffer"}
+LOADERS = {"PNG": "pngload", "TIFF": "tiffload"}
 """libvips' loaders, by Pillow's names."""
+
+PARTS = ((273, 279), (324, 325))
+"""TIFF's tags of where strips and tiles lie and of how many bytes they are."""
+
+CAREFULLY = {"access": "sequential", "fail_on": "truncated"}
 
 EXTRA_SAMPLES = 338
 """TIFF's tag of what channels beside the colours are: 0 for something else than alpha."""
@@ -22,8 +28,9 @@ AV1_HIGH_BITDEPTH = 0x40
 
 def is_better_read(image: Image.Image) -> bool:
     """Whether ``read_pixels`` is to read an opened file, and not Pillow."""
-    packed = any(tile[0] == "libtiff" for tile in getattr(image, "tile", ()))
-    return image.format in LOADERS and image.mode not in {"CMYK", "LAB", "I", "F"} and (packed or _is_deep(image))
+    if image.format == "TIFF":
+        return image.mode not in {"CMYK", "LAB", "I", "F"}
+    return image.format in LOADERS and _is_deep(image)
 
 
 def is_rounded(image: Image.Image, file: BinaryIO) -> bool:
@@ -56,6 +63,8 @@ def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture
     integers, ValueError for damage, MemoryError."""
     extra = tags.get(EXTRA_SAMPLES, ())
     extra = extra if isinstance(extra, tuple) else (extra,)
+    if format == "TIFF":
+        _check_whole(file, tags)
     pixels, grey = _load(file, format)
     colours = 1 if grey else 3
     if pixels.shape[2] == 3:
@@ -67,14 +76,30 @@ def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture
     return Picture(rgb, np.ascontiguousarray(pixels[..., colours]), grey)
 
 
+def _check_whole(file: BinaryIO, tags: Mapping[int, Any]) -> None:
+    """Raise ValueError where a TIFF ends before its pixels do, which libtiff makes up for by inventing some."""
+    end = file.seek(0, io.SEEK_END)
+    for places, sizes in PARTS:
+        parts = zip(_numbers(tags.get(places)), _numbers(tags.get(sizes)), strict=False)
+        if any(place + size > end for place, size in parts):
+            raise ValueError("its pixels end too early")
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(number for number in values if isinstance(number, int))
+
+
 def _load(file: BinaryIO, format: str) -> tuple[Levels, bool]:
     """All channels (H, W, C), and whether the first is grey."""
     import pyvips
 
-    file.seek(0)
-    content = file.read()
     try:
-        image = getattr(pyvips.Image, LOADERS[format])(content, access="sequential", fail_on="truncated")
+        if isinstance(file, io.BufferedReader) and isinstance(file.name, str):
+            image = getattr(pyvips.Image, LOADERS[format])(file.name, **CAREFULLY)
+        else:
+            file.seek(0)
+            image = getattr(pyvips.Image, f"{LOADERS[format]}_buffer")(file.read(), **CAREFULLY)
         if image.format not in {"uchar", "ushort"}:
             raise pictures.IS_FLOAT() if image.format in {"float", "double"} else pictures.TOO_WIDE()
         grey = image.interpretation in {"b-w", "grey16"}

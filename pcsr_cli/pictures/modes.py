@@ -1,13 +1,12 @@
 """Pictures as PIL has them, of any mode, to and from RGB or grey levels with straight alpha."""
 
-from typing import cast
-
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pcsr_cli.failures import pictures
 from pcsr_cli.pictures.colour import lab_to_srgb, to_srgb
-from pcsr_cli.pictures.picture import Levels, Metadata, Picture, to_8_bits
+from pcsr_cli.pictures.picture import Metadata, Picture, to_8_bits
 
 BAND_PIXELS = 2**20
 GREY_MODES = {"1", "L", "LA", "La"}
@@ -32,9 +31,8 @@ def from_pil(image: Image.Image) -> Picture:
     if image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
         image, how = _to_rgb(image, icc)
         notes, icc = (how,), None
-    channels = _levels(image)
-    alpha = np.ascontiguousarray(channels[..., 3]) if channels.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(channels[..., :3]), alpha, grey, Metadata(icc), notes)
+    rgb, alpha = _levels(image)
+    return Picture(rgb, alpha, grey, Metadata(icc), notes)
 
 
 def _deep_grey(image: Image.Image) -> Picture:
@@ -59,26 +57,25 @@ def _to_rgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, str]:
     return image.convert("RGB"), f"{mode} was converted to RGB"
 
 
-def _levels(image: Image.Image) -> Levels:
-    """(H, W, 3 or 4) uint8, converted in bands of rows so that no second copy stands in memory."""
-    mode = "RGBA" if image.has_transparency_data else "RGB"
+def _levels(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Colour (H, W, 3) and alpha (H, W) or None, converted in bands of rows so that no second copy stands in memory."""
     if image.mode == "La":  # the one mode that converts to a single other
         image = image.convert("LA")
+    clear = image.has_transparency_data
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    alpha = np.empty((image.height, image.width), np.uint8) if clear else None
     step = max(1, BAND_PIXELS // image.width)
-    if step >= image.height:
-        return _converted(image, mode)
-    channels = np.empty((image.height, image.width, len(mode)), np.uint8)
     for top in range(0, image.height, step):
         bottom = min(image.height, top + step)
-        channels[top:bottom] = _converted(image.crop((0, top, image.width, bottom)), mode)
-    return channels
-
-
-def _converted(image: Image.Image, mode: str) -> Levels:
-    try:
-        return cast(Levels, np.asarray(image.convert(mode)))
-    except ValueError as error:
-        raise pictures.UNKNOWN_MODE(mode=image.mode) from error
+        band = image.crop((0, top, image.width, bottom))
+        try:
+            channels = np.asarray(band.convert("RGBA" if clear else "RGB"))
+        except ValueError as error:
+            raise pictures.UNKNOWN_MODE(mode=image.mode) from error
+        rgb[top:bottom] = channels[..., :3]
+        if alpha is not None:
+            alpha[top:bottom] = channels[..., 3]
+    return rgb, alpha
 
 
 def to_pil(picture: Picture) -> Image.Image:

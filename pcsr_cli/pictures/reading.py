@@ -16,6 +16,7 @@ from pcsr_cli.pictures.metadata import read_metadata, read_tags
 from pcsr_cli.pictures.modes import from_pil
 from pcsr_cli.pictures.orientation import upright
 from pcsr_cli.pictures.picture import Picture, to_8_bits
+from pcsr_cli.pictures.png_metadata import without_pixels
 from pcsr_cli.pictures.sources import (
     ANIMATIONS,
     check_size,
@@ -60,13 +61,10 @@ def _read(file: BinaryIO, image: Image.Image) -> Picture:
     by_libvips = is_better_read(image)
     rounded = not by_libvips and is_rounded(image, file)
     frames = getattr(image, "n_frames", 1)
-    if image.format == "PNG":  # whose metadata may come after the pixels
-        image.load()
-    metadata, orientation, notes = read_metadata(image.info, image.getexif)
     if not by_libvips:
-        image.load()
-        if image.format == "TIFF" and Base.Orientation not in image.getexif():  # Pillow has turned it
-            orientation = 1
+        image.load()  # first: a PNG's metadata may come after the pixels, and Pillow turns a TIFF itself
+    described = without_pixels(file) if image.format == "PNG" and by_libvips else image
+    metadata, orientation, notes = read_metadata(described.info, described.getexif)
     if by_libvips:
         assert image.format is not None
         picture = read_pixels(file, image.format, getattr(image, "tag_v2", {}))

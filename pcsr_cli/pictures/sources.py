@@ -21,7 +21,8 @@ READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000
 ANIMATIONS = ("GIF", "WEBP", "PNG")
 """Those whose frames can all be enlarged."""
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what Pillow logs about damage
+for decoder in ("PIL", "pyvips"):  # else Python prints what they log about damage
+    logging.getLogger(decoder).addHandler(logging.NullHandler())
 
 MOST_PIXELS = 2 * (2**30 // 4 // 3)
 """Above this Pillow takes a file for a bomb: a few bytes that unpack into more than there is memory."""

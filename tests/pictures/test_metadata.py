@@ -1,6 +1,7 @@
 """What goes with a picture from file to file, true of the result."""
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pcsr_cli.pictures.metadata import of_size, read_tags
 from pcsr_cli.pictures.orientation import upright
 from pcsr_cli.pictures.picture import Metadata, Picture
 from pcsr_cli.pictures.reading import read_picture
-from tests.pictures import levels
+from tests.pictures import deep_levels, levels, save, save_deep
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" tiff:ImageWidth="6"
  exif:PixelXDimension='6'><exif:PixelYDimension>4</exif:PixelYDimension></rdf:Description></x:xmpmeta>"""
@@ -167,3 +168,17 @@ def test_tags_of_big_tiff_are_read_as_those_of_tiff(tmp_path: Path) -> None:
         with (tmp_path / "in.tif").open("rb") as file:
             tags = read_tags(file)
             assert (tags[0x0100], tags[0x0131]) == (6, "pcsr")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_a_png_says_after_its_pixels_is_read_too(tmp_path: Path, deep: bool) -> None:
+    save_deep(tmp_path / "in.png", deep_levels(4, 6)) if deep else save(tmp_path / "in.png", levels(4, 6))
+    content = (tmp_path / "in.png").read_bytes()
+    tags = simple(6).tobytes().removeprefix(b"Exif\0\0")
+    chunk = b"eXIf" + tags
+    late = len(tags).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "in.png").write_bytes(content[:-12] + late + content[-12:])
+    picture = read_picture(tmp_path / "in.png")
+    assert picture.depth == (16 if deep else 8)
+    assert picture.size == (6, 4)
+    assert tags_of(picture.metadata)[0x010F] == "Maker"

@@ -14,6 +14,7 @@ from pcsr_cli.failures import pictures
 from pcsr_cli.pictures import sources
 from pcsr_cli.pictures.libvips import EXTRA_SAMPLES
 from pcsr_cli.pictures.picture import Layout, Metadata, Picture
+from pcsr_cli.pictures.png_stream import PngStream
 from pcsr_cli.pictures.reading import read_picture, read_rgb
 from pcsr_cli.pictures.tiff_stream import TiffStream
 from pcsr_cli.pictures.writing import write_picture
@@ -157,6 +158,27 @@ class TestWhatIsNoPicture:
         with fails(pictures.DAMAGED):
             read_picture(path)
 
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    @pytest.mark.parametrize("channels", [1, 2, 3])
+    def test_half_a_file_of_sixteen_bits(self, tmp_path: Path, suffix: str, channels: int) -> None:
+        with (tmp_path / f"in{suffix}").open("wb") as file:
+            layout = Layout(60, 80, channels < 3, channels == 2, 16)
+            stream = (
+                PngStream(file, layout, Metadata(), {}) if suffix == ".png" else TiffStream(file, layout, Metadata())
+            )
+            stream.write(deep_levels(60, 80, channels))
+            stream.finish()
+        whole = (tmp_path / f"in{suffix}").read_bytes()
+        (tmp_path / f"in{suffix}").write_bytes(whole[: len(whole) // 2])
+        with fails(pictures.DAMAGED):
+            read_picture(tmp_path / f"in{suffix}")
+
+    def test_a_tiff_whose_pixels_end_too_early(self, tmp_path: Path) -> None:
+        path = save_deep(tmp_path / "in.tif", deep_levels(60, 80))
+        path.write_bytes(path.read_bytes()[:-8000])
+        with fails(pictures.DAMAGED):
+            read_picture(path)
+
     def test_floats_and_wide_integers(self, tmp_path: Path) -> None:
         Image.new("F", (3, 3)).save(tmp_path / "float.tif")
         Image.new("I", (3, 3)).save(tmp_path / "wide.tif")
@@ -237,3 +259,11 @@ class TestManyFrames:
         pages = [Image.fromarray(levels(seed=seed)) for seed in range(2)]
         pages[0].save(tmp_path / "in.tif", save_all=True, append_images=pages[1:])
         assert read_picture(tmp_path / "in.tif").notes == ("only the first of 2 pages was used",)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_file_that_has_changed_is_read_as_it_is_now(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"in{suffix}"
+    for seed in range(3):
+        pixels = deep_levels(6, 7, 3, seed)
+        assert np.array_equal(read_picture(save_deep(path, pixels)).rgb, pixels)
