@@ -8,12 +8,14 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pcsr_cli.failures import folders
+from pcsr_cli.files import reason
 
 NAME = ".pcsr-journal.jsonl"
 VERSION = 1
@@ -48,12 +50,13 @@ class Journal:
         """Read what there is. Raises OutputError where it cannot be read."""
         self.path = folder / NAME
         self._entries: dict[str, Entry] = {}
+        self._one_at_a_time = threading.Lock()
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
-            raise folders.JOURNAL_UNREADABLE(path=self.path, reason=error.strerror) from error
+            raise folders.JOURNAL_UNREADABLE(path=self.path, reason=reason(error)) from error
         for line in content.split(b"\n"):
             entry = _parse(line)
             if entry is not None:
@@ -64,13 +67,16 @@ class Journal:
         return self._entries.get(output.as_posix())
 
     def append(self, entry: Entry) -> None:
-        """Add a line, which is on the disk when this returns. Raises OutputError, and then nothing was added."""
+        """Add a line, which is on the disk when this returns; from any thread.
+
+        Raises OutputError, and then nothing was added."""
         line = json.dumps({"version": VERSION, **asdict(entry)}, sort_keys=True).encode() + b"\n"
-        try:
-            self._append(line)
-        except OSError as error:
-            raise folders.JOURNAL_UNWRITABLE(path=self.path, reason=(error.strerror or str(error)).lower()) from error
-        self._entries[entry.name] = entry
+        with self._one_at_a_time:
+            try:
+                self._append(line)
+            except OSError as error:
+                raise folders.JOURNAL_UNWRITABLE(path=self.path, reason=reason(error)) from error
+            self._entries[entry.name] = entry
 
     def _append(self, line: bytes) -> None:
         with self.path.open("ab+", buffering=0) as file:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,18 @@ def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path: Path, monkeypat
     assert journal.find(Path("b")) is None
 
 
+def test_many_threads_may_append(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(journal.append, [entry(str(number)) for number in range(40)]))
+    again = Journal(tmp_path)
+    assert all(again.find(Path(str(number))) for number in range(40))
+    assert len(journal.path.read_bytes().splitlines()) == 40
+
+
 def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
-    with fails(folders.JOURNAL_UNREADABLE, path=tmp_path / NAME, reason="Is a directory"):
+    with fails(folders.JOURNAL_UNREADABLE, path=tmp_path / NAME, reason="is a directory"):
         Journal(tmp_path)
 
 
