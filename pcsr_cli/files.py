@@ -36,10 +36,13 @@ def temporary_beside(output: Path) -> Iterator[Path]:
         temporary, handle = _new_file(target(output).parent)
     except OSError as error:
         raise outputs.NO_PLACE(output=output, reason=reason(error)) from error
+    if fcntl is None:  # Windows would not move a file that is open, and has no use for the handle
+        os.close(handle)
     try:
         yield temporary
     finally:
-        os.close(handle)
+        if fcntl is not None:
+            os.close(handle)
         temporary.unlink(missing_ok=True)
 
 

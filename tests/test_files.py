@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pcsr_cli import files
 from pcsr_cli.errors import OutputError
 from pcsr_cli.files import TEMPORARY_PREFIX, put_in_place, remove_leftovers, written_whole
 
@@ -31,6 +32,19 @@ def test_a_full_disk_is_told_of_the_output(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="out cannot be written"), written_whole(tmp_path / "out"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_are_no_locks_nothing_is_kept_open_and_nothing_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "fcntl", None)
+    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0  # noqa: PTH208 - not files
+    with written_whole(tmp_path / "out") as temporary:
+        after = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0  # noqa: PTH208 - not files
+        assert after == before
+        assert remove_leftovers(tmp_path) == 0
+        put_in_place(temporary, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @needs_locks
