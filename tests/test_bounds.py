@@ -1,0 +1,50 @@
+"""What a large picture takes in memory, measured in processes of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command import ROOT
+
+ENLARGE = """
+import resource, sys
+import numpy as np, torch
+from pathlib import Path
+from pcsr_cli import memory
+from pcsr_cli.api import upscale_onto
+from pcsr_cli.engine import Settings
+from pcsr_cli.models import load_model
+from pcsr_cli.pictures.formats import choose_format
+from pcsr_cli.pictures.picture import Layout, Picture
+from pcsr_cli.pictures.writing import open_writer
+from pcsr_cli.routing import Adaptive, Threshold
+
+torch.set_num_threads(1)
+memory.STRIP_BYTES = 2**23
+height, width, output, folder, adm = int(sys.argv[1]), 700, Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "adm"
+picture = Picture(np.full((height, width, 3), (200, 100, 37), np.uint8))
+settings = Settings(Adaptive(), memory=0) if adm else Settings(Threshold(1.0), refine=9)
+with open_writer(output, choose_format(output), Layout(4 * height, 4 * width)) as writer:
+    upscale_onto(picture, load_model(folder, "cpu"), 4, settings, writer)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak(height: int, output: Path, model: Path, routing: str) -> int:
+    """Peak memory in bytes of a process that enlarges a flat picture 700 pixels wide."""
+    command = [sys.executable, "-c", ENLARGE, str(height), str(output), str(model), routing]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return int(done.stdout) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is counted in another unit")
+@pytest.mark.parametrize(("suffix", "routing"), [(".png", "fixed"), (".tif", "fixed"), (".png", "adm")])
+def test_memory_does_not_grow_with_the_result(tmp_path: Path, tiny_folder: Path, suffix: str, routing: str) -> None:
+    short, tall = 300, 2700
+    peaks = [peak(height, tmp_path / f"out{suffix}", tiny_folder, routing) for height in (short, tall)]
+    picture, result = (2400 * 700 * 3 * factor for factor in (1, 16))
+    survey = 24 * 2**20 if routing == "adm" else 0
+    assert peaks[1] - peaks[0] < picture + survey + 16 * 2**20 < result / 1.5
