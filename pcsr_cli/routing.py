@@ -103,7 +103,8 @@ Decision = Cuts | CostRule
 def difficulty(probabilities: Tensor) -> Tensor:
     """How hard each pixel is, in [0, 1]: p_heavy, or with M branches the sum over the heavier floor((M + 1) / 2)."""
     branches = probabilities.shape[1]
-    return probabilities[:, branches - (branches + 1) // 2 :].sum(dim=1)
+    heavier = probabilities[:, branches - (branches + 1) // 2 :]
+    return heavier[:, 0] if heavier.shape[1] == 1 else heavier.sum(dim=1)
 
 
 def tradeoff_cut(costs: tuple[float, float], k: float) -> float:
