@@ -40,7 +40,8 @@ def read_metadata(info: Mapping[Any, Any], tags_of: Callable[[], Image.Exif]) ->
         tags = tags_of()
         found = tags.get(Base.Orientation, 1)
         orientation = found if found in range(1, 9) else 1
-        exif = _of_size(_without_the_file(tags), (1, 1))
+        exif = _without_the_file(tags)
+        _of_size(exif, (1, 1))  # what cannot be brought up to date is damaged, too
     except Exception:  # whatever a parser trips over in damaged tags
         exif, notes = None, ("its EXIF is damaged and was left out",)
     dpi = _dpi(info)

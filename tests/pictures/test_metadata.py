@@ -13,6 +13,7 @@ from pcsr_cli.pictures.metadata import of_size, read_tags
 from pcsr_cli.pictures.orientation import upright
 from pcsr_cli.pictures.picture import Metadata, Picture
 from pcsr_cli.pictures.reading import read_picture
+from pcsr_cli.pictures.writing import write_picture
 from tests.pictures import deep_levels, levels, save, save_deep
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" tiff:ImageWidth="6"
@@ -124,6 +125,17 @@ def test_sizes_are_brought_up_to_date() -> None:
     assert b'tiff:ImageWidth="600"' in large.xmp
     assert b"exif:PixelXDimension='600'" in large.xmp
     assert b"<exif:PixelYDimension>400<" in large.xmp
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_a_file_tells_its_own_size(tmp_path: Path, suffix: str) -> None:
+    metadata = read_picture(in_file(".jpg", exif=exif(6))).metadata
+    assert tags_of(metadata).get_ifd(0x8769)[0xA002] == 6  # as it came, until it is written
+    write_picture(tmp_path / f"out{suffix}", Picture(levels(30, 20), metadata=metadata), {})
+    with Image.open(tmp_path / f"out{suffix}") as image:
+        tags = image.getexif()
+        assert tags.get(0x0112, 1) == 1
+        assert (tags.get_ifd(0x8769)[0xA002], tags.get_ifd(0x8769)[0xA003]) == (20, 30)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
