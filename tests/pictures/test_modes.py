@@ -85,6 +85,20 @@ class TestInk:
         assert picture.notes == ("CMYK was converted to RGB plainly: it has no profile",)
         assert picture.metadata.icc is None
 
+    def test_with_a_profile_it_goes_through_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        image = Image.new("CMYK", (2, 2), (255, 0, 0, 0))
+        image.info["icc_profile"] = b"what cyan means"
+
+        def by_profile(given: Image.Image, icc: bytes) -> Image.Image:  # no profile of inks may be given away with this
+            assert (given.mode, icc) == ("CMYK", b"what cyan means")
+            return Image.new("RGB", given.size, (0, 174, 239))
+
+        monkeypatch.setattr(modes, "to_srgb", by_profile)
+        picture = from_pil(image)
+        assert picture.rgb[0, 0].tolist() == [0, 174, 239]
+        assert picture.notes == ("CMYK was converted to sRGB through its profile",)
+        assert picture.metadata.icc is None
+
     def test_with_a_damaged_profile_too(self) -> None:
         image = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
         image.info["icc_profile"] = b"no profile"
