@@ -55,8 +55,8 @@ def difficulty() -> Image.Image:
             "--quiet",
         ]
         app([*line, "--map", str(place), "--map-style", "difficulty"], standalone_mode=False)
-        with Image.open(place) as drawn:
-            drawn = drawn.convert("RGB")
+        with Image.open(place) as file:
+            drawn = file.convert("RGB")
             return drawn.resize((WIDTH, round(drawn.height * WIDTH / drawn.width)), Image.Resampling.LANCZOS)
 
 

@@ -40,7 +40,8 @@ def misused(error: Exception) -> int:
         sys.stderr.write(f"{message}\n")
     else:
         command = "pcsr" if context is None else context.command_path
-        tell(f"{' '.join(message.split()).removesuffix('.')}. See `{command} --help`.")
+        sentence = " ".join(message.split()).removesuffix(".")
+        tell(f"{sentence}{'' if sentence.endswith('?') else '.'} See `{command} --help`.")
     return USAGE
 
 

@@ -11,6 +11,6 @@ PROMISE_BROKEN = Failure(
 UNHEALTHY = Failure(CheckError, "{broken} of {checks} things do not work.", "What to do is said beside each.")
 NO_HUB = Failure(
     HubError,
-    "Models cannot be fetched: {reason}.",
+    "No model can be fetched: {reason}.",
     "What is cached, and builtin, work without; else check the network, HF_ENDPOINT and the proxy.",
 )

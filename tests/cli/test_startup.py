@@ -95,6 +95,10 @@ def test_a_wrong_command_line_points_to_the_help(run_pcsr: Pcsr, arguments: list
     assert run_pcsr.files() == []
 
 
+def test_a_question_is_not_ended_twice(run_pcsr: Pcsr) -> None:
+    assert "Did you mean 'upscale'? See `pcsr --help`." in run_pcsr("upscal").stderr
+
+
 def test_an_interruption_while_starting_needs_no_traceback(run_pcsr: Pcsr) -> None:
     code = "import os, signal\nfrom pcsr_cli.cli.main import main\nfrom pcsr_cli.cli import options\n"
     code += "options.load_registry = lambda own: os.kill(os.getpid(), signal.SIGINT)\nmain()\n"
