@@ -91,13 +91,13 @@ def _some(x: Tensor, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
 
 
 def _indexed(x: Tensor, index: Any) -> Tensor:
-    dim = 0
-    for item in index if isinstance(index, tuple) else (index,):
+    dim, items = 0, index if isinstance(index, tuple) else (index,)
+    for number, item in enumerate(items):
         if isinstance(item, int):
             x = torch.ops.aten.select(x, dim, item)
             continue
         if item is Ellipsis:
-            dim = x.ndim
+            dim = x.ndim - sum(later is not None for later in items[number + 1 :])
             continue
         if item is None:
             x = x.unsqueeze(dim)
