@@ -69,6 +69,8 @@ def test_strips_are_handed_on_from_the_top_when_they_are_whole(dtype: torch.dtyp
 
 
 def test_a_strip_costs_what_its_pixels_take() -> None:
-    costs = {dtype: RowCanvas(5, dtype, print).strip_pixel_bytes for dtype in (torch.uint8, torch.uint16, torch.float32)}
+    costs = {
+        dtype: RowCanvas(5, dtype, print).strip_pixel_bytes for dtype in (torch.uint8, torch.uint16, torch.float32)
+    }
     assert costs == {torch.uint8: 3, torch.uint16: 6, torch.float32: 12}
     assert FloatCanvas(1, 1).strip_pixel_bytes == ByteCanvas(1, 1).strip_pixel_bytes == 0
