@@ -20,7 +20,7 @@ from pcsr_cli.passes import Progress
 from pcsr_cli.pictures.alpha import without_hidden_colours
 from pcsr_cli.pictures.modes import from_pil, to_pil
 from pcsr_cli.pictures.picture import Levels, Picture
-from pcsr_cli.refine import NEVER
+from pcsr_cli.refine import NEVER, usual_refine
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.result_rows import ResultRows, TakesRows
 from pcsr_cli.routing import Routing, default_routing
@@ -71,7 +71,7 @@ def upscale(
     scale: float = 4,
     *,
     routing: Routing | None = None,
-    refine: int = 1,
+    refine: int | None = None,
     tile: int | None = None,
     progress: Progress | None = None,
 ) -> Upscaled[AnyImage]:
@@ -79,8 +79,9 @@ def upscale(
 
     ``image`` is a float tensor (1, 3, h, w) or (3, h, w), RGB in [0, 1] (the result is float32 and not clamped); or
     a uint8 or uint16 array (h, w, 3), RGB; or a PIL picture (its transparency is enlarged, too). ``routing`` is a
-    Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches; ``refine`` the paper's #h (9: off);
-    ``tile`` in LR pixels. Raises InputError, ScaleError, UsageError."""
+    Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches; ``refine`` the paper's #h (9: off),
+    by default 1 from x3 and off below; ``tile`` in LR pixels. Raises InputError, ScaleError, UsageError."""
+    refine = usual_refine(scale) if refine is None else refine
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
         raise upscaling.OUT_OF_RANGE(refine=refine, tile=tile)
     settings = Settings(routing or default_routing(model.network.spec.branches), refine, tile)

@@ -45,7 +45,7 @@ def command(
     luma: measuring.Luma = False,
     protocol: Protocol = "whole",
     model: options.Model = "auto",
-    refine: options.Refine = 1,
+    refine: options.Refine = None,
     no_refine: options.NoRefine = False,
     device: options.Device = "auto",
     tile: options.Tile = "auto",
@@ -69,7 +69,7 @@ def command(
 
     check_scale(scale)
     chosen = parse_methods(methods)
-    minimum = options.choose_refine(refine, no_refine)
+    minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
     allowance = None if budget is None else parse_allowance(budget)
     where = resolve_device(device)

@@ -64,10 +64,10 @@ Budget = Annotated[
     ),
 ]
 Refine = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--refine",
-        help="Smooth a light pixel with at least this many heavy neighbours (#h), 0 to 9.",
+        help="Smooth a light pixel with at least this many heavy neighbours (#h), 0 to 9. [default: 1 from x3, else 9]",
         rich_help_panel=ROUTING,
     ),
 ]
@@ -106,10 +106,12 @@ def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: 
     return None if threshold is None else routing.Threshold(threshold)
 
 
-def choose_refine(refine: int, no_refine: bool) -> int:
-    """The paper's #h. Raises UsageError outside 0..9."""
-    from pcsr_cli.refine import NEVER
+def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
+    """The paper's #h, the usual one of the scale if none is asked for. Raises UsageError outside 0..9."""
+    from pcsr_cli.refine import NEVER, usual_refine
 
+    if refine is None:
+        return NEVER if no_refine else usual_refine(scale)
     if not 0 <= refine <= NEVER:
         raise usage.REFINE(refine=refine, never=NEVER)
     return NEVER if no_refine else refine

@@ -26,7 +26,7 @@ def command(
     threshold: options.Threshold = None,
     k: options.Tradeoff = None,
     adm: options.Adaptive = False,
-    refine: options.Refine = 1,
+    refine: options.Refine = None,
     no_refine: options.NoRefine = False,
     device: options.Device = "auto",
     tile: options.Tile = "auto",
@@ -51,7 +51,7 @@ def command(
     check_scale(scale)
     asked = options.choose_routing(threshold, k, adm)
     minimum, side, kept = (
-        options.choose_refine(refine, no_refine),
+        options.choose_refine(refine, no_refine, scale),
         options.choose_tile(tile),
         options.choose_memory(memory),
     )

@@ -32,7 +32,7 @@ def command(
     luma: measuring.Luma = False,
     original: OriginalPath = None,
     model: options.Model = "auto",
-    refine: options.Refine = 1,
+    refine: options.Refine = None,
     no_refine: options.NoRefine = False,
     device: options.Device = "auto",
     tile: options.Tile = "auto",
@@ -53,7 +53,7 @@ def command(
 
     grid = parse_grid("threshold", threshold or DEFAULT_THRESHOLDS)
     check_scale(scale)
-    minimum = options.choose_refine(refine, no_refine)
+    minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
     where = resolve_device(device)
     resolve_precision(precision, where)

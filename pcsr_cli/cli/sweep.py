@@ -70,7 +70,7 @@ def command(
     luma: measuring.Luma = False,
     original: OriginalPath = None,
     model: options.Model = "auto",
-    refine: options.Refine = 1,
+    refine: options.Refine = None,
     no_refine: options.NoRefine = False,
     device: options.Device = "auto",
     tile: options.Tile = "auto",
@@ -96,7 +96,7 @@ def command(
     usual = usual or sweep.DEFAULT_THRESHOLDS
     grid = sweep.parse_grid(kind, usual if text in {None, USUAL} else str(text))
     check_scale(scale)
-    minimum = options.choose_refine(refine, no_refine)
+    minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
     where = resolve_device(device)
     resolve_precision(precision, where)

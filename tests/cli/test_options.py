@@ -26,8 +26,9 @@ def test_everything_and_nothing_cannot_be_said() -> None:
 @pytest.mark.parametrize("refine", [-1, 10])
 def test_refine_has_a_range(refine: int) -> None:
     with fails(usage.REFINE, refine=refine, never=NEVER):
-        options.choose_refine(refine, no_refine=False)
-    assert options.choose_refine(1, no_refine=True) == NEVER
+        options.choose_refine(refine, no_refine=False, scale=4)
+    assert options.choose_refine(1, no_refine=True, scale=4) == NEVER
+    assert [options.choose_refine(None, no_refine=False, scale=scale) for scale in (2, 3, 4)] == [NEVER, 1, 1]
 
 
 @pytest.mark.parametrize("tile", ["7", "1.5", "big", "", "9" * 30])
