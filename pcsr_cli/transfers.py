@@ -32,7 +32,7 @@ class Downloads:
             return
         landing = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
         landing.copy_(values, non_blocking=True)
-        arrived = torch.cuda.Event()
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrived.record(torch.cuda.current_stream(values.device))
         self.under_way.append((arrived, landing, place))
         while len(self.under_way) > UNDER_WAY:
