@@ -41,6 +41,7 @@ class Composer:
         """The pixels that are heavy at a cut on p_heavy, (H, W) bool."""
         return self.branches.difficulty > cut
 
+    @torch.inference_mode()
     def compose(self, mask: Tensor) -> NDArray[np.uint8]:
         """The result for a mask, (H, W, 3) uint8: what ``upscale`` makes of that routing, but for rounding ties."""
         result = torch.empty(*self.size, 3, dtype=torch.uint8)

@@ -33,6 +33,7 @@ class Meter:
         self.brightness = torch.empty(plane.shape)
         self.ssim = SsimTruth(plane)
 
+    @torch.inference_mode()
     def measure(self, mask: Tensor) -> tuple[float, float]:
         """PSNR in dB and SSIM of the result for a mask (H, W) bool of heavy pixels."""
         squares = 0.0

@@ -91,6 +91,7 @@ class SsimTruth:
         blocks = [self._in_strips(block) for block in self._blocks(truth)]
         self.blocks = [(block, _gaussian_means(block[None])[0]) for block in blocks]
 
+    @torch.inference_mode()
     def __call__(self, result: Plane) -> float:
         """Mean SSIM of a picture of the same size."""
         if not self.fits:
