@@ -20,9 +20,10 @@ from pcsr_cli.passes import Progress
 from pcsr_cli.pictures.alpha import without_hidden_colours
 from pcsr_cli.pictures.modes import from_pil, to_pil
 from pcsr_cli.pictures.picture import Levels, Picture
+from pcsr_cli.pictures.writing import PictureWriter
 from pcsr_cli.refine import NEVER, usual_refine
 from pcsr_cli.resize import resize_bicubic
-from pcsr_cli.result_rows import ResultRows, TakesRows
+from pcsr_cli.result_rows import ResultRows
 from pcsr_cli.routing import Routing, default_routing
 from pcsr_cli.routing_map import RoutingMap
 
@@ -122,7 +123,7 @@ def upscale_onto(
     model: LoadedModel,
     scale: float,
     settings: Settings,
-    writer: TakesRows,
+    writer: PictureWriter,
     progress: Progress | None = None,
     depth: int | None = None,
     branches: NDArray[np.uint8] | None = None,
@@ -132,10 +133,9 @@ def upscale_onto(
 
     The writer gets every row once, from the top: (n, W, C) with one channel of grey or three of RGB, as the picture
     has, and one more where it has alpha, at ``depth`` bits (8 or 16, the picture's own by default); they are its own to
-    keep. Neither the result
-    nor the features stand in memory whole. ``branches`` is filled with each pixel's branch if given: (H, W) at the
-    working scale; ``routed`` takes down how pixels were routed. Raises ScaleError, UsageError, and what the writer
-    raises."""
+    keep. Neither the result nor the features stand in memory whole. ``branches`` is filled with each pixel's branch if
+    given: (H, W) at the working scale; ``routed`` takes down how pixels were routed. Raises ScaleError, UsageError, and
+    what the writer raises."""
     at = working_scale(model, scale)
     painted, size = hr_size(picture.size, at), hr_size(picture.size, scale)
     bits = depth or 8 * picture.rgb.itemsize

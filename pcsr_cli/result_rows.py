@@ -1,13 +1,12 @@
 """From the rows that the network paints to the rows that a file gets: reduced, of one grey, with transparency."""
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from pcsr_cli.levels import to_levels
 from pcsr_cli.pictures.picture import Levels
+from pcsr_cli.pictures.writing import PictureWriter
 from pcsr_cli.resize import RowResizer, resize_bicubic_rows
 
 DTYPES = {8: torch.uint8, 16: torch.uint16}
@@ -15,14 +14,6 @@ DTYPES = {8: torch.uint8, 16: torch.uint16}
 
 BAND_BYTES = 2**24
 """Finished rows handed over at once: what else is made of them is then small beside a strip of the result."""
-
-
-class TakesRows(Protocol):
-    """Takes the rows of a picture from top to bottom, each once."""
-
-    def write(self, rows: Levels) -> None:
-        """The next rows, (n, W, C) levels, which are the writer's own from now on."""
-        ...
 
 
 class ResultRows:
@@ -39,7 +30,7 @@ class ResultRows:
         depth: int,
         grey: bool,
         alpha: Levels | None,
-        writer: TakesRows,
+        writer: PictureWriter,
     ) -> None:
         self.size = size
         self.levels = DTYPES[depth]

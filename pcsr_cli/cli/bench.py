@@ -27,20 +27,16 @@ Methods = Annotated[
 Protocol = Annotated[
     Literal["whole", "paper"], typer.Option("--protocol", help="paper cuts to the patch grid of the paper's tables.")
 ]
-OriginalPath = Annotated[
-    Path | None, typer.Option("--original", help="Weights of the original network, .pth or .safetensors.")
-]
 Save = Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Keep the results as PNG files there.")]
-Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger.")]
 
 
 def command(
     folders: Folder,
-    scale: Scale = 4.0,
+    scale: measuring.Scale = 4.0,
     lr: measuring.LrPath = None,
     no_reference: measuring.NoReference = False,
     methods: Methods = METHODS,
-    original: OriginalPath = None,
+    original: measuring.OriginalPath = None,
     budget: options.Budget = None,
     luma: measuring.Luma = False,
     protocol: Protocol = "whole",

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Measured = TypeVar("Measured")
 
+Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger.")]
+OriginalPath = Annotated[
+    Path | None, typer.Option("--original", help="Weights of the original network, .pth or .safetensors.")
+]
 LrPath = Annotated[
     Path | None, typer.Option("--lr", help="The LR pictures: a folder of the same names, or one for one picture.")
 ]

@@ -50,11 +50,8 @@ def command(
 
     check_scale(scale)
     asked = options.choose_routing(threshold, k, adm)
-    minimum, side, kept = (
-        options.choose_refine(refine, no_refine, scale),
-        options.choose_tile(tile),
-        options.choose_memory(memory),
-    )
+    minimum = options.choose_refine(refine, no_refine, scale)
+    side, kept = options.choose_tile(tile), options.choose_memory(memory)
     many = source.is_dir() or is_pattern(source)
     paths = [found.path for found in find_sources([source], readable_suffixes(), recursive, output).sources]
     layouts = [(path, read_layout(path, allow_huge)) for path in paths]

@@ -17,8 +17,6 @@ Thresholds = Annotated[
     str | None,
     typer.Option("--threshold", metavar="GRID", help="Where the handle stops: START:STOP:STEP or a comma list."),
 ]
-Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger.")]
-OriginalPath = Annotated[Path | None, typer.Option("--original", help="Weights of the original network.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT.html if it exists.")]
 
 
@@ -26,11 +24,11 @@ def command(
     output: Output,
     pictures: Pictures = None,
     threshold: Thresholds = None,
-    scale: Scale = 4.0,
+    scale: measuring.Scale = 4.0,
     lr: measuring.LrPath = None,
     no_reference: measuring.NoReference = False,
     luma: measuring.Luma = False,
-    original: OriginalPath = None,
+    original: measuring.OriginalPath = None,
     model: options.Model = "auto",
     refine: options.Refine = None,
     no_refine: options.NoRefine = False,

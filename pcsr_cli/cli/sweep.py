@@ -32,8 +32,6 @@ Tradeoffs = Annotated[
     str | None, typer.Option("--k", metavar="[GRID]", help="The same for k; nothing stands for -1:2:0.25.")
 ]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")]
-Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger.")]
-OriginalPath = Annotated[Path | None, typer.Option("--original", help="Weights of the original network.")]
 
 
 class Command(GroupedCommand):
@@ -64,11 +62,11 @@ def command(
     pictures: Pictures = None,
     threshold: Thresholds = None,
     k: Tradeoffs = None,
-    scale: Scale = 4.0,
+    scale: measuring.Scale = 4.0,
     lr: measuring.LrPath = None,
     no_reference: measuring.NoReference = False,
     luma: measuring.Luma = False,
-    original: OriginalPath = None,
+    original: measuring.OriginalPath = None,
     model: options.Model = "auto",
     refine: options.Refine = None,
     no_refine: options.NoRefine = False,

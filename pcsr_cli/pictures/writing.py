@@ -25,7 +25,9 @@ class PictureWriter(Protocol):
     """Takes the rows of a picture from top to bottom, each once."""
 
     def write(self, rows: Levels) -> None:
-        """The next rows, (n, W, C), of the channels and the depth of the layout. Raises OutputError."""
+        """The next rows, (n, W, C), of the channels and the depth of the layout, the writer's own from now on.
+
+        Raises OutputError."""
         ...
 
 
