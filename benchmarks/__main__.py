@@ -27,8 +27,8 @@ from benchmarks.networks import Measured, measured_network
 from benchmarks.originals import prepared_original
 from benchmarks.stages import REST, stage_flops, watched_engine
 from benchmarks.timing import Timed, alternate, timed
-from pcsr_cli.canvas import ByteCanvas
-from pcsr_cli.engine import Outcome, Settings, upscale
+from pcsr_cli.engine.canvas import ByteCanvas
+from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
 from pcsr_cli.flops import executed_flops, model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr

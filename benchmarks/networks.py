@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.adm import DifficultySurvey
-from pcsr_cli.engine import Settings, survey_difficulties
+from pcsr_cli.engine.upscaling import Settings, survey_difficulties
 from pcsr_cli.model import Pcsr
 from pcsr_cli.models import load_model
 from pcsr_cli.routing import Threshold

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.canvas import FloatCanvas, RowCanvas
-from pcsr_cli.engine import Outcome, Settings
-from pcsr_cli.engine import upscale as run_engine
+from pcsr_cli.engine.canvas import FloatCanvas, RowCanvas
+from pcsr_cli.engine.passes import Progress
+from pcsr_cli.engine.routing_map import RoutingMap
+from pcsr_cli.engine.upscaling import Outcome, Settings
+from pcsr_cli.engine.upscaling import upscale as run_engine
 from pcsr_cli.failures import upscaling
 from pcsr_cli.grid import hr_size
 from pcsr_cli.models import LoadedModel
-from pcsr_cli.passes import Progress
 from pcsr_cli.pictures.alpha import without_hidden_colours
 from pcsr_cli.pictures.modes import from_pil, to_pil
 from pcsr_cli.pictures.picture import Levels, Picture
@@ -25,7 +26,6 @@ from pcsr_cli.refine import NEVER, usual_refine
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.result_rows import ResultRows
 from pcsr_cli.routing import Routing, default_routing
-from pcsr_cli.routing_map import RoutingMap
 
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
 Pixels = TypeVar("Pixels")

@@ -1,9 +1,11 @@
-"""Files written whole or not at all; what killed runs left is told from what live ones are at by a lock."""
+"""Files written whole or not at all, what killed runs left, and what a file's content is known by."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pcsr_cli.failures import outputs
@@ -105,3 +107,18 @@ def _new_file(folder: Path) -> tuple[Path, int]:
         if os.fstat(handle).st_nlink:  # else it was taken for a leftover before it was locked
             return path, handle
         os.close(handle)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The content of a file: its size in bytes and its sha256."""
+
+    size: int
+    sha256: str
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """The content of a file as it is now. Raises OSError."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return Fingerprint(file.tell(), digest.hexdigest())

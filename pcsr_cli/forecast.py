@@ -12,17 +12,17 @@ import psutil
 import torch
 
 from pcsr_cli.api import working_scale
-from pcsr_cli.canvas import FloatCanvas
-from pcsr_cli.engine import Settings, plan_for, upscale
+from pcsr_cli.engine.canvas import FloatCanvas
+from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget
+from pcsr_cli.engine.tiles import TilePlan
+from pcsr_cli.engine.upscaling import Settings, plan_for, upscale
 from pcsr_cli.flops import Executed, executed_flops, model_costs, paper_flops
 from pcsr_cli.grid import hr_size
-from pcsr_cli.memory import CPU_TILE_WIDTH, feature_budget
 from pcsr_cli.model import Pcsr
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.formats import Format, fit
 from pcsr_cli.pictures.picture import Layout
 from pcsr_cli.routing import Adaptive, Budget, Routing, Tradeoff
-from pcsr_cli.tiles import TilePlan
 
 GIGA = 1e9
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcsr_cli.canvas import FloatCanvas
-from pcsr_cli.engine import Settings, upscale
+from pcsr_cli.engine.canvas import FloatCanvas
+from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
 from pcsr_cli.refine import NEVER

@@ -8,12 +8,12 @@ from pcsr_cli.devices import Precision, resolve_device, resolve_precision
 from pcsr_cli.errors import HubError
 from pcsr_cli.failures import devices, models
 from pcsr_cli.failures import registry as registry_failures
-from pcsr_cli.hub import fetch
-from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
-from pcsr_cli.registry import REPO, Entry, HubLocation, Registry, load_registry
 from pcsr_cli.specs import Scales
+from pcsr_cli.weights.cache import file_sha256
+from pcsr_cli.weights.hub import fetch
+from pcsr_cli.weights.registry import REPO, Entry, HubLocation, Registry, load_registry
 
 AUTO = "auto"
 NOT_STATED = "not stated"

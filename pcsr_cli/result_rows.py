@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcsr_cli.levels import to_levels
+from pcsr_cli.engine.levels import to_levels
 from pcsr_cli.pictures.picture import Levels
 from pcsr_cli.pictures.writing import PictureWriter
 from pcsr_cli.resize import RowResizer, resize_bicubic_rows

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pcsr_cli.canvas import FloatCanvas
-from pcsr_cli.engine import Outcome, Settings, plan_for, predict_branches, upscale
+from pcsr_cli.engine.canvas import FloatCanvas
+from pcsr_cli.engine.upscaling import Outcome, Settings, plan_for, predict_branches, upscale
 from pcsr_cli.grid import hr_size
 from pcsr_cli.halo_check import WHOLE, HaloCheck, check_halo
 from pcsr_cli.model import Pcsr

@@ -16,9 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pcsr_cli import engine, passes
-from pcsr_cli.canvas import ByteCanvas, FloatCanvas
-from pcsr_cli.engine import Outcome, Settings, plan_for, upscale
+from pcsr_cli.engine import passes, upscaling
+from pcsr_cli.engine.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.engine.upscaling import Outcome, Settings, plan_for, upscale
 from pcsr_cli.model import Pcsr
 from pcsr_cli.routing import Cuts
 from tests.tiny import tiny_spec
@@ -178,7 +178,7 @@ def run_on_fake_cuda(
         model = Pcsr(tiny_spec(backbone, branches)).eval()
     plan = plan_for(model, lr_size, 1.5, how)
     assert plan.hr_edges
-    monkeypatch.setattr(engine, "plan_for", lambda *_: plan)
+    monkeypatch.setattr(upscaling, "plan_for", lambda *_: plan)
     monkeypatch.setattr(passes, "decide_adaptively", _decide_without_numbers)
     monkeypatch.setattr(passes, "DifficultySurvey", _SurveyWithoutNumbers)
     arrivals = _Arrivals()

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pcsr_cli import sampling
-from pcsr_cli.canvas import ByteCanvas
-from pcsr_cli.engine import Settings
+from pcsr_cli.engine import sampling
+from pcsr_cli.engine.canvas import ByteCanvas
+from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.grid import Axis, make_axis
 from pcsr_cli.refine import NEVER
 from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff

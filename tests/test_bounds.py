@@ -13,9 +13,9 @@ ENLARGE = """
 import resource, sys
 import numpy as np, torch
 from pathlib import Path
-from pcsr_cli import memory
+from pcsr_cli.engine import memory
 from pcsr_cli.api import upscale_onto
-from pcsr_cli.engine import Settings
+from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.models import load_model
 from pcsr_cli.pictures.formats import choose_format
 from pcsr_cli.pictures.picture import Layout, Picture

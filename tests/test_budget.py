@@ -15,8 +15,8 @@ from pcsr_cli.budget import (
     parse_allowance,
     to_budget,
 )
-from pcsr_cli.canvas import ByteCanvas
-from pcsr_cli.engine import Settings, upscale
+from pcsr_cli.engine.canvas import ByteCanvas
+from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.failures import routing
 from pcsr_cli.flops import model_costs, paper_flops
 from pcsr_cli.routing import Budget

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
-from pcsr_cli import passes
 from pcsr_cli.adm import decide_adaptively
-from pcsr_cli.canvas import FloatCanvas
-from pcsr_cli.engine import Settings, upscale
+from pcsr_cli.engine import passes
+from pcsr_cli.engine.canvas import FloatCanvas
+from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.fast import backbones, kernels
 from pcsr_cli.flops import Executed, ModelCosts, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.grid import hr_size

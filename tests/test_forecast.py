@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcsr_cli.canvas import RowCanvas
-from pcsr_cli.engine import Settings, upscale
+from pcsr_cli.engine.canvas import RowCanvas
+from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.failures import outputs
 from pcsr_cli.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.forecast import ALL_HEAVY, ALL_LIGHT, GIGA, Forecast, Range, Rate, forecast, look_at_disk, measure_rate

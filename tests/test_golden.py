@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.canvas import ByteCanvas, FloatCanvas
 from pcsr_cli.checkpoint import build_model, read_checkpoint
-from pcsr_cli.engine import Outcome, Settings, upscale
+from pcsr_cli.engine.canvas import ByteCanvas, FloatCanvas
+from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
 from pcsr_cli.flops import model_costs, original_flops, paper_flops
-from pcsr_cli.metrics import psnr
+from pcsr_cli.measuring.metrics import psnr
 from pcsr_cli.model import Pcsr
 from pcsr_cli.refine import NEVER
 from pcsr_cli.routing import Adaptive, Tradeoff

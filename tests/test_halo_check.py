@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from pcsr_cli import engine
+from pcsr_cli.engine import upscaling
+from pcsr_cli.engine.tiles import plan_tiles
 from pcsr_cli.halo_check import check_halo
-from pcsr_cli.tiles import plan_tiles
 from tests.tiny import BACKBONES, changeable_model, tiny_model
 
 
@@ -53,4 +53,4 @@ def shorten_halo(monkeypatch: pytest.MonkeyPatch) -> None:
     def short(lr_size: Any, scale: Any, tile: Any, halo: int, ring: int) -> Any:
         return honest(lr_size, scale, tile, halo - 1, ring)
 
-    monkeypatch.setattr(engine, "plan_tiles", short)
+    monkeypatch.setattr(upscaling, "plan_tiles", short)

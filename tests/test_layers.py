@@ -19,58 +19,16 @@ PACKAGE = ROOT / "pcsr_cli"
 LAYERS: dict[str, tuple[str, ...]] = {
     "ground": ("errors", "failures.*", "costs", "files"),
     "specs": ("specs",),
-    "parts": (
-        "pictures.*",
-        "registry",
-        "hub_address",
-        "hub_cache",
-        "hub",
-        "transfers",
-        "grid",
-        "resize",
-        "metrics",
-        "routing",
-        "adm",
-        "refine",
-        "devices",
-    ),
+    "parts": ("pictures.*", "weights.*", "grid", "resize", "routing", "adm", "refine", "devices", "transfers"),
     "networks": ("nets.*",),
     "model": ("model", "checkpoint"),
     "counting": ("flops", "budget"),
     "fast": ("fast.*",),
-    "engine": (
-        "memory",
-        "tiles",
-        "forced",
-        "routing_map",
-        "levels",
-        "canvas",
-        "sampling",
-        "strips",
-        "pace",
-        "features",
-        "passes",
-        "engine",
-        "composition",
-    ),
+    "engine": ("engine.*",),
     "face": ("models", "result_rows", "api", "__init__"),
-    "work": (
-        "pairs",
-        "originals",
-        "methods",
-        "patches",
-        "contest",
-        "bench",
-        "fidelity",
-        "sweep",
-        "figure",
-        "forecast",
-        "halo_check",
-        "verification",
-        "doctor.*",
-        "training.*",
-    ),
-    "reports": ("report", "maps.*", "pages.*"),
+    "work": ("measuring.*", "forecast", "halo_check", "verification", "doctor.*", "training.*"),
+    "reports": ("account", "maps.*", "pages.*"),
+    "jobs": ("jobs.*",),
     "folders": ("folders.*",),
     "command": ("cli.*", "__main__"),
 }
@@ -197,8 +155,8 @@ def public(node: ast.Module | ast.ClassDef) -> Iterator[Function | ast.ClassDef]
 class TestTheTestItself:
     def test_finds_imports_within_functions(self, tmp_path: Path) -> None:
         file = tmp_path / "late.py"
-        file.write_text("def f():\n    from pcsr_cli.engine import upscale\n    import pcsr_cli.grid\n")
-        assert list(imported(file)) == ["engine", "grid"]
+        file.write_text("def f():\n    from pcsr_cli.engine.tiles import plan_tiles\n    import pcsr_cli.grid\n")
+        assert list(imported(file)) == ["engine.tiles", "grid"]
 
     def test_tells_modules_from_names(self, tmp_path: Path) -> None:
         file = tmp_path / "names.py"

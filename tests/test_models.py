@@ -13,11 +13,11 @@ from pcsr_cli.errors import HubError
 from pcsr_cli.failures import Failure, devices
 from pcsr_cli.failures import models as models_failures
 from pcsr_cli.failures import registry as registry_failures
-from pcsr_cli.hub import Fetched
-from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.models import load_model
-from pcsr_cli.registry import Entry, HubLocation, Registry, load_registry
 from pcsr_cli.specs import Scales
+from pcsr_cli.weights.cache import file_sha256
+from pcsr_cli.weights.hub import Fetched
+from pcsr_cli.weights.registry import Entry, HubLocation, Registry, load_registry
 from tests.failing import fails
 from tests.tiny import changeable_model, tiny_model, tiny_spec
 

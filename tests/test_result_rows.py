@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pcsr_cli import result_rows
-from pcsr_cli.levels import to_levels
+from pcsr_cli.engine.levels import to_levels
 from pcsr_cli.pictures.picture import Levels
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.result_rows import DTYPES, Alpha, ResultRows

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks.stages import BACKBONE, BASE, CLASSIFIER, PREPARING, REFINEMENT, WRITING, stage_flops, watched_engine
-from pcsr_cli.canvas import ByteCanvas
-from pcsr_cli.engine import Settings, upscale
+from pcsr_cli.engine.canvas import ByteCanvas
+from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.fast.samplers import PreparedMlp
 from pcsr_cli.flops import executed_flops, model_costs
 from pcsr_cli.routing import default_routing

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pcsr_cli import verification
-from pcsr_cli.engine import Settings, predict_branches, upscale
+from pcsr_cli.engine.upscaling import Settings, predict_branches, upscale
 from pcsr_cli.models import load_model
 from pcsr_cli.routing import Adaptive, Threshold
 from pcsr_cli.verification import EXACT, LOWER, TIE, Comparison, Tolerance, crop_middle, verify, ways

@@ -9,7 +9,7 @@ from pcsr_cli.cli import measuring, options, pages
 from pcsr_cli.cli.console import data, print_document, printable, progress_bar, say
 
 if TYPE_CHECKING:
-    from pcsr_cli.bench import Failure, Measured, Options, Result
+    from pcsr_cli.measuring.bench import Failure, Measured, Options, Result
     from pcsr_cli.models import LoadedModel
 
 METHODS = "threshold,adm,heavy,light,bicubic"
@@ -55,13 +55,13 @@ def command(
 ) -> None:
     """Compare ways to enlarge: quality against compute over folders of pictures."""
     options.check_talk(json, quiet)
-    from pcsr_cli import bench, sweep
     from pcsr_cli.api import check_scale
     from pcsr_cli.budget import parse_allowance
     from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.methods import Method, parse_methods
-    from pcsr_cli.originals import load_original
-    from pcsr_cli.pairs import find_pairs
+    from pcsr_cli.measuring import bench, sweep
+    from pcsr_cli.measuring.methods import Method, parse_methods
+    from pcsr_cli.measuring.originals import load_original
+    from pcsr_cli.measuring.pairs import find_pairs
 
     check_scale(scale)
     chosen = parse_methods(methods)

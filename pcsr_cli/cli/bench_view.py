@@ -11,7 +11,7 @@ from rich.text import Text
 from pcsr_cli.cli.console import printable
 
 if TYPE_CHECKING:
-    from pcsr_cli.bench import Options, Result, Row
+    from pcsr_cli.measuring.bench import Options, Result, Row
     from pcsr_cli.models import LoadedModel
 
 NARROW = 100

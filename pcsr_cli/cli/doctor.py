@@ -19,7 +19,7 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
     Exit code 0 unless something is broken, then 1.
     """
     from pcsr_cli.doctor.examination import examine
-    from pcsr_cli.registry import own_registry_path
+    from pcsr_cli.weights.registry import own_registry_path
 
     own = registry or own_registry_path()
     if json:

@@ -17,8 +17,8 @@ from pcsr_cli.files import put_in_place, written_whole
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pcsr_cli.measuring.pairs import Pair, Source
     from pcsr_cli.models import LoadedModel
-    from pcsr_cli.pairs import Pair, Source
 
 Measured = TypeVar("Measured")
 
@@ -78,7 +78,7 @@ def each_pair(
 
     Raises InputError if none is left.
     """
-    from pcsr_cli.pairs import load_pair
+    from pcsr_cli.measuring.pairs import load_pair
 
     done: list[Measured] = []
     broken: list[InputError] = []

@@ -11,7 +11,7 @@ from pcsr_cli.cli.help import GroupedCommands
 from pcsr_cli.failures import outputs
 
 if TYPE_CHECKING:
-    from pcsr_cli.registry import Entry
+    from pcsr_cli.weights.registry import Entry
 
 app = typer.Typer(
     cls=GroupedCommands,
@@ -138,6 +138,6 @@ def _details(entry: "Entry") -> dict[str, Any]:
 def _state(entry: "Entry") -> str:
     if isinstance(entry.location, Path):
         return "here" if entry.location.is_dir() else "missing"
-    from pcsr_cli.hub_cache import is_cached
+    from pcsr_cli.weights.cache import is_cached
 
     return "cached" if is_cached(entry.location) else "not cached"

@@ -13,8 +13,8 @@ from pcsr_cli.failures import usage
 if TYPE_CHECKING:
     from pcsr_cli.devices import Precision
     from pcsr_cli.models import LoadedModel
-    from pcsr_cli.registry import Registry
     from pcsr_cli.routing import Routing
+    from pcsr_cli.weights.registry import Registry
 
 SMALLEST_TILE = 8
 """LR pixels; smaller tiles are mostly halo, and of a large picture there would be millions."""
@@ -29,7 +29,7 @@ MACHINE = "Where and how it is computed"
 def complete_model(incomplete: str) -> list[tuple[str, str]]:
     """The models whose names begin so, for a shell to offer, with a word on each."""
     from pcsr_cli.errors import PcsrError
-    from pcsr_cli.registry import own_registry_path
+    from pcsr_cli.weights.registry import own_registry_path
 
     try:
         entries = tuple(load_registry(own_registry_path()).entries.values())
@@ -138,7 +138,7 @@ def choose_memory(memory: str) -> int | None:
 
 def load_registry(own: Path | None) -> "Registry":
     """The packaged registry with the user's own file, the one given or the one in its usual place."""
-    from pcsr_cli import registry
+    from pcsr_cli.weights import registry
 
     return registry.load_registry(own or registry.own_registry_path())
 

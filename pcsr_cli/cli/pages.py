@@ -12,11 +12,11 @@ from pcsr_cli.cli import measuring
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pcsr_cli.bench import Result
+    from pcsr_cli.measuring.bench import Result
+    from pcsr_cli.measuring.pairs import Pair, Source
+    from pcsr_cli.measuring.sweep import Options
     from pcsr_cli.models import LoadedModel
     from pcsr_cli.pages.page import Made, PagePicture
-    from pcsr_cli.pairs import Pair, Source
-    from pcsr_cli.sweep import Options
 
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Also write a page to look at: .html.")

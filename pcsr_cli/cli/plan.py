@@ -41,10 +41,10 @@ def command(
     """Tell what enlarging would take: size, tiles, memory, GFLOPs, time, disk. Nothing is computed or written."""
     from pcsr_cli.api import check_scale, working_scale
     from pcsr_cli.cli import plan_view
-    from pcsr_cli.engine import Settings
-    from pcsr_cli.folders.requests import readable_suffixes
+    from pcsr_cli.engine.upscaling import Settings
     from pcsr_cli.folders.sources import find_sources, is_pattern
     from pcsr_cli.forecast import forecast, look_at_disk, measure_rate
+    from pcsr_cli.jobs.requests import readable_suffixes
     from pcsr_cli.pictures.header import read_layout
     from pcsr_cli.routing import default_routing
 
@@ -73,7 +73,7 @@ def command(
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":
     """The format of a result; None where nothing is known of where it goes. Raises UsageError."""
-    from pcsr_cli.folders.requests import suffix_of
+    from pcsr_cli.jobs.requests import suffix_of
     from pcsr_cli.pictures.formats import choose_format
 
     if output is None and name is None:

@@ -44,10 +44,10 @@ def command(
     options.check_talk(json, quiet)
     from pcsr_cli.api import check_scale
     from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.originals import load_original
+    from pcsr_cli.measuring.originals import load_original
+    from pcsr_cli.measuring.pairs import demo_picture, find_pairs
+    from pcsr_cli.measuring.sweep import DEFAULT_THRESHOLDS, Options, check, parse_grid
     from pcsr_cli.pages.rendering import check_page
-    from pcsr_cli.pairs import demo_picture, find_pairs
-    from pcsr_cli.sweep import DEFAULT_THRESHOLDS, Options, check, parse_grid
 
     grid = parse_grid("threshold", threshold or DEFAULT_THRESHOLDS)
     check_scale(scale)

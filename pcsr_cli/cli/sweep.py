@@ -12,9 +12,9 @@ from pcsr_cli.cli.help import GroupedCommand
 from pcsr_cli.failures import usage
 
 if TYPE_CHECKING:
+    from pcsr_cli.measuring.pairs import Source
+    from pcsr_cli.measuring.sweep import Curve, Options
     from pcsr_cli.models import LoadedModel
-    from pcsr_cli.pairs import Source
-    from pcsr_cli.sweep import Curve, Options
 
 GRID = re.compile(r"[-+]?[\d.][\d.eE:,+-]*")
 USUAL = "usual"
@@ -84,11 +84,11 @@ def command(
     options.check_talk(json, quiet)
     if threshold is not None and k is not None:
         raise usage.EXCLUDE(options="--threshold and --k")
-    from pcsr_cli import sweep
     from pcsr_cli.api import check_scale
     from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.originals import load_original
-    from pcsr_cli.pairs import demo_picture, find_pairs
+    from pcsr_cli.measuring import sweep
+    from pcsr_cli.measuring.originals import load_original
+    from pcsr_cli.measuring.pairs import demo_picture, find_pairs
 
     kind, text, usual = ("k", k, sweep.DEFAULT_KS) if k is not None else ("threshold", threshold, None)
     usual = usual or sweep.DEFAULT_THRESHOLDS
@@ -105,7 +105,7 @@ def command(
 
         check_page(report, grid, overwrite=True)
     if plot is not None:
-        from pcsr_cli.figure import check_figure
+        from pcsr_cli.measuring.figure import check_figure
 
         check_figure(plot)
     given = None if original is None else load_original(original, where)
@@ -128,7 +128,7 @@ def _draw(
 ) -> "tuple[list[Curve], int]":
     """Every picture's curve, and how many had none; with ``report`` the page to look at, too."""
     if report is None:
-        from pcsr_cli.sweep import sweep
+        from pcsr_cli.measuring.sweep import sweep
 
         return measuring.each_pair(
             "sweep", sources, asked.scale, silent, lambda pair, progress: sweep(loaded, pair, asked, progress)
@@ -148,12 +148,12 @@ def _hand_over(
     quiet: bool,
     no_reference: bool,
 ) -> None:
-    from pcsr_cli import sweep
+    from pcsr_cli.measuring import sweep
 
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
     quality = f"PSNR {'(luma) ' if asked.luma else ''}against {'all heavy' if no_reference else 'HR'}"
     if plot is not None:
-        from pcsr_cli.figure import plot_curves
+        from pcsr_cli.measuring.figure import plot_curves
 
         plot_curves(plot, curves, mean, quality, printable(f"{loaded.identity.name} x{asked.scale:g}, {mean.picture}"))
     if csv is not None:
@@ -168,7 +168,7 @@ def _hand_over(
 
 def document(loaded: "LoadedModel", asked: "Options", curves: "list[Curve]", no_reference: bool) -> dict[str, object]:
     """The curves and their mean as a JSON document."""
-    from pcsr_cli import sweep
+    from pcsr_cli.measuring import sweep
 
     def described(curve: "Curve") -> dict[str, object]:
         marks = {"light": curve.light, "heavy": curve.heavy, "adm": curve.adm, "knee": curve.knee}

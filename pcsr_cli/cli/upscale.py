@@ -66,7 +66,7 @@ def command(
     from pcsr_cli.budget import parse_allowance
     from pcsr_cli.cli import upscale_many, upscale_one
     from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.folders.requests import Request
+    from pcsr_cli.jobs.requests import Request
     from pcsr_cli.maps.saving import request_map
     from pcsr_cli.pictures.formats import SaveOptions
 

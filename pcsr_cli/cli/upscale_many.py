@@ -16,10 +16,10 @@ from pcsr_cli.failures import folders
 
 if TYPE_CHECKING:
     from pcsr_cli.folders.naming import Task
-    from pcsr_cli.folders.requests import Request
     from pcsr_cli.folders.running import Run
     from pcsr_cli.folders.sources import Source
     from pcsr_cli.folders.standing import Existing
+    from pcsr_cli.jobs.requests import Request
     from pcsr_cli.models import LoadedModel
 
 
@@ -31,9 +31,9 @@ def run(
     Raises, before any work, InputError, RefusedOutputError, OutputError, UsageError; on the way OutputError where the
     disk is full."""
     from pcsr_cli.folders.place import held
-    from pcsr_cli.folders.requests import readable_suffixes
     from pcsr_cli.folders.running import Run
     from pcsr_cli.folders.sources import find_sources
+    from pcsr_cli.jobs.requests import readable_suffixes
 
     _check_folder(work)
     found = find_sources(work.inputs, readable_suffixes(), work.recursive, work.folder)
@@ -60,7 +60,7 @@ def run(
 
 def _check_folder(work: Batch) -> None:
     """Refuse a folder for the results that is a file, or is named like one, or is read from."""
-    from pcsr_cli.folders.requests import readable_suffixes
+    from pcsr_cli.jobs.requests import readable_suffixes
 
     named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
     if not work.folder.is_dir() and (work.folder.exists() or named_like_a_file):
@@ -72,7 +72,7 @@ def _check_folder(work: Batch) -> None:
 def _plan(sources: "Sequence[Source]", work: Batch, request: "Request") -> "tuple[Task, ...]":
     """Every picture with its result, of a format that has the options asked for. Raises UsageError and others."""
     from pcsr_cli.folders.naming import plan_tasks
-    from pcsr_cli.folders.requests import format_of, suffix_of
+    from pcsr_cli.jobs.requests import format_of, suffix_of
 
     def suffix(path: Path) -> str:
         return suffix_of(path, request.format, request.frames)

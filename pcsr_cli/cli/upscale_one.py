@@ -14,9 +14,9 @@ from pcsr_cli.cli.upscale_options import STREAM, Single
 from pcsr_cli.failures import folders, maps
 
 if TYPE_CHECKING:
-    from pcsr_cli.folders.requests import Request
+    from pcsr_cli.account import Report
+    from pcsr_cli.jobs.requests import Request
     from pcsr_cli.models import LoadedModel
-    from pcsr_cli.report import Report
 
 
 def run(
@@ -30,9 +30,9 @@ def run(
     preview: bool = False,
 ) -> None:
     """Enlarge it and tell. Raises as the steps of ``Enlarging`` do."""
-    from pcsr_cli.folders.frames import steps_for
-    from pcsr_cli.folders.pipeline import overlapped
-    from pcsr_cli.folders.requests import Errand, format_of
+    from pcsr_cli.jobs.frames import steps_for
+    from pcsr_cli.jobs.pipeline import overlapped
+    from pcsr_cli.jobs.requests import Errand, format_of
     from pcsr_cli.pictures.destinations import check_output
     from pcsr_cli.pictures.sources import opened
 

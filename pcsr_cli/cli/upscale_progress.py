@@ -11,7 +11,7 @@ from pcsr_cli.cli.console import printable, talk
 
 if TYPE_CHECKING:
     from pcsr_cli.folders.naming import Task
-    from pcsr_cli.folders.requests import Errand
+    from pcsr_cli.jobs.requests import Errand
 
 
 class ManyProgress:

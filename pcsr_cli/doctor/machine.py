@@ -14,8 +14,8 @@ import torch
 import pcsr_cli
 from pcsr_cli.devices import describe_device, resolve_device
 from pcsr_cli.doctor.finding import Finding, State, megabytes
+from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.fast.kernels import onednn_usable
-from pcsr_cli.memory import free_memory
 
 LIBRARIES = ("pillow", "pyvips", "numpy", "safetensors", "huggingface_hub", "typer", "rich")
 

@@ -11,10 +11,10 @@ from huggingface_hub import constants
 from pcsr_cli.doctor.finding import Finding, State, megabytes
 from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.failures import checks
-from pcsr_cli.hub import reach
-from pcsr_cli.hub_cache import is_cached, is_whole, is_whole_here, revision_of
 from pcsr_cli.models import load_model
-from pcsr_cli.registry import Entry, HubLocation, Registry, load_registry
+from pcsr_cli.weights.cache import is_cached, is_whole, is_whole_here, revision_of
+from pcsr_cli.weights.hub import reach
+from pcsr_cli.weights.registry import Entry, HubLocation, Registry, load_registry
 
 SIGN = b'"heavy_sampler_spec"'
 """What the config of a PCSR network holds, and no other."""

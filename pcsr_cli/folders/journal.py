@@ -5,7 +5,6 @@ it names: whenever the run is killed, the journal never vouches for a file that 
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import threading
@@ -15,18 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pcsr_cli.failures import folders
-from pcsr_cli.files import reason
+from pcsr_cli.files import Fingerprint, fingerprint, reason
 
 NAME = ".pcsr-journal.jsonl"
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """The content of a file: its size in bytes and its sha256."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -94,13 +85,6 @@ class Journal:
                 with contextlib.suppress(OSError):
                     file.truncate(end)
                 raise
-
-
-def fingerprint(path: Path) -> Fingerprint:
-    """The content of a file as it is now. Raises OSError."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return Fingerprint(file.tell(), digest.hexdigest())
 
 
 def result_stands(entry: Entry, output: Path) -> bool:

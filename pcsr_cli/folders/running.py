@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pcsr_cli
+from pcsr_cli.account import Report
 from pcsr_cli.errors import is_out_of_memory
 from pcsr_cli.failures import folders
-from pcsr_cli.folders.enlarging import Ready
-from pcsr_cli.folders.frames import steps_for
-from pcsr_cli.folders.journal import Entry, Journal, fingerprint
+from pcsr_cli.files import fingerprint
+from pcsr_cli.folders.journal import Entry, Journal
 from pcsr_cli.folders.naming import Task
-from pcsr_cli.folders.pipeline import overlapped
 from pcsr_cli.folders.place import make_room
-from pcsr_cli.folders.requests import Errand, Request
 from pcsr_cli.folders.standing import Existing, Work, sort_out
+from pcsr_cli.jobs.enlarging import Ready
+from pcsr_cli.jobs.frames import steps_for
+from pcsr_cli.jobs.pipeline import overlapped
+from pcsr_cli.jobs.requests import Errand, Request
 from pcsr_cli.models import LoadedModel
-from pcsr_cli.report import Report
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pcsr_cli.failures import folders, outputs
-from pcsr_cli.files import reason
-from pcsr_cli.folders.journal import Journal, fingerprint, result_stands, same_way
+from pcsr_cli.files import fingerprint, reason
+from pcsr_cli.folders.journal import Journal, result_stands, same_way
 from pcsr_cli.folders.naming import Task
 
 Existing = Literal["refuse", "skip", "overwrite"]

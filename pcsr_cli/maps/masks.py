@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcsr_cli.engine.forced import Forced
 from pcsr_cli.failures import maps
-from pcsr_cli.forced import Forced
 from pcsr_cli.pictures.reading import read_picture
 
 

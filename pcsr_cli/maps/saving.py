@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.failures import maps
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.grid import nearest_index
@@ -18,7 +19,6 @@ from pcsr_cli.maps.legend import difficulty_legend, shares_height, shares_legend
 from pcsr_cli.pictures.formats import choose_format
 from pcsr_cli.pictures.picture import Layout, Levels, to_8_bits
 from pcsr_cli.pictures.writing import PictureWriter, open_writer
-from pcsr_cli.routing_map import RoutingMap
 
 Style = Literal["overlay", "mask", "difficulty", "data"]
 STYLES: tuple[Style, ...] = get_args(Style)

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from pcsr_cli.bench import Row
 from pcsr_cli.maps.colours import TINT, difficulty_colours
+from pcsr_cli.measuring.bench import Row
+from pcsr_cli.measuring.sweep import Curve, Grid, Point, mean_curve
 from pcsr_cli.models import Identity
 from pcsr_cli.pages.previews import Boundaries, Preview
-from pcsr_cli.sweep import Curve, Grid, Point, mean_curve
 
 
 @dataclass(frozen=True)

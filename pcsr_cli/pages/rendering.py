@@ -14,9 +14,9 @@ import jinja2
 
 from pcsr_cli.failures import outputs, pages
 from pcsr_cli.files import put_in_place, written_whole
+from pcsr_cli.measuring.sweep import KNEE_RULE, Grid
 from pcsr_cli.pages.page import Page, readable
 from pcsr_cli.pages.previews import MOST_BOUNDARIES
-from pcsr_cli.sweep import KNEE_RULE, Grid
 
 SUFFIXES = {".html", ".htm"}
 SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "stage.js", "page.js")

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from pcsr_cli.levels import to_levels
-from pcsr_cli.metrics import luma, psnr
+from pcsr_cli.engine.levels import to_levels
+from pcsr_cli.measuring.metrics import luma, psnr
+from pcsr_cli.measuring.pairs import Pair
+from pcsr_cli.measuring.sweep import Options, explore, trace
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pages.page import PagePicture, point_cut
 from pcsr_cli.pages.previews import choose_boundaries, make_previews
-from pcsr_cli.pairs import Pair
 from pcsr_cli.resize import resize_bicubic_8bit
-from pcsr_cli.sweep import Options, explore, trace
 
 
 def see_picture(

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.canvas import ByteCanvas
-from pcsr_cli.engine import Outcome, Settings, upscale
+from pcsr_cli.engine.canvas import ByteCanvas
+from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
 from pcsr_cli.errors import InputError
 from pcsr_cli.failures import training
 from pcsr_cli.flops import executed_flops, model_costs
 from pcsr_cli.grid import hr_size
-from pcsr_cli.metrics import psnr
+from pcsr_cli.measuring.metrics import psnr
 from pcsr_cli.model import Pcsr
 from pcsr_cli.pictures.formats import known_suffixes
 from pcsr_cli.pictures.reading import read_rgb

@@ -11,7 +11,7 @@ from pcsr_cli.failures import checks, models, registry
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.hub_server import Hub, Trouble
-from tests.test_hub import REPO, damage, weights
+from tests.weights.test_hub import REPO, damage, weights
 
 BUILTIN = Path(pcsr_cli.__file__).parent / "builtin"
 

@@ -17,8 +17,8 @@ from PIL import Image, ImageCms
 import pcsr_cli
 from pcsr_cli.checkpoint import save_folder
 from pcsr_cli.failures import pictures, usage
-from pcsr_cli.hub_cache import file_sha256
 from pcsr_cli.specs import Scales
+from pcsr_cli.weights.cache import file_sha256
 from tests.command import Pcsr, Ran
 from tests.failing import tells
 from tests.hub_server import Hub

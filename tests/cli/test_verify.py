@@ -16,10 +16,10 @@ from tests.pictures import levels, save
 # A build of pcsr whose tiles get a halo one pixel short.
 SHORT = """
 import sys
-from pcsr_cli import engine
+from pcsr_cli.engine import upscaling
 from pcsr_cli.cli.main import main
-honest = engine.plan_tiles
-engine.plan_tiles = lambda lr_size, scale, tile, halo, ring: honest(lr_size, scale, tile, halo - 1, ring)
+honest = upscaling.plan_tiles
+upscaling.plan_tiles = lambda lr_size, scale, tile, halo, ring: honest(lr_size, scale, tile, halo - 1, ring)
 sys.argv[0] = "pcsr"
 main()
 """

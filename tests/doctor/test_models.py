@@ -9,8 +9,8 @@ from huggingface_hub import constants
 from pcsr_cli.doctor import models
 from pcsr_cli.doctor.finding import Finding, State
 from pcsr_cli.doctor.models import examine_models
-from pcsr_cli.registry import HubLocation
-from tests.test_hub_cache import SHA256, put
+from pcsr_cli.weights.registry import HubLocation
+from tests.weights.test_cache import SHA256, put
 
 SIGNED = b'{"heavy_sampler_spec": {}}'
 

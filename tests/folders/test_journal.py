@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcsr_cli.failures import folders
-from pcsr_cli.folders.journal import NAME, Entry, Fingerprint, Journal, fingerprint, result_stands, same_way
+from pcsr_cli.files import Fingerprint, fingerprint
+from pcsr_cli.folders.journal import NAME, Entry, Journal, result_stands, same_way
 from tests.failing import fails
 
 WAY = {"scale": 4.0, "routing": "threshold 0.5", "model": {"name": "tiny", "sha256": "ab"}}

@@ -9,12 +9,12 @@ import pytest
 
 from pcsr_cli.api import upscale_onto
 from pcsr_cli.failures import folders, outputs
-from pcsr_cli.folders import enlarging
 from pcsr_cli.folders.journal import Journal
 from pcsr_cli.folders.naming import Task
-from pcsr_cli.folders.requests import Request
 from pcsr_cli.folders.running import Done, Failed, Run, disk_is_full
 from pcsr_cli.folders.sources import Source
+from pcsr_cli.jobs import enlarging
+from pcsr_cli.jobs.requests import Request
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.pictures.reading import read_picture
 from pcsr_cli.pictures.writing import open_writer

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.failures import folders, outputs
-from pcsr_cli.folders.journal import Entry, Fingerprint, Journal, fingerprint
+from pcsr_cli.files import Fingerprint, fingerprint
+from pcsr_cli.folders.journal import Entry, Journal
 from pcsr_cli.folders.naming import Task
 from pcsr_cli.folders.sources import Source
 from pcsr_cli.folders.standing import Existing, Why, Work, sort_out

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.failures import maps
 from pcsr_cli.grid import nearest_index
 from pcsr_cli.maps.drawing import as_16_bit, coloured, mask, tinted
 from pcsr_cli.maps.saving import MapRequest, Style, open_map, request_map
 from pcsr_cli.pictures.picture import Layout
 from pcsr_cli.pictures.reading import read_picture
-from pcsr_cli.routing_map import RoutingMap
 from tests.failing import fails
 from tests.pictures import levels
 

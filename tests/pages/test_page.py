@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from pcsr_cli.failures import outputs, pages
+from pcsr_cli.measuring.pairs import Pair
+from pcsr_cli.measuring.sweep import Options, mean_curve, parse_grid, sweep
 from pcsr_cli.models import Identity, LoadedModel
 from pcsr_cli.pages.page import Made, Page, PagePicture
 from pcsr_cli.pages.rendering import check_page, render, write_page
 from pcsr_cli.pages.seeing import see_picture
-from pcsr_cli.pairs import Pair
 from pcsr_cli.specs import Scales
-from pcsr_cli.sweep import Options, mean_curve, parse_grid, sweep
 from tests.failing import fails
 from tests.pictures import levels
 from tests.tiny import tiny_model

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from pcsr_cli.api import upscale_picture
-from pcsr_cli.engine import Settings
+from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.pictures.formats import FORMATS, Format, SaveOptions, fit
 from pcsr_cli.pictures.picture import Levels, Metadata, Picture

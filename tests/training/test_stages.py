@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from pcsr_cli.canvas import FloatCanvas
-from pcsr_cli.engine import Settings, upscale
+from pcsr_cli.engine.canvas import FloatCanvas
+from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.batches import BatchMaker, Share
 from pcsr_cli.training.config import ModelConfig, ScaleShare, StageConfig, TrainConfig

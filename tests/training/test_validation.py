@@ -7,7 +7,7 @@ import torch
 
 from pcsr_cli.failures import training
 from pcsr_cli.flops import executed_flops, model_costs
-from pcsr_cli.metrics import psnr
+from pcsr_cli.measuring.metrics import psnr
 from pcsr_cli.model import Pcsr
 from pcsr_cli.pictures.reading import read_picture
 from pcsr_cli.routing import Threshold

@@ -1,0 +1,1 @@
+"""What computes a result: tiles, features, samplers, and canvases that take the pixels."""

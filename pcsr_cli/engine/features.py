@@ -1,0 +1,72 @@
+"""The features of a picture's tiles, band by band: computed, or kept from the first of two passes."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pcsr_cli.engine.levels import to_numbers
+from pcsr_cli.engine.sampling import FeatureBand
+from pcsr_cli.engine.tiles import Span, Tile
+from pcsr_cli.fast.prepare import PreparedModel
+from pcsr_cli.fast.rows import Ledger
+from pcsr_cli.flops import Executed
+from pcsr_cli.transfers import upload
+
+
+class TileFeatures:
+    """What the backbone makes of an LR picture (1, 3, h, w), tile by tile; ``executed`` counts what that took.
+
+    ``lr`` is RGB of float32 in [0, 1], uint8 or uint16, on any device. With ``keep``, what a tile's ``bands`` have
+    given is remembered until they are asked for again.
+    """
+
+    def __init__(self, lr: Tensor, keep: bool) -> None:
+        self.lr = lr
+        self.keep = keep
+        self.executed = Executed()
+        self._kept: dict[Tile, list[FeatureBand]] = {}
+
+    def seen(self, prepared: PreparedModel, tile: Tile) -> Tensor:
+        """What a tile sees of the picture: (1, 3, h, w) float32 in [0, 1], on the model's device."""
+        return to_numbers(upload(self.lr[:, :, *tile.seen.slices], prepared.device))
+
+    def bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
+        """The features a tile samples, top to bottom; ``lr`` is what it has ``seen``."""
+        if tile in self._kept:
+            yield from self._kept.pop(tile)
+        elif self.keep:
+            yield from self._keeping(tile, self._computed(prepared, tile, lr))
+        else:
+            yield from self._computed(prepared, tile, lr)
+
+    def forget(self, tile: Tile) -> None:
+        """Drop what is kept of a tile, which is to be done in another way."""
+        self._kept.pop(tile, None)
+
+    def _keeping(self, tile: Tile, bands: Iterator[FeatureBand]) -> Iterator[FeatureBand]:
+        """The same bands, moved to one block of memory: kept one by one they would scatter what is freed between."""
+        kept: list[FeatureBand] = []
+        block: Tensor | None = None
+        for band in bands:
+            if block is None:
+                shape = (1, band.features.shape[1], tile.sampled.rows.length, band.features.shape[3])
+                like = band.features
+                block = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+            part = block[:, :, band.rows.within(tile.sampled.rows)]
+            part.copy_(band.features)
+            kept.append(FeatureBand(band.rows, part))
+            yield kept[-1]
+        self._kept[tile] = kept
+
+    def _computed(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
+        columns = tile.sampled.columns.within(tile.seen.columns)
+        top = tile.seen.rows.start
+        ledger = Ledger()
+        for features in prepared.feature_bands(prepared.model.normalise(lr), ledger):
+            rows = Span(top, top + features.shape[2])
+            top = rows.stop
+            wanted = rows.intersection(tile.sampled.rows)
+            if wanted.length:
+                yield FeatureBand(wanted, features[:, :, wanted.within(rows), columns])
+        self.executed += Executed(backbone=tile.seen.area, repeated=ledger.repeated)

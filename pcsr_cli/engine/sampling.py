@@ -1,0 +1,206 @@
+"""From a tile's features to its HR pixels: classify every pixel, then give each to its branch's sampler.
+
+Features come in bands of LR rows, and each band decides the HR rows nearest to it. Those are worked through in chunks,
+so that what passes between the MLPs' layers stays in cache.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pcsr_cli.engine.forced import Forced
+from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan
+from pcsr_cli.fast.prepare import PreparedModel
+from pcsr_cli.fast.samplers import PreparedMlp
+from pcsr_cli.flops import Executed
+from pcsr_cli.grid import Axis, bilinear, make_axis
+from pcsr_cli.routing import Decision, difficulty
+
+CHUNK_PIXELS = 65_536
+"""HR pixels worked on at once on a CPU; other devices take a band whole."""
+
+
+@dataclass(frozen=True)
+class FeatureBand:
+    """Features (1, C, n, w) of some LR rows, ``rows`` in the image, over the columns a tile samples."""
+
+    rows: Span
+    features: Tensor
+
+    @property
+    def pixels(self) -> int:
+        """Number of LR pixels."""
+        return self.rows.length * self.features.shape[3]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """HR rows ``rows`` (in the image) of an area.
+
+    ``rgb`` (n, W, 3) is float32 in [0, 1] but not clamped, ``labels`` (n, W) uint8 are the branches, ``branch_pixels``
+    their counts; ``probabilities`` (n, W, M) float32 are what the classifier said.
+    """
+
+    rows: Span
+    rgb: Tensor
+    labels: Tensor
+    probabilities: Tensor
+    branch_pixels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AllBranches:
+    """HR rows ``rows`` of an area by every branch.
+
+    ``rgb`` (M, n, W, 3) is as in ``Prediction``, lightest branch first; ``difficulty`` (n, W) float32.
+    """
+
+    rows: Span
+    rgb: Tensor
+    difficulty: Tensor
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What every branch makes of every pixel of a result, whatever routing will choose, on the CPU.
+
+    ``rgb`` (M, H, W, 3) float32 in [0, 1], not clamped, not refined, lightest branch first; ``difficulty`` (H, W)
+    float32. ``executed`` counts all branches at all pixels.
+    """
+
+    plan: TilePlan
+    rgb: Tensor
+    difficulty: Tensor
+    executed: Executed
+
+
+class AreaSampler:
+    """The samplers over an area of HR pixels of one tile: its core, or its region.
+
+    ``lr`` (1, 3, h, w) is what the tile has seen, RGB in [0, 1], on the device.
+    """
+
+    def __init__(self, prepared: PreparedModel, plan: TilePlan, tile: Tile, area: Rect, lr: Tensor) -> None:
+        self.prepared = prepared
+        self.plan = plan
+        self.tile = tile
+        self.area = area
+        self.lr = lr
+        self.columns = make_axis(plan.lr_size[1], plan.hr_size[1], area.columns.start, area.columns.stop, lr.device)
+        self.lr_columns = (self.columns.nearest - tile.sampled.columns.start).int()
+
+    def difficulties(self, band: FeatureBand) -> Iterator[Tensor]:
+        """Difficulty of the area's HR rows nearest to a band, (n, W) float32: p_heavy where there are two branches."""
+        for chunk in self._chunks(band):
+            probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
+            yield difficulty(probabilities).view(chunk.rows.length, -1)
+
+    def predict(self, band: FeatureBand, decision: Decision, forced: Forced | None = None) -> Iterator[Prediction]:
+        """Route and sample the area's HR rows nearest to a band; ``forced`` pixels go where they are told to."""
+        for chunk in self._chunks(band):
+            probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
+            labels = decision.labels(probabilities)
+            height = chunk.rows.length
+            if forced is not None:
+                area = Rect(chunk.rows, self.area.columns)
+                forced.overrule(labels.view(height, -1), area, self.prepared.branches - 1)
+            residual = torch.empty(labels.shape[0], 3, dtype=torch.float32, device=labels.device)
+            counts = []
+            for branch, sampler in enumerate(self.prepared.samplers):
+                pixels = (labels == branch).nonzero().squeeze(1)
+                counts.append(pixels.shape[0])
+                residual.index_copy_(0, pixels, chunk.sample(sampler, pixels))
+            rgb = residual.view(height, -1, 3).add_(self._base(chunk.rows))
+            said = probabilities.view(height, -1, probabilities.shape[1])
+            yield Prediction(chunk.rows, rgb, labels.view(height, -1), said, tuple(counts))
+
+    def all_branches(self, band: FeatureBand) -> Iterator[AllBranches]:
+        """Every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""
+        for chunk in self._chunks(band):
+            height = chunk.rows.length
+            values = difficulty(self.prepared.probabilities(chunk.evaluate(self.prepared.classifier)))
+            base = self._base(chunk.rows)
+            everywhere = [chunk.sample(sampler).view(height, -1, 3) for sampler in self.prepared.samplers]
+            rgb = [residual.add_(base) for residual in everywhere]
+            yield AllBranches(chunk.rows, torch.stack(rgb), values.view(height, -1))
+
+    def _base(self, rows: Span) -> Tensor:
+        """The bilinear enlargement of some HR rows, (n, W, 3) in [0, 1]."""
+        seen = self.tile.seen
+        lr_rows = _lr_rows(self.plan, rows).grown(1, self.plan.lr_size[0])
+        lr = self.lr[:, :, lr_rows.within(seen.rows)]
+        return bilinear(lr, self._row_axis(rows), self.columns, (lr_rows.start, seen.columns.start))[0].permute(1, 2, 0)
+
+    def _row_axis(self, rows: Span) -> Axis:
+        return make_axis(self.plan.lr_size[0], self.plan.hr_size[0], rows.start, rows.stop, self.lr.device)
+
+    def _chunks(self, band: FeatureBand) -> Iterator["_Chunk"]:
+        rows = hr_rows(self.plan, band.rows).intersection(self.area.rows)
+        if not rows.length:
+            return
+        tables = _BandTables(band.features, self._row_axis(rows), self.columns)
+        base = (tables.axis.nearest - band.rows.start).int() * band.features.shape[3]
+        width = self.area.columns.length
+        height = max(1, CHUNK_PIXELS // width) if self.lr.device.type == "cpu" else rows.length
+        terms = tables.lr_pixels + torch.arange(rows.length, dtype=torch.int32, device=self.lr.device)
+        columns = tables.lr_pixels + rows.length + torch.arange(width, dtype=torch.int32, device=self.lr.device)
+        for start in range(0, rows.length, height):
+            part = slice(start, min(start + height, rows.length))
+            shape = (part.stop - start, width)
+            lr_index = base[part, None] + self.lr_columns
+            bags = torch.stack((lr_index, terms[part, None].expand(shape), columns.expand(shape)), dim=-1)
+            yield _Chunk(Span(rows.start + start, rows.start + part.stop), bags.view(-1, 3), tables)
+
+
+def hr_rows(plan: TilePlan, lr_rows: Span) -> Span:
+    """The HR rows whose nearest LR row is among ``lr_rows``."""
+    return Span(plan.hr_edges[lr_rows.start], plan.hr_edges[lr_rows.stop])
+
+
+def _lr_rows(plan: TilePlan, rows: Span) -> Span:
+    """The LR rows nearest to some HR rows."""
+    return Span(bisect_right(plan.hr_edges, rows.start) - 1, bisect_left(plan.hr_edges, rows.stop))
+
+
+class _BandTables:
+    """The first layers over one band, made when they are first asked for."""
+
+    def __init__(self, features: Tensor, axis: Axis, columns: Axis) -> None:
+        self.features = features
+        self.axis = axis
+        self.columns = columns
+        self.lr_pixels = features.shape[2] * features.shape[3]
+        self.made: dict[PreparedMlp, Tensor] = {}
+
+    @cached_property
+    def rows_of_features(self) -> Tensor:
+        """The features as (LR pixels, C)."""
+        return self.features[0].permute(1, 2, 0).reshape(self.lr_pixels, -1)
+
+    def of(self, mlp: PreparedMlp) -> Tensor:
+        """The table of one MLP's first layer."""
+        if mlp not in self.made:
+            self.made[mlp] = mlp.table(self.rows_of_features, self.axis, self.columns)
+        return self.made[mlp]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some HR rows of a band; ``bags`` (N, 3) int32 name the table rows of each of their pixels."""
+
+    rows: Span
+    bags: Tensor
+    tables: _BandTables
+
+    def evaluate(self, mlp: PreparedMlp) -> Tensor:
+        """Outputs of an MLP with narrow layers at all pixels."""
+        return mlp(self.tables.of(mlp), self.bags)
+
+    def sample(self, mlp: PreparedMlp, pixels: Tensor | None = None) -> Tensor:
+        """Outputs of an MLP at all pixels, or at the chosen ones (int64 indices into the chunk)."""
+        bags = self.bags if pixels is None else self.bags.index_select(0, pixels)
+        return mlp.in_pieces(self.tables.of(mlp), bags)

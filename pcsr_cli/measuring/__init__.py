@@ -1,0 +1,1 @@
+"""Quality against compute, over pairs of pictures: PSNR and SSIM, benches, sweeps, figures."""

@@ -1,0 +1,267 @@
+"""Quality over compute for one model: the curve along the cut on p_heavy, from both samplers run once a pixel.
+
+Every point is composed exactly, refinement included: its mask is that of an upscale at that cut, its levels are, but
+for rounding ties.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from pcsr_cli.adm import DifficultySurvey, decide_adaptively
+from pcsr_cli.engine.composition import Composer
+from pcsr_cli.engine.upscaling import Settings, predict_branches
+from pcsr_cli.failures import measuring
+from pcsr_cli.flops import executed_flops, model_costs, paper_flops
+from pcsr_cli.measuring.contest import GIGA, Contest, as_tensor
+from pcsr_cli.measuring.fidelity import Meter
+from pcsr_cli.measuring.methods import ALL_HEAVY_CUT, ALL_LIGHT_CUT, Method
+from pcsr_cli.measuring.originals import LoadedOriginal
+from pcsr_cli.measuring.pairs import Pair
+from pcsr_cli.models import LoadedModel
+from pcsr_cli.routing import tradeoff_cut
+
+MOST_POINTS = 1000
+DEFAULT_THRESHOLDS = "0:1:0.05"
+DEFAULT_KS = "-1:2:0.25"
+KNEE_RULE = "the point highest above the straight line from the cheapest point to the dearest"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points of a curve: values of the threshold, or of k."""
+
+    kind: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point: the cut on p_heavy (None for the mean of several), the k that means it (None where none does).
+
+    GFLOPs are by the paper and as executed in one pass; ``psnr`` is in dB against HR, or without one against all heavy
+    (infinite where equal to it), ``ssim`` of luma, None where no window fits.
+    """
+
+    cut: float | None
+    k: float | None
+    heavy_share: float
+    paper: float
+    executed: float
+    psnr: float
+    ssim: float | None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The original network: GFLOPs (paper, executed), and where its weights are given PSNR in dB."""
+
+    paper: float
+    executed: float
+    psnr: float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A picture's curve, or the mean of several."""
+
+    picture: str
+    points: tuple[Point, ...]
+    light: Point
+    heavy: Point
+    adm: Point
+    original: Reference | None
+
+    @property
+    def knee(self) -> Point | None:
+        """The point worth choosing, by KNEE_RULE; None where the curve has no bend upward."""
+        known = sorted((point for point in self.points if math.isfinite(point.psnr)), key=lambda point: point.paper)
+        if len(known) < 3 or known[-1].paper <= known[0].paper:
+            return None
+        first, last = known[0], known[-1]
+        slope = (last.psnr - first.psnr) / (last.paper - first.paper)
+        best = max(known, key=lambda point: point.psnr - slope * (point.paper - first.paper))
+        return best if best.psnr > first.psnr + slope * (best.paper - first.paper) else None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to draw the curve; as in ``bench``."""
+
+    grid: Grid
+    scale: float = 4
+    refine: int = 1
+    tile: int | None = None
+    luma: bool = False
+    original: LoadedOriginal | None = None
+
+
+def parse_grid(kind: str, text: str) -> Grid:
+    """``START:STOP:STEP``, both ends included, or a comma list; ascending. Raises UsageError."""
+    parts = text.split(":")
+    try:
+        if len(parts) == 3:
+            values = _steps(*(float(part) for part in parts))
+        else:
+            values = [float(part) for part in text.split(",") if part.strip()]
+    except (ValueError, OverflowError):
+        values = [math.nan]
+    if not all(math.isfinite(value) for value in values) or len(parts) not in {1, 3}:
+        raise measuring.NO_GRID(option=kind, text=text[:40])
+    if not 0 < len(values) <= MOST_POINTS:
+        raise measuring.GRID_LENGTH(option=kind, text=text[:40], count=len(values), most=MOST_POINTS)
+    low, high = (0, 1) if kind == "threshold" else (-100, 100)
+    outside = [value for value in values if not low <= value <= high]
+    if outside:
+        raise measuring.GRID_RANGE(option=kind, value=outside[0], low=low, high=high)
+    return Grid(kind, tuple(sorted(set(values))))
+
+
+def _steps(start: float, stop: float, step: float) -> list[float]:
+    if not step or not all(math.isfinite(value) for value in (start, stop, step)):
+        return [math.nan]
+    count = math.floor((stop - start) / step + 1e-6) + 1
+    # Rounded so that 0.1 + 0.2 is 0.3, and not past the end.
+    return [round(start + index * step, 9) for index in range(min(max(count, 0), MOST_POINTS + 1))]
+
+
+def check(model: LoadedModel, options: Options) -> None:
+    """Raise UsageError, before any work, for what the model does not allow."""
+    if not model.scales.trained(options.scale):
+        raise measuring.NOT_TRAINED(name=model.identity.name, scales=model.scales, scale=options.scale)
+    if model.network.spec.branches != 2:
+        raise measuring.MORE_BRANCHES(branches=model.network.spec.branches)
+    if options.original is not None and options.scale != options.original.network.scale:
+        raise measuring.ORIGINAL_SCALE(scale=options.original.network.scale)
+
+
+def sweep(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None] | None = None) -> Curve:
+    """The curve of one picture. ``progress`` is told the share done. Raises UsageError for other than two branches."""
+    report = progress or (lambda share: None)
+    composer = explore(model, pair, options, lambda share: report(share / 2))
+    return trace(model, pair, composer, options, lambda share: report((1 + share) / 2))
+
+
+def explore(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None]) -> Composer:
+    """Both branches at every pixel of a picture, to compose from. Raises UsageError for other than two."""
+    settings = Settings(refine=options.refine, tile=options.tile)
+    branches = predict_branches(model.network, as_tensor(pair.lr), options.scale, settings, progress)
+    return Composer(branches, options.refine)
+
+
+def trace(
+    model: LoadedModel, pair: Pair, composer: Composer, options: Options, progress: Callable[[float], None]
+) -> Curve:
+    """The curve of a picture that was explored with the same options."""
+    tracer = _Tracer(model, composer, pair, options)
+    cuts = tracer.cuts()
+    points = []
+    for number, cut in enumerate(cuts):
+        points.append(tracer.point(cut))
+        progress((number + 1) / len(cuts))
+    difficulty = composer.branches.difficulty
+    survey = DifficultySurvey(difficulty.numel())
+    survey.add(difficulty)
+    adm = decide_adaptively(survey.values(), 2).values[0]
+    light, heavy = tracer.point(ALL_LIGHT_CUT), tracer.point(ALL_HEAVY_CUT)
+    return Curve(pair.name, tuple(points), light, heavy, tracer.point(adm), tracer.reference())
+
+
+class _Tracer:
+    """Measures points of one picture."""
+
+    def __init__(self, model: LoadedModel, composer: Composer, pair: Pair, options: Options) -> None:
+        self.model = model
+        self.composer = composer
+        self.pair = pair
+        self.options = options
+        self.costs = model_costs(model.network)
+        light, heavy = self.costs.routed(options.scale)
+        self.shares = (light / (light + heavy), heavy / (light + heavy))
+        truth = composer.compose(composer.mask(ALL_HEAVY_CUT)) if pair.hr is None else pair.hr
+        self.meter = Meter(composer, truth, math.ceil(options.scale), options.luma)
+        self.known: dict[int, Point] = {}
+
+    def cuts(self) -> list[float]:
+        """The cuts on p_heavy that the grid means."""
+        grid = self.options.grid
+        return [value if grid.kind == "threshold" else tradeoff_cut(self.shares, value) for value in grid.values]
+
+    def point(self, cut: float) -> Point:
+        """The point at a cut. Masks of one picture are nested, so that those of as many pixels are the same."""
+        mask = self.composer.mask(cut)
+        heavy = int(torch.count_nonzero(mask))
+        if heavy not in self.known:
+            self.known[heavy] = self._measure(cut, mask)
+        return replace(self.known[heavy], cut=cut, k=self._k_of(cut))
+
+    def _measure(self, cut: float, mask: Tensor) -> Point:
+        heavy = int(torch.count_nonzero(mask))
+        total = mask.numel()
+        counts = (total - heavy, heavy)
+        psnr, ssim = self.meter.measure(mask)
+        return Point(
+            cut=cut,
+            k=self._k_of(cut),
+            heavy_share=heavy / total,
+            paper=paper_flops(self.costs, self.composer.branches.plan.lr_pixels, counts) / GIGA,
+            executed=executed_flops(self.costs, self.composer.executed(mask)) / GIGA,
+            psnr=psnr,
+            ssim=None if math.isnan(ssim) else ssim,
+        )
+
+    def _k_of(self, cut: float) -> float | None:
+        """The k for which ``tradeoff_cut`` gives this cut."""
+        if not 0 < cut < 1:
+            return None
+        light, heavy = self.shares
+        return math.log(1 / cut - 1) / math.log(light / heavy)
+
+    def reference(self) -> Reference | None:
+        """The original network on this picture."""
+        contest = Contest(self.model, self.options.scale, Settings(), self.options.original)
+        entrant = contest.enter(self.pair.lr)
+        cost = entrant.original_cost
+        if cost is None:
+            return None
+        known = self.options.original
+        quality = None if known is None else self.meter.psnr_of(entrant.enlarge(Method("original")).rgb)
+        return Reference(cost.paper / GIGA, cost.executed / GIGA, quality)
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Point by point the mean of curves over the same grid."""
+    points = tuple(_mean_point(points) for points in zip(*(curve.points for curve in curves), strict=True))
+    light, heavy, adm = (
+        _mean_point(each) for each in ([c.light for c in curves], [c.heavy for c in curves], [c.adm for c in curves])
+    )
+    originals = [curve.original for curve in curves if curve.original is not None]
+    original = _mean_reference(originals) if len(originals) == len(curves) else None
+    return Curve(f"mean of {len(curves)}", points, light, heavy, adm, original)
+
+
+def _mean_point(points: Sequence[Point]) -> Point:
+    same = len({point.cut for point in points}) == 1
+    ssims = [point.ssim for point in points if point.ssim is not None]
+    return Point(
+        cut=points[0].cut if same else None,
+        k=points[0].k if same else None,
+        heavy_share=fmean(point.heavy_share for point in points),
+        paper=fmean(point.paper for point in points),
+        executed=fmean(point.executed for point in points),
+        psnr=fmean(point.psnr for point in points),
+        ssim=fmean(ssims) if ssims else None,
+    )
+
+
+def _mean_reference(references: Sequence[Reference]) -> Reference:
+    known = [reference.psnr for reference in references if reference.psnr is not None]
+    return Reference(
+        fmean(reference.paper for reference in references),
+        fmean(reference.executed for reference in references),
+        fmean(known) if len(known) == len(references) else None,
+    )

@@ -1,0 +1,1 @@
+"""Where weights come from: weights.toml, the Hub, and the cache on disk."""

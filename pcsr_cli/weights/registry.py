@@ -1,0 +1,213 @@
+"""The registry of models: ``weights.toml``, and a second file of the user's own.
+
+A registry file is data, and everything in it is checked: unknown keys are refused, repositories and
+file names are validated, revisions are full commits.
+"""
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pcsr_cli.errors import ModelError, RegistryError
+from pcsr_cli.failures import registry
+from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
+
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+ORIGINALS = ("carn", "fsrcnn", "srresnet")
+
+_REQUIRED = {"backbone", "samplers", "classifier", "scales", "receptive_radius", "licence", "source"}
+_OPTIONAL = {"repo", "revision", "files", "folder", "packaged", "mean", "std", "continuous", "parameters", "original"}
+_OPTIONAL |= {"sha256"}
+
+
+@dataclass(frozen=True)
+class HubLocation:
+    """Two files of a Hub repository; ``revision`` is a commit, a branch or a tag."""
+
+    repo: str
+    revision: str
+    config: str = "config.json"
+    weights: str = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the registry; ``location`` is on the Hub or a folder of this machine, ``sha256`` its weights'."""
+
+    name: str
+    location: HubLocation | Path
+    spec: ModelSpec
+    scales: Scales
+    receptive_radius: int
+    licence: str
+    source: str
+    parameters: int | None = None
+    original: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All known models by name, in the order of the files; ``auto`` is the order in which to choose one for a scale."""
+
+    entries: Mapping[str, Entry]
+    auto: tuple[str, ...] = ()
+
+    def get(self, name: str) -> Entry:
+        """The entry of that name. Raises UnknownModelError, which lists the names there are."""
+        if name not in self.entries:
+            raise registry.NO_SUCH_MODEL(name=name, known=", ".join(self.entries))
+        return self.entries[name]
+
+
+def own_registry_path() -> Path | None:
+    """The packaged ``weights.toml``'s counterpart of the user's own, if there is one.
+
+    PCSR_REGISTRY names it; else it is ``pcsr/weights.toml`` in the configuration directory.
+    """
+    if named := os.environ.get("PCSR_REGISTRY"):
+        return Path(named)
+    try:
+        configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    except RuntimeError:  # a user without a home
+        return None
+    path = configuration / "pcsr" / "weights.toml"
+    return path if path.is_file() else None
+
+
+def packaged_registry_path() -> Path:
+    """The ``weights.toml`` that comes with pcsr: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "weights.toml"
+    return installed if installed.is_file() else package.parent / "weights.toml"
+
+
+def load_registry(own: Path | None = None) -> Registry:
+    """The packaged registry, with the entries of a registry file of the user's own added or overriding.
+
+    Raises RegistryError for a file that is missing, not TOML, or says something it must not.
+    """
+    packaged = read_registry(packaged_registry_path())
+    if own is None:
+        return packaged
+    added = read_registry(own)
+    merged = Registry({**packaged.entries, **added.entries}, added.auto or packaged.auto)
+    unknown = [name for name in merged.auto if name not in merged.entries]
+    if unknown:
+        raise registry.UNKNOWN_CHOICE(path=own, names=", ".join(unknown))
+    return merged
+
+
+def read_registry(path: Path) -> Registry:
+    """One registry file. Raises RegistryError."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise registry.UNREADABLE(path=path, reason=error.strerror) from error
+    except (ValueError, RecursionError) as error:
+        raise registry.NOT_TOML(path=path, reason=error) from error
+    unknown = sorted(set(table) - {"models", "auto"})
+    models, auto = table.get("models", {}), table.get("auto", [])
+    if unknown or not isinstance(models, dict) or not isinstance(auto, list):
+        raise registry.OTHER_TABLES(path=path)
+    entries = {name: _parse_entry(name, entry, path) for name, entry in models.items()}
+    return Registry(entries, tuple(str(name) for name in auto))
+
+
+def _parse_entry(name: str, table: object, path: Path) -> Entry:
+    told = f"The registry {path}, model {name!r}"
+    if not MODEL_NAME.fullmatch(name):
+        raise registry.BAD_NAME(entry=told)
+    if not isinstance(table, dict):
+        raise registry.NOT_A_TABLE(entry=told)
+    if missing := sorted(_REQUIRED - set(table)):
+        raise registry.KEYS_MISSING(entry=told, keys=", ".join(missing))
+    if unknown := sorted(set(table) - _REQUIRED - _OPTIONAL):
+        raise registry.KEYS_UNKNOWN(entry=told, keys=", ".join(unknown))
+    try:
+        return _build_entry(name, table, path)
+    except RegistryError as error:
+        raise error.within(told) from error
+    except (TypeError, ValueError, KeyError, OverflowError, ModelError) as error:
+        raise registry.NOT_WELL_FORMED(entry=told, reason=str(error).removesuffix(".")) from error
+
+
+def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
+    backbone = BackboneSpec(**table["backbone"])
+    _sizes([backbone.width, *([] if backbone.depth is None else [backbone.depth])])
+    spec = ModelSpec(
+        backbone=backbone,
+        samplers=tuple(_sizes(hidden) for hidden in table["samplers"]),
+        classifier=_sizes(table["classifier"]),
+        mean=_rgb(table.get("mean", NO_MEAN)),
+        std=_rgb(table.get("std", (1.0, 1.0, 1.0))),
+    )
+    if len(spec.samplers) < 2:
+        raise registry.FEW_BRANCHES()
+    parameters = table.get("parameters")
+    if parameters is not None:
+        _sizes([parameters])
+    original = table.get("original")
+    if original is not None and original not in ORIGINALS:
+        raise registry.NO_SUCH_ORIGINAL(known=", ".join(ORIGINALS))
+    sha256 = table.get("sha256")
+    if sha256 is not None and not SHA256.fullmatch(str(sha256)):
+        raise registry.BAD_SHA256()
+    return Entry(
+        name=name,
+        location=_location(table, path),
+        spec=spec,
+        scales=Scales(tuple(float(value) for value in table["scales"]), table.get("continuous", False) is True),
+        receptive_radius=_sizes([table["receptive_radius"]])[0],
+        licence=str(table["licence"]),
+        source=str(table["source"]),
+        parameters=parameters,
+        original=original,
+        sha256=sha256,
+    )
+
+
+def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
+    if sum(key in table for key in ("folder", "packaged", "repo")) != 1:
+        raise registry.NO_LOCATION()
+    if "packaged" in table:
+        name = table["packaged"]
+        if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
+            raise registry.BAD_PACKAGED(name=name)
+        return Path(__file__).parent.parent / name
+    if "folder" in table:
+        folder = table["folder"]
+        if not isinstance(folder, str) or not folder.isprintable() or not folder or "://" in folder:
+            raise registry.BAD_FOLDER(folder=folder)
+        return path.parent / folder
+    files = table.get("files", {})
+    location = HubLocation(table["repo"], table["revision"], **files)
+    if not REPO.fullmatch(location.repo):
+        raise registry.BAD_REPO(repo=location.repo)
+    if not COMMIT.fullmatch(location.revision):
+        raise registry.BAD_REVISION()
+    if not (FILE_NAME.fullmatch(location.config) and FILE_NAME.fullmatch(location.weights)):
+        raise registry.BAD_FILE_NAME()
+    return location
+
+
+def _sizes(values: list[int]) -> tuple[int, ...]:
+    if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values):
+        raise registry.NOT_WHOLE(values=values)
+    return tuple(values)
+
+
+def _rgb(values: tuple[float, ...] | list[float]) -> Rgb:
+    red, green, blue = (float(value) for value in values)
+    if not all(math.isfinite(value) for value in (red, green, blue)):
+        raise registry.NOT_FINITE()
+    return (red, green, blue)

@@ -1,0 +1,90 @@
+"""How much is done at once depends on the machine; what comes out does not."""
+
+import pytest
+import torch
+
+from pcsr_cli.engine import memory
+from pcsr_cli.engine.memory import (
+    CPU_TILE_WIDTH,
+    DEVICE_TILES,
+    LARGEST_BUDGET,
+    SHORTEST_STRIP,
+    STRIP_BYTES,
+    auto_tile,
+    bytes_per_lr_pixel,
+    feature_budget,
+    strip_rows,
+)
+from tests.tiny import tiny_model
+
+CPU = torch.device("cpu")
+
+
+class _OnCuda:
+    """A model that says it is on a GPU."""
+
+    def __init__(self) -> None:
+        self.model = tiny_model("carn")
+        self.device = torch.device("cuda:0")
+        self.dtype = self.model.dtype
+        self.spec = self.model.spec
+
+
+def test_on_a_cpu_a_tile_is_as_high_as_the_picture() -> None:
+    assert auto_tile(tiny_model("carn"), 4, (5000, 7000)) == (5000, CPU_TILE_WIDTH)
+
+
+@pytest.mark.parametrize("free", [10**6, 10**9, 10**12])
+def test_on_a_device_a_tile_takes_half_of_what_is_free(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda device: free)
+    model = _OnCuda()
+    height, width = auto_tile(model, 4, (5000, 7000))  # type: ignore[arg-type]
+    assert height == width
+    assert height in DEVICE_TILES
+    if height > DEVICE_TILES.start:
+        assert height * width * bytes_per_lr_pixel(model.model, 4) <= free / 2
+
+
+@pytest.mark.parametrize(("pixel_bytes", "scale"), [(3, 4), (6, 4), (12, 2.5), (3, 1)])
+@pytest.mark.parametrize("lr_size", [(9000, 12000), (8192, 8192), (2160, 3840)])
+def test_a_strip_of_the_result_is_bounded(lr_size: tuple[int, int], scale: float, pixel_bytes: int) -> None:
+    rows = strip_rows(lr_size, scale, pixel_bytes)
+    assert rows * scale * lr_size[1] * scale * pixel_bytes <= STRIP_BYTES
+    more = (rows + 1) * scale * lr_size[1] * scale * pixel_bytes
+    assert more > STRIP_BYTES or rows == lr_size[0], "the strip could have been higher"
+    assert auto_tile(tiny_model("carn"), scale, lr_size, pixel_bytes) == (rows, CPU_TILE_WIDTH)
+
+
+def test_pictures_up_to_8k_are_one_strip_and_very_wide_ones_not_all_halo() -> None:
+    assert strip_rows((1080, 1920), 4, 3) == 1080
+    assert strip_rows((9000, 10**6), 4, 3) == SHORTEST_STRIP
+    assert strip_rows((50, 10**6), 4, 3) == 50
+    assert strip_rows((10**6, 10**6), 4, 0) == 10**6, "a whole result needs no strips"
+
+
+def test_a_strip_bounds_a_devices_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10**12)
+    height, width = auto_tile(_OnCuda(), 4, (9000, 40_000), 3)  # type: ignore[arg-type]
+    assert (height, width) == (strip_rows((9000, 40_000), 4, 3), DEVICE_TILES.stop - 1)
+
+
+def test_larger_scales_and_wider_samplers_need_more() -> None:
+    model = tiny_model("dense")
+    assert bytes_per_lr_pixel(model, 4) > bytes_per_lr_pixel(model, 2)
+
+
+def test_a_budget_asked_for_is_the_budget() -> None:
+    assert feature_budget(torch.device("cuda:0"), 12345) == 12345
+    assert feature_budget(CPU, 0) == 0
+
+
+@pytest.mark.parametrize(("free", "budget"), [(2**40, LARGEST_BUDGET), (2**20, 2**18)])
+def test_else_it_is_a_quarter_of_what_is_free_within_bounds(
+    free: int, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda device: free)
+    assert feature_budget(CPU, None) == budget
+
+
+def test_a_machine_has_free_memory() -> None:
+    assert memory.free_memory(CPU) > 2**20

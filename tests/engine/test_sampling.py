@@ -1,0 +1,187 @@
+"""From features to HR pixels: every pixel as the formula says, whatever the bands and the chunks."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcsr_cli.engine import sampling
+from pcsr_cli.engine.sampling import AreaSampler, FeatureBand, hr_rows
+from pcsr_cli.engine.tiles import Rect, Span, TilePlan, plan_tiles
+from pcsr_cli.fast.prepare import PreparedModel
+from pcsr_cli.grid import bilinear, make_axis
+from pcsr_cli.model import Pcsr
+from pcsr_cli.routing import CostRule, Cuts, Decision, difficulty
+from tests.closeness import TIE
+from tests.strategies import lengths, scales
+from tests.tiny import BACKBONES, picture, tiny_model
+
+CPU = torch.device("cpu")
+
+
+def whole_plan(lr: Tensor, scale: float) -> TilePlan:
+    """A plan of one tile."""
+    return plan_tiles((lr.shape[2], lr.shape[3]), scale, tile=(1000, 1000), halo=1, ring=0)
+
+
+@dataclass(frozen=True)
+class Result:
+    """``rgb`` (H, W, 3) and ``labels`` (H, W) of an area, from all its bands."""
+
+    rgb: Tensor
+    labels: Tensor
+
+
+class Case:
+    """A picture whose features are known, sampled in bands that end at ``cuts``."""
+
+    def __init__(self, model: Pcsr, lr: Tensor, scale: float, cuts: Sequence[int] = ()) -> None:
+        self.model, self.lr, self.plan = model, lr, whole_plan(lr, scale)
+        self.features = model.features(model.normalise(lr))
+        edges = [0, *cuts, lr.shape[2]]
+        self.bands = [
+            FeatureBand(Span(start, stop), self.features[:, :, start:stop]) for start, stop in itertools.pairwise(edges)
+        ]
+
+    def sampler(self, area: Rect | None = None) -> AreaSampler:
+        tile = self.plan.tiles[0]
+        return AreaSampler(PreparedModel(self.model), self.plan, tile, area or tile.core, self.lr)
+
+    def predict(self, decision: Decision, area: Rect | None = None) -> Result:
+        sampler = self.sampler(area)
+        parts = [part for band in self.bands for part in sampler.predict(band, decision)]
+        for part in parts:
+            assert part.rows.length == part.labels.shape[0]
+            counted = torch.bincount(part.labels.flatten().long(), minlength=len(part.branch_pixels))
+            assert part.branch_pixels == tuple(counted.tolist())
+        starts, stops = [part.rows.start for part in parts], [part.rows.stop for part in parts]
+        assert starts[1:] == stops[:-1], "rows come in order, none left out"
+        return Result(torch.cat([part.rgb for part in parts]), torch.cat([part.labels for part in parts]))
+
+    def difficulties(self) -> Tensor:
+        sampler = self.sampler()
+        return torch.cat([values for band in self.bands for values in sampler.difficulties(band)])
+
+    def written_out(self) -> tuple[Tensor, Tensor]:
+        """The formula for every pixel: RGB (M, H, W, 3) of every branch, probabilities (H * W, M)."""
+        (lr_height, lr_width), (height, width) = self.plan.lr_size, self.plan.hr_size
+        rows, columns = make_axis(lr_height, height, 0, height, CPU), make_axis(lr_width, width, 0, width, CPU)
+        feature = self.features[0][:, rows.nearest][:, :, columns.nearest].permute(1, 2, 0)
+        rel_y = rows.rel[:, None, None].expand(height, width, 1)
+        rel_x = columns.rel[None, :, None].expand(height, width, 1)
+        cell = torch.tensor((rows.cell, columns.cell)).expand(height, width, 2)
+        prediction = self.model.predict_pixels(torch.cat((feature, rel_y, rel_x, cell), dim=2).flatten(0, 1))
+        base = bilinear(self.lr, rows, columns)[0].permute(1, 2, 0)
+        rgb = prediction.rgb.view(-1, height, width, 3) * torch.tensor(self.model.spec.std) + base
+        return rgb, prediction.logits.softmax(dim=1)
+
+
+def chosen(rgb: Tensor, labels: Tensor) -> Tensor:
+    """(H, W, 3): each pixel from the branch its label names."""
+    index = labels.long()[None, :, :, None].expand(1, *labels.shape, 3)
+    return rgb.gather(0, index)[0]
+
+
+@given(st.sampled_from(BACKBONES), lengths, lengths, scales, st.floats(0, 1))
+def test_each_pixel_is_its_own_branchs(backbone: str, height: int, width: int, scale: float, cut: float) -> None:
+    case = Case(tiny_model(backbone), picture(height, width), scale)
+    rgb, probabilities = case.written_out()
+    result = case.predict(Cuts((cut,)))
+    assert torch.allclose(result.rgb, chosen(rgb, result.labels), atol=1e-5)
+    p_heavy = probabilities[:, 1]
+    clear = (p_heavy - cut).abs() > TIE
+    assert torch.equal(result.labels.flatten()[clear], (p_heavy > cut).byte()[clear])
+
+
+@pytest.mark.parametrize("decision", [Cuts((0.6, 0.75)), CostRule((0.1, 0.2, 0.7), 0.1)], ids=repr)
+def test_three_branches_share_the_pixels(decision: Decision) -> None:
+    case = Case(tiny_model("dense", branches=3), picture(14, 11), 2.5)
+    rgb, _ = case.written_out()
+    result = case.predict(decision)
+    assert set(result.labels.flatten().tolist()) == {0, 1, 2}
+    assert torch.allclose(result.rgb, chosen(rgb, result.labels), atol=1e-5)
+
+
+@pytest.mark.parametrize("cut", [0.0, 1.0], ids=["all heavy", "all light"])
+def test_a_branch_may_get_no_pixel(cut: float) -> None:
+    result = Case(tiny_model("carn"), picture(5, 6), 2).predict(Cuts((cut,)))
+    assert (result.labels == (cut == 0.0)).all()
+    assert result.rgb.isfinite().all()
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+def test_difficulty_is_the_classifiers(branches: int) -> None:
+    case = Case(tiny_model("srresnet", branches), picture(8, 9), 3, cuts=(3, 4))
+    _, probabilities = case.written_out()
+    assert torch.allclose(case.difficulties(), difficulty(probabilities).view(24, 27), atol=1e-6)
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+def test_difficulty_decides_as_the_prediction_does(branches: int) -> None:
+    case, cuts = Case(tiny_model("fsrcnn", branches), picture(13, 10), 2), Cuts((0.6, 0.75)[: branches - 1])
+    assert torch.equal(cuts.labels_of_difficulty(case.difficulties()), case.predict(cuts).labels)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 10**6])
+def test_chunks_do_not_show(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(tiny_model("carn"), picture(9, 7), 3)
+    before, known = case.predict(Cuts((0.5,))), case.difficulties()
+    monkeypatch.setattr(sampling, "CHUNK_PIXELS", chunk)
+    after = case.predict(Cuts((0.5,)))
+    assert torch.equal(after.labels, before.labels)
+    assert torch.allclose(after.rgb, before.rgb, atol=1e-6)
+    assert torch.allclose(case.difficulties(), known, atol=1e-6)
+
+
+@given(st.integers(2, 30), lengths, scales, st.data())
+def test_bands_do_not_show(height: int, width: int, scale: float, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, height - 1), max_size=5)))
+    model, lr = tiny_model("dense"), picture(height, width)
+    whole, banded = (Case(model, lr, scale, at).predict(Cuts((0.5,))) for at in ((), cuts))
+    same = whole.labels == banded.labels
+    assert same.float().mean() > 0.999
+    assert torch.allclose(whole.rgb[same], banded.rgb[same], atol=1e-6)
+
+
+@given(st.integers(1, 40), scales, st.data())
+def test_bands_share_out_the_rows_of_the_result(height: int, scale: float, data: st.DataObject) -> None:
+    plan = whole_plan(picture(height, 2), scale)
+    edges = [0, *sorted(data.draw(st.sets(st.integers(0, height), max_size=5))), height]
+    spans = [hr_rows(plan, Span(start, stop)) for start, stop in itertools.pairwise(edges)]
+    rows = [row for span in spans for row in range(span.start, span.stop)]
+    assert rows == list(range(plan.hr_size[0]))
+    nearest = make_axis(height, plan.hr_size[0], 0, plan.hr_size[0], CPU).nearest.tolist()
+    for (start, stop), span in zip(itertools.pairwise(edges), spans, strict=True):
+        assert all(start <= nearest[row] < stop for row in range(span.start, span.stop))
+
+
+def test_part_of_a_picture_is_that_part() -> None:
+    model, lr = tiny_model("dense"), picture(20, 24)
+    case = Case(model, lr, 2.5)
+    everything = case.predict(Cuts((0.5,)))
+    area, sampled = Rect(Span(11, 30), Span(20, 47)), Rect(Span(4, 12), Span(8, 19))
+    seen = Rect(Span(2, 14), Span(6, 21))
+    tile = replace(case.plan.tiles[0], region=area, sampled=sampled, seen=seen)
+    sampler = AreaSampler(PreparedModel(model), case.plan, tile, area, lr[:, :, *seen.slices])
+    (part,) = sampler.predict(FeatureBand(sampled.rows, case.features[:, :, *sampled.slices]), Cuts((0.5,)))
+    assert part.rows == area.rows
+    assert torch.equal(part.labels, everything.labels[area.slices])
+    assert torch.allclose(part.rgb, everything.rgb[area.slices], atol=1e-6)
+
+
+def test_rows_outside_the_area_give_nothing() -> None:
+    case = Case(tiny_model("dense"), picture(10, 6), 2, cuts=(3,))
+    sampler = case.sampler(Rect(Span(8, 20), Span(0, 12)))
+    assert not list(sampler.predict(case.bands[0], Cuts((0.5,))))
+    assert not list(sampler.difficulties(case.bands[0]))
+
+
+def test_results_are_summed_in_float32() -> None:
+    result = Case(tiny_model("fsrcnn"), picture(4, 4), 2).predict(Cuts((0.5,)))
+    assert result.rgb.dtype == torch.float32
+    assert result.labels.dtype == torch.uint8

@@ -1,0 +1,119 @@
+"""The tile plan: pure geometry that leaves nothing out and counts nothing twice."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcsr_cli.engine.tiles import Rect, Span, TilePlan, plan_tiles
+from pcsr_cli.grid import hr_size, make_axis
+from tests.strategies import scales
+
+plans = st.builds(
+    plan_tiles,
+    lr_size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    scale=scales,
+    tile=st.tuples(st.integers(4, 70), st.integers(4, 70)),
+    halo=st.integers(1, 33),
+    ring=st.integers(0, 2),
+)
+
+
+@given(plans)
+def test_cores_are_a_partition_of_the_result(plan: TilePlan) -> None:
+    owners = torch.zeros(plan.hr_size, dtype=torch.int64)
+    for tile in plan.tiles:
+        assert tile.core.area > 0
+        owners[tile.core.slices] += 1
+    assert (owners == 1).all()
+
+
+@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70))
+def test_tiles_share_out_the_lr_pixels(lr_size: tuple[int, int], scale: float, tile: int) -> None:
+    # Without halo and ring, what is sampled is what is owned: each LR pixel once, at most ``tile`` a side.
+    plan = plan_tiles(lr_size, scale, (tile, tile), halo=1, ring=0)
+    owners = torch.zeros(lr_size, dtype=torch.int64)
+    for part in plan.tiles:
+        owners[part.sampled.slices] += 1
+        assert max(part.sampled.rows.length, part.sampled.columns.length) <= tile
+    assert (owners == 1).all()
+
+
+@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70), st.integers(0, 2))
+def test_regions_are_cores_with_a_ring_cut_at_the_border(
+    lr_size: tuple[int, int], scale: float, tile: int, ring: int
+) -> None:
+    plan = plan_tiles(lr_size, scale, (tile, tile), halo=3, ring=ring)
+    for part in plan.tiles:
+        for core, region, limit in sides(part.core, part.region, plan.hr_size):
+            assert region.start == max(0, core.start - ring)
+            assert region.stop == min(limit, core.stop + ring)
+
+
+@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70), st.integers(1, 33))
+def test_halo_surrounds_what_is_sampled_but_for_the_image_border(
+    lr_size: tuple[int, int], scale: float, tile: int, halo: int
+) -> None:
+    for part in plan_tiles(lr_size, scale, (tile, tile), halo, ring=1).tiles:
+        for sampled, seen, limit in sides(part.sampled, part.seen, lr_size):
+            assert seen.start == max(0, sampled.start - halo)
+            assert seen.stop == min(limit, sampled.stop + halo)
+
+
+@given(plans)
+def test_a_region_finds_all_it_needs_in_its_tile(plan: TilePlan) -> None:
+    cpu = torch.device("cpu")
+    for tile in plan.tiles:
+        for side in (0, 1):
+            region, sampled, seen = ((rect.rows, rect.columns)[side] for rect in (tile.region, tile.sampled, tile.seen))
+            axis = make_axis(plan.lr_size[side], plan.hr_size[side], region.start, region.stop, cpu)
+            assert int(axis.nearest.min()) == sampled.start
+            assert int(axis.nearest.max()) == sampled.stop - 1
+            assert seen.start <= int(axis.low.min()) and int(axis.high.max()) < seen.stop
+
+
+@given(plans)
+def test_a_plan_knows_its_sizes(plan: TilePlan) -> None:
+    assert plan.lr_pixels == plan.lr_size[0] * plan.lr_size[1]
+    assert plan.hr_pixels == sum(tile.core.area for tile in plan.tiles)
+
+
+def test_one_large_tile_sees_the_whole_picture_and_no_more() -> None:
+    (tile,) = plan_tiles((30, 50), 2, tile=(50, 50), halo=19, ring=1).tiles
+    assert tile.core == tile.region == Rect(Span(0, 60), Span(0, 100))
+    assert tile.sampled == tile.seen == Rect(Span(0, 30), Span(0, 50))
+
+
+@pytest.mark.parametrize(("length", "tile", "count"), [(100, 100, 1), (101, 100, 2), (1, 1, 1), (300, 100, 3)])
+def test_tiles_are_as_few_as_possible_and_nearly_alike(length: int, tile: int, count: int) -> None:
+    plan = plan_tiles((length, 1), 1, (tile, tile), halo=1, ring=0)
+    sizes = [part.core.rows.length for part in plan.tiles]
+    assert len(sizes) == count
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales)
+def test_the_plan_is_for_the_size_the_result_has(lr_size: tuple[int, int], scale: float) -> None:
+    assert plan_tiles(lr_size, scale, (32, 32), halo=1, ring=1).hr_size == hr_size(lr_size, scale)
+
+
+def test_a_rectangle_lies_within_another() -> None:
+    outer, inner = Rect(Span(10, 20), Span(30, 50)), Rect(Span(12, 20), Span(31, 40))
+    grid = torch.arange(60 * 60).view(60, 60)
+    assert torch.equal(grid[outer.slices][inner.within(outer)], grid[inner.slices])
+
+
+def sides(inner: Rect, outer: Rect, limits: tuple[int, int]) -> tuple[tuple[Span, Span, int], tuple[Span, Span, int]]:
+    return (inner.rows, outer.rows, limits[0]), (inner.columns, outer.columns, limits[1])
+
+
+@given(plans, st.data())
+def test_quarters_of_a_tile_share_out_what_it_owned(plan: TilePlan, data: st.DataObject) -> None:
+    tile = data.draw(st.sampled_from(plan.tiles))
+    parts = plan.quarters(tile)
+    assert 1 <= len(parts) <= 4
+    assert sum(part.core.area for part in parts) == tile.core.area
+    assert sum(part.owned.area for part in parts) == tile.owned.area
+    for part in parts:
+        assert tile.seen.rows.start <= part.seen.rows.start < part.seen.rows.stop <= tile.seen.rows.stop
+    assert len(parts) > 1 or tile.owned.area == 1

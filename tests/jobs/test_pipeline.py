@@ -1,0 +1,148 @@
+"""Reading, computing and writing overlap, in order, by so many and no more; one item's mishap is its own."""
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from pcsr_cli.jobs.belt import Belt, BeltStoppedError
+from pcsr_cli.jobs.pipeline import Stages, overlapped
+
+STEP = 0.05
+
+
+@dataclass
+class Scripted(Stages[int, int, int, int, list[int]]):
+    """Stages that sleep, keep a diary and fail where they are told to."""
+
+    seconds: float = 0.0
+    failing: dict[str, int] = field(default_factory=dict)
+    diary: list[str] = field(default_factory=list)
+
+    def read(self, item: int) -> int:
+        return self._do("read", item)
+
+    def compute(self, item: int, read: int, belt: Belt[int]) -> int:
+        for row in range(5):
+            belt.put(10 * item + row)
+        return self._do("compute", item)
+
+    def write(self, item: int, read: int, belt: Belt[int]) -> list[int]:
+        if self.failing.get("write at once") == item:
+            raise OSError("full")
+        rows = list(belt.loads())
+        self._do("write", item)
+        return rows
+
+    def _do(self, what: str, item: int) -> int:
+        time.sleep(self.seconds)
+        if self.failing.get(what) == item:
+            raise ValueError(what)
+        self.diary.append(f"{what} {item}")
+        return item
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+def test_everything_arrives_whole_and_in_order(jobs: int) -> None:
+    done = list(overlapped(range(1, 8), Scripted(), jobs))
+    assert [finished.item for finished in done] == list(range(1, 8))
+    assert [finished.computed for finished in done] == list(range(1, 8))
+    assert [finished.written for finished in done] == [[10 * n + row for row in range(5)] for n in range(1, 8)]
+
+
+def test_nothing_to_do_is_nothing() -> None:
+    assert list(overlapped([], Scripted())) == []
+
+
+@pytest.mark.parametrize("what", ["read", "compute", "write", "write at once"])
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_the_mishap_of_one_is_nobody_elses(what: str, jobs: int) -> None:
+    done = list(overlapped(range(1, 6), Scripted(failing={what: 3}), jobs))
+    assert [finished.item for finished in done if finished.error is not None] == [3]
+    assert [finished.written for finished in done if finished.error is None] == [
+        [10 * n + row for row in range(5)] for n in (1, 2, 4, 5)
+    ]
+
+
+def seconds_of(jobs: int) -> float:
+    started = time.perf_counter()
+    assert len(list(overlapped(range(1, 9), Scripted(STEP), jobs))) == 8
+    return time.perf_counter() - started
+
+
+def test_three_stages_of_equal_length_take_a_third() -> None:
+    one_by_one, side_by_side = seconds_of(0), seconds_of(1)
+    assert one_by_one >= 24 * STEP
+    assert side_by_side < 0.6 * one_by_one  # 10 steps instead of 24
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 2])
+def test_no_more_than_jobs_are_read_ahead_or_written_behind(jobs: int) -> None:
+    stages = Scripted(STEP / 5)
+    list(overlapped(range(1, 10), stages, jobs))
+    for number, line in enumerate(stages.diary):
+        what, item = line.split()
+        before = stages.diary[:number]
+        if what == "read":  # the one being computed, and `jobs` ahead of it
+            assert before.count(f"compute {int(item) - jobs - 2}") or int(item) <= jobs + 2
+        if what == "compute":
+            assert before.count(f"write {int(item) - jobs - 1}") or int(item) <= jobs + 1
+
+
+def test_stopping_early_gives_up_what_is_being_written() -> None:
+    stages = Scripted(STEP)
+    before = threading.active_count()
+    with contextlib.closing(overlapped(range(1, 10), stages, 1)) as done:
+        assert next(done).item == 1
+    assert threading.active_count() == before
+    assert "compute 4" not in stages.diary
+
+
+def test_an_interruption_goes_through_and_leaves_nothing_running() -> None:
+    class Interrupted(Scripted):
+        def compute(self, item: int, read: int, belt: Belt[int]) -> int:
+            belt.put(1)
+            if item == 3:
+                raise KeyboardInterrupt
+            return super().compute(item, read, belt)
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), contextlib.closing(overlapped(range(1, 10), Interrupted())) as done:
+        for _ in done:
+            pass
+    assert threading.active_count() == before
+
+
+class TestABelt:
+    def test_holds_the_one_who_puts_up(self) -> None:
+        belt: Belt[int] = Belt(room=2)
+        put: list[int] = []
+
+        def fill() -> None:
+            with contextlib.suppress(BeltStoppedError):
+                for number in range(10):
+                    belt.put(number)
+                    put.append(number)
+
+        thread = threading.Thread(target=fill)
+        thread.start()
+        time.sleep(STEP)
+        assert put == [0, 1]
+        loads = belt.loads()
+        assert (next(loads), next(loads)) == (0, 1)
+        time.sleep(STEP)
+        assert put == [0, 1, 2]
+        belt.stop()
+        thread.join()
+
+    def test_stopped_it_lets_go_of_both_ends(self) -> None:
+        belt: Belt[int] = Belt()
+        belt.put(1)
+        belt.stop()
+        for _ in range(2):
+            with pytest.raises(BeltStoppedError):
+                belt.put(2)
+        with pytest.raises(BeltStoppedError):
+            next(belt.loads())

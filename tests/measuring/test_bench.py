@@ -1,0 +1,172 @@
+"""bench: every method measured as it would be by itself, and the published figures."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pcsr_cli.budget import Allowance
+from pcsr_cli.failures import Failure as Row
+from pcsr_cli.failures import measuring, models, routing
+from pcsr_cli.measuring.bench import Failure, Options, bench, check
+from pcsr_cli.measuring.methods import Method, parse_methods
+from pcsr_cli.measuring.metrics import psnr
+from pcsr_cli.measuring.originals import LoadedOriginal, load_original
+from pcsr_cli.measuring.pairs import find_pairs
+from pcsr_cli.measuring.patches import patch_mask
+from pcsr_cli.models import LoadedModel, load_model
+from pcsr_cli.nets import ORIGINALS
+from pcsr_cli.resize import make_lr, resize_bicubic_8bit
+from pcsr_cli.specs import Scales
+from tests.failing import fails
+from tests.measuring.test_sweep import IDENTITY
+from tests.pictures import levels, save
+from tests.tiny import tiny_model
+
+MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(2):
+        save(tmp_path / f"{number}.png", levels(52, 60 + 8 * number, seed=number))
+    return tmp_path
+
+
+def test_every_method_side_by_side(folder: Path) -> None:
+    methods = parse_methods("threshold=0.4,k=1,adm,heavy,light,patch=4,bicubic,lanczos")
+    result = bench(MODEL, find_pairs([folder], 4), Options(methods), lambda event: None)
+    assert len(result.rows) == 16 and not result.failures
+    rows = {row.method: row for row in result.rows[:8]}
+    assert rows["all heavy"].heavy_share == 1 and rows["all light"].heavy_share == 0
+    assert rows["patch 4"].heavy_share == rows["threshold 0.4"].heavy_share
+    assert rows["patch 4"].paper == pytest.approx(rows["threshold 0.4"].paper)
+    assert rows["patch 4"].seconds is None
+    truth = levels(52, 60, seed=0)
+    bicubic = resize_bicubic_8bit(make_lr(truth, 4), 52, 60)
+    assert rows["bicubic"].psnr == pytest.approx(psnr(bicubic, truth, 4))
+    assert rows["bicubic"].paper is None
+    mean = {row.method: row for row in result.mean}
+    for name, row in mean.items():
+        both = [each.psnr for each in result.rows if each.method == name]
+        assert row.psnr == pytest.approx(np.mean([value for value in both if value is not None]))
+
+
+def test_without_a_reference_all_heavy_is_one(folder: Path) -> None:
+    options = Options(parse_methods("heavy,light"))
+    result = bench(MODEL, find_pairs([folder], 4, no_reference=True), options, lambda event: None)
+    assert result.rows[0].psnr == math.inf and result.rows[1].psnr is not None and result.rows[1].psnr < 100
+
+
+def test_a_broken_file_is_named_and_left_out(folder: Path) -> None:
+    (folder / "0.png").write_bytes(b"no picture")
+    told: list[object] = []
+    result = bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light")), told.append)
+    assert [row.picture for row in result.rows] == ["1.png"]
+    assert isinstance(told[0], Failure) and "0.png is not a picture" in told[0].sentence
+    (folder / "1.png").write_bytes(b"")
+    with fails(measuring.NOTHING_MEASURED) as failed:
+        bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light")), told.append)
+    assert "0.png" in failed.value.next_step
+
+
+def test_a_budget_is_one_cut_for_all(folder: Path) -> None:
+    both = Options(parse_methods("heavy"), allowance=Allowance(80, "%"))
+    model = LoadedModel(MODEL.network, IDENTITY.__class__("tiny", None, "0", "", "", None), MODEL.scales)
+    result = bench(model, find_pairs([folder], 4), both, lambda event: None)
+    heavy, budget = result.mean
+    assert heavy.paper is not None and budget.paper == pytest.approx(0.8 * heavy.paper, rel=1e-3)
+    with fails(measuring.BUDGET_IN_SECONDS):
+        bench(model, find_pairs([folder], 4), Options((), allowance=Allowance(8, "s")), lambda event: None)
+
+
+def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ORIGINALS["fsrcnn"]().eval()
+    path = tmp_path / "original.safetensors"
+    save_file(network.state_dict(), path)
+    original = load_original(path, torch.device("cpu"))
+    assert original.name == "fsrcnn"
+    options = Options(parse_methods("original"), original=original)
+    row = bench(MODEL, find_pairs([folder / "0.png"], 4), options, lambda event: None).rows[0]
+    assert row.psnr is not None and row.paper == pytest.approx(original.cost(13 * 15).paper / 1e9)
+    with fails(measuring.NO_ORIGINAL_WEIGHTS):
+        bench(MODEL, find_pairs([folder], 4), Options(parse_methods("original")), lambda event: None)
+
+
+def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "original.pth"
+    contents = ({"weight": torch.zeros(1)}, models.NO_ORIGINAL), ([1, 2], models.NO_STATE_DICT)
+    with fails(models.NO_FILE, path=path):
+        load_original(path, torch.device("cpu"))
+    for content, row in contents:
+        torch.save(content, path)
+        with fails(row):
+            load_original(path, torch.device("cpu"))
+    path.write_bytes(b"")
+    with fails(models.NO_CHECKPOINT, path=path):
+        load_original(path, torch.device("cpu"))
+
+
+def test_what_the_model_or_the_original_is_not_made_for_is_told() -> None:
+    three = LoadedModel(tiny_model("carn", 3), IDENTITY, Scales((2.0, 4.0)))
+    with fails(measuring.METHODS_OF_TWO, branches=3, methods="all heavy, all light"):
+        check(three, Options(parse_methods("heavy,adm,light")))
+    with fails(measuring.NOT_TRAINED, name="tiny", scales="x4", scale=2):
+        check(MODEL, Options(parse_methods("adm"), scale=2))
+    original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
+    with fails(measuring.ORIGINAL_SCALE, scale=4):
+        check(three, Options(parse_methods("adm"), scale=2, original=original))
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ("", measuring.NO_METHOD),
+        ("nonsense", measuring.NO_SUCH_METHOD),
+        ("budget", measuring.NO_SUCH_METHOD),
+        ("threshold=2", routing.NO_PROBABILITY),
+        *((text, measuring.BAD_METHOD) for text in ("k=x", "adm=1", "patch=0", "patch=1.5", "patch=nan")),
+    ],
+)
+def test_what_is_no_method(text: str, row: Row) -> None:
+    with fails(row):
+        parse_methods(text)
+
+
+def test_methods_by_name() -> None:
+    assert parse_methods("all-heavy, patch,k=-1") == (Method("heavy"), Method("patch", 32), Method("k", -1))
+
+
+def test_the_hardest_patches_come_first_and_the_last_is_cut() -> None:
+    difficulty = torch.zeros(4, 6)
+    difficulty[:2, 2:4], difficulty[2:, 4:] = 0.9, 0.5
+    mask = patch_mask(difficulty, 2, 6)
+    assert mask[:2, 2:4].all() and mask[2, 4:].all() and mask.sum() == 6
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["set5", "set14"])
+def test_the_published_figures(shared: Path, name: str) -> None:
+    model = load_model(str(shared / "hub" / "3587jjh" / "pcsr_carn"))
+    golden = json.loads((shared / "golden" / "set5_set14.json").read_text())[f"{name.capitalize()}_carn"]
+    options = Options(parse_methods("threshold,adm,patch"), paper=True)
+    result = bench(model, find_pairs([shared / "images" / name], 4), options, lambda event: None)
+    expected = {(image["image"], label): image[key] for image in golden["images"] for key, label in LABELS.items()}
+    rows = [row for row in result.rows if row.method in LABELS.values()]
+    assert {(row.picture, row.method) for row in rows} == set(expected)
+    for row in rows:
+        published = expected[row.picture, row.method]
+        assert row.psnr == pytest.approx(published["psnr"], abs=0.005)
+        assert row.paper == pytest.approx(published["gflops"], rel=0.001)
+    pixel, _, patch = result.mean
+    assert pixel.psnr is not None and patch.psnr is not None and pixel.psnr > patch.psnr + 0.1
+
+
+LABELS = {"k0": "threshold 0.5", "adm": "ADM"}

@@ -1,0 +1,95 @@
+"""Pairs to measure on: found, read, made and cut."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pcsr_cli.failures import measuring
+from pcsr_cli.measuring.pairs import Pair, Source, cut_to_patch_grid, demo_picture, find_pairs, load_pair
+from pcsr_cli.resize import make_lr
+from tests.failing import fails
+from tests.pictures import levels, load, save
+
+
+def test_a_folder_of_hr_pictures_by_name(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        save(tmp_path / name, levels(9, 14))
+    (tmp_path / "notes.txt").write_text("no picture")
+    sources = find_pairs([tmp_path], 4)
+    assert [source.name for source in sources] == ["a.png", "b.png"]
+    pair = load_pair(sources[0], 4)
+    assert pair.hr is not None and pair.hr.shape == (8, 12, 3)
+    assert (pair.lr == make_lr(levels(9, 14)[:8, :12], 4)).all()
+
+
+def test_hr_and_lr_folders_go_together_by_name(tmp_path: Path) -> None:
+    for folder in ("HR", "LR_x2"):
+        (tmp_path / folder).mkdir()
+    save(tmp_path / "HR" / "a.png", levels(8, 12))
+    lr = save(tmp_path / "LR_x2" / "a.png", levels(4, 6, seed=1))
+    (source,) = find_pairs([tmp_path], 2)
+    assert (load_pair(source, 2).lr == load(lr)).all()
+    (elsewhere,) = find_pairs([tmp_path / "HR"], 2, tmp_path / "LR_x2")
+    assert elsewhere == source
+    (alone,) = find_pairs([tmp_path], 2, no_reference=True)
+    assert load_pair(alone, 2).hr is None
+    (single,) = find_pairs([tmp_path / "HR" / "a.png"], 2, lr)
+    assert single.lr == lr
+
+
+@pytest.mark.shared
+def test_lr_made_is_everyones_bit_for_bit(shared: Path) -> None:
+    count = 0
+    for name in ("set5", "set14"):
+        for source in find_pairs([shared / "images" / name], 4):
+            given = load_pair(source, 4)
+            made = load_pair(Source(source.name, source.hr, None), 4)
+            assert (given.lr == made.lr).all(), source.name
+            count += 1
+    assert count == 19
+
+
+@pytest.mark.parametrize(("side", "kept"), [(32, 32), (59, 32), (60, 60), (128, 116), (88, 88)])
+def test_the_papers_protocol_keeps_what_patches_cover(side: int, kept: int) -> None:
+    pair = Pair("a", levels(side, 40), levels(4 * side, 160), 4)
+    cut = cut_to_patch_grid(pair)
+    assert cut.hr is not None
+    assert (cut.lr.shape[:2], cut.hr.shape[:2]) == ((kept, 32), (4 * kept, 128))
+    assert (cut.lr == pair.lr[:kept, :32]).all()
+
+
+def test_smaller_than_a_patch_is_refused() -> None:
+    with fails(measuring.SMALLER_THAN_PATCH, name="a", side=32):
+        cut_to_patch_grid(Pair("a", levels(31, 40), None, 4))
+
+
+def test_nothing_to_measure_is_told(tmp_path: Path) -> None:
+    with fails(measuring.NO_PICTURE):
+        find_pairs([tmp_path], 4)
+    with fails(measuring.NO_PATH, path=tmp_path / "nowhere"):
+        find_pairs([tmp_path / "nowhere"], 4)
+    save(tmp_path / "a.png")
+    (tmp_path / "lr").mkdir()
+    with fails(measuring.NO_COMMON_NAME, lr=tmp_path / "lr", folder=tmp_path):
+        find_pairs([tmp_path], 4, tmp_path / "lr")
+    with fails(measuring.NO_LR_FOLDER, lr=tmp_path / "nowhere"):
+        find_pairs([tmp_path], 4, tmp_path / "nowhere")
+    with fails(measuring.FRACTIONAL_SCALE, scale=2.5):
+        find_pairs([tmp_path], 2.5)
+    with fails(measuring.NO_USE_OF_LR):
+        find_pairs([tmp_path], 4, tmp_path, no_reference=True)
+
+
+def test_sizes_that_do_not_match_the_scale_are_told(tmp_path: Path) -> None:
+    hr, lr = save(tmp_path / "hr.png", levels(16, 16)), save(tmp_path / "lr.png", levels(4, 5))
+    with fails(measuring.UNEQUAL_PAIR, lr=lr, hr=hr, scale=4, sizes="5x4 and 16x16"):
+        load_pair(Source("a", hr, lr), 4)
+    with fails(measuring.SMALLER_THAN_PIXEL, size="3x3", scale=4) as told:
+        load_pair(Source("a", save(tmp_path / "dot.png", levels(3, 3)), None), 4)
+    assert "dot.png" in told.value.sentence
+
+
+def test_the_photograph_that_ships_is_found() -> None:
+    assert demo_picture().is_file()
+    assert np.asarray(load(demo_picture())).ndim == 3

@@ -1,0 +1,154 @@
+"""The curve: every point is what an upscale at that cut makes, spends and reaches."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pcsr_cli.engine.canvas import ByteCanvas
+from pcsr_cli.engine.composition import Composer
+from pcsr_cli.engine.upscaling import Settings, predict_branches, upscale
+from pcsr_cli.failures import Failure, measuring
+from pcsr_cli.flops import executed_flops, model_costs, paper_flops
+from pcsr_cli.measuring.fidelity import Meter
+from pcsr_cli.measuring.metrics import luma, psnr, ssim
+from pcsr_cli.measuring.originals import LoadedOriginal
+from pcsr_cli.measuring.pairs import Pair
+from pcsr_cli.measuring.sweep import Curve, Options, Point, check, mean_curve, parse_grid, sweep
+from pcsr_cli.models import Identity, LoadedModel
+from pcsr_cli.nets import ORIGINALS
+from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.specs import Scales
+from tests.failing import fails
+from tests.pictures import levels
+from tests.tiny import picture, tiny_model
+
+IDENTITY = Identity("tiny", None, "0", "", "", "carn")
+GRID = parse_grid("k", "0")
+MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
+
+
+@pytest.mark.parametrize("refine", [0, 1, 4, 9])
+@pytest.mark.parametrize("tile", [None, 9])
+@pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_a_composed_result_is_an_upscales(refine: int, tile: int | None, cut: float) -> None:
+    model, lr = tiny_model("carn"), picture(14, 23)
+    composer = Composer(predict_branches(model, lr, 4, Settings(refine=refine, tile=tile)), refine)
+    canvas = ByteCanvas(56, 92)
+    outcome = upscale(model, lr, 4, Settings(Threshold(cut), refine, tile), canvas)
+    mask = composer.mask(cut)
+    assert (mask == (canvas.labels > 0)).all()
+    difference = np.abs(composer.compose(mask).astype(int) - canvas.rgb.numpy())
+    assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
+    assert composer.executed(mask) == outcome.executed
+
+
+@pytest.mark.parametrize("of_luma", [False, True])
+@pytest.mark.parametrize("cut", [0.0, 0.5, 0.9])
+def test_the_meter_measures_the_composed_result(of_luma: bool, cut: float) -> None:
+    composer = Composer(predict_branches(tiny_model("carn"), picture(14, 23), 4, Settings()), 1)
+    truth = levels(56, 92, seed=3)
+    result = composer.compose(composer.mask(cut))
+    measured = Meter(composer, truth, 4, of_luma).measure(composer.mask(cut))
+    expected = psnr(luma(result), luma(truth), 4) if of_luma else psnr(result, truth, 4)
+    assert measured == pytest.approx((expected, ssim(luma(result), luma(truth), 4)), abs=1e-5)
+
+
+def a_pair(hr: bool = True) -> Pair:
+    lr = (picture(14, 23)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    return Pair("noise", lr, levels(56, 92, seed=5) if hr else None, 4)
+
+
+def test_points_are_separate_upscales() -> None:
+    curve = sweep(MODEL, a_pair(), Options(parse_grid("k", "-1:2:1")))
+    costs = model_costs(MODEL.network)
+    lr = picture(14, 23).mul(255).round().byte()
+    routed: list[tuple[Point, Routing]] = [
+        (point, Tradeoff(k)) for point, k in zip(curve.points, (-1, 0, 1, 2), strict=True)
+    ]
+    for point, routing in [*routed, (curve.adm, Adaptive())]:
+        canvas = ByteCanvas(56, 92)
+        outcome = upscale(MODEL.network, lr, 4, Settings(routing), canvas)
+        assert point.heavy_share == pytest.approx(outcome.heavy_share)
+        assert point.paper == pytest.approx(paper_flops(costs, 14 * 23, outcome.branch_pixels) / 1e9)
+        assert point.psnr == pytest.approx(psnr(canvas.rgb.numpy(), levels(56, 92, seed=5), 4), abs=1e-4)
+        if isinstance(routing, Tradeoff):
+            assert point.k == pytest.approx(routing.k, abs=1e-9)
+            assert point.executed == pytest.approx(executed_flops(costs, outcome.executed) / 1e9)
+    assert (curve.light.heavy_share, curve.heavy.heavy_share) == (0, 1)
+    assert curve.original is not None and curve.original.psnr is None
+
+
+def test_without_hr_all_heavy_is_the_measure() -> None:
+    curve = sweep(MODEL, a_pair(hr=False), Options(parse_grid("threshold", "0,0.5,1")))
+    assert curve.heavy.psnr == math.inf == curve.points[0].psnr
+    assert curve.points[0].ssim == pytest.approx(1)
+    assert curve.light.psnr < curve.points[1].psnr < math.inf
+
+
+def point(gflops: float, quality: float) -> Point:
+    return Point(0.5, 0.0, 0.5, gflops, gflops, quality, 0.9)
+
+
+def curve_of(*points: Point) -> Curve:
+    return Curve("a", points, points[0], points[-1], points[0], None)
+
+
+def test_the_knee_is_highest_above_the_line() -> None:
+    bend = point(2, 29)
+    assert curve_of(point(1, 20), bend, point(5, 29.5), point(11, 30)).knee == bend
+    assert curve_of(point(11, 30), point(5, 29.5), bend, point(1, 20)).knee == bend
+    assert curve_of(point(1, 20), point(2, 21), point(3, 22)).knee is None
+    assert curve_of(point(1, 20), point(2, math.inf)).knee is None
+
+
+def test_the_mean_is_point_by_point() -> None:
+    mean = mean_curve([curve_of(point(1, 20), point(2, 30)), curve_of(point(3, 40), replace(point(4, 50), cut=0.6))])
+    assert [(p.paper, p.psnr) for p in mean.points] == [(2, 30), (3, 40)]
+    assert [p.cut for p in mean.points] == [0.5, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("0.5", (0.5,)), ("0.9,0.1,", (0.1, 0.9)), ("0:1:0.25", (0, 0.25, 0.5, 0.75, 1)), ("0:0.7:0.3", (0, 0.3, 0.6))],
+)
+def test_grids(text: str, values: tuple[float, ...]) -> None:
+    assert parse_grid("threshold", text).values == values
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "row"),
+    [
+        ("threshold", "", measuring.GRID_LENGTH),
+        ("threshold", "1:0:0.1", measuring.GRID_LENGTH),
+        ("threshold", "0:1:1e-9", measuring.GRID_LENGTH),
+        ("threshold", "a:b:c", measuring.NO_GRID),
+        ("threshold", "0:1", measuring.NO_GRID),
+        ("threshold", "0:1:0", measuring.NO_GRID),
+        ("threshold", "nan", measuring.NO_GRID),
+        ("threshold", "0:1.5:0.5", measuring.GRID_RANGE),
+        ("threshold", "-0.1", measuring.GRID_RANGE),
+        ("k", "0:200:50", measuring.GRID_RANGE),
+    ],
+)
+def test_what_is_no_grid(kind: str, text: str, row: Failure) -> None:
+    with fails(row):
+        parse_grid(kind, text)
+
+
+def test_three_branches_have_no_curve() -> None:
+    model = tiny_model("carn", 3)
+    with fails(measuring.MORE_BRANCHES, branches=3):
+        Composer(predict_branches(model, picture(9, 9), 4, Settings()), 1)
+    with fails(measuring.MORE_BRANCHES, branches=3):
+        check(LoadedModel(model, IDENTITY, Scales((4.0,))), Options(GRID))
+
+
+def test_what_the_model_or_the_original_is_not_made_for_has_no_curve() -> None:
+    with fails(measuring.NOT_TRAINED, name="tiny", scales="x4", scale=2):
+        check(MODEL, Options(GRID, scale=2))
+    original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
+    both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
+    with fails(measuring.ORIGINAL_SCALE, scale=4):
+        check(both, Options(GRID, scale=2, original=original))
