@@ -1,4 +1,4 @@
-"""Files written whole or not at all, what killed runs left, and what a file's content is known by."""
+"""Files written whole or not at all, what killed runs left, what a name stands for, and what content is known by."""
 
 import hashlib
 import os
@@ -17,6 +17,24 @@ except ImportError:  # Windows: nothing tells a live run from a dead one, so not
 
 TEMPORARY_PREFIX = ".pcsr-"
 TEMPORARY_SUFFIX = ".part"
+
+
+# Unlike those of ``Path`` before Python 3.14, these never raise: a name that is too long for a file is none.
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something of that name; a link counts as what it leads to."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is an ordinary file of that name."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pcsr_cli.devices import Precision, resolve_device, resolve_precision
 from pcsr_cli.errors import HubError
 from pcsr_cli.failures import devices, models
 from pcsr_cli.failures import registry as registry_failures
+from pcsr_cli.files import exists
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
 from pcsr_cli.specs import Scales
@@ -90,19 +91,12 @@ def _find(reference: str, registry: Registry, show_progress: bool) -> LoadedMode
     if reference in registry.entries:
         return _from_registry(registry.entries[reference], show_progress)
     path = Path(reference)
-    if reference and _exists(path):
+    if reference and exists(path):
         return _from_path(path)
     repo, _, revision = reference.partition("@")
     if REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}:
         return _from_hub(HubLocation(repo, revision or "main"), show_progress)
     return _from_registry(registry.get(reference), show_progress)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name too long for a file is no file
-        return False
 
 
 def _from_registry(entry: Entry, show_progress: bool) -> LoadedModel:

@@ -15,6 +15,15 @@ from pcsr_cli.files import TEMPORARY_PREFIX, put_in_place, remove_leftovers, wri
 needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="locks tell a live run from a dead one")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "file/within", "a\0b", "gone"])
+def test_a_name_that_can_be_no_file_is_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / name
+    assert not files.exists(path) and not files.is_file(path) and not files.is_folder(path)
+    assert files.exists(tmp_path / "file") and files.is_file(tmp_path / "file")
+    assert files.exists(tmp_path) and files.is_folder(tmp_path)
+
+
 def test_what_is_put_in_place_stays_and_nothing_else(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with written_whole(output) as temporary:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from pcsr_cli.failures import folders, maps
+from pcsr_cli.files import is_folder
 from pcsr_cli.folders.naming import DEFAULT, Template, parse_template
-from pcsr_cli.folders.sources import is_folder, is_pattern
+from pcsr_cli.folders.sources import is_pattern
 
 RESULTS = "Results"
 MANY = "Folders and many pictures"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pcsr_cli.errors import PcsrError
 from pcsr_cli.failures import folders
+from pcsr_cli.files import is_folder
 
 NUMBERS = re.compile(r"(\d+)")
 
@@ -33,14 +34,6 @@ class Found:
 def is_pattern(path: Path) -> bool:
     """Whether a path is a pattern such as ``*.png`` and no file of that very name."""
     return glob.has_magic(str(path)) and not os.path.lexists(path)
-
-
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder of that name; a name that is too long is none."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
 
 
 def natural(path: Path) -> tuple[tuple[object, ...], str]:
