@@ -60,7 +60,7 @@ class Page:
     def as_document(self) -> dict[str, Any]:
         """All that the page's script needs, JSON-ready; numbers that are not finite are null."""
         curves = [picture.curve for picture in self.pictures]
-        return {
+        document = {
             "grid": {"kind": self.made.grid.kind, "values": list(self.made.grid.values)},
             "start": _start(curves[0].points),
             "colours": "".join(f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in difficulty_colours()),
@@ -70,6 +70,7 @@ class Page:
             "mean": _describe_curve(mean_curve(curves)),
             "mean_bicubic": _mean([picture.bicubic for picture in self.pictures]),
         }
+        return {key: _finite(value) for key, value in document.items()}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -107,18 +108,25 @@ def _describe_picture(picture: PagePicture) -> dict[str, Any]:
 def _describe_curve(curve: Curve) -> dict[str, Any]:
     knee = curve.knee
     return {
-        "points": [_plain(point) for point in curve.points],
-        "light": _plain(curve.light),
-        "heavy": _plain(curve.heavy),
-        "adm": _plain(curve.adm),
+        "points": [asdict(point) for point in curve.points],
+        "light": asdict(curve.light),
+        "heavy": asdict(curve.heavy),
+        "adm": asdict(curve.adm),
         "knee": curve.points.index(knee) if knee is not None else None,
-        "original": None if curve.original is None else _plain(curve.original),
+        "original": None if curve.original is None else asdict(curve.original),
     }
 
 
-def _plain(point: Any) -> dict[str, Any]:
-    values = asdict(point).items()
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values}
+def _finite(value: Any) -> Any:
+    """What JSON can say: None in the place of every number that is not finite, however deep it lies."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+    return value
 
 
 def readable(name: str) -> str:

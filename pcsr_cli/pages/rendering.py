@@ -81,6 +81,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("pcsr_cli.pages", "assets"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["readable"] = readable
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
     return environment
 
 

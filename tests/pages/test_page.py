@@ -4,10 +4,12 @@ import base64
 import hashlib
 import html.parser
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pcsr_cli.failures import outputs, pages
@@ -65,6 +67,15 @@ def test_its_mean_is_the_sweeps() -> None:
     expected = mean_curve([picture.curve for picture in pictures])
     document = embedded(render(page_of(*pictures)))
     assert [point["psnr"] for point in document["mean"]["points"]] == [point.psnr for point in expected.points]
+
+
+def test_a_picture_that_bicubic_reproduces_spoils_no_page() -> None:
+    flat = Pair("flat.png", np.full((12, 15, 3), 128, np.uint8), np.full((48, 60, 3), 128, np.uint8), 4)
+    picture = see_picture(MODEL, flat, OPTIONS)
+    assert picture.bicubic == math.inf
+    document = embedded(render(page_of(seen(), picture)))
+    assert document["pictures"][0]["bicubic"] > 0
+    assert document["pictures"][1]["bicubic"] is document["mean_bicubic"] is None
 
 
 def test_progress_rises_to_one() -> None:
