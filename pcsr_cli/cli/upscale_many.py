@@ -98,7 +98,6 @@ def _go(pictures: "Run", work: Batch, progress: ManyProgress, tally: Tally) -> N
             say(f"pcsr: left out: {told.sentence}")
             if os.environ.get("PCSR_DEBUG") == "1":
                 traceback.print_exception(event.error)
-            told.__traceback__ = told.__cause__ = told.__context__ = None  # which would keep the picture in memory
 
 
 def _tell(tally: Tally, notes: tuple[str, ...], json: bool, quiet: bool) -> None:

@@ -61,8 +61,9 @@ class Run:
     def go(self, jobs: int = 1, fail_fast: bool = False) -> Generator[Done | Failed, None, None]:
         """Do it, one picture after the other; what becomes of each is told when it is known.
 
-        A picture that fails stops no other, unless with ``fail_fast``, or where the disk is full: then OutputError. One
-        for which there is too little memory is tried again at the end, alone.
+        A picture that fails stops no other, unless with ``fail_fast``, or where the disk is full: that ends in
+        OutputError. One for which there is too little memory is tried again at the end, alone. An error loses its
+        traceback, and with it the picture that this holds in memory, as soon as the next event is asked for.
         To be closed like ``overlapped``."""
         make_room(self.folder, [task.output for task in self.work.todo])
         waiting = {Errand(task.source.path, self.folder / task.output): task for task in self.work.todo}
@@ -82,7 +83,8 @@ class Run:
                             return
                         if disk_is_full(error):
                             raise folders.DISK_FULL(output=self.folder / task.output) from error
-            del finished, error  # and with it whatever its traceback keeps in memory
+                    if error is not None:
+                        error.__traceback__ = error.__cause__ = error.__context__ = None
             waiting, jobs = once_more, 0
 
     def _record(self, errand: Errand, ready: Ready, file: Path) -> None:

@@ -1,5 +1,6 @@
 """``pcsr upscale`` of folders: nothing lost, nothing done twice, nothing half-written, however it ends."""
 
+import errno
 import json
 import os
 import random
@@ -17,12 +18,14 @@ import pytest
 from PIL import Image
 
 from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.cli.main import app
 from pcsr_cli.failures import folders, outputs
 from pcsr_cli.folders.journal import NAME as JOURNAL
 from pcsr_cli.folders.place import LOCK_NAME
+from pcsr_cli.pictures.png_stream import PngStream
 from pcsr_cli.specs import Scales
 from tests.command import Pcsr, Ran
-from tests.failing import tells
+from tests.failing import fails, tells
 from tests.pictures import levels, load, save
 from tests.tiny import tiny_model
 
@@ -438,7 +441,31 @@ def test_stopped_at_any_moment_nothing_is_half_written(
         assert many.results() == expected
 
 
-def test_a_full_disk_leaves_whole_files_and_a_journal_that_tells_the_truth(many: Folders) -> None:
+@pytest.mark.parametrize("jobs", ["0", "1"])
+def test_a_full_disk_stops_the_run(
+    many: Folders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], jobs: str
+) -> None:
+    many.put("a.png", "b.png", "c.png", "d.png")
+    finish = PngStream.finish
+    finished = []
+
+    def full(self: PngStream) -> None:
+        finished.append(self)
+        if len(finished) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finish(self)
+
+    monkeypatch.setattr(PngStream, "finish", full)
+    monkeypatch.chdir(many.cwd)
+    # In this process: no other has the disk that is full.
+    with fails(folders.DISK_FULL, output="out/b_x4.png"):
+        app(["upscale", "in", "out", "--model", str(many.model), "--jobs", jobs, "--json"], standalone_mode=False)
+    said = capsys.readouterr()
+    assert totals(Ran(1, said.out, said.err)) == (1, 0, 1, 2)
+    assert list(many.results()) == ["a_x4.png"]
+
+
+def test_a_file_that_may_not_grow_fails_alone_and_the_journal_tells_the_truth(many: Folders) -> None:
     many.put("a.png", "b.png")
     many.put("large.png", size=(40, 40))
     ran = many("--json", largest_file=8000)
