@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pcsr_cli.failures import models, outputs
-from pcsr_cli.files import put_in_place, written_whole
+from pcsr_cli.files import exists, is_file, is_folder, put_in_place, written_whole
 from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import ModelSpec, Scales, parse_config, write_config
 
@@ -39,11 +39,11 @@ class Checkpoint:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a folder, a ``.safetensors`` with its config beside it, or a published ``.pth``. Raises ModelError."""
-    if path.is_dir():
+    if is_folder(path):
         return read_safetensors(path / CONFIG_NAME, path / WEIGHTS_NAME)
     if path.suffix == ".safetensors":
         own = path.with_suffix(".json")
-        return read_safetensors(own if own.is_file() else path.with_name(CONFIG_NAME), path)
+        return read_safetensors(own if is_file(own) else path.with_name(CONFIG_NAME), path)
     if path.suffix in {".pth", ".pt"}:
         return read_pth(path)
     raise models.NO_MODEL(path=path)
@@ -58,29 +58,39 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
     except (ValueError, RecursionError) as error:
         raise models.NOT_JSON(path=config, reason=error) from error
     spec, scales = parse_config(decoded, str(config))
-    if not weights.is_file():
+    if not is_file(weights):
         raise models.NO_WEIGHTS(path=weights)
+    return Checkpoint(spec, scales, load_safetensors(weights), weights)
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` by name. Raises ModelError."""
     try:
-        state = load_file(weights)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise models.NO_SAFETENSORS(path=weights, reason=error) from error
-    return Checkpoint(spec, scales, state, weights)
+        raise models.NO_SAFETENSORS(path=path, reason=error) from error
 
 
-def read_pth(path: Path) -> Checkpoint:
-    """Read a published ``.pth``; pickles that hold more than tensors and plain values are refused. ModelError."""
+def load_pickle(path: Path) -> object:
+    """What PyTorch has saved in a file: tensors and plain values, else it is refused. Raises ModelError."""
+    if not is_file(path):
+        raise models.NO_FILE(path=path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on TorchScript archives, which are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise models.NO_FILE(path=path) from error
+            warnings.simplefilter("ignore")  # on odd pickles and TorchScript archives, which are refused anyway
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise models.MORE_THAN_TENSORS(path=path) from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged file trips the reader anywhere
         raise models.NO_CHECKPOINT(path=path) from error
+    return content
+
+
+def read_pth(path: Path) -> Checkpoint:
+    """Read a published ``.pth``. Raises ModelError."""
+    content = load_pickle(path)
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("args"), dict) or not isinstance(model.get("sd"), dict):
         raise models.ANOTHER_LAYOUT(path=path)
@@ -146,7 +156,7 @@ def save_folder(model: Pcsr, scales: Scales, folder: Path) -> None:
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
     """A folder to write into; made if need be, and then removed again if what is inside fails."""
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    made = [parent for parent in (folder, *folder.parents) if not exists(parent)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pcsr_cli.checkpoint import build_model, load_strictly, read_checkpoint, save_folder
-from pcsr_cli.errors import PcsrError
+from pcsr_cli.checkpoint import build_model, load_pickle, load_strictly, read_checkpoint, save_folder
+from pcsr_cli.errors import ModelError, PcsrError
 from pcsr_cli.failures import Failure, models, outputs
 from pcsr_cli.specs import ModelSpec, Scales, write_config
 from tests.failing import fails
@@ -110,6 +111,7 @@ def write_pickle(path: Path, content: object) -> None:
         ("text.pth", lambda path: path.write_text("hello"), models.NO_CHECKPOINT),
         ("code.pth", lambda path: write_pickle(path, print), models.MORE_THAN_TENSORS),
         ("empty.pth", lambda path: path.write_bytes(b""), models.NO_CHECKPOINT),
+        ("stop.pth", lambda path: path.write_bytes(b"\x80\x02."), models.NO_CHECKPOINT),
         ("list.pth", lambda path: torch.save([1, 2], path), models.ANOTHER_LAYOUT),
         ("half.pth", lambda path: torch.save({"model": {"sd": {}}}, path), models.ANOTHER_LAYOUT),
         (
@@ -123,6 +125,25 @@ def test_what_is_no_model_is_told(tmp_path: Path, name: str, write: Callable[[Pa
     write(tmp_path / name)
     with fails(row, path=tmp_path / name):
         read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_read_or_refused_whatever_its_bytes(tmp_path: Path, zipped: bool) -> None:
+    torch.save(
+        {"model": state(), "numbers": [1, 2.5, "three"]}, tmp_path / "whole", _use_new_zipfile_serialization=zipped
+    )
+    whole, dice = (tmp_path / "whole").read_bytes(), random.Random(0)
+    refusals = 0
+    for _ in range(200):
+        damaged = bytearray(whole[: dice.choice((len(whole), dice.randrange(1, len(whole))))])
+        for _ in range(dice.choice((1, 5, 20))):
+            damaged[dice.randrange(min(len(damaged), 3000))] = dice.randrange(256)
+        (tmp_path / "damaged").write_bytes(damaged)
+        try:
+            load_pickle(tmp_path / "damaged")
+        except ModelError:
+            refusals += 1
+    assert refusals > 100
 
 
 def test_what_is_no_folder_of_a_model_is_told(tiny_folder: Path, tmp_path: Path) -> None:

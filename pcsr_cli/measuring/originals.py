@@ -1,20 +1,17 @@
 """The original x4 networks with weights of their own, to compare with. No weights of theirs come with pcsr."""
 
-import pickle
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from pcsr_cli.checkpoint import load_strictly
+from pcsr_cli.checkpoint import load_pickle, load_safetensors, load_strictly
 from pcsr_cli.costs import Cost
 from pcsr_cli.failures import models
+from pcsr_cli.files import is_file
 from pcsr_cli.nets import ORIGINALS, Original
 from pcsr_cli.specs import DEFAULT_MEANS, NO_MEAN
 
@@ -59,16 +56,9 @@ def load_original(path: Path, device: torch.device) -> LoadedOriginal:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not is_file(path):
         raise models.NO_FILE(path=path)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on odd pickles, which are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
-        raise models.NO_CHECKPOINT(path=path) from error
+    content = load_safetensors(path) if path.suffix == ".safetensors" else load_pickle(path)
     model = content.get("model") if isinstance(content, dict) else None
     state = model.get("sd") if isinstance(model, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -1,7 +1,6 @@
 """A run's state between two iterations, on disk: everything needed to go on from there, written whole or not at all."""
 
 import os
-import pickle
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcsr_cli.checkpoint import load_pickle
+from pcsr_cli.errors import ModelError
 from pcsr_cli.failures import training
-from pcsr_cli.files import put_in_place, written_whole
+from pcsr_cli.files import exists, put_in_place, written_whole
 from pcsr_cli.specs import ModelSpec, Scales, write_config
 
 FORMAT = 1
@@ -59,11 +60,11 @@ def load_state(path: Path, spec: ModelSpec) -> RunState:
 
     Raises TrainingError if it is missing, broken, or of another architecture.
     """
+    if not exists(path):
+        raise training.NO_STATE(path=path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise training.NO_STATE(path=path) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        content = load_pickle(path)
+    except ModelError as error:
         raise training.BROKEN_STATE(path=path) from error
     wanted = {entry.name for entry in fields(RunState)}
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT or set(content) != wanted:

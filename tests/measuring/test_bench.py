@@ -108,9 +108,10 @@ def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
         torch.save(content, path)
         with fails(row):
             load_original(path, torch.device("cpu"))
-    path.write_bytes(b"")
-    with fails(models.NO_CHECKPOINT, path=path):
-        load_original(path, torch.device("cpu"))
+    for damaged in (b"", b"\x80\x02."):
+        path.write_bytes(damaged)
+        with fails(models.NO_CHECKPOINT, path=path):
+            load_original(path, torch.device("cpu"))
 
 
 def test_what_the_model_or_the_original_is_not_made_for_is_told() -> None:

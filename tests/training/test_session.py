@@ -92,9 +92,10 @@ def test_another_architecture_cannot_be_resumed(recipe: TrainConfig, tmp_path: P
 def test_a_missing_or_broken_state_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
     with fails(training.NO_STATE, path=tmp_path / "nothing.pt"):
         train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "nothing.pt"))
-    (tmp_path / "noise.pt").write_bytes(b"noise")
-    with fails(training.BROKEN_STATE, path=tmp_path / "noise.pt"):
-        train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "noise.pt"))
+    for damaged in (b"noise", b"\x80\x02."):
+        (tmp_path / "noise.pt").write_bytes(damaged)
+        with fails(training.BROKEN_STATE, path=tmp_path / "noise.pt"):
+            train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "noise.pt"))
 
 
 def test_a_loss_that_is_no_number_ends_the_run(recipe: TrainConfig, tmp_path: Path) -> None:
