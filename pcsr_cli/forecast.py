@@ -16,6 +16,7 @@ from pcsr_cli.engine.canvas import FloatCanvas
 from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscaling import Settings, plan_for, upscale
+from pcsr_cli.files import is_folder
 from pcsr_cli.flops import Executed, executed_flops, model_costs, paper_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
@@ -148,7 +149,7 @@ def forecast(
 
 def look_at_disk(folder: Path, most: int) -> Disk:
     """The room at a folder, or at the nearest one above it that exists."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    there = next(place for place in (folder, *folder.absolute().parents) if is_folder(place))
     return Disk(folder, shutil.disk_usage(there).free, most)
 
 

@@ -9,6 +9,7 @@ from pcsr_cli.cli import options
 from pcsr_cli.cli.console import data, print_document, printable, say
 from pcsr_cli.cli.help import GroupedCommands
 from pcsr_cli.failures import outputs
+from pcsr_cli.files import exists, is_folder
 
 if TYPE_CHECKING:
     from pcsr_cli.weights.registry import Entry
@@ -95,7 +96,7 @@ def convert_model(
     from pcsr_cli.checkpoint import CONFIG_NAME, WEIGHTS_NAME, build_model, read_pth, save_folder
     from pcsr_cli.models import DEFAULT_SCALES
 
-    taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if (folder / name).exists()]
+    taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if exists(folder / name)]
     if taken and not overwrite:
         raise outputs.EXISTS(output=folder / taken[0])
     checkpoint = read_pth(source)
@@ -137,7 +138,7 @@ def _details(entry: "Entry") -> dict[str, Any]:
 
 def _state(entry: "Entry") -> str:
     if isinstance(entry.location, Path):
-        return "here" if entry.location.is_dir() else "missing"
+        return "here" if is_folder(entry.location) else "missing"
     from pcsr_cli.weights.cache import is_cached
 
     return "cached" if is_cached(entry.location) else "not cached"

@@ -8,6 +8,7 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli import upscale_options as upscaling
 from pcsr_cli.cli.console import data, print_document
+from pcsr_cli.files import is_folder
 
 if TYPE_CHECKING:
     from pcsr_cli.pictures.formats import Format
@@ -52,7 +53,7 @@ def command(
     asked = options.choose_routing(threshold, k, adm)
     minimum = options.choose_refine(refine, no_refine, scale)
     side, kept = options.choose_tile(tile), options.choose_memory(memory)
-    many = source.is_dir() or is_pattern(source)
+    many = is_folder(source) or is_pattern(source)
     paths = [found.path for found in find_sources([source], readable_suffixes(), recursive, output).sources]
     layouts = [(path, read_layout(path, allow_huge)) for path in paths]
     formats = [_format(path, output, format, many) for path in paths]

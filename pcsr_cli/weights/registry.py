@@ -15,6 +15,7 @@ from typing import Any
 
 from pcsr_cli.errors import ModelError, RegistryError
 from pcsr_cli.failures import registry
+from pcsr_cli.files import is_file
 from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -81,7 +82,7 @@ def own_registry_path() -> Path | None:
     except RuntimeError:  # a user without a home
         return None
     path = configuration / "pcsr" / "weights.toml"
-    return path if path.is_file() else None
+    return path if is_file(path) else None
 
 
 def packaged_registry_path() -> Path:

@@ -110,8 +110,47 @@ def test_bomb(refused: Refused, run_pcsr: Pcsr) -> None:
 
 
 @pytest.mark.parametrize("name", ["in" * 200 + ".png", "in.png/in.png"])
-def test_path_that_cannot_be(refused: Refused, name: str) -> None:
-    refused(1, arguments=[name, "out.png"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "upscale NAME out.png",
+        "upscale NAME in.png --out-dir .",
+        "upscale in.png NAME",
+        "upscale in.png --out-dir NAME",
+        "upscale in.png out.png --map NAME",
+        "upscale in.png out.png --force-heavy NAME",
+        "plan NAME",
+        "verify NAME",
+        "sweep NAME",
+        "sweep in.png --lr NAME",
+        "sweep in.png --original NAME",
+        "sweep in.png --csv NAME",
+        "sweep in.png --plot NAME",
+        "sweep in.png --report NAME",
+        "bench NAME",
+        "bench in.png --lr NAME",
+        "bench in.png --original NAME",
+        "bench in.png --csv NAME",
+        "bench in.png --report NAME",
+        "report page.html NAME",
+        "report NAME in.png",
+        "models --registry NAME",
+        "models convert NAME folder",
+        "train NAME --out run",
+    ],
+)
+def test_path_that_cannot_be(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, command: str, name: str) -> None:
+    arguments: list[str | Path] = command.replace("NAME", name).split()
+    if arguments[0] not in {"models", "train"}:
+        arguments += ["--model", tiny_folder]
+    ran = run_pcsr(*arguments)
+    ran.told(2 if ran.code == 2 else 1)
+    assert run_pcsr.files() == ["in.png"]
+
+
+@pytest.mark.parametrize("name", ["out" * 200, "in.png/out"])
+def test_a_plan_to_where_nothing_can_be_is_a_plan(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, name: str) -> None:
+    run_pcsr("plan", "in.png", f"{name}/x.png", "--model", tiny_folder).succeeded()
 
 
 def test_a_picture_of_numbers_without_a_white(refused: Refused, run_pcsr: Pcsr) -> None:
