@@ -10,7 +10,6 @@ import numpy as np
 from pcsr_cli.account import Gflops, Report, text_chunks
 from pcsr_cli.api import upscale_onto
 from pcsr_cli.engine.upscaling import Outcome, Settings
-from pcsr_cli.errors import InputError
 from pcsr_cli.grid import hr_size
 from pcsr_cli.jobs.belt import Belt
 from pcsr_cli.jobs.enlarging import Computed, Enlarging, Putting, Ready
@@ -18,7 +17,7 @@ from pcsr_cli.jobs.pipeline import Finished
 from pcsr_cli.jobs.requests import Errand, Request, format_of
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.formats import check_animated, fit
-from pcsr_cli.pictures.frames import Frame, open_animation, open_frame_writer
+from pcsr_cli.pictures.frames import Frame, moves, open_animation, open_frame_writer
 from pcsr_cli.pictures.picture import Layout, Levels, Metadata, Picture
 
 
@@ -62,12 +61,9 @@ class EnlargingFrames(Enlarging):
     def read(self, item: Errand) -> Ready:
         """Read all frames. Raises as ``Enlarging.read``, and RefusedOutputError for a format without animation."""
         began = time.perf_counter()
-        try:
-            (frames, plays, metadata), content = self.with_content(item, lambda: self._frames(item))
-        except InputError:
-            if self.stills:  # it does not move; or it is broken, which reading it tells, too
-                return super().read(item)
-            raise
+        if self.stills and not moves(item.source):
+            return super().read(item)
+        (frames, plays, metadata), content = self.with_content(item, lambda: self._frames(item))
         format = format_of(item.output, self.request)
         check_animated(format)
         first = replace(frames[0].picture, metadata=metadata)

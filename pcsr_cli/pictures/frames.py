@@ -40,6 +40,12 @@ class Animation:
     frames: Iterator[Frame]
 
 
+def moves(source: Path | BinaryIO) -> bool:
+    """Whether a picture has frames that can all be enlarged. Raises InputError for a file that cannot be opened."""
+    with opened(source) as file, reading_told(source):
+        return _count(open_if_known(file, source_name(source))) > 1
+
+
 @contextmanager
 def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterator[Animation]:
     """Every frame of a GIF, WebP or PNG. Raises InputError, also while frames are read; a picture that does not move
@@ -48,14 +54,25 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
     with opened(source) as file:
         with reading_told(source):
             image = open_if_known(file, name)
-            first = 1 if getattr(image, "default_image", False) else 0  # a PNG's still is no part of its animation
-            count = getattr(image, "n_frames", 1) - first
-            if image is None or image.format not in ANIMATIONS or count < 2:
+            count = _count(image)
+            if image is None or count < 2:
                 raise pictures.NO_ANIMATION(path=name)
             check_size(name, image.width, image.height, allow_huge)
             metadata, _, _ = read_metadata(image.info, image.getexif)
-        frames = _frames(image, first, count, source)
+        frames = _frames(image, _first(image), count, source)
         yield Animation((image.height, image.width), count, _plays(image), metadata, frames)
+
+
+def _count(image: Image.Image | None) -> int:
+    """How many frames there are to be enlarged; none of a picture of another kind."""
+    if image is None or image.format not in ANIMATIONS:
+        return 0
+    return getattr(image, "n_frames", 1) - _first(image)
+
+
+def _first(image: Image.Image) -> int:
+    """The number of the first frame: a PNG's still, where it has one, is no part of its animation."""
+    return 1 if getattr(image, "default_image", False) else 0
 
 
 def _plays(image: Image.Image) -> int:

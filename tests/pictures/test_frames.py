@@ -8,7 +8,7 @@ from PIL import Image
 
 from pcsr_cli.failures import outputs, pictures
 from pcsr_cli.pictures.formats import SaveOptions, choose_format
-from pcsr_cli.pictures.frames import Frame, open_animation, open_frame_writer
+from pcsr_cli.pictures.frames import Frame, moves, open_animation, open_frame_writer
 from pcsr_cli.pictures.picture import Levels, Metadata, Picture
 from tests.failing import fails
 from tests.pictures import deep_levels, levels, save
@@ -46,6 +46,7 @@ def test_frames_times_and_repetitions_come_back(tmp_path: Path, suffix: str, pla
     frames, found = read(write(tmp_path / f"out{suffix}", written, plays))
     assert [frame.milliseconds for frame in frames] == TIMES
     assert found == plays
+    assert moves(tmp_path / f"out{suffix}")
     for frame, picture in zip(frames, written, strict=True):
         assert np.array_equal(frame.picture.rgb, picture.rgb)
 
@@ -106,6 +107,7 @@ def test_metadata_goes_with_it_and_text_into_a_png(tmp_path: Path, suffix: str) 
 
 class TestMishaps:
     def test_a_picture_that_does_not_move(self, tmp_path: Path) -> None:
+        assert not moves(save(tmp_path / "still.gif"))
         for suffix in (".png", ".jpg"):
             path = save(tmp_path / f"in{suffix}")
             with fails(pictures.NO_ANIMATION, path=path), open_animation(path):

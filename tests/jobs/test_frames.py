@@ -1,0 +1,66 @@
+"""With ``frames``, what moves is enlarged frame by frame or not at all; only what does not move is a still."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pcsr_cli.failures import folders, pictures
+from pcsr_cli.jobs import frames
+from pcsr_cli.jobs.enlarging import Enlarging, Ready
+from pcsr_cli.jobs.frames import ReadyFrames, steps_for
+from pcsr_cli.jobs.requests import Errand, Request
+from pcsr_cli.models import load_model
+from pcsr_cli.pictures.frames import open_animation
+from tests.failing import fails
+from tests.pictures import levels, save
+
+
+def film(path: Path) -> Path:
+    still, *others = (Image.fromarray(levels(24, 30, seed=seed)) for seed in range(6))
+    still.save(path, save_all=True, append_images=others)
+    return path
+
+
+def read(steps: Enlarging, path: Path) -> Ready:
+    return steps.read(Errand(path, path.with_name("result.png")))
+
+
+@pytest.fixture
+def steps(tiny_folder: Path) -> Enlarging:
+    return steps_for(load_model(str(tiny_folder)), Request(frames=True), record=lambda *finished: None)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_a_damaged_film_does_not_become_a_still(steps: Enlarging, tmp_path: Path, suffix: str) -> None:
+    path = film(tmp_path / f"film{suffix}")
+    whole = read(steps, path)
+    assert isinstance(whole, ReadyFrames) and len(whole.frames) == 6
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with fails(pictures.DAMAGED):
+        read(steps, path)
+
+
+def test_a_film_that_changes_meanwhile_does_not_become_a_still(
+    steps: Enlarging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "film.gif")
+
+    def read_and_changed(source: Path, allow_huge: bool) -> object:
+        path.touch()
+        return open_animation(source, allow_huge)
+
+    monkeypatch.setattr(frames, "open_animation", read_and_changed)
+    with fails(folders.CHANGED_MEANWHILE):
+        read(steps, path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.jpg"])
+def test_what_does_not_move_is_a_still(steps: Enlarging, tmp_path: Path, name: str) -> None:
+    assert type(read(steps, save(tmp_path / name))) is Ready
+
+
+def test_of_a_single_picture_frames_were_asked_for_in_earnest(tiny_folder: Path, tmp_path: Path) -> None:
+    steps = steps_for(load_model(str(tiny_folder)), Request(frames=True), stills=False)
+    with fails(pictures.NO_ANIMATION):
+        read(steps, save(tmp_path / "a.gif"))
