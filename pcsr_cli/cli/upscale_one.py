@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from pcsr_cli.cli.console import print_document, progress_bar, talk
 from pcsr_cli.cli.preview import preview as show_preview
 from pcsr_cli.cli.upscale_options import STREAM, Single
-from pcsr_cli.failures import folders, maps
+from pcsr_cli.failures import folders
 
 if TYPE_CHECKING:
     from pcsr_cli.account import Report
@@ -33,16 +33,12 @@ def run(
     from pcsr_cli.jobs.frames import steps_for
     from pcsr_cli.jobs.pipeline import overlapped
     from pcsr_cli.jobs.requests import Errand, format_of
-    from pcsr_cli.pictures.destinations import check_output
     from pcsr_cli.pictures.sources import opened
 
     output = _output(work, request, json)
     format_of(output, request)
-    if isinstance(output, Path):
-        check_output(output, None if work.source == STREAM else work.source, overwrite)
+    _check_results(output, work, request, overwrite)
     source = _stdin() if work.source == STREAM else work.source
-    if request.map is not None:
-        _check_map(request.map.output, work, output, overwrite)
     with opened(source):  # else the model would be loaded, or fetched, before a mistyped name is told
         pass
     model = load()
@@ -72,13 +68,14 @@ def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
     return sys.stdout.buffer
 
 
-def _check_map(drawn: Path, work: Single, output: Path | BinaryIO, overwrite: bool) -> None:
-    """Refuse a map in the place of anything that is there. Raises RefusedOutputError, OutputError."""
-    from pcsr_cli.pictures.destinations import check_output
+def _check_results(output: Path | BinaryIO, work: Single, request: "Request", overwrite: bool) -> None:
+    """Refuse a result, or a map, in the place of anything that is there. Raises RefusedOutputError, OutputError."""
+    from pcsr_cli.destinations import check_outputs
 
-    if isinstance(output, Path) and drawn.absolute() == output.absolute():
-        raise maps.MAP_IS_RESULT()
-    check_output(drawn, None if work.source == STREAM else work.source, overwrite)
+    drawn = None if request.map is None else request.map.output
+    results = [result for result in (output, drawn) if isinstance(result, Path)]
+    read = [file for file in (work.source, request.force_heavy, request.force_light) if file is not None]
+    check_outputs(results, read, overwrite)
 
 
 def _stdin() -> BinaryIO:

@@ -18,5 +18,4 @@ ONLY_DATA = Failure(
     UsageError, "A .npy file holds p_heavy as numbers, not the style {style}.", "Write a .png, or leave it out."
 )
 STYLE_ALONE = Failure(UsageError, "--map-style has no use without a map.", "Say where it goes with --map FILE.")
-MAP_IS_RESULT = Failure(RefusedOutputError, "The map would replace the result.", "Give it another name.")
 ONLY_FOR_ONE = Failure(UsageError, "{option} is for a single picture.", "Leave it out, or enlarge one picture.")

@@ -30,7 +30,10 @@ NOT_ANIMATED = Failure(RefusedOutputError, "{format} holds one frame only.", "Wr
 
 IS_A_FOLDER = Failure(RefusedOutputError, "The output {output} is a folder.", "Give the name of a file in it.")
 NOT_A_FILE = Failure(RefusedOutputError, "The output {output} is no ordinary file.", "Give the name of a file, or -.")
-IS_THE_INPUT = Failure(RefusedOutputError, "The output is the input.", "Give the result another name.")
+IS_AN_INPUT = Failure(RefusedOutputError, "The output {output} is an input, too.", "Give the result another name.")
+TWICE = Failure(
+    RefusedOutputError, "{output} would be the name of two results.", "Give each a name, or a folder, of its own."
+)
 EXISTS = Failure(RefusedOutputError, "{output} exists already.", "Choose another name, or say --overwrite.")
 BAD_NAME = Failure(OutputError, "{output} cannot be written: {reason}.", "Choose another name.")
 NO_FOLDER = Failure(OutputError, "The folder {folder} cannot be made: {reason}.", "Choose another.")
@@ -39,3 +42,6 @@ NO_PLACE = Failure(
 )
 NO_SPACE = Failure(OutputError, "{output} cannot be written: {reason}.", "Free space, or choose another.")
 NOT_ENCODED = Failure(OutputError, "{output} cannot be written as {format}: {reason}.", "Write a .png.")
+
+STDOUT_CLOSED = Failure(UsageError, "stdout is closed, and what was asked for goes there.", "Redirect it to a file.")
+STDOUT_FAILED = Failure(OutputError, "stdout cannot be written: {reason}.", "Free space, or redirect it elsewhere.")

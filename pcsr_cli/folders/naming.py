@@ -1,12 +1,11 @@
 """What results are called: a template filled in for every picture, and no two results of one name."""
 
-import os
 import string
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pcsr_cli.destinations import folded, ignores_case
 from pcsr_cli.failures import folders
 from pcsr_cli.files import TEMPORARY_PREFIX
 from pcsr_cli.folders.sources import Source
@@ -68,7 +67,7 @@ def plan_tasks(
     Raises RefusedOutputError where two results would have one name (on a file system that does not tell cases apart,
     names that differ in nothing else), or one would replace a picture, or is a folder."""
     tasks = tuple(Task(s, s.folder / template.fill(s.path, scale, suffix_of(s.path))) for s in sources)
-    key = _folded if ignores_case(out_dir) else str
+    key = folded if ignores_case(out_dir) else str
     taken: dict[str, Task] = {}
     doubles = [(first, task) for task in tasks if (first := taken.setdefault(key(task.output), task)) is not task]
     if doubles:
@@ -92,20 +91,3 @@ def _inode(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def ignores_case(folder: Path) -> bool:
-    """Whether names in a folder, which need not exist yet, are the same in either case; told by its own name."""
-    for place in (folder.absolute(), *folder.absolute().parents):
-        other = place.with_name(place.name.swapcase()) if place.name else place
-        if other.name == place.name or not place.exists():
-            continue
-        try:
-            return os.path.samestat(place.stat(), other.stat())
-        except OSError:
-            return False
-    return False
-
-
-def _folded(path: Path) -> str:
-    return unicodedata.normalize("NFC", str(path).casefold())

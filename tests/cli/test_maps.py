@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcsr_cli.failures import Failure, maps
+from pcsr_cli.failures import Failure, maps, outputs
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.pictures import levels, load, save
@@ -64,7 +64,8 @@ def test_masks_are_obeyed_and_counted(enlarge: Pcsr, tiny_folder: Path) -> None:
         (2, maps.UNKNOWN_FORMAT, ["--map", "m.gif"]),
         (2, maps.ONLY_DATA, ["--map", "m.npy", "--map-style", "overlay"]),
         (2, maps.STYLE_ALONE, ["--map-style", "mask"]),
-        (2, maps.MAP_IS_RESULT, ["--map", "out.png"]),
+        (2, outputs.TWICE, ["--map", "out.png"]),
+        (2, outputs.IS_AN_INPUT, ["--force-heavy", "face.png", "--map", "face.png", "--overwrite"]),
     ],
 )
 def test_mistakes_get_a_sentence_and_leave_nothing(

@@ -84,11 +84,6 @@ def test_where_case_does_not_count_names_that_differ_in_nothing_else_are_one(
             plan(tmp_path / "out", first, other)
 
 
-def test_whether_case_counts_is_asked_of_the_file_system(tmp_path: Path) -> None:
-    (tmp_path / "Probe").touch()
-    assert naming.ignores_case(tmp_path / "not" / "there") == (tmp_path / "pROBE").exists()
-
-
 def test_no_result_replaces_a_picture_to_enlarge(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "b_x4.png").symlink_to(tmp_path / "a.png")
