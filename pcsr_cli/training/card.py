@@ -92,9 +92,10 @@ def _figures(config: TrainConfig, log: Path) -> str:
     rows = [
         "## Figures",
         "",
-        f"On `{config.validation.path.name}`: whole pictures, RGB, 8 bits, as many border pixels shaved as the scale.",
+        f"On `{config.validation.path.name}`: whole pictures, RGB, 8 bits, as many border pixels shaved as the scale; "
+        "routed and refined as `pcsr upscale` does it unless told otherwise.",
         "",
-        "| scale | routed, refined | heavy pixels | all heavy | bicubic | executed GFLOPs a picture |",
+        "| scale | routed | heavy pixels | all heavy | bicubic | executed GFLOPs a picture |",
         "|---|---|---|---|---|---|",
     ]
     for scale, entry in sorted(last.items()):

@@ -45,22 +45,28 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Validated:
-    """Quality at one scale, means over the folder's pictures, with the averaged weights.
+class Quality:
+    """What weights reach at one scale, means over the folder's pictures.
 
     ``psnr`` (dB), ``heavy_share`` and ``flops`` (executed, of one picture) are those of the program's own routing in
     the second stage, of all pixels heavy in the first; ``psnr_heavy`` is of all pixels heavy, ``psnr_bicubic`` of
     bicubic enlargement.
     """
 
-    stage: int
-    step: int
     scale: int
     psnr: float
     psnr_heavy: float
     psnr_bicubic: float
     heavy_share: float
     flops: float
+
+
+@dataclass(frozen=True)
+class Validated(Quality):
+    """The quality of the averaged weights before iteration ``step``, after so many seconds."""
+
+    stage: int
+    step: int
     seconds: float
 
 

@@ -53,7 +53,7 @@ def train(
     """Train what ``config`` describes, keeping everything in ``folder``; returns the finished model's folder.
 
     Asked to ``stop``, it saves its state after the iteration at hand and returns None. Raises TrainingError,
-    OutputError, DeviceError.
+    InputError, OutputError, DeviceError.
     """
     options = options or RunOptions()
     state = load_state(options.resume, config.model.spec) if options.resume else None
@@ -140,20 +140,9 @@ class _Run:
 
     def _validate(self, trainer: Trainer) -> None:
         if self._validator is not None:
-            for scale, measured in self._validator.measure(trainer.averaged, trainer.stage):
-                self._tell(
-                    Validated(
-                        stage=trainer.stage,
-                        step=trainer.schedule.step,
-                        scale=scale,
-                        psnr=measured.psnr,
-                        psnr_heavy=measured.psnr_heavy,
-                        psnr_bicubic=measured.psnr_bicubic,
-                        heavy_share=measured.heavy_share,
-                        flops=measured.flops,
-                        seconds=self._seconds(),
-                    )
-                )
+            place = {"stage": trainer.stage, "step": trainer.schedule.step}
+            for quality in self._validator.measure(trainer.averaged, trainer.stage):
+                self._tell(Validated(**vars(quality), **place, seconds=self._seconds()))
         self._processes.wait()
 
     def _save(self, trainer: Trainer, name: str) -> None:

@@ -1,123 +1,100 @@
-"""PSNR on a folder of HR pictures: shrunk, enlarged whole by the engine, compared with the truth."""
+"""PSNR on a folder of HR pictures: enlarged, counted and compared as ``pcsr bench`` does it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.engine.canvas import ByteCanvas
-from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
+from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.errors import InputError
 from pcsr_cli.failures import training
-from pcsr_cli.flops import executed_flops, model_costs
-from pcsr_cli.grid import hr_size
+from pcsr_cli.measuring.contest import GIGA, Contest, Enlarged
+from pcsr_cli.measuring.methods import Method
 from pcsr_cli.measuring.metrics import psnr
+from pcsr_cli.measuring.pairs import Pair, find_pairs, load_pair
 from pcsr_cli.model import Pcsr
-from pcsr_cli.pictures.formats import known_suffixes
-from pcsr_cli.pictures.reading import read_rgb
-from pcsr_cli.resize import crop_to_multiple, make_lr, resize_bicubic_8bit
-from pcsr_cli.routing import Routing, Threshold, Tradeoff, default_routing
+from pcsr_cli.models import Identity, LoadedModel
+from pcsr_cli.refine import usual_refine
+from pcsr_cli.routing import default_routing
 from pcsr_cli.training.config import TrainConfig
-from pcsr_cli.training.events import Observer, Skipped
+from pcsr_cli.training.events import Observer, Quality, Skipped
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A picture to measure on: ``hr`` (s*h, s*w, 3) and its ``lr`` (h, w, 3), both uint8 RGB."""
+class Task:
+    """A pair to measure on, and the PSNR (dB) of its bicubic enlargement, which no training changes."""
 
-    lr: NDArray[np.uint8]
-    hr: NDArray[np.uint8]
-    scale: int
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Means over pictures: PSNR in dB, the share of heavy pixels, executed FLOPs of one picture."""
-
-    psnr: float
-    heavy_share: float
-    flops: float
-
-
-@dataclass(frozen=True)
-class Quality(Measured):
-    """What a scale reaches, with what all pixels heavy and bicubic enlargement reach (dB)."""
-
-    psnr_heavy: float
-    psnr_bicubic: float
+    pair: Pair
+    bicubic: float
 
 
 class Validator:
     """Measures weights on the recipe's folder, at its scales."""
 
     def __init__(self, config: TrainConfig, device: torch.device, observe: Observer) -> None:
+        """Read the pictures. Raises InputError, UsageError, TrainingError as ``load_tasks``."""
         assert config.validation is not None
         folder = config.locate(config.validation.path)
-        self._pairs = {scale: load_pairs(folder, scale, observe) for scale in config.validation.scales}
-        self._bicubic = {scale: bicubic_psnr(pairs) for scale, pairs in self._pairs.items()}
-        self._model = Pcsr(config.model.spec).to(device).eval().requires_grad_(False)
+        network = Pcsr(config.model.spec).to(device).eval().requires_grad_(False)
+        self._routing = default_routing(network.spec.branches)
+        self._model = LoadedModel(
+            network, Identity(config.name, None, "", config.licence, "in training", None), config.trained_scales
+        )
+        contests = [Contest(self._model, scale, usual_settings(scale)) for scale in config.validation.scales]
+        self._tasks = [(contest, load_tasks(folder, contest, observe)) for contest in contests]
 
-    def measure(self, weights: Mapping[str, Tensor], stage: int) -> Iterator[tuple[int, Quality]]:
-        """Each scale and its quality; in the first stage, where there is no routing yet, with all pixels heavy."""
-        self._model.load_state_dict(weights)
-        for scale, pairs in self._pairs.items():
-            heavy = measure(self._model, pairs, all_heavy(self._model.spec.branches))
-            routed = heavy if stage == 1 else measure(self._model, pairs)
-            yield scale, Quality(**vars(routed), psnr_heavy=heavy.psnr, psnr_bicubic=self._bicubic[scale])
+    def measure(self, weights: Mapping[str, Tensor], stage: int) -> Iterator[Quality]:
+        """The quality at each scale; in the first stage, where there is no routing yet, with all pixels heavy."""
+        self._model.network.load_state_dict(weights)
+        for contest, tasks in self._tasks:
+            heavy = [contest.enter(task.pair.lr).enlarge(Method("heavy")) for task in tasks]
+            routed = heavy if stage == 1 else [contest.enter(task.pair.lr).run(self._routing)[0] for task in tasks]
+            yield Quality(
+                scale=int(contest.scale),
+                psnr=_mean_psnr(routed, tasks),
+                psnr_heavy=_mean_psnr(heavy, tasks),
+                psnr_bicubic=fmean(task.bicubic for task in tasks),
+                heavy_share=fmean(_known(result.heavy_share) for result in routed),
+                flops=fmean(_known(result.executed) for result in routed) * GIGA,
+            )
 
 
-def load_pairs(folder: Path, scale: int, observe: Observer) -> tuple[Pair, ...]:
-    """Every picture of ``folder`` with its LR at an integer scale; a broken one is named and left out.
+def usual_settings(scale: float) -> Settings:
+    """How the program enlarges by ``scale`` where nothing else is asked of it."""
+    return Settings(refine=usual_refine(scale))
 
-    Raises TrainingError if none is left.
+
+def load_tasks(folder: Path, contest: Contest, observe: Observer) -> tuple[Task, ...]:
+    """Every picture of ``folder`` (or of its HR and LR_xN) at the contest's scale; a bad one is named and left out.
+
+    Raises InputError for a folder that is missing or empty, TrainingError if none of its pictures is left.
     """
-    pairs = []
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in known_suffixes())
-    for path in files:
+    tasks = []
+    for source in find_pairs([folder], contest.scale):
+        assert source.hr is not None
         try:
-            hr = crop_to_multiple(read_rgb(path), scale)
+            pair = load_pair(source, contest.scale)
+            tasks.append(Task(pair, _psnr(contest.enter(pair.lr).enlarge(Method("bicubic")), pair)))
         except InputError as error:
-            observe(Skipped(path, error.sentence))
-            continue
-        pairs.append(Pair(make_lr(hr, scale), hr, scale))
-    if not pairs:
+            observe(Skipped(source.hr, error.sentence))
+    if not tasks:
         raise training.NOTHING_TO_VALIDATE(folder=folder)
-    return tuple(pairs)
+    return tuple(tasks)
 
 
-def measure(model: Pcsr, pairs: Sequence[Pair], routing: Routing | None = None) -> Measured:
-    """Enlarge and compare: RGB, 8 bits, as many border pixels shaved as the scale; refined as the program does.
-
-    ``routing`` is by default the program's own.
-    """
-    routing = routing or default_routing(model.spec.branches)
-    costs = model_costs(model)
-    results: list[tuple[float, float, float]] = []
-    for pair in pairs:
-        result, outcome = enlarge(model, pair.lr, pair.scale, routing)
-        quality = psnr(result, pair.hr, pair.scale)
-        results.append((quality, outcome.heavy_share, executed_flops(costs, outcome.executed)))
-    quality, share, flops = (float(mean) for mean in np.mean(results, axis=0))
-    return Measured(quality, share, flops)
+def _mean_psnr(results: list[Enlarged], tasks: tuple[Task, ...]) -> float:
+    return fmean(_psnr(result, task.pair) for result, task in zip(results, tasks, strict=True))
 
 
-def enlarge(model: Pcsr, lr: NDArray[np.uint8], scale: float, routing: Routing) -> tuple[NDArray[np.uint8], Outcome]:
-    """An (h, w, 3) uint8 picture enlarged, and what it took."""
-    x = torch.from_numpy(lr.copy()).permute(2, 0, 1)[None].float() / 255
-    canvas = ByteCanvas(*hr_size((lr.shape[0], lr.shape[1]), scale))
-    outcome = upscale(model, x, scale, Settings(routing), canvas)
-    return canvas.rgb.numpy(), outcome
+def _psnr(result: Enlarged, pair: Pair) -> float:
+    """RGB, 8 bits, as many border pixels shaved as the scale."""
+    assert pair.hr is not None
+    return psnr(result.rgb, pair.hr, int(pair.scale))
 
 
-def all_heavy(branches: int) -> Routing:
-    """The routing that sends every pixel to the heaviest branch."""
-    return Threshold(0.0) if branches == 2 else Tradeoff(-100.0)
-
-
-def bicubic_psnr(pairs: Sequence[Pair]) -> float:
-    """What plain bicubic enlargement reaches, measured the same way."""
-    return float(np.mean([psnr(resize_bicubic_8bit(p.lr, *p.hr.shape[:2]), p.hr, p.scale) for p in pairs]))
+def _known(value: float | None) -> float:
+    assert value is not None
+    return value

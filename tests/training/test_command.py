@@ -110,7 +110,7 @@ def test_the_panel_shows_every_event() -> None:
         Decoded(Path("a.png"), 1, 2),
         Skipped(Path("b[red].png"), "It is broken."),
         Progress(2, 10, 20, 0.5, 1e-3, 4.0, 64.0, 2.0, 2.5, 0.4),
-        Validated(2, 10, 4, 26.0, 26.1, 24.6, 0.3, 3e9, 2.0),
+        Validated(4, 26.0, 26.1, 24.6, 0.3, 3e9, stage=2, step=10, seconds=2.0),
         Saved(Path("run/state.pt"), 2, 10),
     ]
     view = View("tiny")

@@ -8,12 +8,13 @@ from torch import nn
 from pcsr_cli.engine.canvas import FloatCanvas
 from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.model import Pcsr
+from pcsr_cli.refine import NEVER
+from pcsr_cli.routing import Threshold
 from pcsr_cli.training.batches import BatchMaker, Share
 from pcsr_cli.training.config import ModelConfig, ScaleShare, StageConfig, TrainConfig
 from pcsr_cli.training.schedule import Schedule, learning_rate
 from pcsr_cli.training.stages import HeavyStage, RoutingStage, balance
 from pcsr_cli.training.trainer import Trainer
-from pcsr_cli.training.validation import all_heavy
 
 PATCHES = np.random.default_rng(1).integers(256, size=(3, 64, 64, 3), dtype=np.uint8)
 STAGE = StageConfig(iterations=40, batch=2, crop=8, pixels=10_000, learning_rate=1e-2)
@@ -42,7 +43,7 @@ def test_the_first_stage_measures_what_the_engine_computes(scale: float) -> None
     errors = []
     for lr, truth in zip(batch.lr, batch.truth, strict=True):
         canvas = FloatCanvas(*truth.shape[:2])
-        upscale(model, lr[None], scale, Settings(all_heavy(2), refine=9), canvas)
+        upscale(model, lr[None], scale, Settings(Threshold(0), refine=NEVER), canvas)
         errors.append((canvas.rgb.permute(1, 2, 0) - truth).abs().mean())
     assert loss.item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)
 

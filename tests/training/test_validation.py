@@ -1,23 +1,26 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from pcsr_cli.failures import training
-from pcsr_cli.flops import executed_flops, model_costs
-from pcsr_cli.measuring.metrics import psnr
+from pcsr_cli.failures import measuring, training
+from pcsr_cli.measuring.bench import Options, bench
+from pcsr_cli.measuring.methods import parse_methods
+from pcsr_cli.measuring.pairs import find_pairs
 from pcsr_cli.model import Pcsr
-from pcsr_cli.pictures.reading import read_picture
-from pcsr_cli.routing import Threshold
+from pcsr_cli.models import Identity, LoadedModel
+from pcsr_cli.refine import usual_refine
+from pcsr_cli.specs import Scales
 from pcsr_cli.training.card import write_card
 from pcsr_cli.training.config import TrainConfig, ValidationConfig
 from pcsr_cli.training.events import Event, Skipped, Validated, ignore
 from pcsr_cli.training.log import Log, read_log
-from pcsr_cli.training.validation import Validator, all_heavy, bicubic_psnr, enlarge, load_pairs, measure
+from pcsr_cli.training.validation import Validator
 from tests.failing import fails
-from tests.training.conftest import draw_pictures
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -25,56 +28,61 @@ def validated(recipe: TrainConfig) -> TrainConfig:
     return replace(recipe, validation=ValidationConfig(Path("pictures"), scales=(2, 3)))
 
 
-def test_pairs_are_cut_and_shrunk(recipe: TrainConfig) -> None:
-    draw_pictures(recipe.folder / "odd", count=1, side=31)
-    (pair,) = load_pairs(recipe.folder / "odd", 3, ignore)
-    assert pair.hr.shape == (30, 30, 3) and pair.lr.shape == (10, 10, 3)
-    assert np.array_equal(pair.hr, read_picture(recipe.folder / "odd" / "0.png").rgb[:30, :30])
+def test_it_measures_what_bench_does(validated: TrainConfig) -> None:
+    """At x2, where the program refines nothing, and at x3, where it does."""
+    torch.manual_seed(0)
+    model = Pcsr(validated.model.spec).eval()
+    measured = {quality.scale: quality for quality in Validator(validated, CPU, ignore).measure(model.state_dict(), 2)}
+    assert list(measured) == [2, 3]
+    loaded = LoadedModel(model, Identity("tiny", None, "", "", "", None), Scales((2.0, 3.0)))
+    for scale, quality in measured.items():
+        sources = find_pairs([validated.folder / "pictures"], scale)
+        options = Options(parse_methods("threshold,heavy,bicubic"), scale, usual_refine(scale))
+        routed, heavy, bicubic = bench(loaded, sources, options, lambda _: None).mean
+        assert quality.heavy_share == routed.heavy_share and 0.1 < quality.heavy_share < 0.9
+        assert (quality.psnr, quality.psnr_heavy, quality.psnr_bicubic) == (routed.psnr, heavy.psnr, bicubic.psnr)
+        assert routed.executed is not None and quality.flops == pytest.approx(routed.executed * 1e9)
 
 
-def test_a_broken_picture_is_named_and_left_out(recipe: TrainConfig) -> None:
-    folder = recipe.folder / "pictures"
+def test_a_broken_picture_and_one_that_is_all_border_are_named_and_left_out(validated: TrainConfig) -> None:
+    folder = validated.folder / "pictures"
     (folder / "broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (5, 5)).save(folder / "tiny.png")
     events: list[Event] = []
-    assert len(load_pairs(folder, 2, events.append)) == 2
-    assert [event.path.name for event in events if isinstance(event, Skipped)] == ["broken.png"]
-    (recipe.folder / "empty").mkdir()
-    with fails(training.NOTHING_TO_VALIDATE, folder=recipe.folder / "empty"):
-        load_pairs(recipe.folder / "empty", 2, ignore)
+    validator = Validator(
+        replace(validated, validation=ValidationConfig(Path("pictures"), scales=(3,))), CPU, events.append
+    )
+    assert [event.path.name for event in events if isinstance(event, Skipped)] == ["broken.png", "tiny.png"]
+    list(validator.measure(Pcsr(validated.model.spec).state_dict(), 1))
 
 
-def test_means_are_over_pictures(recipe: TrainConfig) -> None:
-    model = Pcsr(recipe.model.spec).eval()
-    pairs = load_pairs(recipe.folder / "pictures", 2, ignore)
-    heavy = measure(model, pairs, all_heavy(2))
-    assert heavy.heavy_share == 1
-    assert measure(model, pairs, Threshold(1.0)).heavy_share == 0
-    quality, flops = [], []
-    for pair in pairs:
-        result, outcome = enlarge(model, pair.lr, 2, all_heavy(2))
-        quality.append(psnr(result, pair.hr, 2))
-        flops.append(executed_flops(model_costs(model), outcome.executed))
-    assert heavy.psnr == pytest.approx(np.mean(quality))
-    assert heavy.flops == pytest.approx(np.mean(flops))
+def test_a_folder_without_usable_pictures_is_refused(validated: TrainConfig) -> None:
+    folder = validated.folder / "bad"
+    config = replace(validated, validation=ValidationConfig(Path("bad")))
+    with fails(measuring.NO_PATH, path=folder):
+        Validator(config, CPU, ignore)
+    folder.mkdir()
+    with fails(measuring.NO_PICTURE):
+        Validator(config, CPU, ignore)
+    (folder / "broken.png").write_bytes(b"no picture")
+    with fails(training.NOTHING_TO_VALIDATE, folder=folder):
+        Validator(config, CPU, ignore)
 
 
 def test_the_first_stage_is_measured_all_heavy(validated: TrainConfig) -> None:
     weights = Pcsr(validated.model.spec).state_dict()
     weights["classifier.imnet.layers.2.bias"] = torch.tensor([9.0, -9.0])
-    validator = Validator(validated, torch.device("cpu"), ignore)
-    first, second = dict(validator.measure(weights, 1)), dict(validator.measure(weights, 2))
-    assert list(first) == [2, 3]
-    assert first[2].psnr == first[2].psnr_heavy == second[2].psnr_heavy
-    assert first[2].heavy_share == 1 and second[2].heavy_share == 0
-    pairs = load_pairs(validated.folder / "pictures", 2, ignore)
-    assert first[2].psnr_bicubic == pytest.approx(bicubic_psnr(pairs))
+    validator = Validator(validated, CPU, ignore)
+    first, second = (next(validator.measure(weights, stage)) for stage in (1, 2))
+    assert first.psnr == first.psnr_heavy == second.psnr_heavy
+    assert first.heavy_share == 1 and second.heavy_share == 0
 
 
 def test_the_card_tells_data_recipe_and_figures(validated: TrainConfig, tmp_path: Path) -> None:
     source = replace(validated.data.sources[0], title="Drawn waves", licence="CC0-1.0", reductions=(1.0, 2.0))
     config = replace(validated, data=replace(validated.data, sources=(source,)))
     log = Log(tmp_path / "log.jsonl")
-    log(Validated(2, 6, 2, 26.0, 26.5, 24.0, 0.25, 3e9, 60.0))
+    log(Validated(2, 26.0, 26.5, 24.0, 0.25, 3e9, stage=2, step=6, seconds=60.0))
     write_card(config, Pcsr(config.model.spec), tmp_path, tmp_path / "log.jsonl", seconds=7200)
     card = (tmp_path / "README.md").read_text()
     for part in ("license: mit", "| Drawn waves | CC0-1.0 | 1, 2 |", "Seed 3", "2.0 hours", "26.00 dB | 25.0%"):
