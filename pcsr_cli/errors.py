@@ -88,10 +88,20 @@ class CheckError(PcsrError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short, by whoever's word: torch, which need not be loaded, has a type for devices and on the
-    CPU only messages, and a thread that finds no room for its stack another."""
+    """Whether memory was short, by whoever's word.
+
+    torch, which need not be loaded, has a type for CUDA devices and only messages for others; a thread that finds no
+    room for its stack has another."""
     if isinstance(error, MemoryError | OutOfMemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     told = str(error)
-    signs = ("DefaultCPUAllocator", "Storage size calculation", "can't start new thread")
-    return isinstance(error, RuntimeError) and any(sign in told for sign in signs)
+    return isinstance(error, RuntimeError) and any(sign in told for sign in _SHORT_OF_MEMORY)
+
+
+_SHORT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "Storage size calculation",
+    "MPS backend out of memory",
+    "Invalid buffer size",  # MPS, too: more than any one buffer may have
+    "can't start new thread",
+)

@@ -15,17 +15,23 @@ from pcsr_cli.transfers import upload
 
 
 class TileFeatures:
-    """What the backbone makes of an LR picture (1, 3, h, w), tile by tile; ``executed`` counts what that took.
+    """What the backbone makes of an LR picture (1, 3, h, w), tile by tile.
 
-    ``lr`` is RGB of float32 in [0, 1], uint8 or uint16, on any device. With ``keep``, what a tile's ``bands`` have
-    given is remembered until they are asked for again.
+    ``lr`` is RGB of float32 in [0, 1], uint8 or uint16, on any device. What a tile's ``bands`` have given in the
+    precision ``keep`` is remembered until they are asked for again.
     """
 
-    def __init__(self, lr: Tensor, keep: bool) -> None:
+    def __init__(self, lr: Tensor, keep: torch.dtype | None) -> None:
         self.lr = lr
         self.keep = keep
-        self.executed = Executed()
+        self._pixels = 0
+        self._ledger = Ledger()
         self._kept: dict[Tile, list[FeatureBand]] = {}
+
+    @property
+    def executed(self) -> Executed:
+        """What the backbone ran so far."""
+        return Executed(backbone=self._pixels, repeated=self._ledger.repeated)
 
     def seen(self, prepared: PreparedModel, tile: Tile) -> Tensor:
         """What a tile sees of the picture: (1, 3, h, w) float32 in [0, 1], on the model's device."""
@@ -35,7 +41,7 @@ class TileFeatures:
         """The features a tile samples, top to bottom; ``lr`` is what it has ``seen``."""
         if tile in self._kept:
             yield from self._kept.pop(tile)
-        elif self.keep:
+        elif self.keep == prepared.model.dtype:
             yield from self._keeping(tile, self._computed(prepared, tile, lr))
         else:
             yield from self._computed(prepared, tile, lr)
@@ -62,11 +68,10 @@ class TileFeatures:
     def _computed(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         columns = tile.sampled.columns.within(tile.seen.columns)
         top = tile.seen.rows.start
-        ledger = Ledger()
-        for features in prepared.feature_bands(prepared.model.normalise(lr), ledger):
+        for features in prepared.feature_bands(prepared.model.normalise(lr), self._ledger):
+            self._pixels += features.shape[2] * features.shape[3]
             rows = Span(top, top + features.shape[2])
             top = rows.stop
             wanted = rows.intersection(tile.sampled.rows)
             if wanted.length:
                 yield FeatureBand(wanted, features[:, :, wanted.within(rows), columns])
-        self.executed += Executed(backbone=tile.seen.area, repeated=ledger.repeated)

@@ -22,7 +22,8 @@ from pcsr_cli.engine.pace import Pace
 from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.engine.sampling import AreaSampler, Branches, FeatureBand
 from pcsr_cli.engine.strips import Strip
-from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan
+from pcsr_cli.engine.tiles import Rect, Tile, TilePlan
+from pcsr_cli.errors import is_out_of_memory
 from pcsr_cli.fast.prepare import PreparedModel
 from pcsr_cli.flops import Executed, model_costs
 from pcsr_cli.model import Pcsr
@@ -63,8 +64,9 @@ class Passes:
         self.work_done = 0
         number = model.dtype.itemsize * model.spec.backbone.width
         self.keeps_features = passes > 1 and number * sampled <= budget
-        self.features = TileFeatures(lr, self.keeps_features)
+        self.features = TileFeatures(lr, model.dtype if self.keeps_features else None)
         self.pace: Pace | None = None
+        self._overflowing: set[Tile] = set()
         self._executed = Executed()
 
     @property
@@ -99,13 +101,12 @@ class Passes:
         """Collect the difficulty of every pixel, or of all but those whose branch is chosen anyhow."""
 
         def collect(prepared: PreparedModel, tile: Tile) -> None:
-            values = self._difficulties(prepared, tile, without)
-            # Where a tile may have to be done again, nothing of it counts before all of it is done.
-            for part in list(values) if prepared.model.dtype == torch.float16 else values:
-                survey.add(part)
+            # A tile may have to be done again: nothing of it counts before all of it is done.
+            values = self._difficulties(prepared, tile)
+            survey.add(values if without is None else values.cpu()[without.free(tile.core)])
 
         self.tiles = self._each(self.tiles, collect)
-        self.features.keep = False
+        self.features.keep = None
 
     def paint(
         self, decision: Decision, refine: int, canvas: Canvas, routed: RoutingMap | None = None
@@ -167,18 +168,18 @@ class Passes:
         while waiting:
             tile = waiting.popleft()
             try:
-                work(self.prepared, tile)
-            except torch.OutOfMemoryError:
-                parts = self.plan.quarters(tile)
-                if len(parts) == 1:
+                work(self._in_float32 if tile in self._overflowing else self.prepared, tile)
+            except NotFiniteError:
+                self._overflowing.add(tile)
+                waiting.appendleft(tile)
+            except (RuntimeError, MemoryError) as error:
+                parts = self.plan.quarters(tile) if is_out_of_memory(error) else ()
+                if len(parts) <= 1:
                     raise
                 self.features.forget(tile)
                 waiting.extendleft(reversed(parts))
-                continue
-            except NotFiniteError:
-                self.features.forget(tile)
-                work(self._in_float32, tile)
-            done.append(tile)
+            else:
+                done.append(tile)
         return tuple(done)
 
     @cached_property
@@ -190,10 +191,13 @@ class Passes:
         if prepared.model.dtype == torch.float16 and not bool(values.isfinite().all()):
             raise NotFiniteError
 
-    def _difficulties(self, prepared: PreparedModel, tile: Tile, without: Forced | None) -> Iterator[Tensor]:
-        top = tile.core.rows.start
+    def _difficulties(self, prepared: PreparedModel, tile: Tile) -> Tensor:
+        """The difficulties of a tile's own pixels, (n, W) float32 on the model's device."""
+        core = tile.core
+        found = torch.empty(core.rows.length, core.columns.length, dtype=torch.float32, device=prepared.device)
+        top = 0
         lr = self.features.seen(prepared, tile)
-        sampler = AreaSampler(prepared, self.plan, tile, tile.core, lr)
+        sampler = AreaSampler(prepared, self.plan, tile, core, lr)
         for band in self._bands(prepared, tile, lr):
             # A band may lie within the refinement ring altogether: then nothing is classified in it.
             shared = band.pixels
@@ -201,11 +205,11 @@ class Passes:
                 self._check(prepared, values)
                 self._executed += Executed(classifier=values.numel(), classifier_shared=shared)
                 shared = 0
-                rows = Span(top, top + values.shape[0])
-                top = rows.stop
-                yield values if without is None else values.cpu()[without.free(Rect(rows, tile.core.columns))]
+                found[top : top + values.shape[0]] = values
+                top += values.shape[0]
             if self.pace is not None:
                 self.pace.watch(sampler, band)
+        return found
 
     def _bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         for band in self.features.bands(prepared, tile, lr):

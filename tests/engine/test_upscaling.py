@@ -1,5 +1,6 @@
 """The engine computes what the formula says, whatever the tiles, and tells what it did."""
 
+import copy
 from collections.abc import Iterator
 
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pcsr_cli.adm import DifficultySurvey
 from pcsr_cli.engine import memory
 from pcsr_cli.engine.canvas import ByteCanvas, FloatCanvas, RowCanvas
-from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
+from pcsr_cli.engine.upscaling import Outcome, Settings, survey_difficulties, upscale
 from pcsr_cli.errors import UsageError
 from pcsr_cli.fast import kernels
 from pcsr_cli.fast.prepare import PreparedModel
@@ -18,6 +20,7 @@ from pcsr_cli.fast.rows import Ledger
 from pcsr_cli.flops import Executed
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
+from pcsr_cli.nets.dense import DenseBackbone
 from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
 from tests import reference
 from tests.closeness import assert_same
@@ -26,6 +29,13 @@ from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
 
 WHOLE = 1_000
 """A tile size larger than any picture here."""
+
+SHORT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 5.56 GB, max allowed: 6.80 GB)."),
+    MemoryError(),
+)
+"""The ways in which that is told."""
 
 
 def run(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> tuple[FloatCanvas, Outcome]:
@@ -275,7 +285,7 @@ class TestInStrips:
         model, lr, strips = tiny_model("dense"), picture(24, 30), list[Tensor]()
         smooth = ByteCanvas(48, 60)
         upscale(model, lr, 2, Settings(tile=12), smooth)
-        refused = _refuse_larger_than(monkeypatch, pixels=300)
+        refused = _refuse_larger_than(monkeypatch, 300)
         upscale(model, lr, 2, Settings(tile=12), RowCanvas(60, torch.uint8, strips.append))
         assert refused, "the test has to refuse something"
         assert [len(strip) for strip in strips] == [24, 24]
@@ -285,23 +295,39 @@ class TestInStrips:
 class TestWhatGoesWrong:
     """A tile for which there is too little memory, or too little precision, is done in another way."""
 
+    @pytest.mark.parametrize("error", SHORT_OF_MEMORY, ids=lambda error: type(error).__name__)
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
     def test_a_tile_too_large_for_the_memory_is_cut_and_nothing_is_lost(
-        self, routing: Routing, monkeypatch: pytest.MonkeyPatch
+        self, routing: Routing, error: Exception, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model, lr = tiny_model("dense"), picture(23, 30)
         smooth, expected = run(model, lr, 2, Settings(routing))
-        refused = _refuse_larger_than(monkeypatch, pixels=400)
+        refused = _refuse_larger_than(monkeypatch, 400, error)
         cut, outcome = run(model, lr, 2, Settings(routing))
         assert refused, "the test has to refuse something"
         assert torch.allclose(cut.rgb, smooth.rgb, atol=1e-5)
         assert torch.equal(cut.labels, smooth.labels)
         assert outcome.branch_pixels == expected.branch_pixels
 
+    def test_a_tile_surveyed_again_counts_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, lr = tiny_model("dense"), picture(23, 30)
+        smooth, cut = DifficultySurvey(2**20), DifficultySurvey(2**20)
+        survey_difficulties(model, lr, 2, Settings(), smooth)
+        refused = _refuse_larger_than(monkeypatch, 400)
+        survey_difficulties(model, lr, 2, Settings(), cut)
+        assert refused, "the test has to refuse something"
+        assert torch.allclose(cut.values().sort().values, smooth.values().sort().values, atol=1e-6)
+
     def test_where_nothing_is_small_enough_memory_is_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        _refuse_larger_than(monkeypatch, pixels=0)
+        _refuse_larger_than(monkeypatch, 0)
         with pytest.raises(torch.OutOfMemoryError):
             run(tiny_model("dense"), picture(6, 6), 2, Settings())
+
+    def test_what_is_no_shortness_of_memory_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        refused = _refuse_larger_than(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        with pytest.raises(RuntimeError, match="mat1"):
+            run(tiny_model("dense"), picture(6, 6), 2, Settings())
+        assert len(refused) == 1
 
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
     def test_what_half_precision_cannot_hold_is_done_in_full(self, routing: Routing) -> None:
@@ -315,17 +341,41 @@ class TestWhatGoesWrong:
         assert half.rgb.isfinite().all()
         assert sum(outcome.branch_pixels) == outcome.plan.hr_pixels
 
+    @pytest.mark.parametrize(
+        ("routing", "memory", "times"),
+        [(Threshold(), None, 2), (Adaptive(), 0, 3), (Adaptive(), None, 3)],
+        ids=["threshold", "ADM, nothing kept", "ADM"],
+    )
+    def test_features_that_half_precision_cannot_hold_are_computed_in_full_and_counted(
+        self, routing: Routing, memory: int | None, times: int
+    ) -> None:
+        half = changeable_model("dense")
+        assert isinstance(half.encoder, DenseBackbone)
+        half.encoder.head.weight.data *= 200_000
+        half = half.half()
+        lr, how = picture(12, 10), Settings(routing, memory=memory)
+        expected, _ = run(copy.deepcopy(half).float(), lr, 2, how)
+        result, outcome = run(half, lr, 2, how)
+        assert torch.equal(result.rgb, expected.rgb)
+        assert torch.equal(result.labels, expected.labels)
+        # Once in half precision, in vain; then in full for every pass, as twice the memory was not granted.
+        assert outcome.executed.backbone == times * 120
 
-def _refuse_larger_than(monkeypatch: pytest.MonkeyPatch, pixels: int) -> list[int]:
-    """Let the backbone run out of memory on crops of more than so many pixels; tells which it refused."""
+
+def _refuse_larger_than(
+    monkeypatch: pytest.MonkeyPatch, pixels: int, error: Exception = SHORT_OF_MEMORY[0]
+) -> list[int]:
+    """Let the backbone fail in the middle of crops of more than so many pixels; tells which it refused."""
     refused: list[int] = []
     honest = PreparedModel.feature_bands
 
     def short_of_memory(self: PreparedModel, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
-        if x.shape[2] * x.shape[3] > pixels:
-            refused.append(x.shape[2] * x.shape[3])
-            raise torch.OutOfMemoryError("injected")
-        yield from honest(self, x, ledger)
+        for band in honest(self, x, ledger):
+            yield band[:, :, :4]
+            if x.shape[2] * x.shape[3] > pixels:
+                refused.append(x.shape[2] * x.shape[3])
+                raise error
+            yield band[:, :, 4:]
 
     monkeypatch.setattr(PreparedModel, "feature_bands", short_of_memory)
     return refused
