@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcsr_cli.cli.console import print_document, say, talk
+from pcsr_cli.cli.console import print_document, progress_bar, say, talk
 from pcsr_cli.cli.failures import explain
 from pcsr_cli.cli.tally import Tally
 from pcsr_cli.cli.upscale_options import Batch
@@ -45,7 +45,8 @@ def run(
     with held(work.folder):
         existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
         progress = ManyProgress(quiet or json)
-        pictures = Run(work.folder, tasks, model, request, existing, progress.share_of_picture)
+        with progress_bar("looking at what is there", quiet or json) as looking:
+            pictures = Run(work.folder, tasks, model, request, existing, progress.share_of_picture, looking)
         for task, why in pictures.work.skipped:
             tally.skip(task.source.path, work.folder / task.output, why)
         tally.waiting = len(pictures.work.todo)

@@ -46,7 +46,7 @@ WOULD_REPLACE_A_SOURCE = Failure(
 RESULT_IS_A_FOLDER = Failure(RefusedOutputError, "The result {output} is a folder.", "Give another --name.")
 RESULTS_EXIST = Failure(
     RefusedOutputError,
-    "{output}{more} in the way, not made by this very command.",
+    "{output}{more} in the way: changed since, or not made by this very command.",
     "Say --skip-existing or --overwrite, or give another folder.",
 )
 

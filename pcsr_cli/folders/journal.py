@@ -87,10 +87,10 @@ class Journal:
                 raise
 
 
-def result_stands(entry: Entry, output: Path) -> bool:
-    """Whether the file at ``output`` is what the journal says it is, byte by byte."""
+def is_content_of(known: Fingerprint, path: Path) -> bool:
+    """Whether a file has this content, byte by byte; one that cannot be read has not."""
     try:
-        return output.stat().st_size == entry.result.size and fingerprint(output) == entry.result
+        return path.stat().st_size == known.size and fingerprint(path) == known
     except OSError:
         return False
 

@@ -1,6 +1,7 @@
 """A folder of results made, or gone on with: what is to be done, and its pictures one after the other."""
 
 import errno
+import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 import pcsr_cli
 from pcsr_cli.account import Report
 from pcsr_cli.errors import is_out_of_memory
-from pcsr_cli.failures import folders
-from pcsr_cli.files import fingerprint
+from pcsr_cli.failures import folders, outputs
+from pcsr_cli.files import fingerprint, reason
 from pcsr_cli.folders.journal import Entry, Journal
 from pcsr_cli.folders.naming import Task
 from pcsr_cli.folders.place import make_room
@@ -49,13 +50,16 @@ class Run:
         request: Request,
         existing: Existing = "refuse",
         progress: Callable[[Errand, float], None] | None = None,
+        looking: Callable[[float], None] = lambda share: None,
     ) -> None:
-        """See what is to be done. Raises RefusedOutputError for what is in the way, UsageError, OutputError."""
+        """See what is to be done; ``looking`` hears how much of it is seen, ``progress`` how much of each is computed.
+
+        Raises RefusedOutputError for what is in the way, UsageError, OutputError."""
         self.folder = folder
         self.journal = Journal(folder)
         self.enlarging = steps_for(model, request, progress, self._record)
         self.work: Work = sort_out(
-            tasks, folder, self.journal, lambda task: self.enlarging.way(folder / task.output), existing
+            tasks, folder, self.journal, lambda task: self.enlarging.way(folder / task.output), existing, looking
         )
 
     def go(self, jobs: int = 1, fail_fast: bool = False) -> Generator[Done | Failed, None, None]:
@@ -88,12 +92,19 @@ class Run:
             waiting, jobs = once_more, 0
 
     def _record(self, errand: Errand, ready: Ready, file: Path) -> None:
-        """Write a finished file into the journal, before it is put in its place."""
+        """Write a finished file into the journal, before it is put in its place; first its content is on the disk, so
+        that even where the power fails there is no file of that name but a whole one. Raises OutputError."""
         assert isinstance(errand.output, Path) and ready.content is not None
         name = errand.output.relative_to(self.folder).as_posix()
         told = {"source": str(errand.source), "pcsr": pcsr_cli.__version__}
         way = self.enlarging.way(errand.output)
-        self.journal.append(Entry(name, ready.content, way, fingerprint(file), told))
+        try:
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+            result = fingerprint(file)
+        except OSError as error:
+            raise outputs.NO_SPACE(output=errand.output, reason=reason(error)) from error
+        self.journal.append(Entry(name, ready.content, way, result, told))
 
 
 def disk_is_full(error: BaseException | None) -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pcsr_cli.failures import folders, outputs
-from pcsr_cli.files import fingerprint, reason
-from pcsr_cli.folders.journal import Journal, result_stands, same_way
+from pcsr_cli.files import reason
+from pcsr_cli.folders.journal import Entry, Journal, is_content_of, same_way
 from pcsr_cli.folders.naming import Task
 
 Existing = Literal["refuse", "skip", "overwrite"]
-"""What to do about a file in the way that this very command has not made."""
+"""What to do about a file in the way: one that is not as this very command has made it."""
 
 
 class Why(StrEnum):
@@ -31,26 +31,28 @@ class Work:
 
 
 def sort_out(
-    tasks: Sequence[Task], folder: Path, journal: Journal, way: Callable[[Task], Mapping[str, Any]], existing: Existing
+    tasks: Sequence[Task],
+    folder: Path,
+    journal: Journal,
+    way: Callable[[Task], Mapping[str, Any]],
+    existing: Existing,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Work:
     """Compare what is asked for with what is there; ``way`` tells how a result would be made (``Entry.way``).
 
     A result is done if the journal says that it was made of this content in this way and the file has the hash it
-    names. One that was made so but has been changed since is made again. Raises RefusedOutputError for other files."""
+    names. Whatever else is in its place, by whomever it was put or changed, is in the way: RefusedOutputError, unless
+    ``existing`` says what to do. ``progress`` hears the share of the tasks that was looked at."""
     todo: list[Task] = []
     skipped: list[tuple[Task, Why]] = []
     refused: list[Path] = []
-    for task in tasks:
+    for number, task in enumerate(tasks):
+        progress(number / len(tasks))
         output = folder / task.output
         if not _exists(output) or not _exists(task.source.path):  # that a source is gone, reading it will tell
             todo.append(task)
-        elif _was_made_so(task, journal, way(task)):
-            entry = journal.find(task.output)
-            assert entry is not None
-            if result_stands(entry, output):
-                skipped.append((task, Why.DONE_BEFORE))
-            else:
-                todo.append(task)
+        elif _is_done(task, output, journal.find(task.output), way(task)):
+            skipped.append((task, Why.DONE_BEFORE))
         elif existing == "skip":
             skipped.append((task, Why.EXISTS))
         else:
@@ -62,17 +64,14 @@ def sort_out(
     return Work(tuple(todo), tuple(skipped))
 
 
-def _was_made_so(task: Task, journal: Journal, way: Mapping[str, Any]) -> bool:
-    """Whether the journal has this result made of this very content, with these options and weights."""
-    entry = journal.find(task.output)
-    if entry is None or not same_way(entry, way):
-        return False
-    try:
-        if task.source.path.stat().st_size != entry.source.size:
-            return False
-        return fingerprint(task.source.path) == entry.source
-    except OSError:
-        return False
+def _is_done(task: Task, output: Path, entry: Entry | None, way: Mapping[str, Any]) -> bool:
+    """Whether a result is what the journal has made of this very content, with these options and weights."""
+    return (
+        entry is not None
+        and same_way(entry, way)
+        and is_content_of(entry.source, task.source.path)
+        and is_content_of(entry.result, output)
+    )
 
 
 def _exists(path: Path) -> bool:

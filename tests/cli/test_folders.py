@@ -211,13 +211,28 @@ def test_what_is_done_is_not_done_again(many: Folders) -> None:
     assert "done before" in many().succeeded().stderr
 
 
-def test_a_result_that_was_changed_or_removed_is_done_again(many: Folders) -> None:
+def test_a_result_that_was_removed_is_done_again(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png")
     many().succeeded()
     expected = many.results()
-    (many.cwd / "out" / "a_x4.png").write_bytes(expected["a_x4.png"][:-1] + b"!")
     (many.cwd / "out" / "b_x4.png").unlink()
-    assert totals(many("--json").succeeded()) == (2, 1, 0, 0)
+    assert totals(many("--json").succeeded()) == (1, 2, 0, 0)
+    assert many.results() == expected
+
+
+def test_a_result_that_was_edited_is_not_lost(many: Folders) -> None:
+    many.put("a.png", "b.png")
+    many().succeeded()
+    expected = many.results()
+    (many.cwd / "out" / "a_x4.png").write_bytes(b"edited")
+    (many.cwd / "out" / "b_x4.png").unlink()
+    assert tells(folders.RESULTS_EXIST, many().told(2).stderr, output="out/a_x4.png", more=" is")
+    assert many.results() == {"a_x4.png": b"edited"}
+    ran = many("--skip-existing", "--json").succeeded()
+    assert totals(ran) == (1, 1, 0, 0)
+    assert [one["why"] for one in ran.document["skipped"]] == ["there already"]
+    assert many.results() == {**expected, "a_x4.png": b"edited"}
+    assert totals(many("--overwrite", "--json").succeeded()) == (1, 1, 0, 0)
     assert many.results() == expected
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pcsr_cli.failures import folders
 from pcsr_cli.files import Fingerprint, fingerprint
-from pcsr_cli.folders.journal import NAME, Entry, Journal, result_stands, same_way
+from pcsr_cli.folders.journal import NAME, Entry, Journal, is_content_of, same_way
 from tests.failing import fails
 
 WAY = {"scale": 4.0, "routing": "threshold 0.5", "model": {"name": "tiny", "sha256": "ab"}}
@@ -102,17 +102,17 @@ def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         Journal(tmp_path)
 
 
-def test_a_result_stands_as_long_as_every_byte_does(tmp_path: Path) -> None:
+def test_content_is_the_same_as_long_as_every_byte_is(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"abc")
     made = Entry("a.png", Fingerprint(1, "x"), WAY, fingerprint(path), {})
-    assert result_stands(made, path)
+    assert is_content_of(made.result, path)
     path.write_bytes(b"abd")
-    assert not result_stands(made, path)
+    assert not is_content_of(made.result, path)
     path.write_bytes(b"abcd")
-    assert not result_stands(made, path)
+    assert not is_content_of(made.result, path)
     path.unlink()
-    assert not result_stands(made, path)
+    assert not is_content_of(made.result, path)
 
 
 def test_a_way_is_the_same_whatever_the_order_of_its_words() -> None:

@@ -42,20 +42,20 @@ def test_what_was_made_just_so_is_not_made_again(folder: Folder, existing: Exist
 
 
 @pytest.mark.parametrize("existing", ["refuse", "skip", "overwrite"])
-def test_a_result_that_was_changed_or_vanished_is_made_again(folder: Folder, existing: Existing) -> None:
-    folder.output.write_bytes(b"resulT")
-    assert folder.sorted_out(existing).todo == (folder.task,)
-    folder.output.unlink()
-    assert folder.sorted_out(existing).todo == (folder.task,)
+def test_a_result_that_is_not_there_is_made_again(folder: Folder, existing: Existing) -> None:
+    folder.output.unlink()  # or was never put in its place
+    assert folder.sorted_out(existing) == Work((folder.task,), ())
 
 
-@pytest.mark.parametrize("change", ["source", "way", "journal"])
-def test_what_was_made_otherwise_is_in_the_way(folder: Folder, change: str) -> None:
+@pytest.mark.parametrize("change", ["source", "way", "journal", "result", "result's size"])
+def test_what_was_made_otherwise_or_changed_since_is_in_the_way(folder: Folder, change: str) -> None:
     way = {"scale": 2.0} if change == "way" else WAY
     if change == "source":
         folder.source.write_bytes(b"sourcE")
     if change == "journal":
         Journal(folder.output.parent).path.unlink()
+    if change.startswith("result"):
+        folder.output.write_bytes(b"resulT" if change == "result" else b"result, edited")
     with fails(folders.RESULTS_EXIST, output=folder.output, more=" is"):
         folder.sorted_out(way=way)
     assert folder.sorted_out("skip", way) == Work((), ((folder.task, Why.EXISTS),))
@@ -84,4 +84,11 @@ def test_a_name_that_cannot_be_is_told_before_any_work(tmp_path: Path) -> None:
 def test_a_journal_of_lies_is_not_believed(folder: Folder) -> None:
     lie = Entry("a_x4.png", fingerprint(folder.source), WAY, Fingerprint(6, "0" * 64), {})
     Journal(folder.output.parent).append(lie)
-    assert folder.sorted_out().todo == (folder.task,)
+    assert folder.sorted_out("skip") == Work((), ((folder.task, Why.EXISTS),))
+
+
+def test_how_much_was_looked_at_is_told(folder: Folder) -> None:
+    told: list[float] = []
+    journal, out = Journal(folder.output.parent), folder.output.parent
+    sort_out([folder.task] * 4, out, journal, lambda task: WAY, "refuse", told.append)
+    assert told == [0.0, 0.25, 0.5, 0.75]
