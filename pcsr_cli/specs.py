@@ -5,8 +5,7 @@ own add optional keys for what that format leaves out: normalisation, trained sc
 heavy. Unknown keys are refused, so that a misspelt one never passes silently.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,10 @@ LARGEST = 4096
 """The most channels, blocks, or units of a layer: a config from elsewhere must not build for minutes."""
 
 MOST_LAYERS = 32
+
+LARGEST_SCALE = 1000
+MOST_LEVELS = 1e5
+"""Of a mean, and of a standard deviation, which is at least its inverse: beyond, float32 holds no picture any more."""
 
 NO_MEAN: Rgb = (0.0, 0.0, 0.0)
 
@@ -37,9 +40,11 @@ class Scales:
     continuous: bool = False
 
     def __post_init__(self) -> None:
-        if not self.values or not all(1 <= value < math.inf for value in self.values):
-            raise models.NO_SCALES()
-        object.__setattr__(self, "values", tuple(sorted(self.values)))
+        if not self.values or not all(_is_number(value, 1, LARGEST_SCALE) for value in self.values):
+            raise models.NO_SCALES(largest=LARGEST_SCALE)
+        if not isinstance(self.continuous, bool):
+            raise models.NOT_CONTINUOUS()
+        object.__setattr__(self, "values", tuple(sorted(map(float, self.values))))
 
     @property
     def largest(self) -> float:
@@ -75,12 +80,11 @@ class BackboneSpec:
     def __post_init__(self) -> None:
         if self.name not in _WIDTH_KEYS:
             raise models.NO_SUCH_BACKBONE(name=self.name, known=", ".join(_WIDTH_KEYS))
-        in_fours = self.name != "carn" or self.width % 4 == 0
-        depth_fits = self.depth is None if self.name not in _DEPTH_KEYS else (self.depth or 0) >= 1
-        if max(self.width, self.depth or 0) > LARGEST:
-            raise models.HUGE_BACKBONE(largest=LARGEST)
-        if self.width < 1 or not in_fours or not depth_fits:
-            raise models.NO_BACKBONE_SIZES(name=self.name)
+        has_depth = self.name in _DEPTH_KEYS
+        sizes = (self.width, self.depth) if has_depth else (self.width,)
+        fits = all(_is_size(size) for size in sizes) and (has_depth or self.depth is None)
+        if not fits or (self.name == "carn" and self.width % 4):
+            raise models.NO_BACKBONE_SIZES(name=self.name, largest=LARGEST)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class ModelSpec:
 
     ``samplers`` lists the hidden sizes of each branch's MLP from the lightest to the heaviest;
     published models have two. ``classifier`` lists the classifier's hidden sizes. Inputs are normalised as
-    (x - mean) / std with x in [0, 1].
+    (x - mean) / std with x in [0, 1]. Whatever way a spec comes in, what it says is checked here. Raises ModelError.
     """
 
     backbone: BackboneSpec
@@ -98,10 +102,32 @@ class ModelSpec:
     mean: Rgb = NO_MEAN
     std: Rgb = (1.0, 1.0, 1.0)
 
+    def __post_init__(self) -> None:
+        for hidden in (*self.samplers, self.classifier):
+            if len(hidden) > MOST_LAYERS or not all(_is_size(size) for size in hidden):
+                raise models.NO_HIDDEN_SIZES(most=MOST_LAYERS, largest=LARGEST)
+        object.__setattr__(self, "mean", _rgb("mean", self.mean, -MOST_LEVELS))
+        object.__setattr__(self, "std", _rgb("std", self.std, 1 / MOST_LEVELS))
+
     @property
     def branches(self) -> int:
         """M, the number of upsamplers a pixel can be routed to."""
         return len(self.samplers)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
+def _rgb(name: str, values: Sequence[object], least: float) -> Rgb:
+    if len(values) != 3 or not all(_is_number(value, least, MOST_LEVELS) for value in values):
+        raise models.NOT_THREE_NUMBERS(name=name, least=least, most=MOST_LEVELS)
+    red, green, blue = (float(value) for value in values)  # type: ignore[arg-type]
+    return red, green, blue
 
 
 def sampler_names(branches: int) -> tuple[str, ...]:
@@ -124,13 +150,15 @@ def parse_config(config: Mapping[str, Any], origin: str) -> tuple[ModelSpec, Sca
         _parse_hidden(reader.section("heavy_sampler_spec")),
     )
     classifier = _parse_hidden(reader.section("classifier_spec"))
-    mean = reader.rgb("mean", DEFAULT_MEANS.get(backbone.name, NO_MEAN))
-    std = reader.rgb("std", (1.0, 1.0, 1.0))
-    scales = _parse_scales(reader)
+    mean = tuple(reader.get("mean", list, list(DEFAULT_MEANS.get(backbone.name, NO_MEAN))))
+    std = tuple(reader.get("std", list, [1.0, 1.0, 1.0]))
+    values, continuous = reader.get("scales", list, []), reader.get("continuous", bool, False)
     reader.refuse_unknown()
-    if any(part <= 0 for part in std):
-        raise models.STD_NOT_POSITIVE(origin=origin)
-    return ModelSpec(backbone, samplers, classifier, mean, std), scales
+    try:
+        spec = ModelSpec(backbone, samplers, classifier, mean, std)
+        return spec, Scales(tuple(values), continuous) if values else None
+    except ModelError as error:
+        raise error.within(origin) from error
 
 
 def write_config(spec: ModelSpec, scales: Scales) -> dict[str, Any]:
@@ -185,13 +213,6 @@ class _Reader:
         if name != known:
             raise models.ANOTHER_KIND(origin=self.origin, name=name, known=known)
 
-    def rgb(self, key: str, default: Rgb) -> Rgb:
-        values = self.get(key, list, list(default))
-        if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-            raise models.NOT_THREE_NUMBERS(origin=self.origin, key=key)
-        red, green, blue = (float(value) for value in values)
-        return (red, green, blue)
-
     def refuse_unknown(self) -> None:
         unknown = sorted(set(self.data) - self.asked)
         if unknown:
@@ -224,15 +245,4 @@ def _parse_hidden(reader: _Reader) -> tuple[int, ...]:
     hidden = net_args.get("hidden_list", list)
     for level in (reader, args, net, net_args):
         level.refuse_unknown()
-    sizes_fit = all(isinstance(size, int) and 1 <= size <= LARGEST for size in hidden)
-    if not sizes_fit or len(hidden) > MOST_LAYERS:
-        raise models.NO_HIDDEN_SIZES(origin=net_args.origin, most=MOST_LAYERS, largest=LARGEST)
     return tuple(hidden)
-
-
-def _parse_scales(reader: _Reader) -> Scales | None:
-    continuous = reader.get("continuous", bool, False)
-    values = reader.get("scales", list, [])
-    if not all(isinstance(value, int | float) and 1 <= value < math.inf for value in values):
-        raise models.NO_SCALES().within(reader.origin)
-    return Scales(tuple(float(value) for value in values), continuous) if values else None

@@ -141,7 +141,7 @@ def test_missing_sections_are_named(key: str) -> None:
 
 
 WRONG: dict[str, tuple[Failure, Config]] = {
-    "a huge network": (models.HUGE_BACKBONE, encoder("fsrcnn", d=5000)),
+    "a huge network": (models.NO_BACKBONE_SIZES, encoder("fsrcnn", d=5000)),
     "another backbone": (models.NO_SUCH_BACKBONE, encoder("edsr", nf=52)),
     "width of another backbone": (models.KEY_MISSING, encoder("fsrcnn", nf=52)),
     "no width": (models.KEY_MISSING, encoder("carn")),
@@ -161,12 +161,16 @@ WRONG: dict[str, tuple[Failure, Config]] = {
     "two colours": (models.NOT_THREE_NUMBERS, {"mean": [0.4, 0.4]}),
     "colours in words": (models.NOT_THREE_NUMBERS, {"mean": ["a", "b", "c"]}),
     "a mean beyond numbers": (models.NOT_THREE_NUMBERS, {"mean": [float("nan"), 0, 0]}),
-    "no spread": (models.STD_NOT_POSITIVE, {"std": [1, 0, 1]}),
-    "negative spread": (models.STD_NOT_POSITIVE, {"std": [1, -1, 1]}),
+    "a mean beyond floats": (models.NOT_THREE_NUMBERS, {"mean": [0, 10**400, 0]}),
+    "no spread": (models.NOT_THREE_NUMBERS, {"std": [1, 0, 1]}),
+    "negative spread": (models.NOT_THREE_NUMBERS, {"std": [1, -1, 1]}),
+    "spread below float32": (models.NOT_THREE_NUMBERS, {"std": [1, 1e-60, 1]}),
     "spread beyond numbers": (models.NOT_THREE_NUMBERS, {"std": [1, float("nan"), 1]}),
     "endless spread": (models.NOT_THREE_NUMBERS, {"std": [1, float("inf"), 1]}),
     "a shrinking scale": (models.NO_SCALES, {"scales": [0.5]}),
     "an endless scale": (models.NO_SCALES, {"scales": [float("inf")]}),
+    "a scale beyond floats": (models.NO_SCALES, {"scales": [10**400]}),
+    "a scale in words": (models.NO_SCALES, {"scales": ["4"]}),
     "a scale that is no list": (models.ANOTHER_TYPE, {"scales": 4}),
     "a continuous of words": (models.ANOTHER_TYPE, {"scales": [1, 4], "continuous": "yes"}),
 }
@@ -195,6 +199,10 @@ class TestScales:
     def test_are_numbers_of_at_least_one(self, values: tuple[float, ...]) -> None:
         with fails(models.NO_SCALES):
             Scales(values)
+
+    def test_are_continuous_or_not(self) -> None:
+        with fails(models.NOT_CONTINUOUS):
+            Scales((1, 4), "yes")  # type: ignore[arg-type]
 
     def test_listed_scales_are_trained_and_no_others(self) -> None:
         scales = Scales((2, 4))

@@ -14,24 +14,23 @@ KEY_MISSING = Failure(ModelError, "{origin}: {key} is missing.", CORRECT)
 KEYS_UNKNOWN = Failure(ModelError, "{origin} has unknown keys: {keys}.", CORRECT)
 ANOTHER_TYPE = Failure(ModelError, "{origin}: {key} is not of type {kind}.", CORRECT)
 ANOTHER_KIND = Failure(ModelError, "{origin}: there is no {name!r}, only {known}.", CORRECT)
-NOT_THREE_NUMBERS = Failure(ModelError, "{origin}: {key} is not a list of three numbers.", CORRECT)
-STD_NOT_POSITIVE = Failure(ModelError, "{origin}: std has to be positive.", CORRECT)
 UPSAMPLING = Failure(
     ModelError, "{origin}: no_upsampling has to be true: PCSR needs features at LR resolution.", CORRECT
 )
-NO_HIDDEN_SIZES = Failure(
-    ModelError, "{origin}: hidden_list is not a list of at most {most} sizes up to {largest:,}.", CORRECT
-)
+
+# What a config, a registry or a recipe says, told within it.
 NO_SUCH_BACKBONE = Failure(ModelError, "There is no backbone {name!r}.", "Known ones: {known}.")
-HUGE_BACKBONE = Failure(
-    ModelError, "A backbone of more than {largest:,} channels or blocks is no model of this kind.", CORRECT
-)
 NO_BACKBONE_SIZES = Failure(
-    ModelError, "The sizes of backbone {name} have to be positive (and in fours for carn).", CORRECT
+    ModelError, "The sizes of backbone {name} are whole numbers from 1 to {largest:,} (in fours for carn).", CORRECT
 )
+NO_HIDDEN_SIZES = Failure(
+    ModelError, "Hidden sizes are lists of at most {most} whole numbers from 1 to {largest:,}.", CORRECT
+)
+NOT_THREE_NUMBERS = Failure(ModelError, "{name} is not three numbers from {least:g} to {most:g}.", CORRECT)
 NO_SCALES = Failure(
-    ModelError, "A model's trained scales are numbers of at least 1, and at least one of them.", CORRECT
+    ModelError, "A model's trained scales are numbers from 1 to {largest:,}, and at least one of them.", CORRECT
 )
+NOT_CONTINUOUS = Failure(ModelError, "continuous is either true or false.", CORRECT)
 
 # The files.
 NO_MODEL = Failure(ModelError, "{path} is no model.", "Give a folder with config.json, a .safetensors or a .pth.")

@@ -19,7 +19,7 @@ UNREADABLE = Failure(
 )
 NOT_TOML = Failure(RegistryError, "The registry {path} is not valid TOML: {reason}.", CORRECT)
 OTHER_TABLES = Failure(
-    RegistryError, "The registry {path} holds tables models.NAME and a list auto, nothing else.", CORRECT
+    RegistryError, "The registry {path} holds tables models.NAME and auto, a list of names, nothing else.", CORRECT
 )
 UNKNOWN_CHOICE = Failure(RegistryError, "The registry {path} chooses among models it does not know: {names}.", CORRECT)
 
@@ -32,8 +32,9 @@ NOT_WELL_FORMED = Failure(RegistryError, "{entry} is not well formed: {reason}."
 
 # A part of an entry, to be told within it.
 FEW_BRANCHES = Failure(RegistryError, "samplers has fewer than two branches.", CORRECT)
-NOT_WHOLE = Failure(RegistryError, "{values} are not whole numbers from 1.", CORRECT)
-NOT_FINITE = Failure(RegistryError, "mean and std have to be finite.", CORRECT)
+NOT_A_LIST = Failure(RegistryError, "{key} is not made of lists.", CORRECT)
+NOT_WHOLE = Failure(RegistryError, "{key} is not a whole number from 1.", CORRECT)
+NOT_TEXT = Failure(RegistryError, "{key} is not text.", CORRECT)
 NO_SUCH_ORIGINAL = Failure(RegistryError, "original is none of {known}.", CORRECT)
 NO_LOCATION = Failure(RegistryError, "it needs one of repo, folder and packaged.", CORRECT)
 BAD_REPO = Failure(RegistryError, "{repo!r} is not a repository of the form user/name.", CORRECT)

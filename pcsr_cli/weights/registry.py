@@ -4,7 +4,6 @@ A registry file is data, and everything in it is checked: unknown keys are refus
 file names are validated, revisions are full commits.
 """
 
-import math
 import os
 import re
 import tomllib
@@ -16,7 +15,7 @@ from typing import Any
 from pcsr_cli.errors import ModelError, RegistryError
 from pcsr_cli.failures import registry
 from pcsr_cli.files import is_file
-from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
+from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -118,10 +117,10 @@ def read_registry(path: Path) -> Registry:
         raise registry.NOT_TOML(path=path, reason=error) from error
     unknown = sorted(set(table) - {"models", "auto"})
     models, auto = table.get("models", {}), table.get("auto", [])
-    if unknown or not isinstance(models, dict) or not isinstance(auto, list):
+    names = isinstance(auto, list) and all(isinstance(name, str) for name in auto)
+    if unknown or not isinstance(models, dict) or not names:
         raise registry.OTHER_TABLES(path=path)
-    entries = {name: _parse_entry(name, entry, path) for name, entry in models.items()}
-    return Registry(entries, tuple(str(name) for name in auto))
+    return Registry({name: _parse_entry(name, entry, path) for name, entry in models.items()}, tuple(auto))
 
 
 def _parse_entry(name: str, table: object, path: Path) -> Entry:
@@ -138,40 +137,33 @@ def _parse_entry(name: str, table: object, path: Path) -> Entry:
         return _build_entry(name, table, path)
     except RegistryError as error:
         raise error.within(told) from error
-    except (TypeError, ValueError, KeyError, OverflowError, ModelError) as error:
+    except (TypeError, KeyError, ModelError) as error:
         raise registry.NOT_WELL_FORMED(entry=told, reason=str(error).removesuffix(".")) from error
 
 
 def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
-    backbone = BackboneSpec(**table["backbone"])
-    _sizes([backbone.width, *([] if backbone.depth is None else [backbone.depth])])
     spec = ModelSpec(
-        backbone=backbone,
-        samplers=tuple(_sizes(hidden) for hidden in table["samplers"]),
-        classifier=_sizes(table["classifier"]),
-        mean=_rgb(table.get("mean", NO_MEAN)),
-        std=_rgb(table.get("std", (1.0, 1.0, 1.0))),
+        backbone=BackboneSpec(**table["backbone"]),
+        samplers=tuple(_values("samplers", hidden) for hidden in _values("samplers", table["samplers"])),
+        classifier=_values("classifier", table["classifier"]),
+        **{key: _values(key, table[key]) for key in ("mean", "std") if key in table},
     )
-    if len(spec.samplers) < 2:
+    if spec.branches < 2:
         raise registry.FEW_BRANCHES()
-    parameters = table.get("parameters")
-    if parameters is not None:
-        _sizes([parameters])
-    original = table.get("original")
+    original, sha256 = table.get("original"), table.get("sha256")
     if original is not None and original not in ORIGINALS:
         raise registry.NO_SUCH_ORIGINAL(known=", ".join(ORIGINALS))
-    sha256 = table.get("sha256")
-    if sha256 is not None and not SHA256.fullmatch(str(sha256)):
+    if sha256 is not None and not SHA256.fullmatch(sha256):
         raise registry.BAD_SHA256()
     return Entry(
         name=name,
         location=_location(table, path),
         spec=spec,
-        scales=Scales(tuple(float(value) for value in table["scales"]), table.get("continuous", False) is True),
-        receptive_radius=_sizes([table["receptive_radius"]])[0],
-        licence=str(table["licence"]),
-        source=str(table["source"]),
-        parameters=parameters,
+        scales=Scales(_values("scales", table["scales"]), table.get("continuous", False)),
+        receptive_radius=_whole("receptive_radius", table["receptive_radius"]),
+        licence=_text("licence", table["licence"]),
+        source=_text("source", table["source"]),
+        parameters=_whole("parameters", table["parameters"]) if "parameters" in table else None,
         original=original,
         sha256=sha256,
     )
@@ -201,14 +193,19 @@ def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
     return location
 
 
-def _sizes(values: list[int]) -> tuple[int, ...]:
-    if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values):
-        raise registry.NOT_WHOLE(values=values)
+def _values(key: str, values: object) -> tuple[Any, ...]:
+    if not isinstance(values, list):
+        raise registry.NOT_A_LIST(key=key)
     return tuple(values)
 
 
-def _rgb(values: tuple[float, ...] | list[float]) -> Rgb:
-    red, green, blue = (float(value) for value in values)
-    if not all(math.isfinite(value) for value in (red, green, blue)):
-        raise registry.NOT_FINITE()
-    return (red, green, blue)
+def _whole(key: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise registry.NOT_WHOLE(key=key)
+    return value
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise registry.NOT_TEXT(key=key)
+    return value

@@ -140,7 +140,7 @@ def test_bomb(refused: Refused, run_pcsr: Pcsr) -> None:
     ],
 )
 def test_path_that_cannot_be(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, command: str, name: str) -> None:
-    arguments: list[str | Path] = command.replace("NAME", name).split()
+    arguments: list[str | Path] = [*command.replace("NAME", name).split()]
     if arguments[0] not in {"models", "train"}:
         arguments += ["--model", tiny_folder]
     ran = run_pcsr(*arguments)
