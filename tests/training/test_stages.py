@@ -11,7 +11,7 @@ from pcsr_cli.model import Pcsr
 from pcsr_cli.refine import NEVER
 from pcsr_cli.routing import Threshold
 from pcsr_cli.training.batches import BatchMaker, Share
-from pcsr_cli.training.config import ModelConfig, ScaleShare, StageConfig, TrainConfig
+from pcsr_cli.training.config import ModelConfig, ScaleShare, StageConfig
 from pcsr_cli.training.schedule import Schedule, learning_rate
 from pcsr_cli.training.stages import HeavyStage, RoutingStage, balance
 from pcsr_cli.training.trainer import Trainer
@@ -97,10 +97,19 @@ def test_a_stage_trains_its_own_parts_only(stage: int) -> None:
     assert changed == (of_stage_1 if stage == 1 else set(before) - of_stage_1)
 
 
-def test_bfloat16_ends_in_float32(recipe: TrainConfig) -> None:
+def test_bfloat16_ends_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(tiny(), 1, replace(STAGE, precision="bfloat16", float32_tail=0.5, iterations=6))
+    lowered: list[bool] = []
+    features = Pcsr.features
+
+    def observed(model: Pcsr, x: torch.Tensor) -> torch.Tensor:
+        lowered.append(torch.is_autocast_enabled("cpu"))
+        return features(model, x)
+
+    monkeypatch.setattr(Pcsr, "features", observed)
     batches = maker(2)
     losses = [trainer.iterate(batches.make(step)).total for step in range(6)]
+    assert lowered == [True] * 3 + [False] * 3
     assert all(torch.isfinite(loss) and loss.dtype == torch.float32 for loss in losses)
 
 
