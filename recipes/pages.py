@@ -2,8 +2,8 @@
 
     python pages.py FOLDER [COUNT]
 
-Each page is drawn four times as large as it is kept, so that its edges are as smooth as a screen's. Needs the DejaVu
-fonts (a free licence) and Pillow; the same pages come out every time.
+Each page is drawn twice as wide and twice as high as it is kept, so that its edges are as smooth as a screen's. Needs
+the DejaVu fonts (a free licence) and Pillow; the same pages come out every time.
 """
 
 import argparse
