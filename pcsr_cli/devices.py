@@ -65,15 +65,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 @contextlib.contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """While inside, float32 on a CUDA device is float32: convolutions would else round to TF32's 10 bits."""
-    if device.type != "cuda":
+def full_float32() -> Iterator[None]:
+    """While inside, float32 is float32 on CUDA devices, too: convolutions would else round to TF32's 10 bits."""
+    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
+    try:
         yield
-        return
-    with torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled,
-        benchmark=torch.backends.cudnn.benchmark,
-        deterministic=torch.backends.cudnn.deterministic,
-        allow_tf32=False,
-    ):
-        yield
+    finally:
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision

@@ -74,10 +74,19 @@ def test_memory_is_counted_in_bytes() -> None:
     assert before + 2**26 <= peak_memory(CPU) < 2**45
 
 
-def test_full_precision_ends_with_its_block() -> None:
-    before = torch.backends.cudnn.allow_tf32
-    with full_float32(CUDA):
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
-    with full_float32(CPU):
-        assert torch.backends.cudnn.allow_tf32 == before
+@pytest.mark.parametrize("asked", ["tf32", "ieee"])
+def test_full_precision_ends_with_its_block(asked: str) -> None:
+    parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [part.fp32_precision for part in parts]
+    try:
+        for part in parts:
+            part.fp32_precision = asked
+        with full_float32():
+            assert [part.fp32_precision for part in parts] == ["ieee", "ieee"]
+            with full_float32():
+                pass
+            assert [part.fp32_precision for part in parts] == ["ieee", "ieee"]
+        assert [part.fp32_precision for part in parts] == [asked, asked]
+    finally:
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision

@@ -75,7 +75,8 @@ def feature_budget(device: torch.device, asked: int | None) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes: of the device if it is a CUDA one, else of the machine."""
+    """Free bytes: of the device if it is a CUDA one, PyTorch's own cache included, else of the machine."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     return int(psutil.virtual_memory().available)

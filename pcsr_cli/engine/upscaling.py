@@ -95,7 +95,7 @@ def upscale(
     forced, budget = settings.forced, feature_budget(model.device, settings.memory)
     assert forced is None or forced.hr_size == plan.hr_size
     passes = Passes(model, lr, plan, 1 if decision else 2, budget, progress, forced)
-    with full_float32(model.device):
+    with full_float32():
         decision = decision or passes.decide(settings.routing, settings.refine)
         branch_pixels = passes.paint(decision, settings.refine, canvas, routed)
     if routed is not None and isinstance(decision, Cuts):
@@ -113,7 +113,7 @@ def predict_branches(
     once per branch.
     """
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings)
-    with full_float32(model.device):
+    with full_float32():
         return Passes(model, lr, plan, 1, 0, progress).explore()
 
 
@@ -121,5 +121,5 @@ def predict_branches(
 def survey_difficulties(model: Pcsr, lr: Tensor, scale: float, settings: Settings, survey: DifficultySurvey) -> None:
     """Add the difficulties of all of a picture's pixels to a survey, which may be one of many pictures."""
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings)
-    with full_float32(model.device):
+    with full_float32():
         Passes(model, lr, plan, 1, 0, None).survey(survey)

@@ -88,3 +88,10 @@ def test_else_it_is_a_quarter_of_what_is_free_within_bounds(
 
 def test_a_machine_has_free_memory() -> None:
     assert memory.free_memory(CPU) > 2**20
+
+
+def test_what_pytorch_keeps_for_itself_on_a_device_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
+    assert memory.free_memory(torch.device("cuda:0")) == 770
