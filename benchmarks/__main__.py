@@ -95,7 +95,7 @@ def _compare(measured: Measured, lr: Tensor, runs: int) -> tuple[Rows, dict[str,
     flops: dict[str, float] = {}
     if backbone in ORIGINALS:
         originals = _originals(network, lr)
-        cost = original_flops(backbone, lr.shape[2] * lr.shape[3])
+        cost = original_flops(backbone, 4, lr.shape[2] * lr.shape[3])
         assert cost is not None
         flops = dict.fromkeys(originals, cost.executed)
         contestants |= originals

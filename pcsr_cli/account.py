@@ -10,13 +10,10 @@ import pcsr_cli
 from pcsr_cli.devices import describe_device, peak_memory
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscaling import Outcome
-from pcsr_cli.flops import Executed, executed_flops, model_costs, original_flops, paper_flops
+from pcsr_cli.flops import GIGA, Executed, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.models import Identity, LoadedModel
 from pcsr_cli.refine import NEVER
 from pcsr_cli.routing import Adaptive, Budget, CostRule, Cuts, Routing, Threshold, Tradeoff
-
-GIGA = 1e9
-ORIGINAL_SCALE = 4
 
 
 @dataclass(frozen=True)
@@ -176,12 +173,10 @@ def with_saving(report: Report, seconds: float, model: LoadedModel) -> Report:
 def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gflops, Gflops]:
     """GFLOPs by the paper's convention and as executed.
 
-    All-heavy is the same plan in one pass with every pixel heavy; the original is an x4 network and stands beside x4
-    only."""
+    All-heavy is the same plan in one pass with every pixel heavy; the original stands beside its own scale only."""
     costs = model_costs(model.network)
     plan = outcome.plan
-    name = model.identity.original
-    original = original_flops(name, plan.lr_pixels) if name is not None and scale == ORIGINAL_SCALE else None
+    original = original_flops(model.identity.original, scale, plan.lr_pixels)
     all_heavy = (0,) * (len(costs.branches) - 1)
     paper = Gflops(
         paper_flops(costs, plan.lr_pixels, outcome.branch_pixels) / GIGA,

@@ -14,10 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from pcsr_cli.failures import routing
-from pcsr_cli.flops import ModelCosts, paper_flops
+from pcsr_cli.flops import GIGA, ModelCosts, paper_flops
 from pcsr_cli.routing import Budget
-
-GIGA = 1e9
 
 _ALLOWANCE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|G|s)", flags=re.IGNORECASE)
 

@@ -13,6 +13,10 @@ from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
 from pcsr_cli.nets.sampler import PixelSampler
 
+GIGA = 1e9
+ORIGINAL_SCALE = 4
+"""What the original networks enlarge by: they stand beside nothing else."""
+
 
 @dataclass(frozen=True)
 class ModelCosts:
@@ -97,9 +101,9 @@ def executed_flops(costs: ModelCosts, executed: Executed) -> float:
     )
 
 
-def original_flops(backbone: str, lr_pixels: int) -> Cost | None:
-    """FLOPs of the original x4 network on as many LR pixels; None where there is no original."""
-    if backbone not in ORIGINALS:
+def original_flops(name: str | None, scale: float, lr_pixels: int) -> Cost | None:
+    """FLOPs of the original network of a name on as many LR pixels; None where there is none, or not at this scale."""
+    if name is None or name not in ORIGINALS or scale != ORIGINAL_SCALE:
         return None
     with torch.device("meta"):
-        return ORIGINALS[backbone]().cost() * lr_pixels
+        return ORIGINALS[name]().cost() * lr_pixels

@@ -17,15 +17,13 @@ from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscaling import Settings, plan_for, upscale
 from pcsr_cli.files import is_folder
-from pcsr_cli.flops import Executed, executed_flops, model_costs, paper_flops
+from pcsr_cli.flops import GIGA, Executed, executed_flops, model_costs, paper_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.formats import Format, fit
 from pcsr_cli.pictures.picture import Layout
 from pcsr_cli.routing import Adaptive, Budget, Routing, Tradeoff
-
-GIGA = 1e9
 
 WORKSPACE = 320 * 2**20
 """Bytes that bands, tables and chunks take at most on a CPU, as measured of CARN, the widest model we know."""

@@ -44,7 +44,7 @@ def costs_of(backbone: str) -> ModelCosts:
 
 
 def paper_per_lr_pixel(backbone: str) -> float:
-    cost = original_flops(backbone, 1)
+    cost = original_flops(backbone, 4, 1)
     assert cost is not None
     return cost.paper
 
@@ -101,7 +101,7 @@ class TestPaperConvention:
         assert all_light < gflops < all_heavy
 
     def test_fsrcnn_pcsr_costs_a_fifth_by_the_paper_but_more_than_the_original_executed(self) -> None:
-        costs, original = costs_of("fsrcnn"), original_flops("fsrcnn", 1_000)
+        costs, original = costs_of("fsrcnn"), original_flops("fsrcnn", 4, 1_000)
         assert original is not None
         branches = (14_450, 1_550)
         executed = Executed(1_000, classifier_shared=1_000, classifier=16_000, branches_shared=1_000, branches=branches)
@@ -110,7 +110,7 @@ class TestPaperConvention:
 
     @pytest.mark.parametrize("backbone", ["carn", "srresnet"])
     def test_the_others_save_executed_work_too(self, backbone: str) -> None:
-        costs, original = costs_of(backbone), original_flops(backbone, 1)
+        costs, original = costs_of(backbone), original_flops(backbone, 4, 1)
         assert original is not None
         executed = Executed(backbone=1, classifier_shared=1, classifier=16, branches_shared=1, branches=(12, 4))
         assert executed_flops(costs, executed) < 0.75 * original.executed
@@ -225,8 +225,14 @@ class TestExecuted:
         assert Executed(branches=(1, 2)) + Executed(branches=(10, 20)) == Executed(branches=(11, 22))
 
 
+def test_the_original_stands_beside_its_own_scale_only() -> None:
+    assert original_flops("carn", 4, 100) is not None
+    assert original_flops("carn", 2, 100) is None
+
+
 def test_a_backbone_of_our_own_has_no_original() -> None:
-    assert original_flops("dense", 100) is None
+    assert original_flops("dense", 4, 100) is None
+    assert original_flops(None, 4, 100) is None
     assert "dense" not in ORIGINALS
 
 

@@ -8,8 +8,8 @@ import torch
 from pcsr_cli.engine.canvas import RowCanvas
 from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.failures import outputs
-from pcsr_cli.flops import executed_flops, model_costs, paper_flops
-from pcsr_cli.forecast import ALL_HEAVY, ALL_LIGHT, GIGA, Forecast, Range, Rate, forecast, look_at_disk, measure_rate
+from pcsr_cli.flops import GIGA, executed_flops, model_costs, paper_flops
+from pcsr_cli.forecast import ALL_HEAVY, ALL_LIGHT, Forecast, Range, Rate, forecast, look_at_disk, measure_rate
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.pictures.formats import choose_format
 from pcsr_cli.pictures.picture import Layout

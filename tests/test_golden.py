@@ -130,7 +130,7 @@ def test_a_crop_agrees_before_rounding(case: str, tile: int | None) -> None:
 
 def test_the_original_costs_what_was_measured() -> None:
     content = json.loads((GOLDEN / "expected.json").read_text())
-    cost = original_flops("carn", 276 * 420)
+    cost = original_flops("carn", 4, 276 * 420)
     assert cost is not None
     assert cost.paper / 1e9 == pytest.approx(content["original"]["gflops"], rel=1e-9)
 

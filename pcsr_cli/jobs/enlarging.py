@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcsr_cli.account import ORIGINAL_SCALE, Report, Seconds, make_report, text_chunks, with_saving
+from pcsr_cli.account import Report, Seconds, make_report, text_chunks, with_saving
 from pcsr_cli.api import upscale_onto, working_scale
-from pcsr_cli.budget import GIGA, Size, to_budget
+from pcsr_cli.budget import Size, to_budget
 from pcsr_cli.engine.forced import Forced
 from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.engine.upscaling import Outcome, Settings
 from pcsr_cli.failures import folders, pictures
 from pcsr_cli.files import Fingerprint, fingerprint, reason
-from pcsr_cli.flops import model_costs, original_flops
+from pcsr_cli.flops import GIGA, model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.jobs.belt import Belt
 from pcsr_cli.jobs.pipeline import Finished, Stages
@@ -214,8 +214,7 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
         if self.request.allowance is None:
             return self._usual_routing()
         lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, self.at)
-        name = self.model.identity.original
-        original = original_flops(name, lr_pixels) if name is not None and self.at == ORIGINAL_SCALE else None
+        original = original_flops(self.model.identity.original, self.at, lr_pixels)
         size = Size(lr_pixels, result[0] * result[1])
         costs = model_costs(self.model.network)
         return to_budget(self.request.allowance, costs, size, None if original is None else original.paper / GIGA)

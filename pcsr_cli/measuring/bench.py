@@ -13,7 +13,7 @@ from pcsr_cli.budget import Allowance, Size, cut_for_share, heavy_share, to_budg
 from pcsr_cli.engine.upscaling import Settings, survey_difficulties
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.failures import measuring
-from pcsr_cli.flops import model_costs, original_flops
+from pcsr_cli.flops import GIGA, model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.measuring.contest import Contest, Enlarged, as_tensor
 from pcsr_cli.measuring.methods import Method
@@ -22,8 +22,6 @@ from pcsr_cli.measuring.originals import LoadedOriginal
 from pcsr_cli.measuring.pairs import Pair, Source, load_pair
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.routing import Threshold
-
-GIGA = 1e9
 
 
 @dataclass(frozen=True)
@@ -229,8 +227,7 @@ def _pooled(model: LoadedModel, sources: Sequence[Source], options: Options) -> 
     sizes = [hr_size((lr.shape[0], lr.shape[1]), options.scale) for lr in pictures]
     size = Size(lr_pixels, sum(height * width for height, width in sizes))
     costs = model_costs(model.network)
-    name = model.identity.original
-    original = original_flops(name, lr_pixels) if name is not None and options.scale == 4 else None
+    original = original_flops(model.identity.original, options.scale, lr_pixels)
     budget = to_budget(options.allowance, costs, size, None if original is None else original.paper / GIGA)
     assert budget.gflops is not None
     survey = DifficultySurvey(size.hr_pixels)

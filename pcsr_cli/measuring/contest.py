@@ -15,7 +15,7 @@ from pcsr_cli.costs import Cost
 from pcsr_cli.engine.canvas import ByteCanvas
 from pcsr_cli.engine.composition import Composer
 from pcsr_cli.engine.upscaling import Outcome, Settings, predict_branches, upscale
-from pcsr_cli.flops import executed_flops, model_costs, original_flops, paper_flops
+from pcsr_cli.flops import GIGA, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.measuring.methods import Method
 from pcsr_cli.measuring.originals import LoadedOriginal
@@ -23,9 +23,6 @@ from pcsr_cli.measuring.patches import patch_mask
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.resize import resize_bicubic_8bit
 from pcsr_cli.routing import Routing, Threshold, Tradeoff, default_routing
-
-GIGA = 1e9
-ORIGINAL_SCALE = 4
 
 
 @dataclass(frozen=True)
@@ -81,10 +78,8 @@ class Entrant:
     @property
     def original_cost(self) -> Cost | None:
         """FLOPs of the original network on this picture, None where there is none at this scale."""
-        name = self.contest.model.identity.original
-        if name is None or self.contest.scale != ORIGINAL_SCALE:
-            return None
-        return original_flops(name, self.lr.shape[0] * self.lr.shape[1])
+        contest = self.contest
+        return original_flops(contest.model.identity.original, contest.scale, self.lr.shape[0] * self.lr.shape[1])
 
     def _enlarge(self, method: Method) -> Enlarged:
         match method.kind:

@@ -16,8 +16,8 @@ from pcsr_cli.adm import DifficultySurvey, decide_adaptively
 from pcsr_cli.engine.composition import Composer
 from pcsr_cli.engine.upscaling import Settings, predict_branches
 from pcsr_cli.failures import measuring
-from pcsr_cli.flops import executed_flops, model_costs, paper_flops
-from pcsr_cli.measuring.contest import GIGA, Contest, as_tensor
+from pcsr_cli.flops import GIGA, executed_flops, model_costs, paper_flops
+from pcsr_cli.measuring.contest import Contest, as_tensor
 from pcsr_cli.measuring.fidelity import Meter
 from pcsr_cli.measuring.methods import ALL_HEAVY_CUT, ALL_LIGHT_CUT, Method
 from pcsr_cli.measuring.originals import LoadedOriginal
