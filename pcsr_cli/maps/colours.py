@@ -34,19 +34,13 @@ def difficulty_colours() -> NDArray[np.uint8]:
     travelled = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))))
     even = np.linspace(0, travelled[-1], STEPS)
     lab = np.stack([np.interp(even, travelled, axis) for axis in path.T], axis=1)
-    return np.rint(to_srgb(lab) * 255).astype(np.uint8)
+    return np.rint(oklab_to_srgb(lab) * 255).astype(np.uint8)
 
 
-def to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
+def oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     """Oklab (..., 3) to sRGB in [0, 1], clipped to its gamut."""
     linear = ((lab @ _TO_CONES.T) ** 3 @ _TO_LINEAR_RGB.T).clip(0, 1)
     return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
-
-
-def to_oklab(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SRGB in [0, 1] (..., 3) to Oklab."""
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    return np.asarray(np.cbrt(linear @ np.linalg.inv(_TO_LINEAR_RGB).T) @ np.linalg.inv(_TO_CONES).T)
 
 
 def _path(at: NDArray[np.float64]) -> NDArray[np.float64]:

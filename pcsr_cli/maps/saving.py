@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from pcsr_cli.pictures.picture import Layout, Levels, to_8_bits
 from pcsr_cli.pictures.writing import PictureWriter, open_writer
 
 Style = Literal["overlay", "mask", "difficulty", "data"]
-STYLES: tuple[Style, ...] = get_args(Style)
 BAND = 256
 """Rows drawn at once."""
 
