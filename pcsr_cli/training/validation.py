@@ -11,7 +11,8 @@ from torch import Tensor
 from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.errors import InputError
 from pcsr_cli.failures import training
-from pcsr_cli.measuring.contest import GIGA, Contest, Enlarged
+from pcsr_cli.flops import GIGA
+from pcsr_cli.measuring.contest import Contest, Enlarged
 from pcsr_cli.measuring.methods import Method
 from pcsr_cli.measuring.metrics import psnr
 from pcsr_cli.measuring.pairs import Pair, find_pairs, load_pair
