@@ -80,9 +80,9 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
 
 
 def heavy_share(costs: ModelCosts, size: Size, gflops: float) -> float:
-    """The share of pixels that have to be heavy for GFLOPs (paper) to be spent."""
+    """The share of pixels that have to be heavy for GFLOPs (paper) to be spent: all, where these cost no more."""
     least, most = gflops_range(costs, size)
-    return min(1.0, max(0.0, (gflops - least) / (most - least)))
+    return 1.0 if most <= least else min(1.0, max(0.0, (gflops - least) / (most - least)))
 
 
 def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:

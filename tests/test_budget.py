@@ -1,5 +1,7 @@
 """Budgets: parsed, turned into a cut, refused where they cannot be met."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from pcsr_cli.engine.canvas import ByteCanvas
 from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.failures import routing
 from pcsr_cli.flops import model_costs, paper_flops
+from pcsr_cli.model import Pcsr
 from pcsr_cli.routing import Budget
 from tests.failing import fails
 from tests.tiny import picture, tiny_model
@@ -64,6 +67,13 @@ def test_out_of_range_tells_the_range(asked: Allowance) -> None:
     costs = model_costs(tiny_model("carn"))
     with fails(routing.BUDGET_OUT_OF_REACH):
         to_budget(asked, costs, SIZE, None)
+
+
+def test_samplers_of_equal_cost_are_paid_for_by_what_they_cost() -> None:
+    spec = replace(tiny_model("carn").spec, samplers=((4,), (4,)))
+    costs = model_costs(Pcsr(spec))
+    budget = to_budget(Allowance(100, "%"), costs, SIZE, None)
+    assert budget.gflops is not None and heavy_share(costs, SIZE, budget.gflops) == 1
 
 
 def test_three_branches_have_no_cut() -> None:
