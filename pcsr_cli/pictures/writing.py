@@ -122,7 +122,8 @@ def _stream(
 
 @contextmanager
 def destination(output: Path | BinaryIO, before_placing: Callable[[Path], None] | None) -> Iterator[BinaryIO]:
-    """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError."""
+    """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError, and
+    BrokenPipeError where nobody reads a stream any more."""
     if isinstance(output, Path):
         with temporary_beside(output) as temporary:
             with temporary.open("w+b") as file:
@@ -137,6 +138,8 @@ def destination(output: Path | BinaryIO, before_placing: Callable[[Path], None] 
         try:
             shutil.copyfileobj(file, output)
             output.flush()
+        except BrokenPipeError:  # who read it has seen enough
+            raise
         except OSError as error:
             raise outputs.NO_SPACE(output=name_of(output), reason=reason(error)) from error
 
