@@ -45,7 +45,7 @@ def command(
     from pcsr_cli.engine.upscaling import Settings
     from pcsr_cli.folders.sources import find_sources, is_pattern
     from pcsr_cli.forecast import forecast, look_at_disk, measure_rate
-    from pcsr_cli.jobs.requests import readable_suffixes
+    from pcsr_cli.pictures.formats import readable_suffixes
     from pcsr_cli.pictures.header import read_layout
     from pcsr_cli.routing import default_routing
 

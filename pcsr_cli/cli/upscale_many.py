@@ -33,7 +33,7 @@ def run(
     from pcsr_cli.folders.place import held
     from pcsr_cli.folders.running import Run
     from pcsr_cli.folders.sources import find_sources
-    from pcsr_cli.jobs.requests import readable_suffixes
+    from pcsr_cli.pictures.formats import readable_suffixes
 
     _check_folder(work)
     found = find_sources(work.inputs, readable_suffixes(), work.recursive, work.folder)
@@ -61,7 +61,7 @@ def run(
 
 def _check_folder(work: Batch) -> None:
     """Refuse a folder for the results that is a file, or is named like one, or is read from."""
-    from pcsr_cli.jobs.requests import readable_suffixes
+    from pcsr_cli.pictures.formats import readable_suffixes
 
     named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
     if not work.folder.is_dir() and (work.folder.exists() or named_like_a_file):

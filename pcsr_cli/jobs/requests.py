@@ -9,9 +9,6 @@ from pcsr_cli.maps.saving import MapRequest
 from pcsr_cli.pictures.formats import FORMATS, Format, SaveOptions, check_options, choose_format
 from pcsr_cli.routing import Routing
 
-READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
-"""Suffixes of pictures that are read but never written."""
-
 OF_FRAMES = {"GIF", "APNG"}
 """Formats made for animations; of a single picture they are not the best."""
 
@@ -45,12 +42,6 @@ class Errand:
 
     source: Path | BinaryIO
     output: Path | BinaryIO
-
-
-def readable_suffixes() -> tuple[str, ...]:
-    """The suffixes of files that are taken for pictures, those included whose plug-in is not installed: that is said
-    when they are read."""
-    return (*(suffix for format in FORMATS for suffix in format.suffixes), *READ_ONLY)
 
 
 def suffix_of(source: Path, format: str | None, frames: bool = False) -> str:

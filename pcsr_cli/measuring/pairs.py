@@ -3,6 +3,7 @@
 A ``Source`` tells where a pair lies; it is read when its turn comes, so that one broken file costs no other.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.failures import measuring
-from pcsr_cli.pictures.formats import known_suffixes
+from pcsr_cli.failures import folders, measuring
+from pcsr_cli.files import exists, is_file, is_folder, reason
+from pcsr_cli.pictures.formats import readable_suffixes
 from pcsr_cli.pictures.reading import read_rgb
 from pcsr_cli.resize import crop_to_multiple, make_lr
 
@@ -60,10 +62,10 @@ def find_pairs(
         raise measuring.FRACTIONAL_SCALE(scale=scale)
     found: list[Source] = []
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             raise measuring.NO_PATH(path=path)
-        found += _in_folder(path, scale, lr, no_reference) if path.is_dir() else [_of_file(path, lr, no_reference)]
-    if lr is not None and not lr.is_dir() and (len(found) != 1 or not lr.exists()):
+        found += _in_folder(path, scale, lr, no_reference) if is_folder(path) else [_of_file(path, lr, no_reference)]
+    if lr is not None and not is_folder(lr) and (len(found) != 1 or not exists(lr)):
         raise measuring.NO_LR_FOLDER(lr=lr)
     return tuple(found)
 
@@ -71,26 +73,36 @@ def find_pairs(
 def _of_file(path: Path, lr: Path | None, no_reference: bool) -> Source:
     if no_reference:
         return Source(path.name, None, path)
-    return Source(path.name, path, lr / path.name if lr is not None and lr.is_dir() else lr)
+    return Source(path.name, path, lr / path.name if lr is not None and is_folder(lr) else lr)
 
 
 def _in_folder(folder: Path, scale: float, lr: Path | None, no_reference: bool) -> list[Source]:
     hr_folder, lr_folder = folder / "HR", folder / f"LR_x{scale:g}"
-    if hr_folder.is_dir() and lr is None:
+    if is_folder(hr_folder) and lr is None:
         if no_reference:
             return _pictures_as_sources(lr_folder, None, True)
-        given = lr_folder if lr_folder.is_dir() else None
+        given = lr_folder if is_folder(lr_folder) else None
         return _pictures_as_sources(hr_folder, given, False)
     return _pictures_as_sources(folder, lr, no_reference)
 
 
 def _pictures_as_sources(folder: Path, lr: Path | None, no_reference: bool) -> list[Source]:
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in known_suffixes() and path.is_file())
+    files = pictures_in(folder)
     if not files:
-        raise measuring.NO_PICTURE(folder=folder, known=", ".join(known_suffixes()))
-    if lr is not None and lr.is_dir() and not any((lr / file.name).is_file() for file in files):
+        raise measuring.NO_PICTURE(folder=folder, known=", ".join(readable_suffixes()))
+    if lr is not None and is_folder(lr) and not any(is_file(lr / file.name) for file in files):
         raise measuring.NO_COMMON_NAME(lr=lr, folder=folder)
     return [_of_file(file, lr, no_reference) for file in files]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder by name, hidden ones and folders within left out. Raises InputError."""
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names only
+    except OSError as error:
+        raise folders.NO_FOLDER(folder=folder, reason=reason(error)) from error
+    paths = (folder / name for name in names if not name.startswith("."))
+    return [path for path in paths if path.suffix.lower() in readable_suffixes() and is_file(path)]
 
 
 def load_pair(source: Source, scale: float, paper: bool = False) -> Pair:

@@ -140,11 +140,19 @@ FORMATS = (
 """Every format a result can have."""
 
 PNG = FORMATS[0]
+READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
+"""Suffixes of pictures that are read but never written."""
 
 
 def known_suffixes() -> tuple[str, ...]:
     """The suffixes of pictures that can be read and written here, with their dots."""
     return tuple(suffix for format in FORMATS if format.installed for suffix in format.suffixes)
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """The suffixes of files in a folder that are taken for pictures, those included whose plug-in is not installed:
+    that is said when they are read."""
+    return (*(suffix for format in FORMATS for suffix in format.suffixes), *READ_ONLY)
 
 
 def choose_format(output: PurePath | None, name: str | None = None) -> Format:

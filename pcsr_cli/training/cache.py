@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.failures import training
-from pcsr_cli.pictures.formats import known_suffixes
+from pcsr_cli.pictures.formats import readable_suffixes
 from pcsr_cli.pictures.reading import read_rgb
 from pcsr_cli.resize import resize_bicubic
 from pcsr_cli.training.config import DataConfig, TrainConfig
@@ -57,7 +57,7 @@ def _pictures(config: TrainConfig) -> Iterator[_Picture]:
         folder = config.locate(source.path)
         if not folder.is_dir():
             raise training.NO_FOLDER(folder=folder)
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known_suffixes())
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in readable_suffixes())
         kept = [path for path in files if not any(path.match(pattern) for pattern in source.exclude)]
         if not kept:
             raise training.NO_PICTURE(folder=folder)

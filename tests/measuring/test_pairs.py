@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcsr_cli.failures import measuring
-from pcsr_cli.measuring.pairs import Pair, Source, cut_to_patch_grid, demo_picture, find_pairs, load_pair
+from pcsr_cli.failures import folders, measuring
+from pcsr_cli.measuring.pairs import Pair, Source, cut_to_patch_grid, demo_picture, find_pairs, load_pair, pictures_in
 from pcsr_cli.resize import make_lr
 from tests.failing import fails
 from tests.pictures import levels, load, save
@@ -21,6 +21,22 @@ def test_a_folder_of_hr_pictures_by_name(tmp_path: Path) -> None:
     pair = load_pair(sources[0], 4)
     assert pair.hr is not None and pair.hr.shape == (8, 12, 3)
     assert (pair.lr == make_lr(levels(9, 14)[:8, :12], 4)).all()
+
+
+def test_pictures_are_what_upscale_takes_for_one(tmp_path: Path) -> None:
+    for name in ("a.PPM", "b.heic", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in pictures_in(tmp_path)] == ["a.PPM", "b.heic"]
+    with fails(folders.NO_FOLDER):
+        pictures_in(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("lr", [False, True])
+def test_a_name_too_long_for_a_file_is_none(tmp_path: Path, lr: bool) -> None:
+    endless = tmp_path / ("x" * 300)
+    with fails(measuring.NO_LR_FOLDER, lr=endless) if lr else fails(measuring.NO_PATH, path=endless):
+        find_pairs([save(tmp_path / "a.png") if lr else endless], 4, endless if lr else None)
 
 
 def test_hr_and_lr_folders_go_together_by_name(tmp_path: Path) -> None:
