@@ -48,7 +48,8 @@ def command(
     from pcsr_cli.training.config import load_config
     from pcsr_cli.training.events import Decoded
     from pcsr_cli.training.processes import leads_here
-    from pcsr_cli.training.session import LOG_NAME, train
+    from pcsr_cli.training.run import LOG_NAME
+    from pcsr_cli.training.session import train
 
     config = load_config(recipe)
     folder = out or Path("runs") / config.name
@@ -78,7 +79,8 @@ def _options(
     folder: Path, resume: bool, start: Path | None, rewind: float | None, minutes: float | None, device: str
 ) -> "RunOptions":
     """The library's options. Raises UsageError, and RefusedOutputError where a run would be overwritten."""
-    from pcsr_cli.training.session import STATE_NAME, RunOptions
+    from pcsr_cli.training.run import STATE_NAME
+    from pcsr_cli.training.session import RunOptions
 
     if resume and start is not None:
         raise usage.EXCLUDE(options="--resume and --from")

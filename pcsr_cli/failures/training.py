@@ -60,7 +60,9 @@ ANOTHER_OPTIMIZER = Failure(TrainingError, "The state's optimizer belongs to ano
 
 # The run.
 DIVERGED = Failure(
-    TrainingError, "The loss is not a number any more at iteration {step}.", "Lower the stage's learning_rate."
+    TrainingError,
+    "The loss or the weights are no numbers any more at iteration {step}.",
+    "Lower the stage's learning_rate; --resume goes on from the last good state, if one was saved.",
 )
 NOT_WRITTEN = Failure(
     OutputError, "{what} cannot be written to {place}: {reason}.", "Free space, or choose another folder."

@@ -21,15 +21,13 @@ FORMAT = 1
 class RunState:
     """Where a run is: iteration ``step`` of ``stage`` is the next one, ``seconds`` of training lie behind.
 
-    A batch is a function of (seed, stage, step), so these three are the random state of the data; ``random`` is
-    torch's own, for whatever else may draw from it.
+    A batch is a function of the recipe's seed, ``stage`` and ``step``, so that nothing about the data is kept;
+    ``random`` is torch's own state, for whatever else may draw from it.
     """
 
     stage: int
     step: int
     progress: float
-    last_step: int
-    seed: int
     seconds: float
     architecture: dict[str, Any]
     model: dict[str, Tensor]
@@ -67,9 +65,9 @@ def load_state(path: Path, spec: ModelSpec) -> RunState:
     except ModelError as error:
         raise training.BROKEN_STATE(path=path) from error
     wanted = {entry.name for entry in fields(RunState)}
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT or set(content) != wanted:
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not wanted <= content.keys():
         raise training.ANOTHER_STATE(path=path)
-    state = RunState(**content)
+    state = RunState(**{name: content[name] for name in wanted})  # the earliest states hold more than is needed
     if state.architecture != architecture(spec):
         raise training.ANOTHER_ARCHITECTURE(path=path)
     return state

@@ -72,18 +72,21 @@ class Trainer:
                 self.averaged[name].copy_(value)
         torch._foreach_lerp_(averaged, current, weight)
 
-    def state(self, seed: int, seconds: float) -> RunState:
-        """Everything needed to go on from here."""
-        place = self.schedule
+    def state(self, seconds: float) -> RunState:
+        """Everything needed to go on from here, after ``seconds`` of training.
+
+        Raises TrainingError where the weights are no numbers any more: from there nothing goes on.
+        """
+        place, weights = self.schedule, self.model.state_dict()
+        if not all(bool(value.isfinite().all()) for value in (*weights.values(), *self.averaged.values())):
+            raise training.DIVERGED(step=place.step)
         return RunState(
             stage=self.stage,
             step=place.step,
             progress=place.progress,
-            last_step=place.last_step,
-            seed=seed,
             seconds=seconds,
             architecture=architecture(self.model.spec),
-            model=self.model.state_dict(),
+            model=weights,
             ema=self.averaged,
             optimizer=self._optimizer.state_dict(),
             random=torch.get_rng_state(),

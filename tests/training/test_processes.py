@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from pcsr_cli.failures import training
 from pcsr_cli.training.config import TrainConfig, load_config
-from pcsr_cli.training.session import train
+from pcsr_cli.training.session import check_batches, train
 from tests.failing import fails
 from tests.training.conftest import draw_pictures
 
@@ -49,7 +49,7 @@ import sys
 from pathlib import Path
 import torch
 from pcsr_cli.training.config import load_config
-from pcsr_cli.training.session import train
+from pcsr_cli.training.session import check_batches, train
 torch.set_num_threads(1)
 train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
 """
@@ -89,10 +89,6 @@ def test_two_processes_are_one_with_the_same_batch(recipe_file: Path, tmp_path: 
     assert len((tmp_path / "together" / "log.jsonl").read_text().splitlines()) > 6
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(
-    recipe: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pcsr_cli.training import session
-
+def test_a_batch_that_cannot_be_shared_is_refused(recipe: TrainConfig) -> None:
     with fails(training.UNEVEN_BATCH, stage=1, batch=4, processes=3):
-        session._check_batches(recipe, 3)
+        check_batches(recipe, 3)

@@ -11,7 +11,8 @@ from pcsr_cli.failures import outputs, training
 from pcsr_cli.training.config import ModelConfig, TrainConfig, ValidationConfig
 from pcsr_cli.training.events import Event, Progress, Validated
 from pcsr_cli.training.log import read_log
-from pcsr_cli.training.session import LOG_NAME, STAGE_1_NAME, STATE_NAME, RunOptions, train
+from pcsr_cli.training.run import LOG_NAME, STAGE_1_NAME, STATE_NAME
+from pcsr_cli.training.session import RunOptions, train
 from pcsr_cli.training.state import load_state
 from tests.failing import fails
 
@@ -102,6 +103,20 @@ def test_a_loss_that_is_no_number_ends_the_run(recipe: TrainConfig, tmp_path: Pa
     wild = replace(recipe, stage1=replace(recipe.stage1, learning_rate=1e30))
     with fails(training.DIVERGED):
         train(wild, tmp_path / "run")
+
+
+@pytest.mark.parametrize("end", ["checkpoint", "stop", "last iteration"])
+def test_a_run_that_diverges_leaves_the_last_good_state(recipe: TrainConfig, tmp_path: Path, end: str) -> None:
+    path = tmp_path / "run" / STATE_NAME
+    assert train(recipe, tmp_path / "run", stop=stop_after(2)) is None
+    before = path.read_bytes()
+    iterations = 8 if end == "last iteration" else 100
+    stage = replace(recipe.stage1, iterations=iterations, learning_rate=1e30, clip=1e30)
+    wild = replace(recipe, stage1=stage, report_every=1000, checkpoint_every=8 if end == "checkpoint" else 1000)
+    stop = stop_after(5) if end == "stop" else stop_after(1000)
+    with fails(training.DIVERGED):
+        train(wild, tmp_path / "run", options=RunOptions(resume=path), stop=stop)
+    assert path.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_made_is_told(recipe: TrainConfig, tmp_path: Path) -> None:
