@@ -1,44 +1,54 @@
-"""What a picture file holds, without its pixels where its header tells."""
+"""What a picture file holds, told by its header: its pixels are not read."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 from pcsr_cli.failures import pictures
 from pcsr_cli.pictures.formats import known_suffixes
-from pcsr_cli.pictures.libvips import is_better_read, is_rounded
-from pcsr_cli.pictures.metadata import read_metadata
-from pcsr_cli.pictures.modes import DEEP_MODES, GREY_MODES
+from pcsr_cli.pictures.libvips import is_better_read, read_header
+from pcsr_cli.pictures.metadata import read_metadata, read_tags
+from pcsr_cli.pictures.modes import layout_of
 from pcsr_cli.pictures.orientation import TURNS
 from pcsr_cli.pictures.picture import Layout
-from pcsr_cli.pictures.reading import TURNED_BY_DECODER, read_picture
+from pcsr_cli.pictures.png_metadata import without_pixels
+from pcsr_cli.pictures.reading import TURNED_BY_DECODER
 from pcsr_cli.pictures.sources import check_size, is_tiff, open_if_known, opened, reading_told
 
 
 def read_layout(path: Path, allow_huge: bool = False) -> Layout:
-    """The layout of a picture as ``read_picture`` would give it, upright. Raises InputError.
-
-    Only of a TIFF that Pillow does not know are the pixels read."""
+    """The layout of a picture as ``read_picture`` would give it, upright. Raises InputError as that does, but for
+    damage behind the header."""
     with opened(path) as file, reading_told(path):
         image = open_if_known(file, str(path))
         if image is not None:
             check_size(str(path), image.width, image.height, allow_huge)
-            deep = image.mode in DEEP_MODES or (is_better_read(image) and is_rounded(image, file))
-            grey = image.mode in GREY_MODES or image.mode in DEEP_MODES or _is_deep_grey_with_alpha(image)
-            sides = (image.width, image.height) if _is_turned(image) else (image.height, image.width)
-            return Layout(*sides, grey, image.has_transparency_data, 16 if deep else 8)
-        if not is_tiff(file):
+            layout, orientation = _of_known(file, image)
+        elif is_tiff(file):
+            layout, orientation = _of_unknown_tiff(file)
+            check_size(str(path), layout.width, layout.height, allow_huge)
+        else:
             raise pictures.NOT_A_PICTURE(path=path, known=", ".join(known_suffixes()))
-    return read_picture(path, allow_huge).layout
+    swap = TURNS[orientation][0]
+    return replace(layout, height=layout.width, width=layout.height) if swap else layout
 
 
-def _is_deep_grey_with_alpha(image: Image.Image) -> bool:
-    """A PNG of 16-bit grey with alpha, for which Pillow has no mode but RGBA."""
-    return image.format == "PNG" and any(str(tile[3]).startswith("LA;16") for tile in getattr(image, "tile", ()))
+def _of_known(file: BinaryIO, image: Image.Image) -> tuple[Layout, int]:
+    """The layout as the decoder gives it, and the orientation in which that lies."""
+    assert image.format is not None
+    if is_better_read(image):
+        layout = read_header(file, image.format, getattr(image, "tag_v2", {}))
+    else:
+        layout = layout_of(image)
+        if image.format in {*TURNED_BY_DECODER, "TIFF"}:  # which Pillow turns itself
+            return layout, 1
+    described = without_pixels(file) if image.format == "PNG" else image
+    return layout, read_metadata(described.info, described.getexif)[1]
 
 
-def _is_turned(image: Image.Image) -> bool:
-    """Whether rows and columns change places when the picture is turned upright."""
-    if image.format in {*TURNED_BY_DECODER, "TIFF"} or (image.format == "PNG" and "exif" not in image.info):
-        return False  # a TIFF is upright already; of a PNG without tags all pixels would be read, as some may follow
-    return TURNS[read_metadata(image.info, image.getexif)[1]][0]
+def _of_unknown_tiff(file: BinaryIO) -> tuple[Layout, int]:
+    tags = read_tags(file)
+    layout = read_header(file, "TIFF", tags)
+    return layout, read_metadata({}, lambda: tags)[1]

@@ -2,14 +2,18 @@
 whose damages the library in Pillow speaks on stderr."""
 
 import io
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from pcsr_cli.failures import pictures
-from pcsr_cli.pictures.picture import Levels, Picture
+from pcsr_cli.pictures.picture import Layout, Levels, Picture
+
+if TYPE_CHECKING:
+    import pyvips
 
 LOADERS = {"PNG": "pngload", "TIFF": "tiffload"}
 """libvips' loaders, by Pillow's names."""
@@ -61,19 +65,36 @@ def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture
 
     libvips divides colours that a TIFF keeps multiplied by alpha. Raises InputError for floating point and wider
     integers, ValueError for damage, MemoryError."""
-    extra = tags.get(EXTRA_SAMPLES, ())
-    extra = extra if isinstance(extra, tuple) else (extra,)
     if format == "TIFF":
         _check_whole(file, tags)
-    pixels, grey = _load(file, format)
-    colours = 1 if grey else 3
-    if pixels.shape[2] == 3:
-        return Picture(pixels, None, grey)
+    with _told():
+        image = _opened(file, format)
+        layout = _layout(image, format, tags)
+        pixels: Levels = image.numpy().reshape(image.height, image.width, image.bands)
+    colours = 1 if layout.grey else 3
+    if pixels.shape[2] == colours == 3:
+        return Picture(pixels)
     rgb = np.empty((*pixels.shape[:2], 3), pixels.dtype)
     rgb[...] = pixels[..., :colours]
-    if pixels.shape[2] == colours or (format == "TIFF" and not any(extra)):
-        return Picture(rgb, None, grey)
-    return Picture(rgb, np.ascontiguousarray(pixels[..., colours]), grey)
+    return Picture(rgb, np.ascontiguousarray(pixels[..., colours]) if layout.alpha else None, layout.grey)
+
+
+def read_header(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Layout:
+    """The layout of what ``read_pixels`` would give, without looking at pixels. Raises as that does."""
+    with _told():
+        return _layout(_opened(file, format), format, tags)
+
+
+def _layout(image: "pyvips.Image", format: str, tags: Mapping[int, Any]) -> Layout:
+    if image.format not in {"uchar", "ushort"}:
+        raise pictures.IS_FLOAT() if image.format in {"float", "double"} else pictures.TOO_WIDE()
+    grey = image.interpretation in {"b-w", "grey16"}
+    if not grey and image.interpretation not in {"rgb", "rgb16", "srgb"}:
+        raise pictures.UNKNOWN_MODE(mode=image.interpretation)
+    extra = tags.get(EXTRA_SAMPLES, ())
+    is_alpha = format != "TIFF" or any(extra if isinstance(extra, tuple) else (extra,))
+    alpha = is_alpha and image.bands > (1 if grey else 3)
+    return Layout(image.height, image.width, grey, alpha, 16 if image.format == "ushort" else 8)
 
 
 def _check_whole(file: BinaryIO, tags: Mapping[int, Any]) -> None:
@@ -90,23 +111,23 @@ def _numbers(value: object) -> tuple[int, ...]:
     return tuple(number for number in values if isinstance(number, int))
 
 
-def _load(file: BinaryIO, format: str) -> tuple[Levels, bool]:
-    """All channels (H, W, C), and whether the first is grey."""
+def _opened(file: BinaryIO, format: str) -> "pyvips.Image":
+    """A file as libvips opens it, its pixels not yet read."""
+    import pyvips
+
+    if isinstance(file, io.BufferedReader) and isinstance(file.name, str):
+        return getattr(pyvips.Image, LOADERS[format])(file.name, **CAREFULLY)
+    file.seek(0)
+    return getattr(pyvips.Image, f"{LOADERS[format]}_buffer")(file.read(), **CAREFULLY)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What libvips says of damage is a ValueError."""
     import pyvips
 
     try:
-        if isinstance(file, io.BufferedReader) and isinstance(file.name, str):
-            image = getattr(pyvips.Image, LOADERS[format])(file.name, **CAREFULLY)
-        else:
-            file.seek(0)
-            image = getattr(pyvips.Image, f"{LOADERS[format]}_buffer")(file.read(), **CAREFULLY)
-        if image.format not in {"uchar", "ushort"}:
-            raise pictures.IS_FLOAT() if image.format in {"float", "double"} else pictures.TOO_WIDE()
-        grey = image.interpretation in {"b-w", "grey16"}
-        if not grey and image.interpretation not in {"rgb", "rgb16", "srgb"}:
-            raise pictures.UNKNOWN_MODE(mode=image.interpretation)
-        pixels: Levels = image.numpy().reshape(image.height, image.width, image.bands)
-        return pixels, grey
+        yield
     except pyvips.Error as error:
         if "out of memory" in str(error):
             raise MemoryError(str(error)) from error

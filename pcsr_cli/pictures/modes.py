@@ -6,7 +6,7 @@ from PIL import Image
 
 from pcsr_cli.failures import pictures
 from pcsr_cli.pictures.colour import lab_to_srgb, to_srgb
-from pcsr_cli.pictures.picture import Metadata, Picture, to_8_bits
+from pcsr_cli.pictures.picture import Layout, Metadata, Picture, to_8_bits
 
 BAND_PIXELS = 2**20
 GREY_MODES = {"1", "L", "LA", "La"}
@@ -17,22 +17,35 @@ def from_pil(image: Image.Image) -> Picture:
     """The pixels of a PIL picture, with its profile; 1 bit becomes 8, CMYK goes through its profile.
 
     Raises InputError for 32-bit and floating-point modes and for empty pictures."""
-    if not image.width or not image.height:
-        raise pictures.NO_PIXELS()
-    if image.mode in DEEP_MODES:
+    layout = layout_of(image)
+    if layout.depth == 16:
         return _deep_grey(image)
-    if image.mode == "F":
-        raise pictures.IS_FLOAT()
-    if image.mode.startswith("I"):
-        raise pictures.TOO_WIDE()
-    grey = image.mode in GREY_MODES
     icc = image.info.get("icc_profile") or None
     notes: tuple[str, ...] = ()
     if image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
         image, how = _to_rgb(image, icc)
         notes, icc = (how,), None
     rgb, alpha = _levels(image)
-    return Picture(rgb, alpha, grey, Metadata(icc), notes)
+    return Picture(rgb, alpha, layout.grey, Metadata(icc), notes)
+
+
+def layout_of(image: Image.Image) -> Layout:
+    """The layout of what ``from_pil`` would give, without looking at pixels. Raises InputError as that does."""
+    if not image.width or not image.height:
+        raise pictures.NO_PIXELS()
+    if image.mode == "F":
+        raise pictures.IS_FLOAT()
+    deep = image.mode in DEEP_MODES or _holds_16_bits(image)
+    if image.mode.startswith("I") and not deep:
+        raise pictures.TOO_WIDE()
+    return Layout(
+        image.height, image.width, deep or image.mode in GREY_MODES, image.has_transparency_data, 16 if deep else 8
+    )
+
+
+def _holds_16_bits(image: Image.Image) -> bool:
+    """Whether it is a PGM of 16 bits, for which Pillow takes 32."""
+    return image.format == "PPM" and image.mode == "I"
 
 
 def _deep_grey(image: Image.Image) -> Picture:

@@ -70,8 +70,6 @@ def _read(file: BinaryIO, image: Image.Image) -> Picture:
         picture = read_pixels(file, image.format, getattr(image, "tag_v2", {}))
         picture = replace(picture, metadata=metadata)
     else:
-        if image.format == "PPM" and image.mode == "I":
-            image = image.convert("I;16")
         picture = from_pil(image)  # whose profile may have been used up
         picture = replace(picture, metadata=replace(metadata, icc=picture.metadata.icc))
     notes = (*picture.notes, *notes, *_of_frames(image, frames))
