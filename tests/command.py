@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -57,11 +57,12 @@ class Ran:
 @dataclass(frozen=True)
 class Circumstances:
     """What a command runs under: limits in bytes that play a full disk and a full memory (beside what it has at the
-    start), and a signal that it gets after so many seconds."""
+    start), a signal that it gets after so many seconds, and a stdout that is full or closed."""
 
     largest_file: int | None = None
     most_memory: int | None = None
     signalled: tuple[float, int] | None = None
+    stdout_is: Literal["full", "closed"] | None = None
 
 
 class ForkServer:
@@ -117,12 +118,13 @@ class Pcsr:
         largest_file: int | None = None,
         most_memory: int | None = None,
         signalled: tuple[float, int] | None = None,
+        stdout_is: Literal["full", "closed"] | None = None,
     ) -> Ran:
         """Run a command, in a fork of an interpreter that has imported torch; see ``Circumstances``."""
         told = [str(argument) for argument in arguments]
         if not hasattr(os, "fork"):
             return self.in_new_interpreter(*told, env=env)
-        circumstances = Circumstances(largest_file, most_memory, signalled)
+        circumstances = Circumstances(largest_file, most_memory, signalled, stdout_is)
         return self.server.run(told, {**self.env, **(env or {})}, self.cwd, self.scratch, circumstances)
 
     def in_new_interpreter(

@@ -64,8 +64,14 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Streams of its own: those of this program hold what it said so far and how it says it.
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    encoding = request["env"].get("PYTHONIOENCODING", "utf-8")
+    sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    if request["stdout_is"] == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    if request["stdout_is"] == "closed":
+        os.close(1)
+        sys.stdout = None  # type: ignore[assignment]
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

@@ -37,6 +37,7 @@ def print_document(document: object) -> None:
     except UnicodeEncodeError:
         text = json.dumps(document, indent=2, default=_plain)
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 @contextmanager

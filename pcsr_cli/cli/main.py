@@ -1,17 +1,16 @@
 """The ``pcsr`` command."""
 
-import os
 import signal
 import sys
 import warnings
-from pathlib import Path
 from types import FrameType
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
 import pcsr_cli
 from pcsr_cli.cli import bench, doctor, failures, help, models, plan, report, sweep, train, upscale, verify
+from pcsr_cli.cli.streams import give_up_stdout, set_up_streams
 
 app = typer.Typer(
     name="pcsr",
@@ -52,8 +51,7 @@ def main() -> None:
     """Run the command line and exit: the one place where errors become sentences and exit codes."""
     _clean_up_when_stopped()
     warnings.filterwarnings("ignore", module="PIL")  # on odd metadata, in Pillow's own words
-    # A closed stream is none at all to Python; what would have gone there goes nowhere.
-    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    set_up_streams()
     try:
         code = app(prog_name="pcsr", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -62,17 +60,13 @@ def main() -> None:
     except typer.Abort:
         code = failures.INTERRUPTED
     except BrokenPipeError:  # whoever read stdout has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
         code = failures.fail(error)
     if code == failures.INTERRUPTED:
-        failures.tell("interrupted; nothing was left behind.")
+        failures.tell("interrupted; no half-written file was left.")
+    give_up_stdout()
     sys.exit(code)
-
-
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _clean_up_when_stopped() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pcsr_cli.cli.console import say
+from pcsr_cli.cli.streams import expect_stdout
 from pcsr_cli.failures import usage
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ SMALLEST_TILE = 8
 MODEL = "auto, a registry name, user/repo[@revision], a folder, a .safetensors or a .pth."
 
 WHICH = "Model"
+RESULTS = "Results"
 ROUTING = "How much is spent"
 MACHINE = "Where and how it is computed"
 
@@ -87,6 +89,9 @@ Memory = Annotated[
         "--memory", help="What ADM may keep of its first pass: auto, or such as 512M or 2G.", rich_help_panel=MACHINE
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that exist already.", rich_help_panel=RESULTS)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
@@ -144,8 +149,10 @@ def load_registry(own: Path | None) -> "Registry":
 
 
 def check_talk(json: bool, quiet: bool) -> None:
-    """Raise UsageError where a command is to say everything and nothing."""
+    """Raise UsageError where a command is to say everything and nothing, or a document nowhere."""
     check_apart({"--json": json, "--quiet": quiet})
+    if json:
+        expect_stdout()
 
 
 def check_apart(given: Mapping[str, bool]) -> None:
