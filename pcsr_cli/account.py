@@ -13,7 +13,7 @@ from pcsr_cli.engine.upscaling import Outcome
 from pcsr_cli.flops import GIGA, Executed, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.models import Identity, LoadedModel
 from pcsr_cli.refine import NEVER
-from pcsr_cli.routing import Adaptive, Budget, CostRule, Cuts, Routing, Threshold, Tradeoff
+from pcsr_cli.routing import Adaptive, Budget, CostRule, Cuts, Everywhere, Routing, Threshold, Tradeoff
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,8 @@ def describe_rule(routing: Routing) -> str:
             return f"k = {k:g}"
         case Adaptive():
             return "ADM"
+        case Everywhere(heavy):
+            return "all heavy" if heavy else "all light"
         case Budget(gflops, seconds, asked):
             amount = f"{seconds:g} s" if gflops is None else f"{gflops:.4g} GFLOPs"
             return f"budget {asked}: {amount}" if asked else f"budget {amount}"

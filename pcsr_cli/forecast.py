@@ -23,7 +23,7 @@ from pcsr_cli.model import Pcsr
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.formats import Format, fit
 from pcsr_cli.pictures.picture import Layout
-from pcsr_cli.routing import Adaptive, Budget, Routing, Tradeoff
+from pcsr_cli.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing
 
 WORKSPACE = 320 * 2**20
 """Bytes that bands, tables and chunks take at most on a CPU, as measured of CARN, the widest model we know."""
@@ -36,8 +36,6 @@ DECODED_BYTES = 4
 
 PROBE = (48, 192)
 """LR pixels of the tile whose rate is measured: some tenths of a second on a slow machine."""
-
-ALL_LIGHT, ALL_HEAVY = Tradeoff(100.0), Tradeoff(-100.0)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,19 @@ class Budget:
         assert (self.gflops is None) != (self.seconds is None)
 
 
-Routing = Threshold | Tradeoff | Adaptive | Budget
+@dataclass(frozen=True)
+class Everywhere:
+    """Every pixel to one branch, whatever the classifier says: to the heaviest, or to the lightest."""
+
+    heavy: bool
+
+
+ALL_LIGHT, ALL_HEAVY = Everywhere(heavy=False), Everywhere(heavy=True)
+
+BELOW_ALL, ABOVE_ALL = -1.0, 2.0
+"""The cuts that every difficulty exceeds and that none does, even where a classifier saturates at 0 or 1."""
+
+Routing = Threshold | Tradeoff | Adaptive | Budget | Everywhere
 
 
 def default_routing(branches: int) -> Routing:
@@ -127,6 +139,8 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
             return None
         case Budget():
             raise routing_failures.MORE_BRANCHES(what="A budget", branches=len(shares))
+        case Everywhere(heavy):
+            return Cuts((BELOW_ALL if heavy else ABOVE_ALL,) * (len(shares) - 1))
         case Tradeoff(k) if len(shares) == 2:
             return Cuts((tradeoff_cut((shares[0], shares[1]), k),))
         case Tradeoff(k):

@@ -11,7 +11,7 @@ from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.models import Identity, LoadedModel, load_model
 from pcsr_cli.pictures.picture import Picture
 from pcsr_cli.refine import NEVER
-from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.specs import Scales
 from tests.pictures import levels
 from tests.tiny import tiny_model
@@ -92,6 +92,10 @@ def test_the_rule_is_told_with_the_cut_it_led_to(model: LoadedModel, routing: Ro
     assert 0 <= cut <= 1
     assert sum(told.branch_pixels) == 36 * 56
     assert told.heavy_share == told.branch_pixels[1] / (36 * 56)
+
+
+def test_one_branch_everywhere_is_told_as_such() -> None:
+    assert (describe_rule(ALL_LIGHT), describe_rule(ALL_HEAVY)) == ("all light", "all heavy")
 
 
 def test_the_document_is_json(model: LoadedModel) -> None:

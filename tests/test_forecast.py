@@ -9,11 +9,11 @@ from pcsr_cli.engine.canvas import RowCanvas
 from pcsr_cli.engine.upscaling import Settings, upscale
 from pcsr_cli.failures import outputs
 from pcsr_cli.flops import GIGA, executed_flops, model_costs, paper_flops
-from pcsr_cli.forecast import ALL_HEAVY, ALL_LIGHT, Forecast, Range, Rate, forecast, look_at_disk, measure_rate
+from pcsr_cli.forecast import Forecast, Range, Rate, forecast, look_at_disk, measure_rate
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.pictures.formats import choose_format
 from pcsr_cli.pictures.picture import Layout
-from pcsr_cli.routing import Adaptive, Threshold
+from pcsr_cli.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Everywhere, Threshold
 from tests.failing import fails
 from tests.tiny import picture
 
@@ -36,10 +36,9 @@ def foresee(
 @pytest.mark.parametrize("tile", [None, 9])
 @pytest.mark.parametrize("routing", [ALL_LIGHT, ALL_HEAVY])
 def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
-    model: LoadedModel, routing: object, tile: int | None, memory: int | None
+    model: LoadedModel, routing: Everywhere, tile: int | None, memory: int | None
 ) -> None:
-    assert routing in (ALL_LIGHT, ALL_HEAVY)
-    how = Settings(ALL_LIGHT if routing == ALL_LIGHT else ALL_HEAVY, tile=tile, memory=memory)
+    how = Settings(routing, tile=tile, memory=memory)
     outcome = upscale(model.network, picture(14, 19), 4, how, RowCanvas(76, dtype(8), lambda rows: None))
     told, costs = foresee(model, Layout(14, 19), how=how), model_costs(model.network)
     light = routing == ALL_LIGHT

@@ -7,12 +7,12 @@ import torch
 from pcsr_cli.engine.sampling import AreaSampler, FeatureBand
 from pcsr_cli.failures import routing
 from pcsr_cli.refine import refine
-from pcsr_cli.routing import Cuts
+from pcsr_cli.routing import ABOVE_ALL, BELOW_ALL, Cuts
 
 EVERY = 8
 """One band in so many is tried with all pixels light, and with all heavy."""
 
-ALL_LIGHT, ALL_HEAVY = Cuts((2.0,)), Cuts((-1.0,))
+ALL_LIGHT, ALL_HEAVY = Cuts((ABOVE_ALL,)), Cuts((BELOW_ALL,))
 
 
 class Pace:

@@ -21,7 +21,7 @@ from pcsr_cli.flops import Executed
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets.dense import DenseBackbone
-from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
 from tests import reference
 from tests.closeness import assert_same
 from tests.strategies import examples, lengths, routings, routings_of_many, scales
@@ -197,6 +197,18 @@ def test_progress_rises_to_one_in_even_steps(routing: Routing) -> None:
 def test_a_threshold_needs_two_branches() -> None:
     with pytest.raises(UsageError, match="3"):
         run(tiny_model("fsrcnn", branches=3), picture(4, 4), 2, Settings(Threshold()))
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+@pytest.mark.parametrize(("routing", "share"), [(ALL_LIGHT, 0), (ALL_HEAVY, 1)], ids=["all light", "all heavy"])
+def test_all_is_all_even_where_the_classifier_saturates(routing: Routing, share: float, branches: int) -> None:
+    model = changeable_model("fsrcnn", branches)
+    sure = model.classifier.imnet.layers[-1]
+    assert isinstance(sure, torch.nn.Linear)
+    sure.weight.data *= 10_000
+    sure.bias.data *= 10_000
+    assert 0 < run(model, picture(12, 10), 2, Settings(Tradeoff(-100)))[1].heavy_share < 1, "it should saturate"
+    assert run(model, picture(12, 10), 2, Settings(routing))[1].heavy_share == share
 
 
 def test_bytes_are_the_floats_rounded_and_clamped() -> None:
