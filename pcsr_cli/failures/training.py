@@ -14,6 +14,7 @@ NOT_A_TABLE = Failure(TrainingError, "{origin} is not a table.", CORRECT)
 KEY_UNKNOWN = Failure(TrainingError, "{origin}: unknown key {key}.", "Known ones: {known}.")
 KEY_MISSING = Failure(TrainingError, "{origin}: {key} is missing.", CORRECT)
 ANOTHER_TYPE = Failure(TrainingError, "{origin} is not of type {kind}: {value!r}.", CORRECT)
+NO_NUMBER = Failure(TrainingError, "{origin} is no number to train with: {value}.", CORRECT)
 NO_CHOICE = Failure(TrainingError, "{origin} is one of {known}, not {value!r}.", CORRECT)
 NOT_A_LIST = Failure(TrainingError, "{origin} is not a list.", CORRECT)
 ANOTHER_LENGTH = Failure(TrainingError, "{origin} is not a list of {count}.", CORRECT)
@@ -23,15 +24,19 @@ SOURCES = Failure(TrainingError, "data.sources names at least one folder.", CORR
 REDUCTIONS = Failure(TrainingError, "data.sources.reductions are numbers of at least 1.", CORRECT)
 KEEP = Failure(TrainingError, "data.keep is a share above 0, at most 1.", CORRECT)
 SAMPLERS = Failure(TrainingError, "model.samplers lists the hidden sizes of at least two branches.", CORRECT)
-HIDDEN_SIZES = Failure(TrainingError, "hidden sizes are at least 1.", CORRECT)
+NO_SCALES = Failure(TrainingError, "scales lists at least one range.", CORRECT)
 SCALES = Failure(TrainingError, "scales go from 1 upward, low to high.", CORRECT)
 SCALE_SHARE = Failure(TrainingError, "a share is above 0.", CORRECT)
 STAGE = Failure(
     TrainingError, "a stage's iterations, batch, crop, pixels, learning_rate and clip are above 0.", CORRECT
 )
+STAGE_FROM_0 = Failure(TrainingError, "a stage's final_learning_rate, warmup and balance are at least 0.", CORRECT)
 EMA = Failure(TrainingError, "a stage's ema is at least 0 and below 1.", CORRECT)
 TAILS = Failure(TrainingError, "a stage's float32_tail and square_tail are shares, 0 to 1.", CORRECT)
 HEAVY_SHARE = Failure(TrainingError, "a stage's heavy_share is a share between 0 and 1.", CORRECT)
+SEED = Failure(TrainingError, "seed is at least 0.", CORRECT)
+EVERY = Failure(TrainingError, "report_every, checkpoint_every and validation.every are at least 1.", CORRECT)
+VALIDATION_SCALES = Failure(TrainingError, "validation.scales lists at least one scale, none below 1.", CORRECT)
 UNEVEN_BATCH = Failure(
     TrainingError, "stage{stage}.batch of {batch} cannot be shared evenly by {processes} processes.", CORRECT
 )

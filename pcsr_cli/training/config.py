@@ -14,6 +14,9 @@ from pcsr_cli.errors import PcsrError
 from pcsr_cli.failures import Failure, training
 from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
 
+LARGEST = 1e15
+"""No number of a recipe is larger."""
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -60,8 +63,6 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(len(self.samplers) >= 2, training.SAMPLERS)
-        sizes = (size for hidden in (*self.samplers, self.classifier) for size in hidden)
-        _check(min(sizes, default=1) >= 1, training.HIDDEN_SIZES)
         _ = self.spec  # which refuses what is no network
 
     @property
@@ -113,6 +114,7 @@ class StageConfig:
     def __post_init__(self) -> None:
         positive = (self.iterations, self.batch, self.crop, self.pixels, self.learning_rate, self.clip)
         _check(min(positive) > 0, training.STAGE)
+        _check(min(self.final_learning_rate, self.warmup, self.balance) >= 0, training.STAGE_FROM_0)
         _check(0 <= self.ema < 1, training.EMA)
         tails = (self.float32_tail, self.square_tail)
         _check(min(tails) >= 0 and max(tails) <= 1, training.TAILS)
@@ -126,6 +128,10 @@ class ValidationConfig:
     path: Path
     every: int = 5000
     scales: tuple[int, ...] = (4,)
+
+    def __post_init__(self) -> None:
+        _check(self.every >= 1, training.EVERY)
+        _check(bool(self.scales) and min(self.scales) >= 1, training.VALIDATION_SCALES)
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,11 @@ class TrainConfig:
     report_every: int = 50
     checkpoint_every: int = 1000
     folder: Path = field(default=Path(), repr=False)
+
+    def __post_init__(self) -> None:
+        _check(bool(self.scales), training.NO_SCALES)
+        _check(self.seed >= 0, training.SEED)
+        _check(min(self.report_every, self.checkpoint_every) >= 1, training.EVERY)
 
     @property
     def stages(self) -> tuple[StageConfig, StageConfig]:
@@ -218,11 +229,13 @@ def _value(hint: Any, value: object, origin: str) -> Any:
         return _build(typing.cast("type[Any]", hint), value, origin)
     if hint is Path:
         return Path(_value(str, value, origin))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+    if isinstance(value, bool) or not isinstance(value, int | float if hint is float else hint):
         raise training.ANOTHER_TYPE(origin=origin, kind=hint.__name__, value=value)
-    return value
+    if not isinstance(value, int | float):
+        return value
+    if not abs(value) < LARGEST:
+        raise training.NO_NUMBER(origin=origin, value=value)
+    return hint(value)
 
 
 def _check(holds: bool, otherwise: Failure) -> None:

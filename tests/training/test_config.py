@@ -75,7 +75,7 @@ def test_a_range_of_scales_is_continuous(tmp_path: Path) -> None:
         ("mean = [0.4, 0.4, 0.4]", "mean = [0.4]", training.ANOTHER_LENGTH),
         ('backbone = "fsrcnn"', 'backbone = "vdsr"', models.NO_SUCH_BACKBONE),
         ("width = 24", "width = 0", models.NO_BACKBONE_SIZES),
-        ("[16, 16]", "[16, 0]", training.HIDDEN_SIZES),
+        ("[16, 16]", "[16, 0]", models.NO_HIDDEN_SIZES),
         ('path = "DIV2K"', "", training.KEY_MISSING),
         ("low = 4", "low = 0.5", training.SCALES),
         ("low = 4", "low = 5", training.SCALES),
@@ -91,6 +91,16 @@ def test_a_range_of_scales_is_continuous(tmp_path: Path) -> None:
         ("iterations = 5", "iterations = 5\nema = 1", training.EMA),
         ("iterations = 5", "iterations = 5\nsquare_tail = 2", training.TAILS),
         ("iterations = 5", "iterations = 5\nheavy_share = 1", training.HEAVY_SHARE),
+        ("iterations = 5", "iterations = 5\nwarmup = -1", training.STAGE_FROM_0),
+        ("iterations = 5", "iterations = 5\nlearning_rate = nan", training.NO_NUMBER),
+        ("iterations = 5", "iterations = 5\nclip = inf", training.NO_NUMBER),
+        ("seed = 4", "seed = 1000000000000000000000", training.NO_NUMBER),
+        ("seed = 4", "seed = -1", training.SEED),
+        ("seed = 4", "report_every = 0", training.EVERY),
+        ("seed = 4", "checkpoint_every = 0", training.EVERY),
+        ("seed = 4", 'validation = { path = "x", every = 0 }', training.EVERY),
+        ("seed = 4", 'validation = { path = "x", scales = [4, 0] }', training.VALIDATION_SCALES),
+        ("seed = 4", 'validation = { path = "x", scales = [] }', training.VALIDATION_SCALES),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, old: str, new: str, row: Failure) -> None:
@@ -98,6 +108,11 @@ def test_mistakes_are_one_sentence(tmp_path: Path, old: str, new: str, row: Fail
     with fails(row) as told:
         load(tmp_path, RECIPE.replace(old, new, 1))
     assert "recipe.toml" in told.value.sentence
+
+
+def test_a_recipe_trains_some_scale(tmp_path: Path) -> None:
+    with fails(training.NO_SCALES):
+        load(tmp_path, "scales = []\n" + RECIPE.replace("[[scales]]\nlow = 4\nhigh = 4\n", ""))
 
 
 def test_a_missing_recipe_is_one_sentence(tmp_path: Path) -> None:
