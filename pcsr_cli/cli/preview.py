@@ -4,9 +4,9 @@ A whole picture as small as a terminal would look the same before and after. So 
 one with the most contrast, with a result's pixel to half a character; the source's pixels are the squares they are.
 """
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from rich.color import Color
 from rich.console import Console
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pcsr_cli.jobs.stages import Ready
+    from pcsr_cli.pictures.picture import Levels
+
 UPPER_HALF = "▀"
 GAP = 2
 SPARE_ROWS = 4
 SMALLEST = 8
 """Columns and rows of characters; in less there is nothing to be seen."""
+
+SEARCHED = 2**20
+"""Pixels of a picture that are looked at for contrast, at most: of a larger one every second, every third..."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +42,47 @@ class Detail:
     at: tuple[int, int]
 
 
-def preview(source: Path | BinaryIO, result: Path | BinaryIO, allow_huge: bool = False) -> None:
-    """Draw a picture and its result on stderr, or say why not. Raises InputError."""
-    console = talk()
-    refusal = why_not(console)
-    if refusal is None and not isinstance(result, Path):
-        refusal = "the result has gone to stdout"
-    if refusal is not None:
-        say(f"Note: no preview: {refusal}.")
-        return
-    from pcsr_cli.pictures.picture import to_8_bits
-    from pcsr_cli.pictures.reading import read_picture
+class Lookout:
+    """Sees the rows of a result go by and keeps those of a detail: nothing is read again, and nothing else is kept."""
 
-    if not isinstance(source, Path):
-        source.seek(0)
-    before, after = (to_8_bits(read_picture(place, allow_huge).rgb) for place in (source, result))
-    columns, rows = (console.width - GAP) // 2, console.height - SPARE_ROWS
-    console.print(drawn(choose_detail(before, after, (2 * rows, columns))))
+    def __init__(self, room: tuple[int, int]) -> None:
+        """``room`` is the height and width of a detail at most."""
+        self.room = room
+        self.detail: Detail | None = None
+        self._passed = 0
+
+    def watch(self, ready: "Ready") -> "Lookout":
+        """Choose the detail of a picture whose result is about to come."""
+        size = (ready.layout.height, ready.layout.width)
+        self.detail = choose_detail(ready.picture.rgb, size, self.room)
+        self._passed = 0
+        return self
+
+    def write(self, rows: "Levels") -> None:
+        """See the next rows, (n, W, 1 to 4), grey or RGB and perhaps alpha; of frames only the first counts."""
+        from pcsr_cli.pictures.picture import to_8_bits
+
+        assert self.detail is not None
+        (row, column), (height, width) = self.detail.at, self.detail.after.shape[:2]
+        top, self._passed = self._passed, self._passed + len(rows)
+        start, stop = max(row, top), min(row + height, self._passed)
+        if start < stop:
+            seen = to_8_bits(rows[start - top : stop - top, column : column + width])
+            self.detail.after[start - row : stop - row] = seen[..., :3] if seen.shape[2] > 2 else seen[..., :1]
+
+    def draw(self) -> None:
+        """Draw the detail on stderr."""
+        assert self.detail is not None
+        talk().print(drawn(self.detail))
+
+
+def look_out() -> Lookout | None:
+    """A lookout for a detail of the terminal's size, or None, and why is said, where nothing can be drawn."""
+    console = talk()
+    if refusal := why_not(console):
+        say(f"Note: no preview: {refusal}.")
+        return None
+    return Lookout((2 * (console.height - SPARE_ROWS), (console.width - GAP) // 2))
 
 
 def why_not(console: Console) -> str | None:
@@ -70,20 +100,28 @@ def why_not(console: Console) -> str | None:
     return None
 
 
-def choose_detail(before: "NDArray[np.uint8]", after: "NDArray[np.uint8]", room: tuple[int, int]) -> Detail:
-    """The detail of most contrast that fits into ``room`` (height, width) at the result's own pixels.
+def choose_detail(before: "Levels", size: tuple[int, int], room: tuple[int, int]) -> Detail:
+    """The detail of most contrast that fits into ``room`` (height, width) at the result's own pixels, which are black
+    as yet.
 
-    ``before`` (h, w, 3) and ``after`` (H, W, 3) show the same; heights of details are even."""
+    ``before`` (h, w, 3) is what a result of ``size`` shows larger; heights of details are even."""
     import numpy as np
 
-    (h, w), (high, wide) = before.shape[:2], after.shape[:2]
+    from pcsr_cli.pictures.picture import to_8_bits
+
+    (h, w), (high, wide) = before.shape[:2], size
     height, width = min(room[0], high) // 2 * 2 or high, min(room[1], wide)
-    top, left = _busiest(before, max(1, round(height * h / high)), max(1, round(width * w / wide)))
-    row, column = min(top * high // h, high - height), min(left * wide // w, wide - width)
-    part = after[row : row + height, column : column + width]
+    step = math.ceil(math.sqrt(h * w / SEARCHED))
+    top, left = _busiest(
+        to_8_bits(before[::step, ::step]),
+        max(1, round(height * h / high / step)),
+        max(1, round(width * w / wide / step)),
+    )
+    row, column = min(top * step * high // h, high - height), min(left * step * wide // w, wide - width)
     rows = (np.arange(row, row + height) * 2 + 1) * h // (2 * high)
     columns = (np.arange(column, column + width) * 2 + 1) * w // (2 * wide)
-    return Detail(before[rows][:, columns], part, (row, column))
+    shown = to_8_bits(before[rows[:, None], columns])
+    return Detail(shown, np.zeros_like(shown), (row, column))
 
 
 def _busiest(rgb: "NDArray[np.uint8]", height: int, width: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from pcsr_cli.cli.console import print_document, progress_bar, talk
-from pcsr_cli.cli.preview import preview as show_preview
+from pcsr_cli.cli.preview import look_out
 from pcsr_cli.cli.upscale_options import STREAM, Single
 from pcsr_cli.failures import folders
 
@@ -41,19 +41,21 @@ def run(
     source = _stdin() if work.source == STREAM else work.source
     with opened(source):  # else the model would be loaded, or fetched, before a mistyped name is told
         pass
+    lookout = look_out() if preview else None
     model = load()
     name = "stdin" if work.source == STREAM else work.source.name
     with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
-        enlarging = steps_for(model, request, lambda errand, share: progress(share), stills=False)
+        watch = None if lookout is None else lookout.watch
+        enlarging = steps_for(model, request, lambda errand, share: progress(share), watch=watch, stills=False)
         loading = time.perf_counter() - started
-        with closing(overlapped([Errand(source, output)], enlarging)) as line:
+        with closing(overlapped([Errand(source, output, overwrite)], enlarging)) as line:
             (finished,) = line
     if finished.error is not None:
         raise finished.error
     report = enlarging.report(finished, loading)
-    if preview:
-        show_preview(source, output, request.allow_huge)
     _tell(report, json, quiet, told=model.notes)
+    if lookout is not None:
+        lookout.draw()
 
 
 def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:

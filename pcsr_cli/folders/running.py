@@ -16,10 +16,10 @@ from pcsr_cli.folders.journal import Entry, Journal
 from pcsr_cli.folders.naming import Task
 from pcsr_cli.folders.place import make_room
 from pcsr_cli.folders.standing import Existing, Work, sort_out
-from pcsr_cli.jobs.enlarging import Ready
 from pcsr_cli.jobs.frames import steps_for
 from pcsr_cli.jobs.pipeline import overlapped
 from pcsr_cli.jobs.requests import Errand, Request
+from pcsr_cli.jobs.stages import Ready
 from pcsr_cli.models import LoadedModel
 
 
@@ -56,6 +56,7 @@ class Run:
 
         Raises RefusedOutputError for what is in the way, UsageError, OutputError."""
         self.folder = folder
+        self._replace = existing == "overwrite"
         self.journal = Journal(folder)
         self.enlarging = steps_for(model, request, progress, self._record)
         self.work: Work = sort_out(
@@ -70,7 +71,9 @@ class Run:
         traceback, and with it the picture that this holds in memory, as soon as the next event is asked for.
         To be closed like ``overlapped``."""
         make_room(self.folder, [task.output for task in self.work.todo])
-        waiting = {Errand(task.source.path, self.folder / task.output): task for task in self.work.todo}
+        waiting = {
+            Errand(task.source.path, self.folder / task.output, self._replace): task for task in self.work.todo
+        }
         while waiting:
             # Those that found too little memory are tried once more, with nothing else under way.
             once_more: dict[Errand, Task] = {}

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,55 +12,35 @@ from pcsr_cli.api import upscale_onto, working_scale
 from pcsr_cli.budget import Size, to_budget
 from pcsr_cli.engine.forced import Forced
 from pcsr_cli.engine.routing_map import RoutingMap
-from pcsr_cli.engine.upscaling import Outcome, Settings
+from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.failures import folders, pictures
 from pcsr_cli.files import Fingerprint, fingerprint, reason
 from pcsr_cli.flops import GIGA, model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.jobs.belt import Belt
-from pcsr_cli.jobs.pipeline import Finished, Stages
 from pcsr_cli.jobs.requests import Errand, Request, format_of
+from pcsr_cli.jobs.stages import Computed, Finished, Ready, Stages
 from pcsr_cli.maps.masks import read_forced
 from pcsr_cli.maps.saving import open_map
 from pcsr_cli.models import LoadedModel
-from pcsr_cli.pictures.formats import Format, fit
-from pcsr_cli.pictures.picture import Layout, Levels, Picture
+from pcsr_cli.pictures.formats import fit
+from pcsr_cli.pictures.picture import Layout, Levels
 from pcsr_cli.pictures.reading import read_picture
 from pcsr_cli.pictures.sources import source_name
-from pcsr_cli.pictures.writing import name_of, open_writer
+from pcsr_cli.pictures.writing import PictureWriter, name_of, open_writer
 from pcsr_cli.routing import Routing, default_routing
 
 Got = TypeVar("Got")
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A picture that was read, found to fit its output's format, and routed."""
-
-    picture: Picture
-    content: Fingerprint | None
-    format: Format
-    layout: Layout
-    routing: Routing
-    notes: tuple[str, ...]
-    seconds: float
-    forced: Forced | None = None
-    routed: RoutingMap | None = None
+Watch = Callable[[Ready], PictureWriter]
+"""Asked with a picture before its rows come, gives who looks on as they do; nobody else may change them."""
 
 
-@dataclass(frozen=True)
-class Computed:
-    """What came of computing, and when it ended."""
-
-    ready: Ready
-    outcome: Outcome
-    began: float
-    ended: float
-
-
-class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
+class Enlarging(Stages):
     """The steps for every picture of a run. ``progress`` hears the share of the picture that is being computed,
-    ``record`` of each finished file before it is put in its place; then files are read with their fingerprints."""
+    ``watch`` gives who sees the rows of a result as they are written, ``record`` hears of each finished file before it
+    is put in its place; then files are read with their fingerprints."""
 
     def __init__(
         self,
@@ -68,12 +48,14 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
         request: Request,
         progress: Callable[[Errand, float], None] | None = None,
         record: Callable[[Errand, Ready, Path], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.model = model
         self.request = request
         self.at = working_scale(model, request.scale)
         self._progress = progress
         self._record = record
+        self._watch = watch
 
     def read(self, item: Errand) -> Ready:
         """Read a picture and see that its result can be had. Raises InputError, RefusedOutputError, UsageError."""
@@ -116,6 +98,10 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
         if self._record is not None:
             self._record(item, read, file)
 
+    def onlookers(self, read: Ready) -> list[PictureWriter]:
+        """Who sees the rows of a result before they are written."""
+        return [] if self._watch is None else [self._watch(read)]
+
     def _steering(self, size: tuple[int, int], result: tuple[int, int]) -> tuple[Forced | None, RoutingMap | None]:
         """The masks for a picture, and what takes down its routing where a map is wanted. Raises InputError."""
         asked, painted = self.request, hr_size(size, self.at)
@@ -155,19 +141,20 @@ class Enlarging(Stages[Errand, Ready, Levels, Computed, float]):
             self.tell_finished(item, read, file)
 
         with ExitStack() as stack:  # the map is put in place last: there is none without its result
-            drawing = None
+            takers = self.onlookers(read)
             if asked.map is not None and read.routed is not None:
-                drawing = stack.enter_context(open_map(asked.map, read.routed, read.layout))
-            writer = stack.enter_context(
-                open_writer(item.output, read.format, read.layout, read.picture.metadata, text, asked.save, finished)
+                takers.append(stack.enter_context(open_map(asked.map, read.routed, read.layout)))
+            metadata = read.picture.metadata
+            writer = open_writer(
+                item.output, read.format, read.layout, metadata, text, asked.save, finished, item.replace
             )
+            takers.append(stack.enter_context(writer))  # the last: from then on the rows are its own
             for rows in belt.loads():
-                writer.write(rows)
-                if drawing is not None:
-                    drawing.write(rows)
+                for taker in takers:
+                    taker.write(rows)
         return time.perf_counter()
 
-    def report(self, finished: Finished[Errand, Computed, float], loading: float = 0.0) -> Report:
+    def report(self, finished: Finished, loading: float = 0.0) -> Report:
         """What is to be said of a picture that is done; ``loading`` are seconds spent before it was read."""
         computed, written = finished.computed, finished.written
         assert computed is not None and written is not None

@@ -12,9 +12,9 @@ from pcsr_cli.api import upscale_onto
 from pcsr_cli.engine.upscaling import Outcome, Settings
 from pcsr_cli.grid import hr_size
 from pcsr_cli.jobs.belt import Belt
-from pcsr_cli.jobs.enlarging import Computed, Enlarging, Putting, Ready
-from pcsr_cli.jobs.pipeline import Finished
+from pcsr_cli.jobs.enlarging import Enlarging, Putting, Watch
 from pcsr_cli.jobs.requests import Errand, Request, format_of
+from pcsr_cli.jobs.stages import Computed, Finished, Ready
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.formats import check_animated, fit
 from pcsr_cli.pictures.frames import Frame, moves, open_animation, open_frame_writer
@@ -41,14 +41,15 @@ def steps_for(
     request: Request,
     progress: Callable[[Errand, float], None] | None = None,
     record: Callable[[Errand, Ready, Path], None] | None = None,
+    watch: Watch | None = None,
     stills: bool = True,
 ) -> Enlarging:
     """The steps for what is asked for; where that is frames, pictures that do not move are refused without ``stills``.
 
     Arguments are those of ``Enlarging``."""
     if not request.frames:
-        return Enlarging(model, request, progress, record)
-    steps = EnlargingFrames(model, request, progress, record)
+        return Enlarging(model, request, progress, record, watch)
+    steps = EnlargingFrames(model, request, progress, record, watch)
     steps.stills = stills
     return steps
 
@@ -107,11 +108,13 @@ class EnlargingFrames(Enlarging):
 
         metadata = read.picture.metadata
         with open_frame_writer(
-            item.output, read.format, size, read.plays, metadata, text, asked.save, finished
+            item.output, read.format, size, read.plays, metadata, text, asked.save, finished, item.replace
         ) as writer:
             rows: list[Levels] = []
-            coming = iter(read.frames)
+            coming, onlookers = iter(read.frames), self.onlookers(read)
             for band in belt.loads():
+                for onlooker in onlookers:
+                    onlooker.write(band)
                 rows.append(band)
                 if sum(map(len, rows)) == size[0]:
                     frame = next(coming)
@@ -119,7 +122,7 @@ class EnlargingFrames(Enlarging):
                     rows.clear()
         return time.perf_counter()
 
-    def report(self, finished: Finished[Errand, Computed, float], loading: float = 0.0) -> Report:
+    def report(self, finished: Finished, loading: float = 0.0) -> Report:
         """Sums over all frames."""
         computed = finished.computed
         if not isinstance(computed, ComputedFrames):

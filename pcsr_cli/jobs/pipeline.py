@@ -3,52 +3,19 @@
 Computing is done one picture at a time, in the caller's thread: it uses all cores by itself.
 """
 
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from pcsr_cli.jobs.belt import Belt, BeltStoppedError
-
-Item = TypeVar("Item")
-Read = TypeVar("Read")
-Load = TypeVar("Load")
-Computed = TypeVar("Computed")
-Written = TypeVar("Written")
+from pcsr_cli.jobs.requests import Errand
+from pcsr_cli.jobs.stages import Computed, Finished, Ready, Stages
+from pcsr_cli.pictures.picture import Levels
 
 
-class Stages(ABC, Generic[Item, Read, Load, Computed, Written]):
-    """What is done for every item. Each may raise: then that item has failed, and no other."""
-
-    @abstractmethod
-    def read(self, item: Item) -> Read:
-        """In a thread of its own, ahead."""
-
-    @abstractmethod
-    def compute(self, item: Item, read: Read, belt: Belt[Load]) -> Computed:
-        """In the caller's thread; puts what is finished on the belt."""
-
-    @abstractmethod
-    def write(self, item: Item, read: Read, belt: Belt[Load]) -> Written:
-        """In a thread of its own, beginning with ``compute`` and going on behind it."""
-
-
-@dataclass(frozen=True)
-class Finished(Generic[Item, Computed, Written]):
-    """An item that is done, with what became of it, or that failed with ``error``."""
-
-    item: Item
-    computed: Computed | None = None
-    written: Written | None = None
-    error: Exception | None = None
-
-
-def overlapped(
-    items: Iterable[Item], stages: Stages[Item, Read, Load, Computed, Written], jobs: int = 1
-) -> Generator[Finished[Item, Computed, Written], None, None]:
-    """Take every item through its stages and give them in order, each when it is finished.
+def overlapped(items: Iterable[Errand], stages: Stages, jobs: int = 1) -> Generator[Finished, None, None]:
+    """Take every errand through its stages and give them in order, each when it is finished.
 
     Up to ``jobs`` items are read ahead of the one that is computed and as many are still being written behind it;
     with 0 each is finished before the next is begun. When this is closed (``contextlib.closing`` sees to it) nothing
@@ -71,20 +38,20 @@ def overlapped(
 
 
 @dataclass
-class _UnderWay(Generic[Item, Load, Computed, Written]):
-    item: Item
-    belt: Belt[Load]
-    writing: "Future[Written] | None" = None
+class _UnderWay:
+    item: Errand
+    belt: Belt[Levels]
+    writing: "Future[float] | None" = None
     computed: Computed | None = None
     error: Exception | None = None
 
 
-class _Line(Generic[Item, Read, Load, Computed, Written]):
+class _Line:
     """What is ahead of the computing and what behind it."""
 
-    def __init__(self, stages: Stages[Item, Read, Load, Computed, Written], jobs: int) -> None:
-        self.ahead: deque[tuple[Item, Future[Read]]] = deque()
-        self.behind: deque[_UnderWay[Item, Load, Computed, Written]] = deque()
+    def __init__(self, stages: Stages, jobs: int) -> None:
+        self.ahead: deque[tuple[Errand, Future[Ready]]] = deque()
+        self.behind: deque[_UnderWay] = deque()
         self._stages = stages
         self._jobs = jobs
         self._readers = ThreadPoolExecutor(max(1, jobs), "read")
@@ -95,14 +62,14 @@ class _Line(Generic[Item, Read, Load, Computed, Written]):
         """Whether another may be read: the one to be computed and those ahead of it."""
         return len(self.ahead) <= self._jobs
 
-    def read(self, item: Item) -> None:
+    def read(self, item: Errand) -> None:
         self.ahead.append((item, self._readers.submit(self._stages.read, item)))
 
     def compute(self) -> None:
         """Compute the next item while its writer takes what is done."""
         item, reading = self.ahead.popleft()
         # Known before anything waits for its belt: whatever interrupts, `give_up` finds it.
-        this: _UnderWay[Item, Load, Computed, Written] = _UnderWay(item, Belt())
+        this = _UnderWay(item, Belt())
         self.behind.append(this)
         try:
             read = reading.result()
@@ -115,16 +82,16 @@ class _Line(Generic[Item, Read, Load, Computed, Written]):
             this.error = error
             this.belt.stop()
 
-    def _write(self, item: Item, read: Read, belt: Belt[Load]) -> Written:
+    def _write(self, item: Errand, read: Ready, belt: Belt[Levels]) -> float:
         try:
             return self._stages.write(item, read, belt)
         finally:
             belt.stop()
 
-    def settle(self) -> Finished[Item, Computed, Written]:
+    def settle(self) -> Finished:
         """Wait until the first of those behind is written."""
         first = self.behind[0]
-        written: Written | None = None
+        written: float | None = None
         error = first.error
         try:
             written = None if first.writing is None else first.writing.result()

@@ -38,10 +38,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Errand:
-    """From where to where: files, or streams."""
+    """From where to where: files, or streams; whether what is there may be replaced."""
 
     source: Path | BinaryIO
     output: Path | BinaryIO
+    replace: bool = False
 
 
 def suffix_of(source: Path, format: str | None, frames: bool = False) -> str:

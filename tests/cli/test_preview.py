@@ -13,21 +13,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pcsr_cli.cli.preview import UPPER_HALF, choose_detail, drawn, half_blocks, why_not
+from pcsr_cli.cli.preview import UPPER_HALF, Detail, Lookout, choose_detail, drawn, half_blocks, why_not
 from pcsr_cli.failures import maps, usage
+from pcsr_cli.jobs.stages import Ready
+from pcsr_cli.pictures.formats import choose_format
+from pcsr_cli.pictures.picture import Layout, Levels, Picture
+from pcsr_cli.routing import Threshold
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.pictures import levels, save
 
 
-@given(st.integers(1, 30), st.integers(1, 30), st.floats(1, 4), st.integers(2, 40), st.integers(1, 40))
-def test_a_detail_is_of_the_same_place(height: int, width: int, scale: float, rows: int, columns: int) -> None:
+def passed_by(before: Levels, after: Levels, room: tuple[int, int], band: int) -> Detail:
+    """The detail that is kept when the rows of a result, (H, W, 1 to 4), go by so many at a time."""
+    lookout = Lookout(room)
+    picture = Picture(before)
+    layout = Layout(*after.shape[:2])
+    lookout.watch(Ready(picture, None, choose_format(None, "png"), layout, Threshold(), (), 0.0))
+    for top in range(0, len(after), band):
+        lookout.write(after[top : top + band])
+    assert lookout.detail is not None
+    return lookout.detail
+
+
+@given(
+    st.integers(1, 30), st.integers(1, 30), st.floats(1, 4), st.integers(2, 40), st.integers(1, 40), st.integers(1, 130)
+)
+def test_a_detail_is_of_the_same_place(
+    height: int, width: int, scale: float, rows: int, columns: int, band: int
+) -> None:
     before = levels(height, width)
     high, wide = max(2, round(height * scale)), round(width * scale)
     # A result that is the source's own pixels, larger: both sides have to be equal.
     at_rows, at_columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in ((high, height), (wide, width)))
     after = before[at_rows][:, at_columns]
-    detail = choose_detail(before, after, (rows, columns))
+    detail = passed_by(before, after, (rows, columns), band)
     assert np.array_equal(detail.before, detail.after)
     shown = detail.after.shape[:2]
     assert shown[0] <= max(rows, 2) and shown[1] <= columns
@@ -35,12 +55,31 @@ def test_a_detail_is_of_the_same_place(height: int, width: int, scale: float, ro
     assert np.array_equal(detail.after, after[row : row + shown[0], column : column + shown[1]])
 
 
-def test_it_is_where_the_contrast_is() -> None:
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_it_is_in_colour_and_of_8_bits_whatever_the_result_is(channels: int, depth: int) -> None:
+    after = levels(8, 8, channels)
+    rows = after if depth == 8 else after.astype(np.uint16) * 257
+    colours = after[..., :1].repeat(3, axis=2) if channels < 3 else after[..., :3]
+    assert np.array_equal(passed_by(levels(4, 4), rows, (8, 8), 3).after, colours)
+
+
+def test_of_frames_it_is_the_first() -> None:
+    first, second = levels(8, 8), levels(8, 8, seed=1)
+    lookout = Lookout((8, 8))
+    lookout.detail = choose_detail(levels(4, 4), (8, 8), (8, 8))
+    for frame in (first, second):
+        lookout.write(frame)
+    assert np.array_equal(lookout.detail.after, first)
+
+
+@pytest.mark.parametrize("times", [1, 40])
+def test_it_is_where_the_contrast_is(times: int) -> None:
     before = np.full((40, 60, 3), 100, dtype=np.uint8)
     before[30:36, 50:56] = levels(6, 6)
-    after = before.repeat(2, axis=0).repeat(2, axis=1)
-    row, column = choose_detail(before, after, (16, 16)).at
-    assert 56 <= row <= 64 and 94 <= column <= 104
+    before = before.repeat(times, axis=0).repeat(times, axis=1)  # 40 times is more than is searched pixel by pixel
+    row, column = choose_detail(before, (80 * times, 120 * times), (16 * times, 16 * times)).at
+    assert 56 <= row / times <= 64 and 94 <= column / times <= 104
 
 
 def test_half_blocks_are_two_pixels_a_character() -> None:
@@ -53,7 +92,7 @@ def test_half_blocks_are_two_pixels_a_character() -> None:
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_it_fits_the_terminal(columns: int) -> None:
     console = Console(force_terminal=True, color_system="truecolor", width=columns, height=24)
-    detail = choose_detail(levels(100, 100), levels(400, 400), (40, (columns - 2) // 2))
+    detail = choose_detail(levels(100, 100), (400, 400), (40, (columns - 2) // 2))
     with console.capture() as capture:
         console.print(drawn(detail))
     plain = re.sub(r"\x1b\[[\d;]*m", "", capture.get()).splitlines()
@@ -91,28 +130,25 @@ def test_a_pipe_gets_a_sentence(run_pcsr: Pcsr, tiny_folder: Path, photograph: P
     assert run_pcsr.files() == ["in.png", "out.png"]
 
 
-def test_a_terminal_gets_a_picture(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+@pytest.mark.parametrize("output", ["out.png", "-"])
+def test_a_terminal_gets_a_picture_when_all_is_said(
+    run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, output: str
+) -> None:
     ours, theirs = pty.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "pcsr_cli",
-        "upscale",
-        "in.png",
-        "out.png",
-        "--preview",
-        "--model",
-        str(tiny_folder),
-    ]
+    command = [sys.executable, "-m", "pcsr_cli", "upscale", "in.png", output, "--format", "png", "--preview"]
     env = {**run_pcsr.env, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80", "LINES": "30"}
-    with subprocess.Popen(command, env=env, cwd=run_pcsr.cwd, stderr=theirs, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*command, "--model", str(tiny_folder)], env=env, cwd=run_pcsr.cwd, stderr=theirs, stdout=subprocess.PIPE
+    ) as process:
         os.close(theirs)
         said = b""
         while chunk := _read(ours):
             said += chunk
         assert process.wait() == 0
     os.close(ours)
-    assert "before" in said.decode() and said.decode().count(UPPER_HALF) == 2 * 39 * 24
+    report, _, preview = said.decode().partition("before")
+    assert "executed" in report
+    assert preview.count(UPPER_HALF) == 2 * 39 * 24
 
 
 def _read(terminal: int) -> bytes:

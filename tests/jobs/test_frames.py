@@ -7,9 +7,10 @@ from PIL import Image
 
 from pcsr_cli.failures import folders, pictures
 from pcsr_cli.jobs import frames
-from pcsr_cli.jobs.enlarging import Enlarging, Ready
+from pcsr_cli.jobs.enlarging import Enlarging
 from pcsr_cli.jobs.frames import ReadyFrames, steps_for
 from pcsr_cli.jobs.requests import Errand, Request
+from pcsr_cli.jobs.stages import Ready
 from pcsr_cli.models import load_model
 from pcsr_cli.pictures.frames import open_animation
 from tests.failing import fails

@@ -4,32 +4,34 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from pcsr_cli.jobs.belt import Belt, BeltStoppedError
-from pcsr_cli.jobs.pipeline import Stages, overlapped
+from pcsr_cli.jobs.pipeline import overlapped
+from pcsr_cli.jobs.stages import Stages
 
 STEP = 0.05
 
 
 @dataclass
-class Scripted(Stages[int, int, int, int, list[int]]):
-    """Stages that sleep, keep a diary and fail where they are told to."""
+class Scripted(Stages):
+    """Stages that sleep, keep a diary and fail where they are told to. Numbers stand for errands and for rows."""
 
     seconds: float = 0.0
     failing: dict[str, int] = field(default_factory=dict)
     diary: list[str] = field(default_factory=list)
 
-    def read(self, item: int) -> int:
+    def read(self, item: Any) -> Any:
         return self._do("read", item)
 
-    def compute(self, item: int, read: int, belt: Belt[int]) -> int:
+    def compute(self, item: Any, read: Any, belt: Belt[Any]) -> Any:
         for row in range(5):
             belt.put(10 * item + row)
         return self._do("compute", item)
 
-    def write(self, item: int, read: int, belt: Belt[int]) -> list[int]:
+    def write(self, item: Any, read: Any, belt: Belt[Any]) -> Any:
         if self.failing.get("write at once") == item:
             raise OSError("full")
         rows = list(belt.loads())
@@ -44,22 +46,26 @@ class Scripted(Stages[int, int, int, int, list[int]]):
         return item
 
 
+def run(items: Any, stages: Stages, jobs: int = 1) -> Any:
+    return overlapped(items, stages, jobs)
+
+
 @pytest.mark.parametrize("jobs", [0, 1, 3])
 def test_everything_arrives_whole_and_in_order(jobs: int) -> None:
-    done = list(overlapped(range(1, 8), Scripted(), jobs))
+    done = list(run(range(1, 8), Scripted(), jobs))
     assert [finished.item for finished in done] == list(range(1, 8))
     assert [finished.computed for finished in done] == list(range(1, 8))
     assert [finished.written for finished in done] == [[10 * n + row for row in range(5)] for n in range(1, 8)]
 
 
 def test_nothing_to_do_is_nothing() -> None:
-    assert list(overlapped([], Scripted())) == []
+    assert list(run([], Scripted())) == []
 
 
 @pytest.mark.parametrize("what", ["read", "compute", "write", "write at once"])
 @pytest.mark.parametrize("jobs", [0, 1])
 def test_the_mishap_of_one_is_nobody_elses(what: str, jobs: int) -> None:
-    done = list(overlapped(range(1, 6), Scripted(failing={what: 3}), jobs))
+    done = list(run(range(1, 6), Scripted(failing={what: 3}), jobs))
     assert [finished.item for finished in done if finished.error is not None] == [3]
     assert [finished.written for finished in done if finished.error is None] == [
         [10 * n + row for row in range(5)] for n in (1, 2, 4, 5)
@@ -68,7 +74,7 @@ def test_the_mishap_of_one_is_nobody_elses(what: str, jobs: int) -> None:
 
 def seconds_of(jobs: int) -> float:
     started = time.perf_counter()
-    assert len(list(overlapped(range(1, 9), Scripted(STEP), jobs))) == 8
+    assert len(list(run(range(1, 9), Scripted(STEP), jobs))) == 8
     return time.perf_counter() - started
 
 
@@ -81,7 +87,7 @@ def test_three_stages_of_equal_length_take_a_third() -> None:
 @pytest.mark.parametrize("jobs", [0, 1, 2])
 def test_no_more_than_jobs_are_read_ahead_or_written_behind(jobs: int) -> None:
     stages = Scripted(STEP / 5)
-    list(overlapped(range(1, 10), stages, jobs))
+    list(run(range(1, 10), stages, jobs))
     for number, line in enumerate(stages.diary):
         what, item = line.split()
         before = stages.diary[:number]
@@ -94,7 +100,7 @@ def test_no_more_than_jobs_are_read_ahead_or_written_behind(jobs: int) -> None:
 def test_stopping_early_gives_up_what_is_being_written() -> None:
     stages = Scripted(STEP)
     before = threading.active_count()
-    with contextlib.closing(overlapped(range(1, 10), stages, 1)) as done:
+    with contextlib.closing(run(range(1, 10), stages, 1)) as done:
         assert next(done).item == 1
     assert threading.active_count() == before
     assert "compute 4" not in stages.diary
@@ -102,14 +108,14 @@ def test_stopping_early_gives_up_what_is_being_written() -> None:
 
 def test_an_interruption_goes_through_and_leaves_nothing_running() -> None:
     class Interrupted(Scripted):
-        def compute(self, item: int, read: int, belt: Belt[int]) -> int:
+        def compute(self, item: Any, read: Any, belt: Belt[Any]) -> Any:
             belt.put(1)
             if item == 3:
                 raise KeyboardInterrupt
             return super().compute(item, read, belt)
 
     before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), contextlib.closing(overlapped(range(1, 10), Interrupted())) as done:
+    with pytest.raises(KeyboardInterrupt), contextlib.closing(run(range(1, 10), Interrupted())) as done:
         for _ in done:
             pass
     assert threading.active_count() == before
