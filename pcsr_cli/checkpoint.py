@@ -137,10 +137,10 @@ def _plain(value: Tensor, dtype: torch.dtype, origin: str) -> Tensor:
     return value.detach().to(dtype)
 
 
-def save_folder(model: Pcsr, scales: Scales, folder: Path) -> None:
+def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True) -> None:
     """Write config.json and model.safetensors that ``read_checkpoint`` reads back, both or neither.
 
-    Raises OutputError."""
+    Raises OutputError, and without ``replace`` RefusedOutputError where one is there."""
     config = json.dumps(write_config(model.spec, scales), indent=2) + "\n"
     state = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -149,8 +149,8 @@ def save_folder(model: Pcsr, scales: Scales, folder: Path) -> None:
     with _folder(folder), written_whole(folder / WEIGHTS_NAME) as weights, written_whole(folder / CONFIG_NAME) as text:
         weights.write_bytes(save(state))
         text.write_text(config, encoding="utf-8")
-        put_in_place(weights, folder / WEIGHTS_NAME)
-        put_in_place(text, folder / CONFIG_NAME)
+        put_in_place(weights, folder / WEIGHTS_NAME, replace)
+        put_in_place(text, folder / CONFIG_NAME, replace)
 
 
 @contextmanager

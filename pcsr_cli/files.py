@@ -66,12 +66,32 @@ def temporary_beside(output: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def put_in_place(temporary: Path, output: Path) -> None:
-    """Move a finished file to its name, replacing what is there, in one step. Raises OutputError."""
+def put_in_place(temporary: Path, output: Path, replace: bool = True) -> None:
+    """Move a finished file to its name in one step: in the place of what is there, or without ``replace`` only if
+    nothing is, which somebody may have put there meanwhile. Raises OutputError, RefusedOutputError."""
     try:
-        os.replace(temporary, target(output))  # noqa: PTH105 - atomic on every system, which rename() is not
+        place = target(output)
+        if replace or not _linked(temporary, place):
+            os.replace(temporary, place)  # noqa: PTH105 - atomic on every system, which rename() is not
+    except FileExistsError as error:
+        raise outputs.EXISTS(output=output) from error
     except OSError as error:
         raise outputs.NO_PLACE(output=output, reason=reason(error)) from error
+
+
+def _linked(temporary: Path, place: Path) -> bool:
+    """Whether a file has got a second name, which no other file had; False where there are no links.
+
+    Raises FileExistsError."""
+    try:
+        os.link(temporary, place)
+    except FileExistsError:
+        raise
+    except OSError:
+        if exists(place):
+            raise FileExistsError from None
+        return False
+    return True
 
 
 def target(output: Path) -> Path:

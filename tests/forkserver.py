@@ -71,7 +71,7 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     if request["stdout_is"] == "closed":
         os.close(1)
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -91,8 +91,9 @@ def _become(request: dict[str, Any]) -> None:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     os._exit(code if isinstance(code, int) else 0)
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from pcsr_cli import files
 from pcsr_cli.errors import OutputError
+from pcsr_cli.failures import outputs
 from pcsr_cli.files import TEMPORARY_PREFIX, put_in_place, remove_leftovers, written_whole
+from tests.failing import fails
 
 needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="locks tell a live run from a dead one")
 
@@ -35,6 +37,26 @@ def test_what_is_put_in_place_stays_and_nothing_else(tmp_path: Path) -> None:
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert output.read_text() == "all of it"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_came_meanwhile_is_not_replaced_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def unsupported(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", unsupported)
+    output = tmp_path / "out"
+    with written_whole(output) as temporary:
+        temporary.write_text("first")
+        put_in_place(temporary, output, replace=False)
+    with fails(outputs.EXISTS, output=output), written_whole(output) as temporary:
+        temporary.write_text("second")
+        put_in_place(temporary, output, replace=False)
+    assert output.read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_full_disk_is_told_of_the_output(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def convert_model(
         raise outputs.EXISTS(output=folder / taken[0])
     checkpoint = read_pth(source)
     network = build_model(checkpoint)
-    save_folder(network, checkpoint.scales or DEFAULT_SCALES, folder)
+    save_folder(network, checkpoint.scales or DEFAULT_SCALES, folder, overwrite)
     if json:
         print_document({"folder": str(folder), "parameters": network.parameter_count()})
     elif not quiet:

@@ -33,7 +33,7 @@ def command(
     strip: own.Strip = False,
     frames: own.Frames = False,
     allow_huge: own.AllowHuge = False,
-    overwrite: own.Overwrite = False,
+    overwrite: options.Overwrite = False,
     out_dir: own.OutDir = None,
     recursive: own.Recursive = False,
     name: own.Name = None,
@@ -82,7 +82,7 @@ def command(
         save=SaveOptions(quality, lossless, compression, strip),
         allow_huge=allow_huge,
         frames=frames,
-        map=None if map is None else request_map(map, map_style),
+        map=None if map is None else request_map(map, map_style, overwrite),
         force_heavy=force_heavy,
         force_light=force_light,
     )

@@ -14,7 +14,7 @@ from pcsr_cli.engine.forced import Forced
 from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.failures import folders, pictures
-from pcsr_cli.files import Fingerprint, fingerprint, reason
+from pcsr_cli.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.flops import GIGA, model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.jobs.belt import Belt
@@ -75,7 +75,7 @@ class Enlarging(Stages):
         """What ``read`` gives, and the content of the file it read if that is to be recorded. Raises InputError where
         the file changed meanwhile."""
         path = item.source
-        if self._record is None or not isinstance(path, Path) or not path.is_file():
+        if self._record is None or not isinstance(path, Path) or not is_file(path):
             return read(), None
         try:
             before = path.stat()
@@ -183,7 +183,7 @@ class Enlarging(Stages):
             "scale": asked.scale,
             "routing": routing if isinstance(routing, str) else repr(routing),
             "refine": asked.refine,
-            "precision": str(self.model.network.dtype).removeprefix("torch."),
+            "precision": self.model.network.precision,
             "format": format_of(output, asked).name,
             "frames": asked.frames,
             **asdict(asked.save),

@@ -27,22 +27,24 @@ BAND = 256
 
 @dataclass(frozen=True)
 class MapRequest:
-    """Where a map goes, and what it shows: the result tinted, branches, p_heavy in colours or as data."""
+    """Where a map goes, and what it shows: the result tinted, branches, p_heavy in colours or as data; whether what is
+    there may be replaced."""
 
     output: Path
     style: Style
+    replace: bool = False
 
 
-def request_map(output: Path, style: Style | None) -> MapRequest:
+def request_map(output: Path, style: Style | None, replace: bool = False) -> MapRequest:
     """The map asked for; by default an overlay, and of a .npy the numbers. Raises RefusedOutputError, UsageError."""
     suffix = output.suffix.lower()
     if suffix == ".npy":
         if style not in {None, "data"}:
             raise maps.ONLY_DATA(style=style)
-        return MapRequest(output, "data")
+        return MapRequest(output, "data", replace)
     if suffix != ".png":
         raise maps.UNKNOWN_FORMAT(name=output.name)
-    return MapRequest(output, style or "overlay")
+    return MapRequest(output, style or "overlay", replace)
 
 
 class MapDrawing:
@@ -82,47 +84,39 @@ class MapDrawing:
 def open_map(request: MapRequest, routed: RoutingMap, layout: Layout) -> Iterator[MapDrawing]:
     """A map of a result of this layout, which takes its rows; written whole when the block ends well, else not at all.
 
-    ``routed`` has to be complete by then, and of each row before it comes. Raises OutputError.
+    ``routed`` has to be complete by then, and of each row before it comes. Raises OutputError, RefusedOutputError.
     """
     drawing = MapDrawing(request, routed, layout)
     height, width = routed.labels.shape
     if request.output.suffix.lower() == ".npy":
         yield drawing
-        _save_numbers(request.output, routed)
+        _save_numbers(request, routed)
         return
     if request.style == "overlay":
         room = shares_height(layout.width, routed.branches, any(routed.forced))
-        with _png(request.output, Layout(layout.height + room, layout.width)) as drawing.writer:
+        with _png(request, Layout(layout.height + room, layout.width)) as drawing.writer:
             yield drawing
             drawing.writer.write(shares_legend(layout.width, routed.branch_pixels, routed.forced, room))
         return
     yield drawing
     difficulty, labels = routed.difficulty.numpy(), routed.labels.numpy()
     if request.style == "mask":
-        _draw(
-            request.output,
-            Layout(height, width, grey=True),
-            lambda part: mask(labels[part], routed.branches)[..., None],
-        )
+        _draw(request, Layout(height, width, grey=True), lambda part: mask(labels[part], routed.branches)[..., None])
     elif request.style == "data":
-        _draw(
-            request.output, Layout(height, width, True, depth=16), lambda part: as_16_bit(difficulty[part])[..., None]
-        )
+        _draw(request, Layout(height, width, True, depth=16), lambda part: as_16_bit(difficulty[part])[..., None])
     else:
         legend = difficulty_legend(width, routed.cuts)
-        _draw(
-            request.output, Layout(height + len(legend), width), lambda part: coloured(difficulty[part]), height, legend
-        )
+        _draw(request, Layout(height + len(legend), width), lambda part: coloured(difficulty[part]), height, legend)
 
 
 @contextmanager
-def _png(output: Path, layout: Layout) -> Iterator[PictureWriter]:
-    with open_writer(output, choose_format(output), layout) as writer:
+def _png(request: MapRequest, layout: Layout) -> Iterator[PictureWriter]:
+    with open_writer(request.output, choose_format(request.output), layout, replace=request.replace) as writer:
         yield writer
 
 
 def _draw(
-    output: Path,
+    request: MapRequest,
     layout: Layout,
     draw: Callable[[slice], Levels],
     height: int | None = None,
@@ -130,15 +124,15 @@ def _draw(
 ) -> None:
     """Write a map band by band, its legend below."""
     rows = layout.height if height is None else height
-    with _png(output, layout) as writer:
+    with _png(request, layout) as writer:
         for top in range(0, rows, BAND):
             writer.write(draw(slice(top, min(top + BAND, rows))))
         if legend is not None:
             writer.write(legend)
 
 
-def _save_numbers(output: Path, routed: RoutingMap) -> None:
-    with written_whole(output) as temporary:
+def _save_numbers(request: MapRequest, routed: RoutingMap) -> None:
+    with written_whole(request.output) as temporary:
         with temporary.open("wb") as file:
             np.save(file, routed.difficulty.numpy())
-        put_in_place(temporary, output)
+        put_in_place(temporary, request.output, request.replace)

@@ -117,6 +117,7 @@ def open_frame_writer(
     text: Mapping[str, str] | None = None,
     options: SaveOptions | None = None,
     before_placing: Callable[[Path], None] | None = None,
+    replace: bool = True,
 ) -> Iterator[FrameWriter]:
     """A writer for an animation of (height, width), put in its place whole when the block ends well.
 
@@ -127,7 +128,7 @@ def open_frame_writer(
     kept = Metadata(icc=described.icc) if chosen.strip else keepable(of_size(described, *size), format)[0]
     said = {} if chosen.strip else text or {}
     writer = FrameWriter(size)
-    with destination(output, before_placing) as file:
+    with destination(output, before_placing, replace) as file:
         yield writer
         assert writer.images, "an animation has frames"
         images = _alike(writer.images)

@@ -46,18 +46,20 @@ def open_writer(
     text: Mapping[str, str] | None = None,
     options: SaveOptions | None = None,
     before_placing: Callable[[Path], None] | None = None,
+    replace: bool = True,
 ) -> Iterator[PictureWriter]:
     """A writer for one picture. The file is put in its place when the block ends well; else nothing is left.
 
     ``layout`` is what ``fit`` made of the result's; ``metadata`` is brought up to date with its size; ``text`` goes
     into a PNG. PNG and TIFF grow on disk as rows come, the other formats are collected in memory. A stream as output
     (such as stdout's buffer) gets the whole file at the end. ``before_placing`` is called with the finished file, still
-    under its temporary name. Raises OutputError."""
+    under its temporary name. Without ``replace`` a file that has come to be there meanwhile is let be. Raises OutputError,
+    RefusedOutputError."""
     assert fit(layout, format)[0] == layout, "ask fit() before computing"
     chosen = options or SaveOptions()
     kept = _kept(metadata or Metadata(), layout, format, chosen)
     said = {} if chosen.strip else text or {}
-    with destination(output, before_placing) as file:
+    with destination(output, before_placing, replace) as file:
         writer = _Writer(output, file, format, layout)
         with writing_told(output, format):
             writer.stream = _stream(file, format, layout, kept, said, chosen)
@@ -121,16 +123,18 @@ def _stream(
 
 
 @contextmanager
-def destination(output: Path | BinaryIO, before_placing: Callable[[Path], None] | None) -> Iterator[BinaryIO]:
-    """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError, and
-    BrokenPipeError where nobody reads a stream any more."""
+def destination(
+    output: Path | BinaryIO, before_placing: Callable[[Path], None] | None, replace: bool
+) -> Iterator[BinaryIO]:
+    """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError,
+    RefusedOutputError, and BrokenPipeError where nobody reads a stream any more."""
     if isinstance(output, Path):
         with temporary_beside(output) as temporary:
             with temporary.open("w+b") as file:
                 yield file
             if before_placing is not None:
                 before_placing(temporary)
-            put_in_place(temporary, output)
+            put_in_place(temporary, output, replace)
         return
     with tempfile.TemporaryFile() as file:
         yield file
