@@ -1,12 +1,11 @@
 """Pictures cut into patches: decoded once, kept as one memory-mapped uint8 array on disk.
 
-The array holds (count, patch, patch, 3) RGB, the most detailed patches of all pictures. A fingerprint of the
-settings and the files beside it tells whether it is still the right one.
+The array holds (count, patch, patch, 3) RGB, the most detailed patches of all pictures. Its name is a fingerprint of
+the settings and the pictures' files, so that one that is there is the right one.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.failures import training
+from pcsr_cli.failures import outputs, training
+from pcsr_cli.files import is_file, put_in_place, remove_leftovers, temporary_beside, written_whole
 from pcsr_cli.pictures.formats import readable_suffixes
 from pcsr_cli.pictures.reading import read_rgb
 from pcsr_cli.resize import resize_bicubic
@@ -27,9 +27,10 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class _Picture:
-    """A file with the reductions it is used at."""
+    """A file, its name within its source, and the reductions it is used at."""
 
     path: Path
+    name: str
     reductions: tuple[float, ...]
 
 
@@ -43,11 +44,10 @@ def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixel
     if data.patch < smallest:
         raise training.SMALL_PATCHES(side=data.patch, smallest=smallest)
     pictures = list(_pictures(config))
-    folder = config.locate(data.cache)
-    fingerprint = _fingerprint(data, pictures)
-    if not _fits(folder, fingerprint):
-        _build(folder, data, pictures, fingerprint, observe)
-    patches: Pixels = np.load(folder / "patches.npy", mmap_mode="r")
+    place = config.locate(data.cache) / f"patches-{_fingerprint(data, pictures)}.npy"
+    if not is_file(place):
+        _build(place, data, pictures, observe)
+    patches: Pixels = np.load(place, mmap_mode="r")
     return patches
 
 
@@ -57,32 +57,34 @@ def _pictures(config: TrainConfig) -> Iterator[_Picture]:
         folder = config.locate(source.path)
         if not folder.is_dir():
             raise training.NO_FOLDER(folder=folder)
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in readable_suffixes())
+        files = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in readable_suffixes() and is_file(path)
+        )
         kept = [path for path in files if not any(path.match(pattern) for pattern in source.exclude)]
         if not kept:
             raise training.NO_PICTURE(folder=folder)
-        yield from (_Picture(path, source.reductions) for path in kept)
+        yield from (_Picture(path, path.relative_to(folder).as_posix(), source.reductions) for path in kept)
 
 
 def _fingerprint(data: DataConfig, pictures: list[_Picture]) -> str:
-    entries = [(p.path.name, p.reductions, p.path.stat().st_size) for p in pictures]
-    return hashlib.sha256(json.dumps([data.patch, data.keep, entries]).encode()).hexdigest()
+    stats = [picture.path.stat() for picture in pictures]
+    entries = [
+        (picture.name, picture.reductions, stat.st_size, stat.st_mtime_ns)
+        for picture, stat in zip(pictures, stats, strict=True)
+    ]
+    return hashlib.sha256(json.dumps([data.patch, data.keep, entries]).encode()).hexdigest()[:16]
 
 
-def _fits(folder: Path, fingerprint: str) -> bool:
-    try:
-        return bool(json.loads((folder / "patches.json").read_text())["fingerprint"] == fingerprint)
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _build(folder: Path, data: DataConfig, pictures: list[_Picture], fingerprint: str, observe: Observer) -> None:
-    """Cut everything, then keep the most detailed patches; the array appears under its name only when complete."""
-    scores: list[float] = []
-    cut = folder / f"cut.{os.getpid()}.raw"
-    chosen = folder / f"chosen.{os.getpid()}.npy"
+def _build(place: Path, data: DataConfig, pictures: list[_Picture], observe: Observer) -> None:
+    """Cut everything, keep the most detailed patches, and remove those of other settings or pictures."""
+    folder = place.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise outputs.NO_FOLDER(folder=folder, reason=error.strerror) from error
+    remove_leftovers(folder)
+    with temporary_beside(place) as cut, written_whole(place) as chosen:
+        scores: list[float] = []
         with cut.open("wb") as stream:
             for done, picture in enumerate(pictures, start=1):
                 for patch in _patches(picture, data.patch, observe):
@@ -92,13 +94,10 @@ def _build(folder: Path, data: DataConfig, pictures: list[_Picture], fingerprint
         if not scores:
             raise training.SMALL_PICTURES(side=data.patch)
         _choose(cut, chosen, scores, data)
-        chosen.replace(folder / "patches.npy")
-        (folder / "patches.json").write_text(json.dumps({"fingerprint": fingerprint, "cut": len(scores)}))
-    except OSError as error:
-        raise training.NOT_WRITTEN(what="The patches", place=folder, reason=error.strerror or error) from error
-    finally:
-        cut.unlink(missing_ok=True)
-        chosen.unlink(missing_ok=True)
+        put_in_place(chosen, place)
+    for old in folder.glob("patches-*.npy"):
+        if old != place:
+            old.unlink(missing_ok=True)
 
 
 def _choose(cut: Path, chosen: Path, scores: list[float], data: DataConfig) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcsr_cli.failures import training
+from pcsr_cli.failures import outputs, training
 from pcsr_cli.training import cache
 from pcsr_cli.training.cache import open_patches
 from pcsr_cli.training.config import DataConfig, SourceConfig, TrainConfig
@@ -51,6 +51,7 @@ def test_broken_and_small_pictures_are_named_and_skipped(recipe: TrainConfig) ->
     folder = recipe.folder / "pictures"
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:300])
     Image.new("RGB", (20, 20)).save(folder / "small.png")
+    (folder / "link.png").symlink_to("nowhere.png")
     events: list[Event] = []
     assert open_patches(recipe, 40, events.append).shape[0] == 8
     skipped = {event.path.name: event.reason for event in events if isinstance(event, Skipped)}
@@ -73,15 +74,38 @@ def test_folders_without_usable_pictures_are_refused(recipe: TrainConfig) -> Non
         open_patches(recipe, 49, ignore)
 
 
+def test_a_picture_replaced_by_another_of_the_same_size_is_noticed(recipe: TrainConfig) -> None:
+    picture = recipe.folder / "pictures" / "0.bmp"
+    changed = np.random.default_rng(0).integers(256, size=(48, 48, 3), dtype=np.uint8)
+    Image.new("RGB", (48, 48)).save(picture)
+    open_patches(recipe, 40, ignore)
+    Image.fromarray(changed).save(picture)
+    assert any(np.array_equal(patch, changed) for patch in open_patches(recipe, 40, ignore))
+
+
+def test_a_removed_cache_is_made_again_and_an_old_one_removed(recipe: TrainConfig) -> None:
+    folder = recipe.folder / "cache"
+    before = open_patches(recipe, 40, ignore).copy()
+    (old,) = folder.iterdir()
+    old.unlink()
+    assert np.array_equal(open_patches(recipe, 40, ignore), before)
+    (folder / ".pcsr-0123456789abcdef.part").write_bytes(b"left by a run that was killed")
+    open_patches(with_data(recipe, keep=0.5), 40, ignore)
+    (left,) = folder.iterdir()
+    assert left != old
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "_choose", fail)
     cache_folder = recipe.folder / "cache"
-    with fails(training.NOT_WRITTEN, what="The patches", place=cache_folder, reason="No space left on device"):
+    with fails(outputs.NO_SPACE):
         open_patches(recipe, 40, ignore)
     assert not list(cache_folder.iterdir())
+    with fails(outputs.NO_FOLDER):
+        open_patches(with_data(recipe, cache=Path("pictures/0.png")), 40, ignore)
 
 
 def test_data_defaults_suit_a_single_folder() -> None:
