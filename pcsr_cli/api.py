@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from pcsr_cli.engine.canvas import FloatCanvas, RowCanvas
+from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.passes import Progress
 from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.engine.upscaling import Outcome, Settings
@@ -19,8 +20,9 @@ from pcsr_cli.failures import upscaling
 from pcsr_cli.grid import hr_size
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.alpha import without_hidden_colours
-from pcsr_cli.pictures.modes import from_pil, to_pil
+from pcsr_cli.pictures.modes import to_pil
 from pcsr_cli.pictures.picture import Levels, Picture
+from pcsr_cli.pictures.reading import read_pil
 from pcsr_cli.pictures.writing import PictureWriter
 from pcsr_cli.refine import NEVER, usual_refine
 from pcsr_cli.resize import resize_bicubic
@@ -79,17 +81,18 @@ def upscale(
     """Enlarge a picture by ``scale``; the result is of the same kind.
 
     ``image`` is a float tensor (1, 3, h, w) or (3, h, w), RGB in [0, 1] (the result is float32 and not clamped); or
-    a uint8 or uint16 array (h, w, 3), RGB; or a PIL picture (its transparency is enlarged, too). ``routing`` is a
-    Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches; ``refine`` the paper's #h (9: off),
-    by default 1 from x3 and off below; ``tile`` in LR pixels. Raises InputError, ScaleError, UsageError."""
+    a uint8 or uint16 array (h, w, 3), RGB; or a PIL picture (transparency is enlarged, too; the result is upright, as
+    its EXIF says). ``routing`` is a Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches;
+    ``refine`` the paper's #h (9: off), by default 1 from x3 and off below; ``tile`` in LR pixels. Raises InputError,
+    ScaleError, UsageError."""
     refine = usual_refine(scale) if refine is None else refine
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
         raise upscaling.OUT_OF_RANGE(refine=refine, tile=tile)
-    settings = Settings(routing or default_routing(model.network.spec.branches), refine, tile)
+    settings = Settings(routing or default_routing(model.network.spec.branches), refine=refine, tile=tile)
     if isinstance(image, Tensor):
         return _upscale_tensor(image, model, scale, settings, progress)
     if isinstance(image, Image.Image):
-        done = upscale_picture(from_pil(image), model, scale, settings, progress)
+        done = upscale_picture(read_pil(image), model, scale, settings, progress)
         return Upscaled(to_pil(done.image), done.branches, done.outcome, done.scale, done.working_scale)
     if not isinstance(image, np.ndarray):
         raise upscaling.NO_PICTURE(kind=type(image).__name__)
@@ -142,7 +145,7 @@ def upscale_onto(
     rows = ResultRows(painted, size, bits, picture.grey, picture.alpha, writer)
     labels = None if branches is None else torch.from_numpy(branches)
     canvas = RowCanvas(painted[1], rows.painted_dtype, rows.take, labels)
-    lr = _as_lr(without_hidden_colours(picture.rgb, picture.alpha))
+    lr = as_lr(without_hidden_colours(picture.rgb, picture.alpha))
     return run_engine(model.network, lr, at, settings, canvas, progress, routed)
 
 
@@ -160,12 +163,6 @@ class _Collected:
         if self.alpha is not None:
             self.alpha[place] = rows[..., -1]
         self.done = place.stop
-
-
-def _as_lr(rgb: Levels) -> Tensor:
-    """(h, w, 3) levels as the engine takes them, (1, 3, h, w): without a copy where PyTorch can do without."""
-    usable = rgb.flags.writeable and all(stride >= 0 for stride in rgb.strides)
-    return torch.from_numpy(rgb if usable else rgb.copy()).permute(2, 0, 1)[None]
 
 
 def _upscale_tensor(

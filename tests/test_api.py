@@ -16,6 +16,8 @@ from pcsr_cli.checkpoint import save_folder
 from pcsr_cli.errors import PcsrError
 from pcsr_cli.failures import upscaling
 from pcsr_cli.models import LoadedModel, load_model
+from pcsr_cli.pictures import plug_ins
+from pcsr_cli.pictures.reading import read_picture
 from pcsr_cli.specs import Scales
 from tests.failing import fails
 from tests.pictures import levels
@@ -182,6 +184,25 @@ def test_a_picture_keeps_its_kind_transparency_and_profile(model: LoadedModel) -
         image.info["icc_profile"] = b"profile"
         result = pcsr_cli.upscale(image, model).image
         assert (result.mode, result.size, result.info["icc_profile"]) == (mode, (20, 16), b"profile")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "jxl", "heic"])
+def test_a_picture_comes_back_upright_as_the_command_line_turns_it(
+    model: LoadedModel, tmp_path: Path, suffix: str
+) -> None:
+    path, exif = tmp_path / f"in.{suffix}", Image.Exif()
+    exif[0x0112] = 6
+    for format in plug_ins.FORMATS:
+        plug_ins.load(format)
+    Image.fromarray(levels(16, 32)).save(path, exif=exif.tobytes())
+    wanted = pcsr_cli.upscale(read_picture(path).rgb, model).image
+    with Image.open(path) as image:
+        for _ in range(2):  # the picture given is left as it is
+            result = pcsr_cli.upscale(image, model).image
+            assert np.array_equal(np.asarray(result), wanted)
+            assert 0x0112 not in result.getexif()
+    if suffix == "jpg":
+        assert wanted.shape == (128, 64, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])

@@ -9,7 +9,7 @@ from PIL import Image
 from pcsr_cli.failures import pictures
 from pcsr_cli.pictures.formats import known_suffixes
 from pcsr_cli.pictures.libvips import is_better_read, read_header
-from pcsr_cli.pictures.metadata import read_metadata, read_tags
+from pcsr_cli.pictures.metadata import read_orientation, read_tags
 from pcsr_cli.pictures.modes import layout_of
 from pcsr_cli.pictures.orientation import TURNS
 from pcsr_cli.pictures.picture import Layout
@@ -45,10 +45,10 @@ def _of_known(file: BinaryIO, image: Image.Image) -> tuple[Layout, int]:
         if image.format in {*TURNED_BY_DECODER, "TIFF"}:  # which Pillow turns itself
             return layout, 1
     described = without_pixels(file) if image.format == "PNG" else image
-    return layout, read_metadata(described.info, described.getexif)[1]
+    return layout, read_orientation(described.getexif)
 
 
 def _of_unknown_tiff(file: BinaryIO) -> tuple[Layout, int]:
     tags = read_tags(file)
     layout = read_header(file, "TIFF", tags)
-    return layout, read_metadata({}, lambda: tags)[1]
+    return layout, read_orientation(lambda: tags)

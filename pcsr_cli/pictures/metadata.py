@@ -33,14 +33,11 @@ def read_metadata(info: Mapping[Any, Any], tags_of: Callable[[], Image.Exif]) ->
     """What a file says about its picture, its EXIF orientation (1 to 8), and notes on what could not be kept.
 
     ``info`` and ``tags_of`` are a PIL picture's ``info`` and ``getexif``. The orientation is taken out: the pixels are
-    to be turned by ``turned``. The preview in EXIF is dropped."""
+    to be turned by ``orientation.upright``. The preview in EXIF is dropped."""
     notes: tuple[str, ...] = ()
-    orientation, exif = 1, None
+    orientation, exif = read_orientation(tags_of), None
     try:
-        tags = tags_of()
-        found = tags.get(Base.Orientation, 1)
-        orientation = found if found in range(1, 9) else 1
-        exif = _without_the_file(tags)
+        exif = _without_the_file(tags_of())
         _of_size(exif, (1, 1))  # what cannot be brought up to date is damaged, too
     except Exception:  # whatever a parser trips over in damaged tags
         exif, notes = None, ("its EXIF is damaged and was left out",)
@@ -48,6 +45,15 @@ def read_metadata(info: Mapping[Any, Any], tags_of: Callable[[], Image.Exif]) ->
     if orientation >= 5 and dpi is not None:
         dpi = dpi[1], dpi[0]
     return Metadata(_bytes(info.get("icc_profile")), exif, _xmp(info), dpi), orientation, notes
+
+
+def read_orientation(tags_of: Callable[[], Image.Exif]) -> int:
+    """The EXIF orientation, 1 to 8, of what has ``tags_of`` for its ``getexif``; 1 where it tells none."""
+    try:
+        found = tags_of().get(Base.Orientation, 1)
+    except Exception:  # whatever a parser trips over in damaged tags
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def read_tags(file: BinaryIO) -> Image.Exif:

@@ -12,7 +12,7 @@ from PIL.ExifTags import Base
 from pcsr_cli.failures import pictures
 from pcsr_cli.pictures.formats import known_suffixes
 from pcsr_cli.pictures.libvips import is_better_read, is_rounded, read_pixels
-from pcsr_cli.pictures.metadata import read_metadata, read_tags
+from pcsr_cli.pictures.metadata import read_metadata, read_orientation, read_tags
 from pcsr_cli.pictures.modes import from_pil
 from pcsr_cli.pictures.orientation import upright
 from pcsr_cli.pictures.picture import Picture, to_8_bits
@@ -55,6 +55,12 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
     Raises InputError."""
     return to_8_bits(read_picture(path).rgb)
+
+
+def read_pil(image: Image.Image) -> Picture:
+    """A picture that somebody opened with PIL, upright. Raises InputError, and what PIL does of damage."""
+    image.load()  # a TIFF is turned by that, and a PNG may say only then how it is to be
+    return upright(from_pil(image), 1 if image.format in TURNED_BY_DECODER else read_orientation(image.getexif))
 
 
 def _read(file: BinaryIO, image: Image.Image) -> Picture:
