@@ -1,5 +1,6 @@
 """What ``docs/formats.md`` says of the formats is what the table in the code says."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,18 @@ ROWS = {
     for row in PAGE.splitlines()
     if "|" in row
 }
+
+
+def limits(format: Format) -> str:
+    """The longest side, and the most pixels or bytes of them."""
+    told = ["any" if format.longest is None else f"{format.longest:,}"]
+    if format.largest is not None:
+        side = math.isqrt(format.largest)
+        assert side**2 == format.largest
+        told.append(f"{side:,}² pixels")
+    if format.heaviest is not None:
+        told.append(f"{round(format.heaviest / 2**30)} GiB of pixels")
+    return ", ".join(told)
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
@@ -31,7 +44,7 @@ def test_every_row_is_true(format: Format) -> None:
         "refused" if not format.alpha else "on or off" if format.colours else "yes",
         "yes" if "icc" in format.metadata else "as sRGB",
         *("yes" if name in format.metadata else "no" for name in ("exif", "xmp", "dpi")),
-        "any" if format.longest is None else f"{format.longest:,}",
+        limits(format),
         "streamed" if format.streamed else "collected",
         ", ".join(f"`{name}`" for name, has in options.items() if has),
     ]
