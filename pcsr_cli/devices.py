@@ -23,9 +23,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     except RuntimeError as error:
         raise devices.NO_DEVICE(name=name) from error
     present = {
-        "cpu": True,
+        "cpu": not device.index,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
+        "mps": torch.backends.mps.is_available() and not device.index,
     }
     if not present.get(device.type, False):
         raise devices.NOT_AVAILABLE(name=name)

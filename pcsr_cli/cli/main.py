@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import pcsr_cli
-from pcsr_cli.cli import bench, doctor, failures, help, models, plan, report, sweep, train, upscale, verify
+from pcsr_cli.cli import bench, doctor, failures, help, models, options, plan, report, sweep, train, upscale, verify
 from pcsr_cli.cli.streams import give_up_stdout, set_up_streams
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="PIL")  # on odd metadata, in Pillow's own words
     set_up_streams()
     try:
+        options.check_arguments(sys.argv[1:])
         code = app(prog_name="pcsr", standalone_mode=False) or 0
         sys.stdout.flush()
     except typer.TyperException as error:

@@ -24,12 +24,22 @@ app = typer.Typer(
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A name that `pcsr models` lists.", autocompletion=options.complete_model)
 ]
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A name that `pcsr models` lists, user/repo[@revision] on the Hub, or a folder to check.",
+        autocompletion=options.complete_model,
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
 def list_models(context: typer.Context, registry: options.RegistryFile = None, json: options.Json = False) -> None:
     """List, fetch, show and convert models; without a command, list them."""
-    if context.invoked_subcommand is not None:
+    if context.invoked_subcommand is not None:  # which takes them for its own unless it is given others
+        given = {"registry": registry, "json": json}
+        context.default_map = {context.invoked_subcommand: {name: value for name, value in given.items() if value}}
         return
     entries = options.load_registry(registry).entries.values()
     rows = [_describe(entry) for entry in entries]
@@ -51,16 +61,14 @@ def list_models(context: typer.Context, registry: options.RegistryFile = None, j
 
 @app.command("fetch")
 def fetch_model(
-    name: Name, registry: options.RegistryFile = None, json: options.Json = False, quiet: options.Quiet = False
+    name: Reference, registry: options.RegistryFile = None, json: options.Json = False, quiet: options.Quiet = False
 ) -> None:
     """Download a model into the Hub cache and check it."""
     from pcsr_cli.models import load_model
 
+    options.check_talk(json, quiet)
     loaded = load_model(name, "cpu", "fp32", options.load_registry(registry), show_progress=not quiet)
     identity = loaded.identity
-    if not quiet:
-        for note in loaded.notes:
-            say(f"Note: {note}.")
     if json:
         print_document({"name": identity.name, "revision": identity.revision, "sha256": identity.sha256})
     elif not quiet:
@@ -96,6 +104,7 @@ def convert_model(
     from pcsr_cli.checkpoint import CONFIG_NAME, WEIGHTS_NAME, build_model, read_pth, save_folder
     from pcsr_cli.models import DEFAULT_SCALES
 
+    options.check_talk(json, quiet)
     taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if exists(folder / name)]
     if taken and not overwrite:
         raise outputs.EXISTS(output=folder / taken[0])

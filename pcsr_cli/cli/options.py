@@ -1,7 +1,8 @@
 """Options that commands share, in one place, and how they become the library's objects."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -111,15 +112,25 @@ def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: 
     return None if threshold is None else routing.Threshold(threshold)
 
 
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Raise UsageError for an empty argument, such as a variable without a value: it would name the current folder."""
+    for before, argument in pairwise(["", *arguments]):
+        if not argument:
+            raise usage.EMPTY(what=before if before.startswith("--") else "An argument")
+        if re.fullmatch(r"--[a-z-]+=", argument):
+            raise usage.EMPTY(what=argument.removesuffix("="))
+
+
 def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
-    """The paper's #h, the usual one of the scale if none is asked for. Raises UsageError outside 0..9."""
+    """The paper's #h, the usual one of the scale if none is asked for. Raises UsageError."""
     from pcsr_cli.refine import NEVER, usual_refine
 
+    check_apart({"--refine": refine is not None, "--no-refine": no_refine})
     if refine is None:
         return NEVER if no_refine else usual_refine(scale)
     if not 0 <= refine <= NEVER:
         raise usage.REFINE(refine=refine, never=NEVER)
-    return NEVER if no_refine else refine
+    return refine
 
 
 def choose_tile(tile: str) -> int | None:

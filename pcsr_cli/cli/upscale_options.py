@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from pcsr_cli.cli.options import RESULTS
 from pcsr_cli.failures import folders, maps
 from pcsr_cli.files import is_folder
 from pcsr_cli.folders.naming import DEFAULT, Template, parse_template
 from pcsr_cli.folders.sources import is_pattern
 
-RESULTS = "Results"
 MANY = "Folders and many pictures"
 MAPS = "Where the compute goes"
 
@@ -19,7 +19,7 @@ STREAM = Path("-")
 """stdin as an input, stdout as an output."""
 
 Paths = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="IN... OUT",
         help="A picture and its result; a folder (or 'pattern*') and a folder for the results; pictures and --out-dir. "
@@ -58,9 +58,6 @@ Jobs = Annotated[
         help="Pictures to read ahead and to write behind, in threads; computing is one at a time. [default: 1]",
         rich_help_panel=MANY,
     ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace results that exist already.", rich_help_panel=RESULTS)
 ]
 FormatName = Annotated[
     str | None,
@@ -135,7 +132,7 @@ class Single:
 
 
 def choose_work(
-    paths: list[Path],
+    paths: list[str],
     out_dir: Path | None,
     name: str | None = None,
     recursive: bool = False,
@@ -144,7 +141,8 @@ def choose_work(
     jobs: int | None = None,
 ) -> Single | Batch:
     """What the arguments ask for. Raises UsageError, RefusedOutputError."""
-    inputs, output = (tuple(paths), out_dir) if out_dir is not None else (tuple(paths[:-1]), paths[-1])
+    named = tuple(_path(text) for text in paths)
+    inputs, output = (named, out_dir) if out_dir is not None else (named[:-1], named[-1])
     if not inputs:
         raise folders.NO_OUTPUT()
     many = out_dir is not None or (len(inputs) == 1 and (is_folder(inputs[0]) or is_pattern(inputs[0])))
@@ -161,11 +159,19 @@ def choose_work(
         for option, given in only_for_many.items():
             if given:
                 raise folders.ONLY_FOR_MANY(option=option)
+        if paths[-1].endswith("/"):
+            raise folders.ONE_BECOMES_A_FILE(output=paths[-1])
         return Single(inputs[0], output)
     if STREAM in (*inputs, output):
         raise folders.STREAM_AMONG_MANY()
     template = Template() if name is None else parse_template(name)
     return Batch(inputs, output, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
+
+
+def _path(text: str) -> Path:
+    """The path an argument names; ``./-`` is a file of that name, not ``STREAM``."""
+    path = Path(text)
+    return path.absolute() if path == STREAM and text != str(STREAM) else path
 
 
 def check_single(given: dict[str, Path | bool | None]) -> None:

@@ -16,6 +16,9 @@ SEVERAL_NEED_A_FOLDER = Failure(
 ONLY_FOR_MANY = Failure(
     UsageError, "{option} is for folders and many pictures.", "Leave it out, or say where to with --out-dir."
 )
+ONE_BECOMES_A_FILE = Failure(
+    UsageError, "{output} is the name of a folder, and one picture becomes a file.", "Say --out-dir {output}."
+)
 A_FILE_IN_THE_WAY = Failure(
     RefusedOutputError, "{folder} is no folder, and the results of many pictures need one.", "Give another name."
 )

@@ -3,6 +3,7 @@
 from pcsr_cli.errors import UsageError
 from pcsr_cli.failures import Failure
 
+EMPTY = Failure(UsageError, "{what} is empty.", "Say what is meant; the current folder is a dot.")
 EXCLUDE = Failure(UsageError, "{options} exclude each other.", "Give one of them.")
 REFINE = Failure(
     UsageError, "--refine {refine} is out of range.", "Choose 0 (smooth all light pixels) to {never} (none)."

@@ -251,7 +251,7 @@ def test_format_too_small_for_the_result(refused: Refused, run_pcsr: Pcsr, suffi
         (["--device", "toaster"], ["toaster", "cpu"]),
         (["--device", "cuda:7"], ["not available", "--device cpu"]),
         (["--device", "meta"], ["meta", "--device cpu"]),
-        (["--device", ""], ["device"]),
+        (["--device", ""], ["--device is empty"]),
         (["--precision", "fp64"], ["fp64", "fp32"]),
         (["--scale", "0.5"], ["0.5", "at least 1"]),
         (["--scale", "-4"], ["-4", "at least 1"]),
@@ -259,7 +259,10 @@ def test_format_too_small_for_the_result(refused: Refused, run_pcsr: Pcsr, suffi
         (["--scale", "nan"], ["nan", "at least 1"]),
         (["--scale", "inf"], ["inf", "at least 1"]),
         (["--scale", "big"], ["--scale", "--help"]),
-        (["--scale", ""], ["--scale", "--help"]),
+        (["--scale", ""], ["--scale is empty"]),
+        (["--out-dir="], ["--out-dir is empty"]),
+        (["--refine", "3", "--no-refine"], ["exclude"]),
+        (["--device", "cpu:7"], ["not available"]),
         (["--scale", "8"], ["trained for x4", "x8"]),
         (["--scale", "1e300"], ["trained for x4"]),
         (["--json", "--quiet"], ["exclude"]),
@@ -273,7 +276,7 @@ def test_usage(refused: Refused, options: list[str | Path], words: list[str]) ->
 # Models.
 
 
-@pytest.mark.parametrize("name", ["nonsense", "", "carn@main", "x" * 300, "a/b/c", "https://huggingface.co/a/b"])
+@pytest.mark.parametrize("name", ["nonsense", "carn@main", "x" * 300, "a/b/c", "https://huggingface.co/a/b"])
 def test_unknown_model(refused: Refused, name: str) -> None:
     refused(2, "no model", "carn", arguments=["in.png", "out.png", "--model", name])
 
@@ -284,7 +287,7 @@ def test_missing_model_file(refused: Refused, name: str) -> None:
 
 
 def test_hub_unreachable_with_nothing_cached(refused: Refused) -> None:
-    refused(1, "cannot be reached", "pcsr models fetch", arguments=["in.png", "out.png", "--model", "carn"])
+    refused(1, "cannot be reached", "`pcsr models fetch carn`", arguments=["in.png", "out.png", "--model", "carn"])
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:

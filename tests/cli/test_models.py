@@ -93,6 +93,12 @@ def test_a_cached_model_is_listed_as_such(run_pcsr: Command, hub: Hub, tiny_fold
     assert len(hub.requests) == asked
 
 
+def test_options_before_the_command_are_its_own(run_pcsr: Command) -> None:
+    before = run_pcsr("models", "--json", "show", "builtin").succeeded()
+    assert before.document == run_pcsr("models", "show", "builtin", "--json").succeeded().document
+    run_pcsr("models", "--registry", "gone.toml", "show", "builtin").told(1, "gone.toml")
+
+
 def test_show_tells_what_the_registry_knows(run_pcsr: Command) -> None:
     document = run_pcsr("models", "show", "carn", "--json").succeeded().document
     assert document["repo"] == "3587jjh/pcsr_carn"

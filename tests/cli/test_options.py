@@ -1,9 +1,12 @@
 """Options that make no sense are refused in the table's words; those that do become the library's objects."""
 
+from pathlib import Path
+
 import pytest
 
 from pcsr_cli.cli import options
-from pcsr_cli.failures import usage
+from pcsr_cli.cli.upscale_options import STREAM, Single, choose_work
+from pcsr_cli.failures import folders, usage
 from pcsr_cli.refine import NEVER
 from pcsr_cli.routing import Adaptive, Threshold, Tradeoff
 from tests.failing import fails
@@ -27,7 +30,7 @@ def test_everything_and_nothing_cannot_be_said() -> None:
 def test_refine_has_a_range(refine: int) -> None:
     with fails(usage.REFINE, refine=refine, never=NEVER):
         options.choose_refine(refine, no_refine=False, scale=4)
-    assert options.choose_refine(1, no_refine=True, scale=4) == NEVER
+    assert options.choose_refine(None, no_refine=True, scale=4) == NEVER
     assert [options.choose_refine(None, no_refine=False, scale=scale) for scale in (2, 3, 4)] == [NEVER, 1, 1]
 
 
@@ -51,3 +54,29 @@ def test_amounts_of_memory() -> None:
     assert options.choose_memory("auto") is None
     assert options.choose_memory("512m") == 512 * 2**20
     assert options.choose_memory("1.5G") == 3 * 2**29
+
+
+def test_an_empty_argument_is_no_current_folder() -> None:
+    for arguments, what in (
+        (["upscale", "", "out"], "An argument"),
+        (["upscale", "in", "--out-dir", ""], "--out-dir"),
+        (["sweep", "--lr="], "--lr"),
+    ):
+        with fails(usage.EMPTY, what=what):
+            options.check_arguments(arguments)
+    options.check_arguments(["upscale", "a=b=", "--name={stem}=", "-", "."])
+
+
+def test_a_stream_is_a_dash_and_nothing_else() -> None:
+    assert choose_work(["-", "-"], None) == Single(STREAM, STREAM)
+    assert choose_work(["./-", "-"], None) == Single(Path.cwd() / "-", STREAM)
+
+
+def test_one_picture_becomes_no_folder() -> None:
+    with fails(folders.ONE_BECOMES_A_FILE, output="new/"):
+        choose_work(["in.png", "new/"], None)
+
+
+def test_refinement_is_asked_for_or_refused() -> None:
+    with fails(usage.EXCLUDE, options="--refine and --no-refine"):
+        options.choose_refine(3, True, 4)
