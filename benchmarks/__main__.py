@@ -33,6 +33,7 @@ from pcsr_cli.flops import executed_flops, model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS, Original
+from pcsr_cli.refine import usual_refine
 from pcsr_cli.routing import Adaptive, Routing
 from tests import reference
 
@@ -162,7 +163,7 @@ def _stages(measured: Measured, lr: Tensor, runs: int) -> Rows:
 
 def _enlarged(network: Pcsr, lr: Tensor, routing: Routing) -> Outcome:
     canvas = ByteCanvas(*hr_size((lr.shape[2], lr.shape[3]), 4))
-    return upscale(network, lr, 4, Settings(routing), canvas)
+    return upscale(network, lr, 4, Settings(routing, refine=usual_refine(4)), canvas)
 
 
 def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
@@ -172,7 +173,7 @@ def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
         lr = torch.from_numpy(_tiled(height, width)).permute(2, 0, 1)[None].float() / 255
 
         def run(lr: Tensor = lr, size: tuple[int, int] = (4 * height, 4 * width)) -> None:
-            upscale(network, lr, 4, Settings(), ByteCanvas(*size))
+            upscale(network, lr, 4, Settings(refine=usual_refine(4)), ByteCanvas(*size))
 
         taken = alternate({"run": run}, max(1, min(runs, 20_000_000 // (height * width * 16))))["run"]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -9,6 +9,7 @@ from pcsr_cli.adm import DifficultySurvey
 from pcsr_cli.engine.upscaling import Settings, survey_difficulties
 from pcsr_cli.model import Pcsr
 from pcsr_cli.models import load_model
+from pcsr_cli.refine import usual_refine
 from pcsr_cli.routing import Threshold
 from pcsr_cli.specs import BackboneSpec, ModelSpec
 
@@ -41,6 +42,6 @@ def measured_network(name: str, lr: Tensor) -> Measured:
     torch.manual_seed(0)
     network = Pcsr(UNPUBLISHED[name]).eval().requires_grad_(False)
     survey = DifficultySurvey(16 * lr.shape[2] * lr.shape[3])
-    survey_difficulties(network, lr, 4, Settings(), survey)
+    survey_difficulties(network, lr, 4, Settings(refine=usual_refine(4)), survey)
     cut = torch.from_numpy(survey.values().numpy()).kthvalue(round((1 - HEAVY_SHARE) * survey.filled)).values
     return Measured(network, Threshold(float(cut)), f"random, {HEAVY_SHARE:.0%} of the pixels heavy by its cut")

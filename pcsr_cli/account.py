@@ -142,7 +142,7 @@ def make_report(
         model=model.identity,
         parameters=model.network.parameter_count(),
         device=describe_device(model.network.device),
-        precision=str(model.network.dtype).removeprefix("torch."),
+        precision=model.network.precision,
         routing=_describe_routing(routing, refine, outcome),
         tiles=len(outcome.plan.tiles),
         paper=paper,

@@ -23,6 +23,7 @@ from pcsr_cli.model import Pcsr
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.formats import Format, fit
 from pcsr_cli.pictures.picture import Layout
+from pcsr_cli.refine import usual_refine
 from pcsr_cli.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing
 
 WORKSPACE = 320 * 2**20
@@ -98,7 +99,7 @@ def measure_rate(model: LoadedModel, scale: float) -> Rate:
     def gflops(routing: Routing, part: torch.Tensor) -> float:
         canvas = FloatCanvas(*hr_size((part.shape[2], part.shape[3]), scale))
         started = time.perf_counter()
-        outcome = upscale(model.network, part, scale, Settings(routing), canvas)
+        outcome = upscale(model.network, part, scale, Settings(routing, refine=usual_refine(scale)), canvas)
         return executed_flops(costs, outcome.executed) / GIGA / (time.perf_counter() - started)
 
     gflops(ALL_HEAVY, lr[:, :, :8])

@@ -62,5 +62,5 @@ def _reach(model: Pcsr, middle: int) -> int:
 def _lost(model: Pcsr, lr: Tensor, scale: float, tile: int) -> Tensor:
     """(H, W) bool: the pixels of the result that are no numbers."""
     canvas = FloatCanvas(*hr_size((lr.shape[2], lr.shape[3]), scale))
-    upscale(model, lr, scale, Settings(default_routing(model.spec.branches), NEVER, tile), canvas)
+    upscale(model, lr, scale, Settings(default_routing(model.spec.branches), refine=NEVER, tile=tile), canvas)
     return canvas.rgb.isnan().any(dim=0)

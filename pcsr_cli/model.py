@@ -50,6 +50,11 @@ class Pcsr(nn.Module):
         """The precision of the weights."""
         return self.classifier.first.weight.dtype
 
+    @property
+    def precision(self) -> str:
+        """The same by its name, such as ``float32``."""
+        return str(self.dtype).removeprefix("torch.")
+
     def parameter_count(self) -> int:
         """How many numbers were trained (BatchNorm statistics not counted)."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -8,19 +8,20 @@ Half precision promises less, see LOWER.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pcsr_cli.engine.canvas import FloatCanvas
+from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Outcome, Settings, plan_for, predict_branches, upscale
 from pcsr_cli.grid import hr_size
 from pcsr_cli.halo_check import WHOLE, HaloCheck, check_halo
 from pcsr_cli.model import Pcsr
 from pcsr_cli.pictures.picture import Levels
+from pcsr_cli.refine import usual_refine
 from pcsr_cli.routing import Adaptive, Cuts, Routing, Threshold
 
 TIE = 2e-6
@@ -125,8 +126,7 @@ def verify(
     ``model`` is in float32, ``lower`` the same in half precision, if that is to be compared; ``rgb`` is (h, w, 3), of
     8 or 16 bits; ``tiles`` are LR pixels a side, () for a choice of sizes. Holds two results as float32 at a time.
     """
-    top = float(np.iinfo(rgb.dtype).max)
-    lr = torch.from_numpy(rgb.astype(np.float32) / top).permute(2, 0, 1)[None]
+    lr = as_lr(rgb)
     size = (lr.shape[2], lr.shape[3])
     # Where there are more branches than two, a cut on one probability is not to be had.
     routings: tuple[Routing, ...] = (Threshold(), Adaptive()) if model.spec.branches == 2 else (Adaptive(),)
@@ -153,16 +153,19 @@ def ways(
     longest = max(lr_size)
     sizes = tiles or sorted({-(-longest // 2), *USUAL_TILES}, reverse=True)
     found = [Way(f"tiles of {size}", size) for size in sizes if size < longest]
-    if not tiles and len(plan_for(model, lr_size, scale, Settings()).tiles) > 1:
+    if not tiles and len(plan_for(model, lr_size, scale, _settings(scale)).tiles) > 1:
         found.insert(0, Way("the usual tiles", None))
     if model.device.type == "cpu":
         found.append(Way("1 thread", threads=1) if torch.get_num_threads() > 1 else Way("2 threads", threads=2))
     if isinstance(routing, Adaptive):
         found.append(Way("features computed twice", memory=0))
     if lower is not None:
-        name = str(lower.dtype).removeprefix("torch.")
-        found.append(Way(name, model=lower, tolerance=LOWER[lower.dtype]))
+        found.append(Way(lower.precision, model=lower, tolerance=LOWER[lower.dtype]))
     return tuple(found)
+
+
+def _settings(scale: float) -> Settings:
+    return Settings(refine=usual_refine(scale))
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ class _Result:
 
 def _run(model: Pcsr, lr: Tensor, scale: float, routing: Routing, way: Way, steps: "_Steps") -> _Result:
     canvas = FloatCanvas(*hr_size((lr.shape[2], lr.shape[3]), scale))
-    settings = Settings(routing, tile=way.tile, memory=way.memory)
+    settings = replace(_settings(scale), routing=routing, tile=way.tile, memory=way.memory)
     with _threads(way.threads or torch.get_num_threads()):
         outcome = upscale(way.model or model, lr, scale, settings, canvas, steps.within)
     steps.next()
@@ -212,7 +215,7 @@ def _compare(
 def _near(outcome: Outcome, model: Pcsr, lr: Tensor, scale: float) -> Tensor:
     """(H, W) bool: pixels that rounding may put on either side of a cut."""
     assert isinstance(outcome.decision, Cuts)
-    difficulty = predict_branches(model, lr, scale, Settings()).difficulty
+    difficulty = predict_branches(model, lr, scale, _settings(scale)).difficulty
     return torch.stack([(difficulty - cut).abs() <= TIE for cut in outcome.decision.values]).any(dim=0)
 
 

@@ -23,7 +23,7 @@ def model(tiny_folder: Path) -> LoadedModel:
 
 
 def report(model: LoadedModel, routing: Routing, refine: int = 1, tile: int | None = None, scale: float = 4) -> Report:
-    done = upscale_picture(Picture(levels(9, 14)), model, scale, Settings(routing, refine, tile))
+    done = upscale_picture(Picture(levels(9, 14)), model, scale, Settings(routing, refine=refine, tile=tile))
     return make_report(
         model,
         done.outcome,

@@ -25,17 +25,17 @@ ROUTINGS = [Threshold(0.3), Tradeoff(1), Adaptive()]
 def test_everything_is_made_on_the_models_device(
     monkeypatch: pytest.MonkeyPatch, backbone: str, routing: Routing
 ) -> None:
-    traffic = run_on_fake_cuda(monkeypatch, backbone, Settings(routing, tile=5, memory=2**20))
+    traffic = run_on_fake_cuda(monkeypatch, backbone, Settings(routing, refine=1, tile=5, memory=2**20))
     assert len(traffic.outcome.plan.tiles) > 1
 
 
 @pytest.mark.parametrize("routing", [Tradeoff(1), Adaptive()], ids=repr)
 def test_three_branches_are_no_exception(monkeypatch: pytest.MonkeyPatch, routing: Routing) -> None:
-    run_on_fake_cuda(monkeypatch, "dense", Settings(routing, tile=5, memory=2**20), branches=3)
+    run_on_fake_cuda(monkeypatch, "dense", Settings(routing, refine=1, tile=5, memory=2**20), branches=3)
 
 
 def test_bytes_come_back_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_on_fake_cuda(monkeypatch, "dense", Settings(tile=5, memory=2**20), canvas_type=ByteCanvas)
+    run_on_fake_cuda(monkeypatch, "dense", Settings(refine=1, tile=5, memory=2**20), canvas_type=ByteCanvas)
 
 
 @pytest.mark.parametrize("left_behind", ["nearest", "rel", "low", "weight"])
@@ -47,7 +47,7 @@ def test_a_tensor_left_on_the_host_is_caught(monkeypatch: pytest.MonkeyPatch, le
 
     monkeypatch.setattr(sampling, "make_axis", forgetful)
     with pytest.raises(RuntimeError, match=r"device"):
-        run_on_fake_cuda(monkeypatch, "dense", Settings(tile=5, memory=2**20))
+        run_on_fake_cuda(monkeypatch, "dense", Settings(refine=1, tile=5, memory=2**20))
 
 
 @pytest.mark.parametrize("branches", [2, 3])
@@ -56,7 +56,7 @@ def test_a_tensor_left_on_the_host_is_caught(monkeypatch: pytest.MonkeyPatch, le
 def test_the_host_waits_equally_often_for_each_tile_whatever_its_size(
     monkeypatch: pytest.MonkeyPatch, side: int, tile: int, refine: int, branches: int
 ) -> None:
-    how = Settings(Tradeoff(0.5), refine, tile, memory=2**20)
+    how = Settings(Tradeoff(0.5), refine=refine, tile=tile, memory=2**20)
     traffic = run_on_fake_cuda(monkeypatch, "carn", how, (side, side), branches, ByteCanvas)
     tiles = (side // tile) ** 2
     refined = refine < NEVER
@@ -70,7 +70,7 @@ def test_the_host_waits_equally_often_for_each_tile_whatever_its_size(
 
 def test_uploads_do_not_grow_with_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = (
-        run_on_fake_cuda(monkeypatch, "carn", Settings(tile=tile, memory=2**20), (2 * tile, 2 * tile))
+        run_on_fake_cuda(monkeypatch, "carn", Settings(refine=1, tile=tile, memory=2**20), (2 * tile, 2 * tile))
         for tile in (10, 30)
     )
     assert small.uploads == large.uploads

@@ -48,7 +48,7 @@ def test_an_upscale_spends_just_that(part: float) -> None:
     least, most = gflops_range(costs, SIZE)
     wanted = least + part * (most - least)
     canvas = ByteCanvas(80, 120)
-    outcome = upscale(model, picture(20, 30), 4, Settings(Budget(gflops=wanted), tile=11), canvas)
+    outcome = upscale(model, picture(20, 30), 4, Settings(Budget(gflops=wanted), refine=1, tile=11), canvas)
     spent = paper_flops(costs, SIZE.lr_pixels, outcome.branch_pixels) / 1e9
     assert spent == pytest.approx(wanted, rel=1e-3)
     assert heavy_share(costs, SIZE, wanted) == pytest.approx(part)
@@ -88,7 +88,7 @@ def test_seconds_out_of_range_are_told_before_anything_is_painted() -> None:
 
     for seconds in (1e-6, 1e6):
         with fails(routing.SECONDS_OUT_OF_REACH):
-            upscale(tiny_model("carn"), picture(60, 60), 4, Settings(Budget(seconds=seconds)), NoCanvas(1, 1))
+            upscale(tiny_model("carn"), picture(60, 60), 4, Settings(Budget(seconds=seconds), refine=1), NoCanvas(1, 1))
 
 
 @given(

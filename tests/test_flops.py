@@ -163,7 +163,7 @@ class TestExecuted:
     def test_is_what_pytorch_counts(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
     ) -> None:
-        how = Settings(routing, refine, tile=-(-max(height, width) // pieces))
+        how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
         executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
         assert executed == counted
 
@@ -172,19 +172,19 @@ class TestExecuted:
     def test_is_what_pytorch_counts_with_three_branches(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing
     ) -> None:
-        how = Settings(routing, tile=-(-max(height, width) // pieces))
+        how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces))
         executed, counted = executed_and_counted(tiny_model(backbone, 3), picture(height, width), scale, how)
         assert executed == counted
 
     def test_counts_a_second_encoder_pass_where_there_is_one(self) -> None:
-        how = Settings(Adaptive(), tile=6, memory=0)
+        how = Settings(Adaptive(), refine=1, tile=6, memory=0)
         executed, counted = executed_and_counted(tiny_model("fsrcnn"), picture(13, 9), 2, how)
         assert executed == counted
 
     @pytest.mark.parametrize("backbone", PUBLISHED)
     def test_published_sizes_count_alike(self, backbone: str) -> None:
         model = Pcsr(PUBLISHED[backbone]).eval()
-        executed, counted = executed_and_counted(model, picture(6, 5), 4, Settings(tile=4))
+        executed, counted = executed_and_counted(model, picture(6, 5), 4, Settings(refine=1, tile=4))
         assert executed == counted
 
     @pytest.mark.parametrize("onednn", [True, False], ids=["oneDNN", "plain"])
@@ -193,7 +193,7 @@ class TestExecuted:
     def test_counts_what_bands_repeat(
         self, backbone: str, routing: Routing, onednn: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        model, lr, how = tiny_model(backbone), picture(41, 13), Settings(routing, tile=23)
+        model, lr, how = tiny_model(backbone), picture(41, 13), Settings(routing, refine=1, tile=23)
         in_one, _ = executed_and_counted(model, lr, 2.5, how)
         monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
         if not onednn:
@@ -207,7 +207,7 @@ class TestExecuted:
     def test_is_what_pytorch_counts_in_any_bands(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, keep: bool
     ) -> None:
-        how = Settings(routing, tile=-(-max(height, width) // pieces), memory=None if keep else 0)
+        how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces), memory=None if keep else 0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backbones, "BAND_FLOATS", 500)
             executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
@@ -215,8 +215,8 @@ class TestExecuted:
 
     def test_smaller_tiles_execute_more_and_the_paper_does_not_mind(self) -> None:
         model, lr = tiny_model("fsrcnn"), picture(24, 24)
-        small, _ = executed_and_counted(model, lr, 2, Settings(tile=6))
-        large, _ = executed_and_counted(model, lr, 2, Settings(tile=24))
+        small, _ = executed_and_counted(model, lr, 2, Settings(refine=1, tile=6))
+        large, _ = executed_and_counted(model, lr, 2, Settings(refine=1, tile=24))
         assert small > large
 
     def test_adds_up(self) -> None:

@@ -29,7 +29,7 @@ def foresee(
     model: LoadedModel, layout: Layout, scale: float = 4, how: Settings | None = None, to: str = ""
 ) -> Forecast:
     format = choose_format(Path(to)) if to else None
-    return forecast(Path("in.png"), layout, model, scale, how or Settings(), RATE, format)
+    return forecast(Path("in.png"), layout, model, scale, how or Settings(refine=1), RATE, format)
 
 
 @pytest.mark.parametrize("memory", [None, 0])
@@ -38,7 +38,7 @@ def foresee(
 def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
     model: LoadedModel, routing: Everywhere, tile: int | None, memory: int | None
 ) -> None:
-    how = Settings(routing, tile=tile, memory=memory)
+    how = Settings(routing, refine=1, tile=tile, memory=memory)
     outcome = upscale(model.network, picture(14, 19), 4, how, RowCanvas(76, dtype(8), lambda rows: None))
     told, costs = foresee(model, Layout(14, 19), how=how), model_costs(model.network)
     light = routing == ALL_LIGHT
@@ -52,7 +52,7 @@ def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
 
 @pytest.mark.parametrize("memory", [None, 0])
 def test_two_passes_cost_what_they_cost(model: LoadedModel, memory: int | None) -> None:
-    how = Settings(Adaptive(), tile=9, memory=memory)
+    how = Settings(Adaptive(), refine=1, tile=9, memory=memory)
     outcome = upscale(model.network, picture(14, 19), 4, how, RowCanvas(76, dtype(8), lambda rows: None))
     told = foresee(model, Layout(14, 19), how=how)
     executed = (executed_flops(model_costs(model.network), outcome.executed) - outcome.executed.repeated) / GIGA
@@ -102,7 +102,11 @@ class TestMemory:
         layout = Layout(2_000, 2_000)
         plain, adaptive, forgetful = (
             foresee(model, layout, how=how).memory
-            for how in (Settings(Threshold()), Settings(Adaptive(), memory=2**30), Settings(Adaptive(), memory=0))
+            for how in (
+                Settings(Threshold(), refine=1),
+                Settings(Adaptive(), refine=1, memory=2**30),
+                Settings(Adaptive(), refine=1, memory=0),
+            )
         )
         assert plain < forgetful < adaptive
 

@@ -32,12 +32,12 @@ SCALE = 4
 GOLDEN = SHARED / "golden"
 
 CASES = {
-    "k0": Settings(Tradeoff(0)),
+    "k0": Settings(Tradeoff(0), refine=1),
     "k0_norefine": Settings(Tradeoff(0), refine=NEVER),
-    "k1": Settings(Tradeoff(1)),
-    "adm": Settings(Adaptive()),
+    "k1": Settings(Tradeoff(1), refine=1),
+    "adm": Settings(Adaptive(), refine=1),
     "adm_norefine": Settings(Adaptive(), refine=NEVER),
-    "all_heavy": Settings(Tradeoff(-25)),
+    "all_heavy": Settings(Tradeoff(-25), refine=1),
 }
 
 MOST_FLIPPED = 100
@@ -120,7 +120,7 @@ def test_a_crop_agrees_before_rounding(case: str, tile: int | None) -> None:
     with np.load(GOLDEN / "crop_float32.npz") as crop:
         lr = torch.from_numpy(crop["lr"]).permute(2, 0, 1)[None] / 255
         golden, golden_heavy = torch.from_numpy(crop[case]), torch.from_numpy(crop[f"{case}_heavy"])
-    how = Settings(CASES[case].routing, CASES[case].refine, tile)
+    how = Settings(CASES[case].routing, refine=CASES[case].refine, tile=tile)
     canvas = FloatCanvas(*golden_heavy.shape)
     upscale(published_carn(), lr, SCALE, how, canvas)
     flipped = (canvas.labels > 0) != golden_heavy

@@ -14,7 +14,7 @@ from tests.tiny import picture, tiny_model
 @pytest.mark.parametrize("branches", [2, 3])
 def test_stages_share_all_flops_and_all_are_seen(branches: int) -> None:
     model = tiny_model("carn", branches)
-    settings = Settings(default_routing(branches))
+    settings = Settings(default_routing(branches), refine=1)
     with watched_engine() as watch:
         outcome = upscale(model, picture(9, 13), 4, settings, ByteCanvas(36, 52))
     costs = model_costs(model)

@@ -77,7 +77,7 @@ def test_only_pixels_on_the_cut_may_change_branch(monkeypatch: pytest.MonkeyPatc
 
 def _nearest_to_cut(model: Any) -> tuple[int, int]:
     lr = torch.from_numpy(PICTURE.copy()).permute(2, 0, 1)[None]
-    distance = (predict_branches(model, lr, 1, Settings()).difficulty - 0.5).abs()
+    distance = (predict_branches(model, lr, 1, Settings(refine=1)).difficulty - 0.5).abs()
     row, column = divmod(int(distance.argmin()), distance.shape[1])
     return row, column
 

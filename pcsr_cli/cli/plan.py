@@ -39,7 +39,10 @@ def command(
     recursive: upscaling.Recursive = False,
     json: options.Json = False,
 ) -> None:
-    """Tell what enlarging would take: size, tiles, memory, GFLOPs, time, disk. Nothing is computed or written."""
+    """Tell what enlarging would take: size, tiles, memory, GFLOPs, time, disk. Nothing is computed or written.
+
+    A --budget of `pcsr upscale` lies between the GFLOPs told; how the picture has to be cut for it, only computing
+    tells."""
     from pcsr_cli.api import check_scale, working_scale
     from pcsr_cli.cli import plan_view
     from pcsr_cli.engine.upscaling import Settings
@@ -58,7 +61,7 @@ def command(
     layouts = [(path, read_layout(path, allow_huge)) for path in paths]
     formats = [_format(path, output, format, many) for path in paths]
     loaded = options.load_model(model, device, precision, registry, scale, quiet=json)
-    settings = Settings(asked or default_routing(loaded.network.spec.branches), minimum, side, kept)
+    settings = Settings(asked or default_routing(loaded.network.spec.branches), refine=minimum, tile=side, memory=kept)
     rate = measure_rate(loaded, working_scale(loaded, scale))
     forecasts = [
         forecast(path, layout, loaded, scale, settings, rate, chosen)

@@ -3,8 +3,16 @@
 import torch
 from torch import Tensor
 
+from pcsr_cli.pictures.picture import Levels
+
 PEAKS = {torch.uint8: 255, torch.uint16: 65_535}
 """The level of 1.0, by type."""
+
+
+def as_lr(rgb: Levels) -> Tensor:
+    """A picture (h, w, 3) of levels as the engine takes it, (1, 3, h, w); not copied where PyTorch can do without."""
+    usable = rgb.flags.writeable and all(stride >= 0 for stride in rgb.strides)
+    return torch.from_numpy(rgb if usable else rgb.copy()).permute(2, 0, 1)[None]
 
 
 def to_levels(rgb: Tensor, dtype: torch.dtype) -> Tensor:

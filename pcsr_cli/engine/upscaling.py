@@ -29,13 +29,14 @@ from pcsr_cli.routing import Cuts, Decision, Routing, Threshold, decide
 class Settings:
     """How to upscale.
 
-    ``refine`` is the paper's #h (0..9, 9 is off); ``tile`` is in LR pixels, None to let the engine choose;
-    ``memory`` is how many bytes of features ADM may keep between its passes, None for a share of what is free.
+    ``refine`` is the paper's #h (0..9, 9 is off), and ``usual_refine`` knows what suits a scale; ``tile`` is in LR
+    pixels, None to let the engine choose; ``memory`` is how many bytes of features ADM may keep between its passes,
+    None for a share of what is free.
     Neither of the latter two changes the result. ``forced`` pixels get the branch a person chose: ADM looks at them as
     at any other, a budget pays for them first."""
 
     routing: Routing = field(default_factory=Threshold)
-    refine: int = 1
+    refine: int = field(kw_only=True)
     tile: int | None = None
     memory: int | None = None
     forced: Forced | None = None

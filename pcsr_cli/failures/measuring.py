@@ -14,19 +14,19 @@ BUDGET_IN_SECONDS = Failure(
 )
 NO_GRID = Failure(UsageError, "--{option} {text!r} is no grid of numbers.", "Give START:STOP:STEP or a comma list.")
 GRID_LENGTH = Failure(UsageError, "--{option} {text!r} has {count} points.", "Give 1 to {most}.")
-GRID_RANGE = Failure(UsageError, "--{option} {value:g} is out of range.", "Choose from {low} to {high}.")
+GRID_RANGE = Failure(UsageError, "--{option} {value} is out of range.", "Choose from {low} to {high}.")
 
 # What the model is not made for.
 NOT_TRAINED = Failure(
     UsageError,
-    "The model {name} was trained for {scales}, not x{scale:g}.",
+    "The model {name} was trained for {scales}, not x{scale}.",
     "Measure it at what it was trained for, with --scale.",
 )
 MORE_BRANCHES = Failure(
     UsageError, "Cuts are compared between two branches, but this model has {branches}.", "Choose another model."
 )
 METHODS_OF_TWO = Failure(
-    UsageError, "The model has {branches} branches, not two: no {methods}.", "Compare k and adm instead."
+    UsageError, "The model has {branches} branches, not two: no {methods}.", "Compare k, adm, heavy and light instead."
 )
 NO_ORIGINAL_WEIGHTS = Failure(
     UsageError, "The original network comes without weights.", "Give them with --original PATH."
@@ -38,7 +38,7 @@ NO_USE_OF_LR = Failure(
     UsageError, "Without a reference every picture is LR, and --lr has no use.", "Leave one of them out."
 )
 FRACTIONAL_SCALE = Failure(
-    UsageError, "LR pictures are x{scale:g} smaller only for whole scales.", "Or measure --no-reference."
+    UsageError, "LR pictures are x{scale} smaller only for whole scales.", "Or measure --no-reference."
 )
 NO_PATH = Failure(InputError, "There is no file or folder {path}.", "Check the path.")
 NO_PICTURE = Failure(InputError, "There is no picture in {folder}.", "Give a folder with {known} files.")

@@ -114,7 +114,7 @@ class Enlarging(Stages):
     def compute(self, item: Errand, read: Ready, belt: Belt[Levels]) -> Computed:
         """Enlarge a picture, its rows onto the belt as they are done."""
         asked = self.request
-        settings = Settings(read.routing, asked.refine, asked.tile, asked.memory, read.forced)
+        settings = Settings(read.routing, refine=asked.refine, tile=asked.tile, memory=asked.memory, forced=read.forced)
         began = time.perf_counter()
 
         def progress(share: float) -> None:

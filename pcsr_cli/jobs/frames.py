@@ -84,7 +84,7 @@ class EnlargingFrames(Enlarging):
         if not isinstance(read, ReadyFrames):
             return super().compute(item, read, belt)
         asked = self.request
-        settings = Settings(read.routing, asked.refine, asked.tile, asked.memory)
+        settings = Settings(read.routing, refine=asked.refine, tile=asked.tile, memory=asked.memory)
         began = time.perf_counter()
         outcomes: list[Outcome] = []
 

@@ -24,7 +24,7 @@ class Request:
     scale: float = 4.0
     routing: Routing | None = None
     allowance: Allowance | None = None
-    refine: int = 1
+    refine: int = field(kw_only=True)
     tile: int | None = None
     memory: int | None = None
     format: str | None = None

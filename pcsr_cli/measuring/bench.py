@@ -10,30 +10,31 @@ from numpy.typing import NDArray
 
 from pcsr_cli.adm import DifficultySurvey
 from pcsr_cli.budget import Allowance, Size, cut_for_share, heavy_share, to_budget
+from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Settings, survey_difficulties
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.failures import measuring
 from pcsr_cli.flops import GIGA, model_costs, original_flops
 from pcsr_cli.grid import hr_size
-from pcsr_cli.measuring.contest import Contest, Enlarged, as_tensor
+from pcsr_cli.measuring.contest import Contest, Enlarged, check_scales
 from pcsr_cli.measuring.methods import Method
 from pcsr_cli.measuring.metrics import luma, psnr, ssim
 from pcsr_cli.measuring.originals import LoadedOriginal
 from pcsr_cli.measuring.pairs import Pair, Source, load_pair
 from pcsr_cli.models import LoadedModel
-from pcsr_cli.routing import Threshold
+from pcsr_cli.routing import ALL_HEAVY, Routing, Threshold
 
 
 @dataclass(frozen=True)
 class Options:
     """What to measure. ``refine`` and ``tile`` are the engine's; ``luma`` is about PSNR, SSIM is always of luma.
 
-    ``paper`` cuts pictures as the paper's tables do; ``allowance`` adds the method "budget", one cut for all pictures.
+    ``paper`` cuts pictures as the paper's tables do; ``allowance`` goes with the method "budget", one cut for all.
     """
 
     methods: tuple[Method, ...]
-    scale: float = 4
-    refine: int = 1
+    scale: float
+    refine: int
     tile: int | None = None
     luma: bool = False
     paper: bool = False
@@ -64,7 +65,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Failure:
+class LeftOut:
     """A picture that could not be measured, and why."""
 
     picture: str
@@ -77,7 +78,7 @@ class Result:
 
     rows: tuple[Row, ...]
     mean: tuple[Row, ...]
-    failures: tuple[Failure, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Measured:
     rgb: NDArray[np.uint8]
 
 
-Observe = Callable[[Measured | Failure], None]
+Observe = Callable[[Measured | LeftOut], None]
 
 
 def bench(model: LoadedModel, sources: Sequence[Source], options: Options, observe: Observe) -> Result:
@@ -100,48 +101,44 @@ def bench(model: LoadedModel, sources: Sequence[Source], options: Options, obser
     """
     check(model, options)
     rows: list[Row] = []
-    failures: list[Failure] = []
-    names = [source.name for source in sources]
-    budget = _pooled(model, sources, options) if options.allowance is not None else None
-    contest = Contest(
-        model, options.scale, Settings(refine=options.refine, tile=options.tile), options.original, budget
-    )
-    methods = options.methods + ((Method("budget"),) if budget is not None else ())
+    left_out: list[LeftOut] = []
+    total = len(sources) * len(options.methods)
+    settings = Settings(refine=options.refine, tile=options.tile)
+    budget = None if options.allowance is None else _pooled(model, sources, options, options.allowance)
+    contest = Contest(model, options.scale, settings, options.original, budget)
     for source in sources:
         try:
             pair = load_pair(source, options.scale, options.paper)
             if not rows:
-                _warm_up(contest, methods, pair)
-            for row, rgb in _measure(contest, methods, pair, options):
+                _warm_up(contest, options.methods, pair)
+            for row, rgb in _measure(contest, pair, options):
                 rows.append(row)
-                observe(Measured(len(rows), len(names) * len(methods), row, rgb))
+                observe(Measured(len(rows), total, row, rgb))
         except InputError as error:
-            failures.append(Failure(source.name, str(error)))
-            observe(failures[-1])
+            left_out.append(LeftOut(source.name, str(error)))
+            observe(left_out[-1])
     if not rows:
-        raise measuring.NOTHING_MEASURED(reason=failures[0].sentence if failures else "There is none.")
-    mean = tuple(mean_row([row for row in rows if row.method == method.label]) for method in methods)
-    return Result(tuple(rows), mean, tuple(failures))
+        raise measuring.NOTHING_MEASURED(reason=left_out[0].sentence if left_out else "There is none.")
+    mean = tuple(mean_row([row for row in rows if row.method == method.label]) for method in options.methods)
+    return Result(tuple(rows), mean, tuple(left_out))
 
 
 def check(model: LoadedModel, options: Options) -> None:
     """Raise UsageError, before any work, for what the model or the request does not allow."""
-    if not model.scales.trained(options.scale):
-        raise measuring.NOT_TRAINED(name=model.identity.name, scales=model.scales, scale=options.scale)
+    check_scales(model, options.scale, options.original)
     kinds = {method.kind for method in options.methods}
     if "original" in kinds and options.original is None:
         raise measuring.NO_ORIGINAL_WEIGHTS()
-    if options.original is not None and options.scale != options.original.network.scale:
-        raise measuring.ORIGINAL_SCALE(scale=options.original.network.scale)
-    two_only = [method.label for method in options.methods if method.kind in {"threshold", "heavy", "light", "patch"}]
+    if options.allowance is not None and options.allowance.unit == "s":
+        raise measuring.BUDGET_IN_SECONDS()
+    assert ("budget" in kinds) == (options.allowance is not None)
+    two_only = [method.label for method in options.methods if method.kind in {"threshold", "patch", "budget"}]
     branches = model.network.spec.branches
-    if branches != 2 and (two_only or options.allowance is not None):
-        raise measuring.METHODS_OF_TWO(branches=branches, methods=", ".join(two_only) or "budget")
+    if branches != 2 and two_only:
+        raise measuring.METHODS_OF_TWO(branches=branches, methods=", ".join(two_only))
 
 
-def _measure(
-    contest: Contest, methods: Sequence[Method], pair: Pair, options: Options
-) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
+def _measure(contest: Contest, pair: Pair, options: Options) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
     """Every method on one picture."""
     entrant = contest.enter(pair.lr)
     truth = entrant.all_heavy if pair.hr is None else pair.hr
@@ -149,7 +146,7 @@ def _measure(
     luma_truth = luma(truth)
     cost = entrant.original_cost
     original = None if cost is None else cost.paper / GIGA
-    for method in methods:
+    for method in options.methods:
         done = entrant.enlarge(method)
         luma_result = luma(done.rgb)
         quality = psnr(luma_result, luma_truth, shave) if options.luma else psnr(done.rgb, truth, shave)
@@ -210,11 +207,8 @@ def _warm_up(contest: Contest, methods: Sequence[Method], pair: Pair) -> None:
         entrant.enlarge(method)
 
 
-def _pooled(model: LoadedModel, sources: Sequence[Source], options: Options) -> Threshold | None:
+def _pooled(model: LoadedModel, sources: Sequence[Source], options: Options, allowance: Allowance) -> Routing | None:
     """One cut with which all pictures together spend the budget, from the difficulties of all of them."""
-    assert options.allowance is not None
-    if options.allowance.unit == "s":
-        raise measuring.BUDGET_IN_SECONDS()
     pictures: list[NDArray[np.uint8]] = []
     for source in sources:
         try:
@@ -228,10 +222,11 @@ def _pooled(model: LoadedModel, sources: Sequence[Source], options: Options) -> 
     size = Size(lr_pixels, sum(height * width for height, width in sizes))
     costs = model_costs(model.network)
     original = original_flops(model.identity.original, options.scale, lr_pixels)
-    budget = to_budget(options.allowance, costs, size, None if original is None else original.paper / GIGA)
+    budget = to_budget(allowance, costs, size, None if original is None else original.paper / GIGA)
     assert budget.gflops is not None
     survey = DifficultySurvey(size.hr_pixels)
+    settings = Settings(refine=options.refine, tile=options.tile)
     for lr in pictures:
-        survey_difficulties(model.network, as_tensor(lr), options.scale, Settings(tile=options.tile), survey)
+        survey_difficulties(model.network, as_lr(lr), options.scale, settings, survey)
     cut = cut_for_share(survey.values(), heavy_share(costs, size, budget.gflops))
-    return Threshold(min(1.0, max(0.0, cut)))
+    return Threshold(min(1.0, cut)) if cut >= 0 else ALL_HEAVY

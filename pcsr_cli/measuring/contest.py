@@ -2,27 +2,27 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from pcsr_cli.costs import Cost
 from pcsr_cli.engine.canvas import ByteCanvas
 from pcsr_cli.engine.composition import Composer
+from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Outcome, Settings, predict_branches, upscale
-from pcsr_cli.flops import GIGA, executed_flops, model_costs, original_flops, paper_flops
+from pcsr_cli.failures import measuring
+from pcsr_cli.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.measuring.methods import Method
 from pcsr_cli.measuring.originals import LoadedOriginal
 from pcsr_cli.measuring.patches import patch_mask
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.resize import resize_bicubic_8bit
-from pcsr_cli.routing import Routing, Threshold, Tradeoff, default_routing
+from pcsr_cli.routing import Routing, default_routing
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Enlarged:
 class Contest:
     """The conditions: a model, a scale, the engine's settings but for routing, the original network if there is one.
 
-    ``budget`` is the cut of the method of that name.
+    ``budget`` is how the method of that name routes.
     """
 
     model: LoadedModel
     scale: float
     settings: Settings
     original: LoadedOriginal | None = None
-    budget: Threshold | None = None
+    budget: Routing | None = None
 
     def enter(self, lr: NDArray[np.uint8]) -> "Entrant":
         """A picture (h, w, 3) uint8 to enlarge."""
@@ -99,8 +99,6 @@ class Entrant:
             case "budget":
                 assert self.contest.budget is not None
                 return self._by_pixel(self.contest.budget)
-            case "heavy" if self.contest.model.network.spec.branches != 2:
-                return self._by_pixel(Tradeoff(-100))
             case _:
                 routing = method.routing
                 assert routing is not None
@@ -112,10 +110,10 @@ class Entrant:
     def run(self, routing: Routing) -> tuple[Enlarged, Outcome]:
         """The engine by a routing."""
         contest = self.contest
-        settings = Settings(routing, contest.settings.refine, contest.settings.tile)
+        settings = replace(contest.settings, routing=routing)
         canvas = ByteCanvas(*self.size)
         started = time.perf_counter()
-        outcome = upscale(contest.model.network, as_tensor(self.lr), contest.scale, settings, canvas)
+        outcome = upscale(contest.model.network, as_lr(self.lr), contest.scale, settings, canvas)
         seconds = time.perf_counter() - started
         paper = paper_flops(self.costs, outcome.plan.lr_pixels, outcome.branch_pixels) / GIGA
         executed = executed_flops(self.costs, outcome.executed) / GIGA
@@ -137,7 +135,7 @@ class Entrant:
     @cached_property
     def _composer(self) -> Composer:
         contest = self.contest
-        branches = predict_branches(contest.model.network, as_tensor(self.lr), contest.scale, contest.settings)
+        branches = predict_branches(contest.model.network, as_lr(self.lr), contest.scale, contest.settings)
         return Composer(branches, contest.settings.refine)
 
     def _lanczos(self) -> NDArray[np.uint8]:
@@ -151,6 +149,9 @@ class Entrant:
         return Enlarged(rgb, seconds=time.perf_counter() - started)
 
 
-def as_tensor(levels: NDArray[np.uint8]) -> Tensor:
-    """(h, w, 3) uint8 to what the engine takes, (1, 3, h, w) uint8."""
-    return torch.from_numpy(np.array(levels)).permute(2, 0, 1)[None]
+def check_scales(model: LoadedModel, scale: float, original: LoadedOriginal | None) -> None:
+    """Raise UsageError where the model, or the original network if there is one, was not made for a scale."""
+    if not model.scales.trained(scale):
+        raise measuring.NOT_TRAINED(name=model.identity.name, scales=model.scales, scale=scale)
+    if original is not None and scale != ORIGINAL_SCALE:
+        raise measuring.ORIGINAL_SCALE(scale=ORIGINAL_SCALE)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pcsr_cli.failures import measuring
-from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
 
 Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -12,8 +12,6 @@ NAMED = tuple(kind for kind in KINDS if kind != "budget")
 """Those that --methods takes: a budget has an option of its own."""
 
 DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32}
-ALL_LIGHT_CUT = 1.0
-ALL_HEAVY_CUT = 0.0
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,16 @@ class Method:
             case "adm":
                 return "ADM"
             case "k":
-                return f"k = {self.value:g}"
+                return f"k = {self._number}"
             case "lanczos":
                 return "Lanczos"
             case _:
-                return self.kind if self.value is None else f"{self.kind} {self.value:g}"
+                return self.kind if self.value is None else f"{self.kind} {self._number}"
+
+    @property
+    def _number(self) -> str:
+        """The value to its last digit: two methods have two names."""
+        return str(self.value).removesuffix(".0")
 
     @property
     def routing(self) -> Routing | None:
@@ -48,9 +51,9 @@ class Method:
             case "adm":
                 return Adaptive()
             case "heavy":
-                return Threshold(ALL_HEAVY_CUT)
+                return ALL_HEAVY
             case "light":
-                return Threshold(ALL_LIGHT_CUT)
+                return ALL_LIGHT
             case _:
                 return None
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from pcsr_cli.checkpoint import load_pickle, load_safetensors, load_strictly
 from pcsr_cli.costs import Cost
 from pcsr_cli.devices import full_float32
+from pcsr_cli.engine.levels import as_lr, to_levels, to_numbers
 from pcsr_cli.failures import models
 from pcsr_cli.files import is_file
 from pcsr_cli.nets import ORIGINALS, Original
@@ -34,10 +35,10 @@ class LoadedOriginal:
         """Enlarge (h, w, 3) uint8 RGB to (4h, 4w, 3), the whole picture at once."""
         device = next(self.network.parameters()).device
         mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
-        x = torch.from_numpy(lr.copy()).to(device).permute(2, 0, 1)[None].float() / 255
+        x = to_numbers(as_lr(lr).to(device))
         with full_float32():
             rgb = self.network(x - mean)[0] + mean[0]
-        levels: NDArray[np.uint8] = rgb.mul(255).round_().clamp_(0, 255).permute(1, 2, 0).byte().cpu().numpy()
+        levels: NDArray[np.uint8] = to_levels(rgb, torch.uint8).permute(1, 2, 0).cpu().numpy()
         return np.ascontiguousarray(levels)
 
 

@@ -14,20 +14,19 @@ from torch import Tensor
 
 from pcsr_cli.adm import DifficultySurvey, decide_adaptively
 from pcsr_cli.engine.composition import Composer
+from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Settings, predict_branches
 from pcsr_cli.failures import measuring
 from pcsr_cli.flops import GIGA, executed_flops, model_costs, paper_flops
-from pcsr_cli.measuring.contest import Contest, as_tensor
+from pcsr_cli.measuring.contest import Contest, check_scales
 from pcsr_cli.measuring.fidelity import Meter
-from pcsr_cli.measuring.methods import ALL_HEAVY_CUT, ALL_LIGHT_CUT, Method
+from pcsr_cli.measuring.methods import Method
 from pcsr_cli.measuring.originals import LoadedOriginal
 from pcsr_cli.measuring.pairs import Pair
 from pcsr_cli.models import LoadedModel
-from pcsr_cli.routing import tradeoff_cut
+from pcsr_cli.routing import ABOVE_ALL, BELOW_ALL, tradeoff_cut
 
 MOST_POINTS = 1000
-DEFAULT_THRESHOLDS = "0:1:0.05"
-DEFAULT_KS = "-1:2:0.25"
 KNEE_RULE = "the point highest above the straight line from the cheapest point to the dearest"
 
 
@@ -93,8 +92,8 @@ class Options:
     """How to draw the curve; as in ``bench``."""
 
     grid: Grid
-    scale: float = 4
-    refine: int = 1
+    scale: float
+    refine: int
     tile: int | None = None
     luma: bool = False
     original: LoadedOriginal | None = None
@@ -131,12 +130,9 @@ def _steps(start: float, stop: float, step: float) -> list[float]:
 
 def check(model: LoadedModel, options: Options) -> None:
     """Raise UsageError, before any work, for what the model does not allow."""
-    if not model.scales.trained(options.scale):
-        raise measuring.NOT_TRAINED(name=model.identity.name, scales=model.scales, scale=options.scale)
+    check_scales(model, options.scale, options.original)
     if model.network.spec.branches != 2:
         raise measuring.MORE_BRANCHES(branches=model.network.spec.branches)
-    if options.original is not None and options.scale != options.original.network.scale:
-        raise measuring.ORIGINAL_SCALE(scale=options.original.network.scale)
 
 
 def sweep(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None] | None = None) -> Curve:
@@ -149,7 +145,7 @@ def sweep(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[
 def explore(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None]) -> Composer:
     """Both branches at every pixel of a picture, to compose from. Raises UsageError for other than two."""
     settings = Settings(refine=options.refine, tile=options.tile)
-    branches = predict_branches(model.network, as_tensor(pair.lr), options.scale, settings, progress)
+    branches = predict_branches(model.network, as_lr(pair.lr), options.scale, settings, progress)
     return Composer(branches, options.refine)
 
 
@@ -167,7 +163,7 @@ def trace(
     survey = DifficultySurvey(difficulty.numel())
     survey.add(difficulty)
     adm = decide_adaptively(survey.values(), 2).values[0]
-    light, heavy = tracer.point(ALL_LIGHT_CUT), tracer.point(ALL_HEAVY_CUT)
+    light, heavy = (replace(tracer.point(cut), cut=None) for cut in (ABOVE_ALL, BELOW_ALL))
     return Curve(pair.name, tuple(points), light, heavy, tracer.point(adm), tracer.reference())
 
 
@@ -182,7 +178,7 @@ class _Tracer:
         self.costs = model_costs(model.network)
         light, heavy = self.costs.routed(options.scale)
         self.shares = (light / (light + heavy), heavy / (light + heavy))
-        truth = composer.compose(composer.mask(ALL_HEAVY_CUT)) if pair.hr is None else pair.hr
+        truth = composer.compose(composer.mask(BELOW_ALL)) if pair.hr is None else pair.hr
         self.meter = Meter(composer, truth, math.ceil(options.scale), options.luma)
         self.known: dict[int, Point] = {}
 
@@ -215,15 +211,16 @@ class _Tracer:
         )
 
     def _k_of(self, cut: float) -> float | None:
-        """The k for which ``tradeoff_cut`` gives this cut."""
-        if not 0 < cut < 1:
-            return None
+        """The k for which ``tradeoff_cut`` gives this cut; None where none does, or any."""
         light, heavy = self.shares
+        if not 0 < cut < 1 or light == heavy:
+            return None
         return math.log(1 / cut - 1) / math.log(light / heavy)
 
     def reference(self) -> Reference | None:
         """The original network on this picture."""
-        contest = Contest(self.model, self.options.scale, Settings(), self.options.original)
+        settings = Settings(refine=self.options.refine)
+        contest = Contest(self.model, self.options.scale, settings, self.options.original)
         entrant = contest.enter(self.pair.lr)
         cost = entrant.original_cost
         if cost is None:

@@ -46,9 +46,9 @@ def test_masks_are_obeyed_exactly_and_tiles_change_nothing(
     light, heavy = masks(lr_size if of_lr else size)
     forced = Forced(size, light, heavy)
     tile = max(4, -(-max(lr_size) // 3))
-    free, _ = run(Settings(routing, refine), scale, lr_size, branches)
-    whole, _ = run(Settings(routing, refine, forced=forced), scale, lr_size, branches)
-    tiled, outcome = run(Settings(routing, refine, tile, forced=forced), scale, lr_size, branches)
+    free, _ = run(Settings(routing, refine=refine), scale, lr_size, branches)
+    whole, _ = run(Settings(routing, refine=refine, forced=forced), scale, lr_size, branches)
+    tiled, outcome = run(Settings(routing, refine=refine, tile=tile, forced=forced), scale, lr_size, branches)
     if of_lr:
         rows, columns = (nearest_index(lr_size[i], size[i], torch.arange(size[i])) for i in (0, 1))
         light, heavy = light[rows[:, None], columns], heavy[rows[:, None], columns]
@@ -74,30 +74,32 @@ def test_what_is_executed_is_counted_as_it_ran() -> None:
 
 def test_adm_looks_at_forced_pixels_as_at_any_other() -> None:
     light, heavy = masks((26, 22))
-    _, free = run(Settings(Adaptive()))
-    _, forced = run(Settings(Adaptive(), forced=Forced((26, 22), light, heavy)))
+    _, free = run(Settings(Adaptive(), refine=1))
+    _, forced = run(Settings(Adaptive(), refine=1, forced=Forced((26, 22), light, heavy)))
     assert forced.decision == free.decision
 
 
 def test_a_budget_pays_for_forced_pixels_first() -> None:
     heavy = torch.zeros(26, 22, dtype=torch.bool)
     heavy[:5] = True
-    _, everything = run(Settings(Threshold(0.0)))
-    _, nothing = run(Settings(Threshold(1.0)))
+    _, everything = run(Settings(Threshold(0.0), refine=1))
+    _, nothing = run(Settings(Threshold(1.0), refine=1))
     costs = model_costs(tiny_model("fsrcnn"))
     least, most = (paper_flops(costs, 13 * 11, each.branch_pixels) / 1e9 for each in (nothing, everything))
     budget = Budget(gflops=least + 0.5 * (most - least))
     for forced in (None, Forced((26, 22), heavy=heavy), Forced((26, 22), light=heavy)):
-        _, outcome = run(Settings(budget, forced=forced))
+        _, outcome = run(Settings(budget, refine=1, forced=forced))
         assert abs(outcome.heavy_share - 0.5) < 0.01
 
 
 def test_a_budget_that_masks_use_up_leaves_nothing_for_others() -> None:
     heavy = torch.zeros(26, 22, dtype=torch.bool)
     heavy[:20] = True
-    _, outcome = run(Settings(Budget(gflops=1e-6), forced=Forced((26, 22), heavy=heavy)))
+    _, outcome = run(Settings(Budget(gflops=1e-6), refine=1, forced=Forced((26, 22), heavy=heavy)))
     assert outcome.branch_pixels[1] == 20 * 22
-    _, outcome = run(Settings(Budget(gflops=1e-6), forced=Forced((26, 22), heavy=torch.ones(26, 22, dtype=torch.bool))))
+    _, outcome = run(
+        Settings(Budget(gflops=1e-6), refine=1, forced=Forced((26, 22), heavy=torch.ones(26, 22, dtype=torch.bool)))
+    )
     assert outcome.branch_pixels[0] == 0
 
 

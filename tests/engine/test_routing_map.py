@@ -28,7 +28,7 @@ def run(branches: int, settings: Settings) -> tuple[RoutingMap, FloatCanvas, Out
     ids=str,
 )
 def test_branches_are_difficulty_over_the_cuts(branches: int, routing: Routing, tile: int | None, refine: int) -> None:
-    routed, canvas, outcome = run(branches, Settings(routing, refine, tile))
+    routed, canvas, outcome = run(branches, Settings(routing, refine=refine, tile=tile))
     assert isinstance(outcome.decision, Cuts)
     expected = sum((routed.difficulty > cut).to(torch.uint8) for cut in outcome.decision.values)
     assert torch.equal(routed.labels, torch.as_tensor(expected))
@@ -37,22 +37,22 @@ def test_branches_are_difficulty_over_the_cuts(branches: int, routing: Routing, 
 
 
 def test_three_branches_by_cost_are_taken_down_too() -> None:
-    routed, canvas, _ = run(3, Settings(Tradeoff(0.5), tile=8))
+    routed, canvas, _ = run(3, Settings(Tradeoff(0.5), refine=1, tile=8))
     assert torch.equal(routed.labels, canvas.labels)
     assert set(routed.labels.flatten().tolist()) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("tile", [None, 8])
 def test_difficulty_is_that_of_exploring(tile: int | None) -> None:
-    routed, _, _ = run(2, Settings(tile=tile))
-    explored = predict_branches(tiny_model("fsrcnn"), picture(17, 23), 2.5, Settings(tile=tile))
+    routed, _, _ = run(2, Settings(refine=1, tile=tile))
+    explored = predict_branches(tiny_model("fsrcnn"), picture(17, 23), 2.5, Settings(refine=1, tile=tile))
     assert torch.allclose(routed.difficulty, explored.difficulty, atol=1e-6)
 
 
 def test_forced_pixels_have_the_branch_they_were_forced_to_and_their_own_difficulty() -> None:
     heavy = torch.zeros(*SIZE, dtype=torch.bool)
     heavy[3:9] = True
-    free, _, _ = run(2, Settings(tile=8))
-    routed, canvas, _ = run(2, Settings(tile=8, forced=Forced(SIZE, heavy=heavy)))
+    free, _, _ = run(2, Settings(refine=1, tile=8))
+    routed, canvas, _ = run(2, Settings(refine=1, tile=8, forced=Forced(SIZE, heavy=heavy)))
     assert (routed.labels[heavy] == 1).all() and torch.equal(routed.labels, canvas.labels)
     assert torch.equal(routed.difficulty, free.difficulty)

@@ -54,32 +54,36 @@ def assert_follows_formula(model: Pcsr, lr: Tensor, scale: float, how: Settings)
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 1.5, 2.5, 3.7])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_result_is_what_the_formula_says(backbone: str, scale: float, routing: Routing) -> None:
-    assert_follows_formula(tiny_model(backbone), picture(17, 30), scale, Settings(routing, tile=9))
+    assert_follows_formula(tiny_model(backbone), picture(17, 30), scale, Settings(routing, refine=1, tile=9))
 
 
 @pytest.mark.parametrize("routing", [Tradeoff(0.5), Adaptive()], ids=repr)
 @pytest.mark.parametrize("scale", [2, 2.5])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_three_branches_follow_the_formula_too(backbone: str, scale: float, routing: Routing) -> None:
-    assert_follows_formula(tiny_model(backbone, branches=3), picture(13, 22), scale, Settings(routing, tile=7))
+    assert_follows_formula(
+        tiny_model(backbone, branches=3), picture(13, 22), scale, Settings(routing, refine=1, tile=7)
+    )
 
 
 @pytest.mark.parametrize("refine", range(10))
 def test_every_strength_of_refinement_follows_the_formula(refine: int) -> None:
-    assert_follows_formula(tiny_model("dense"), picture(15, 12), 3, Settings(Threshold(), refine, tile=4))
+    assert_follows_formula(tiny_model("dense"), picture(15, 12), 3, Settings(Threshold(), refine=refine, tile=4))
 
 
 @pytest.mark.parametrize("routing", [Threshold(), Tradeoff(1), Adaptive()], ids=repr)
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2)], ids=str)
 @pytest.mark.parametrize("scale", [1, 1.5, 4])
 def test_smallest_pictures_follow_the_formula(scale: float, size: tuple[int, int], routing: Routing) -> None:
-    assert_follows_formula(tiny_model("carn"), picture(*size), scale, Settings(routing))
+    assert_follows_formula(tiny_model("carn"), picture(*size), scale, Settings(routing, refine=1))
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
 def test_flat_pictures_follow_the_formula(routing: Routing, level: float) -> None:
-    assert_follows_formula(tiny_model("fsrcnn"), torch.full((1, 3, 12, 9), level), 2, Settings(routing, tile=5))
+    assert_follows_formula(
+        tiny_model("fsrcnn"), torch.full((1, 3, 12, 9), level), 2, Settings(routing, refine=1, tile=5)
+    )
 
 
 def assert_tiling_changes_nothing(
@@ -87,8 +91,8 @@ def assert_tiling_changes_nothing(
 ) -> None:
     model, lr = tiny_model(backbone, branches), picture(*size, seed=pieces)
     tile = -(-max(size) // pieces)
-    whole, _ = run(model, lr, scale, Settings(routing, refine, tile=WHOLE))
-    tiled, outcome = run(model, lr, scale, Settings(routing, refine, tile=tile))
+    whole, _ = run(model, lr, scale, Settings(routing, refine=refine, tile=WHOLE))
+    tiled, outcome = run(model, lr, scale, Settings(routing, refine=refine, tile=tile))
     expected = reference.upscale(model, lr, scale, routing, refine)
     assert_same((tiled.rgb, tiled.labels), (whole.rgb, whole.labels), outcome.decision, expected.probabilities)
 
@@ -149,7 +153,7 @@ def test_outcome_counts_the_pixels_of_the_result(
     height: int, width: int, scale: float, routing: Routing, tile: int
 ) -> None:
     assume(height * width <= 25 * tile * tile)
-    canvas, outcome = run(tiny_model("fsrcnn"), picture(height, width), scale, Settings(routing, tile=tile))
+    canvas, outcome = run(tiny_model("fsrcnn"), picture(height, width), scale, Settings(routing, refine=1, tile=tile))
     counted = torch.bincount(canvas.labels.flatten().long(), minlength=2)
     assert outcome.branch_pixels == tuple(counted.tolist())
     assert outcome.heavy_share == pytest.approx(counted[1].item() / counted.sum().item())
@@ -171,15 +175,15 @@ def test_unrefined_untiled_work_is_exactly_the_picture() -> None:
 
 
 def test_adm_keeps_its_features_and_classifies_again() -> None:
-    _, outcome = run(tiny_model("dense"), picture(10, 8), 2, Settings(Adaptive(), tile=WHOLE))
+    _, outcome = run(tiny_model("dense"), picture(10, 8), 2, Settings(Adaptive(), refine=1, tile=WHOLE))
     assert outcome.executed.backbone == 80
     assert outcome.executed.classifier == 2 * 320
 
 
 def test_adm_computes_features_again_where_they_do_not_fit() -> None:
     model, lr = tiny_model("dense"), picture(20, 16)
-    kept, kept_outcome = run(model, lr, 2, Settings(Adaptive(), tile=8))
-    again, again_outcome = run(model, lr, 2, Settings(Adaptive(), tile=8, memory=0))
+    kept, kept_outcome = run(model, lr, 2, Settings(Adaptive(), refine=1, tile=8))
+    again, again_outcome = run(model, lr, 2, Settings(Adaptive(), refine=1, tile=8, memory=0))
     assert torch.equal(kept.rgb, again.rgb)
     assert again_outcome.executed.backbone == 2 * kept_outcome.executed.backbone
 
@@ -188,7 +192,7 @@ def test_adm_computes_features_again_where_they_do_not_fit() -> None:
 def test_progress_rises_to_one_in_even_steps(routing: Routing) -> None:
     shares: list[float] = []
     canvas = FloatCanvas(24, 24)
-    upscale(tiny_model("fsrcnn"), picture(12, 12), 2, Settings(routing, tile=6), canvas, shares.append)
+    upscale(tiny_model("fsrcnn"), picture(12, 12), 2, Settings(routing, refine=1, tile=6), canvas, shares.append)
     steps = len(shares)
     assert steps == (8 if isinstance(routing, Adaptive) else 4)
     assert shares == pytest.approx([(index + 1) / steps for index in range(steps)])
@@ -196,7 +200,7 @@ def test_progress_rises_to_one_in_even_steps(routing: Routing) -> None:
 
 def test_a_threshold_needs_two_branches() -> None:
     with pytest.raises(UsageError, match="3"):
-        run(tiny_model("fsrcnn", branches=3), picture(4, 4), 2, Settings(Threshold()))
+        run(tiny_model("fsrcnn", branches=3), picture(4, 4), 2, Settings(Threshold(), refine=1))
 
 
 @pytest.mark.parametrize("branches", [2, 3])
@@ -207,16 +211,18 @@ def test_all_is_all_even_where_the_classifier_saturates(routing: Routing, share:
     assert isinstance(sure, torch.nn.Linear)
     sure.weight.data *= 10_000
     sure.bias.data *= 10_000
-    assert 0 < run(model, picture(12, 10), 2, Settings(Tradeoff(-100)))[1].heavy_share < 1, "it should saturate"
-    assert run(model, picture(12, 10), 2, Settings(routing))[1].heavy_share == share
+    assert 0 < run(model, picture(12, 10), 2, Settings(Tradeoff(-100), refine=1))[1].heavy_share < 1, (
+        "it should saturate"
+    )
+    assert run(model, picture(12, 10), 2, Settings(routing, refine=1))[1].heavy_share == share
 
 
 def test_bytes_are_the_floats_rounded_and_clamped() -> None:
     model, lr = tiny_model("fsrcnn"), 3 * picture(9, 11) - 1
-    floats, _ = run(model, lr, 3, Settings(tile=5))
+    floats, _ = run(model, lr, 3, Settings(refine=1, tile=5))
     assert floats.rgb.min() < 0 < 1 < floats.rgb.max(), "the case should need clamping"
     canvas = ByteCanvas(27, 33)
-    upscale(model, lr, 3, Settings(tile=5), canvas)
+    upscale(model, lr, 3, Settings(refine=1, tile=5), canvas)
     assert torch.equal(canvas.rgb, (floats.rgb * 255).round().clamp(0, 255).permute(1, 2, 0).byte())
     assert torch.equal(canvas.labels, floats.labels)
 
@@ -224,7 +230,7 @@ def test_bytes_are_the_floats_rounded_and_clamped() -> None:
 def test_input_is_left_alone() -> None:
     lr = picture(9, 9)
     before = lr.clone()
-    run(tiny_model("carn"), lr, 2, Settings(Adaptive(), tile=4))
+    run(tiny_model("carn"), lr, 2, Settings(Adaptive(), refine=1, tile=4))
     assert torch.equal(lr, before)
 
 
@@ -232,7 +238,7 @@ def test_input_is_left_alone() -> None:
 @pytest.mark.parametrize("cut", [0.0, 1.0], ids=["all heavy", "all light"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_half_precision_is_near_full_precision(backbone: str, cut: float, dtype: torch.dtype, tolerance: float) -> None:
-    lr, how = picture(14, 11), Settings(Threshold(cut), tile=6)
+    lr, how = picture(14, 11), Settings(Threshold(cut), refine=1, tile=6)
     full, _ = run(tiny_model(backbone), lr, 2.5, how)
     half, _ = run(changeable_model(backbone).to(dtype), lr, 2.5, how)
     assert half.rgb.dtype == torch.float32
@@ -244,8 +250,8 @@ def test_half_precision_is_near_full_precision(backbone: str, cut: float, dtype:
 @pytest.mark.parametrize("routing", [Threshold(), Tradeoff(1), Adaptive()], ids=repr)
 def test_half_precision_routes_nearly_alike(routing: Routing, dtype: torch.dtype) -> None:
     lr = picture(30, 30)
-    full, _ = run(tiny_model("carn"), lr, 2, Settings(routing))
-    half, _ = run(changeable_model("carn").to(dtype), lr, 2, Settings(routing))
+    full, _ = run(tiny_model("carn"), lr, 2, Settings(routing, refine=1))
+    half, _ = run(changeable_model("carn").to(dtype), lr, 2, Settings(routing, refine=1))
     assert (half.labels != full.labels).float().mean() < 0.05
 
 
@@ -253,8 +259,8 @@ def test_half_precision_routes_nearly_alike(routing: Routing, dtype: torch.dtype
 @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
 def test_pictures_of_levels_are_as_good_as_numbers(routing: Routing, dtype: torch.dtype, peak: int) -> None:
     levels = torch.randint(0, peak + 1, (1, 3, 11, 9), generator=torch.Generator().manual_seed(0))
-    of_levels, _ = run(tiny_model("fsrcnn"), levels.to(dtype), 2, Settings(routing, tile=6))
-    of_numbers, _ = run(tiny_model("fsrcnn"), levels.float() / peak, 2, Settings(routing, tile=6))
+    of_levels, _ = run(tiny_model("fsrcnn"), levels.to(dtype), 2, Settings(routing, refine=1, tile=6))
+    of_numbers, _ = run(tiny_model("fsrcnn"), levels.float() / peak, 2, Settings(routing, refine=1, tile=6))
     assert torch.equal(of_levels.rgb, of_numbers.rgb)
 
 
@@ -267,7 +273,7 @@ class TestInStrips:
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
     ) -> None:
         model, lr = tiny_model(backbone), picture(height, width)
-        how = Settings(routing, refine, tile=-(-max(height, width) // pieces))
+        how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
         size = hr_size((height, width), scale)
         whole, strips = ByteCanvas(*size), list[Tensor]()
         upscale(model, lr, scale, how, whole)
@@ -282,7 +288,7 @@ class TestInStrips:
     def test_strips_are_chosen_by_what_they_take(
         self, backbone: str, routing: Routing, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        model, lr, how, strips = tiny_model(backbone), picture(50, 30), Settings(routing), list[Tensor]()
+        model, lr, how, strips = tiny_model(backbone), picture(50, 30), Settings(routing, refine=1), list[Tensor]()
         monkeypatch.setattr(memory, "SHORTEST_STRIP", 1)
         monkeypatch.setattr(memory, "STRIP_BYTES", 3 * 60 * 40)
         upscale(model, lr, 2, how, RowCanvas(60, torch.uint8, strips.append))
@@ -296,9 +302,9 @@ class TestInStrips:
     def test_a_tile_done_again_leaves_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model, lr, strips = tiny_model("dense"), picture(24, 30), list[Tensor]()
         smooth = ByteCanvas(48, 60)
-        upscale(model, lr, 2, Settings(tile=12), smooth)
+        upscale(model, lr, 2, Settings(refine=1, tile=12), smooth)
         refused = _refuse_larger_than(monkeypatch, 300)
-        upscale(model, lr, 2, Settings(tile=12), RowCanvas(60, torch.uint8, strips.append))
+        upscale(model, lr, 2, Settings(refine=1, tile=12), RowCanvas(60, torch.uint8, strips.append))
         assert refused, "the test has to refuse something"
         assert [len(strip) for strip in strips] == [24, 24]
         assert (torch.cat(strips).int() - smooth.rgb.int()).abs().max() <= 1
@@ -313,9 +319,9 @@ class TestWhatGoesWrong:
         self, routing: Routing, error: Exception, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model, lr = tiny_model("dense"), picture(23, 30)
-        smooth, expected = run(model, lr, 2, Settings(routing))
+        smooth, expected = run(model, lr, 2, Settings(routing, refine=1))
         refused = _refuse_larger_than(monkeypatch, 400, error)
-        cut, outcome = run(model, lr, 2, Settings(routing))
+        cut, outcome = run(model, lr, 2, Settings(routing, refine=1))
         assert refused, "the test has to refuse something"
         assert torch.allclose(cut.rgb, smooth.rgb, atol=1e-5)
         assert torch.equal(cut.labels, smooth.labels)
@@ -324,21 +330,21 @@ class TestWhatGoesWrong:
     def test_a_tile_surveyed_again_counts_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model, lr = tiny_model("dense"), picture(23, 30)
         smooth, cut = DifficultySurvey(2**20), DifficultySurvey(2**20)
-        survey_difficulties(model, lr, 2, Settings(), smooth)
+        survey_difficulties(model, lr, 2, Settings(refine=1), smooth)
         refused = _refuse_larger_than(monkeypatch, 400)
-        survey_difficulties(model, lr, 2, Settings(), cut)
+        survey_difficulties(model, lr, 2, Settings(refine=1), cut)
         assert refused, "the test has to refuse something"
         assert torch.allclose(cut.values().sort().values, smooth.values().sort().values, atol=1e-6)
 
     def test_where_nothing_is_small_enough_memory_is_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
         _refuse_larger_than(monkeypatch, 0)
         with pytest.raises(torch.OutOfMemoryError):
-            run(tiny_model("dense"), picture(6, 6), 2, Settings())
+            run(tiny_model("dense"), picture(6, 6), 2, Settings(refine=1))
 
     def test_what_is_no_shortness_of_memory_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         refused = _refuse_larger_than(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
         with pytest.raises(RuntimeError, match="mat1"):
-            run(tiny_model("dense"), picture(6, 6), 2, Settings())
+            run(tiny_model("dense"), picture(6, 6), 2, Settings(refine=1))
         assert len(refused) == 1
 
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
@@ -349,7 +355,7 @@ class TestWhatGoesWrong:
             for layer in [layer for layer in sampler.imnet.layers if isinstance(layer, torch.nn.Linear)][:2]:
                 layer.weight.data *= 200
         lr = picture(12, 10)
-        half, outcome = run(full.half(), lr, 2, Settings(routing))
+        half, outcome = run(full.half(), lr, 2, Settings(routing, refine=1))
         assert half.rgb.isfinite().all()
         assert sum(outcome.branch_pixels) == outcome.plan.hr_pixels
 
@@ -365,7 +371,7 @@ class TestWhatGoesWrong:
         assert isinstance(half.encoder, DenseBackbone)
         half.encoder.head.weight.data *= 200_000
         half = half.half()
-        lr, how = picture(12, 10), Settings(routing, memory=memory)
+        lr, how = picture(12, 10), Settings(routing, refine=1, memory=memory)
         expected, _ = run(copy.deepcopy(half).float(), lr, 2, how)
         result, outcome = run(half, lr, 2, how)
         assert torch.equal(result.rgb, expected.rgb)

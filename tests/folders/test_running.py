@@ -34,7 +34,7 @@ def make_run(tmp_path: Path, model: LoadedModel, *names: str, **asked: Any) -> R
         save(tmp_path / name, levels(4, 5))
         tasks.append(Task(Source(tmp_path / name), Path(name)))
     (tmp_path / "out").mkdir(exist_ok=True)
-    return Run(tmp_path / "out", tasks, model, Request(**asked))
+    return Run(tmp_path / "out", tasks, model, Request(refine=1, **asked))
 
 
 def names(tmp_path: Path) -> list[str]:

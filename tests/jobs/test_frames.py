@@ -29,7 +29,7 @@ def read(steps: Enlarging, path: Path) -> Ready:
 
 @pytest.fixture
 def steps(tiny_folder: Path) -> Enlarging:
-    return steps_for(load_model(str(tiny_folder)), Request(frames=True), record=lambda *finished: None)
+    return steps_for(load_model(str(tiny_folder)), Request(refine=1, frames=True), record=lambda *finished: None)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
@@ -62,6 +62,6 @@ def test_what_does_not_move_is_a_still(steps: Enlarging, tmp_path: Path, name: s
 
 
 def test_of_a_single_picture_frames_were_asked_for_in_earnest(tiny_folder: Path, tmp_path: Path) -> None:
-    steps = steps_for(load_model(str(tiny_folder)), Request(frames=True), stills=False)
+    steps = steps_for(load_model(str(tiny_folder)), Request(refine=1, frames=True), stills=False)
     with fails(pictures.NO_ANIMATION):
         read(steps, save(tmp_path / "a.gif"))

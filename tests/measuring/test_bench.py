@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from pcsr_cli.budget import Allowance
+from pcsr_cli.engine.levels import as_lr
+from pcsr_cli.engine.upscaling import Settings, predict_branches
 from pcsr_cli.failures import Failure as Row
 from pcsr_cli.failures import measuring, models, routing
-from pcsr_cli.measuring.bench import Failure, Options, bench, check
+from pcsr_cli.measuring.bench import LeftOut, Options, bench, check
 from pcsr_cli.measuring.methods import Method, parse_methods
 from pcsr_cli.measuring.metrics import psnr
 from pcsr_cli.measuring.originals import LoadedOriginal, load_original
@@ -39,8 +42,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_method_side_by_side(folder: Path) -> None:
     methods = parse_methods("threshold=0.4,k=1,adm,heavy,light,patch=4,bicubic,lanczos")
-    result = bench(MODEL, find_pairs([folder], 4), Options(methods), lambda event: None)
-    assert len(result.rows) == 16 and not result.failures
+    result = bench(MODEL, find_pairs([folder], 4), Options(methods, 4, 1), lambda event: None)
+    assert len(result.rows) == 16 and not result.left_out
     rows = {row.method: row for row in result.rows[:8]}
     assert rows["all heavy"].heavy_share == 1 and rows["all light"].heavy_share == 0
     assert rows["patch 4"].heavy_share == rows["threshold 0.4"].heavy_share
@@ -57,7 +60,7 @@ def test_every_method_side_by_side(folder: Path) -> None:
 
 
 def test_without_a_reference_all_heavy_is_one(folder: Path) -> None:
-    options = Options(parse_methods("heavy,light"))
+    options = Options(parse_methods("heavy,light"), 4, 1)
     result = bench(MODEL, find_pairs([folder], 4, no_reference=True), options, lambda event: None)
     assert result.rows[0].psnr == math.inf and result.rows[1].psnr is not None and result.rows[1].psnr < 100
 
@@ -65,23 +68,37 @@ def test_without_a_reference_all_heavy_is_one(folder: Path) -> None:
 def test_a_broken_file_is_named_and_left_out(folder: Path) -> None:
     (folder / "0.png").write_bytes(b"no picture")
     told: list[object] = []
-    result = bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light")), told.append)
+    result = bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light"), 4, 1), told.append)
     assert [row.picture for row in result.rows] == ["1.png"]
-    assert isinstance(told[0], Failure) and "0.png is not a picture" in told[0].sentence
+    assert isinstance(told[0], LeftOut) and "0.png is not a picture" in told[0].sentence
     (folder / "1.png").write_bytes(b"")
     with fails(measuring.NOTHING_MEASURED) as failed:
-        bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light")), told.append)
+        bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light"), 4, 1), told.append)
     assert "0.png" in failed.value.next_step
 
 
-def test_a_budget_is_one_cut_for_all(folder: Path) -> None:
-    both = Options(parse_methods("heavy"), allowance=Allowance(80, "%"))
-    model = LoadedModel(MODEL.network, IDENTITY.__class__("tiny", None, "0", "", "", None), MODEL.scales)
-    result = bench(model, find_pairs([folder], 4), both, lambda event: None)
+def test_a_budget_is_one_cut_for_all(tmp_path: Path) -> None:
+    pictures = levels(52, 60, seed=0), levels(52, 68, seed=1) // 4
+    for number, rgb in enumerate(pictures):
+        save(tmp_path / f"{number}.png", rgb)
+    model = LoadedModel(MODEL.network, replace(IDENTITY, original=None), MODEL.scales)
+    options = Options((Method("heavy"), Method("budget")), 4, 1, allowance=Allowance(80, "%"))
+    result = bench(model, find_pairs([tmp_path], 4), options, lambda event: None)
     heavy, budget = result.mean
     assert heavy.paper is not None and budget.paper == pytest.approx(0.8 * heavy.paper, rel=1e-3)
+    seen = [
+        predict_branches(MODEL.network, as_lr(make_lr(rgb, 4)), 4, Settings(refine=1)).difficulty for rgb in pictures
+    ]
+    shares = [row.heavy_share for row in result.rows if row.method == "budget"]
+    spent = sum(round(share * each.numel()) for share, each in zip(shares, seen, strict=True) if share is not None)
+    cut = torch.cat([each.view(-1) for each in seen]).sort(descending=True).values[spent]
+    assert shares == [pytest.approx((each > cut).float().mean().item()) for each in seen]
+    assert shares[0] != pytest.approx(shares[1], abs=0.05)
+
+
+def test_a_budget_in_seconds_is_for_single_pictures() -> None:
     with fails(measuring.BUDGET_IN_SECONDS):
-        bench(model, find_pairs([folder], 4), Options((), allowance=Allowance(8, "s")), lambda event: None)
+        check(MODEL, Options((Method("budget"),), 4, 1, allowance=Allowance(8, "s")))
 
 
 def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path) -> None:
@@ -92,11 +109,11 @@ def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path)
     save_file(network.state_dict(), path)
     original = load_original(path, torch.device("cpu"))
     assert original.name == "fsrcnn"
-    options = Options(parse_methods("original"), original=original)
+    options = Options(parse_methods("original"), 4, 1, original=original)
     row = bench(MODEL, find_pairs([folder / "0.png"], 4), options, lambda event: None).rows[0]
     assert row.psnr is not None and row.paper == pytest.approx(original.cost(13 * 15).paper / 1e9)
     with fails(measuring.NO_ORIGINAL_WEIGHTS):
-        bench(MODEL, find_pairs([folder], 4), Options(parse_methods("original")), lambda event: None)
+        bench(MODEL, find_pairs([folder], 4), Options(parse_methods("original"), 4, 1), lambda event: None)
 
 
 def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
@@ -116,13 +133,14 @@ def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
 
 def test_what_the_model_or_the_original_is_not_made_for_is_told() -> None:
     three = LoadedModel(tiny_model("carn", 3), IDENTITY, Scales((2.0, 4.0)))
-    with fails(measuring.METHODS_OF_TWO, branches=3, methods="all heavy, all light"):
-        check(three, Options(parse_methods("heavy,adm,light")))
+    with fails(measuring.METHODS_OF_TWO, branches=3, methods="threshold 0.5, patch 32"):
+        check(three, Options(parse_methods("heavy,threshold,adm,patch"), 4, 1))
+    check(three, Options(parse_methods("heavy,adm,light,k"), 4, 1))
     with fails(measuring.NOT_TRAINED, name="tiny", scales="x4", scale=2):
-        check(MODEL, Options(parse_methods("adm"), scale=2))
+        check(MODEL, Options(parse_methods("adm"), scale=2, refine=1))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     with fails(measuring.ORIGINAL_SCALE, scale=4):
-        check(three, Options(parse_methods("adm"), scale=2, original=original))
+        check(three, Options(parse_methods("adm"), scale=2, refine=1, original=original))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +156,11 @@ def test_what_the_model_or_the_original_is_not_made_for_is_told() -> None:
 def test_what_is_no_method(text: str, row: Row) -> None:
     with fails(row):
         parse_methods(text)
+
+
+def test_two_methods_have_two_names() -> None:
+    labels = [method.label for method in parse_methods("threshold=0.5,threshold=0.5000001,k=1,k=-1,patch=32")]
+    assert labels == ["threshold 0.5", "threshold 0.5000001", "k = 1", "k = -1", "patch 32"]
 
 
 def test_methods_by_name() -> None:
@@ -157,7 +180,7 @@ def test_the_hardest_patches_come_first_and_the_last_is_cut() -> None:
 def test_the_published_figures(shared: Path, name: str) -> None:
     model = load_model(str(shared / "hub" / "3587jjh" / "pcsr_carn"))
     golden = json.loads((shared / "golden" / "set5_set14.json").read_text())[f"{name.capitalize()}_carn"]
-    options = Options(parse_methods("threshold,adm,patch"), paper=True)
+    options = Options(parse_methods("threshold,adm,patch"), 4, 1, paper=True)
     result = bench(model, find_pairs([shared / "images" / name], 4), options, lambda event: None)
     expected = {(image["image"], label): image[key] for image in golden["images"] for key, label in LABELS.items()}
     rows = [row for row in result.rows if row.method in LABELS.values()]

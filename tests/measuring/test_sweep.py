@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from pcsr_cli.engine.canvas import ByteCanvas
 from pcsr_cli.engine.composition import Composer
@@ -16,13 +17,14 @@ from pcsr_cli.measuring.metrics import luma, psnr, ssim
 from pcsr_cli.measuring.originals import LoadedOriginal
 from pcsr_cli.measuring.pairs import Pair
 from pcsr_cli.measuring.sweep import Curve, Options, Point, check, mean_curve, parse_grid, sweep
+from pcsr_cli.model import Pcsr
 from pcsr_cli.models import Identity, LoadedModel
 from pcsr_cli.nets import ORIGINALS
 from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.specs import Scales
 from tests.failing import fails
 from tests.pictures import levels
-from tests.tiny import picture, tiny_model
+from tests.tiny import picture, tiny_model, tiny_spec
 
 IDENTITY = Identity("tiny", None, "0", "", "", "carn")
 GRID = parse_grid("k", "0")
@@ -36,7 +38,7 @@ def test_a_composed_result_is_an_upscales(refine: int, tile: int | None, cut: fl
     model, lr = tiny_model("carn"), picture(14, 23)
     composer = Composer(predict_branches(model, lr, 4, Settings(refine=refine, tile=tile)), refine)
     canvas = ByteCanvas(56, 92)
-    outcome = upscale(model, lr, 4, Settings(Threshold(cut), refine, tile), canvas)
+    outcome = upscale(model, lr, 4, Settings(Threshold(cut), refine=refine, tile=tile), canvas)
     mask = composer.mask(cut)
     assert (mask == (canvas.labels > 0)).all()
     difference = np.abs(composer.compose(mask).astype(int) - canvas.rgb.numpy())
@@ -47,7 +49,7 @@ def test_a_composed_result_is_an_upscales(refine: int, tile: int | None, cut: fl
 @pytest.mark.parametrize("of_luma", [False, True])
 @pytest.mark.parametrize("cut", [0.0, 0.5, 0.9])
 def test_the_meter_measures_the_composed_result(of_luma: bool, cut: float) -> None:
-    composer = Composer(predict_branches(tiny_model("carn"), picture(14, 23), 4, Settings()), 1)
+    composer = Composer(predict_branches(tiny_model("carn"), picture(14, 23), 4, Settings(refine=1)), 1)
     truth = levels(56, 92, seed=3)
     result = composer.compose(composer.mask(cut))
     measured = Meter(composer, truth, 4, of_luma).measure(composer.mask(cut))
@@ -61,7 +63,7 @@ def a_pair(hr: bool = True) -> Pair:
 
 
 def test_points_are_separate_upscales() -> None:
-    curve = sweep(MODEL, a_pair(), Options(parse_grid("k", "-1:2:1")))
+    curve = sweep(MODEL, a_pair(), Options(parse_grid("k", "-1:2:1"), 4, 1))
     costs = model_costs(MODEL.network)
     lr = picture(14, 23).mul(255).round().byte()
     routed: list[tuple[Point, Routing]] = [
@@ -69,7 +71,7 @@ def test_points_are_separate_upscales() -> None:
     ]
     for point, routing in [*routed, (curve.adm, Adaptive())]:
         canvas = ByteCanvas(56, 92)
-        outcome = upscale(MODEL.network, lr, 4, Settings(routing), canvas)
+        outcome = upscale(MODEL.network, lr, 4, Settings(routing, refine=1), canvas)
         assert point.heavy_share == pytest.approx(outcome.heavy_share)
         assert point.paper == pytest.approx(paper_flops(costs, 14 * 23, outcome.branch_pixels) / 1e9)
         assert point.psnr == pytest.approx(psnr(canvas.rgb.numpy(), levels(56, 92, seed=5), 4), abs=1e-4)
@@ -81,10 +83,19 @@ def test_points_are_separate_upscales() -> None:
 
 
 def test_without_hr_all_heavy_is_the_measure() -> None:
-    curve = sweep(MODEL, a_pair(hr=False), Options(parse_grid("threshold", "0,0.5,1")))
+    curve = sweep(MODEL, a_pair(hr=False), Options(parse_grid("threshold", "0,0.5,1"), 4, 1))
     assert curve.heavy.psnr == math.inf == curve.points[0].psnr
     assert curve.points[0].ssim == pytest.approx(1)
     assert curve.light.psnr < curve.points[1].psnr < math.inf
+
+
+def test_samplers_of_one_cost_have_a_curve_but_no_k() -> None:
+    spec = replace(tiny_spec("carn"), samplers=((4,), (4,)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LoadedModel(Pcsr(spec).eval().requires_grad_(False), IDENTITY, Scales((4.0,)))
+    curve = sweep(model, a_pair(), Options(parse_grid("threshold", "0.3,0.5,0.7"), 4, 1))
+    assert [point.k for point in curve.points] == [None] * 3 and curve.knee is None
 
 
 def point(gflops: float, quality: float) -> Point:
@@ -140,15 +151,15 @@ def test_what_is_no_grid(kind: str, text: str, row: Failure) -> None:
 def test_three_branches_have_no_curve() -> None:
     model = tiny_model("carn", 3)
     with fails(measuring.MORE_BRANCHES, branches=3):
-        Composer(predict_branches(model, picture(9, 9), 4, Settings()), 1)
+        Composer(predict_branches(model, picture(9, 9), 4, Settings(refine=1)), 1)
     with fails(measuring.MORE_BRANCHES, branches=3):
-        check(LoadedModel(model, IDENTITY, Scales((4.0,))), Options(GRID))
+        check(LoadedModel(model, IDENTITY, Scales((4.0,))), Options(GRID, 4, 1))
 
 
 def test_what_the_model_or_the_original_is_not_made_for_has_no_curve() -> None:
     with fails(measuring.NOT_TRAINED, name="tiny", scales="x4", scale=2):
-        check(MODEL, Options(GRID, scale=2))
+        check(MODEL, Options(GRID, scale=2, refine=1))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
     with fails(measuring.ORIGINAL_SCALE, scale=4):
-        check(both, Options(GRID, scale=2, original=original))
+        check(both, Options(GRID, scale=2, refine=1, original=original))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pcsr_cli.failures import outputs, pages
+from pcsr_cli.failures import pages
 from pcsr_cli.measuring.pairs import Pair
 from pcsr_cli.measuring.sweep import Options, mean_curve, parse_grid, sweep
 from pcsr_cli.models import Identity, LoadedModel
@@ -27,7 +27,7 @@ from tests.tiny import tiny_model
 IDENTITY = Identity("tiny", None, "5" * 64, "MIT", "nowhere", "carn")
 MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
 GRID = parse_grid("threshold", "0:1:0.25")
-OPTIONS = Options(GRID)
+OPTIONS = Options(GRID, 4, 1)
 
 
 def pair(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> Pair:
@@ -136,15 +136,9 @@ def test_it_says_where_it_comes_from() -> None:
         assert fact in text
 
 
-def test_what_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
-    there = tmp_path / "p.html"
-    there.touch()
+def test_what_cannot_be_a_page_is_refused_before_any_work() -> None:
+    check_page(Path("p.html"), GRID)
     with fails(pages.NOT_HTML):
-        check_page(tmp_path / "p.png", GRID, overwrite=False)
-    with fails(outputs.EXISTS):
-        check_page(there, GRID, overwrite=False)
-    check_page(there, GRID, overwrite=True)
+        check_page(Path("p.png"), GRID)
     with fails(pages.TOO_MANY_CUTS, most=255, count=501):
-        check_page(tmp_path / "new.html", parse_grid("threshold", "0:1:0.002"), overwrite=False)
-    with fails(outputs.NO_PLACE):
-        check_page(tmp_path / "nowhere" / "new.html", GRID, overwrite=False)
+        check_page(Path("p.html"), parse_grid("threshold", "0:1:0.002"))

@@ -150,7 +150,7 @@ def model(tiny_folder: Path) -> LoadedModel:
 
 
 def enlarged(picture: Picture, model: LoadedModel) -> Picture:
-    settings = Settings(default_routing(model.network.spec.branches))
+    settings = Settings(default_routing(model.network.spec.branches), refine=1)
     return upscale_picture(picture, model, 4, settings).image
 
 
