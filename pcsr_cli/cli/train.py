@@ -1,8 +1,6 @@
 """``pcsr train``: a recipe in, a model's folder out; may be interrupted and resumed at any moment."""
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +9,6 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_document, say
-from pcsr_cli.cli.failures import INTERRUPTED
 from pcsr_cli.errors import PlotError
 from pcsr_cli.failures import training, usage
 
@@ -26,7 +23,8 @@ Folder = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the state in the run's folder.")]
 Start = Annotated[Path | None, typer.Option("--from", help="Go on from this state, of this run or another.")]
 Rewind = Annotated[
-    float | None, typer.Option("--rewind", help="Take the learning rate's curve up again at this point, 0 to 1.")
+    float | None,
+    typer.Option("--rewind", help="Take the learning rate's curve up again here: from 0, its start, to below 1."),
 ]
 Minutes = Annotated[float | None, typer.Option("--minutes", help="Plan the stages to end after so many minutes.")]
 
@@ -55,19 +53,20 @@ def command(
     folder = out or Path("runs") / config.name
     run_options = _options(folder, resume, start, rewind, minutes, device)
     leads = leads_here()
-    with watching(config.name, quiet or json or not leads) as show, _stopping_gently() as stop:
+    with watching(config.name, quiet or json or not leads) as show, Stopping() as stopping:
 
         def observe(event: "Event") -> None:
             show(event)
-            if isinstance(event, Decoded) and stop():
-                raise KeyboardInterrupt  # no iteration yet, so there is nothing to save
+            if isinstance(event, Decoded):
+                stopping.obey()  # no iteration yet, so there is nothing to save
 
-        model = train(config, folder, observe, run_options, stop)
+        model = train(config, folder, observe, run_options, lambda: stopping.asked is not None)
+    if stopping.asked is not None and model is None:
+        if leads:
+            say(f"The run's state is saved; go on with: pcsr train {recipe} --out {folder} --resume")
+        raise SystemExit(128 + stopping.asked)
     if not leads:
         return
-    if model is None:
-        say(f"The run's state is saved; go on with: pcsr train {recipe} --out {folder} --resume")
-        raise SystemExit(INTERRUPTED)
     plot = _plot(folder / LOG_NAME, folder / "curve.png", quiet)
     if json:
         print_document({"model": str(model), "log": str(folder / LOG_NAME), "plot": plot and str(plot)})
@@ -109,21 +108,36 @@ def _plot(log: Path, output: Path, quiet: bool) -> Path | None:
     return output
 
 
-@contextmanager
-def _stopping_gently() -> Iterator[Callable[[], bool]]:
-    """While inside, the first Ctrl-C or request to terminate only asks to stop; the second has its usual effect."""
-    asked = False
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+class Stopping:
+    """While in use, a request to stop is taken down instead of obeyed; a second Ctrl-C has its usual effect.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, usual[signal.Signals(number)])
+    Only that: whoever closes a terminal, and some who terminate, tell a process twice. What is ignored stays ignored.
+    """
 
-    for number in usual:
-        signal.signal(number, ask)
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in usual.items():
+    def __init__(self) -> None:
+        self.asked: signal.Signals | None = None
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        usual = {signal.Signals[name]: signal.getsignal(signal.Signals[name]) for name in names}
+        self._usual = {number: handler for number, handler in usual.items() if handler != signal.SIG_IGN}
+
+    def __enter__(self) -> "Stopping":
+        for number in self._usual:
+            signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._usual.items():
             signal.signal(number, handler)
+
+    def obey(self) -> None:
+        """Let the request have its usual effect after all, if there was one."""
+        if self.asked is not None:
+            signal.signal(self.asked, self._usual[self.asked])
+            signal.raise_signal(self.asked)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked is None:
+            self.asked = signal.Signals(number)
+        elif number == signal.SIGINT:
+            self.asked = signal.SIGINT
+            self.obey()

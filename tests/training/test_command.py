@@ -15,10 +15,12 @@ import pytest
 from pcsr_cli.cli import train as command
 from pcsr_cli.cli.training_view import View, sparkline
 from pcsr_cli.failures import Failure, measuring, training, usage
+from pcsr_cli.training.config import load_config
 from pcsr_cli.training.curve import plot_run
 from pcsr_cli.training.events import Decoded, Event, Progress, Saved, Skipped, Validated
+from pcsr_cli.training.state import load_state
 from tests.failing import fails
-from tests.training.test_processes import RECIPE, recipe_file
+from tests.training.test_processes import recipe_file
 
 __all__ = ["recipe_file"]
 
@@ -30,26 +32,37 @@ def test_a_recipe_becomes_a_model(recipe_file: Path, tmp_path: Path, capsys: pyt
     assert Path(told["log"]).is_file()
 
 
-def test_an_interrupted_run_says_how_to_go_on(
-    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def signal_at(kind: type[Event], number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first event of a kind bring a signal along."""
+    left = [number]
+
+    def observe(event: Event) -> None:
+        if isinstance(event, kind) and left:
+            os.kill(os.getpid(), left.pop())
+
+    @contextmanager
+    def watching(*_: Any) -> Iterator[Callable[[Event], None]]:
+        yield observe
+
+    monkeypatch.setattr("pcsr_cli.cli.training_view.watching", watching)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_stopped_run_is_saved_and_says_how_to_go_on(
+    recipe_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
-    recipe_file.write_text(RECIPE.replace("iterations = 6", "iterations = 100000", 1))
-    before = signal.getsignal(signal.SIGINT)
-
-    def interrupt(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    usual = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 1.0)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            command.command(recipe_file, out=tmp_path / "run", device="cpu")
-    finally:
-        signal.signal(signal.SIGALRM, usual)
-    assert ended.value.code == 130
+    before = signal.getsignal(number)
+    signal_at(Progress, number, monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        command.command(recipe_file, out=tmp_path / "run", device="cpu")
+    assert ended.value.code == 128 + number
     assert "--resume" in capsys.readouterr().err
-    assert (tmp_path / "run" / "state.pt").is_file()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert load_state(tmp_path / "run" / "state.pt", load_config(recipe_file).model.spec).step == 2
+    assert signal.getsignal(number) is before
     with fails(training.RUN_EXISTS, folder=tmp_path / "run"):
         command.command(recipe_file, out=tmp_path / "run")
 
@@ -57,14 +70,29 @@ def test_an_interrupted_run_says_how_to_go_on(
 def test_cutting_pictures_can_be_interrupted(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def interrupting(*_: Any) -> Iterator[Callable[[Event], None]]:
-        yield lambda event: os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr("pcsr_cli.cli.training_view.watching", interrupting)
+    signal_at(Decoded, signal.SIGINT, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         command.command(recipe_file, out=tmp_path / "run")
     assert list((recipe_file.parent / "cache").iterdir()) == []
+
+
+def test_a_terminal_that_is_closed_may_tell_twice_but_a_second_ctrl_c_ends_at_once() -> None:
+    with command.Stopping() as stopping:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert stopping.asked == signal.SIGHUP
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with command.Stopping() as stopping:
+            signal.raise_signal(signal.SIGHUP)
+            assert stopping.asked is None
+    finally:
+        signal.signal(signal.SIGHUP, usual)
 
 
 @pytest.mark.parametrize(
