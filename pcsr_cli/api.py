@@ -54,7 +54,7 @@ class Upscaled(Generic[Pixels]):
 def check_scale(scale: float) -> None:
     """Raise ScaleError for a scale that no model can have."""
     if not 1 <= scale < math.inf:
-        raise upscaling.DOES_NOT_ENLARGE(scale=f"{scale:g}")
+        raise upscaling.DOES_NOT_ENLARGE(scale=scale)
 
 
 def working_scale(model: LoadedModel, scale: float) -> float:
@@ -63,7 +63,7 @@ def working_scale(model: LoadedModel, scale: float) -> float:
     found = model.scales.working_scale(scale)
     if found is None:
         raise upscaling.NOT_TRAINED(
-            model=model.identity.name, scales=model.scales, scale=f"{scale:g}", largest=f"{model.scales.largest:g}"
+            model=model.identity.name, scales=model.scales, scale=scale, largest=model.scales.largest
         )
     return found
 

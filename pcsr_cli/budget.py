@@ -8,12 +8,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from pcsr_cli.failures import routing
+from pcsr_cli.failures import in_full, routing
 from pcsr_cli.flops import GIGA, ModelCosts, paper_flops
 from pcsr_cli.routing import Budget
 
@@ -28,7 +29,7 @@ class Allowance:
     unit: Literal["%", "G", "s"]
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{self.unit}"
+        return f"{in_full(self.amount)}{self.unit}"
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,19 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
         wanted = whole * allowance.amount / 100
         asked = f"{allowance} of {'all heavy' if original is None else 'the original'}"
     if not least <= wanted <= most:
-        percent = "" if original is None else f" ({100 * least / original:.1f}% to {100 * most / original:.1f}%)"
+        low, high = _inward(least, most)
+        percent = ""
+        if original is not None:
+            percent = " ({}% to {}%)".format(*_inward(100 * least / original, 100 * most / original))
         budget = f"{allowance} ({wanted:.4g} GFLOPs)" if asked else allowance
-        raise routing.BUDGET_OUT_OF_REACH(budget=budget, least=least, most=most, percent=percent)
+        raise routing.BUDGET_OUT_OF_REACH(budget=budget, least=low, most=high, percent=percent)
     return Budget(gflops=wanted, asked=asked)
+
+
+def _inward(least: float, most: float) -> tuple[str, str]:
+    """Limits in four digits, rounded so that either can be asked for."""
+    up, down = Context(prec=4, rounding=ROUND_CEILING), Context(prec=4, rounding=ROUND_FLOOR)
+    return f"{up.create_decimal(least):f}", f"{down.create_decimal(most):f}"
 
 
 def heavy_share(costs: ModelCosts, size: Size, gflops: float) -> float:

@@ -1,5 +1,6 @@
 """Budgets: parsed, turned into a cut, refused where they cannot be met."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from pcsr_cli.budget import (
 )
 from pcsr_cli.engine.canvas import ByteCanvas
 from pcsr_cli.engine.upscaling import Settings, upscale
+from pcsr_cli.errors import UsageError
 from pcsr_cli.failures import routing
 from pcsr_cli.flops import model_costs, paper_flops
 from pcsr_cli.model import Pcsr
@@ -67,6 +69,17 @@ def test_out_of_range_tells_the_range(asked: Allowance) -> None:
     costs = model_costs(tiny_model("carn"))
     with fails(routing.BUDGET_OUT_OF_REACH):
         to_budget(asked, costs, SIZE, None)
+
+
+@pytest.mark.parametrize("original", [None, 0.03])
+def test_the_range_that_is_told_can_be_asked_for(original: float | None) -> None:
+    costs = model_costs(tiny_model("carn"))
+    with pytest.raises(UsageError) as raised:
+        to_budget(Allowance(1e6, "G"), costs, SIZE, original)
+    told = re.findall(r"[\d.]+[G%]", raised.value.next_step)
+    assert len(told) == (2 if original is None else 4)
+    for limit in told:
+        to_budget(parse_allowance(limit), costs, SIZE, original)
 
 
 def test_samplers_of_equal_cost_are_paid_for_by_what_they_cost() -> None:

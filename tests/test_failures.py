@@ -82,6 +82,15 @@ class TestARow:
         assert isinstance(error, InputError)
         assert (error.sentence, error.next_step) == ("There is no file a.png.", "Check a.png.")
 
+    @pytest.mark.parametrize(
+        ("number", "told"), [(4.0, "4"), (-4, "-4"), (4.0000001, "4.0000001"), (0.5, "0.5"), (float("inf"), "inf")]
+    )
+    def test_tells_numbers_in_full(self, number: float, told: str) -> None:
+        assert Failure(InputError, "It is {number}.", "")(number=number).sentence == f"It is {told}."
+
+    def test_may_round_them(self) -> None:
+        assert Failure(InputError, "It is {number:.1f}.", "")(number=4.04).sentence == "It is 4.0."
+
     def test_wants_exactly_its_facts(self) -> None:
         row = Failure(OutputError, "{path} is full.", "Free space.")
         with pytest.raises(AssertionError, match="path"):

@@ -11,6 +11,23 @@ from string import Formatter
 from pcsr_cli.errors import PcsrError
 
 
+def in_full(number: float) -> str:
+    """A number as it was given, such as 4, 0.5 or 4.0000001: one that was rounded could seem to be within a limit."""
+    return repr(float(number)).removesuffix(".0")
+
+
+class _InFull(Formatter):
+    """Tells numbers in full unless a row says how to round them."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        if isinstance(value, float) and not format_spec:
+            return in_full(value)
+        return str(super().format_field(value, format_spec))
+
+
+_IN_FULL = _InFull()
+
+
 @dataclass(frozen=True)
 class Failure:
     """One row: the kind of error, what is wrong, what to do about it. ``{names}`` stand for the facts of a case."""
@@ -22,7 +39,7 @@ class Failure:
     def __call__(self, **facts: object) -> PcsrError:
         """The error to raise; ``facts`` are those the row names, and all of them."""
         assert facts.keys() == self.facts, f"this row wants {sorted(self.facts)}"
-        return self.kind(self.sentence.format(**facts), self.next_step.format(**facts))
+        return self.kind(_IN_FULL.vformat(self.sentence, (), facts), _IN_FULL.vformat(self.next_step, (), facts))
 
     @property
     def facts(self) -> frozenset[str]:

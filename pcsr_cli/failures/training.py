@@ -76,8 +76,8 @@ NOTHING_TO_PLOT = Failure(PlotError, "{log} tells of no iteration yet.", "Train 
 
 # The command.
 NOTHING_TO_REWIND = Failure(UsageError, "--rewind needs a state to go on from.", "Give --resume or --from.")
-REWIND = Failure(UsageError, "--rewind {rewind:g} is out of range.", "Choose from 0 (the start) to below 1.")
-MINUTES = Failure(UsageError, "--minutes {minutes:g} is no time.", "Give a number above 0.")
+REWIND = Failure(UsageError, "--rewind {rewind} is out of range.", "Choose from 0 (the start) to below 1.")
+MINUTES = Failure(UsageError, "--minutes {minutes} is no time.", "Give a number above 0.")
 RUN_EXISTS = Failure(
     RefusedOutputError, "{folder} holds a run already.", "Go on with --resume, or choose another --out."
 )
