@@ -13,6 +13,7 @@ from pcsr_cli.cli.tally import Tally
 from pcsr_cli.cli.upscale_options import Batch
 from pcsr_cli.cli.upscale_progress import ManyProgress
 from pcsr_cli.failures import folders
+from pcsr_cli.files import exists, is_folder
 
 if TYPE_CHECKING:
     from pcsr_cli.folders.naming import Task
@@ -64,9 +65,9 @@ def _check_folder(work: Batch) -> None:
     from pcsr_cli.pictures.formats import readable_suffixes
 
     named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
-    if not work.folder.is_dir() and (work.folder.exists() or named_like_a_file):
+    if not is_folder(work.folder) and (exists(work.folder) or named_like_a_file):
         raise folders.A_FILE_IN_THE_WAY(folder=work.folder)
-    if work.folder.is_dir() and any(path.is_dir() and path.samefile(work.folder) for path in work.inputs):
+    if is_folder(work.folder) and any(is_folder(path) and path.samefile(work.folder) for path in work.inputs):
         raise folders.INTO_ITSELF(folder=work.folder)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pcsr_cli.destinations import folded, ignores_case
 from pcsr_cli.failures import folders
-from pcsr_cli.files import TEMPORARY_PREFIX
+from pcsr_cli.files import TEMPORARY_PREFIX, is_folder
 from pcsr_cli.folders.sources import Source
 
 FIELDS = ("stem", "name", "suffix", "scale")
@@ -80,7 +80,7 @@ def plan_tasks(
         inode = _inode(output)
         if inode in originals:
             raise folders.WOULD_REPLACE_A_SOURCE(output=output)
-        if inode is not None and output.is_dir():
+        if is_folder(output):
             raise folders.RESULT_IS_A_FOLDER(output=output)
     return tasks
 

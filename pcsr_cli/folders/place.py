@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pcsr_cli.failures import folders
-from pcsr_cli.files import reason, remove_leftovers
+from pcsr_cli.files import exists, is_folder, reason, remove_leftovers
 
 LOCK_NAME = ".pcsr-lock"
 
@@ -17,7 +17,7 @@ def held(folder: Path) -> Iterator[None]:
     """Make a folder and hold it: nobody else gets it until this block ends, or its process does, in whatever way.
 
     Raises OutputError where another run holds it or nothing can be written there, RefusedOutputError for a file."""
-    if folder.exists() and not folder.is_dir():
+    if exists(folder) and not is_folder(folder):
         raise folders.A_FILE_IN_THE_WAY(folder=folder)
     lock = FileLock(folder / LOCK_NAME, timeout=0)
     try:

@@ -71,9 +71,7 @@ class Run:
         traceback, and with it the picture that this holds in memory, as soon as the next event is asked for.
         To be closed like ``overlapped``."""
         make_room(self.folder, [task.output for task in self.work.todo])
-        waiting = {
-            Errand(task.source.path, self.folder / task.output, self._replace): task for task in self.work.todo
-        }
+        waiting = {Errand(task.source.path, self.folder / task.output, self._replace): task for task in self.work.todo}
         while waiting:
             # Those that found too little memory are tried once more, with nothing else under way.
             once_more: dict[Errand, Task] = {}

@@ -69,7 +69,7 @@ def find_sources(
 
 def _matches(pattern: Path) -> Iterator[Source]:
     matches = sorted(map(Path, glob.glob(str(pattern), recursive=True)), key=natural)  # noqa: PTH207 - any pattern
-    files = [path for path in matches if not path.is_dir()]
+    files = [path for path in matches if not is_folder(path)]
     if not files:
         raise folders.NO_MATCH(pattern=pattern)
     return (Source(path) for path in files)
@@ -114,7 +114,7 @@ class _Walk:
                 if name.name.startswith("."):
                     continue
                 path = folder / name
-                if path.is_dir():
+                if is_folder(path):
                     within.append((path, below / name))
                 elif name.suffix.lower() in self.suffixes:
                     yield Source(path, below)

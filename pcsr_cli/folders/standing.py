@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pcsr_cli.failures import folders, outputs
-from pcsr_cli.files import reason
+from pcsr_cli.files import exists, reason
 from pcsr_cli.folders.journal import Entry, Journal, is_content_of, same_way
 from pcsr_cli.folders.naming import Task
 
@@ -49,7 +49,7 @@ def sort_out(
     for number, task in enumerate(tasks):
         progress(number / len(tasks))
         output = folder / task.output
-        if not _exists(output) or not _exists(task.source.path):  # that a source is gone, reading it will tell
+        if not exists(task.source.path) or not _is_there(output):  # that a source is gone, reading it will tell
             todo.append(task)
         elif _is_done(task, output, journal.find(task.output), way(task)):
             skipped.append((task, Why.DONE_BEFORE))
@@ -74,8 +74,11 @@ def _is_done(task: Task, output: Path, entry: Entry | None, way: Mapping[str, An
     )
 
 
-def _exists(path: Path) -> bool:
+def _is_there(output: Path) -> bool:
     try:
-        return path.exists()
+        output.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:  # such as a name that is too long
-        raise outputs.BAD_NAME(output=path, reason=reason(error)) from error
+        raise outputs.BAD_NAME(output=output, reason=reason(error)) from error
+    return True

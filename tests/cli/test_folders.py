@@ -19,7 +19,7 @@ from PIL import Image
 
 from pcsr_cli.checkpoint import save_folder
 from pcsr_cli.cli.main import app
-from pcsr_cli.failures import folders, outputs
+from pcsr_cli.failures import folders, outputs, pictures
 from pcsr_cli.folders.journal import NAME as JOURNAL
 from pcsr_cli.folders.place import LOCK_NAME
 from pcsr_cli.pictures.png_stream import PngStream
@@ -68,6 +68,11 @@ def many(run_pcsr: Pcsr, tiny_folder: Path) -> Folders:
 def totals(ran: Ran) -> tuple[int, int, int, int]:
     found = ran.document["totals"]
     return found["done"], found["skipped"], found["failed"], found["not_begun"]
+
+
+def failures(ran: Ran) -> list[str]:
+    """What is said of each picture that failed."""
+    return [f"{failed['error']} {failed['next_step']}" for failed in ran.document["failed"]]
 
 
 # What it makes.
@@ -167,7 +172,17 @@ def test_the_result_of_a_picture_that_does_not_fit_its_format_fails_alone(many: 
     save(many.cwd / "in" / "clear.png", levels(4, 4, 4))
     ran = many("--format", "jpg", "--json")
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
-    assert tells(outputs.NO_ALPHA, ran.document["failed"][0]["error"])
+    assert tells(outputs.NO_ALPHA, *failures(ran))
+
+
+@pytest.mark.parametrize("there", ["nothing", "the folder"])
+def test_a_name_that_is_too_long_is_a_file_that_is_not_there(many: Folders, there: str) -> None:
+    many.put("a.png")
+    if there == "the folder":
+        (many.cwd / "out").mkdir()
+    ran = many.run_pcsr("upscale", "x" * 300 + ".png", "in/a.png", "--out-dir", "out", "--model", many.model, "--json")
+    assert (ran.code, totals(ran)) == (1, (1, 0, 1, 0))
+    assert tells(pictures.NOT_READ, *failures(ran))
 
 
 def test_quiet_says_only_what_failed(many: Folders) -> None:
@@ -506,10 +521,9 @@ def test_a_file_that_may_not_grow_fails_alone_and_the_journal_tells_the_truth(ma
 
 def test_a_journal_that_cannot_grow_means_no_results(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png", size=(2, 2))
-    ran = many("--quiet", largest_file=900)
-    assert ran.code == 1
-    assert ran.stderr.count("left out") == 2
-    assert tells(folders.JOURNAL_UNWRITABLE, ran.stderr)
+    ran = many("--json", largest_file=900)
+    assert (ran.code, totals(ran)) == (1, (1, 0, 2, 0))
+    assert all(tells(folders.JOURNAL_UNWRITABLE, failure) for failure in failures(ran))
     assert [line["name"] for line in many.journal()] == sorted(many.results()) == ["a_x4.png"]
     assert totals(many("--json").succeeded()) == (2, 1, 0, 0)
 

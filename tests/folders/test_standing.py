@@ -76,7 +76,7 @@ def test_that_a_source_is_gone_its_reading_tells(folder: Folder) -> None:
 
 
 def test_a_name_that_cannot_be_is_told_before_any_work(tmp_path: Path) -> None:
-    task = Task(Source(tmp_path / "a.png"), Path("a" * 999))
+    task = Task(Source(tmp_path), Path("a" * 999))
     with fails(outputs.BAD_NAME):
         sort_out([task], tmp_path, Journal(tmp_path), lambda task: WAY, "refuse")
 
