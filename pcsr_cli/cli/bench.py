@@ -1,15 +1,18 @@
 """``pcsr bench``: ways to enlarge a folder of pictures, compared in quality, compute and time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pcsr_cli.cli import measuring, options, pages
+from pcsr_cli.cli import measured, measuring, options, pages
 from pcsr_cli.cli.console import data, print_document, printable, progress_bar, say
 
 if TYPE_CHECKING:
-    from pcsr_cli.measuring.bench import Failure, Measured, Options, Result
+    from pcsr_cli.measuring.bench import LeftOut, Measured, Options, Result
+    from pcsr_cli.measuring.methods import Method
+    from pcsr_cli.measuring.pairs import Source
     from pcsr_cli.models import LoadedModel
 
 METHODS = "threshold,adm,heavy,light,bicubic"
@@ -27,7 +30,20 @@ Methods = Annotated[
 Protocol = Annotated[
     Literal["whole", "paper"], typer.Option("--protocol", help="paper cuts to the patch grid of the paper's tables.")
 ]
-Save = Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Keep the results as PNG files there.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        help="One cut with which all pictures together spend 60% of the original's GFLOPs, or 50G.",
+        rich_help_panel=options.ROUTING,
+    ),
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(
+        "--save", metavar="DIR", help="Keep the enlarged pictures as PNG files there.", rich_help_panel=options.RESULTS
+    ),
+]
 
 
 def command(
@@ -37,7 +53,7 @@ def command(
     no_reference: measuring.NoReference = False,
     methods: Methods = METHODS,
     original: measuring.OriginalPath = None,
-    budget: options.Budget = None,
+    budget: Budget = None,
     luma: measuring.Luma = False,
     protocol: Protocol = "whole",
     model: options.Model = "auto",
@@ -50,58 +66,36 @@ def command(
     save: Save = None,
     report: pages.ReportFile = None,
     csv: measuring.CsvFile = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compare ways to enlarge: quality against compute over folders of pictures."""
     options.check_talk(json, quiet)
-    from pcsr_cli.api import check_scale
     from pcsr_cli.budget import parse_allowance
-    from pcsr_cli.devices import resolve_device, resolve_precision
     from pcsr_cli.measuring import bench, sweep
-    from pcsr_cli.measuring.methods import Method, parse_methods
-    from pcsr_cli.measuring.originals import load_original
-    from pcsr_cli.measuring.pairs import find_pairs
 
-    check_scale(scale)
-    chosen = parse_methods(methods)
+    chosen = _choose_methods(methods, original is not None, budget is not None)
+    allowance = None if budget is None else parse_allowance(budget)
+    grid = sweep.parse_grid("threshold", measuring.THRESHOLDS)
     minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
-    allowance = None if budget is None else parse_allowance(budget)
-    where = resolve_device(device)
-    resolve_precision(precision, where)
-    sources = find_pairs(folders, scale, lr, no_reference)
-    measuring.check_writable(csv)
-    grid = sweep.parse_grid("threshold", sweep.DEFAULT_THRESHOLDS)
     if report is not None:
         from pcsr_cli.pages.rendering import check_page
 
-        check_page(report, grid, overwrite=True)
-    given = None if original is None else load_original(original, where)
-    if given is not None and Method("original") not in chosen:
-        chosen = (*chosen, Method("original"))
-    loaded = options.load_model(model, device, precision, registry, scale, quiet)
+        check_page(report, grid)
+    sources = measuring.find_sources(folders, scale, lr, no_reference)
+    kept = () if save is None else _kept(save, sources, chosen)
+    measuring.check_results((report, csv, *kept), sources, overwrite)
+    loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
     asked = bench.Options(chosen, scale, minimum, side, luma, protocol == "paper", given, allowance)
     bench.check(loaded, asked)
     swept = sweep.Options(grid, scale, minimum, side, luma, given)
     if report is not None:
         sweep.check(loaded, swept)
-    if save is not None:
-        measuring.make_folder(save)
-    with progress_bar("bench", quiet or json) as report_progress:
-
-        def observe(event: "Measured | Failure") -> None:
-            if isinstance(event, bench.Failure):
-                say(f"pcsr: left out: {event.sentence}")
-                return
-            report_progress(event.done / event.total)
-            if save is not None:
-                _keep(save, event)
-
-        result = bench.bench(loaded, sources, asked, observe)
-
+    result = _measure(loaded, sources, asked, save, quiet or json)
     if csv is not None:
-        measuring.write_rows(csv, result.rows)
+        measured.write_rows(csv, result.rows)
     if report is not None:
         seen, _ = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper, result)
         pages.write(report, loaded, swept, no_reference, seen, result)
@@ -111,29 +105,60 @@ def command(
         from pcsr_cli.cli.bench_view import show
 
         show(result, loaded, asked, no_reference, data())
-    if result.failures:
+    if result.left_out:
         raise SystemExit(1)
 
 
-def _keep(folder: Path, event: "Measured") -> None:
+def _choose_methods(text: str, original: bool, budget: bool) -> "tuple[Method, ...]":
+    """Those named, and those that options stand for."""
+    from pcsr_cli.measuring.methods import Method, parse_methods
+
+    meant = (Method("original"),) * original + (Method("budget"),) * budget
+    return tuple(dict.fromkeys((*parse_methods(text), *meant)))
+
+
+def _kept(folder: Path, sources: "Sequence[Source]", methods: "Sequence[Method]") -> tuple[Path, ...]:
+    """The files that enlarged pictures are kept as, in a folder that is made for them. Raises OutputError."""
+    measuring.make_folder(folder)
+    return tuple(_kept_as(folder, source.name, method.label) for source in sources for method in methods)
+
+
+def _kept_as(folder: Path, picture: str, method: str) -> Path:
+    return folder / f"{Path(picture).stem}_{method.replace(' = ', '').replace(' ', '-').lower()}.png"
+
+
+def _measure(
+    model: "LoadedModel", sources: "Sequence[Source]", asked: "Options", save: Path | None, silent: bool
+) -> "Result":
+    """Bench, and keep each enlarged picture as it is done, if ``save`` says where."""
+    from pcsr_cli.measuring import bench
     from pcsr_cli.pictures.picture import Picture
     from pcsr_cli.pictures.writing import write_picture
 
-    name = f"{Path(event.row.picture).stem}_{event.row.method.replace(' = ', '').replace(' ', '-').lower()}.png"
-    write_picture(folder / name, Picture(event.rgb), {})
+    with progress_bar("bench", silent) as report_progress:
+
+        def observe(event: "Measured | LeftOut") -> None:
+            if isinstance(event, bench.LeftOut):
+                say(f"pcsr: left out: {event.sentence}")
+                return
+            report_progress(event.done / event.total)
+            if save is not None:
+                write_picture(_kept_as(save, event.row.picture, event.row.method), Picture(event.rgb), {})
+
+        return bench.bench(model, sources, asked, observe)
 
 
 def _document(model: "LoadedModel", asked: "Options", result: "Result", no_reference: bool) -> dict[str, object]:
     from dataclasses import asdict
 
     return {
-        **measuring.provenance(model),
+        **measured.provenance(model),
         "scale": asked.scale,
         "protocol": "paper" if asked.paper else "whole",
         "refine": asked.refine,
         "psnr_of": "luma" if asked.luma else "RGB",
         "psnr_against": "all heavy" if no_reference else "HR",
-        "images": [measuring.plain(row) for row in result.rows],
-        "mean": [measuring.plain(row) for row in result.mean],
-        "failures": [{key: printable(value) for key, value in asdict(failure).items()} for failure in result.failures],
+        "images": [measured.plain(row) for row in result.rows],
+        "mean": [measured.plain(row) for row in result.mean],
+        "failures": [{key: printable(value) for key, value in asdict(one).items()} for one in result.left_out],
     }

@@ -1,28 +1,37 @@
-"""What ``bench``, ``sweep`` and ``report`` share: options, pair by pair, and how tables become CSV and JSON."""
+"""What ``bench``, ``sweep`` and ``report`` share: options, what comes before any work, and how it goes pair by pair."""
 
-import csv
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from pcsr_cli.cli import options
 from pcsr_cli.cli.console import progress_bar, say
 from pcsr_cli.errors import InputError
 from pcsr_cli.failures import measuring, outputs
-from pcsr_cli.files import put_in_place, written_whole
+from pcsr_cli.files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pcsr_cli.devices import Precision
+    from pcsr_cli.measuring.originals import LoadedOriginal
     from pcsr_cli.measuring.pairs import Pair, Source
     from pcsr_cli.models import LoadedModel
 
 Measured = TypeVar("Measured")
 
-Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger.")]
+THRESHOLDS = "0:1:0.05"
+"""The cuts of a curve, if nobody says otherwise."""
+
+Pictures = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[IMAGE|FOLDER...]", help="HR pictures, folders of them. [default: the one that ships]"),
+]
+Scale = Annotated[
+    float, typer.Option("--scale", "-s", help="How many times larger: a whole number, or any with --no-reference.")
+]
 OriginalPath = Annotated[
     Path | None, typer.Option("--original", help="Weights of the original network, .pth or .safetensors.")
 ]
@@ -33,17 +42,48 @@ NoReference = Annotated[
     bool, typer.Option("--no-reference", help="The pictures are LR: compare with all heavy instead of with HR.")
 ]
 Luma = Annotated[bool, typer.Option("--luma", help="PSNR of luma instead of RGB (SSIM is of luma always).")]
-CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write the rows as CSV.")]
+CsvFile = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Also write the rows as CSV.", rich_help_panel=options.RESULTS),
+]
 
 
-def check_writable(output: Path | None) -> None:
-    """Raise an error, before any work, for a file that cannot be written."""
-    if output is None:
-        return
-    if output.is_dir():
-        raise outputs.IS_A_FOLDER(output=output)
-    with written_whole(output):
-        pass
+def find_sources(
+    pictures: "Sequence[Path] | None", scale: float, lr: Path | None, no_reference: bool
+) -> "tuple[Source, ...]":
+    """What is to be measured, by default the picture that ships. Raises as ``check_scale`` and ``find_pairs``."""
+    from pcsr_cli.api import check_scale
+    from pcsr_cli.measuring.pairs import demo_picture, find_pairs
+
+    check_scale(scale)
+    return find_pairs(pictures or [demo_picture()], scale, lr, no_reference)
+
+
+def check_results(results: "Iterable[Path | None]", sources: "Sequence[Source]", overwrite: bool) -> None:
+    """Refuse files that cannot or must not be written: pictures to measure never. Raises as ``check_outputs``."""
+    from pcsr_cli.destinations import check_outputs
+
+    read = [file for source in sources for file in (source.hr, source.lr) if file is not None]
+    check_outputs([result for result in results if result is not None], read, overwrite)
+
+
+def load(
+    model: str,
+    original: Path | None,
+    device: str,
+    precision: "Precision",
+    registry: Path | None,
+    scale: float,
+    quiet: bool,
+) -> "tuple[LoadedModel, LoadedOriginal | None]":
+    """The model, and the original network where its weights are given. Raises as loading does."""
+    from pcsr_cli.devices import resolve_device, resolve_precision
+    from pcsr_cli.measuring.originals import load_original
+
+    where = resolve_device(device)
+    resolve_precision(precision, where)
+    given = None if original is None else load_original(original, where)
+    return options.load_model(model, device, precision, registry, scale, quiet), given
 
 
 def make_folder(folder: Path) -> None:
@@ -51,19 +91,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise outputs.NO_FOLDER(folder=folder, reason=error.strerror) from error
-
-
-def write_rows(output: Path, rows: Sequence[Any]) -> None:
-    """Write dataclasses of one kind as CSV, whole or not at all; what there is not is empty. Raises OutputError."""
-    names = [field.name for field in fields(rows[0])]
-    with written_whole(output) as temporary:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(names)
-            for row in rows:
-                writer.writerow([_cell(getattr(row, name)) for name in names])
-        put_in_place(temporary, output)
+        raise outputs.NO_FOLDER(folder=folder, reason=reason(error)) from error
 
 
 def each_pair(
@@ -94,37 +122,3 @@ def each_pair(
     if not done:
         raise broken[0] if len(sources) == 1 else measuring.NOTHING_MEASURED(reason=broken[0])
     return done, len(broken)
-
-
-def plain(row: Any) -> dict[str, object]:
-    """A dataclass for JSON, which has no infinity: what is not finite is null."""
-    return {key: _finite(value) for key, value in asdict(row).items()}
-
-
-def provenance(model: "LoadedModel") -> Mapping[str, object]:
-    """What measured: versions, weights, device."""
-    import torch
-
-    import pcsr_cli
-    from pcsr_cli.devices import describe_device
-
-    return {
-        "pcsr": pcsr_cli.__version__,
-        "torch": torch.__version__,
-        "model": asdict(model.identity),
-        "device": describe_device(model.network.device),
-        "threads": torch.get_num_threads(),
-        "precision": str(model.network.dtype).removeprefix("torch."),
-    }
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _cell(value: object) -> object:
-    if value is None:
-        return ""
-    return "x".join(map(str, value)) if isinstance(value, tuple) else value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcsr_cli.cli import measuring
+from pcsr_cli.cli import measuring, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pcsr_cli.pages.page import Made, PagePicture
 
 ReportFile = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE", help="Also write a page to look at: .html.")
+    Path | None,
+    typer.Option(
+        "--report", metavar="FILE", help="Also write a page to look at: .html.", rich_help_panel=options.RESULTS
+    ),
 ]
 
 
@@ -77,6 +80,6 @@ def _made(model: "LoadedModel", asked: "Options", no_reference: bool) -> "Made":
         no_reference=no_reference,
         grid=asked.grid,
         device=describe_device(model.network.device),
-        precision=str(model.network.dtype).removeprefix("torch."),
+        precision=model.network.precision,
         versions=f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}",
     )

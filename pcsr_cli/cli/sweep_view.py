@@ -26,6 +26,9 @@ def show(curve: "Curve", model: "LoadedModel", asked: "Options", quality: str, c
     console.print(Text(printable(f"{title} and as executed.")))
     console.print(_table(curve))
     console.print()
+    if not _finite(curve):
+        console.print(Text("Every result equals the reference: there is no curve to draw."))
+        return
     for line in draw(curve, min(console.width, WIDEST), console.encoding):
         console.print(Text(line), no_wrap=True, crop=True)
     console.print(Text(f"A: ADM. K: the knee, {KNEE_RULE}." if curve.knee else "A: ADM. There is no knee."))
@@ -64,9 +67,13 @@ def _cells(point: "Point", curve: "Curve") -> Iterator[str]:
     yield "-" if point.ssim is None else f"{point.ssim:.4f}"
 
 
+def _finite(curve: "Curve") -> "list[Point]":
+    return [point for point in (*curve.points, curve.light, curve.heavy, curve.adm) if math.isfinite(point.psnr)]
+
+
 def draw(curve: "Curve", width: int, encoding: str) -> Iterator[str]:
-    """The curve in lines of at most ``width`` characters, PSNR over GFLOPs."""
-    points = [point for point in (*curve.points, curve.light, curve.heavy, curve.adm) if math.isfinite(point.psnr)]
+    """The curve in lines of at most ``width`` characters, PSNR over GFLOPs; one PSNR at least has to be finite."""
+    points = _finite(curve)
     low, high = min(point.psnr for point in points), max(point.psnr for point in points)
     left, right = min(point.paper for point in points), max(point.paper for point in points)
     columns = max(20, width - 9)

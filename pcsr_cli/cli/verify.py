@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcsr_cli.cli import measuring, options
+from pcsr_cli.cli import measured, options
 from pcsr_cli.cli.console import data, print_document, progress_bar
 from pcsr_cli.failures import checks
 
@@ -88,7 +88,7 @@ def _document(source: Path, part: str, model: "LoadedModel", found: "Verificatio
     from dataclasses import asdict
 
     return {
-        **measuring.provenance(model),
+        **measured.provenance(model),
         "picture": str(source),
         "checked": part,
         "input_size": list(reversed(found.lr_size)),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.failures import measuring, outputs
+from pcsr_cli.failures import measuring
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.measuring.sweep import Curve, Point
 
@@ -14,14 +14,10 @@ INK, ACCENT, QUIET = "#1b1b1f", "#c2410c", "#9aa0a6"
 
 
 def check_figure(output: Path) -> None:
-    """Raise an error, before any work, where the figure could not be drawn or written."""
+    """Raise PcsrError, before any work, for a figure of an unknown format, and where nothing could draw it."""
     if output.suffix.lower() not in SUFFIXES:
         raise measuring.PLOT_FORMAT(name=output.name, known=", ".join(SUFFIXES))
     _figure_class()
-    if output.is_dir():
-        raise outputs.IS_A_FOLDER(output=output)
-    with written_whole(output):
-        pass
 
 
 def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str, title: str) -> None:

@@ -28,7 +28,6 @@ _BLOCK = 64
 LANES = 16
 """Strips that are worked on side by side: the width of a vector register."""
 
-Levels = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 
 _Number = TypeVar("_Number", np.uint8, np.float32)
@@ -49,7 +48,7 @@ def decibels(mean_square: float) -> float:
     return math.inf if mean_square == 0 else 10 * math.log10(PEAK**2 / mean_square)
 
 
-def luma(picture: Levels) -> Plane:
+def luma(picture: NDArray[np.uint8]) -> Plane:
     """(H, W, 3) uint8 RGB to luma (H, W) float32, 16..235, not rounded: ITU-R BT.601 as MATLAB's rgb2ycbcr has it."""
     channels = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32))
     plane: Plane = luma_of(channels, torch.empty(picture.shape[:2])).numpy()

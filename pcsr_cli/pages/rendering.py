@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from pcsr_cli.failures import outputs, pages
+from pcsr_cli.failures import pages
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.measuring.sweep import KNEE_RULE, Grid
 from pcsr_cli.pages.page import Page, readable
@@ -24,16 +24,12 @@ KEYS = ("heavy_share", "psnr", "ssim", "paper", "executed", "saved", "saved_exec
 """The columns of the table of pictures that follow the cut."""
 
 
-def check_page(output: Path, grid: Grid, overwrite: bool) -> None:
-    """Raise PcsrError, before any work, for a page that must not or cannot be written, or could not hold its curve."""
-    if output.suffix.lower() not in SUFFIXES or output.is_dir():
+def check_page(output: Path, grid: Grid) -> None:
+    """Raise, before any work, RefusedOutputError for a page by another name, UsageError for one of too many cuts."""
+    if output.suffix.lower() not in SUFFIXES:
         raise pages.NOT_HTML(name=repr(output.name))
-    if output.exists() and not overwrite:
-        raise outputs.EXISTS(output=output)
     if len(grid.values) > MOST_BOUNDARIES:
         raise pages.TOO_MANY_CUTS(most=MOST_BOUNDARIES, count=len(grid.values))
-    with written_whole(output):
-        pass
 
 
 def write_page(output: Path, page: Page) -> None:

@@ -70,6 +70,13 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
         (measuring.NO_ORIGINAL_WEIGHTS, ["folder", "--methods", "original"]),
         (models.NO_FILE, ["folder", "--original", "nowhere.pth"]),
         (outputs.NO_PLACE, ["folder", "--csv", "nowhere/rows.csv"]),
+        (outputs.NO_FOLDER, ["folder", "--save", "folder/a.png"]),
+        (outputs.IS_AN_INPUT, ["folder", "--csv", "folder/a.png", "--overwrite"]),
+        (measuring.BUDGET_IN_SECONDS, ["folder", "--budget", "8s"]),
+        (measuring.NO_PATH, ["x" * 300]),
+        (measuring.NO_LR_FOLDER, ["folder", "--lr", "x" * 300]),
+        (models.NO_FILE, ["folder", "--original", "x" * 300]),
+        (outputs.BAD_NAME, ["folder", "--csv", "x" * 300]),
     ],
 )
 def test_mistakes_get_a_sentence(
@@ -78,6 +85,27 @@ def test_mistakes_get_a_sentence(
     (run_pcsr.cwd / "empty").mkdir()
     ran = run_pcsr("bench", *arguments, "--model", tiny_folder).told(row.exit_code)
     assert tells(row, ran.stderr)
+
+
+def test_no_two_pictures_are_kept_under_one_name(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+    other = run_pcsr.cwd / "other"
+    other.mkdir()
+    save(other / "a.jpg", levels(48, 56))
+    ran = run_pcsr("bench", folder, other, "--methods", "bicubic", "--save", "kept", "--model", tiny_folder).told(2)
+    assert tells(outputs.TWICE, ran.stderr, output="kept/a_bicubic.png")
+
+
+def test_what_is_there_is_replaced_only_when_asked(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+    for name in ("kept/a_bicubic.png", "rows.csv", "page.html"):
+        there = run_pcsr.cwd / name
+        there.parent.mkdir(exist_ok=True)
+        there.write_text("mine")
+        option = {"kept/a_bicubic.png": "--save", "rows.csv": "--csv", "page.html": "--report"}[name]
+        asked = ["bench", "folder", "--methods", "bicubic", "--model", str(tiny_folder), option, name.split("/")[0]]
+        assert tells(outputs.EXISTS, run_pcsr(*asked).told(2).stderr, output=name)
+        assert there.read_text() == "mine"
+        run_pcsr(*asked, "--overwrite").succeeded()
+        assert there.read_bytes() != b"mine"
 
 
 def test_upscale_by_budget_says_how_close_it_came(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:

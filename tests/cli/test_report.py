@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.failures import pages
+from pcsr_cli.failures import measuring, outputs, pages
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.pages.test_page import embedded
@@ -75,6 +75,20 @@ def test_an_existing_page_is_not_replaced_unasked(run_pcsr: Pcsr, tiny_folder: P
     (run_pcsr.cwd / "p.html").write_text("mine")
     run_pcsr("report", "p.html", "folder", "--model", tiny_folder).told(2, "exists already")
     assert page_at(run_pcsr.cwd / "p.html") == "mine"
+
+
+@pytest.mark.parametrize("command", [["sweep", "folder", "--threshold", "0.5"], ["bench", "folder"]], ids=" ".join)
+def test_no_command_replaces_a_page_unasked(
+    run_pcsr: Pcsr, tiny_folder: Path, pictures: Path, command: list[str]
+) -> None:
+    (run_pcsr.cwd / "p.html").write_text("mine")
+    ran = run_pcsr(*command, "--report", "p.html", "--model", tiny_folder).told(2)
+    assert tells(outputs.EXISTS, ran.stderr, output="p.html")
+
+
+def test_a_name_too_long_is_told(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+    ran = run_pcsr("report", "p.html", "x" * 300, "--model", tiny_folder).told(1)
+    assert tells(measuring.NO_PATH, ran.stderr, path="x" * 300)
 
 
 def test_too_fine_a_grid_is_refused(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:

@@ -21,7 +21,8 @@ def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> No
     document = run_pcsr("sweep", "--threshold", "0:1:0.5", *arguments).succeeded().document
     mean = document["mean"]
     assert [point["cut"] for point in mean["points"]] == [0, 0.5, 1]
-    assert mean["heavy"] == mean["points"][0] and mean["light"] == mean["points"][2]
+    ends = {"heavy": mean["points"][0], "light": mean["points"][2]}
+    assert all(mean[name] == {**point, "cut": None} for name, point in ends.items())
     assert "knee" in mean and "adm" in mean and document["knee_rule"]
     assert (run_pcsr.cwd / "points.csv").read_text().count("\n") == 4
 
@@ -47,6 +48,15 @@ def test_the_plot(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, suffix: s
     assert (run_pcsr.cwd / f"c.{suffix}").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("asked", [[], ["--no-reference"]], ids=["hr", "lr"])
+def test_where_every_result_is_the_reference_there_is_no_curve(run_pcsr: Pcsr, asked: list[str]) -> None:
+    pytest.importorskip("matplotlib")
+    save(run_pcsr.cwd / "black.png", levels(24, 32) * 0)
+    at_two_cuts = ["--threshold", "0,1", "--model", "builtin", "--scale", "2", "--plot", "c.png"]
+    ran = run_pcsr("sweep", "black.png", *at_two_cuts, *asked).succeeded()
+    assert "there is no curve to draw" in ran.stdout and "equal" in ran.stdout
+
+
 def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     hidden = run_pcsr.scratch / "matplotlib"
     hidden.mkdir()
@@ -69,6 +79,14 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
         (outputs.IS_A_FOLDER, ["--plot", "folder.png"]),
         (outputs.IS_A_FOLDER, ["--csv", "folder.png"]),
         (outputs.NO_PLACE, ["--plot", "nowhere/c.png"]),
+        (outputs.EXISTS, ["in.png", "--plot", "text.png"]),
+        (outputs.EXISTS, ["in.png", "--csv", "text.png"]),
+        (outputs.IS_AN_INPUT, ["in.png", "--plot", "in.png", "--overwrite"]),
+        (outputs.IS_AN_INPUT, ["in.png", "--csv", "in.png", "--overwrite"]),
+        (outputs.TWICE, ["in.png", "--plot", "c.png", "--csv", "./c.png"]),
+        (outputs.BAD_NAME, ["in.png", "--plot", "x" * 300 + ".png"]),
+        (measuring.NO_PATH, ["x" * 300]),
+        (measuring.NO_GRID, ["--threshold", "x" * 300]),
         (measuring.UNEQUAL_PAIR, ["in.png", "--lr", "in.png"]),
         (measuring.NOTHING_MEASURED, ["text.png", "text.png"]),
     ],

@@ -1,0 +1,88 @@
+"""What was measured, as CSV and JSON, for ``bench``, ``sweep`` and ``report``."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pcsr_cli.cli.console import printable
+from pcsr_cli.files import put_in_place, written_whole
+
+if TYPE_CHECKING:
+    from pcsr_cli.measuring.sweep import Curve, Options
+    from pcsr_cli.models import LoadedModel
+
+
+def write_rows(output: Path, rows: Sequence[Any]) -> None:
+    """Write dataclasses of one kind as CSV, whole or not at all; what there is not is empty. Raises OutputError."""
+    names = [field.name for field in fields(rows[0])]
+    with written_whole(output) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(names)
+            for row in rows:
+                writer.writerow([_cell(getattr(row, name)) for name in names])
+        put_in_place(temporary, output)
+
+
+def plain(row: Any) -> dict[str, object]:
+    """A dataclass for JSON, which has no infinity: what is not finite is null."""
+    return {key: _finite(value) for key, value in asdict(row).items()}
+
+
+def provenance(model: "LoadedModel") -> Mapping[str, object]:
+    """What measured: versions, weights, device."""
+    import torch
+
+    import pcsr_cli
+    from pcsr_cli.devices import describe_device
+
+    return {
+        "pcsr": pcsr_cli.__version__,
+        "torch": torch.__version__,
+        "model": asdict(model.identity),
+        "device": describe_device(model.network.device),
+        "threads": torch.get_num_threads(),
+        "precision": model.network.precision,
+    }
+
+
+def curves_document(
+    model: "LoadedModel", asked: "Options", curves: "Sequence[Curve]", no_reference: bool
+) -> dict[str, object]:
+    """The curves of a sweep and their mean as a JSON document."""
+    from pcsr_cli.measuring.sweep import KNEE_RULE, mean_curve
+
+    return {
+        **provenance(model),
+        "scale": asked.scale,
+        "refine": asked.refine,
+        "grid": {"of": asked.grid.kind, "values": list(asked.grid.values)},
+        "psnr_of": "luma" if asked.luma else "RGB",
+        "psnr_against": "all heavy" if no_reference else "HR",
+        "knee_rule": KNEE_RULE,
+        "curves": [_described(curve) for curve in curves],
+        "mean": _described(mean_curve(curves) if len(curves) > 1 else curves[0]),
+    }
+
+
+def _described(curve: "Curve") -> dict[str, object]:
+    marks = {"light": curve.light, "heavy": curve.heavy, "adm": curve.adm, "knee": curve.knee}
+    named = {name: None if point is None else plain(point) for name, point in marks.items()}
+    original = None if curve.original is None else plain(curve.original)
+    points = [plain(point) for point in curve.points]
+    return {"picture": printable(curve.picture), "points": points, **named, "original": original}
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else value
