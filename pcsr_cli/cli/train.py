@@ -9,7 +9,7 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_document, say
-from pcsr_cli.errors import PlotError
+from pcsr_cli.errors import OutputError, PlotError
 from pcsr_cli.failures import training, usage
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _plot(log: Path, output: Path, quiet: bool) -> Path | None:
 
     try:
         plot_run(log, output)
-    except PlotError as error:
+    except (PlotError, OutputError) as error:
         if not quiet:
             say(f"No plot was drawn. {error}")
         return None

@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from pcsr_cli.failures import measuring, training
+from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.training.log import read_log
 
 
 def plot_run(log: Path, output: Path) -> None:
-    """Draw what ``log`` tells of each stage's loss and of the PSNR. PlotError without matplotlib or without a log."""
+    """Draw what ``log`` tells of each stage's loss and of the PSNR.
+
+    Raises PlotError without matplotlib or without a log, OutputError.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -28,7 +32,9 @@ def plot_run(log: Path, output: Path) -> None:
             _curve(panels[1][column], rows, key, f"x{scale:g}", marker="o")
             panels[1][column].set_ylabel("PSNR, dB")
             panels[1][column].legend()
-    figure.savefig(output, dpi=120)
+    with written_whole(output) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+        put_in_place(temporary, output)
 
 
 def _curve(axes: Any, entries: list[dict[str, Any]], key: str, label: str, marker: str = "") -> None:

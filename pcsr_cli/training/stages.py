@@ -73,9 +73,8 @@ class RoutingStage(nn.Module):
         self.model = model
         self.config = config
 
-    def forward(self, batch: Batch, square: bool = False) -> Loss:
+    def forward(self, batch: Batch) -> Loss:
         """1000 x L1 of the branches mixed by their probabilities, plus the balance term."""
-        assert not square, "only the first stage may end in squares"
         x = self.model.normalise(batch.lr)
         with torch.no_grad():
             features = self.model.features(x)

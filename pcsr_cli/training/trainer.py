@@ -42,7 +42,7 @@ class Trainer:
             group["lr"] = rate
         square = self.stage == 1 and self._in_tail(self.config.square_tail)
         with self._precision():
-            loss: Loss = self._network(batch, square)
+            loss: Loss = self._network(batch, square=True) if square else self._network(batch)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss.total)
         nn.utils.clip_grad_norm_(self._parameters, self.config.clip)

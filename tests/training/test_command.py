@@ -14,7 +14,7 @@ import pytest
 
 from pcsr_cli.cli import train as command
 from pcsr_cli.cli.training_view import View, sparkline
-from pcsr_cli.failures import Failure, measuring, training, usage
+from pcsr_cli.failures import Failure, measuring, outputs, training, usage
 from pcsr_cli.training.config import load_config
 from pcsr_cli.training.curve import plot_run
 from pcsr_cli.training.events import Decoded, Event, Progress, Saved, Skipped, Validated
@@ -127,6 +127,8 @@ def test_the_curve_is_drawn(recipe_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     command.command(recipe_file, out=tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    with fails(outputs.NO_PLACE):
+        plot_run(tmp_path / "run" / "log.jsonl", tmp_path / "nowhere" / "curve.png")
     with fails(training.NOTHING_TO_PLOT, log=tmp_path / "nothing.jsonl"):
         plot_run(tmp_path / "nothing.jsonl", tmp_path / "curve.png")
 
