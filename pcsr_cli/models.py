@@ -95,7 +95,7 @@ def _find(reference: str, registry: Registry, show_progress: bool) -> LoadedMode
         return _from_path(path)
     repo, _, revision = reference.partition("@")
     if REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}:
-        return _from_hub(HubLocation(repo, revision or "main"), show_progress)
+        return _from_hub(HubLocation(repo, revision or "main"), reference, show_progress)
     return _from_registry(registry.get(reference), show_progress)
 
 
@@ -119,7 +119,7 @@ def read_entry(entry: Entry, show_progress: bool = False) -> tuple[Checkpoint, s
     """The files of a registry entry, fetched if need be, and the Hub's revision of them."""
     if isinstance(entry.location, Path):
         return read_checkpoint(entry.location), None
-    fetched = fetch(entry.location, show_progress)
+    fetched = fetch(entry.location, entry.name, show_progress)
     return read_safetensors(fetched.config, fetched.weights), fetched.revision
 
 
@@ -131,8 +131,8 @@ def _from_path(path: Path) -> LoadedModel:
     return LoadedModel(build_model(checkpoint), identity, checkpoint.scales or DEFAULT_SCALES)
 
 
-def _from_hub(location: HubLocation, show_progress: bool) -> LoadedModel:
-    fetched = fetch(location, show_progress)
+def _from_hub(location: HubLocation, reference: str, show_progress: bool) -> LoadedModel:
+    fetched = fetch(location, reference, show_progress)
     checkpoint = read_safetensors(fetched.config, fetched.weights)
     sha256 = file_sha256(fetched.weights)
     identity = Identity(location.repo, fetched.revision, sha256, NOT_STATED, location.repo, _original(checkpoint))

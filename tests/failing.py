@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from string import Formatter
 
 import pytest
 
@@ -19,9 +20,10 @@ def fails(row: Failure, **facts: object) -> Iterator[pytest.ExceptionInfo[PcsrEr
 
 
 def tells(row: Failure, said: str, **facts: object) -> bool:
-    """Whether ``said`` holds the row's sentence, line breaks apart; facts left out may be anything."""
+    """Whether ``said`` holds the row's sentence and next step, line breaks apart; facts left out may be anything."""
     plain = " ".join(said.split())
     if facts:
         return " ".join(str(row(**facts)).split()) in plain
-    pattern = ".+".join(re.escape(piece) for piece in re.split(r"\{[^}]*\}", " ".join(row.sentence.split())))
+    pieces = Formatter().parse(f"{row.sentence} {row.next_step}")
+    pattern = "".join(re.escape(piece) + (".*" if fact is not None else "") for piece, fact, _, _ in pieces)
     return re.search(pattern, plain) is not None

@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> list[HubLocatio
     """What was asked of a Hub that has the tiny model under every name."""
     locations: list[HubLocation] = []
 
-    def fetch(location: HubLocation, show_progress: bool = False) -> Fetched:
+    def fetch(location: HubLocation, name: str, show_progress: bool = False) -> Fetched:
         locations.append(location)
         return Fetched(tiny_folder / "config.json", tiny_folder / "model.safetensors", "1" * 40)
 
@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> list[HubLocatio
 
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(location: HubLocation, show_progress: bool = False) -> Fetched:
+    def fetch(location: HubLocation, name: str, show_progress: bool = False) -> Fetched:
         raise HubError("The Hub cannot be reached.", "Wait.")
 
     monkeypatch.setattr(models, "fetch", fetch)

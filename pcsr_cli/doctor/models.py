@@ -111,23 +111,24 @@ def _is_held_to_one(entry: Entry) -> bool:
 
 def _hub(registry: Registry) -> Finding:
     """Whether more models can be had; asks for one of them, and fetches nothing."""
-    locations = [entry.location for entry in registry.entries.values() if isinstance(entry.location, HubLocation)]
+    entries = registry.entries.values()
+    there = [(entry.location, entry.name) for entry in entries if isinstance(entry.location, HubLocation)]
     facts: dict[str, object] = {"endpoint": constants.ENDPOINT, "offline": constants.HF_HUB_OFFLINE}
-    if not locations:
+    if not there:
         return Finding("hub", State.FINE, "no model of the registry is there", facts=facts)
-    refusal = _ask(locations[0])
+    refusal = _ask(*there[0])
     if refusal is None:
         return Finding("hub", State.FINE, f"{constants.ENDPOINT} answers", facts={**facts, "reachable": True})
     return Finding("hub", State.SHORT, refusal.sentence, refusal.next_step, {**facts, "reachable": False})
 
 
-def _ask(location: HubLocation) -> PcsrError | None:
+def _ask(location: HubLocation, name: str) -> PcsrError | None:
     """What keeps the Hub from answering, or None."""
     found: list[PcsrError | None] = []
 
     def ask() -> None:
         try:
-            reach(location)
+            reach(location, name)
         except HubError as error:
             found.append(error)
         else:

@@ -3,6 +3,10 @@
 from pcsr_cli.errors import HubError
 from pcsr_cli.failures import Failure
 
+ONCE_WITH_A_NETWORK = (
+    "Run `pcsr models fetch {name}` once with a network, or name a folder with config.json and model.safetensors."
+)
+
 # What was asked for.
 BAD_NAME = Failure(HubError, "{repo!r} is not a name the Hub accepts.", "It has the form user/repo.")
 BAD_REVISION = Failure(HubError, "{revision!r} is no revision.", "Give a branch, tag or commit of the repository.")
@@ -25,20 +29,20 @@ NOT_THE_HUB = Failure(
 )
 WRONG_BYTES = Failure(
     HubError,
-    "What the Hub sent for {name} of {repo} does not match the checksum it names.",
+    "What the Hub sent for {file} of {repo} does not match the checksum it names.",
     "Nothing was kept; try again, or check the proxy between here and the Hub.",
 )
 
-# What the cache holds.
+# What the cache holds; ``name`` is the model's, as ``pcsr models fetch`` takes it.
 NOT_CACHED = Failure(
     HubError,
     "{repo} is not in the cache, and {why}.",
-    "Run `pcsr models fetch` once with a network, or give --model a folder with config.json and model.safetensors.",
+    ONCE_WITH_A_NETWORK,
 )
 DAMAGED = Failure(
     HubError,
-    "{name} of {repo} is damaged in the cache, and {why}.",
-    "Run `pcsr models fetch` once with a network, or give --model a folder.",
+    "{file} of {repo} is damaged in the cache, and {why}.",
+    ONCE_WITH_A_NETWORK,
 )
 CACHE_UNUSABLE = Failure(
     HubError,

@@ -6,7 +6,7 @@ from pcsr_cli.failures import Failure
 NO_MEMORY = Failure(
     OutOfMemoryError,
     "There is not enough memory for this.",
-    "Use a smaller --tile, close other programs, or cut the picture.",
+    "Close other programs, or take less at once: a smaller picture or --tile, in training a smaller batch.",
 )
 OWN_MISTAKE = Failure(
     PcsrError,

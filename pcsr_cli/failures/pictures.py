@@ -12,11 +12,12 @@ NOT_A_PICTURE = Failure(InputError, "{path} is not a picture of a known format."
 NO_PLUG_IN = Failure(
     InputError, "{path} is {format}, which needs a plug-in that is not installed.", "Run: pip install {package}."
 )
+EMPTY = Failure(InputError, "{path} is empty.", "Copy or export it again.")
 DAMAGED = Failure(InputError, "{path} is truncated or damaged: {reason}.", "Copy or export it again.")
 TOO_LARGE = Failure(
     InputError,
     "{path} claims {width} x {height} pixels, more than the {limit} that are safe to open unasked.",
-    "If you trust it, say --allow-huge.",
+    "If you trust it, upscale and plan open it with --allow-huge.",
 )
 NO_PIXELS = Failure(InputError, "The picture has no pixels.", "Give another.")
 IS_FLOAT = Failure(

@@ -51,22 +51,22 @@ class Fetched:
     revision: str
 
 
-def fetch(location: HubLocation, show_progress: bool = False) -> Fetched:
-    """Make sure a model's files are in the Hub cache, whole, and return where.
+def fetch(location: HubLocation, name: str, show_progress: bool = False) -> Fetched:
+    """Make sure a model's files are in the Hub cache, whole, and return where; ``name`` is what a user calls it.
 
     A cached file of a pinned commit is used without asking the Hub; its content is checked all the same. Raises
     HubError if the Hub cannot be reached and the file is not cached, if it refuses, or if what it sends is damaged."""
     if not REVISION.fullmatch(location.revision):
         raise hub.BAD_REVISION(revision=location.revision)
-    with _two_files_and_nothing_else(), _hub_errors(location):
-        config, revision = _fetch_file(location, location.config, location.revision, show_progress)
-        weights, revision = _fetch_file(location, location.weights, revision, show_progress)
+    with _two_files_and_nothing_else(), _hub_errors(location, name):
+        config, revision = _fetch_file(location, location.config, location.revision, name, show_progress)
+        weights, revision = _fetch_file(location, location.weights, revision, name, show_progress)
     return Fetched(config, weights, revision)
 
 
-def reach(location: HubLocation) -> None:
+def reach(location: HubLocation, name: str) -> None:
     """Ask the Hub for a model's config, and fetch nothing. Raises HubError unless it answers as it should."""
-    with _two_files_and_nothing_else(), _hub_errors(location):
+    with _two_files_and_nothing_else(), _hub_errors(location, name):
         try:
             url = hf_hub_url(location.repo, location.config, revision=location.revision)
             if get_hf_file_metadata(url, timeout=TIMEOUT).commit_hash is None:
@@ -77,49 +77,49 @@ def reach(location: HubLocation) -> None:
             raise checks.NO_HUB(reason=_why_not(error)) from error
 
 
-def _fetch_file(location: HubLocation, name: str, revision: str, show_progress: bool) -> tuple[Path, str]:
-    cached = _cached(location, name, revision)
+def _fetch_file(location: HubLocation, file: str, revision: str, name: str, show_progress: bool) -> tuple[Path, str]:
+    cached = _cached(location, file, revision)
     whole = cached is not None and is_whole(cached)
     if cached is not None and whole and (COMMIT.fullmatch(revision) or constants.HF_HUB_OFFLINE):
         return cached, revision_of(cached)
     try:
-        metadata = get_hf_file_metadata(hf_hub_url(location.repo, name, revision=revision), timeout=TIMEOUT)
+        metadata = get_hf_file_metadata(hf_hub_url(location.repo, file, revision=revision), timeout=TIMEOUT)
     except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
         if cached is None or not _is_out_of_reach(error):
             raise
         if whole:
             return cached, revision_of(cached)
-        raise hub.DAMAGED(name=name, repo=location.repo, why=_why_not(error)) from error
+        raise hub.DAMAGED(file=file, repo=location.repo, name=name, why=_why_not(error)) from error
     if metadata.commit_hash is None or metadata.etag is None:
         raise FileMetadataError("no commit, or no etag")
-    at_commit = _cached(location, name, metadata.commit_hash)
+    at_commit = _cached(location, file, metadata.commit_hash)
     damaged = at_commit is not None and not is_whole(at_commit)
     # By the name asked for, so that the cache learns which commit a branch is at.
-    path = _download(location, name, revision, damaged, show_progress)
+    path = _download(location, file, revision, damaged, show_progress)
     moved_meanwhile = revision_of(path) != metadata.commit_hash
     if not is_whole(path) or (not moved_meanwhile and matches_etag(path, metadata.etag) is False):
         forget(path)
-        raise hub.WRONG_BYTES(name=name, repo=location.repo)
+        raise hub.WRONG_BYTES(file=file, repo=location.repo)
     return path, revision_of(path)
 
 
-def _download(location: HubLocation, name: str, revision: str, again: bool, show_progress: bool) -> Path:
+def _download(location: HubLocation, file: str, revision: str, again: bool, show_progress: bool) -> Path:
     bar = tqdm if show_progress else silent_tqdm
     try:
         return Path(
             hf_hub_download(
-                location.repo, name, revision=revision, force_download=again, etag_timeout=TIMEOUT, tqdm_class=bar
+                location.repo, file, revision=revision, force_download=again, etag_timeout=TIMEOUT, tqdm_class=bar
             )
         )
     except OSError as error:
         # Too few or too many bytes: a plain OSError without a number, unlike those of the disk or the network.
         if type(error) is OSError and error.errno is None:
-            raise hub.WRONG_BYTES(name=name, repo=location.repo) from error
+            raise hub.WRONG_BYTES(file=file, repo=location.repo) from error
         raise
 
 
-def _cached(location: HubLocation, name: str, revision: str) -> Path | None:
-    found = try_to_load_from_cache(location.repo, name, revision=revision)
+def _cached(location: HubLocation, file: str, revision: str) -> Path | None:
+    found = try_to_load_from_cache(location.repo, file, revision=revision)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -154,7 +154,7 @@ def _two_files_and_nothing_else() -> Iterator[None]:
 
 
 @contextmanager
-def _hub_errors(location: HubLocation) -> Iterator[None]:
+def _hub_errors(location: HubLocation, name: str) -> Iterator[None]:
     """Turn what huggingface_hub and its HTTP client raise into one sentence and a next step."""
     repo = location.repo
     try:
@@ -172,7 +172,7 @@ def _hub_errors(location: HubLocation) -> Iterator[None]:
     except FileMetadataError as error:
         raise hub.NOT_THE_HUB(endpoint=constants.ENDPOINT) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
-        raise hub.NOT_CACHED(repo=repo, why=_why_not(error)) from error
+        raise hub.NOT_CACHED(repo=repo, name=name, why=_why_not(error)) from error
     except OSError as error:
         raise hub.CACHE_UNUSABLE(folder=constants.HF_HUB_CACHE, reason=error.strerror or error) from error
     except (httpx2.InvalidURL, RuntimeError, ValueError) as error:

@@ -83,7 +83,18 @@ def test_not_an_image(refused: Refused, run_pcsr: Pcsr, content: bytes) -> None:
 
 def test_an_empty_file(refused: Refused, run_pcsr: Pcsr) -> None:
     (run_pcsr.cwd / "empty.png").touch()
-    refused(1, "empty.png is", arguments=["empty.png", "out.png"])
+    refused(1, "empty.png is empty", arguments=["empty.png", "out.png"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize(
+    "command",
+    ["upscale PIPE out.png", "plan PIPE", "models --registry PIPE", "models convert PIPE out", "train PIPE --out run"],
+)
+def test_a_pipe_that_nobody_feeds_is_not_waited_for(run_pcsr: Pcsr, command: str) -> None:
+    os.mkfifo(run_pcsr.cwd / "pipe")
+    run_pcsr(*command.replace("PIPE", "pipe").split()).told(1, "pipe")
+    assert run_pcsr.files() == ["pipe"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

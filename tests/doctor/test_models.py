@@ -19,7 +19,7 @@ SIGNED = b'{"heavy_sampler_spec": {}}'
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and a Hub that answers."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(models, "reach", lambda location: None)
+    monkeypatch.setattr(models, "reach", lambda location, name: None)
     return tmp_path
 
 
@@ -70,7 +70,7 @@ def test_a_damaged_entry_is_named(cache: Path, config: str, weights: str) -> Non
 def test_a_hub_that_never_answers_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
 
-    def silent(location: HubLocation) -> None:
+    def silent(location: HubLocation, name: str) -> None:
         released.wait(60)
 
     monkeypatch.setattr(models, "reach", silent)

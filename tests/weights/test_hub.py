@@ -159,7 +159,7 @@ def test_damage_that_cannot_be_repaired_is_told(run_pcsr: Pcsr, hub: Hub, commit
     reference = f"{REPO}@{commit}" if pinned else REPO
     fetch(run_pcsr, reference).succeeded()
     damage(weights(run_pcsr, commit))
-    file = {"name": "model.safetensors", "repo": REPO}
+    file = {"file": "model.safetensors", "repo": REPO, "name": reference}
     offline = fetch(run_pcsr, reference, HF_HUB_OFFLINE="1")
     refused(offline, hub_failures.DAMAGED, **file, why="HF_HUB_OFFLINE forbids fetching it")
     hub.close()
@@ -190,7 +190,7 @@ def test_wrong_bytes_do_not_replace_what_was_damaged(run_pcsr: Pcsr, hub: Hub, c
 def test_an_unreachable_hub_is_told_at_once_with_the_way_out(run_pcsr: Pcsr) -> None:
     started = time.perf_counter()
     why = "the Hub (http://127.0.0.1:9) cannot be reached"
-    refused(fetch(run_pcsr), hub_failures.NOT_CACHED, repo=REPO, why=why)
+    refused(fetch(run_pcsr), hub_failures.NOT_CACHED, repo=REPO, name=REPO, why=why)
     assert time.perf_counter() - started < 5
     assert content(Path(run_pcsr.env["HOME"])) == []
 
@@ -294,7 +294,7 @@ def test_processes_that_fetch_at_once_do_not_upset_each_other(
 
 def test_offline_means_offline(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     offline = fetch(run_pcsr, HF_HUB_OFFLINE="1")
-    refused(offline, hub_failures.NOT_CACHED, repo=REPO, why="HF_HUB_OFFLINE forbids fetching it")
+    refused(offline, hub_failures.NOT_CACHED, repo=REPO, name=REPO, why="HF_HUB_OFFLINE forbids fetching it")
     assert hub.requests == []
     fetch(run_pcsr).succeeded()
     hub.requests.clear()
