@@ -64,11 +64,8 @@ def fetch_model(
     name: Reference, registry: options.RegistryFile = None, json: options.Json = False, quiet: options.Quiet = False
 ) -> None:
     """Download a model into the Hub cache and check it."""
-    from pcsr_cli.models import load_model
-
     options.check_talk(json, quiet)
-    loaded = load_model(name, "cpu", "fp32", options.load_registry(registry), show_progress=not quiet)
-    identity = loaded.identity
+    identity = options.load_model(name, "cpu", "fp32", registry, 4.0, quiet=json or quiet).identity
     if json:
         print_document({"name": identity.name, "revision": identity.revision, "sha256": identity.sha256})
     elif not quiet:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from pcsr_cli.checkpoint import read_checkpoint
-from pcsr_cli.failures import outputs
+from pcsr_cli.failures import outputs, usage
 from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales, write_config
 from tests.command import Pcsr as Command
@@ -229,6 +229,12 @@ def test_a_checkpoint_of_the_published_keys_and_shapes_is_converted(
     torch.save(content, run_pcsr.cwd / "in.pth")
     run_pcsr("models", "convert", "in.pth", "out").succeeded()
     assert set(load_file(run_pcsr.cwd / "out" / "model.safetensors")) == set(state)
+
+
+@pytest.mark.parametrize("command", [("fetch", "builtin"), ("convert", "in.pth", "out")])
+def test_everything_and_nothing_cannot_both_be_said(run_pcsr: Command, command: tuple[str, ...]) -> None:
+    ran = run_pcsr("models", *command, "--json", "--quiet").told(2)
+    assert tells(usage.EXCLUDE, ran.stderr, options="--json and --quiet")
 
 
 def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
