@@ -521,9 +521,9 @@ def test_a_file_that_may_not_grow_fails_alone_and_the_journal_tells_the_truth(ma
 
 def test_a_journal_that_cannot_grow_means_no_results(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png", size=(2, 2))
-    ran = many("--json", largest_file=900)
-    assert (ran.code, totals(ran)) == (1, (1, 0, 2, 0))
-    assert all(tells(folders.JOURNAL_UNWRITABLE, failure) for failure in failures(ran))
+    ran = many("--quiet", largest_file=900)
+    assert ran.code == 1
+    assert ran.stderr.count(f"left out: The journal out/{JOURNAL} cannot be written: file too large.") == 2
     assert [line["name"] for line in many.journal()] == sorted(many.results()) == ["a_x4.png"]
     assert totals(many("--json").succeeded()) == (2, 1, 0, 0)
 
