@@ -1,5 +1,6 @@
 """Files written whole or not at all, what killed runs left, what a name stands for, and what content is known by."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -35,6 +36,13 @@ def is_file(path: Path) -> bool:
 def is_folder(path: Path) -> bool:
     """Whether there is a folder of that name."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises OSError, also for what is no ordinary file, as a pipe may never end; ValueError."""
+    if exists(path) and not is_file(path) and not is_folder(path):
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+    return path.read_text(encoding="utf-8")
 
 
 @contextmanager

@@ -36,6 +36,8 @@ def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
             raise pictures.IS_A_FOLDER(path=source)
         if isinstance(source, Path) and source.exists() and not source.is_file():
             raise pictures.NOT_A_FILE(path=source)
+        if isinstance(source, Path) and not source.stat().st_size:
+            raise pictures.EMPTY(path=source)
         if isinstance(source, Path):
             file: BinaryIO = source.open("rb")
         else:
@@ -75,6 +77,8 @@ def source_name(source: Path | BinaryIO) -> str:
 
 
 def _plain(error: Exception) -> str:
+    if isinstance(error, struct.error):  # whose words are about buffers
+        return "its data end too early"
     message = " ".join(str(error).split()).split(". ")[0].rstrip(".")  # some decoders go on with advice to programmers
     return message if message and not isinstance(error, KeyError) else type(error).__name__
 

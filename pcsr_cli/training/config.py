@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pcsr_cli.errors import PcsrError
 from pcsr_cli.failures import Failure, training
+from pcsr_cli.files import read_text, reason
 from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
 
 LARGEST = 1e15
@@ -177,10 +178,12 @@ def load_config(path: Path) -> TrainConfig:
     """Read a recipe. TrainingError if it is missing, not TOML, or says something unknown; ModelError for a network
     that cannot be."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text(path))
     except FileNotFoundError as error:
         raise training.NO_RECIPE(path=path) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise training.NOT_TOML(path=path, reason=reason(error)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise training.NOT_TOML(path=path, reason=error) from error
     config = _build(TrainConfig, data, path.name)
     return TrainConfig(**{**vars(config), "folder": path.parent})

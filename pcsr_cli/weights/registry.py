@@ -14,7 +14,7 @@ from typing import Any
 
 from pcsr_cli.errors import ModelError, RegistryError
 from pcsr_cli.failures import registry
-from pcsr_cli.files import is_file
+from pcsr_cli.files import is_file, read_text, reason
 from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -110,9 +110,9 @@ def load_registry(own: Path | None = None) -> Registry:
 def read_registry(path: Path) -> Registry:
     """One registry file. Raises RegistryError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_text(path))
     except OSError as error:
-        raise registry.UNREADABLE(path=path, reason=error.strerror) from error
+        raise registry.UNREADABLE(path=path, reason=reason(error)) from error
     except (ValueError, RecursionError) as error:
         raise registry.NOT_TOML(path=path, reason=error) from error
     unknown = sorted(set(table) - {"models", "auto"})

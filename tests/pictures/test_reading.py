@@ -146,6 +146,11 @@ class TestWhatIsNoPicture:
         with fails(pictures.NOT_ALLOWED, path=path):
             read_picture(path)
 
+    def test_an_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "in.png").touch()
+        with fails(pictures.EMPTY, path=tmp_path / "in.png"):
+            read_picture(tmp_path / "in.png")
+
     def test_a_text(self, tmp_path: Path) -> None:
         (tmp_path / "in.png").write_text("a picture")
         with fails(pictures.NOT_A_PICTURE):
