@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-PROGRAMS = ("pcsr ", "python -m ", "torchrun ", "for ")
+INDENT, FENCE = "    ", "```"
 NOT_RUN = re.compile(r"<!-- not run: (.*?) -->")
 
 
@@ -21,16 +21,16 @@ class Command:
 
 
 def commands(document: Path) -> list[Command]:
-    """The command lines of a document, in order: the indented ones, without their comments."""
-    found, reason = [], None
+    """The command lines of a document, in order: all indented ones outside of fences, without their comments."""
+    found, reason, fenced = [], None, False
     for line in document.read_text(encoding="utf-8").splitlines():
+        fenced ^= line.startswith(FENCE)
         if told := NOT_RUN.fullmatch(line.strip()):
             reason = told[1]
-        elif line.strip() and not line.startswith("    "):
+        elif line.startswith(INDENT) and not fenced:
+            found.append(Command(document.name, re.split(r"\s#\s", line)[0].strip(), reason))
+        elif line.strip():
             reason = None
-        text = line.removeprefix("    ")
-        if text != line and text.startswith(PROGRAMS):
-            found.append(Command(document.name, re.split(r"\s#\s", text)[0].strip(), reason))
     return found
 
 
