@@ -17,6 +17,7 @@ from pcsr_cli.errors import PcsrError
 from pcsr_cli.failures import upscaling
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.pictures import plug_ins
+from pcsr_cli.pictures.picture import to_8_bits
 from pcsr_cli.pictures.reading import read_picture
 from pcsr_cli.specs import Scales
 from tests.failing import fails
@@ -195,7 +196,7 @@ def test_a_picture_comes_back_upright_as_the_command_line_turns_it(
     for format in plug_ins.FORMATS:
         plug_ins.load(format)
     Image.fromarray(levels(16, 32)).save(path, exif=exif.tobytes())
-    wanted = pcsr_cli.upscale(read_picture(path).rgb, model).image
+    wanted = pcsr_cli.upscale(to_8_bits(read_picture(path).rgb), model).image
     with Image.open(path) as image:
         for _ in range(2):  # the picture given is left as it is
             result = pcsr_cli.upscale(image, model).image
