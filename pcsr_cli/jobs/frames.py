@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcsr_cli.account import Gflops, Report, text_chunks
+from pcsr_cli.account import BudgetReport, Gflops, Report, text_chunks
 from pcsr_cli.api import upscale_onto
 from pcsr_cli.engine.upscaling import Outcome, Settings
 from pcsr_cli.grid import hr_size
@@ -141,16 +141,29 @@ def _picture(rows: Sequence[Levels], frame: Picture) -> Picture:
 
 
 def _sum(reports: Sequence[Report]) -> Report:
-    """One report of many frames."""
+    """One report of many frames; a cut is the whole film's only if it is every frame's."""
     counts = tuple(sum(counts) for counts in zip(*(report.routing.branch_pixels for report in reports), strict=True))
-    routing = replace(reports[0].routing, branch_pixels=counts, heavy_share=counts[-1] / sum(counts))
+    first = reports[0]
+    cuts = first.routing.cuts if len({report.routing.cuts for report in reports}) == 1 else ()
+    rule = first.routing.rule if first.budget is None else f"{first.routing.rule} a frame"
+    routing = replace(first.routing, rule=rule, cuts=cuts, branch_pixels=counts, heavy_share=counts[-1] / sum(counts))
     return replace(
-        reports[0],
+        first,
         routing=routing,
+        budget=_sum_budgets([report.budget for report in reports if report.budget is not None]),
         tiles=sum(report.tiles for report in reports),
         paper=_sum_gflops([report.paper for report in reports]),
         executed=_sum_gflops([report.executed for report in reports]),
     )
+
+
+def _sum_budgets(budgets: Sequence[BudgetReport]) -> BudgetReport | None:
+    if not budgets:
+        return None
+    first = budgets[0]
+    # Each tells the GFLOPs of its frame, but the seconds of all.
+    spent = first.spent if first.unit == "seconds" else sum(budget.spent for budget in budgets)
+    return replace(first, asked=sum(budget.asked for budget in budgets), spent=spent)
 
 
 def _sum_gflops(gflops: Sequence[Gflops]) -> Gflops:

@@ -193,6 +193,21 @@ def test_with_frames_every_picture_of_a_film_is_taken(upscale: Upscale, suffix: 
     assert ran.document["gflops"]["paper"]["all_heavy"] == pytest.approx(3 * single["gflops"]["paper"]["all_heavy"])
 
 
+def test_what_is_spent_on_a_film_is_spent_on_its_frames(upscale: Upscale) -> None:
+    frames = [Image.fromarray(levels(12, 15, seed=seed)) for seed in range(3)]
+    save_pil(upscale, frames[0], "film.png", save_all=True, append_images=frames[1:])
+    asked = ("--json", "--frames", "--refine", "9")
+    budgeted = upscale(*asked, "--budget", "4%", source="film.png", output="a.png").succeeded().document
+    single = upscale("--json", "--budget", "4%", source="film.png", output="b.png").succeeded().document
+    assert budgeted["budget"]["asked"] == pytest.approx(3 * single["budget"]["asked"])
+    assert budgeted["budget"]["spent"] == pytest.approx(budgeted["gflops"]["paper"]["pcsr"])
+    assert budgeted["routing"]["rule"].endswith(" a frame")
+    adaptive = upscale(*asked, "--adm", source="film.png", output="c.png").succeeded().document
+    assert adaptive["routing"]["cuts"] == []
+    fixed = upscale(*asked, "--threshold", "0.25", source="film.png", output="d.png").succeeded().document
+    assert fixed["routing"]["cuts"] == [0.25]
+
+
 def test_a_frame_of_a_film_becomes_what_the_picture_alone_does(upscale: Upscale) -> None:
     frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(2)]
     save_pil(upscale, frames[0], "film.png", save_all=True, append_images=frames[1:])
