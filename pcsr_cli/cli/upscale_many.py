@@ -62,12 +62,16 @@ def run(
 
 def _check_folder(work: Batch) -> None:
     """Refuse a folder for the results that is a file, or is named like one, or is read from."""
+    from pcsr_cli.folders.sources import find_sources, is_pattern
     from pcsr_cli.pictures.formats import readable_suffixes
 
     named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
     if not is_folder(work.folder) and (exists(work.folder) or named_like_a_file):
         raise folders.A_FILE_IN_THE_WAY(folder=work.folder)
-    if is_folder(work.folder) and any(is_folder(path) and path.samefile(work.folder) for path in work.inputs):
+    read = [path for path in work.inputs if is_folder(path)]
+    for pattern in filter(is_pattern, work.inputs):
+        read += {source.path.parent for source in find_sources([pattern], ()).sources}
+    if is_folder(work.folder) and any(path.samefile(work.folder) for path in read):
         raise folders.INTO_ITSELF(folder=work.folder)
 
 

@@ -4,7 +4,7 @@ Computing is done one picture at a time, in the caller's thread: it uses all cor
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -33,6 +33,10 @@ def overlapped(items: Iterable[Errand], stages: Stages, jobs: int = 1) -> Genera
                 yield line.settle()
         while line.behind:
             yield line.settle()
+    except (KeyboardInterrupt, SystemExit):  # what was written by then counts
+        line.give_up()
+        yield from line.written()
+        raise
     finally:
         line.give_up()
 
@@ -99,6 +103,13 @@ class _Line:
             error = error or mishap
         self.behind.popleft()
         return Finished(first.item, error=error) if error else Finished(first.item, first.computed, written)
+
+    def written(self) -> Iterator[Finished]:
+        """Those that are in their place, after the others were given up."""
+        while self.behind:
+            done = self.settle()
+            if done.written is not None and done.error is None:
+                yield done
 
     def give_up(self) -> None:
         """Stop whatever is under way and wait until it has."""

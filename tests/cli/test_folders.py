@@ -307,6 +307,7 @@ def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
         (["in/a.png", "o.png", "--jobs", "2"], 2, folders.ONLY_FOR_MANY),
         (["in/a.png", "o.png", "--name", "{stem}"], 2, folders.ONLY_FOR_MANY),
         (["in", "in"], 2, folders.INTO_ITSELF),
+        (["in/*.png", "in"], 2, folders.INTO_ITSELF),
         (["in", "in/a.png"], 2, folders.A_FILE_IN_THE_WAY),
         (["in", "in/a.png/out"], 1, folders.NOT_WRITABLE),
         (["in", "out", "--name", "{colour}"], 2, folders.BAD_TEMPLATE),

@@ -106,19 +106,23 @@ def test_stopping_early_gives_up_what_is_being_written() -> None:
     assert "compute 4" not in stages.diary
 
 
-def test_an_interruption_goes_through_and_leaves_nothing_running() -> None:
+def test_an_interruption_goes_through_leaves_nothing_running_and_tells_what_was_written() -> None:
     class Interrupted(Scripted):
         def compute(self, item: Any, read: Any, belt: Belt[Any]) -> Any:
             belt.put(1)
             if item == 3:
+                while "write 2" not in self.diary:
+                    time.sleep(0.001)
                 raise KeyboardInterrupt
             return super().compute(item, read, belt)
 
     before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), contextlib.closing(run(range(1, 10), Interrupted())) as done:
-        for _ in done:
-            pass
+    stages = Interrupted()
+    told: list[int] = []
+    with pytest.raises(KeyboardInterrupt), contextlib.closing(run(range(1, 10), stages)) as done:
+        told.extend(finished.item for finished in done)
     assert threading.active_count() == before
+    assert told == [1, 2], "what was written by then was not told"
 
 
 class TestABelt:
