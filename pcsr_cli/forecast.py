@@ -1,7 +1,7 @@
 """What an upscale would take, told before it is done: sizes, tiles, memory, FLOPs, time and disk.
 
 GFLOPs are exact for all pixels light and for all heavy; what a picture needs lies between. Memory and time are
-estimates, and say so: memory by the model in this file, time from the rate of a small tile."""
+estimates, and say so: memory an upper bound by the model in this file, time from the rate of a small tile."""
 
 import shutil
 import time
@@ -75,7 +75,8 @@ class Disk:
 class Forecast:
     """What one picture will take. ``result`` is what the file will hold, in ``format`` if that is known.
 
-    GFLOPs are by the paper's convention and as executed; ``memory`` is bytes at the peak, ``seconds`` of computing."""
+    GFLOPs are by the paper's convention and as executed; ``memory`` is an upper bound of bytes at the peak,
+    ``seconds`` of computing an estimate."""
 
     source: Path
     picture: Layout
@@ -188,9 +189,11 @@ def _memory(
     kept: int,
     passes: int,
 ) -> int:
-    """Bytes of the machine's memory at the peak: the picture, a strip of the result, and what bands take.
+    """An upper bound of the machine's memory at the peak, in bytes.
 
-    Reading holds the picture twice; a format that cannot be streamed holds all of the result."""
+    It is what this process holds already (Python, PyTorch as it is installed here, the model, what the trial of its
+    rate left behind), the picture, a strip of the result, and the most that bands take of any model we know. Reading
+    holds the picture twice; a format that cannot be streamed holds all of the result."""
     pixels = picture.height * picture.width
     read = pixels * (3 + picture.alpha) * picture.depth // 8
     decoding = 2 * read + DECODED_BYTES * pixels

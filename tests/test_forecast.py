@@ -1,7 +1,11 @@
 """A forecast tells what upscaling then takes."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +16,8 @@ from pcsr_cli.flops import GIGA, executed_flops, model_costs, paper_flops
 from pcsr_cli.forecast import Forecast, Range, Rate, forecast, look_at_disk, measure_rate
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.pictures.formats import choose_format
-from pcsr_cli.pictures.picture import Layout
+from pcsr_cli.pictures.picture import Layout, Picture
+from pcsr_cli.pictures.writing import write_picture
 from pcsr_cli.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Everywhere, Threshold
 from tests.failing import fails
 from tests.tiny import picture
@@ -115,3 +120,20 @@ def test_the_disk_is_looked_at_where_the_file_will_be(tmp_path: Path) -> None:
     there, not_yet = look_at_disk(tmp_path, 10), look_at_disk(tmp_path / "new" / "newer", 10**18)
     assert there.enough and there.free > 0
     assert not not_yet.enough and not_yet.folder == tmp_path / "new" / "newer"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [[], ["--adm"]], ids=["threshold", "ADM"])
+def test_no_more_memory_is_taken_than_was_told(tmp_path: Path, how: list[str]) -> None:
+    write_picture(tmp_path / "in.png", Picture(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)), {})
+
+    def told(*words: str) -> dict[str, int]:
+        # Processes of their own: a peak lasts as long as its process.
+        command = [sys.executable, "-m", "pcsr_cli", *words, "--scale", "2", "--model", "builtin", "--json", *how]
+        document: dict[str, int] = json.loads(
+            subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
+        )
+        return document
+
+    most = told("plan", "in.png", "out.png")["memory_bytes"]
+    assert most / 4 < told("upscale", "in.png", "out.png")["peak_memory_bytes"] <= most

@@ -50,7 +50,7 @@ def _common(forecasts: Sequence[Forecast], model: LoadedModel, rate: Rate, disk:
     seconds = _sum([one.seconds for one in forecasts])
     facts = [
         ("Model", f"{model.identity.name} on {describe_device(model.network.device)}"),
-        ("Memory", f"about {max(one.memory for one in forecasts) / MEBI:,.0f} MiB at the peak"),
+        ("Memory", f"at most about {max(one.memory for one in forecasts) / MEBI:,.0f} MiB at the peak"),
         ("Time", f"about {_duration(min(_pair(seconds)))} to {_duration(max(_pair(seconds)))} of computing, estimated"),
         ("", f"from {_range(rate.gflops)} GFLOP/s on one small tile just now"),
     ]
