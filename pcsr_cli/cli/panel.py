@@ -68,7 +68,7 @@ def _budget(report: Report) -> list[tuple[str, str]]:
 def _flops_table(report: Report) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("GFLOPs", "PCSR", "all heavy", "saved", "original", "saved"):
-        table.add_column(heading, justify="left" if heading == "GFLOPs" else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading == "GFLOPs" else "right", overflow="fold")
     for name, gflops in (("by the paper", report.paper), ("executed", report.executed)):
         table.add_row(name, *_flops_cells(gflops))
     return table

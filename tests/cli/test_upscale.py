@@ -281,6 +281,11 @@ def test_the_panel_goes_to_stderr_without_colours_or_bars(upscale: Upscale) -> N
     assert "\r" not in ran.stderr
 
 
+def test_a_narrow_panel_breaks_numbers_and_cuts_none(upscale: Upscale) -> None:
+    ran = upscale.run_pcsr("upscale", "in.png", "x.png", "--model", upscale.model, env={"COLUMNS": "20"}).succeeded()
+    assert "…" not in ran.stderr and "..." not in ran.stderr
+
+
 @pytest.mark.slow
 def test_on_a_terminal_there_are_both(upscale: Upscale) -> None:
     master, terminal = os.openpty()
