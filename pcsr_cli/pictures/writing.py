@@ -53,8 +53,8 @@ def open_writer(
     ``layout`` is what ``fit`` made of the result's; ``metadata`` is brought up to date with its size; ``text`` goes
     into a PNG. PNG and TIFF grow on disk as rows come, the other formats are collected in memory. A stream as output
     (such as stdout's buffer) gets the whole file at the end. ``before_placing`` is called with the finished file, still
-    under its temporary name. Without ``replace`` a file that has come to be there meanwhile is let be. Raises OutputError,
-    RefusedOutputError."""
+    under its temporary name. Without ``replace`` a file that has come to be there meanwhile is let be. Raises
+    OutputError, RefusedOutputError."""
     assert fit(layout, format)[0] == layout, "ask fit() before computing"
     chosen = options or SaveOptions()
     kept = _kept(metadata or Metadata(), layout, format, chosen)
