@@ -35,9 +35,11 @@ def read_metadata(info: Mapping[Any, Any], tags_of: Callable[[], Image.Exif]) ->
     ``info`` and ``tags_of`` are a PIL picture's ``info`` and ``getexif``. The orientation is taken out: the pixels are
     to be turned by ``orientation.upright``. The preview in EXIF is dropped."""
     notes: tuple[str, ...] = ()
-    orientation, exif = read_orientation(tags_of), None
+    orientation, exif = 1, None
     try:
-        exif = _without_the_file(tags_of())
+        tags = tags_of()  # once: PIL tells of damage only the first time
+        orientation = read_orientation(lambda: tags)
+        exif = _without_the_file(tags)
         _of_size(exif, (1, 1))  # what cannot be brought up to date is damaged, too
     except Exception:  # whatever a parser trips over in damaged tags
         exif, notes = None, ("its EXIF is damaged and was left out",)
