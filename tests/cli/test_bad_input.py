@@ -125,7 +125,6 @@ def test_bomb(refused: Refused, run_pcsr: Pcsr) -> None:
     "command",
     [
         "upscale NAME out.png",
-        "upscale NAME in.png --out-dir .",
         "upscale in.png NAME",
         "upscale in.png --out-dir NAME",
         "upscale in.png out.png --map NAME",
