@@ -188,7 +188,7 @@ def test_output_is_the_input(refused: Refused, run_pcsr: Pcsr, picture: Path) ->
     before = picture.read_bytes()
     (run_pcsr.cwd / "link.png").symlink_to(picture)
     for output in ("in.png", "./in.png", picture, "link.png"):
-        refused(2, "output is the input", arguments=["in.png", output, "--overwrite"])
+        refused(2, "is an input, too", arguments=["in.png", output, "--overwrite"])
     assert picture.read_bytes() == before
 
 
