@@ -93,12 +93,12 @@ def command(
     swept = sweep.Options(grid, scale, minimum, side, luma, given)
     if report is not None:
         sweep.check(loaded, swept)
-    result = _measure(loaded, sources, asked, save, quiet or json)
+    result = _measure(loaded, sources, asked, save, overwrite, quiet or json)
     if csv is not None:
-        measured.write_rows(csv, result.rows)
+        measured.write_rows(csv, result.rows, overwrite)
     if report is not None:
         seen, _ = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper, result)
-        pages.write(report, loaded, swept, no_reference, seen, result)
+        pages.write(report, loaded, swept, no_reference, overwrite, seen, result)
     if json:
         print_document(_document(loaded, asked, result, no_reference))
     elif not quiet:
@@ -128,7 +128,12 @@ def _kept_as(folder: Path, picture: str, method: str) -> Path:
 
 
 def _measure(
-    model: "LoadedModel", sources: "Sequence[Source]", asked: "Options", save: Path | None, silent: bool
+    model: "LoadedModel",
+    sources: "Sequence[Source]",
+    asked: "Options",
+    save: Path | None,
+    replace: bool,
+    silent: bool,
 ) -> "Result":
     """Bench, and keep each enlarged picture as it is done, if ``save`` says where."""
     from pcsr_cli.measuring import bench
@@ -143,7 +148,9 @@ def _measure(
                 return
             report_progress(event.done / event.total)
             if save is not None:
-                write_picture(_kept_as(save, event.row.picture, event.row.method), Picture(event.rgb), {})
+                write_picture(
+                    _kept_as(save, event.row.picture, event.row.method), Picture(event.rgb), {}, replace=replace
+                )
 
         return bench.bench(model, sources, asked, observe)
 

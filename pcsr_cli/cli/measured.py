@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pcsr_cli.models import LoadedModel
 
 
-def write_rows(output: Path, rows: Sequence[Any]) -> None:
+def write_rows(output: Path, rows: Sequence[Any], replace: bool) -> None:
     """Write dataclasses of one kind as CSV, whole or not at all; what there is not is empty. Raises OutputError."""
     names = [field.name for field in fields(rows[0])]
     with written_whole(output) as temporary:
@@ -24,7 +24,7 @@ def write_rows(output: Path, rows: Sequence[Any]) -> None:
             writer.writerow(names)
             for row in rows:
                 writer.writerow([_cell(getattr(row, name)) for name in names])
-        put_in_place(temporary, output)
+        put_in_place(temporary, output, replace)
 
 
 def plain(row: Any) -> dict[str, object]:

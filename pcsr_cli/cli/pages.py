@@ -52,6 +52,7 @@ def write(
     model: "LoadedModel",
     asked: "Options",
     no_reference: bool,
+    replace: bool,
     pictures: "Sequence[PagePicture]",
     result: "Result | None" = None,
 ) -> None:
@@ -60,7 +61,7 @@ def write(
     from pcsr_cli.pages.rendering import write_page
 
     rows, mean = ((), ()) if result is None else (result.rows, result.mean)
-    write_page(output, Page(_made(model, asked, no_reference), tuple(pictures), rows, mean))
+    write_page(output, Page(_made(model, asked, no_reference), tuple(pictures), rows, mean), replace)
 
 
 def _made(model: "LoadedModel", asked: "Options", no_reference: bool) -> "Made":

@@ -50,7 +50,7 @@ def command(
     asked = Options(grid, scale, minimum, side, luma, given)
     check(loaded, asked)
     seen, failures = pages.see_pictures(loaded, sources, asked, quiet or json)
-    pages.write(output, loaded, asked, no_reference, seen)
+    pages.write(output, loaded, asked, no_reference, overwrite, seen)
     if json:
         curves = [picture.curve for picture in seen]
         print_document({"report": str(output), **measured.curves_document(loaded, asked, curves, no_reference)})

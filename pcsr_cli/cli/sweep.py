@@ -105,8 +105,8 @@ def command(
     loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
     asked = sweep.Options(grid, scale, minimum, side, luma, given)
     sweep.check(loaded, asked)
-    curves, failures = _draw(loaded, sources, asked, quiet or json, report, no_reference)
-    _hand_over(loaded, asked, curves, plot, csv, json, quiet, no_reference)
+    curves, failures = _draw(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
+    _hand_over(loaded, asked, curves, plot, csv, overwrite, json, quiet, no_reference)
     if failures:
         raise SystemExit(1)
 
@@ -127,6 +127,7 @@ def _draw(
     asked: "Options",
     silent: bool,
     report: Path | None,
+    replace: bool,
     no_reference: bool,
 ) -> "tuple[list[Curve], int]":
     """Every picture's curve, and how many had none; with ``report`` the page to look at, too."""
@@ -137,7 +138,7 @@ def _draw(
             "sweep", sources, asked.scale, silent, lambda pair, progress: sweep(loaded, pair, asked, progress)
         )
     seen, failures = pages.see_pictures(loaded, sources, asked, silent)
-    pages.write(report, loaded, asked, no_reference, seen)
+    pages.write(report, loaded, asked, no_reference, replace, seen)
     return [picture.curve for picture in seen], failures
 
 
@@ -147,6 +148,7 @@ def _hand_over(
     curves: "list[Curve]",
     plot: Path | None,
     csv: Path | None,
+    replace: bool,
     json: bool,
     quiet: bool,
     no_reference: bool,
@@ -158,9 +160,10 @@ def _hand_over(
     if plot is not None:
         from pcsr_cli.measuring.figure import plot_curves
 
-        plot_curves(plot, curves, mean, quality, printable(f"{loaded.identity.name} x{asked.scale:g}, {mean.picture}"))
+        title = printable(f"{loaded.identity.name} x{asked.scale:g}, {mean.picture}")
+        plot_curves(plot, curves, mean, quality, title, replace)
     if csv is not None:
-        measured.write_rows(csv, mean.points)
+        measured.write_rows(csv, mean.points, replace)
     if json:
         print_document(measured.curves_document(loaded, asked, curves, no_reference))
     elif not quiet:

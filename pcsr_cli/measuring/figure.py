@@ -20,7 +20,7 @@ def check_figure(output: Path) -> None:
     _figure_class()
 
 
-def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str, title: str) -> None:
+def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str, title: str, replace: bool) -> None:
     """Draw PSNR over GFLOPs: the mean with its marks, each picture's curve behind it. Raises PlotError."""
     figure = _figure_class()(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -38,7 +38,7 @@ def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str
     kind = output.suffix.lower()[1:]
     with written_whole(output) as temporary:
         figure.savefig(temporary, format=kind, dpi=160)
-        put_in_place(temporary, output)
+        put_in_place(temporary, output, replace)
 
 
 def _draw_mean(axes: Any, mean: Curve) -> None:

@@ -32,11 +32,12 @@ def check_page(output: Path, grid: Grid) -> None:
         raise pages.TOO_MANY_CUTS(most=MOST_BOUNDARIES, count=len(grid.values))
 
 
-def write_page(output: Path, page: Page) -> None:
-    """Write the page, whole or not at all. Raises OutputError."""
+def write_page(output: Path, page: Page, replace: bool) -> None:
+    """Write the page, whole or not at all. Raises OutputError, and RefusedOutputError without
+    ``replace`` where something is there."""
     with written_whole(output) as temporary:
         temporary.write_text(render(page), encoding="utf-8", errors="replace")
-        put_in_place(temporary, output)
+        put_in_place(temporary, output, replace)
 
 
 def render(page: Page) -> str:

@@ -159,13 +159,15 @@ def write_picture(
     text: Mapping[str, str],
     options: SaveOptions | None = None,
     format: Format | None = None,
+    replace: bool = True,
 ) -> None:
     """Write a picture in a format, or that of the suffix, whole or not at all; 16 bits as 8 where it has only these.
 
-    Raises OutputError, and RefusedOutputError where the format cannot hold it."""
+    Raises OutputError, and RefusedOutputError where the format cannot hold it, or something is there without
+    ``replace``."""
     chosen = format or choose_format(output)
     layout, _ = fit(picture.layout, chosen)
-    with open_writer(output, chosen, layout, picture.metadata, text, options) as writer:
+    with open_writer(output, chosen, layout, picture.metadata, text, options, replace=replace) as writer:
         step = max(1, BAND_BYTES // layout.row_bytes)
         for top in range(0, layout.height, step):
             rows = _band(picture, top, top + step)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pcsr_cli.failures import pages
+from pcsr_cli.failures import outputs, pages
 from pcsr_cli.measuring.pairs import Pair
 from pcsr_cli.measuring.sweep import Options, mean_curve, parse_grid, sweep
 from pcsr_cli.models import Identity, LoadedModel
@@ -120,11 +120,21 @@ def test_its_policy_names_what_it_holds_and_forbids_the_rest() -> None:
     assert not [attributes for _, attributes in tags(text) if "style" in attributes or "onclick" in attributes]
 
 
+def test_a_page_that_came_to_be_there_meanwhile_is_let_be(tmp_path: Path) -> None:
+    output = tmp_path / "p.html"
+    output.write_text("mine")
+    with fails(outputs.EXISTS, output=output):
+        write_page(output, page_of(seen()), replace=False)
+    assert output.read_text() == "mine"
+    write_page(output, page_of(seen()), replace=True)
+    assert output.read_text() != "mine"
+
+
 @pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "<b>&amp;", "'\" {{ 7 * 7 }}", "\udcff.png"])
 def test_names_are_only_text(name: str, tmp_path: Path) -> None:
     plain, odd = page_of(seen()), page_of(seen(name), command=f"pcsr {name}")
     assert [tag for tag, _ in tags(render(odd))] == [tag for tag, _ in tags(render(plain))]
-    write_page(tmp_path / "p.html", odd)
+    write_page(tmp_path / "p.html", odd, replace=False)
     assert embedded((tmp_path / "p.html").read_text(encoding="utf-8"))["pictures"][0]["name"] == name.replace(
         "\udcff", "?"
     )

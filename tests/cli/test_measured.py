@@ -1,0 +1,28 @@
+"""What the measuring commands hand over as files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pcsr_cli.cli.measured import write_rows
+from pcsr_cli.failures import outputs
+from tests.failing import fails
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    psnr: float | None
+
+
+def test_rows_are_csv_with_nothing_for_what_there_is_not(tmp_path: Path) -> None:
+    output = tmp_path / "rows.csv"
+    write_rows(output, [Row("a, b", 30.5), Row("c", None)], replace=False)
+    assert output.read_text().splitlines() == ["name,psnr", '"a, b",30.5', "c,"]
+
+
+def test_a_table_that_came_to_be_there_meanwhile_is_let_be(tmp_path: Path) -> None:
+    output = tmp_path / "rows.csv"
+    output.write_text("mine")
+    with fails(outputs.EXISTS, output=output):
+        write_rows(output, [Row("a", 30.5)], replace=False)
+    assert output.read_text() == "mine"
