@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pcsr_cli.cli import measured, measuring, options, pages
-from pcsr_cli.cli.console import data, print_document, printable, progress_bar, say
+from pcsr_cli.cli.console import data, print_document, progress_bar, say
 
 if TYPE_CHECKING:
-    from pcsr_cli.measuring.bench import LeftOut, Measured, Options, Result
+    from pcsr_cli.measuring.bench import Measured, Options, Result
     from pcsr_cli.measuring.methods import Method
     from pcsr_cli.measuring.pairs import Source
     from pcsr_cli.models import LoadedModel
@@ -97,8 +97,9 @@ def command(
     if csv is not None:
         measured.write_rows(csv, result.rows, overwrite)
     if report is not None:
-        seen, _ = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper, result)
-        pages.write(report, loaded, swept, no_reference, overwrite, seen, result)
+        seen, left_out = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper, result)
+        missing = (*result.left_out, *left_out)
+        pages.write(report, loaded, swept, no_reference, overwrite, seen, missing, result)
     if json:
         print_document(_document(loaded, asked, result, no_reference))
     elif not quiet:
@@ -137,13 +138,14 @@ def _measure(
 ) -> "Result":
     """Bench, and keep each enlarged picture as it is done, if ``save`` says where."""
     from pcsr_cli.measuring import bench
+    from pcsr_cli.measuring.pairs import LeftOut
     from pcsr_cli.pictures.picture import Picture
     from pcsr_cli.pictures.writing import write_picture
 
     with progress_bar("bench", silent) as report_progress:
 
         def observe(event: "Measured | LeftOut") -> None:
-            if isinstance(event, bench.LeftOut):
+            if isinstance(event, LeftOut):
                 say(f"pcsr: left out: {event.sentence}")
                 return
             report_progress(event.done / event.total)
@@ -156,8 +158,6 @@ def _measure(
 
 
 def _document(model: "LoadedModel", asked: "Options", result: "Result", no_reference: bool) -> dict[str, object]:
-    from dataclasses import asdict
-
     return {
         **measured.provenance(model),
         "scale": asked.scale,
@@ -167,5 +167,5 @@ def _document(model: "LoadedModel", asked: "Options", result: "Result", no_refer
         "psnr_against": "all heavy" if no_reference else "HR",
         "images": [measured.plain(row) for row in result.rows],
         "mean": [measured.plain(row) for row in result.mean],
-        "failures": [{key: printable(value) for key, value in asdict(one).items()} for one in result.left_out],
+        "failures": measured.failures(result.left_out),
     }

@@ -11,6 +11,7 @@ from pcsr_cli.cli.console import printable
 from pcsr_cli.files import put_in_place, written_whole
 
 if TYPE_CHECKING:
+    from pcsr_cli.measuring.pairs import LeftOut
     from pcsr_cli.measuring.sweep import Curve, Options
     from pcsr_cli.models import LoadedModel
 
@@ -50,7 +51,11 @@ def provenance(model: "LoadedModel") -> Mapping[str, object]:
 
 
 def curves_document(
-    model: "LoadedModel", asked: "Options", curves: "Sequence[Curve]", no_reference: bool
+    model: "LoadedModel",
+    asked: "Options",
+    curves: "Sequence[Curve]",
+    left_out: "Sequence[LeftOut]",
+    no_reference: bool,
 ) -> dict[str, object]:
     """The curves of a sweep and their mean as a JSON document."""
     from pcsr_cli.measuring.sweep import KNEE_RULE, mean_curve
@@ -65,7 +70,13 @@ def curves_document(
         "knee_rule": KNEE_RULE,
         "curves": [_described(curve) for curve in curves],
         "mean": _described(mean_curve(curves) if len(curves) > 1 else curves[0]),
+        "failures": failures(left_out),
     }
+
+
+def failures(left_out: "Sequence[LeftOut]") -> list[dict[str, str]]:
+    """The pictures that could not be measured, for JSON."""
+    return [{key: printable(value) for key, value in asdict(one).items()} for one in left_out]
 
 
 def _described(curve: "Curve") -> dict[str, object]:

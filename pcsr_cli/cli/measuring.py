@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pcsr_cli.devices import Precision
     from pcsr_cli.measuring.originals import LoadedOriginal
-    from pcsr_cli.measuring.pairs import Pair, Source
+    from pcsr_cli.measuring.pairs import LeftOut, Pair, Source
     from pcsr_cli.models import LoadedModel
 
 Measured = TypeVar("Measured")
@@ -101,24 +101,25 @@ def each_pair(
     silent: bool,
     measure: "Callable[[Pair, Callable[[float], None]], Measured]",
     paper: bool = False,
-) -> "tuple[list[Measured], int]":
-    """Measure pair by pair; a broken one is named and left out, and counted. ``paper`` cuts them as ``load_pair`` does.
+) -> "tuple[list[Measured], tuple[LeftOut, ...]]":
+    """Measure pair by pair; a broken one is named and left out. ``paper`` cuts them as ``load_pair`` does.
 
     Raises InputError if none is left.
     """
-    from pcsr_cli.measuring.pairs import load_pair
+    from pcsr_cli.measuring.pairs import LeftOut, load_pair
 
     done: list[Measured] = []
-    broken: list[InputError] = []
+    left_out: list[LeftOut] = []
     for source in sources:
         try:
             pair = load_pair(source, scale, paper)
             with progress_bar(f"{label} {source.name}", silent) as report_progress:
                 done.append(measure(pair, report_progress))
         except InputError as error:
-            broken.append(error)
-            if len(sources) > 1:
-                say(f"pcsr: left out: {error}")
+            if len(sources) == 1:
+                raise
+            left_out.append(LeftOut(source.name, str(error)))
+            say(f"pcsr: left out: {error}")
     if not done:
-        raise broken[0] if len(sources) == 1 else measuring.NOTHING_MEASURED(reason=broken[0])
-    return done, len(broken)
+        raise measuring.NOTHING_MEASURED(reason=left_out[0].sentence)
+    return done, tuple(left_out)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pcsr_cli.measuring.bench import Result
-    from pcsr_cli.measuring.pairs import Pair, Source
+    from pcsr_cli.measuring.pairs import LeftOut, Pair, Source
     from pcsr_cli.measuring.sweep import Options
     from pcsr_cli.models import LoadedModel
     from pcsr_cli.pages.page import Made, PagePicture
@@ -33,7 +33,7 @@ def see_pictures(
     silent: bool,
     paper: bool = False,
     measured: "Result | None" = None,
-) -> "tuple[list[PagePicture], int]":
+) -> "tuple[list[PagePicture], tuple[LeftOut, ...]]":
     """Every picture as a page shows it; a broken one is named and left out. Raises InputError if none is left.
 
     After a bench only what that has measured: what was wrong with others was told."""
@@ -54,14 +54,15 @@ def write(
     no_reference: bool,
     replace: bool,
     pictures: "Sequence[PagePicture]",
+    left_out: "Sequence[LeftOut]",
     result: "Result | None" = None,
 ) -> None:
-    """Write the page, with a bench's tables where there was one. Raises OutputError."""
+    """Write the page, with a bench's tables where there was one. Raises OutputError, RefusedOutputError."""
     from pcsr_cli.pages.page import Page
     from pcsr_cli.pages.rendering import write_page
 
     rows, mean = ((), ()) if result is None else (result.rows, result.mean)
-    write_page(output, Page(_made(model, asked, no_reference), tuple(pictures), rows, mean), replace)
+    write_page(output, Page(_made(model, asked, no_reference), tuple(pictures), tuple(left_out), rows, mean), replace)
 
 
 def _made(model: "LoadedModel", asked: "Options", no_reference: bool) -> "Made":

@@ -49,12 +49,13 @@ def command(
     loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
     asked = Options(grid, scale, minimum, side, luma, given)
     check(loaded, asked)
-    seen, failures = pages.see_pictures(loaded, sources, asked, quiet or json)
-    pages.write(output, loaded, asked, no_reference, overwrite, seen)
+    seen, left_out = pages.see_pictures(loaded, sources, asked, quiet or json)
+    pages.write(output, loaded, asked, no_reference, overwrite, seen, left_out)
     if json:
         curves = [picture.curve for picture in seen]
-        print_document({"report": str(output), **measured.curves_document(loaded, asked, curves, no_reference)})
+        document = measured.curves_document(loaded, asked, curves, left_out, no_reference)
+        print_document({"report": str(output), **document})
     elif not quiet:
         say(f"The page is in {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser.")
-    if failures:
+    if left_out:
         raise SystemExit(1)

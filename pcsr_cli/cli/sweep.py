@@ -13,7 +13,9 @@ from pcsr_cli.failures import usage
 from pcsr_cli.files import exists
 
 if TYPE_CHECKING:
-    from pcsr_cli.measuring.pairs import Source
+    from collections.abc import Sequence
+
+    from pcsr_cli.measuring.pairs import LeftOut, Source
     from pcsr_cli.measuring.sweep import Curve, Grid, Options
     from pcsr_cli.models import LoadedModel
 
@@ -105,9 +107,9 @@ def command(
     loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
     asked = sweep.Options(grid, scale, minimum, side, luma, given)
     sweep.check(loaded, asked)
-    curves, failures = _draw(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
-    _hand_over(loaded, asked, curves, plot, csv, overwrite, json, quiet, no_reference)
-    if failures:
+    curves, left_out = _draw(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
+    _hand_over(loaded, asked, curves, left_out, plot, csv, overwrite, json, quiet, no_reference)
+    if left_out:
         raise SystemExit(1)
 
 
@@ -129,23 +131,24 @@ def _draw(
     report: Path | None,
     replace: bool,
     no_reference: bool,
-) -> "tuple[list[Curve], int]":
-    """Every picture's curve, and how many had none; with ``report`` the page to look at, too."""
+) -> "tuple[list[Curve], tuple[LeftOut, ...]]":
+    """Every picture's curve, and the pictures that have none; with ``report`` the page to look at, too."""
     if report is None:
         from pcsr_cli.measuring.sweep import sweep
 
         return measuring.each_pair(
             "sweep", sources, asked.scale, silent, lambda pair, progress: sweep(loaded, pair, asked, progress)
         )
-    seen, failures = pages.see_pictures(loaded, sources, asked, silent)
-    pages.write(report, loaded, asked, no_reference, replace, seen)
-    return [picture.curve for picture in seen], failures
+    seen, left_out = pages.see_pictures(loaded, sources, asked, silent)
+    pages.write(report, loaded, asked, no_reference, replace, seen, left_out)
+    return [picture.curve for picture in seen], left_out
 
 
 def _hand_over(
     loaded: "LoadedModel",
     asked: "Options",
     curves: "list[Curve]",
+    left_out: "Sequence[LeftOut]",
     plot: Path | None,
     csv: Path | None,
     replace: bool,
@@ -165,7 +168,7 @@ def _hand_over(
     if csv is not None:
         measured.write_rows(csv, mean.points, replace)
     if json:
-        print_document(measured.curves_document(loaded, asked, curves, no_reference))
+        print_document(measured.curves_document(loaded, asked, curves, left_out, no_reference))
     elif not quiet:
         from pcsr_cli.cli.sweep_view import show
 

@@ -20,7 +20,7 @@ from pcsr_cli.measuring.contest import Contest, Enlarged, check_scales
 from pcsr_cli.measuring.methods import Method
 from pcsr_cli.measuring.metrics import luma, psnr, ssim
 from pcsr_cli.measuring.originals import LoadedOriginal
-from pcsr_cli.measuring.pairs import Pair, Source, load_pair
+from pcsr_cli.measuring.pairs import LeftOut, Pair, Source, load_pair
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.routing import ALL_HEAVY, Routing, Threshold
 
@@ -62,14 +62,6 @@ class Row:
     original_share: float | None
     seconds: float | None
     megapixels_per_second: float | None
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A picture that could not be measured, and why."""
-
-    picture: str
-    sentence: str
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A ``Source`` tells where a pair lies; it is read when its turn comes, so that on
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,14 @@ class Source:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A picture that could not be measured, and why."""
+
+    picture: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Pair:
     """A pair in memory: ``lr`` (h, w, 3) and ``hr`` (s*h, s*w, 3) or None, both uint8 RGB."""
 
@@ -50,7 +59,8 @@ class Pair:
 def find_pairs(
     paths: Sequence[Path], scale: float, lr: Path | None = None, no_reference: bool = False
 ) -> tuple[Source, ...]:
-    """The pairs that some pictures and folders stand for, in the order given, a folder's by name.
+    """The pairs that some pictures and folders stand for, in the order given, a folder's by name; those
+    of one name go by their paths.
 
     A picture is HR, or with ``no_reference`` LR. A folder is one of pictures, or of the folders HR and LR_x``scale``.
     ``lr`` is the LR picture of the one HR picture given, or the folder of those of the same names. Raises InputError
@@ -67,7 +77,8 @@ def find_pairs(
         found += _in_folder(path, scale, lr, no_reference) if is_folder(path) else [_of_file(path, lr, no_reference)]
     if lr is not None and not is_folder(lr) and (len(found) != 1 or not exists(lr)):
         raise measuring.NO_LR_FOLDER(lr=lr)
-    return tuple(found)
+    times = Counter(source.name for source in found)
+    return tuple(replace(s, name=str(s.hr or s.lr)) if times[s.name] > 1 else s for s in found)
 
 
 def _of_file(path: Path, lr: Path | None, no_reference: bool) -> Source:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pcsr_cli.maps.colours import TINT, difficulty_colours
 from pcsr_cli.measuring.bench import Row
+from pcsr_cli.measuring.pairs import LeftOut
 from pcsr_cli.measuring.sweep import Curve, Grid, Point, mean_curve
 from pcsr_cli.models import Identity
 from pcsr_cli.pages.previews import Boundaries, Preview
@@ -50,10 +51,11 @@ class Made:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: pictures over one grid of cuts, and the rows of a bench where there was one."""
+    """A page: pictures over one grid of cuts, those left out, and the rows of a bench where there was one."""
 
     made: Made
     pictures: tuple[PagePicture, ...]
+    left_out: tuple[LeftOut, ...] = ()
     rows: tuple[Row, ...] = ()
     mean: tuple[Row, ...] = ()
 

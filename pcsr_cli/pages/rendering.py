@@ -54,6 +54,7 @@ def render(page: Page) -> str:
         made=page.made,
         shave=math.ceil(page.made.scale),
         pictures=page.pictures,
+        left_out=page.left_out,
         rows=page.rows,
         mean=page.mean,
         keys=KEYS,

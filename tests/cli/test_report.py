@@ -55,14 +55,17 @@ def test_bench_leaves_a_broken_picture_out_and_says_so_once(run_pcsr: Pcsr, tiny
     (pictures / "c.png").write_bytes(b"no picture")
     ran = run_pcsr("bench", "folder", "--methods", "bicubic", "--model", tiny_folder, "--report", "p.html")
     assert ran.code == 1 and ran.stderr.count("left out") == 1
-    assert len(embedded(page_at(run_pcsr.cwd / "p.html"))["pictures"]) == 2
+    text = page_at(run_pcsr.cwd / "p.html")
+    assert len(embedded(text)["pictures"]) == 2 and text.count("Left out: folder/c.png is not a picture") == 1
 
 
 def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (pictures / "c.png").write_bytes(b"no picture")
-    ran = run_pcsr("report", "p.html", "folder", "--threshold", "0.5", "--model", tiny_folder)
+    ran = run_pcsr("report", "p.html", "folder", "--threshold", "0.5", "--model", tiny_folder, "--json")
     assert ran.code == 1 and "left out" in ran.stderr
-    assert len(embedded(page_at(run_pcsr.cwd / "p.html"))["pictures"]) == 2
+    text = page_at(run_pcsr.cwd / "p.html")
+    assert len(embedded(text)["pictures"]) == 2 and "Left out: folder/c.png is not a picture" in text
+    assert [one["picture"] for one in ran.document["failures"]] == ["c.png"]
 
 
 @pytest.mark.parametrize("command", [["report", "p.txt"], ["sweep", "--report", "p.txt"]], ids=" ".join)

@@ -27,6 +27,14 @@ def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> No
     assert (run_pcsr.cwd / "points.csv").read_text().count("\n") == 4
 
 
+def test_what_was_left_out_is_in_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    (run_pcsr.cwd / "broken.png").write_bytes(b"no picture")
+    asked: list[str | Path] = ["--threshold", "0.5", "--model", tiny_folder, "--json"]
+    ran = run_pcsr("sweep", "in.png", "broken.png", *asked)
+    assert ran.code == 1 and [one["picture"] for one in ran.document["failures"]] == ["broken.png"]
+    assert run_pcsr("sweep", "in.png", *asked).succeeded().document["failures"] == []
+
+
 @pytest.mark.parametrize("columns", ["80", "140"])
 def test_the_terminal_shows_table_and_curve(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, columns: str) -> None:
     (run_pcsr.cwd / "more").mkdir()

@@ -15,11 +15,11 @@ from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Settings, predict_branches
 from pcsr_cli.failures import Failure as Row
 from pcsr_cli.failures import measuring, models, routing
-from pcsr_cli.measuring.bench import LeftOut, Options, bench, check
+from pcsr_cli.measuring.bench import Options, bench, check
 from pcsr_cli.measuring.methods import Method, parse_methods
 from pcsr_cli.measuring.metrics import psnr
 from pcsr_cli.measuring.originals import LoadedOriginal, load_original
-from pcsr_cli.measuring.pairs import find_pairs
+from pcsr_cli.measuring.pairs import LeftOut, find_pairs
 from pcsr_cli.measuring.patches import patch_mask
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.nets import ORIGINALS

@@ -32,6 +32,15 @@ def test_pictures_are_what_upscale_takes_for_one(tmp_path: Path) -> None:
         pictures_in(tmp_path / "nowhere")
 
 
+def test_pictures_of_one_name_go_by_their_paths(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        save(tmp_path / folder / "x.png")
+    save(tmp_path / "two" / "y.png")
+    names = [source.name for source in find_pairs([tmp_path / "one", tmp_path / "two"], 4)]
+    assert names == [str(tmp_path / "one" / "x.png"), str(tmp_path / "two" / "x.png"), "y.png"]
+
+
 @pytest.mark.parametrize("lr", [False, True])
 def test_a_name_too_long_for_a_file_is_none(tmp_path: Path, lr: bool) -> None:
     endless = tmp_path / ("x" * 300)
