@@ -8,7 +8,6 @@ on them.
 import argparse
 import copy
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from benchmarks.networks import Measured, measured_network
 from benchmarks.originals import prepared_original
 from benchmarks.stages import REST, stage_flops, watched_engine
 from benchmarks.timing import Timed, alternate, timed
+from pcsr_cli.devices import peak_memory
 from pcsr_cli.engine.canvas import ByteCanvas
 from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
 from pcsr_cli.flops import executed_flops, model_costs, original_flops
@@ -176,7 +176,7 @@ def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
             upscale(network, lr, 4, Settings(refine=usual_refine(4)), ByteCanvas(*size))
 
         taken = alternate({"run": run}, max(1, min(runs, 20_000_000 // (height * width * 16))))["run"]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = peak_memory(lr.device) / 2**20
         rows[f"{width}x{height}"] = {
             "seconds": taken.median,
             "ns per LR pixel": taken.median * 1e9 / (height * width),

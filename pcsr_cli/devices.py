@@ -1,7 +1,9 @@
 """Where the work is done and in which precision."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, get_args
 
 import psutil
@@ -54,14 +56,14 @@ def peak_memory(device: torch.device) -> int:
     """The most memory used so far in bytes: of the device on a GPU, else resident memory of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows keeps the peak elsewhere
+    if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    import sys
+    if sys.platform == "linux":  # not getrusage's: there a process inherits the peak of the one that started it
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split(maxsplit=1)[0]) * 1024
+    import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @contextlib.contextmanager

@@ -10,11 +10,12 @@ import pytest
 from tests.command import ROOT
 
 ENLARGE = """
-import resource, sys
+import sys
 import numpy as np, torch
 from pathlib import Path
-from pcsr_cli.engine import memory
 from pcsr_cli.api import upscale_onto
+from pcsr_cli.devices import peak_memory
+from pcsr_cli.engine import memory
 from pcsr_cli.engine.upscaling import Settings
 from pcsr_cli.models import load_model
 from pcsr_cli.pictures.formats import choose_format
@@ -29,7 +30,7 @@ picture = Picture(np.full((height, width, 3), (200, 100, 37), np.uint8))
 settings = Settings(Adaptive(), refine=1, memory=0) if adm else Settings(Threshold(1.0), refine=9)
 with open_writer(output, choose_format(output), Layout(4 * height, 4 * width)) as writer:
     upscale_onto(picture, load_model(folder, "cpu"), 4, settings, writer)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_memory(torch.device("cpu")))
 """
 
 
@@ -39,7 +40,7 @@ def peak(height: int, output: Path, model: Path, routing: str) -> int:
     # What is freed goes back at once: else the heap's own scatter would be measured, too.
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    return int(done.stdout) * 1024
+    return int(done.stdout)
 
 
 @pytest.mark.slow
