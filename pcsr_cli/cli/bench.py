@@ -158,6 +158,8 @@ def _measure(
 
 
 def _document(model: "LoadedModel", asked: "Options", result: "Result", no_reference: bool) -> dict[str, object]:
+    from dataclasses import asdict
+
     return {
         **measured.provenance(model),
         "scale": asked.scale,
@@ -165,7 +167,7 @@ def _document(model: "LoadedModel", asked: "Options", result: "Result", no_refer
         "refine": asked.refine,
         "psnr_of": "luma" if asked.luma else "RGB",
         "psnr_against": "all heavy" if no_reference else "HR",
-        "images": [measured.plain(row) for row in result.rows],
-        "mean": [measured.plain(row) for row in result.mean],
+        "images": [asdict(row) for row in result.rows],
+        "mean": [asdict(row) for row in result.mean],
         "failures": measured.failures(result.left_out),
     }

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from pcsr_cli.documents import finite
+
 
 def talk() -> Console:
     """The console on stderr."""
@@ -30,12 +32,13 @@ def printable(text: str) -> str:
 
 
 def print_document(document: object) -> None:
-    """Print one JSON document on stdout, in plain ASCII where stdout cannot take more."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
+    """Print one JSON document on stdout, in plain ASCII where stdout cannot take more; what is not finite is null."""
+    said = finite(document)
+    text = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
-        text = json.dumps(document, indent=2, default=_plain)
+        text = json.dumps(said, indent=2, allow_nan=False, default=_plain)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -1,7 +1,6 @@
 """What was measured, as CSV and JSON, for ``bench``, ``sweep`` and ``report``."""
 
 import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -26,11 +25,6 @@ def write_rows(output: Path, rows: Sequence[Any], replace: bool) -> None:
             for row in rows:
                 writer.writerow([_cell(getattr(row, name)) for name in names])
         put_in_place(temporary, output, replace)
-
-
-def plain(row: Any) -> dict[str, object]:
-    """A dataclass for JSON, which has no infinity: what is not finite is null."""
-    return {key: _finite(value) for key, value in asdict(row).items()}
 
 
 def provenance(model: "LoadedModel") -> Mapping[str, object]:
@@ -81,16 +75,10 @@ def failures(left_out: "Sequence[LeftOut]") -> list[dict[str, str]]:
 
 def _described(curve: "Curve") -> dict[str, object]:
     marks = {"light": curve.light, "heavy": curve.heavy, "adm": curve.adm, "knee": curve.knee}
-    named = {name: None if point is None else plain(point) for name, point in marks.items()}
-    original = None if curve.original is None else plain(curve.original)
-    points = [plain(point) for point in curve.points]
+    named = {name: None if point is None else asdict(point) for name, point in marks.items()}
+    original = None if curve.original is None else asdict(curve.original)
+    points = [asdict(point) for point in curve.points]
     return {"picture": printable(curve.picture), "points": points, **named, "original": original}
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _cell(value: object) -> object:

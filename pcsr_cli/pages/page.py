@@ -1,11 +1,11 @@
 """What a page holds: provenance, pictures with their previews and curves, and the tables of a bench."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
+from pcsr_cli.documents import finite
 from pcsr_cli.maps.colours import TINT, difficulty_colours
 from pcsr_cli.measuring.bench import Row
 from pcsr_cli.measuring.pairs import LeftOut
@@ -72,7 +72,8 @@ class Page:
             "mean": _describe_curve(mean_curve(curves)),
             "mean_bicubic": _mean([picture.bicubic for picture in self.pictures]),
         }
-        return {key: _finite(value) for key, value in document.items()}
+        told: dict[str, Any] = finite(document)
+        return told
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -117,18 +118,6 @@ def _describe_curve(curve: Curve) -> dict[str, Any]:
         "knee": curve.points.index(knee) if knee is not None else None,
         "original": None if curve.original is None else asdict(curve.original),
     }
-
-
-def _finite(value: Any) -> Any:
-    """What JSON can say: None in the place of every number that is not finite, however deep it lies."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {key: _finite(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_finite(each) for each in value]
-    return value
 
 
 def readable(name: str) -> str:
