@@ -16,7 +16,7 @@ from pcsr_cli.engine.passes import Progress
 from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.engine.upscaling import Outcome, Settings
 from pcsr_cli.engine.upscaling import upscale as run_engine
-from pcsr_cli.failures import upscaling
+from pcsr_cli.errors import InputError, ScaleError, UsageError, in_full
 from pcsr_cli.grid import hr_size
 from pcsr_cli.models import LoadedModel
 from pcsr_cli.pictures.alpha import without_hidden_colours
@@ -54,7 +54,7 @@ class Upscaled(Generic[Pixels]):
 def check_scale(scale: float) -> None:
     """Raise ScaleError for a scale that no model can have."""
     if not 1 <= scale < math.inf:
-        raise upscaling.DOES_NOT_ENLARGE(scale=scale)
+        raise ScaleError(f"A scale of {in_full(scale)} does not enlarge.", "Give a number of at least 1.")
 
 
 def working_scale(model: LoadedModel, scale: float) -> float:
@@ -62,8 +62,9 @@ def working_scale(model: LoadedModel, scale: float) -> float:
     check_scale(scale)
     found = model.scales.working_scale(scale)
     if found is None:
-        raise upscaling.NOT_TRAINED(
-            model=model.identity.name, scales=model.scales, scale=scale, largest=model.scales.largest
+        raise ScaleError(
+            f"The model {model.identity.name} was trained for {model.scales} and cannot enlarge x{in_full(scale)}.",
+            f"Ask for at most x{in_full(model.scales.largest)}, or choose another model.",
         )
     return found
 
@@ -87,7 +88,7 @@ def upscale(
     ScaleError, UsageError."""
     refine = usual_refine(scale) if refine is None else refine
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
-        raise upscaling.OUT_OF_RANGE(refine=refine, tile=tile)
+        raise UsageError(f"refine={refine}, tile={tile} is out of range.", "refine is 0 to 9, tile None or at least 1.")
     settings = Settings(routing or default_routing(model.network.spec.branches), refine=refine, tile=tile)
     if isinstance(image, Tensor):
         return _upscale_tensor(image, model, scale, settings, progress)
@@ -95,9 +96,11 @@ def upscale(
         done = upscale_picture(read_pil(image), model, scale, settings, progress)
         return Upscaled(to_pil(done.image), done.branches, done.outcome, done.scale, done.working_scale)
     if not isinstance(image, np.ndarray):
-        raise upscaling.NO_PICTURE(kind=type(image).__name__)
+        raise InputError(f"A {type(image).__name__} is no picture.", "Give a tensor, an array or a PIL picture.")
     if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise upscaling.NO_RGB_ARRAY(dtype=image.dtype, shape=image.shape)
+        raise InputError(
+            f"An array of {image.dtype} {image.shape} is no RGB picture.", "Give uint8 or uint16 (h, w, 3)."
+        )
     done = upscale_picture(Picture(image), model, scale, settings, progress)
     rgb: Any = done.image.rgb  # of the type that went in
     return Upscaled(rgb, done.branches, done.outcome, done.scale, done.working_scale)
@@ -170,9 +173,11 @@ def _upscale_tensor(
 ) -> Upscaled[Tensor]:
     lr = image[None] if image.ndim == 3 else image
     if lr.ndim != 4 or lr.shape[:2] != (1, 3) or not lr.numel() or not lr.is_floating_point():
-        raise upscaling.NO_RGB_TENSOR(dtype=image.dtype, shape=tuple(image.shape))
+        raise InputError(
+            f"A tensor of {image.dtype} {tuple(image.shape)} is no RGB picture.", "Give float (1, 3, h, w) in [0, 1]."
+        )
     if not -SPILL <= lr.min().item() <= lr.max().item() <= 1 + SPILL:
-        raise upscaling.NOT_NUMBERS()
+        raise InputError("The tensor's values are not in [0, 1].", "Divide 8-bit levels by 255, 16-bit ones by 65535.")
     at = working_scale(model, scale)
     lr_size = (lr.shape[2], lr.shape[3])
     canvas = FloatCanvas(*hr_size(lr_size, at))

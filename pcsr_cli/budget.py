@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from pcsr_cli.failures import in_full, routing
+from pcsr_cli.errors import UsageError, in_full
 from pcsr_cli.flops import GIGA, ModelCosts, paper_flops
 from pcsr_cli.routing import Budget
 
@@ -44,7 +44,7 @@ def parse_allowance(text: str) -> Allowance:
     """``60%``, ``50G`` or ``8s``. Raises UsageError."""
     found = _ALLOWANCE.fullmatch(text.strip())
     if found is None or not 0 < float(found[1]) < math.inf:
-        raise routing.NO_BUDGET(text=text[:20])
+        raise UsageError(f"A budget of {text[:20]!r} is none.", "Such as 60% (of the original), 50G (FLOPs) or 8s.")
     unit: dict[str, Literal["%", "G", "s"]] = {"%": "%", "g": "G", "s": "s"}
     return Allowance(float(found[1]), unit[found[2].lower()])
 
@@ -63,7 +63,9 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
     feasible, where that is known before anything ran (for seconds it is not).
     """
     if len(costs.branches) != 2:
-        raise routing.MORE_BRANCHES(what="A budget", branches=len(costs.branches))
+        raise UsageError(
+            f"A budget cuts between two branches, but this model has {len(costs.branches)}.", "Use --k or --adm."
+        )
     if allowance.unit == "s":
         return Budget(seconds=allowance.amount)
     least, most = gflops_range(costs, size)
@@ -79,7 +81,9 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
         if original is not None:
             percent = " ({}% to {}%)".format(*_inward(100 * least / original, 100 * most / original))
         budget = f"{allowance} ({wanted:.4g} GFLOPs)" if asked else allowance
-        raise routing.BUDGET_OUT_OF_REACH(budget=budget, least=low, most=high, percent=percent)
+        raise UsageError(
+            f"A budget of {budget} cannot be met.", f"This takes {low}G (all light) to {high}G (all heavy){percent}."
+        )
     return Budget(gflops=wanted, asked=asked)
 
 

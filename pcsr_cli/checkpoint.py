@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pcsr_cli.failures import models, outputs
+from pcsr_cli.errors import ModelError, OutputError
 from pcsr_cli.files import exists, is_file, is_folder, put_in_place, written_whole
 from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import ModelSpec, Scales, parse_config, write_config
@@ -46,7 +46,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return read_safetensors(own if is_file(own) else path.with_name(CONFIG_NAME), path)
     if path.suffix in {".pth", ".pt"}:
         return read_pth(path)
-    raise models.NO_MODEL(path=path)
+    raise ModelError(f"{path} is no model.", "Give a folder with config.json, a .safetensors or a .pth.")
 
 
 def read_safetensors(config: Path, weights: Path) -> Checkpoint:
@@ -54,12 +54,12 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
     try:
         decoded = json.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
-        raise models.NO_CONFIG(path=config, reason=error.strerror) from error
+        raise ModelError(f"{config} cannot be read: {error.strerror}.", "It has to lie with the weights.") from error
     except (ValueError, RecursionError) as error:
-        raise models.NOT_JSON(path=config, reason=error) from error
+        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy it again.") from error
     spec, scales = parse_config(decoded, str(config))
     if not is_file(weights):
-        raise models.NO_WEIGHTS(path=weights)
+        raise ModelError(f"{weights} is missing.", "It has to lie with its config.json.")
     return Checkpoint(spec, scales, load_safetensors(weights), weights)
 
 
@@ -68,23 +68,26 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise models.NO_SAFETENSORS(path=path, reason=error) from error
+        raise ModelError(f"{path} is no whole safetensors file: {error}.", "Fetch or copy it again.") from error
 
 
 def load_pickle(path: Path) -> object:
     """What PyTorch has saved in a file: tensors and plain values, else it is refused. Raises ModelError."""
     if not is_file(path):
-        raise models.NO_FILE(path=path)
+        raise ModelError(f"There is no file {path}.", "Check the path.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd pickles and TorchScript archives, which are refused anyway
             content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise models.MORE_THAN_TENSORS(path=path) from error
+        raise ModelError(
+            f"{path} holds more than tensors, or is damaged, and was not opened.",
+            "Only files that weights_only loading accepts are safe to read.",
+        ) from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged file trips the reader anywhere
-        raise models.NO_CHECKPOINT(path=path) from error
+        raise ModelError(f"{path} is no readable PyTorch checkpoint.", "Fetch or copy it again.") from error
     return content
 
 
@@ -93,11 +96,14 @@ def read_pth(path: Path) -> Checkpoint:
     content = load_pickle(path)
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("args"), dict) or not isinstance(model.get("sd"), dict):
-        raise models.ANOTHER_LAYOUT(path=path)
+        raise ModelError(
+            f"{path} is not laid out as a published PCSR checkpoint (model: name, args, sd).",
+            "Give a .pth as its authors publish it, or a folder with config.json and model.safetensors.",
+        )
     spec, scales = parse_config(model["args"], f"{path}: args")
     state = model["sd"]
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise models.NOT_NAMED_TENSORS(path=path)
+        raise ModelError(f"{path}: its state dict holds more than named tensors.", "Fetch or copy it again.")
     return Checkpoint(spec, scales, state, path)
 
 
@@ -121,11 +127,11 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) 
     complaints = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     told = "; ".join(f"{what}: {_listed(keys)}" for what, keys in complaints.items() if keys)
     if told:
-        raise models.OTHER_KEYS(origin=origin, keys=told)
+        raise ModelError(f"{origin} does not fit its config: keys {told}.", "Check that the two belong together.")
     fitting = {key: _plain(value, wanted[key].dtype, f"{origin}: {key}") for key, value in state.items()}
     broken = sorted(key for key, value in fitting.items() if not value.isfinite().all())
     if broken:
-        raise models.NOT_FINITE(origin=origin, keys=_listed(broken))
+        raise ModelError(f"{origin} holds numbers that are not finite: {_listed(broken)}.", "Fetch or train it again.")
     network.load_state_dict(fitting, strict=True, assign=True)
 
 
@@ -133,7 +139,7 @@ def _plain(value: Tensor, dtype: torch.dtype, origin: str) -> Tensor:
     """A tensor as the network wants it, from any precision. Raises ModelError for other kinds of tensors."""
     usual = value.layout == torch.strided and not value.is_quantized and not value.is_meta
     if not usual or value.is_floating_point() != dtype.is_floating_point or value.is_complex():
-        raise models.ANOTHER_TENSOR(origin=origin, dtype=dtype)
+        raise ModelError(f"{origin} is not an ordinary tensor of {dtype}.", "Fetch or train it again.")
     return value.detach().to(dtype)
 
 
@@ -160,7 +166,7 @@ def _folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise outputs.NO_FOLDER(folder=folder, reason=error.strerror) from error
+        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
     try:
         yield
     except BaseException:

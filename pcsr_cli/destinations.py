@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.files import exists, is_file, is_folder, reason, target, written_whole
 
 
@@ -35,7 +35,7 @@ def _check_name(output: Path) -> Path:
             output.lstat()
         return target(output)
     except OSError as error:  # such as a name that is too long
-        raise outputs.BAD_NAME(output=output, reason=reason(error)) from error
+        raise OutputError(f"{output} cannot be written: {reason(error)}.", "Choose another name.") from error
 
 
 def _check_apart(files: Sequence[Path]) -> None:
@@ -44,19 +44,21 @@ def _check_apart(files: Sequence[Path]) -> None:
         place = file.parent.resolve() / file.name
         name = folded(place) if ignores_case(place.parent) else str(place)
         if name in taken:
-            raise outputs.TWICE(output=file)
+            raise RefusedOutputError(
+                f"{file} would be the name of two results.", "Give each a name, or a folder, of its own."
+            )
         taken.add(name)
 
 
 def _check_replaceable(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
     if is_folder(output):
-        raise outputs.IS_A_FOLDER(output=output)
+        raise RefusedOutputError(f"The output {output} is a folder.", "Give the name of a file in it.")
     if any(output.samefile(source) for source in sources):
-        raise outputs.IS_AN_INPUT(output=output)
+        raise RefusedOutputError(f"The output {output} is an input, too.", "Give the result another name.")
     if not is_file(output):
-        raise outputs.NOT_A_FILE(output=output)
+        raise RefusedOutputError(f"The output {output} is no ordinary file.", "Give the name of a file, or -.")
     if not overwrite:
-        raise outputs.EXISTS(output=output)
+        raise RefusedOutputError(f"{output} exists already.", "Choose another name, or say --overwrite.")
 
 
 def ignores_case(folder: Path) -> bool:

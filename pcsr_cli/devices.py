@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import psutil
 import torch
 
-from pcsr_cli.failures import devices
+from pcsr_cli.errors import DeviceError
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -23,23 +23,24 @@ def resolve_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise devices.NO_DEVICE(name=name) from error
+        raise DeviceError(f"{name!r} is no device.", "Choose auto, cpu, cuda, cuda:1, ... or mps.") from error
     present = {
         "cpu": not device.index,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available() and not device.index,
     }
     if not present.get(device.type, False):
-        raise devices.NOT_AVAILABLE(name=name)
+        raise DeviceError(f"The device {name} is not available here.", "Use --device cpu, or auto.")
     return device
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype to compute in. ``auto`` is float32 on every device: what the published figures were made with."""
     if precision not in get_args(Precision):
-        raise devices.NO_PRECISION(precision=precision, known=", ".join(get_args(Precision)))
+        known = ", ".join(get_args(Precision))
+        raise DeviceError(f"{precision!r} is no precision.", f"Choose one of {known}.")
     if precision == "bf16" and device.type == "mps":
-        raise devices.NO_BF16()
+        raise DeviceError("bf16 is not supported on mps.", "Use fp16 or fp32.")
     return _DTYPES.get(precision, torch.float32)
 
 

@@ -105,3 +105,8 @@ _SHORT_OF_MEMORY = (
     "Invalid buffer size",  # MPS, too: more than any one buffer may have
     "can't start new thread",
 )
+
+
+def in_full(number: float) -> str:
+    """A number as it was given, such as 4, 0.5 or 4.0000001: one that was rounded could seem to be within a limit."""
+    return repr(float(number)).removesuffix(".0")

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import OutputError, RefusedOutputError
 
 try:
     import fcntl
@@ -54,7 +54,9 @@ def written_whole(output: Path) -> Iterator[Path]:
         try:
             yield temporary
         except OSError as error:
-            raise outputs.NO_SPACE(output=output, reason=reason(error)) from error
+            raise OutputError(
+                f"{output} cannot be written: {reason(error)}.", "Free space, or choose another."
+            ) from error
 
 
 @contextmanager
@@ -63,7 +65,9 @@ def temporary_beside(output: Path) -> Iterator[Path]:
     try:
         temporary, handle = _new_file(target(output).parent)
     except OSError as error:
-        raise outputs.NO_PLACE(output=output, reason=reason(error)) from error
+        raise OutputError(
+            f"{output} cannot be written: {reason(error)}.", "Choose a folder that exists and can be written."
+        ) from error
     if fcntl is None:  # Windows would not move a file that is open, and has no use for the handle
         os.close(handle)
     try:
@@ -82,9 +86,11 @@ def put_in_place(temporary: Path, output: Path, replace: bool = True) -> None:
         if replace or not _linked(temporary, place):
             os.replace(temporary, place)  # noqa: PTH105 - atomic on every system, which rename() is not
     except FileExistsError as error:
-        raise outputs.EXISTS(output=output) from error
+        raise RefusedOutputError(f"{output} exists already.", "Choose another name, or say --overwrite.") from error
     except OSError as error:
-        raise outputs.NO_PLACE(output=output, reason=reason(error)) from error
+        raise OutputError(
+            f"{output} cannot be written: {reason(error)}.", "Choose a folder that exists and can be written."
+        ) from error
 
 
 def _linked(temporary: Path, place: Path) -> bool:

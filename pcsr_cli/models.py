@@ -5,9 +5,7 @@ from pathlib import Path
 
 from pcsr_cli.checkpoint import Checkpoint, build_model, read_checkpoint, read_safetensors
 from pcsr_cli.devices import Precision, resolve_device, resolve_precision
-from pcsr_cli.errors import HubError
-from pcsr_cli.failures import devices, models
-from pcsr_cli.failures import registry as registry_failures
+from pcsr_cli.errors import DeviceError, HubError, ModelError, RegistryError
 from pcsr_cli.files import exists
 from pcsr_cli.model import Pcsr
 from pcsr_cli.nets import ORIGINALS
@@ -68,7 +66,7 @@ def load_model(
     found = _choose(known, scale, show_progress) if reference == AUTO else _find(reference, known, show_progress)
     network = found.network.to(chosen_device, dtype)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
-        raise devices.WEIGHTS_TOO_LARGE(name=found.identity.name, precision=precision)
+        raise DeviceError(f"The weights of {found.identity.name} do not fit {precision}.", "Use --precision fp32.")
     return replace(found, network=network)
 
 
@@ -83,7 +81,7 @@ def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedMode
             except HubError as error:
                 notes.append(f"{error.sentence.rstrip('.')}: went on without {entry.name}")
     if not candidates:
-        raise registry_failures.NO_ORDER()
+        raise RegistryError("The registry has no order for --model auto.", "Name a model with --model.")
     return replace(_from_registry(candidates[-1], show_progress), notes=tuple(notes))
 
 
@@ -103,14 +101,23 @@ def _from_registry(entry: Entry, show_progress: bool) -> LoadedModel:
     checkpoint, revision = read_entry(entry, show_progress)
     sha256 = file_sha256(checkpoint.weights)
     if entry.sha256 not in (None, sha256):
-        raise models.WRONG_WEIGHTS(name=entry.name, found=sha256)
+        raise ModelError(
+            f"The weights of {entry.name} are not those its registry entry names: their sha256 is {sha256}.",
+            "Install pcsr again, or copy the weights again.",
+        )
     told, known = checkpoint.spec, entry.spec
     if (told.backbone, told.samplers, told.classifier) != (known.backbone, known.samplers, known.classifier):
-        raise models.ANOTHER_NETWORK(name=entry.name)
+        raise ModelError(
+            f"The files of {entry.name} describe another network than the registry does.",
+            "Correct its entry in the registry.",
+        )
     checkpoint = replace(checkpoint, spec=entry.spec)
     network = build_model(checkpoint)
     if network.encoder.receptive_radius != entry.receptive_radius:
-        raise models.ANOTHER_RADIUS(name=entry.name)
+        raise ModelError(
+            f"The registry gives {entry.name} a receptive radius its backbone does not have.",
+            "Correct its entry in the registry.",
+        )
     identity = Identity(entry.name, revision, sha256, entry.licence, entry.source, entry.original)
     return LoadedModel(network, identity, entry.scales)
 

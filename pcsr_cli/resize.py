@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import InputError
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
@@ -79,7 +79,10 @@ def crop_to_multiple(picture: NDArray[np.uint8], multiple: int) -> NDArray[np.ui
     """Cut (H, W, C) at the bottom and right so that both sides are multiples. InputError if nothing is left."""
     height, width = (side - side % multiple for side in picture.shape[:2])
     if not height or not width:
-        raise measuring.SMALLER_THAN_PIXEL(size=f"{picture.shape[1]}x{picture.shape[0]}", scale=multiple)
+        raise InputError(
+            f"A picture of {picture.shape[1]}x{picture.shape[0]} is smaller than one x{multiple} LR pixel.",
+            "Measure larger pictures.",
+        )
     return picture[:height, :width]
 
 

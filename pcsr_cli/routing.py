@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcsr_cli.failures import routing as routing_failures
+from pcsr_cli.errors import UsageError, in_full
 from pcsr_cli.transfers import upload
 
 
@@ -22,7 +22,7 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if not 0 <= self.cut <= 1:
-            raise routing_failures.NO_PROBABILITY(cut=self.cut)
+            raise UsageError(f"A threshold of {in_full(self.cut)} is not a probability.", "Choose one from 0 to 1.")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Tradeoff:
 
     def __post_init__(self) -> None:
         if not -100 <= self.k <= 100:
-            raise routing_failures.K_OUT_OF_RANGE(k=self.k)
+            raise UsageError(
+                f"k = {in_full(self.k)} is out of range.", "Choose one from -100 to 100; -1 to 2 is useful."
+            )
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
         case Budget() if len(shares) == 2:
             return None
         case Budget():
-            raise routing_failures.MORE_BRANCHES(what="A budget", branches=len(shares))
+            raise UsageError(
+                f"A budget cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
+            )
         case Everywhere(heavy):
             return Cuts((BELOW_ALL if heavy else ABOVE_ALL,) * (len(shares) - 1))
         case Tradeoff(k) if len(shares) == 2:
@@ -148,4 +152,6 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
         case Threshold(cut) if len(shares) == 2:
             return Cuts((cut,))
         case Threshold():
-            raise routing_failures.MORE_BRANCHES(what="A threshold", branches=len(shares))
+            raise UsageError(
+                f"A threshold cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
+            )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pcsr_cli.errors import ModelError
-from pcsr_cli.failures import models
 
 Rgb = tuple[float, float, float]
 
@@ -41,9 +40,12 @@ class Scales:
 
     def __post_init__(self) -> None:
         if not self.values or not all(_is_number(value, 1, LARGEST_SCALE) for value in self.values):
-            raise models.NO_SCALES(largest=LARGEST_SCALE)
+            raise ModelError(
+                f"A model's trained scales are numbers from 1 to {LARGEST_SCALE:,}, and at least one of them.",
+                "Correct it, or fetch the model again.",
+            )
         if not isinstance(self.continuous, bool):
-            raise models.NOT_CONTINUOUS()
+            raise ModelError("continuous is either true or false.", "Correct it, or fetch the model again.")
         object.__setattr__(self, "values", tuple(sorted(map(float, self.values))))
 
     @property
@@ -79,12 +81,16 @@ class BackboneSpec:
 
     def __post_init__(self) -> None:
         if self.name not in _WIDTH_KEYS:
-            raise models.NO_SUCH_BACKBONE(name=self.name, known=", ".join(_WIDTH_KEYS))
+            known = ", ".join(_WIDTH_KEYS)
+            raise ModelError(f"There is no backbone {self.name!r}.", f"Known ones: {known}.")
         has_depth = self.name in _DEPTH_KEYS
         sizes = (self.width, self.depth) if has_depth else (self.width,)
         fits = all(_is_size(size) for size in sizes) and (has_depth or self.depth is None)
         if not fits or (self.name == "carn" and self.width % 4):
-            raise models.NO_BACKBONE_SIZES(name=self.name, largest=LARGEST)
+            raise ModelError(
+                f"The sizes of backbone {self.name} are whole numbers from 1 to {LARGEST:,} (in fours for carn).",
+                "Correct it, or fetch the model again.",
+            )
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,10 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for hidden in (*self.samplers, self.classifier):
             if len(hidden) > MOST_LAYERS or not all(_is_size(size) for size in hidden):
-                raise models.NO_HIDDEN_SIZES(most=MOST_LAYERS, largest=LARGEST)
+                raise ModelError(
+                    f"Hidden sizes are lists of at most {MOST_LAYERS} whole numbers from 1 to {LARGEST:,}.",
+                    "Correct it, or fetch the model again.",
+                )
         object.__setattr__(self, "mean", _rgb("mean", self.mean, -MOST_LEVELS))
         object.__setattr__(self, "std", _rgb("std", self.std, 1 / MOST_LEVELS))
 
@@ -125,7 +134,9 @@ def _is_number(value: object, least: float, most: float) -> bool:
 
 def _rgb(name: str, values: Sequence[object], least: float) -> Rgb:
     if len(values) != 3 or not all(_is_number(value, least, MOST_LEVELS) for value in values):
-        raise models.NOT_THREE_NUMBERS(name=name, least=least, most=MOST_LEVELS)
+        raise ModelError(
+            f"{name} is not three numbers from {least:g} to {MOST_LEVELS:g}.", "Correct it, or fetch the model again."
+        )
     red, green, blue = (float(value) for value in values)  # type: ignore[arg-type]
     return red, green, blue
 
@@ -191,7 +202,7 @@ class _Reader:
 
     def __init__(self, data: object, origin: str) -> None:
         if not isinstance(data, Mapping):
-            raise models.NOT_A_TABLE(origin=origin)
+            raise ModelError(f"{origin} is not a table of settings.", "Correct it, or fetch the model again.")
         self.data = data
         self.origin = origin
         self.asked: set[str] = set()
@@ -201,8 +212,10 @@ class _Reader:
         value = self.data.get(key, default)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             if key not in self.data:
-                raise models.KEY_MISSING(origin=self.origin, key=key)
-            raise models.ANOTHER_TYPE(origin=self.origin, key=key, kind=kind.__name__)
+                raise ModelError(f"{self.origin}: {key} is missing.", "Correct it, or fetch the model again.")
+            raise ModelError(
+                f"{self.origin}: {key} is not of type {kind.__name__}.", "Correct it, or fetch the model again."
+            )
         return value
 
     def section(self, key: str) -> "_Reader":
@@ -211,12 +224,15 @@ class _Reader:
     def expect_name(self, known: str) -> None:
         name = self.get("name", str)
         if name != known:
-            raise models.ANOTHER_KIND(origin=self.origin, name=name, known=known)
+            raise ModelError(
+                f"{self.origin}: there is no {name!r}, only {known}.", "Correct it, or fetch the model again."
+            )
 
     def refuse_unknown(self) -> None:
         unknown = sorted(set(self.data) - self.asked)
         if unknown:
-            raise models.KEYS_UNKNOWN(origin=self.origin, keys=", ".join(unknown))
+            keys = ", ".join(unknown)
+            raise ModelError(f"{self.origin} has unknown keys: {keys}.", "Correct it, or fetch the model again.")
 
 
 def _parse_backbone(reader: _Reader) -> BackboneSpec:
@@ -224,11 +240,15 @@ def _parse_backbone(reader: _Reader) -> BackboneSpec:
     args = reader.section("args")
     reader.refuse_unknown()
     if name not in _WIDTH_KEYS:
-        raise models.NO_SUCH_BACKBONE(name=name, known=", ".join(_WIDTH_KEYS)).within(reader.origin)
+        known = ", ".join(_WIDTH_KEYS)
+        raise ModelError(f"There is no backbone {name!r}.", f"Known ones: {known}.").within(reader.origin)
     width = args.get(_WIDTH_KEYS[name], int)
     depth = args.get(_DEPTH_KEYS[name], int) if name in _DEPTH_KEYS else None
     if not args.get("no_upsampling", bool, True):
-        raise models.UPSAMPLING(origin=reader.origin)
+        raise ModelError(
+            f"{reader.origin}: no_upsampling has to be true: PCSR needs features at LR resolution.",
+            "Correct it, or fetch the model again.",
+        )
     args.refuse_unknown()
     try:
         return BackboneSpec(name, width, depth)

@@ -13,8 +13,7 @@ from PIL import Image
 
 import pcsr_cli
 from pcsr_cli.checkpoint import save_folder
-from pcsr_cli.errors import PcsrError
-from pcsr_cli.failures import upscaling
+from pcsr_cli.errors import InputError, PcsrError, ScaleError, UsageError, in_full
 from pcsr_cli.models import LoadedModel, load_model
 from pcsr_cli.pictures import plug_ins
 from pcsr_cli.pictures.picture import to_8_bits
@@ -144,7 +143,7 @@ def test_a_result_can_go_in_again(model: LoadedModel) -> None:
     ids=lambda tensor: f"{tensor.dtype} {tuple(tensor.shape)}",
 )
 def test_other_tensors_are_refused(model: LoadedModel, tensor: torch.Tensor) -> None:
-    with fails(upscaling.NO_RGB_TENSOR, dtype=tensor.dtype, shape=tuple(tensor.shape)):
+    with fails(InputError, f"A tensor of {tensor.dtype} {tuple(tensor.shape)} is no RGB picture."):
         pcsr_cli.upscale(tensor, model)
 
 
@@ -152,7 +151,7 @@ def test_other_tensors_are_refused(model: LoadedModel, tensor: torch.Tensor) -> 
 def test_values_far_from_a_picture_are_refused(model: LoadedModel, value: float) -> None:
     tensor = as_tensor(levels(3, 3))
     tensor[0, 1, 2, 0] = value
-    with fails(upscaling.NOT_NUMBERS):
+    with fails(InputError, "The tensor's values are not in [0, 1]."):
         pcsr_cli.upscale(tensor, model)
 
 
@@ -169,13 +168,13 @@ def test_values_far_from_a_picture_are_refused(model: LoadedModel, value: float)
     ids=lambda array: f"{array.dtype} {array.shape}",
 )
 def test_other_arrays_are_refused(model: LoadedModel, array: Any) -> None:
-    with fails(upscaling.NO_RGB_ARRAY, dtype=array.dtype, shape=array.shape):
+    with fails(InputError, f"An array of {array.dtype} {array.shape} is no RGB picture."):
         pcsr_cli.upscale(array, model)
 
 
 @pytest.mark.parametrize("thing", ["in.png", None, [[1, 2]], b"bytes"])
 def test_other_things_are_refused(model: LoadedModel, thing: Any) -> None:
-    with fails(upscaling.NO_PICTURE, kind=type(thing).__name__):
+    with fails(InputError, f"A {type(thing).__name__} is no picture."):
         pcsr_cli.upscale(thing, model)
 
 
@@ -227,19 +226,23 @@ def test_a_smaller_scale_is_reduced_from_the_trained_one(model: LoadedModel, sca
 
 @pytest.mark.parametrize("scale", [0, -4, 0.99, 0.99999999, float("nan"), float("inf")])
 def test_scales_that_do_not_enlarge(model: LoadedModel, scale: float) -> None:
-    with fails(upscaling.DOES_NOT_ENLARGE, scale=scale):
+    with fails(ScaleError, f"A scale of {in_full(scale)} does not enlarge."):
         pcsr_cli.upscale(levels(), model, scale)
 
 
 @pytest.mark.parametrize("scale", [4.0000001, 8])
 def test_scales_beyond_what_the_model_was_trained_for(model: LoadedModel, scale: float) -> None:
-    with fails(upscaling.NOT_TRAINED, model="tiny", scales=model.scales, scale=scale, largest=4):
+    with fails(
+        ScaleError,
+        f"The model tiny was trained for {model.scales} and cannot enlarge x{in_full(scale)}.",
+        "Ask for at most x4, or choose another model.",
+    ):
         pcsr_cli.upscale(levels(), model, scale)
 
 
 @pytest.mark.parametrize("options", [{"refine": -1}, {"refine": 10}, {"tile": 0}, {"tile": -5}])
 def test_options_that_cannot_be(model: LoadedModel, options: dict[str, int]) -> None:
-    with fails(upscaling.OUT_OF_RANGE, **{"refine": 1, "tile": None, **options}):
+    with fails(UsageError, f"refine={options.get('refine', 1)}, tile={options.get('tile')} is out of range."):
         pcsr_cli.upscale(levels(), model, **options)  # type: ignore[arg-type]
     with pytest.raises(PcsrError):
         pcsr_cli.Threshold(1.5)

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pcsr_cli.checkpoint import build_model, load_pickle, load_strictly, read_checkpoint, save_folder
-from pcsr_cli.errors import ModelError, PcsrError
-from pcsr_cli.failures import Failure, models, outputs
+from pcsr_cli.errors import ModelError, OutputError, PcsrError
 from pcsr_cli.specs import ModelSpec, Scales, write_config
 from tests.failing import fails
 from tests.tiny import BACKBONES, tiny_model, tiny_spec
@@ -73,7 +72,7 @@ def test_normalisation_is_the_backbones_unless_the_folder_tells(
 
 def test_a_safetensors_has_its_config_beside_it(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes((tiny_folder / "model.safetensors").read_bytes())
-    with fails(models.NO_CONFIG, path=tmp_path / "config.json", reason="No such file or directory"):
+    with fails(ModelError, f"{tmp_path / 'config.json'} cannot be read: No such file or directory."):
         read_checkpoint(tmp_path / "mine.safetensors")
     (tmp_path / "config.json").write_text("not this one")
     (tmp_path / "mine.json").write_text((tiny_folder / "config.json").read_text())
@@ -104,26 +103,38 @@ def write_pickle(path: Path, content: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "row"),
+    ("name", "write", "said"),
     [
-        ("gone.pth", lambda path: None, models.NO_FILE),
-        ("text.txt", lambda path: path.write_text("hello"), models.NO_MODEL),
-        ("text.pth", lambda path: path.write_text("hello"), models.NO_CHECKPOINT),
-        ("code.pth", lambda path: write_pickle(path, print), models.MORE_THAN_TENSORS),
-        ("empty.pth", lambda path: path.write_bytes(b""), models.NO_CHECKPOINT),
-        ("stop.pth", lambda path: path.write_bytes(b"\x80\x02."), models.NO_CHECKPOINT),
-        ("list.pth", lambda path: torch.save([1, 2], path), models.ANOTHER_LAYOUT),
-        ("half.pth", lambda path: torch.save({"model": {"sd": {}}}, path), models.ANOTHER_LAYOUT),
+        ("gone.pth", lambda path: None, "There is no file"),
+        ("text.txt", lambda path: path.write_text("hello"), "is no model."),
+        ("text.pth", lambda path: path.write_text("hello"), "is no readable PyTorch checkpoint."),
+        (
+            "code.pth",
+            lambda path: write_pickle(path, print),
+            "holds more than tensors, or is damaged, and was not opened.",
+        ),
+        ("empty.pth", lambda path: path.write_bytes(b""), "is no readable PyTorch checkpoint."),
+        ("stop.pth", lambda path: path.write_bytes(b"\x80\x02."), "is no readable PyTorch checkpoint."),
+        (
+            "list.pth",
+            lambda path: torch.save([1, 2], path),
+            "is not laid out as a published PCSR checkpoint (model: name, args, sd).",
+        ),
+        (
+            "half.pth",
+            lambda path: torch.save({"model": {"sd": {}}}, path),
+            "is not laid out as a published PCSR checkpoint (model: name, args, sd).",
+        ),
         (
             "numbers.pth",
             lambda path: torch.save({"model": {"args": published(tiny_spec("carn")), "sd": {"a": 1}}}, path),
-            models.NOT_NAMED_TENSORS,
+            "its state dict holds more than named tensors.",
         ),
     ],
 )
-def test_what_is_no_model_is_told(tmp_path: Path, name: str, write: Callable[[Path], object], row: Failure) -> None:
+def test_what_is_no_model_is_told(tmp_path: Path, name: str, write: Callable[[Path], object], said: str) -> None:
     write(tmp_path / name)
-    with fails(row, path=tmp_path / name):
+    with fails(ModelError, str(tmp_path / name), said):
         read_checkpoint(tmp_path / name)
 
 
@@ -150,20 +161,20 @@ def test_what_is_no_folder_of_a_model_is_told(tiny_folder: Path, tmp_path: Path)
     copy = changed(tiny_folder, tmp_path)
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    with fails(models.NO_SAFETENSORS):
+    with fails(ModelError, "is no whole safetensors file:"):
         read_checkpoint(copy)
     weights.unlink()
-    with fails(models.NO_WEIGHTS, path=weights):
+    with fails(ModelError, f"{weights} is missing."):
         read_checkpoint(copy)
     (copy / "config.json").write_text("{")
-    with fails(models.NOT_JSON):
+    with fails(ModelError, "is not valid JSON:"):
         read_checkpoint(copy)
 
 
-def refused(row: Failure, weights: dict[str, Tensor]) -> PcsrError:
+def refused(said: str, weights: dict[str, Tensor]) -> PcsrError:
     with torch.device("meta"):
         model = type(tiny_model("carn"))(tiny_spec("carn"))
-    with fails(row) as told:
+    with fails(ModelError, said) as told:
         load_strictly(model, weights, "the file")
     assert "the file" in told.value.sentence
     return told.value
@@ -173,25 +184,27 @@ def test_every_missing_and_unexpected_key_is_named() -> None:
     weights = state()
     weights["extra.b"] = weights.pop(KEY)
     weights["extra.a"] = torch.zeros(1)
-    sentence = refused(models.OTHER_KEYS, weights).sentence
+    sentence = refused("does not fit its config: keys", weights).sentence
     assert f"missing: {KEY}; unexpected: extra.a, extra.b" in sentence
 
 
 def test_of_very_many_keys_some_are_named_and_the_rest_counted() -> None:
-    assert "and" in (sentence := refused(models.OTHER_KEYS, {}).sentence)
+    assert "and" in (sentence := refused("does not fit its config: keys", {}).sentence)
     assert len(sentence) < 500
     assert f"{len(state()) - 8} more" in sentence
 
 
 def test_other_shapes_are_named() -> None:
-    assert f"of another shape: {KEY}" in refused(models.OTHER_KEYS, state() | {KEY: torch.zeros(2)}).sentence
+    assert (
+        f"of another shape: {KEY}" in refused("does not fit its config: keys", state() | {KEY: torch.zeros(2)}).sentence
+    )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
 def test_numbers_that_are_not_finite_in_float32_are_named(value: float) -> None:
     broken = state()[KEY].double()
     broken[1] = value
-    assert f"not finite: {KEY}" in refused(models.NOT_FINITE, state() | {KEY: broken}).sentence
+    assert f"not finite: {KEY}" in refused("holds numbers that are not finite:", state() | {KEY: broken}).sentence
 
 
 @pytest.mark.parametrize(
@@ -205,7 +218,9 @@ def test_numbers_that_are_not_finite_in_float32_are_named(value: float) -> None:
     ids=["complex", "whole numbers", "sparse", "without data"],
 )
 def test_tensors_of_another_kind_are_named(value: Tensor) -> None:
-    assert f"{KEY} is not an ordinary tensor" in refused(models.ANOTHER_TENSOR, state() | {KEY: value}).sentence
+    assert (
+        f"{KEY} is not an ordinary tensor" in refused("is not an ordinary tensor of", state() | {KEY: value}).sentence
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -237,6 +252,6 @@ def test_saving_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with fails(outputs.NO_SPACE):
+    with fails(OutputError, "cannot be written:", "Free space, or choose another."):
         save_folder(tiny_model("fsrcnn"), Scales((4.0,)), tmp_path / "new" / "folder")
     assert list(tmp_path.iterdir()) == []

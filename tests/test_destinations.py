@@ -8,7 +8,7 @@ import pytest
 
 from pcsr_cli import destinations
 from pcsr_cli.destinations import check_outputs, ignores_case
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import OutputError, RefusedOutputError
 from tests.failing import fails
 from tests.pictures import save
 
@@ -20,7 +20,7 @@ def test_an_output_that_is_free_is_left_alone(tmp_path: Path) -> None:
 
 def test_what_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:
     output = save(tmp_path / "out.png")
-    with fails(outputs.EXISTS, output=output):
+    with fails(RefusedOutputError, f"{output} exists already."):
         check_outputs([output], [], overwrite=False)
     check_outputs([output], [], overwrite=True)
 
@@ -31,13 +31,13 @@ def test_an_output_is_never_the_input(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "hard.png").hardlink_to(source)
     (tmp_path / "soft.png").symlink_to(source)
     for output in (source, tmp_path / "hard.png", tmp_path / "soft.png", tmp_path / "." / "in.png"):
-        with fails(outputs.IS_AN_INPUT, output=output):
+        with fails(RefusedOutputError, f"The output {output} is an input, too."):
             check_outputs([output], [source], overwrite)
 
 
 def test_of_many_results_none_is_any_of_many_inputs(tmp_path: Path) -> None:
     sources = [save(tmp_path / name) for name in ("a.png", "b.png")]
-    with fails(outputs.IS_AN_INPUT, output=sources[1]):
+    with fails(RefusedOutputError, f"The output {sources[1]} is an input, too."):
         check_outputs([tmp_path / "new.png", sources[1]], [*sources, tmp_path / "gone.png"], overwrite=True)
 
 
@@ -45,11 +45,11 @@ def test_no_two_results_have_one_name(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "out.png")
     for other in ("out.png", "folder/../out.png", "link.png"):
-        with fails(outputs.TWICE):
+        with fails(RefusedOutputError, "would be the name of two results."):
             check_outputs([tmp_path / "out.png", tmp_path / other], [], overwrite=True)
     for same in (False, True):
         monkeypatch.setattr(destinations, "ignores_case", lambda folder, same=same: same)
-        with fails(outputs.TWICE) if same else nullcontext():
+        with fails(RefusedOutputError, "would be the name of two results.") if same else nullcontext():
             check_outputs([tmp_path / "new.png", tmp_path / "NEW.png"], [], overwrite=False)
 
 
@@ -59,24 +59,24 @@ def test_whether_case_counts_is_asked_of_the_file_system(tmp_path: Path) -> None
 
 
 def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
-    with fails(outputs.IS_A_FOLDER, output=tmp_path):
+    with fails(RefusedOutputError, f"The output {tmp_path} is a folder."):
         check_outputs([tmp_path], [], overwrite=True)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.png")
         (tmp_path / "link.png").symlink_to("pipe.png")
         for name in ("pipe.png", "link.png"):
-            with fails(outputs.NOT_A_FILE, output=tmp_path / name):
+            with fails(RefusedOutputError, f"The output {tmp_path / name} is no ordinary file."):
                 check_outputs([tmp_path / name], [], overwrite=True)
 
 
 def test_names_and_places_that_cannot_be_are_told(tmp_path: Path) -> None:
-    with fails(outputs.BAD_NAME):
+    with fails(OutputError, "cannot be written:", "Choose another name."):
         check_outputs([tmp_path / f"{'x' * 300}.png"], [], overwrite=False)
     (tmp_path / "circle.png").symlink_to("circle.png")
-    with fails(outputs.BAD_NAME):
+    with fails(OutputError, "cannot be written:", "Choose another name."):
         check_outputs([tmp_path / "circle.png"], [], overwrite=False)
-    with fails(outputs.NO_PLACE):
+    with fails(OutputError, "cannot be written:", "Choose a folder that exists and can be written."):
         check_outputs([tmp_path / "nowhere" / "out.png"], [], overwrite=False)
     (tmp_path / "file").touch()
-    with fails(outputs.NO_PLACE):
+    with fails(OutputError, "cannot be written:", "Choose a folder that exists and can be written."):
         check_outputs([tmp_path / "file" / "out.png"], [], overwrite=False)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pcsr_cli.devices import describe_device, full_float32, resolve_device, resolve_precision
-from pcsr_cli.failures import devices
+from pcsr_cli.errors import DeviceError
 from tests.command import ROOT
 from tests.failing import fails
 
@@ -39,13 +39,13 @@ def test_what_is_there_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, name: s
 @pytest.mark.parametrize("name", ["cuda:2", "cuda:99", "meta", "xpu"])
 def test_what_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     pretend(monkeypatch, cuda=2)
-    with fails(devices.NOT_AVAILABLE, name=name):
+    with fails(DeviceError, f"The device {name} is not available here."):
         resolve_device(name)
 
 
 @pytest.mark.parametrize("name", ["", "toaster", "CPU", "cuda:", "cuda:-1", "cuda:one", "cpu cuda", "cuda:" + "9" * 40])
 def test_what_is_no_device_is_told(name: str) -> None:
-    with fails(devices.NO_DEVICE, name=name):
+    with fails(DeviceError, f"{name!r} is no device."):
         resolve_device(name)
 
 
@@ -61,9 +61,9 @@ def test_precisions_have_their_types() -> None:
 
 
 def test_precisions_that_are_not_there_are_told() -> None:
-    with fails(devices.NO_BF16):
+    with fails(DeviceError, "bf16 is not supported on mps."):
         resolve_precision("bf16", MPS)
-    with fails(devices.NO_PRECISION, precision="fp64", known="auto, fp32, fp16, bf16"):
+    with fails(DeviceError, "'fp64' is no precision.", "Choose one of auto, fp32, fp16, bf16."):
         resolve_precision("fp64", CPU)  # type: ignore[arg-type]
 
 

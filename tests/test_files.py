@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli import files
-from pcsr_cli.errors import OutputError
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.files import TEMPORARY_PREFIX, put_in_place, remove_leftovers, written_whole
 from tests.failing import fails
 
@@ -52,7 +51,7 @@ def test_what_came_meanwhile_is_not_replaced_unasked(
     with written_whole(output) as temporary:
         temporary.write_text("first")
         put_in_place(temporary, output, replace=False)
-    with fails(outputs.EXISTS, output=output), written_whole(output) as temporary:
+    with fails(RefusedOutputError, f"{output} exists already."), written_whole(output) as temporary:
         temporary.write_text("second")
         put_in_place(temporary, output, replace=False)
     assert output.read_text() == "first"

@@ -11,7 +11,7 @@ import torch
 
 from pcsr_cli.engine.canvas import RowCanvas
 from pcsr_cli.engine.upscaling import Settings, upscale
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.flops import GIGA, executed_flops, model_costs, paper_flops
 from pcsr_cli.forecast import Forecast, Range, Rate, forecast, look_at_disk, measure_rate
 from pcsr_cli.models import LoadedModel, load_model
@@ -85,7 +85,7 @@ def test_a_result_is_as_its_file_will_hold_it(model: LoadedModel) -> None:
     told = foresee(model, deep, 2.5, to="out.jpg")
     assert (told.result.height, told.result.width, told.result.depth) == (25, 50, 8)
     assert "8 bits" in told.notes[0]
-    with fails(outputs.SIDE_TOO_LONG):
+    with fails(RefusedOutputError, "pixels a side, not"):
         foresee(model, Layout(10, 5_000), to="out.webp")
 
 

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pcsr_cli"
 
 # Lowest first. A name stands for a module; one that ends in ".*" for a package and all that is in it.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "ground": ("errors", "failures.*", "costs", "files", "destinations", "documents"),
+    "ground": ("errors", "costs", "files", "destinations", "documents"),
     "specs": ("specs",),
     "parts": ("pictures.*", "weights.*", "grid", "resize", "routing", "adm", "refine", "devices", "transfers"),
     "networks": ("nets.*",),

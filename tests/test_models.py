@@ -9,10 +9,7 @@ import torch
 
 from pcsr_cli import models
 from pcsr_cli.checkpoint import save_folder
-from pcsr_cli.errors import HubError
-from pcsr_cli.failures import Failure, devices
-from pcsr_cli.failures import models as models_failures
-from pcsr_cli.failures import registry as registry_failures
+from pcsr_cli.errors import DeviceError, HubError, ModelError, RegistryError, UnknownModelError
 from pcsr_cli.models import load_model
 from pcsr_cli.specs import Scales
 from pcsr_cli.weights.cache import file_sha256
@@ -99,15 +96,15 @@ def test_a_registry_name_goes_before_what_lies_here(
 
 @pytest.mark.parametrize("reference", ["nonsense", "", "a/b/c", "a/b.pth", "a/b.safetensors", "../a/b", "x" * 5000])
 def test_what_is_none_of_these(asked: list[HubLocation], reference: str) -> None:
-    with fails(registry_failures.NO_SUCH_MODEL) as told:
+    with fails(UnknownModelError, "nor a file or folder of that name.") as told:
         load_model(reference)
     assert "carn" in told.value.next_step
     assert asked == []
 
 
 def test_device_and_precision_are_checked_before_anything_is_fetched(asked: list[HubLocation]) -> None:
-    for device, precision, row in (("toaster", "auto", devices.NO_DEVICE), ("cpu", "fp64", devices.NO_PRECISION)):
-        with fails(row):
+    for device, precision, said in (("toaster", "auto", "is no device."), ("cpu", "fp64", "is no precision.")):
+        with fails(DeviceError, said):
             load_model("someone/tiny", device, precision)  # type: ignore[arg-type]
     assert asked == []
 
@@ -121,7 +118,7 @@ def test_weights_have_to_fit_the_precision(tmp_path: Path) -> None:
     model = changeable_model("fsrcnn")
     model.classifier.first.bias[0] = 1e6
     save_folder(model, Scales((4.0,)), tmp_path / "large")
-    with fails(devices.WEIGHTS_TOO_LARGE, name="large", precision="fp16"):
+    with fails(DeviceError, "The weights of large do not fit fp16."):
         load_model(str(tmp_path / "large"), precision="fp16")
 
 
@@ -153,21 +150,21 @@ def test_a_model_asked_for_by_name_is_that_or_none(no_hub: None, tiny_folder: Pa
 
 
 def test_auto_needs_an_order() -> None:
-    with fails(registry_failures.NO_ORDER):
+    with fails(RegistryError, "The registry has no order for --model auto."):
         load_model("auto", registry=Registry({}))
 
 
 @pytest.mark.parametrize(
-    ("change", "row"),
+    ("change", "said"),
     [
-        ({"receptive_radius": 7}, models_failures.ANOTHER_RADIUS),
-        ({"spec": tiny_spec("carn")}, models_failures.ANOTHER_NETWORK),
-        ({"spec": tiny_spec("fsrcnn", branches=3)}, models_failures.ANOTHER_NETWORK),
+        ({"receptive_radius": 7}, "a receptive radius its backbone does not have."),
+        ({"spec": tiny_spec("carn")}, "describe another network than the registry does."),
+        ({"spec": tiny_spec("fsrcnn", branches=3)}, "describe another network than the registry does."),
     ],
 )
-def test_files_have_to_be_what_the_registry_says(tiny_folder: Path, change: dict[str, Any], row: Failure) -> None:
+def test_files_have_to_be_what_the_registry_says(tiny_folder: Path, change: dict[str, Any], said: str) -> None:
     registry = Registry({"tiny": replace(entry("tiny", tiny_folder), **change)})
-    with fails(row, name="tiny"):
+    with fails(ModelError, "tiny", said):
         load_model("tiny", registry=registry)
 
 
@@ -175,7 +172,7 @@ def test_weights_that_a_registry_names_have_to_be_those(tiny_folder: Path) -> No
     sha256 = file_sha256(tiny_folder / "model.safetensors")
     right, wrong = (replace(entry("tiny", tiny_folder), sha256=told) for told in (sha256, "0" * 64))
     assert load_model("tiny", registry=Registry({"tiny": right})).identity.sha256 == sha256
-    with fails(models_failures.WRONG_WEIGHTS, name="tiny", found=sha256):
+    with fails(ModelError, f"The weights of tiny are not those its registry entry names: their sha256 is {sha256}."):
         load_model("tiny", registry=Registry({"tiny": wrong}))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import InputError
 from pcsr_cli.resize import (
     RowResizer,
     crop_to_multiple,
@@ -124,7 +124,7 @@ def test_bytes_are_the_floats_but_for_two_roundings(height: int, width: int, new
 def test_cropping_takes_the_top_left_multiple(height: int, width: int, multiple: int) -> None:
     picture = noise(height, width)
     if height < multiple or width < multiple:
-        with fails(measuring.SMALLER_THAN_PIXEL, size=f"{width}x{height}", scale=multiple):
+        with fails(InputError, f"A picture of {width}x{height} is smaller than one x{multiple} LR pixel."):
             crop_to_multiple(picture, multiple)
         return
     cropped = crop_to_multiple(picture, multiple)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.failures import routing
+from pcsr_cli.errors import UsageError, in_full
 from pcsr_cli.routing import (
     Adaptive,
     Budget,
@@ -48,13 +48,13 @@ class TestThreshold:
 
     @pytest.mark.parametrize("cut", [-0.1, 1.1, float("nan")])
     def test_is_a_probability(self, cut: float) -> None:
-        with fails(routing.NO_PROBABILITY, cut=cut):
+        with fails(UsageError, f"A threshold of {in_full(cut)} is not a probability."):
             Threshold(cut)
 
     def test_cuts_between_two_branches_only(self) -> None:
-        with fails(routing.MORE_BRANCHES, what="A threshold", branches=3):
+        with fails(UsageError, "A threshold cuts between two branches, but this model has 3."):
             decide(Threshold(), (1, 2, 3))
-        with fails(routing.MORE_BRANCHES, what="A budget", branches=3):
+        with fails(UsageError, "A budget cuts between two branches, but this model has 3."):
             decide(Budget(seconds=1), (1, 2, 3))
 
 
@@ -116,7 +116,7 @@ class TestTradeoff:
 
     @pytest.mark.parametrize("k", [-101, 101, float("nan"), float("inf")])
     def test_k_out_of_range_is_refused(self, k: float) -> None:
-        with fails(routing.K_OUT_OF_RANGE, k=k):
+        with fails(UsageError, f"k = {in_full(k)} is out of range."):
             Tradeoff(k)
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import data, print_document, printable
-from pcsr_cli.failures import checks
+from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
     from pcsr_cli.doctor.examination import Examination
@@ -28,7 +28,9 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
     else:
         found = examine(own, _show)
     if found.broken:
-        raise checks.UNHEALTHY(broken=found.broken, checks=len(found.findings))
+        raise CheckError(
+            f"{found.broken} of {len(found.findings)} things do not work.", "What to do is said beside each."
+        )
 
 
 def _show(finding: "Finding") -> None:

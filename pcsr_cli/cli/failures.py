@@ -7,8 +7,7 @@ import os
 import sys
 
 from pcsr_cli.cli.console import printable
-from pcsr_cli.errors import PcsrError, is_out_of_memory
-from pcsr_cli.failures import machine
+from pcsr_cli.errors import OutOfMemoryError, PcsrError, is_out_of_memory
 
 USAGE = 2
 INTERRUPTED = 130
@@ -19,8 +18,14 @@ def explain(error: Exception) -> PcsrError:
     if isinstance(error, PcsrError):
         return error
     if is_out_of_memory(error):
-        return machine.NO_MEMORY()
-    return machine.OWN_MISTAKE(kind=type(error).__name__, reason=error)
+        return OutOfMemoryError(
+            "There is not enough memory for this.",
+            "Close other programs, or take less at once: a smaller picture or --tile, in training a smaller batch.",
+        )
+    return PcsrError(
+        f"pcsr stumbled over its own mistake ({type(error).__name__}: {error}).",
+        "Run it again with PCSR_DEBUG=1 and report what it prints.",
+    )
 
 
 def fail(error: Exception) -> int:

@@ -8,8 +8,7 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import progress_bar, say
-from pcsr_cli.errors import InputError
-from pcsr_cli.failures import measuring, outputs
+from pcsr_cli.errors import InputError, OutputError
 from pcsr_cli.files import reason
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise outputs.NO_FOLDER(folder=folder, reason=reason(error)) from error
+        raise OutputError(f"The folder {folder} cannot be made: {reason(error)}.", "Choose another.") from error
 
 
 def each_pair(
@@ -121,5 +120,5 @@ def each_pair(
             left_out.append(LeftOut(source.name, str(error)))
             say(f"pcsr: left out: {error}")
     if not done:
-        raise measuring.NOTHING_MEASURED(reason=left_out[0].sentence)
+        raise InputError("No picture could be measured.", left_out[0].sentence)
     return done, tuple(left_out)

@@ -8,7 +8,7 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import data, print_document, printable, say
 from pcsr_cli.cli.help import GroupedCommands
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.files import exists, is_folder
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def convert_model(
     options.check_talk(json, quiet)
     taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if exists(folder / name)]
     if taken and not overwrite:
-        raise outputs.EXISTS(output=folder / taken[0])
+        raise RefusedOutputError(f"{folder / taken[0]} exists already.", "Choose another name, or say --overwrite.")
     checkpoint = read_pth(source)
     network = build_model(checkpoint)
     save_folder(network, checkpoint.scales or DEFAULT_SCALES, folder, overwrite)

@@ -10,7 +10,7 @@ import typer
 
 from pcsr_cli.cli.console import say
 from pcsr_cli.cli.streams import expect_stdout
-from pcsr_cli.failures import usage
+from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from pcsr_cli.devices import Precision
@@ -104,7 +104,8 @@ def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: 
     given = {"--threshold": threshold, "--k": k, "--adm": adm or None, "--budget": budget}
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) > 1:
-        raise usage.EXCLUDE(options=" and ".join(chosen))
+        options = " and ".join(chosen)
+        raise UsageError(f"{options} exclude each other.", "Give one of them.")
     if adm:
         return routing.Adaptive()
     if k is not None:
@@ -116,9 +117,11 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """Raise UsageError for an empty argument, such as a variable without a value: it would name the current folder."""
     for before, argument in pairwise(["", *arguments]):
         if not argument:
-            raise usage.EMPTY(what=before if before.startswith("--") else "An argument")
+            what = before if before.startswith("--") else "An argument"
+            raise UsageError(f"{what} is empty.", "Say what is meant; the current folder is a dot.")
         if re.fullmatch(r"--[a-z-]+=", argument):
-            raise usage.EMPTY(what=argument.removesuffix("="))
+            what = argument.removesuffix("=")
+            raise UsageError(f"{what} is empty.", "Say what is meant; the current folder is a dot.")
 
 
 def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
@@ -129,7 +132,9 @@ def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
     if refine is None:
         return NEVER if no_refine else usual_refine(scale)
     if not 0 <= refine <= NEVER:
-        raise usage.REFINE(refine=refine, never=NEVER)
+        raise UsageError(
+            f"--refine {refine} is out of range.", f"Choose 0 (smooth all light pixels) to {NEVER} (none)."
+        )
     return refine
 
 
@@ -138,7 +143,9 @@ def choose_tile(tile: str) -> int | None:
     if tile == "auto":
         return None
     if not tile.isdecimal() or len(tile) > 9 or int(tile) < SMALLEST_TILE:
-        raise usage.TILE(tile=tile[:20], smallest=SMALLEST_TILE)
+        raise UsageError(
+            f"--tile {tile[:20]} is no size.", f"Give auto or a number of LR pixels from {SMALLEST_TILE}, such as 256."
+        )
     return int(tile)
 
 
@@ -148,7 +155,7 @@ def choose_memory(memory: str) -> int | None:
         return None
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([KMGT]?)", memory.upper())
     if found is None:
-        raise usage.MEMORY(memory=memory[:20])
+        raise UsageError(f"--memory {memory[:20]} is no amount.", "Give auto, or a number with M or G, such as 512M.")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
 
 
@@ -170,7 +177,8 @@ def check_apart(given: Mapping[str, bool]) -> None:
     """Raise UsageError where more than one of some options is given."""
     chosen = [name for name, value in given.items() if value]
     if len(chosen) > 1:
-        raise usage.EXCLUDE(options=" and ".join(chosen))
+        options = " and ".join(chosen)
+        raise UsageError(f"{options} exclude each other.", "Give one of them.")
 
 
 def load_model(

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, NoReturn
 
-from pcsr_cli.errors import OutputError
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import OutputError, UsageError
 from pcsr_cli.files import reason
 
 
@@ -36,7 +35,9 @@ class Stdout(io.TextIOWrapper):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # else Python would try again at its end
             if isinstance(error, BrokenPipeError):
                 raise
-            raise outputs.STDOUT_FAILED(reason=reason(error)) from error
+            raise OutputError(
+                f"stdout cannot be written: {reason(error)}.", "Free space, or redirect it elsewhere."
+            ) from error
 
 
 class ClosedStdout(io.TextIOBase):
@@ -46,12 +47,12 @@ class ClosedStdout(io.TextIOBase):
 
     def write(self, text: str) -> NoReturn:
         """Refuse, whatever it is."""
-        raise outputs.STDOUT_CLOSED()
+        raise UsageError("stdout is closed, and what was asked for goes there.", "Redirect it to a file.")
 
     @property
     def buffer(self) -> BinaryIO:
         """Refused, too."""
-        raise outputs.STDOUT_CLOSED()
+        raise UsageError("stdout is closed, and what was asked for goes there.", "Redirect it to a file.")
 
 
 def set_up_streams() -> None:

@@ -9,7 +9,7 @@ import typer
 from pcsr_cli.cli import measured, measuring, options, pages
 from pcsr_cli.cli.console import data, print_document, printable
 from pcsr_cli.cli.help import GroupedCommand
-from pcsr_cli.failures import usage
+from pcsr_cli.errors import UsageError
 from pcsr_cli.files import exists
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _choose_grid(threshold: str | None, k: str | None) -> "Grid":
     from pcsr_cli.measuring.sweep import parse_grid
 
     if threshold is not None and k is not None:
-        raise usage.EXCLUDE(options="--threshold and --k")
+        raise UsageError("--threshold and --k exclude each other.", "Give one of them.")
     if k is not None:
         return parse_grid("k", KS if k == USUAL else k)
     return parse_grid("threshold", measuring.THRESHOLDS if threshold in {None, USUAL} else str(threshold))

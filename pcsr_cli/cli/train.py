@@ -9,8 +9,7 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_document, say
-from pcsr_cli.errors import OutputError, PlotError
-from pcsr_cli.failures import training, usage
+from pcsr_cli.errors import OutputError, PlotError, RefusedOutputError, UsageError, in_full
 
 if TYPE_CHECKING:
     from pcsr_cli.training.events import Event
@@ -82,16 +81,16 @@ def _options(
     from pcsr_cli.training.session import RunOptions
 
     if resume and start is not None:
-        raise usage.EXCLUDE(options="--resume and --from")
+        raise UsageError("--resume and --from exclude each other.", "Give one of them.")
     if rewind is not None and not (resume or start is not None):
-        raise training.NOTHING_TO_REWIND()
+        raise UsageError("--rewind needs a state to go on from.", "Give --resume or --from.")
     if rewind is not None and not 0 <= rewind < 1:
-        raise training.REWIND(rewind=rewind)
+        raise UsageError(f"--rewind {in_full(rewind)} is out of range.", "Choose from 0 (the start) to below 1.")
     if minutes is not None and not 0 < minutes < 1e6:
-        raise training.MINUTES(minutes=minutes)
+        raise UsageError(f"--minutes {in_full(minutes)} is no time.", "Give a number above 0.")
     state = folder / STATE_NAME
     if state.exists() and not resume and start is None:
-        raise training.RUN_EXISTS(folder=folder)
+        raise RefusedOutputError(f"{folder} holds a run already.", "Go on with --resume, or choose another --out.")
     return RunOptions(state if resume else start, rewind, minutes, device)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli import upscale_options as own
-from pcsr_cli.failures import maps
+from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from pcsr_cli.models import LoadedModel
@@ -56,7 +56,7 @@ def command(
         options.check_apart({"--frames": frames, option: mask is not None})
     started = time.perf_counter()
     if map is None and map_style is not None:
-        raise maps.STYLE_ALONE()
+        raise UsageError("--map-style has no use without a map.", "Say where it goes with --map FILE.")
     work = own.choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
     if isinstance(work, own.Batch):
         own.check_single(

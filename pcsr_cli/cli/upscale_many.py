@@ -12,7 +12,7 @@ from pcsr_cli.cli.failures import explain
 from pcsr_cli.cli.tally import Tally
 from pcsr_cli.cli.upscale_options import Batch
 from pcsr_cli.cli.upscale_progress import ManyProgress
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.files import exists, is_folder
 
 if TYPE_CHECKING:
@@ -67,12 +67,17 @@ def _check_folder(work: Batch) -> None:
 
     named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
     if not is_folder(work.folder) and (exists(work.folder) or named_like_a_file):
-        raise folders.A_FILE_IN_THE_WAY(folder=work.folder)
+        raise RefusedOutputError(
+            f"{work.folder} is no folder, and the results of many pictures need one.", "Give another name."
+        )
     read = [path for path in work.inputs if is_folder(path)]
     for pattern in filter(is_pattern, work.inputs):
         read += {source.path.parent for source in find_sources([pattern], ()).sources}
     if is_folder(work.folder) and any(path.samefile(work.folder) for path in read):
-        raise folders.INTO_ITSELF(folder=work.folder)
+        raise RefusedOutputError(
+            f"{work.folder} is read from and cannot take the results: they would be pictures to enlarge, too.",
+            "Give another folder; one within it will do.",
+        )
 
 
 def _plan(sources: "Sequence[Source]", work: Batch, request: "Request") -> "tuple[Task, ...]":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from pcsr_cli.cli.console import print_document, progress_bar, talk
 from pcsr_cli.cli.preview import look_out
 from pcsr_cli.cli.upscale_options import STREAM, Single
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from pcsr_cli.account import Report
@@ -62,11 +62,11 @@ def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
     if work.output != STREAM:
         return work.output
     if json:
-        raise folders.JSON_AND_STDOUT()
+        raise UsageError("--json and the picture cannot both go to stdout.", "Give the result a file.")
     if request.format is None:
-        raise folders.STREAM_NEEDS_A_FORMAT()
+        raise UsageError("A result on stdout has no suffix.", "Say which format: --format png.")
     if sys.stdout.isatty():
-        raise folders.PICTURE_ON_TERMINAL()
+        raise UsageError("stdout is a terminal, which no picture is for.", "Redirect it to a file.")
     return sys.stdout.buffer
 
 
@@ -84,7 +84,7 @@ def _stdin() -> BinaryIO:
     """All of stdin. Raises InputError where it is closed or empty."""
     content = b"" if sys.stdin is None else sys.stdin.buffer.read()
     if not content:
-        raise folders.NOTHING_ON_STDIN()
+        raise InputError("There is nothing on stdin.", "Pipe a picture in.")
     return io.BytesIO(content)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from pcsr_cli.cli.options import RESULTS
-from pcsr_cli.failures import folders, maps
+from pcsr_cli.errors import UsageError
 from pcsr_cli.files import is_folder
 from pcsr_cli.folders.naming import DEFAULT, Template, parse_template
 from pcsr_cli.folders.sources import is_pattern
@@ -144,11 +144,13 @@ def choose_work(
     named = tuple(_path(text) for text in paths)
     inputs, output = (named, out_dir) if out_dir is not None else (named[:-1], named[-1])
     if not inputs:
-        raise folders.NO_OUTPUT()
+        raise UsageError("There is no output.", "Give OUT, or --out-dir DIR. See `pcsr upscale --help`.")
     many = out_dir is not None or (len(inputs) == 1 and (is_folder(inputs[0]) or is_pattern(inputs[0])))
     if not many:
         if len(inputs) > 1:
-            raise folders.SEVERAL_NEED_A_FOLDER()
+            raise UsageError(
+                "Several pictures need a folder for their results.", "Say --out-dir DIR. See `pcsr upscale --help`."
+            )
         only_for_many = {
             "--recursive": recursive,
             "--name": name is not None,
@@ -158,12 +160,16 @@ def choose_work(
         }
         for option, given in only_for_many.items():
             if given:
-                raise folders.ONLY_FOR_MANY(option=option)
+                raise UsageError(
+                    f"{option} is for folders and many pictures.", "Leave it out, or say where to with --out-dir."
+                )
         if paths[-1].endswith("/"):
-            raise folders.ONE_BECOMES_A_FILE(output=paths[-1])
+            raise UsageError(
+                f"{paths[-1]} is the name of a folder, and one picture becomes a file.", f"Say --out-dir {paths[-1]}."
+            )
         return Single(inputs[0], output)
     if STREAM in (*inputs, output):
-        raise folders.STREAM_AMONG_MANY()
+        raise UsageError("- stands for one picture and cannot be one of many.", "Save it as a file.")
     template = Template() if name is None else parse_template(name)
     return Batch(inputs, output, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
 
@@ -178,4 +184,4 @@ def check_single(given: dict[str, Path | bool | None]) -> None:
     """Refuse options that only a single picture can have. Raises UsageError."""
     for option, value in given.items():
         if value not in (None, False):
-            raise maps.ONLY_FOR_ONE(option=option)
+            raise UsageError(f"{option} is for a single picture.", "Leave it out, or enlarge one picture.")

@@ -7,7 +7,7 @@ import typer
 
 from pcsr_cli.cli import measured, options
 from pcsr_cli.cli.console import data, print_document, progress_bar
-from pcsr_cli.failures import checks
+from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
     from pcsr_cli.model import Pcsr
@@ -66,7 +66,10 @@ def command(
 
         show(source.name, part, loaded, found, data())
     if not found.passed:
-        raise checks.PROMISE_BROKEN(broken=found.failures, checks=1 + len(found.comparisons), picture=source.name)
+        raise CheckError(
+            f"{found.failures} of {1 + len(found.comparisons)} checks of {source.name} went beyond what pcsr promises.",
+            "Report it with what `pcsr verify --json` and `pcsr doctor --json` print.",
+        )
 
 
 def _load_again(

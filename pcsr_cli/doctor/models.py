@@ -10,7 +10,6 @@ from huggingface_hub import constants
 
 from pcsr_cli.doctor.finding import Finding, State, megabytes
 from pcsr_cli.errors import HubError, PcsrError
-from pcsr_cli.failures import checks
 from pcsr_cli.models import load_model
 from pcsr_cli.weights.cache import is_cached, is_whole, is_whole_here, revision_of
 from pcsr_cli.weights.hub import reach
@@ -137,4 +136,9 @@ def _ask(location: HubLocation, name: str) -> PcsrError | None:
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(PATIENCE)
-    return found[0] if found else checks.NO_HUB(reason=f"{constants.ENDPOINT} does not answer")
+    if found:
+        return found[0]
+    return HubError(
+        f"No model can be fetched: {constants.ENDPOINT} does not answer.",
+        "What is cached, and builtin, work without; else check the network, HF_ENDPOINT and the proxy.",
+    )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcsr_cli.engine.sampling import Branches
 from pcsr_cli.engine.tiles import Span
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import UsageError
 from pcsr_cli.flops import Executed
 from pcsr_cli.refine import NEVER, bits, choose, seam_of, sum_3x3
 
@@ -29,7 +29,10 @@ class Composer:
 
     def __init__(self, branches: Branches, refine: int) -> None:
         if branches.rgb.shape[0] != 2:
-            raise measuring.MORE_BRANCHES(branches=branches.rgb.shape[0])
+            raise UsageError(
+                f"Cuts are compared between two branches, but this model has {branches.rgb.shape[0]}.",
+                "Choose another model.",
+            )
         self.branches = branches
         self.size = branches.plan.hr_size
         light, heavy = branches.rgb.permute(0, 3, 1, 2).contiguous().view(torch.int32)

@@ -5,7 +5,7 @@ import time
 import torch
 
 from pcsr_cli.engine.sampling import AreaSampler, FeatureBand
-from pcsr_cli.failures import routing
+from pcsr_cli.errors import UsageError, in_full
 from pcsr_cli.refine import refine
 from pcsr_cli.routing import ABOVE_ALL, BELOW_ALL, Cuts
 
@@ -62,7 +62,10 @@ class Pace:
         least = elapsed + again + self.light * scale
         most = elapsed + again + max(self.light, self.heavy) * scale
         if not least <= seconds <= most:
-            raise routing.SECONDS_OUT_OF_REACH(seconds=seconds, least=least, most=most)
+            raise UsageError(
+                f"A budget of {in_full(seconds)}s cannot be met.",
+                f"Here this takes about {least:.2f}s (all light) to {most:.2f}s (all heavy) of computing.",
+            )
         return (seconds - least) / (most - least) if most > least else 1.0
 
     def _enlarge(self, sampler: AreaSampler, band: FeatureBand, decision: Cuts) -> None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import OutputError
 from pcsr_cli.files import Fingerprint, fingerprint, reason
 
 NAME = ".pcsr-journal.jsonl"
@@ -47,7 +47,9 @@ class Journal:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise folders.JOURNAL_UNREADABLE(path=self.path, reason=reason(error)) from error
+            raise OutputError(
+                f"The journal {self.path} cannot be read: {reason(error)}.", "Remove it, or give another folder."
+            ) from error
         for line in content.split(b"\n"):
             entry = _parse(line)
             if entry is not None:
@@ -66,7 +68,9 @@ class Journal:
             try:
                 self._append(line)
             except OSError as error:
-                raise folders.JOURNAL_UNWRITABLE(path=self.path, reason=reason(error)) from error
+                raise OutputError(
+                    f"The journal {self.path} cannot be written: {reason(error)}.", "Free space there."
+                ) from error
             self._entries[entry.name] = entry
 
     def _append(self, line: bytes) -> None:

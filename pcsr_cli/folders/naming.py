@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcsr_cli.destinations import folded, ignores_case
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.files import TEMPORARY_PREFIX, is_folder
 from pcsr_cli.folders.sources import Source
 
@@ -56,7 +56,7 @@ def parse_template(text: str) -> Template:
 
 def _no_template(text: str, reason: str) -> Exception:
     fields = ", ".join(f"{{{name}}}" for name in FIELDS)
-    return folders.BAD_TEMPLATE(template=text, reason=reason, example=DEFAULT, fields=fields)
+    return UsageError(f"--name {text} is no template: {reason}.", f"Such as {DEFAULT}; there are {fields}.")
 
 
 def plan_tasks(
@@ -73,15 +73,20 @@ def plan_tasks(
     if doubles:
         first, second = doubles[0]
         more = f", and {len(doubles) - 1} more alike" if len(doubles) > 1 else ""
-        raise folders.SAME_NAME(first=first.source.path, second=second.source.path, output=second.output, more=more)
+        raise RefusedOutputError(
+            f"{first.source.path} and {second.source.path} would both become {second.output}{more}.",
+            "Give --name with {name} in it, or enlarge them into folders of their own.",
+        )
     originals = {_inode(source.path) for source in sources} - {None}
     for task in tasks:
         output = out_dir / task.output
         inode = _inode(output)
         if inode in originals:
-            raise folders.WOULD_REPLACE_A_SOURCE(output=output)
+            raise RefusedOutputError(
+                f"The result {output} would replace a picture to enlarge.", "Give another --name or folder."
+            )
         if is_folder(output):
-            raise folders.RESULT_IS_A_FOLDER(output=output)
+            raise RefusedOutputError(f"The result {output} is a folder.", "Give another --name.")
     return tasks
 
 

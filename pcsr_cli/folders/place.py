@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.files import exists, is_folder, reason, remove_leftovers
 
 LOCK_NAME = ".pcsr-lock"
@@ -18,15 +18,22 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises OutputError where another run holds it or nothing can be written there, RefusedOutputError for a file."""
     if exists(folder) and not is_folder(folder):
-        raise folders.A_FILE_IN_THE_WAY(folder=folder)
+        raise RefusedOutputError(
+            f"{folder} is no folder, and the results of many pictures need one.", "Give another name."
+        )
     lock = FileLock(folder / LOCK_NAME, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise folders.IN_USE(folder=folder) from error
+        raise OutputError(
+            f"Another pcsr is writing into {folder}.", "Wait until it has finished, or give another folder."
+        ) from error
     except OSError as error:
-        raise folders.NOT_WRITABLE(folder=folder, reason=reason(error)) from error
+        raise OutputError(
+            f"Nothing can be written to the folder {folder}: {reason(error)}.",
+            "Check its permissions, or give another.",
+        ) from error
     try:
         yield
     finally:
@@ -39,5 +46,8 @@ def make_room(folder: Path, outputs: Iterable[Path]) -> None:
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise folders.NOT_WRITABLE(folder=place, reason=reason(error)) from error
+            raise OutputError(
+                f"Nothing can be written to the folder {place}: {reason(error)}.",
+                "Check its permissions, or give another.",
+            ) from error
         remove_leftovers(place)

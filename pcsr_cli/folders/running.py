@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pcsr_cli
 from pcsr_cli.account import Report
-from pcsr_cli.errors import is_out_of_memory
-from pcsr_cli.failures import folders, outputs
+from pcsr_cli.errors import OutputError, is_out_of_memory
 from pcsr_cli.files import fingerprint, reason
 from pcsr_cli.folders.journal import Entry, Journal
 from pcsr_cli.folders.naming import Task
@@ -87,7 +86,10 @@ class Run:
                         if fail_fast:
                             return
                         if disk_is_full(error):
-                            raise folders.DISK_FULL(output=self.folder / task.output) from error
+                            raise OutputError(
+                                f"The disk is full: stopped at {self.folder / task.output}.",
+                                "Free space and run the command again.",
+                            ) from error
                     if error is not None:
                         error.__traceback__ = error.__cause__ = error.__context__ = None
             waiting, jobs = once_more, 0
@@ -104,7 +106,9 @@ class Run:
                 os.fsync(written.fileno())
             result = fingerprint(file)
         except OSError as error:
-            raise outputs.NO_SPACE(output=errand.output, reason=reason(error)) from error
+            raise OutputError(
+                f"{errand.output} cannot be written: {reason(error)}.", "Free space, or choose another."
+            ) from error
         self.journal.append(Entry(name, ready.content, way, result, told))
 
 

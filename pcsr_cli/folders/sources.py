@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pcsr_cli.errors import PcsrError
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.files import is_folder
 
 NUMBERS = re.compile(r"(\d+)")
@@ -63,7 +62,8 @@ def find_sources(
     sources = tuple(source for source in found if unique[_identity(source.path)] is source)
     if not sources and not walk.unread:
         places = ", ".join(str(path) for path in paths)
-        raise folders.NOTHING_FOUND(places=places, suffixes=", ".join(suffixes))
+        known = ", ".join(suffixes)
+        raise InputError(f"There is no picture in {places}.", f"Pictures are {known}.")
     return Found(sources, walk.others, tuple(walk.unread))
 
 
@@ -71,7 +71,7 @@ def _matches(pattern: Path) -> Iterator[Source]:
     matches = sorted(map(Path, glob.glob(str(pattern), recursive=True)), key=natural)  # noqa: PTH207 - any pattern
     files = [path for path in matches if not is_folder(path)]
     if not files:
-        raise folders.NO_MATCH(pattern=pattern)
+        raise InputError(f"No file matches {pattern}.", "Check the pattern.")
     return (Source(path) for path in files)
 
 
@@ -104,7 +104,7 @@ class _Walk:
             try:
                 names = sorted((Path(entry) for entry in os.listdir(folder)), key=natural)  # noqa: PTH208 - names only
             except OSError as error:
-                told = folders.NO_FOLDER(folder=folder, reason=error.strerror)
+                told = InputError(f"The folder {folder} cannot be read: {error.strerror}.", "Check its permissions.")
                 if folder == root:
                     raise told from error
                 self.unread.append((folder, told))

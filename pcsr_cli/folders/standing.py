@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from pcsr_cli.failures import folders, outputs
+from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.files import exists, reason
 from pcsr_cli.folders.journal import Entry, Journal, is_content_of, same_way
 from pcsr_cli.folders.naming import Task
@@ -60,7 +60,10 @@ def sort_out(
             refused.append(output)
     if refused and existing == "refuse":
         more = f" and {len(refused) - 1} other results are" if len(refused) > 1 else " is"
-        raise folders.RESULTS_EXIST(output=refused[0], more=more)
+        raise RefusedOutputError(
+            f"{refused[0]}{more} in the way: changed since, or not made by this very command.",
+            "Say --skip-existing or --overwrite, or give another folder.",
+        )
     return Work(tuple(todo), tuple(skipped))
 
 
@@ -80,5 +83,5 @@ def _is_there(output: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:  # such as a name that is too long
-        raise outputs.BAD_NAME(output=output, reason=reason(error)) from error
+        raise OutputError(f"{output} cannot be written: {reason(error)}.", "Choose another name.") from error
     return True

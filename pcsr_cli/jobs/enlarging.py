@@ -13,7 +13,7 @@ from pcsr_cli.budget import Size, to_budget
 from pcsr_cli.engine.forced import Forced
 from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.engine.upscaling import Settings
-from pcsr_cli.failures import folders, pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.flops import GIGA, model_costs, original_flops
 from pcsr_cli.grid import hr_size
@@ -83,9 +83,9 @@ class Enlarging(Stages):
             got = read()
             after = path.stat()
         except OSError as error:
-            raise pictures.NOT_READ(path=path, reason=reason(error)) from error
+            raise InputError(f"{path} cannot be read: {reason(error)}.", "Check the path.") from error
         if any(getattr(before, name) != getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns")):
-            raise folders.CHANGED_MEANWHILE(path=path)
+            raise InputError(f"{path} was changed while it was read.", "Run the command again.")
         return got, content
 
     def tell_progress(self, item: Errand, share: float) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.engine.forced import Forced
-from pcsr_cli.failures import maps
+from pcsr_cli.errors import InputError
 from pcsr_cli.pictures.reading import read_picture
 
 
@@ -25,7 +25,9 @@ def read_forced(
     light_marks, heavy_marks = (None if path is None else _read(path, lr_size, hr_size) for path in (light, heavy))
     forced = Forced(painted, light_marks, heavy_marks)
     if count := forced.clashes:
-        raise maps.MASKS_CLASH(count=count)
+        raise InputError(
+            f"The masks force {count:,} pixels of the result to be both heavy and light.", "Clear one of the two."
+        )
     return forced
 
 
@@ -33,7 +35,11 @@ def _read(path: Path, lr_size: tuple[int, int], hr_size: tuple[int, int]) -> Ten
     """(h, w) bool."""
     picture = read_picture(path)
     if picture.size not in (lr_size, hr_size):
-        raise maps.MASK_SIZE(mask=path, size=_told(picture.size), lr=_told(lr_size), hr=_told(hr_size))
+        raise InputError(
+            f"The mask {path} is {_told(picture.size)}, not {_told(lr_size)} like the picture or {_told(hr_size)} "
+            "like its result.",
+            "Give it one of these sizes.",
+        )
     half = np.iinfo(picture.rgb.dtype).max / 2
     marks = picture.rgb.max(axis=2) > half
     if picture.alpha is not None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pcsr_cli.engine.routing_map import RoutingMap
-from pcsr_cli.failures import maps
+from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.grid import nearest_index
 from pcsr_cli.maps.drawing import as_16_bit, coloured, mask, tinted
@@ -40,10 +40,14 @@ def request_map(output: Path, style: Style | None, replace: bool = False) -> Map
     suffix = output.suffix.lower()
     if suffix == ".npy":
         if style not in {None, "data"}:
-            raise maps.ONLY_DATA(style=style)
+            raise UsageError(
+                f"A .npy file holds p_heavy as numbers, not the style {style}.", "Write a .png, or leave it out."
+            )
         return MapRequest(output, "data", replace)
     if suffix != ".png":
-        raise maps.UNKNOWN_FORMAT(name=output.name)
+        raise RefusedOutputError(
+            f"A map is not written as {output.name!r}.", "Use .png, or .npy for p_heavy as numbers."
+        )
     return MapRequest(output, style or "overlay", replace)
 
 

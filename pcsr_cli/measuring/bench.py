@@ -12,8 +12,7 @@ from pcsr_cli.adm import DifficultySurvey
 from pcsr_cli.budget import Allowance, Size, cut_for_share, heavy_share, to_budget
 from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Settings, survey_difficulties
-from pcsr_cli.errors import InputError, PcsrError
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import InputError, PcsrError, UsageError
 from pcsr_cli.flops import GIGA, model_costs, original_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.measuring.contest import Contest, Enlarged, check_scales
@@ -110,7 +109,8 @@ def bench(model: LoadedModel, sources: Sequence[Source], options: Options, obser
             left_out.append(LeftOut(source.name, str(error)))
             observe(left_out[-1])
     if not rows:
-        raise measuring.NOTHING_MEASURED(reason=left_out[0].sentence if left_out else "There is none.")
+        reason = left_out[0].sentence if left_out else "There is none."
+        raise InputError("No picture could be measured.", reason)
     mean = tuple(mean_row([row for row in rows if row.method == method.label]) for method in options.methods)
     return Result(tuple(rows), mean, tuple(left_out))
 
@@ -120,14 +120,17 @@ def check(model: LoadedModel, options: Options) -> None:
     check_scales(model, options.scale, options.original)
     kinds = {method.kind for method in options.methods}
     if "original" in kinds and options.original is None:
-        raise measuring.NO_ORIGINAL_WEIGHTS()
+        raise UsageError("The original network comes without weights.", "Give them with --original PATH.")
     if options.allowance is not None and options.allowance.unit == "s":
-        raise measuring.BUDGET_IN_SECONDS()
+        raise UsageError("Over a folder a budget is in GFLOPs: seconds depend on more than the cut.", "Such as 60%.")
     assert ("budget" in kinds) == (options.allowance is not None)
     two_only = [method.label for method in options.methods if method.kind in {"threshold", "patch", "budget"}]
     branches = model.network.spec.branches
     if branches != 2 and two_only:
-        raise measuring.METHODS_OF_TWO(branches=branches, methods=", ".join(two_only))
+        methods = ", ".join(two_only)
+        raise UsageError(
+            f"The model has {branches} branches, not two: no {methods}.", "Compare k, adm, heavy and light instead."
+        )
 
 
 def _measure(contest: Contest, pair: Pair, options: Options) -> Iterator[tuple[Row, NDArray[np.uint8]]]:

@@ -14,7 +14,7 @@ from pcsr_cli.engine.canvas import ByteCanvas
 from pcsr_cli.engine.composition import Composer
 from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Outcome, Settings, predict_branches, upscale
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import UsageError, in_full
 from pcsr_cli.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.grid import hr_size
 from pcsr_cli.measuring.methods import Method
@@ -152,6 +152,9 @@ class Entrant:
 def check_scales(model: LoadedModel, scale: float, original: LoadedOriginal | None) -> None:
     """Raise UsageError where the model, or the original network if there is one, was not made for a scale."""
     if not model.scales.trained(scale):
-        raise measuring.NOT_TRAINED(name=model.identity.name, scales=model.scales, scale=scale)
+        raise UsageError(
+            f"The model {model.identity.name} was trained for {model.scales}, not x{in_full(scale)}.",
+            "Measure it at what it was trained for, with --scale.",
+        )
     if original is not None and scale != ORIGINAL_SCALE:
-        raise measuring.ORIGINAL_SCALE(scale=ORIGINAL_SCALE)
+        raise UsageError(f"The original network enlarges x{ORIGINAL_SCALE}.", "Leave --original out.")

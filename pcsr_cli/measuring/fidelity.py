@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pcsr_cli.engine.composition import Composer
 from pcsr_cli.engine.tiles import Span
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import InputError
 from pcsr_cli.measuring.metrics import SsimTruth, decibels, luma, luma_of, psnr
 
 
@@ -22,7 +22,10 @@ class Meter:
     def __init__(self, composer: Composer, truth: NDArray[np.uint8], shave: int, of_luma: bool) -> None:
         height, width = truth.shape[:2]
         if min(height, width) <= 2 * shave:
-            raise measuring.NOTHING_LEFT(size=truth.shape[:2], border=shave)
+            raise InputError(
+                f"Nothing is left of a picture of {truth.shape[:2]} inside a border of {shave} pixels.",
+                "Measure larger pictures.",
+            )
         self.composer = composer
         self.rows = Span(shave, height - shave)
         self.columns = slice(shave, width - shave)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import OutputError, PlotError
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.measuring.sweep import Curve, Point
 
@@ -16,7 +16,8 @@ INK, ACCENT, QUIET = "#1b1b1f", "#c2410c", "#9aa0a6"
 def check_figure(output: Path) -> None:
     """Raise PcsrError, before any work, for a figure of an unknown format, and where nothing could draw it."""
     if output.suffix.lower() not in SUFFIXES:
-        raise measuring.PLOT_FORMAT(name=output.name, known=", ".join(SUFFIXES))
+        known = ", ".join(SUFFIXES)
+        raise OutputError(f"A plot is not written as {output.name!r}.", f"Use one of {known}.")
     _figure_class()
 
 
@@ -73,5 +74,5 @@ def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise measuring.NO_MATPLOTLIB() from error
+        raise PlotError("Plots need matplotlib.", "Install it with: pip install 'pcsr[plot]'.") from error
     return Figure

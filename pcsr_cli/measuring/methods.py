@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import UsageError
 from pcsr_cli.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
 
 Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original"]
@@ -62,7 +62,8 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     """A comma list such as ``threshold=0.3,adm,patch=64,bicubic``. Raises UsageError."""
     methods = [_parse(part.strip()) for part in text.split(",") if part.strip()]
     if not methods:
-        raise measuring.NO_METHOD(known=", ".join(NAMED))
+        known = ", ".join(NAMED)
+        raise UsageError("--methods names no method.", f"Choose among {known}.")
     return tuple(dict.fromkeys(methods))
 
 
@@ -71,7 +72,8 @@ def _parse(text: str) -> Method:
     name = name.strip().lower().removeprefix("all-").removeprefix("all ")
     kind = next((kind for kind in NAMED if kind == name), None)
     if kind is None:
-        raise measuring.NO_SUCH_METHOD(text=text, known=", ".join(NAMED))
+        known = ", ".join(NAMED)
+        raise UsageError(f"There is no method {text!r}.", f"Known: {known}; threshold, k and patch take =VALUE.")
     if not given:
         return Method(kind, DEFAULTS.get(kind))
     try:
@@ -80,7 +82,7 @@ def _parse(text: str) -> Method:
         number = float("nan")
     whole = number == number and abs(number) < 1e9 and number == int(number)
     if kind not in DEFAULTS or number != number or (kind == "patch" and (number < 1 or not whole)):
-        raise measuring.BAD_METHOD(text=text)
+        raise UsageError(f"{text!r} is no method.", "Such as threshold=0.3, k=1 or patch=64 (LR pixels).")
     method = Method(kind, number)
     _ = method.routing  # a threshold or a k out of range is refused here
     return method

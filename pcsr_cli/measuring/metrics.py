@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import InputError
 
 PEAK = 255
 LUMA = (65.481 / PEAK, 128.553 / PEAK, 24.966 / PEAK)
@@ -154,8 +154,14 @@ def _windows() -> tuple[Tensor, Tensor]:
 
 def _inside(result: NDArray[_Number], truth: NDArray[_Number], shave: int) -> tuple[NDArray[_Number], NDArray[_Number]]:
     if result.shape != truth.shape:
-        raise measuring.UNEQUAL_SIZES(result=result.shape[:2], truth=truth.shape[:2])
+        raise InputError(
+            f"Pictures of {result.shape[:2]} and {truth.shape[:2]} (rows, columns) cannot be compared.",
+            "Give pictures of one size.",
+        )
     inside = slice(shave, -shave) if shave else slice(None)
     if not truth[inside, inside].size:
-        raise measuring.NOTHING_LEFT(size=truth.shape[:2], border=shave)
+        raise InputError(
+            f"Nothing is left of a picture of {truth.shape[:2]} inside a border of {shave} pixels.",
+            "Measure larger pictures.",
+        )
     return result[inside, inside], truth[inside, inside]

@@ -12,7 +12,7 @@ from pcsr_cli.checkpoint import load_pickle, load_safetensors, load_strictly
 from pcsr_cli.costs import Cost
 from pcsr_cli.devices import full_float32
 from pcsr_cli.engine.levels import as_lr, to_levels, to_numbers
-from pcsr_cli.failures import models
+from pcsr_cli.errors import ModelError
 from pcsr_cli.files import is_file
 from pcsr_cli.nets import ORIGINALS, Original
 from pcsr_cli.specs import DEFAULT_MEANS, NO_MEAN
@@ -55,15 +55,16 @@ def load_original(path: Path, device: torch.device) -> LoadedOriginal:
             load_strictly(network, state, str(path))
             mean = DEFAULT_MEANS.get(name, NO_MEAN)
             return LoadedOriginal(name, network.eval().requires_grad_(False).to(device), mean)
-    raise models.NO_ORIGINAL(path=path, known=", ".join(ORIGINALS))
+    known = ", ".join(ORIGINALS)
+    raise ModelError(f"{path} holds none of the original networks.", f"Known at x4: {known}.")
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     if not is_file(path):
-        raise models.NO_FILE(path=path)
+        raise ModelError(f"There is no file {path}.", "Check the path.")
     content = load_safetensors(path) if path.suffix == ".safetensors" else load_pickle(path)
     model = content.get("model") if isinstance(content, dict) else None
     state = model.get("sd") if isinstance(model, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise models.NO_STATE_DICT(path=path)
+        raise ModelError(f"{path} holds no state dict.", "Give the original network's weights.")
     return state

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.errors import InputError
-from pcsr_cli.failures import folders, measuring
+from pcsr_cli.errors import InputError, UsageError, in_full
 from pcsr_cli.files import exists, is_file, is_folder, reason
 from pcsr_cli.pictures.formats import readable_suffixes
 from pcsr_cli.pictures.reading import read_rgb
@@ -67,16 +66,18 @@ def find_pairs(
     where there is nothing to measure, UsageError where the request makes no sense.
     """
     if no_reference and lr is not None:
-        raise measuring.NO_USE_OF_LR()
+        raise UsageError("Without a reference every picture is LR, and --lr has no use.", "Leave one of them out.")
     if not no_reference and scale != int(scale):
-        raise measuring.FRACTIONAL_SCALE(scale=scale)
+        raise UsageError(
+            f"LR pictures are x{in_full(scale)} smaller only for whole scales.", "Or measure --no-reference."
+        )
     found: list[Source] = []
     for path in paths:
         if not exists(path):
-            raise measuring.NO_PATH(path=path)
+            raise InputError(f"There is no file or folder {path}.", "Check the path.")
         found += _in_folder(path, scale, lr, no_reference) if is_folder(path) else [_of_file(path, lr, no_reference)]
     if lr is not None and not is_folder(lr) and (len(found) != 1 or not exists(lr)):
-        raise measuring.NO_LR_FOLDER(lr=lr)
+        raise InputError(f"{lr} is no folder of LR pictures.", "Give --lr a folder, or one picture for one picture.")
     times = Counter(source.name for source in found)
     return tuple(replace(s, name=str(s.hr or s.lr)) if times[s.name] > 1 else s for s in found)
 
@@ -100,9 +101,10 @@ def _in_folder(folder: Path, scale: float, lr: Path | None, no_reference: bool) 
 def _pictures_as_sources(folder: Path, lr: Path | None, no_reference: bool) -> list[Source]:
     files = pictures_in(folder)
     if not files:
-        raise measuring.NO_PICTURE(folder=folder, known=", ".join(readable_suffixes()))
+        known = ", ".join(readable_suffixes())
+        raise InputError(f"There is no picture in {folder}.", f"Give a folder with {known} files.")
     if lr is not None and is_folder(lr) and not any(is_file(lr / file.name) for file in files):
-        raise measuring.NO_COMMON_NAME(lr=lr, folder=folder)
+        raise InputError(f"No picture of {lr} has the name of one in {folder}.", "LR and HR go together by name.")
     return [_of_file(file, lr, no_reference) for file in files]
 
 
@@ -111,7 +113,7 @@ def pictures_in(folder: Path) -> list[Path]:
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - names only
     except OSError as error:
-        raise folders.NO_FOLDER(folder=folder, reason=reason(error)) from error
+        raise InputError(f"The folder {folder} cannot be read: {reason(error)}.", "Check its permissions.") from error
     paths = (folder / name for name in names if not name.startswith("."))
     return [path for path in paths if path.suffix.lower() in readable_suffixes() and is_file(path)]
 
@@ -143,14 +145,14 @@ def _cut(hr: NDArray[np.uint8], path: Path, scale: int) -> NDArray[np.uint8]:
 def _check_sizes(hr: NDArray[np.uint8], lr: NDArray[np.uint8], source: Source, scale: int) -> None:
     if hr.shape != (lr.shape[0] * scale, lr.shape[1] * scale, 3):
         sizes = f"{lr.shape[1]}x{lr.shape[0]} and {hr.shape[1]}x{hr.shape[0]}"
-        raise measuring.UNEQUAL_PAIR(lr=source.lr, hr=source.hr, scale=scale, sizes=sizes)
+        raise InputError(f"{source.lr} and {source.hr} do not go together at x{scale}: {sizes}.", "Check --scale.")
 
 
 def cut_to_patch_grid(pair: Pair) -> Pair:
     """Cut LR at the bottom and right to what patches of 32 in steps of 28 cover, and HR accordingly."""
     height, width = (((side - PATCH + STRIDE) // STRIDE - 1) * STRIDE + PATCH for side in pair.lr_size)
     if min(pair.lr_size) < PATCH:
-        raise measuring.SMALLER_THAN_PATCH(name=pair.name, side=PATCH)
+        raise InputError(f"{pair.name} is smaller than a patch of {PATCH} LR pixels.", "Leave --protocol paper out.")
     hr = None if pair.hr is None else pair.hr[: round(height * pair.scale), : round(width * pair.scale)]
     return replace(pair, lr=pair.lr[:height, :width], hr=hr)
 

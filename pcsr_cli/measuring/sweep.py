@@ -16,7 +16,7 @@ from pcsr_cli.adm import DifficultySurvey, decide_adaptively
 from pcsr_cli.engine.composition import Composer
 from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Settings, predict_branches
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import UsageError, in_full
 from pcsr_cli.flops import GIGA, executed_flops, model_costs, paper_flops
 from pcsr_cli.measuring.contest import Contest, check_scales
 from pcsr_cli.measuring.fidelity import Meter
@@ -110,13 +110,13 @@ def parse_grid(kind: str, text: str) -> Grid:
     except (ValueError, OverflowError):
         values = [math.nan]
     if not all(math.isfinite(value) for value in values) or len(parts) not in {1, 3}:
-        raise measuring.NO_GRID(option=kind, text=text[:40])
+        raise UsageError(f"--{kind} {text[:40]!r} is no grid of numbers.", "Give START:STOP:STEP or a comma list.")
     if not 0 < len(values) <= MOST_POINTS:
-        raise measuring.GRID_LENGTH(option=kind, text=text[:40], count=len(values), most=MOST_POINTS)
+        raise UsageError(f"--{kind} {text[:40]!r} has {len(values)} points.", f"Give 1 to {MOST_POINTS}.")
     low, high = (0, 1) if kind == "threshold" else (-100, 100)
     outside = [value for value in values if not low <= value <= high]
     if outside:
-        raise measuring.GRID_RANGE(option=kind, value=outside[0], low=low, high=high)
+        raise UsageError(f"--{kind} {in_full(outside[0])} is out of range.", f"Choose from {low} to {high}.")
     return Grid(kind, tuple(sorted(set(values))))
 
 
@@ -132,7 +132,10 @@ def check(model: LoadedModel, options: Options) -> None:
     """Raise UsageError, before any work, for what the model does not allow."""
     check_scales(model, options.scale, options.original)
     if model.network.spec.branches != 2:
-        raise measuring.MORE_BRANCHES(branches=model.network.spec.branches)
+        raise UsageError(
+            f"Cuts are compared between two branches, but this model has {model.network.spec.branches}.",
+            "Choose another model.",
+        )
 
 
 def sweep(model: LoadedModel, pair: Pair, options: Options, progress: Callable[[float], None] | None = None) -> Curve:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from pcsr_cli.failures import pages
+from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.measuring.sweep import KNEE_RULE, Grid
 from pcsr_cli.pages.page import Page, readable
@@ -27,9 +27,11 @@ KEYS = ("heavy_share", "psnr", "ssim", "paper", "executed", "saved", "saved_exec
 def check_page(output: Path, grid: Grid) -> None:
     """Raise, before any work, RefusedOutputError for a page by another name, UsageError for one of too many cuts."""
     if output.suffix.lower() not in SUFFIXES:
-        raise pages.NOT_HTML(name=repr(output.name))
+        raise RefusedOutputError(f"A report is not written as {output.name!r}.", "Give it a name that ends in .html.")
     if len(grid.values) > MOST_BOUNDARIES:
-        raise pages.TOO_MANY_CUTS(most=MOST_BOUNDARIES, count=len(grid.values))
+        raise UsageError(
+            f"A report holds at most {MOST_BOUNDARIES} cuts, not {len(grid.values)}.", "Give a coarser grid."
+        )
 
 
 def write_page(output: Path, page: Page, replace: bool) -> None:

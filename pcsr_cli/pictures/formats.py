@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import PurePath
 
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.pictures.picture import Layout, Metadata
 
 
@@ -166,28 +166,39 @@ def choose_format(output: PurePath | None, name: str | None = None) -> Format:
     for format in FORMATS:
         if asked in {format.name.lower(), format.name.lower().replace(" ", ""), *(s[1:] for s in format.suffixes)}:
             if not format.installed:
-                raise outputs.NO_PLUG_IN(format=format.name, package=format.plug_in)
+                raise UsageError(
+                    f"{format.name} needs a plug-in that is not installed.", f"Run: pip install {format.plug_in}."
+                )
             return format
     known = ", ".join(known_suffixes())
     if name is not None:
-        raise outputs.UNKNOWN_FORMAT_NAME(name=name, known=known.replace(".", ""))
-    raise outputs.UNKNOWN_SUFFIX(output=repr(output.name), known=known)  # type: ignore[union-attr]
+        names = known.replace(".", "")
+        raise UsageError(f"There is no output format {name}.", f"Use one of {names}.")
+    assert output is not None
+    raise RefusedOutputError(
+        f"The output format of {output.name!r} is unknown.", f"Use one of {known}, or say --format."
+    )
 
 
 def check_options(format: Format, options: SaveOptions) -> None:
     """Refuse options that mean nothing to a format. Raises UsageError."""
     if options.quality is not None and not 1 <= options.quality <= 100:
-        raise outputs.QUALITY_OUT_OF_RANGE(quality=options.quality)
+        raise UsageError(f"A quality of {options.quality} is out of range.", "Give a number from 1 to 100.")
     if options.compression is not None and not 0 <= options.compression <= 9:
-        raise outputs.COMPRESSION_OUT_OF_RANGE(compression=options.compression)
+        raise UsageError(
+            f"A compression of {options.compression} is out of range.", "Give a number from 0 (fast) to 9 (small)."
+        )
     if options.quality is not None and format.quality is None:
-        raise outputs.NO_QUALITY(format=format.name, others=_named(f for f in FORMATS if f.quality))
+        others = _named(f for f in FORMATS if f.quality)
+        raise UsageError(f"{format.name} has no quality to choose.", f"Leave --quality out, or write {others}.")
     if options.lossless and format.lossless == "never":
-        raise outputs.NO_LOSSLESS(format=format.name, others=_named(f for f in FORMATS if f.lossless != "never"))
+        others = _named(f for f in FORMATS if f.lossless != "never")
+        raise UsageError(f"{format.name} cannot be lossless.", f"Leave --lossless out, or write {others}.")
     if options.lossless and options.quality is not None:
-        raise outputs.LOSSLESS_HAS_NO_QUALITY()
+        raise UsageError("A lossless file has no quality to choose.", "Leave one of them out.")
     if options.compression is not None and not format.compression:
-        raise outputs.NO_COMPRESSION(format=format.name, others=_named(f for f in FORMATS if f.compression))
+        others = _named(f for f in FORMATS if f.compression)
+        raise UsageError(f"{format.name} has no compression to choose.", f"Leave --compression out, or write {others}.")
 
 
 def _named(formats: Iterable[Format]) -> str:
@@ -211,21 +222,24 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
     size = f"{layout.width}x{layout.height}"
     able = " or ".join(other.suffixes[0] for other in FORMATS if other.streamed)
     if format.longest is not None and max(layout.height, layout.width) > format.longest:
-        raise outputs.SIDE_TOO_LONG(format=format.name, longest=f"{format.longest:,}", size=size, able=able)
+        raise RefusedOutputError(
+            f"{format.name} holds at most {format.longest:,} pixels a side, not {size}.", f"Write a {able}."
+        )
     if layout.alpha and not format.alpha:
         clear = ", ".join(
             other.suffixes[0] for other in FORMATS if other.alpha and other.installed and _holds(other, layout)
         )
-        raise outputs.NO_ALPHA(format=format.name, able=clear)
+        raise RefusedOutputError(f"{format.name} cannot hold the picture's transparency.", f"Write one of {clear}.")
     if not _holds(format, layout):
-        raise outputs.TOO_MANY_PIXELS(format=format.name, size=size, able=able)
+        raise RefusedOutputError(f"{format.name} cannot hold as much as {size} pixels.", f"Write a {able}.")
     return fitting, (*notes, *keepable(metadata or Metadata(), format)[1])
 
 
 def check_animated(format: Format) -> None:
     """Refuse, for an animation, formats that cannot move. Raises RefusedOutputError."""
     if not format.animated:
-        raise outputs.NOT_ANIMATED(format=format.name, able=_named(f for f in FORMATS if f.animated))
+        able = _named(f for f in FORMATS if f.animated)
+        raise RefusedOutputError(f"{format.name} holds one frame only.", f"Write {able}, or leave --frames out.")
 
 
 def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, ...]]:

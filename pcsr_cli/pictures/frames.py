@@ -9,7 +9,7 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pcsr_cli.failures import pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.pictures.collected import as_image, encode
 from pcsr_cli.pictures.formats import Format, SaveOptions, check_animated, keepable
 from pcsr_cli.pictures.metadata import of_size, read_metadata
@@ -56,7 +56,7 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
             image = open_if_known(file, name)
             count = _count(image)
             if image is None or count < 2:
-                raise pictures.NO_ANIMATION(path=name)
+                raise InputError(f"{name} has one frame only.", "Leave --frames out.")
             check_size(name, image.width, image.height, allow_huge)
             metadata, _, _ = read_metadata(image.info, image.getexif)
         frames = _frames(image, _first(image), count, source)

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from pcsr_cli.failures import pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.pictures.formats import known_suffixes
 from pcsr_cli.pictures.libvips import is_better_read, read_header
 from pcsr_cli.pictures.metadata import read_orientation, read_tags
@@ -30,7 +30,8 @@ def read_layout(path: Path, allow_huge: bool = False) -> Layout:
             layout, orientation = _of_unknown_tiff(file)
             check_size(str(path), layout.width, layout.height, allow_huge)
         else:
-            raise pictures.NOT_A_PICTURE(path=path, known=", ".join(known_suffixes()))
+            known = ", ".join(known_suffixes())
+            raise InputError(f"{path} is not a picture of a known format.", f"Known: {known}.")
     swap = TURNS[orientation][0]
     return replace(layout, height=layout.width, width=layout.height) if swap else layout
 

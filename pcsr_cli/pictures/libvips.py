@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from pcsr_cli.failures import pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.pictures.picture import Layout, Levels, Picture
 
 if TYPE_CHECKING:
@@ -87,10 +87,15 @@ def read_header(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Layout:
 
 def _layout(image: "pyvips.Image", format: str, tags: Mapping[int, Any]) -> Layout:
     if image.format not in {"uchar", "ushort"}:
-        raise pictures.IS_FLOAT() if image.format in {"float", "double"} else pictures.TOO_WIDE()
+        if image.format not in {"float", "double"}:
+            raise InputError("Pictures of 32 bits a channel are not read.", "Convert it to 16 bits a channel.")
+        raise InputError(
+            "Pictures of floating-point numbers have no fixed white, and are not read.",
+            "Convert it to 16 bits a channel.",
+        )
     grey = image.interpretation in {"b-w", "grey16"}
     if not grey and image.interpretation not in {"rgb", "rgb16", "srgb"}:
-        raise pictures.UNKNOWN_MODE(mode=image.interpretation)
+        raise InputError(f"Pictures of mode {image.interpretation} are not supported.", "Convert it to RGB.")
     extra = tags.get(EXTRA_SAMPLES, ())
     is_alpha = format != "TIFF" or any(extra if isinstance(extra, tuple) else (extra,))
     alpha = is_alpha and image.bands > (1 if grey else 3)

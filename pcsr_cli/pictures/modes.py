@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pcsr_cli.failures import pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.pictures.colour import lab_to_srgb, to_srgb
 from pcsr_cli.pictures.picture import Layout, Metadata, Picture, to_8_bits
 
@@ -32,12 +32,15 @@ def from_pil(image: Image.Image) -> Picture:
 def layout_of(image: Image.Image) -> Layout:
     """The layout of what ``from_pil`` would give, without looking at pixels. Raises InputError as that does."""
     if not image.width or not image.height:
-        raise pictures.NO_PIXELS()
+        raise InputError("The picture has no pixels.", "Give another.")
     if image.mode == "F":
-        raise pictures.IS_FLOAT()
+        raise InputError(
+            "Pictures of floating-point numbers have no fixed white, and are not read.",
+            "Convert it to 16 bits a channel.",
+        )
     deep = image.mode in DEEP_MODES or _holds_16_bits(image)
     if image.mode.startswith("I") and not deep:
-        raise pictures.TOO_WIDE()
+        raise InputError("Pictures of 32 bits a channel are not read.", "Convert it to 16 bits a channel.")
     return Layout(
         image.height, image.width, deep or image.mode in GREY_MODES, image.has_transparency_data, 16 if deep else 8
     )
@@ -84,7 +87,7 @@ def _levels(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | 
         try:
             channels = np.asarray(band.convert("RGBA" if clear else "RGB"))
         except ValueError as error:
-            raise pictures.UNKNOWN_MODE(mode=image.mode) from error
+            raise InputError(f"Pictures of mode {image.mode} are not supported.", "Convert it to RGB.") from error
         rgb[top:bottom] = channels[..., :3]
         if alpha is not None:
             alpha[top:bottom] = channels[..., 3]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base
 
-from pcsr_cli.failures import pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.pictures.formats import known_suffixes
 from pcsr_cli.pictures.libvips import is_better_read, is_rounded, read_pixels
 from pcsr_cli.pictures.metadata import read_metadata, read_orientation, read_tags
@@ -45,7 +45,8 @@ def read_picture(source: Path | BinaryIO, allow_huge: bool = False) -> Picture:
         if image is None and is_tiff(file):
             return _read_unknown_tiff(file, name, allow_huge)
         if image is None:
-            raise pictures.NOT_A_PICTURE(path=name, known=", ".join(known_suffixes()))
+            known = ", ".join(known_suffixes())
+            raise InputError(f"{name} is not a picture of a known format.", f"Known: {known}.")
         check_size(name, image.width, image.height, allow_huge)
         return _read(file, image)
 

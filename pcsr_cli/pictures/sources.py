@@ -10,8 +10,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from pcsr_cli.errors import PcsrError
-from pcsr_cli.failures import pictures
+from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.pictures import plug_ins
 from pcsr_cli.pictures.formats import Format
 
@@ -33,11 +32,11 @@ def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     """A seekable file to read a picture from. Raises InputError."""
     with reading_told(source):
         if isinstance(source, Path) and source.is_dir():
-            raise pictures.IS_A_FOLDER(path=source)
+            raise InputError(f"{source} is a folder, not a picture.", "Give one picture file.")
         if isinstance(source, Path) and source.exists() and not source.is_file():
-            raise pictures.NOT_A_FILE(path=source)
+            raise InputError(f"{source} is no ordinary file.", "Give a picture file, or - for standard input.")
         if isinstance(source, Path) and not source.stat().st_size:
-            raise pictures.EMPTY(path=source)
+            raise InputError(f"{source} is empty.", "Copy or export it again.")
         if isinstance(source, Path):
             file: BinaryIO = source.open("rb")
         else:
@@ -58,14 +57,14 @@ def reading_told(source: Path | BinaryIO) -> Iterator[None]:
     except (PcsrError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise pictures.NO_FILE(path=name) from error
+        raise InputError(f"There is no file {name}.", "Check the path.") from error
     except PermissionError as error:
-        raise pictures.NOT_ALLOWED(path=name) from error
+        raise InputError(f"{name} may not be read.", "Check its permissions.") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None and error.strerror:
-            raise pictures.NOT_READ(path=name, reason=error.strerror.lower()) from error
+            raise InputError(f"{name} cannot be read: {error.strerror.lower()}.", "Check the path.") from error
         # Decoders answer damaged files with whatever they trip over: OSError, struct.error, zlib.error, KeyError...
-        raise pictures.DAMAGED(path=name, reason=_plain(error)) from error
+        raise InputError(f"{name} is truncated or damaged: {_plain(error)}.", "Copy or export it again.") from error
 
 
 def source_name(source: Path | BinaryIO) -> str:
@@ -113,7 +112,11 @@ def is_tiff(file: BinaryIO) -> bool:
 def check_size(name: str, width: int, height: int, allow_huge: bool) -> None:
     """Refuse more pixels than are safe unless ``allow_huge``. Raises InputError."""
     if width * height > MOST_PIXELS and not allow_huge:
-        raise pictures.TOO_LARGE(path=name, width=f"{width:,}", height=f"{height:,}", limit=f"{MOST_PIXELS:,}")
+        raise InputError(
+            f"{name} claims {width:,} x {height:,} pixels, more than the {MOST_PIXELS:,} that are safe to open "
+            "unasked.",
+            "If you trust it, upscale and plan open it with --allow-huge.",
+        )
 
 
 def _make_known(head: bytes, name: str) -> None:
@@ -122,7 +125,10 @@ def _make_known(head: bytes, name: str) -> None:
     if format is None:
         return
     if not format.installed:
-        raise pictures.NO_PLUG_IN(path=name, format=format.name, package=format.plug_in)
+        raise InputError(
+            f"{name} is {format.name}, which needs a plug-in that is not installed.",
+            f"Run: pip install {format.plug_in}.",
+        )
     plug_ins.load(format)
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import OutputError
 from pcsr_cli.files import put_in_place, reason, temporary_beside
 from pcsr_cli.pictures.collected import CollectedRows, EncodingError
 from pcsr_cli.pictures.formats import Format, SaveOptions, choose_format, fit, keepable
@@ -100,10 +100,14 @@ def writing_told(output: Path | BinaryIO, format: Format) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is None:  # Pillow's own
-            raise outputs.NOT_ENCODED(output=name_of(output), format=format.name, reason=error) from error
-        raise outputs.NO_SPACE(output=name_of(output), reason=reason(error)) from error
+            raise OutputError(
+                f"{name_of(output)} cannot be written as {format.name}: {error}.", "Write a .png."
+            ) from error
+        raise OutputError(
+            f"{name_of(output)} cannot be written: {reason(error)}.", "Free space, or choose another."
+        ) from error
     except EncodingError as error:
-        raise outputs.NOT_ENCODED(output=name_of(output), format=format.name, reason=error) from error
+        raise OutputError(f"{name_of(output)} cannot be written as {format.name}: {error}.", "Write a .png.") from error
 
 
 def _kept(metadata: Metadata, layout: Layout, format: Format, options: SaveOptions) -> Metadata:
@@ -145,7 +149,9 @@ def destination(
         except BrokenPipeError:  # who read it has seen enough
             raise
         except OSError as error:
-            raise outputs.NO_SPACE(output=name_of(output), reason=reason(error)) from error
+            raise OutputError(
+                f"{name_of(output)} cannot be written: {reason(error)}.", "Free space, or choose another."
+            ) from error
 
 
 def name_of(output: Path | BinaryIO) -> str:

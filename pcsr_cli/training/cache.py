@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.errors import InputError
-from pcsr_cli.failures import outputs, training
+from pcsr_cli.errors import InputError, OutputError, TrainingError
 from pcsr_cli.files import is_file, put_in_place, remove_leftovers, temporary_beside, written_whole
 from pcsr_cli.pictures.formats import readable_suffixes
 from pcsr_cli.pictures.reading import read_rgb
@@ -42,7 +41,7 @@ def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixel
     """
     data = config.data
     if data.patch < smallest:
-        raise training.SMALL_PATCHES(side=data.patch, smallest=smallest)
+        raise TrainingError(f"Patches of {data.patch} pixels are too small.", f"Set data.patch to at least {smallest}.")
     pictures = list(_pictures(config))
     place = config.locate(data.cache) / f"patches-{_fingerprint(data, pictures)}.npy"
     if not is_file(place):
@@ -56,13 +55,13 @@ def _pictures(config: TrainConfig) -> Iterator[_Picture]:
     for source in config.data.sources:
         folder = config.locate(source.path)
         if not folder.is_dir():
-            raise training.NO_FOLDER(folder=folder)
+            raise TrainingError(f"There is no folder {folder}.", "data.sources names folders of pictures.")
         files = sorted(
             path for path in folder.rglob("*") if path.suffix.lower() in readable_suffixes() and is_file(path)
         )
         kept = [path for path in files if not any(path.match(pattern) for pattern in source.exclude)]
         if not kept:
-            raise training.NO_PICTURE(folder=folder)
+            raise TrainingError(f"There is no picture in {folder}.", "data.sources names folders of pictures.")
         yield from (_Picture(path, path.relative_to(folder).as_posix(), source.reductions) for path in kept)
 
 
@@ -81,7 +80,7 @@ def _build(place: Path, data: DataConfig, pictures: list[_Picture], observe: Obs
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise outputs.NO_FOLDER(folder=folder, reason=error.strerror) from error
+        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
     remove_leftovers(folder)
     with temporary_beside(place) as cut, written_whole(place) as chosen:
         scores: list[float] = []
@@ -92,7 +91,7 @@ def _build(place: Path, data: DataConfig, pictures: list[_Picture], observe: Obs
                     stream.write(patch.tobytes())
                 observe(Decoded(picture.path, done, len(pictures)))
         if not scores:
-            raise training.SMALL_PICTURES(side=data.patch)
+            raise TrainingError(f"No picture holds a patch of {data.patch} pixels.", "Set data.patch smaller.")
         _choose(cut, chosen, scores, data)
         put_in_place(chosen, place)
     for old in folder.glob("patches-*.npy"):

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pcsr_cli.failures import training
+from pcsr_cli.errors import OutputError
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.config import StageConfig, TrainConfig
 from pcsr_cli.training.log import read_log
@@ -23,7 +23,9 @@ def write_card(config: TrainConfig, model: Pcsr, folder: Path, log: Path, second
     try:
         (folder / CARD_NAME).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     except OSError as error:
-        raise training.NOT_WRITTEN(what="The model card", place=folder, reason=error.strerror) from error
+        raise OutputError(
+            f"The model card cannot be written to {folder}: {error.strerror}.", "Free space, or choose another folder."
+        ) from error
 
 
 def _header(config: TrainConfig) -> str:

@@ -10,8 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcsr_cli.errors import PcsrError
-from pcsr_cli.failures import Failure, training
+from pcsr_cli.errors import PcsrError, TrainingError
 from pcsr_cli.files import read_text, reason
 from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
 
@@ -34,7 +33,9 @@ class SourceConfig:
     title: str = ""
 
     def __post_init__(self) -> None:
-        _check(bool(self.reductions) and min(self.reductions) >= 1, training.REDUCTIONS)
+        _check(
+            bool(self.reductions) and min(self.reductions) >= 1, "data.sources.reductions are numbers of at least 1."
+        )
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class DataConfig:
     keep: float = 0.7
 
     def __post_init__(self) -> None:
-        _check(bool(self.sources), training.SOURCES)
-        _check(0 < self.keep <= 1, training.KEEP)
+        _check(bool(self.sources), "data.sources names at least one folder.")
+        _check(0 < self.keep <= 1, "data.keep is a share above 0, at most 1.")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class ModelConfig:
     mean: Rgb = NO_MEAN
 
     def __post_init__(self) -> None:
-        _check(len(self.samplers) >= 2, training.SAMPLERS)
+        _check(len(self.samplers) >= 2, "model.samplers lists the hidden sizes of at least two branches.")
         _ = self.spec  # which refuses what is no network
 
     @property
@@ -83,8 +84,8 @@ class ScaleShare:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(1 <= self.low <= self.high, training.SCALES)
-        _check(self.share > 0, training.SCALE_SHARE)
+        _check(1 <= self.low <= self.high, "scales go from 1 upward, low to high.")
+        _check(self.share > 0, "a share is above 0.")
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,15 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         positive = (self.iterations, self.batch, self.crop, self.pixels, self.learning_rate, self.clip)
-        _check(min(positive) > 0, training.STAGE)
-        _check(min(self.final_learning_rate, self.warmup, self.balance) >= 0, training.STAGE_FROM_0)
-        _check(0 <= self.ema < 1, training.EMA)
+        _check(min(positive) > 0, "a stage's iterations, batch, crop, pixels, learning_rate and clip are above 0.")
+        _check(
+            min(self.final_learning_rate, self.warmup, self.balance) >= 0,
+            "a stage's final_learning_rate, warmup and balance are at least 0.",
+        )
+        _check(0 <= self.ema < 1, "a stage's ema is at least 0 and below 1.")
         tails = (self.float32_tail, self.square_tail)
-        _check(min(tails) >= 0 and max(tails) <= 1, training.TAILS)
-        _check(0 < self.heavy_share < 1, training.HEAVY_SHARE)
+        _check(min(tails) >= 0 and max(tails) <= 1, "a stage's float32_tail and square_tail are shares, 0 to 1.")
+        _check(0 < self.heavy_share < 1, "a stage's heavy_share is a share between 0 and 1.")
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,8 @@ class ValidationConfig:
     scales: tuple[int, ...] = (4,)
 
     def __post_init__(self) -> None:
-        _check(self.every >= 1, training.EVERY)
-        _check(bool(self.scales) and min(self.scales) >= 1, training.VALIDATION_SCALES)
+        _check(self.every >= 1, "report_every, checkpoint_every and validation.every are at least 1.")
+        _check(bool(self.scales) and min(self.scales) >= 1, "validation.scales lists at least one scale, none below 1.")
 
 
 @dataclass(frozen=True)
@@ -153,9 +157,12 @@ class TrainConfig:
     folder: Path = field(default=Path(), repr=False)
 
     def __post_init__(self) -> None:
-        _check(bool(self.scales), training.NO_SCALES)
-        _check(self.seed >= 0, training.SEED)
-        _check(min(self.report_every, self.checkpoint_every) >= 1, training.EVERY)
+        _check(bool(self.scales), "scales lists at least one range.")
+        _check(self.seed >= 0, "seed is at least 0.")
+        _check(
+            min(self.report_every, self.checkpoint_every) >= 1,
+            "report_every, checkpoint_every and validation.every are at least 1.",
+        )
 
     @property
     def stages(self) -> tuple[StageConfig, StageConfig]:
@@ -180,11 +187,11 @@ def load_config(path: Path) -> TrainConfig:
     try:
         data = tomllib.loads(read_text(path))
     except FileNotFoundError as error:
-        raise training.NO_RECIPE(path=path) from error
+        raise TrainingError(f"There is no recipe {path}.", "Check the path.") from error
     except OSError as error:
-        raise training.NOT_TOML(path=path, reason=reason(error)) from error
+        raise TrainingError(f"{path} is not a readable TOML file: {reason(error)}.", "Correct the recipe.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise training.NOT_TOML(path=path, reason=error) from error
+        raise TrainingError(f"{path} is not a readable TOML file: {error}.", "Correct the recipe.") from error
     config = _build(TrainConfig, data, path.name)
     return TrainConfig(**{**vars(config), "folder": path.parent})
 
@@ -195,16 +202,17 @@ _T = TypeVar("_T")
 def _build(kind: type[_T], data: object, origin: str) -> _T:
     """A dataclass from a TOML table, checked key by key."""
     if not isinstance(data, dict):
-        raise training.NOT_A_TABLE(origin=origin)
+        raise TrainingError(f"{origin} is not a table.", "Correct the recipe.")
     hints = typing.get_type_hints(kind)
     # What is not shown is not for the recipe to say, either: the folder it lies in.
     known = {entry.name: entry for entry in fields(kind) if entry.repr}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(known))
     if unknown:
-        raise training.KEY_UNKNOWN(origin=origin, key=unknown[0], known=", ".join(known))
+        keys = ", ".join(known)
+        raise TrainingError(f"{origin}: unknown key {unknown[0]}.", f"Known ones: {keys}.")
     for name, entry in known.items():
         if name not in data and entry.default is MISSING and entry.default_factory is MISSING:
-            raise training.KEY_MISSING(origin=origin, key=name)
+            raise TrainingError(f"{origin}: {name} is missing.", "Correct the recipe.")
     values = {name: _value(hints[name], value, f"{origin}: {name}") for name, value in data.items()}
     try:
         return kind(**values)
@@ -220,27 +228,28 @@ def _value(hint: Any, value: object, origin: str) -> Any:
         return _value(hint, value, origin)
     if typing.get_origin(hint) is typing.Literal:
         if value not in arguments:
-            raise training.NO_CHOICE(origin=origin, known=", ".join(arguments), value=value)
+            known = ", ".join(arguments)
+            raise TrainingError(f"{origin} is one of {known}, not {value!r}.", "Correct the recipe.")
         return value
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
-            raise training.NOT_A_LIST(origin=origin)
+            raise TrainingError(f"{origin} is not a list.", "Correct the recipe.")
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise training.ANOTHER_LENGTH(origin=origin, count=len(arguments))
+            raise TrainingError(f"{origin} is not a list of {len(arguments)}.", "Correct the recipe.")
         return tuple(_value(arguments[0], entry, origin) for entry in value)
     if is_dataclass(hint):
         return _build(typing.cast("type[Any]", hint), value, origin)
     if hint is Path:
         return Path(_value(str, value, origin))
     if isinstance(value, bool) or not isinstance(value, int | float if hint is float else hint):
-        raise training.ANOTHER_TYPE(origin=origin, kind=hint.__name__, value=value)
+        raise TrainingError(f"{origin} is not of type {hint.__name__}: {value!r}.", "Correct the recipe.")
     if not isinstance(value, int | float):
         return value
     if not abs(value) < LARGEST:
-        raise training.NO_NUMBER(origin=origin, value=value)
+        raise TrainingError(f"{origin} is no number to train with: {value}.", "Correct the recipe.")
     return hint(value)
 
 
-def _check(holds: bool, otherwise: Failure) -> None:
+def _check(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise otherwise()
+        raise TrainingError(otherwise, "Correct the recipe.")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.failures import measuring, training
+from pcsr_cli.errors import PlotError
 from pcsr_cli.files import put_in_place, written_whole
 from pcsr_cli.training.log import read_log
 
@@ -16,10 +16,10 @@ def plot_run(log: Path, output: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise measuring.NO_MATPLOTLIB() from error
+        raise PlotError("Plots need matplotlib.", "Install it with: pip install 'pcsr[plot]'.") from error
     progress, validated = list(read_log(log, "progress")), list(read_log(log, "validated"))
     if not progress:
-        raise training.NOTHING_TO_PLOT(log=log)
+        raise PlotError(f"{log} tells of no iteration yet.", "Train on until it does.")
     figure = Figure(figsize=(9, 3.5 + 3.5 * bool(validated)), layout="constrained")
     panels = figure.subplots(2 if validated else 1, 2, squeeze=False)
     for column, stage in enumerate((1, 2)):

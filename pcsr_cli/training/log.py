@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.failures import training
+from pcsr_cli.errors import OutputError
 from pcsr_cli.training.events import Event
 
 
@@ -25,7 +25,9 @@ class Log:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(line + "\n")
         except OSError as error:
-            raise training.NOT_WRITTEN(what="The log", place=self._path, reason=error.strerror) from error
+            raise OutputError(
+                f"The log cannot be written to {self._path}: {error.strerror}.", "Free space, or choose another folder."
+            ) from error
 
 
 def read_log(path: Path, event: str) -> Iterator[dict[str, Any]]:

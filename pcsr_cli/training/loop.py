@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from pcsr_cli.failures import training
+from pcsr_cli.errors import TrainingError
 from pcsr_cli.training.batches import BatchMaker
 from pcsr_cli.training.events import Progress
 from pcsr_cli.training.run import Run
@@ -89,7 +89,10 @@ class _Pace:
         trainer, place, rate = self._trainer, self._trainer.schedule, self.rate
         loss, share = (run.processes.mean(total) / self._count for total in (self._loss, self._share))
         if not math.isfinite(loss):
-            raise training.DIVERGED(step=place.step)
+            raise TrainingError(
+                f"The loss or the weights are no numbers any more at iteration {place.step}.",
+                "Lower the stage's learning_rate; --resume goes on from the last good state, if one was saved.",
+            )
         self._seconds_each = 1 / rate
         self._reports += 1
         self._clear()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from pcsr_cli.checkpoint import save_folder
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import OutputError
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.card import write_card
 from pcsr_cli.training.config import TrainConfig
@@ -34,7 +34,7 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise outputs.NO_FOLDER(folder=folder, reason=error.strerror) from error
+            raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
         self.config = config
         self.folder = folder
         self.processes = processes

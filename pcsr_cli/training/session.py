@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pcsr_cli.failures import training
+from pcsr_cli.errors import TrainingError
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.batches import BatchMaker, Share, largest_window
 from pcsr_cli.training.cache import Pixels, open_patches
@@ -59,7 +59,10 @@ def check_batches(config: TrainConfig, processes: int) -> None:
     """Raise TrainingError for a batch that so many processes cannot share evenly."""
     for number, stage in enumerate(config.stages, start=1):
         if stage.batch % processes:
-            raise training.UNEVEN_BATCH(stage=number, batch=stage.batch, processes=processes)
+            raise TrainingError(
+                f"stage{number}.batch of {stage.batch} cannot be shared evenly by {processes} processes.",
+                "Correct the recipe.",
+            )
 
 
 def _open_patches(run: Run) -> Pixels:

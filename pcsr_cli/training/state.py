@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.checkpoint import load_pickle
-from pcsr_cli.errors import ModelError
-from pcsr_cli.failures import training
+from pcsr_cli.errors import ModelError, TrainingError
 from pcsr_cli.files import exists, put_in_place, written_whole
 from pcsr_cli.specs import ModelSpec, Scales, write_config
 
@@ -59,15 +58,17 @@ def load_state(path: Path, spec: ModelSpec) -> RunState:
     Raises TrainingError if it is missing, broken, or of another architecture.
     """
     if not exists(path):
-        raise training.NO_STATE(path=path)
+        raise TrainingError(f"There is no state {path} to go on from.", "Start anew, without --resume.")
     try:
         content = load_pickle(path)
     except ModelError as error:
-        raise training.BROKEN_STATE(path=path) from error
+        raise TrainingError(f"{path} is no readable state of a run.", "Start anew, without --resume.") from error
     wanted = {entry.name for entry in fields(RunState)}
     if not isinstance(content, dict) or content.get("format") != FORMAT or not wanted <= content.keys():
-        raise training.ANOTHER_STATE(path=path)
+        raise TrainingError(f"{path} is no state of a run, or of another version's.", "Start anew, without --resume.")
     state = RunState(**{name: content[name] for name in wanted})  # the earliest states hold more than is needed
     if state.architecture != architecture(spec):
-        raise training.ANOTHER_ARCHITECTURE(path=path)
+        raise TrainingError(
+            f"{path} belongs to another architecture than the recipe's [model].", "Restore [model], or start anew."
+        )
     return state

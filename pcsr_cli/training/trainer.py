@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pcsr_cli.failures import training
+from pcsr_cli.errors import TrainingError
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.batches import Batch
 from pcsr_cli.training.config import StageConfig
@@ -79,7 +79,10 @@ class Trainer:
         """
         place, weights = self.schedule, self.model.state_dict()
         if not all(bool(value.isfinite().all()) for value in (*weights.values(), *self.averaged.values())):
-            raise training.DIVERGED(step=place.step)
+            raise TrainingError(
+                f"The loss or the weights are no numbers any more at iteration {place.step}.",
+                "Lower the stage's learning_rate; --resume goes on from the last good state, if one was saved.",
+            )
         return RunState(
             stage=self.stage,
             step=place.step,
@@ -103,6 +106,8 @@ class Trainer:
         try:
             self._optimizer.load_state_dict(state.optimizer)
         except ValueError as error:
-            raise training.ANOTHER_OPTIMIZER() from error
+            raise TrainingError(
+                "The state's optimizer belongs to another network.", "Start anew, without --resume."
+            ) from error
         self.schedule = Schedule(self.config.iterations, state.step, state.progress)
         torch.set_rng_state(state.random)

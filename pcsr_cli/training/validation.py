@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.engine.upscaling import Settings
-from pcsr_cli.errors import InputError
-from pcsr_cli.failures import training
+from pcsr_cli.errors import InputError, TrainingError
 from pcsr_cli.flops import GIGA
 from pcsr_cli.measuring.contest import Contest, Enlarged
 from pcsr_cli.measuring.methods import Method
@@ -82,7 +81,9 @@ def load_tasks(folder: Path, contest: Contest, observe: Observer) -> tuple[Task,
         except InputError as error:
             observe(Skipped(source.hr, error.sentence))
     if not tasks:
-        raise training.NOTHING_TO_VALIDATE(folder=folder)
+        raise TrainingError(
+            f"There is no picture to validate on in {folder}.", "validation.path names a folder of them."
+        )
     return tuple(tasks)
 
 

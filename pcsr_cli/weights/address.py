@@ -3,7 +3,7 @@
 import os
 from urllib.parse import urlsplit
 
-from pcsr_cli.failures import hub
+from pcsr_cli.errors import HubError
 
 
 def check_endpoint() -> None:
@@ -15,6 +15,10 @@ def check_endpoint() -> None:
         parts = urlsplit(endpoint)
         host, _ = parts.hostname, parts.port
     except ValueError as error:  # such as a port that is no number
-        raise hub.NO_ADDRESS(endpoint=endpoint) from error
+        raise HubError(
+            f"HF_ENDPOINT, {endpoint!r}, is no address of a Hub.", "Such as https://huggingface.co; or unset it."
+        ) from error
     if parts.scheme not in {"http", "https"} or not host or any(letter.isspace() for letter in endpoint):
-        raise hub.NO_ADDRESS(endpoint=endpoint)
+        raise HubError(
+            f"HF_ENDPOINT, {endpoint!r}, is no address of a Hub.", "Such as https://huggingface.co; or unset it."
+        )

@@ -32,7 +32,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import silent_tqdm, tqdm
 
-from pcsr_cli.failures import checks, hub
+from pcsr_cli.errors import HubError
 from pcsr_cli.weights.cache import forget, is_whole, matches_etag, revision_of
 from pcsr_cli.weights.registry import COMMIT, HubLocation
 
@@ -57,7 +57,7 @@ def fetch(location: HubLocation, name: str, show_progress: bool = False) -> Fetc
     A cached file of a pinned commit is used without asking the Hub; its content is checked all the same. Raises
     HubError if the Hub cannot be reached and the file is not cached, if it refuses, or if what it sends is damaged."""
     if not REVISION.fullmatch(location.revision):
-        raise hub.BAD_REVISION(revision=location.revision)
+        raise HubError(f"{location.revision!r} is no revision.", "Give a branch, tag or commit of the repository.")
     with _two_files_and_nothing_else(), _hub_errors(location, name):
         config, revision = _fetch_file(location, location.config, location.revision, name, show_progress)
         weights, revision = _fetch_file(location, location.weights, revision, name, show_progress)
@@ -74,7 +74,10 @@ def reach(location: HubLocation, name: str) -> None:
         except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
             if not _is_out_of_reach(error):
                 raise
-            raise checks.NO_HUB(reason=_why_not(error)) from error
+            raise HubError(
+                f"No model can be fetched: {_why_not(error)}.",
+                "What is cached, and builtin, work without; else check the network, HF_ENDPOINT and the proxy.",
+            ) from error
 
 
 def _fetch_file(location: HubLocation, file: str, revision: str, name: str, show_progress: bool) -> tuple[Path, str]:
@@ -89,7 +92,11 @@ def _fetch_file(location: HubLocation, file: str, revision: str, name: str, show
             raise
         if whole:
             return cached, revision_of(cached)
-        raise hub.DAMAGED(file=file, repo=location.repo, name=name, why=_why_not(error)) from error
+        raise HubError(
+            f"{file} of {location.repo} is damaged in the cache, and {_why_not(error)}.",
+            f"Run `pcsr models fetch {name}` once with a network, or name a folder with config.json and "
+            "model.safetensors.",
+        ) from error
     if metadata.commit_hash is None or metadata.etag is None:
         raise FileMetadataError("no commit, or no etag")
     at_commit = _cached(location, file, metadata.commit_hash)
@@ -99,7 +106,10 @@ def _fetch_file(location: HubLocation, file: str, revision: str, name: str, show
     moved_meanwhile = revision_of(path) != metadata.commit_hash
     if not is_whole(path) or (not moved_meanwhile and matches_etag(path, metadata.etag) is False):
         forget(path)
-        raise hub.WRONG_BYTES(file=file, repo=location.repo)
+        raise HubError(
+            f"What the Hub sent for {file} of {location.repo} does not match the checksum it names.",
+            "Nothing was kept; try again, or check the proxy between here and the Hub.",
+        )
     return path, revision_of(path)
 
 
@@ -114,7 +124,10 @@ def _download(location: HubLocation, file: str, revision: str, again: bool, show
     except OSError as error:
         # Too few or too many bytes: a plain OSError without a number, unlike those of the disk or the network.
         if type(error) is OSError and error.errno is None:
-            raise hub.WRONG_BYTES(file=file, repo=location.repo) from error
+            raise HubError(
+                f"What the Hub sent for {file} of {location.repo} does not match the checksum it names.",
+                "Nothing was kept; try again, or check the proxy between here and the Hub.",
+            ) from error
         raise
 
 
@@ -160,21 +173,40 @@ def _hub_errors(location: HubLocation, name: str) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise hub.GATED(repo=repo) from error
+        raise HubError(f"{repo} is gated.", "Ask for access on its page, then set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
-        raise hub.NO_REPOSITORY(repo=repo) from error
+        raise HubError(
+            f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN to a token that may read it."
+        ) from error
     except RevisionNotFoundError as error:
-        raise hub.NO_REVISION(repo=repo, revision=location.revision) from error
+        raise HubError(
+            f"{repo} has no revision {location.revision}.", "Give a branch, tag or commit it has."
+        ) from error
     except RemoteEntryNotFoundError as error:
-        raise hub.NO_MODEL(repo=repo, config=location.config, weights=location.weights) from error
+        raise HubError(
+            f"{repo} lacks {location.config} or {location.weights}.", "Give a repository that holds a PCSR model."
+        ) from error
     except HFValidationError as error:
-        raise hub.BAD_NAME(repo=repo) from error
+        raise HubError(f"{repo!r} is not a name the Hub accepts.", "It has the form user/repo.") from error
     except FileMetadataError as error:
-        raise hub.NOT_THE_HUB(endpoint=constants.ENDPOINT) from error
+        raise HubError(
+            f"What answers at {constants.ENDPOINT} is not the Hub.", "Check HF_ENDPOINT and the network's login page."
+        ) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
-        raise hub.NOT_CACHED(repo=repo, name=name, why=_why_not(error)) from error
+        raise HubError(
+            f"{repo} is not in the cache, and {_why_not(error)}.",
+            f"Run `pcsr models fetch {name}` once with a network, or name a folder with config.json and "
+            "model.safetensors.",
+        ) from error
     except OSError as error:
-        raise hub.CACHE_UNUSABLE(folder=constants.HF_HUB_CACHE, reason=error.strerror or error) from error
+        reason = error.strerror or error
+        raise HubError(
+            f"The Hub cache {constants.HF_HUB_CACHE} cannot be used: {reason}.",
+            "Free space or point HF_HOME to a folder that can be written.",
+        ) from error
     except (httpx2.InvalidURL, RuntimeError, ValueError) as error:
         # An address, proxy or token that makes no request, or hf_xet, which knows no better type.
-        raise hub.BAD_REQUEST(repo=repo, reason=" ".join(str(error).split())) from error
+        reason = " ".join(str(error).split())
+        raise HubError(
+            f"{repo} cannot be asked for: {reason}.", "Check HF_ENDPOINT, HF_TOKEN and the proxy settings."
+        ) from error

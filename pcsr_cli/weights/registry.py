@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.errors import ModelError, RegistryError
-from pcsr_cli.failures import registry
+from pcsr_cli.errors import ModelError, RegistryError, UnknownModelError
 from pcsr_cli.files import is_file, read_text, reason
 from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales
 
@@ -65,7 +64,11 @@ class Registry:
     def get(self, name: str) -> Entry:
         """The entry of that name. Raises UnknownModelError, which lists the names there are."""
         if name not in self.entries:
-            raise registry.NO_SUCH_MODEL(name=name, known=", ".join(self.entries))
+            known = ", ".join(self.entries)
+            raise UnknownModelError(
+                f"There is no model {name!r}, nor a file or folder of that name.",
+                f"Known models: {known}. Or give user/repo on the Hub, a folder, a .safetensors or a .pth.",
+            )
         return self.entries[name]
 
 
@@ -103,7 +106,8 @@ def load_registry(own: Path | None = None) -> Registry:
     merged = Registry({**packaged.entries, **added.entries}, added.auto or packaged.auto)
     unknown = [name for name in merged.auto if name not in merged.entries]
     if unknown:
-        raise registry.UNKNOWN_CHOICE(path=own, names=", ".join(unknown))
+        names = ", ".join(unknown)
+        raise RegistryError(f"The registry {own} chooses among models it does not know: {names}.", "Correct it there.")
     return merged
 
 
@@ -112,33 +116,41 @@ def read_registry(path: Path) -> Registry:
     try:
         table = tomllib.loads(read_text(path))
     except OSError as error:
-        raise registry.UNREADABLE(path=path, reason=reason(error)) from error
+        raise RegistryError(
+            f"The registry {path} cannot be read: {reason(error)}.", "Check --registry and PCSR_REGISTRY."
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise registry.NOT_TOML(path=path, reason=error) from error
+        raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct it there.") from error
     unknown = sorted(set(table) - {"models", "auto"})
     models, auto = table.get("models", {}), table.get("auto", [])
     names = isinstance(auto, list) and all(isinstance(name, str) for name in auto)
     if unknown or not isinstance(models, dict) or not names:
-        raise registry.OTHER_TABLES(path=path)
+        raise RegistryError(
+            f"The registry {path} holds tables models.NAME and auto, a list of names, nothing else.",
+            "Correct it there.",
+        )
     return Registry({name: _parse_entry(name, entry, path) for name, entry in models.items()}, tuple(auto))
 
 
 def _parse_entry(name: str, table: object, path: Path) -> Entry:
     told = f"The registry {path}, model {name!r}"
     if not MODEL_NAME.fullmatch(name):
-        raise registry.BAD_NAME(entry=told)
+        raise RegistryError(f"{told}: a name is made of a-z, 0-9, dot, dash and underscore.", "Correct it there.")
     if not isinstance(table, dict):
-        raise registry.NOT_A_TABLE(entry=told)
+        raise RegistryError(f"{told} is not a table.", "Correct it there.")
     if missing := sorted(_REQUIRED - set(table)):
-        raise registry.KEYS_MISSING(entry=told, keys=", ".join(missing))
+        keys = ", ".join(missing)
+        raise RegistryError(f"{told} lacks keys: {keys}.", "Give them there.")
     if unknown := sorted(set(table) - _REQUIRED - _OPTIONAL):
-        raise registry.KEYS_UNKNOWN(entry=told, keys=", ".join(unknown))
+        keys = ", ".join(unknown)
+        raise RegistryError(f"{told} has unknown keys: {keys}.", "Remove or correct them there.")
     try:
         return _build_entry(name, table, path)
     except RegistryError as error:
         raise error.within(told) from error
     except (TypeError, KeyError, ModelError) as error:
-        raise registry.NOT_WELL_FORMED(entry=told, reason=str(error).removesuffix(".")) from error
+        why = str(error).removesuffix(".")
+        raise RegistryError(f"{told} is not well formed: {why}.", "Correct it there.") from error
 
 
 def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
@@ -149,12 +161,13 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
         **{key: _values(key, table[key]) for key in ("mean", "std") if key in table},
     )
     if spec.branches < 2:
-        raise registry.FEW_BRANCHES()
+        raise RegistryError("samplers has fewer than two branches.", "Correct it there.")
     original, sha256 = table.get("original"), table.get("sha256")
     if original is not None and original not in ORIGINALS:
-        raise registry.NO_SUCH_ORIGINAL(known=", ".join(ORIGINALS))
+        known = ", ".join(ORIGINALS)
+        raise RegistryError(f"original is none of {known}.", "Correct it there.")
     if sha256 is not None and not SHA256.fullmatch(sha256):
-        raise registry.BAD_SHA256()
+        raise RegistryError("sha256 is not a checksum of 64 hexadecimal digits.", "Correct it there.")
     return Entry(
         name=name,
         location=_location(table, path),
@@ -171,41 +184,41 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
 
 def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
     if sum(key in table for key in ("folder", "packaged", "repo")) != 1:
-        raise registry.NO_LOCATION()
+        raise RegistryError("it needs one of repo, folder and packaged.", "Correct it there.")
     if "packaged" in table:
         name = table["packaged"]
         if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
-            raise registry.BAD_PACKAGED(name=name)
+            raise RegistryError(f"packaged {name!r} is no plain name of a folder in the package.", "Correct it there.")
         return Path(__file__).parent.parent / name
     if "folder" in table:
         folder = table["folder"]
         if not isinstance(folder, str) or not folder.isprintable() or not folder or "://" in folder:
-            raise registry.BAD_FOLDER(folder=folder)
+            raise RegistryError(f"folder {folder!r} is no path of a folder.", "Correct it there.")
         return path.parent / folder
     files = table.get("files", {})
     location = HubLocation(table["repo"], table["revision"], **files)
     if not REPO.fullmatch(location.repo):
-        raise registry.BAD_REPO(repo=location.repo)
+        raise RegistryError(f"{location.repo!r} is not a repository of the form user/name.", "Correct it there.")
     if not COMMIT.fullmatch(location.revision):
-        raise registry.BAD_REVISION()
+        raise RegistryError("revision is not a full commit of 40 hexadecimal digits.", "Correct it there.")
     if not (FILE_NAME.fullmatch(location.config) and FILE_NAME.fullmatch(location.weights)):
-        raise registry.BAD_FILE_NAME()
+        raise RegistryError("files are plain names, without folders.", "Correct it there.")
     return location
 
 
 def _values(key: str, values: object) -> tuple[Any, ...]:
     if not isinstance(values, list):
-        raise registry.NOT_A_LIST(key=key)
+        raise RegistryError(f"{key} is not made of lists.", "Correct it there.")
     return tuple(values)
 
 
 def _whole(key: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise registry.NOT_WHOLE(key=key)
+        raise RegistryError(f"{key} is not a whole number from 1.", "Correct it there.")
     return value
 
 
 def _text(key: str, value: object) -> str:
     if not isinstance(value, str):
-        raise registry.NOT_TEXT(key=key)
+        raise RegistryError(f"{key} is not text.", "Correct it there.")
     return value

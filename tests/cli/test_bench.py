@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.failures import Failure, measuring, models, outputs, routing
+from pcsr_cli.errors import InputError, ModelError, OutputError, PcsrError, RefusedOutputError, UsageError
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.pictures import levels, save
@@ -58,33 +58,37 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
 
 
 @pytest.mark.parametrize(
-    ("row", "arguments"),
+    ("kind", "said", "arguments"),
     [
-        (measuring.NO_PICTURE, ["empty"]),
-        (measuring.NO_PATH, ["nowhere"]),
-        (measuring.NO_COMMON_NAME, ["folder", "--lr", "empty"]),
-        (measuring.NO_SUCH_METHOD, ["folder", "--methods", "magic"]),
-        (routing.NO_BUDGET, ["folder", "--budget", "lots"]),
-        (routing.BUDGET_OUT_OF_REACH, ["folder", "--budget", "1%"]),
-        (measuring.NOT_TRAINED, ["folder", "--scale", "2"]),
-        (measuring.NO_ORIGINAL_WEIGHTS, ["folder", "--methods", "original"]),
-        (models.NO_FILE, ["folder", "--original", "nowhere.pth"]),
-        (outputs.NO_PLACE, ["folder", "--csv", "nowhere/rows.csv"]),
-        (outputs.NO_FOLDER, ["folder", "--save", "folder/a.png"]),
-        (outputs.IS_AN_INPUT, ["folder", "--csv", "folder/a.png", "--overwrite"]),
-        (measuring.BUDGET_IN_SECONDS, ["folder", "--budget", "8s"]),
-        (measuring.NO_PATH, ["x" * 300]),
-        (measuring.NO_LR_FOLDER, ["folder", "--lr", "x" * 300]),
-        (models.NO_FILE, ["folder", "--original", "x" * 300]),
-        (outputs.BAD_NAME, ["folder", "--csv", "x" * 300]),
+        (InputError, "There is no picture in", ["empty"]),
+        (InputError, "There is no file or folder", ["nowhere"]),
+        (InputError, "has the name of one in", ["folder", "--lr", "empty"]),
+        (UsageError, "There is no method", ["folder", "--methods", "magic"]),
+        (UsageError, "A budget of", ["folder", "--budget", "lots"]),
+        (UsageError, "cannot be met.", ["folder", "--budget", "1%"]),
+        (UsageError, "was trained for", ["folder", "--scale", "2"]),
+        (UsageError, "The original network comes without weights.", ["folder", "--methods", "original"]),
+        (ModelError, "There is no file", ["folder", "--original", "nowhere.pth"]),
+        (OutputError, "cannot be written:", ["folder", "--csv", "nowhere/rows.csv"]),
+        (OutputError, "cannot be made:", ["folder", "--save", "folder/a.png"]),
+        (RefusedOutputError, "is an input, too.", ["folder", "--csv", "folder/a.png", "--overwrite"]),
+        (
+            UsageError,
+            "Over a folder a budget is in GFLOPs: seconds depend on more than the cut.",
+            ["folder", "--budget", "8s"],
+        ),
+        (InputError, "There is no file or folder", ["x" * 300]),
+        (InputError, "is no folder of LR pictures.", ["folder", "--lr", "x" * 300]),
+        (ModelError, "There is no file", ["folder", "--original", "x" * 300]),
+        (OutputError, "cannot be written:", ["folder", "--csv", "x" * 300]),
     ],
 )
 def test_mistakes_get_a_sentence(
-    run_pcsr: Pcsr, tiny_folder: Path, folder: Path, row: Failure, arguments: list[str]
+    run_pcsr: Pcsr, tiny_folder: Path, folder: Path, kind: type[PcsrError], said: str, arguments: list[str]
 ) -> None:
     (run_pcsr.cwd / "empty").mkdir()
-    ran = run_pcsr("bench", *arguments, "--model", tiny_folder).told(row.exit_code)
-    assert tells(row, ran.stderr)
+    ran = run_pcsr("bench", *arguments, "--model", tiny_folder).told(kind.exit_code)
+    assert tells(ran.stderr, said)
 
 
 def test_no_two_pictures_are_kept_under_one_name(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
@@ -92,7 +96,7 @@ def test_no_two_pictures_are_kept_under_one_name(run_pcsr: Pcsr, tiny_folder: Pa
     other.mkdir()
     save(other / "a.jpg", levels(48, 56))
     ran = run_pcsr("bench", folder, other, "--methods", "bicubic", "--save", "kept", "--model", tiny_folder).told(2)
-    assert tells(outputs.TWICE, ran.stderr, output="kept/a_bicubic.png")
+    assert tells(ran.stderr, "kept/a_bicubic.png would be the name of two results.")
 
 
 def test_what_is_there_is_replaced_only_when_asked(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
@@ -102,7 +106,7 @@ def test_what_is_there_is_replaced_only_when_asked(run_pcsr: Pcsr, tiny_folder: 
         there.write_text("mine")
         option = {"kept/a_bicubic.png": "--save", "rows.csv": "--csv", "page.html": "--report"}[name]
         asked = ["bench", "folder", "--methods", "bicubic", "--model", str(tiny_folder), option, name.split("/")[0]]
-        assert tells(outputs.EXISTS, run_pcsr(*asked).told(2).stderr, output=name)
+        assert tells(run_pcsr(*asked).told(2).stderr, f"{name} exists already.")
         assert there.read_text() == "mine"
         run_pcsr(*asked, "--overwrite").succeeded()
         assert there.read_bytes() != b"mine"

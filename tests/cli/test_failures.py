@@ -6,7 +6,6 @@ import torch
 from pcsr_cli.cli.console import printable
 from pcsr_cli.cli.failures import explain, fail
 from pcsr_cli.errors import InputError, UsageError
-from pcsr_cli.failures import machine
 from tests.failing import tells
 
 
@@ -33,13 +32,13 @@ def test_too_little_memory_is_told_with_a_way_out(use: object) -> None:
     assert callable(use)
     with pytest.raises((RuntimeError, MemoryError)) as raised:
         use()
-    assert tells(machine.NO_MEMORY, str(explain(raised.value)))
+    assert tells(str(explain(raised.value)), "There is not enough memory for this.")
 
 
 def test_mistakes_of_pcsr_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert fail(KeyError("what\nnow")) == 1
     said = capsys.readouterr().err
-    assert tells(machine.OWN_MISTAKE, said, kind="KeyError", reason="'what\\nnow'")
+    assert tells(said, "pcsr stumbled over its own mistake (KeyError: 'what\\nnow').")
     assert said.count("\n") == 1
 
 

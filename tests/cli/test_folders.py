@@ -19,7 +19,7 @@ from PIL import Image
 
 from pcsr_cli.checkpoint import save_folder
 from pcsr_cli.cli.main import app
-from pcsr_cli.failures import folders, outputs, pictures
+from pcsr_cli.errors import OutputError
 from pcsr_cli.folders.journal import NAME as JOURNAL
 from pcsr_cli.folders.place import LOCK_NAME
 from pcsr_cli.pictures.png_stream import PngStream
@@ -172,7 +172,8 @@ def test_the_result_of_a_picture_that_does_not_fit_its_format_fails_alone(many: 
     save(many.cwd / "in" / "clear.png", levels(4, 4, 4))
     ran = many("--format", "jpg", "--json")
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
-    assert tells(outputs.NO_ALPHA, *failures(ran))
+    (told,) = failures(ran)
+    assert tells(told, "cannot hold the picture's transparency.")
 
 
 @pytest.mark.parametrize("there", ["nothing", "the folder"])
@@ -182,7 +183,8 @@ def test_a_name_that_is_too_long_is_a_file_that_is_not_there(many: Folders, ther
         (many.cwd / "out").mkdir()
     ran = many.run_pcsr("upscale", "x" * 300 + ".png", "in/a.png", "--out-dir", "out", "--model", many.model, "--json")
     assert (ran.code, totals(ran)) == (1, (1, 0, 1, 0))
-    assert tells(pictures.NOT_READ, *failures(ran))
+    (told,) = failures(ran)
+    assert tells(told, "cannot be read:")
 
 
 def test_quiet_says_only_what_failed(many: Folders) -> None:
@@ -241,7 +243,7 @@ def test_a_result_that_was_edited_is_not_lost(many: Folders) -> None:
     expected = many.results()
     (many.cwd / "out" / "a_x4.png").write_bytes(b"edited")
     (many.cwd / "out" / "b_x4.png").unlink()
-    assert tells(folders.RESULTS_EXIST, many().told(2).stderr, output="out/a_x4.png", more=" is")
+    assert tells(many().told(2).stderr, "out/a_x4.png is in the way: changed since, or not made by this very command.")
     assert many.results() == {"a_x4.png": b"edited"}
     ran = many("--skip-existing", "--json").succeeded()
     assert totals(ran) == (1, 1, 0, 0)
@@ -270,7 +272,7 @@ def test_results_of_another_making_are_in_the_way(many: Folders, tmp_path: Path,
     else:
         (many.cwd / "out" / JOURNAL).unlink()
     ran = many(*arguments).told(2, "a_x4.png and 1 other results are in the way", "--overwrite", "--skip-existing")
-    assert tells(folders.RESULTS_EXIST, ran.stderr)
+    assert tells(ran.stderr, "in the way: changed since, or not made by this very command.")
     assert totals(many(*arguments, "--skip-existing", "--json").succeeded()) == (0, 2, 0, 0)
     assert many.results() == before
     assert totals(many(*arguments, "--overwrite", "--json").succeeded()) == (2, 0, 0, 0)
@@ -299,40 +301,40 @@ def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "row"),
+    ("arguments", "code", "said"),
     [
-        (["in/a.png"], 2, folders.NO_OUTPUT),
-        (["in/a.png", "in/b.png", "out"], 2, folders.SEVERAL_NEED_A_FOLDER),
-        (["in/a.png", "o.png", "--recursive"], 2, folders.ONLY_FOR_MANY),
-        (["in/a.png", "o.png", "--jobs", "2"], 2, folders.ONLY_FOR_MANY),
-        (["in/a.png", "o.png", "--name", "{stem}"], 2, folders.ONLY_FOR_MANY),
-        (["in", "in"], 2, folders.INTO_ITSELF),
-        (["in/*.png", "in"], 2, folders.INTO_ITSELF),
-        (["in", "in/a.png"], 2, folders.A_FILE_IN_THE_WAY),
-        (["in", "in/a.png/out"], 1, folders.NOT_WRITABLE),
-        (["in", "out", "--name", "{colour}"], 2, folders.BAD_TEMPLATE),
-        (["in", "out", "--name", "x.png"], 2, folders.SAME_NAME),
-        (["in/a.png", "in/b.png", "--out-dir", "in", "--name", "{name}"], 2, folders.WOULD_REPLACE_A_SOURCE),
-        (["in", "out", "--name", "{stem}.xyz"], 2, outputs.UNKNOWN_SUFFIX),
-        (["in", "out", "--format", "xyz"], 2, outputs.UNKNOWN_FORMAT_NAME),
-        (["in", "out", "--quality", "50"], 2, outputs.NO_QUALITY),
-        (["in", "out", "--name", "{stem}" + "x" * 300 + "{suffix}"], 1, outputs.BAD_NAME),
-        (["nowhere/*.png", "out"], 1, folders.NO_MATCH),
-        (["empty", "out"], 1, folders.NOTHING_FOUND),
-        (["in", "-"], 2, folders.STREAM_AMONG_MANY),
-        (["-", "--out-dir", "out"], 2, folders.STREAM_AMONG_MANY),
-        (["in/a.png", "-"], 2, folders.STREAM_NEEDS_A_FORMAT),
-        (["in/a.png", "-", "--format", "png", "--json"], 2, folders.JSON_AND_STDOUT),
-        (["-", "o.png"], 1, folders.NOTHING_ON_STDIN),
+        (["in/a.png"], 2, "There is no output."),
+        (["in/a.png", "in/b.png", "out"], 2, "Several pictures need a folder for their results."),
+        (["in/a.png", "o.png", "--recursive"], 2, "is for folders and many pictures."),
+        (["in/a.png", "o.png", "--jobs", "2"], 2, "is for folders and many pictures."),
+        (["in/a.png", "o.png", "--name", "{stem}"], 2, "is for folders and many pictures."),
+        (["in", "in"], 2, "is read from and cannot take the results: they would be pictures to enlarge, too."),
+        (["in/*.png", "in"], 2, "is read from and cannot take the results: they would be pictures to enlarge, too."),
+        (["in", "in/a.png"], 2, "is no folder, and the results of many pictures need one."),
+        (["in", "in/a.png/out"], 1, "Nothing can be written to the folder"),
+        (["in", "out", "--name", "{colour}"], 2, "is no template:"),
+        (["in", "out", "--name", "x.png"], 2, "would both become"),
+        (["in/a.png", "in/b.png", "--out-dir", "in", "--name", "{name}"], 2, "would replace a picture to enlarge."),
+        (["in", "out", "--name", "{stem}.xyz"], 2, "The output format of"),
+        (["in", "out", "--format", "xyz"], 2, "There is no output format"),
+        (["in", "out", "--quality", "50"], 2, "has no quality to choose."),
+        (["in", "out", "--name", "{stem}" + "x" * 300 + "{suffix}"], 1, "cannot be written:"),
+        (["nowhere/*.png", "out"], 1, "No file matches"),
+        (["empty", "out"], 1, "There is no picture in"),
+        (["in", "-"], 2, "- stands for one picture and cannot be one of many."),
+        (["-", "--out-dir", "out"], 2, "- stands for one picture and cannot be one of many."),
+        (["in/a.png", "-"], 2, "A result on stdout has no suffix."),
+        (["in/a.png", "-", "--format", "png", "--json"], 2, "--json and the picture cannot both go to stdout."),
+        (["-", "o.png"], 1, "There is nothing on stdin."),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )
-def test_refusals(many: Folders, arguments: list[str], code: int, row: Any) -> None:
+def test_refusals(many: Folders, arguments: list[str], code: int, said: str) -> None:
     many.put("a.png", "b.png")
     (many.cwd / "empty").mkdir()
     before = many.run_pcsr.files()
     ran = many.run_pcsr("upscale", *arguments, "--model", many.model).told(code)
-    assert tells(row, ran.stderr), ran.stderr
+    assert tells(ran.stderr, said), ran.stderr
     assert set(many.run_pcsr.files()) - set(before) <= {"out", f"out/{LOCK_NAME}"}
 
 
@@ -351,7 +353,7 @@ def test_two_runs_into_one_folder(many: Folders) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         ran = many().told(1)
-        assert tells(folders.IN_USE, ran.stderr, folder="out")
+        assert tells(ran.stderr, "Another pcsr is writing into out.")
         holder.communicate("")
     many().succeeded()
 
@@ -403,7 +405,7 @@ def test_no_picture_is_for_a_terminal(many: Folders) -> None:
     os.close(terminal)
     os.close(master)
     assert done.returncode == 2
-    assert tells(folders.PICTURE_ON_TERMINAL, done.stderr)
+    assert tells(done.stderr, "stdout is a terminal, which no picture is for.")
 
 
 # However it ends.
@@ -502,7 +504,7 @@ def test_a_full_disk_stops_the_run(
     monkeypatch.setattr(PngStream, "finish", full)
     monkeypatch.chdir(many.cwd)
     # In this process: no other has the disk that is full.
-    with fails(folders.DISK_FULL, output="out/b_x4.png"):
+    with fails(OutputError, "The disk is full: stopped at out/b_x4.png."):
         app(["upscale", "in", "out", "--model", str(many.model), "--jobs", jobs, "--json"], standalone_mode=False)
     said = capsys.readouterr()
     assert totals(Ran(1, said.out, said.err)) == (1, 0, 1, 2)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcsr_cli.failures import Failure, maps, outputs
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.pictures import levels, load, save
@@ -57,23 +56,27 @@ def test_masks_are_obeyed_and_counted(enlarge: Pcsr, tiny_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "row", "more"),
+    ("code", "said", "more"),
     [
-        (1, maps.MASK_SIZE, ["--force-heavy", "odd.png"]),
-        (1, maps.MASKS_CLASH, ["--force-heavy", "face.png", "--force-light", "face.png"]),
-        (2, maps.UNKNOWN_FORMAT, ["--map", "m.gif"]),
-        (2, maps.ONLY_DATA, ["--map", "m.npy", "--map-style", "overlay"]),
-        (2, maps.STYLE_ALONE, ["--map-style", "mask"]),
-        (2, outputs.TWICE, ["--map", "out.png"]),
-        (2, outputs.IS_AN_INPUT, ["--force-heavy", "face.png", "--map", "face.png", "--overwrite"]),
+        (1, "like the picture or", ["--force-heavy", "odd.png"]),
+        (
+            1,
+            "pixels of the result to be both heavy and light.",
+            ["--force-heavy", "face.png", "--force-light", "face.png"],
+        ),
+        (2, "A map is not written as", ["--map", "m.gif"]),
+        (2, "A .npy file holds p_heavy as numbers, not the style", ["--map", "m.npy", "--map-style", "overlay"]),
+        (2, "--map-style has no use without a map.", ["--map-style", "mask"]),
+        (2, "would be the name of two results.", ["--map", "out.png"]),
+        (2, "is an input, too.", ["--force-heavy", "face.png", "--map", "face.png", "--overwrite"]),
     ],
 )
 def test_mistakes_get_a_sentence_and_leave_nothing(
-    enlarge: Pcsr, tiny_folder: Path, code: int, row: Failure, more: list[str]
+    enlarge: Pcsr, tiny_folder: Path, code: int, said: str, more: list[str]
 ) -> None:
     before = enlarge.files()
     ran = enlarge(*arguments(tiny_folder, *more)).told(code)
-    assert tells(row, ran.stderr)
+    assert tells(ran.stderr, said)
     assert enlarge.files() == before
 
 
@@ -84,7 +87,7 @@ def test_an_existing_map_is_not_replaced_unasked(enlarge: Pcsr, tiny_folder: Pat
 @pytest.mark.parametrize("option", ["--map", "--force-heavy", "--force-light"])
 def test_many_pictures_have_no_one_map(enlarge: Pcsr, tiny_folder: Path, option: str) -> None:
     ran = enlarge("upscale", "in.png", "face.png", "--out-dir", "out", option, "m.png", "--model", tiny_folder).told(2)
-    assert tells(maps.ONLY_FOR_ONE, ran.stderr, option=option)
+    assert tells(ran.stderr, f"{option} is for a single picture.")
 
 
 def test_a_map_of_a_reduced_result_is_drawn(enlarge: Pcsr, tiny_folder: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcsr_cli.cli.measured import write_rows
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import RefusedOutputError
 from tests.failing import fails
 
 
@@ -23,6 +23,6 @@ def test_rows_are_csv_with_nothing_for_what_there_is_not(tmp_path: Path) -> None
 def test_a_table_that_came_to_be_there_meanwhile_is_let_be(tmp_path: Path) -> None:
     output = tmp_path / "rows.csv"
     output.write_text("mine")
-    with fails(outputs.EXISTS, output=output):
+    with fails(RefusedOutputError, f"{output} exists already."):
         write_rows(output, [Row("a", 30.5)], replace=False)
     assert output.read_text() == "mine"

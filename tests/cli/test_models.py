@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from pcsr_cli.checkpoint import read_checkpoint
-from pcsr_cli.failures import outputs, usage
+from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.model import Pcsr
 from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales, write_config
 from tests.command import Pcsr as Command
@@ -234,7 +234,7 @@ def test_a_checkpoint_of_the_published_keys_and_shapes_is_converted(
 @pytest.mark.parametrize("command", [("fetch", "builtin"), ("convert", "in.pth", "out")])
 def test_everything_and_nothing_cannot_both_be_said(run_pcsr: Command, command: tuple[str, ...]) -> None:
     ran = run_pcsr("models", *command, "--json", "--quiet").told(2)
-    assert tells(usage.EXCLUDE, ran.stderr, options="--json and --quiet")
+    assert tells(ran.stderr, "--json and --quiet exclude each other.")
 
 
 def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
@@ -242,8 +242,8 @@ def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
     write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     (run_pcsr.cwd / "out").mkdir()
     (run_pcsr.cwd / "out" / "config.json").write_text("mine")
-    refused = run_pcsr("models", "convert", "in.pth", "out").told(outputs.EXISTS.exit_code)
-    assert tells(outputs.EXISTS, refused.stderr, output=Path("out/config.json"))
+    refused = run_pcsr("models", "convert", "in.pth", "out").told(RefusedOutputError.exit_code)
+    assert tells(refused.stderr, f"{Path('out/config.json')} exists already.")
     assert (run_pcsr.cwd / "out" / "config.json").read_text() == "mine"
     ran = run_pcsr("models", "convert", "in.pth", "out", "--overwrite").succeeded()
     assert (ran.stdout, ran.stderr.count("\n")) == ("", 1)

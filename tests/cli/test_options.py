@@ -6,7 +6,7 @@ import pytest
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.upscale_options import STREAM, Single, choose_work
-from pcsr_cli.failures import folders, usage
+from pcsr_cli.errors import UsageError
 from pcsr_cli.refine import NEVER
 from pcsr_cli.routing import Adaptive, Threshold, Tradeoff
 from tests.failing import fails
@@ -17,18 +17,20 @@ def test_one_routing_at_most() -> None:
     assert options.choose_routing(0.25, None, False) == Threshold(0.25)
     assert options.choose_routing(None, 1.0, False) == Tradeoff(1.0)
     assert options.choose_routing(None, None, True) == Adaptive()
-    with fails(usage.EXCLUDE, options="--threshold and --k and --adm and --budget"):
+    with fails(UsageError, "--threshold and --k and --adm and --budget exclude each other."):
         options.choose_routing(0.5, 1.0, True, "60%")
 
 
 def test_everything_and_nothing_cannot_be_said() -> None:
-    with fails(usage.EXCLUDE, options="--json and --quiet"):
+    with fails(UsageError, "--json and --quiet exclude each other."):
         options.check_talk(json=True, quiet=True)
 
 
 @pytest.mark.parametrize("refine", [-1, 10])
 def test_refine_has_a_range(refine: int) -> None:
-    with fails(usage.REFINE, refine=refine, never=NEVER):
+    with fails(
+        UsageError, f"--refine {refine} is out of range.", f"Choose 0 (smooth all light pixels) to {NEVER} (none)."
+    ):
         options.choose_refine(refine, no_refine=False, scale=4)
     assert options.choose_refine(None, no_refine=True, scale=4) == NEVER
     assert [options.choose_refine(None, no_refine=False, scale=scale) for scale in (2, 3, 4)] == [NEVER, 1, 1]
@@ -36,7 +38,11 @@ def test_refine_has_a_range(refine: int) -> None:
 
 @pytest.mark.parametrize("tile", ["7", "1.5", "big", "", "9" * 30])
 def test_a_tile_has_a_side(tile: str) -> None:
-    with fails(usage.TILE, tile=tile[:20], smallest=options.SMALLEST_TILE):
+    with fails(
+        UsageError,
+        f"--tile {tile[:20]} is no size.",
+        f"Give auto or a number of LR pixels from {options.SMALLEST_TILE}, such as 256.",
+    ):
         options.choose_tile(tile)
 
 
@@ -46,7 +52,7 @@ def test_a_tile_is_a_number_or_auto() -> None:
 
 @pytest.mark.parametrize("memory", ["lots", "-1G", "1X", ""])
 def test_memory_is_an_amount(memory: str) -> None:
-    with fails(usage.MEMORY, memory=memory):
+    with fails(UsageError, f"--memory {memory} is no amount."):
         options.choose_memory(memory)
 
 
@@ -62,7 +68,7 @@ def test_an_empty_argument_is_no_current_folder() -> None:
         (["upscale", "in", "--out-dir", ""], "--out-dir"),
         (["sweep", "--lr="], "--lr"),
     ):
-        with fails(usage.EMPTY, what=what):
+        with fails(UsageError, f"{what} is empty."):
             options.check_arguments(arguments)
     options.check_arguments(["upscale", "a=b=", "--name={stem}=", "-", "."])
 
@@ -73,10 +79,10 @@ def test_a_stream_is_a_dash_and_nothing_else() -> None:
 
 
 def test_one_picture_becomes_no_folder() -> None:
-    with fails(folders.ONE_BECOMES_A_FILE, output="new/"):
+    with fails(UsageError, "new/ is the name of a folder, and one picture becomes a file."):
         choose_work(["in.png", "new/"], None)
 
 
 def test_refinement_is_asked_for_or_refused() -> None:
-    with fails(usage.EXCLUDE, options="--refine and --no-refine"):
+    with fails(UsageError, "--refine and --no-refine exclude each other."):
         options.choose_refine(3, True, 4)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.failures import outputs, pictures, upscaling
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.pictures import levels, save
@@ -56,8 +55,8 @@ def test_a_folder_is_a_table_with_a_sum(run_pcsr: Pcsr, tiny_folder: Path) -> No
 
 
 def test_what_upscaling_would_refuse_is_refused(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
-    assert tells(pictures.NO_FILE, run_pcsr("plan", "no.png").told(1).stderr, path="no.png")
-    assert tells(upscaling.DOES_NOT_ENLARGE, run_pcsr("plan", "in.png", "--scale", "0.5").told(2).stderr, scale=0.5)
+    assert tells(run_pcsr("plan", "no.png").told(1).stderr, "There is no file no.png.")
+    assert tells(run_pcsr("plan", "in.png", "--scale", "0.5").told(2).stderr, "A scale of 0.5 does not enlarge.")
     save(run_pcsr.cwd / "wide.png", levels(1, 5000))
     ran = run_pcsr("plan", "wide.png", "out.webp", "--model", tiny_folder)
-    assert tells(outputs.SIDE_TOO_LONG, ran.stderr) and ran.code == 2
+    assert tells(ran.stderr, "pixels a side, not") and ran.code == 2

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pcsr_cli.cli.preview import UPPER_HALF, Detail, Lookout, choose_detail, drawn, half_blocks, why_not
-from pcsr_cli.failures import maps, usage
 from pcsr_cli.jobs.stages import Ready
 from pcsr_cli.pictures.formats import choose_format
 from pcsr_cli.pictures.picture import Layout, Levels, Picture
@@ -160,9 +159,9 @@ def _read(terminal: int) -> bytes:
 
 def test_many_pictures_have_no_preview(run_pcsr: Pcsr, photograph: Path) -> None:
     ran = run_pcsr("upscale", "in.png", "--out-dir", "out", "--preview").told(2)
-    assert tells(maps.ONLY_FOR_ONE, ran.stderr, option="--preview")
+    assert tells(ran.stderr, "--preview is for a single picture.")
 
 
 def test_nothing_to_be_said_leaves_nothing_to_draw(run_pcsr: Pcsr, photograph: Path) -> None:
     ran = run_pcsr("upscale", "in.png", "out.png", "--preview", "--quiet").told(2)
-    assert tells(usage.EXCLUDE, ran.stderr, options="--preview and --quiet")
+    assert tells(ran.stderr, "--preview and --quiet exclude each other.")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.failures import measuring, outputs, pages
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.pages.test_page import embedded
@@ -71,7 +70,7 @@ def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, picture
 @pytest.mark.parametrize("command", [["report", "p.txt"], ["sweep", "--report", "p.txt"]], ids=" ".join)
 def test_only_html_is_written(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path, command: list[str]) -> None:
     ran = run_pcsr(*command, "folder", "--model", tiny_folder).told(2)
-    assert tells(pages.NOT_HTML, ran.stderr, name="'p.txt'")
+    assert tells(ran.stderr, "A report is not written as 'p.txt'.")
 
 
 def test_an_existing_page_is_not_replaced_unasked(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
@@ -86,14 +85,14 @@ def test_no_command_replaces_a_page_unasked(
 ) -> None:
     (run_pcsr.cwd / "p.html").write_text("mine")
     ran = run_pcsr(*command, "--report", "p.html", "--model", tiny_folder).told(2)
-    assert tells(outputs.EXISTS, ran.stderr, output="p.html")
+    assert tells(ran.stderr, "p.html exists already.")
 
 
 def test_a_name_too_long_is_told(run_pcsr: Pcsr, tiny_folder: Path) -> None:
     ran = run_pcsr("report", "p.html", "x" * 300, "--model", tiny_folder).told(1)
-    assert tells(measuring.NO_PATH, ran.stderr, path="x" * 300)
+    assert tells(ran.stderr, f"There is no file or folder {'x' * 300}.")
 
 
 def test_too_fine_a_grid_is_refused(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     ran = run_pcsr("report", "p.html", "folder", "--threshold", "0:1:0.003", "--model", tiny_folder).told(2)
-    assert tells(pages.TOO_MANY_CUTS, ran.stderr)
+    assert tells(ran.stderr, "A report holds at most")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.cli.sweep import join_grids
-from pcsr_cli.failures import Failure, measuring, outputs, usage
+from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, UsageError
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.pictures import levels, save
@@ -71,42 +71,42 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
     (hidden / "__init__.py").write_text("raise ImportError")
     env = {"PYTHONPATH": f"{run_pcsr.scratch}:{run_pcsr.env['PYTHONPATH']}"}
     ran = run_pcsr.in_new_interpreter("sweep", "in.png", "--model", str(tiny_folder), "--plot", "c.png", env=env)
-    assert tells(measuring.NO_MATPLOTLIB, ran.told(1).stderr)
+    assert tells(ran.told(1).stderr, "Plots need matplotlib.")
 
 
 @pytest.mark.parametrize(
-    ("row", "arguments"),
+    ("kind", "said", "arguments"),
     [
-        (measuring.NO_GRID, ["--threshold", "lots"]),
-        (measuring.GRID_RANGE, ["--threshold", "0:2:0.5"]),
-        (measuring.GRID_RANGE, ["--threshold", "-1:1:0.5"]),
-        (measuring.GRID_LENGTH, ["--threshold", "1:0:0.5"]),
-        (usage.EXCLUDE, ["--threshold", "--k"]),
-        (measuring.NO_PATH, ["nowhere.png"]),
-        (measuring.PLOT_FORMAT, ["--plot", "c.txt"]),
-        (outputs.IS_A_FOLDER, ["--plot", "folder.png"]),
-        (outputs.IS_A_FOLDER, ["--csv", "folder.png"]),
-        (outputs.NO_PLACE, ["--plot", "nowhere/c.png"]),
-        (outputs.EXISTS, ["in.png", "--plot", "text.png"]),
-        (outputs.EXISTS, ["in.png", "--csv", "text.png"]),
-        (outputs.IS_AN_INPUT, ["in.png", "--plot", "in.png", "--overwrite"]),
-        (outputs.IS_AN_INPUT, ["in.png", "--csv", "in.png", "--overwrite"]),
-        (outputs.TWICE, ["in.png", "--plot", "c.png", "--csv", "./c.png"]),
-        (outputs.BAD_NAME, ["in.png", "--plot", "x" * 300 + ".png"]),
-        (measuring.NO_PATH, ["x" * 300]),
-        (measuring.NO_GRID, ["--threshold", "x" * 300]),
-        (measuring.UNEQUAL_PAIR, ["in.png", "--lr", "in.png"]),
-        (measuring.NOTHING_MEASURED, ["text.png", "text.png"]),
+        (UsageError, "is no grid of numbers.", ["--threshold", "lots"]),
+        (UsageError, "is out of range.", ["--threshold", "0:2:0.5"]),
+        (UsageError, "is out of range.", ["--threshold", "-1:1:0.5"]),
+        (UsageError, "points. Give 1 to", ["--threshold", "1:0:0.5"]),
+        (UsageError, "exclude each other.", ["--threshold", "--k"]),
+        (InputError, "There is no file or folder", ["nowhere.png"]),
+        (OutputError, "A plot is not written as", ["--plot", "c.txt"]),
+        (RefusedOutputError, "is a folder.", ["--plot", "folder.png"]),
+        (RefusedOutputError, "is a folder.", ["--csv", "folder.png"]),
+        (OutputError, "cannot be written:", ["--plot", "nowhere/c.png"]),
+        (RefusedOutputError, "exists already.", ["in.png", "--plot", "text.png"]),
+        (RefusedOutputError, "exists already.", ["in.png", "--csv", "text.png"]),
+        (RefusedOutputError, "is an input, too.", ["in.png", "--plot", "in.png", "--overwrite"]),
+        (RefusedOutputError, "is an input, too.", ["in.png", "--csv", "in.png", "--overwrite"]),
+        (RefusedOutputError, "would be the name of two results.", ["in.png", "--plot", "c.png", "--csv", "./c.png"]),
+        (OutputError, "cannot be written:", ["in.png", "--plot", "x" * 300 + ".png"]),
+        (InputError, "There is no file or folder", ["x" * 300]),
+        (UsageError, "is no grid of numbers.", ["--threshold", "x" * 300]),
+        (InputError, "do not go together at x", ["in.png", "--lr", "in.png"]),
+        (InputError, "No picture could be measured.", ["text.png", "text.png"]),
     ],
 )
 def test_mistakes_get_a_sentence(
-    run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, row: Failure, arguments: list[str]
+    run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, kind: type[PcsrError], said: str, arguments: list[str]
 ) -> None:
     (run_pcsr.cwd / "folder.png").mkdir()
     (run_pcsr.cwd / "text.png").write_text("no picture")
     ran = run_pcsr("sweep", *arguments, "--model", tiny_folder)
-    assert ran.code == row.exit_code and ran.stdout == ""
-    assert tells(row, ran.stderr)
+    assert ran.code == kind.exit_code and ran.stdout == ""
+    assert tells(ran.stderr, said)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import OutputError
 from pcsr_cli.files import Fingerprint, fingerprint
 from pcsr_cli.folders.journal import NAME, Entry, Journal, is_content_of, same_way
 from tests.failing import fails
@@ -81,7 +81,7 @@ def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with fails(folders.JOURNAL_UNWRITABLE, path=journal.path, reason="no space left on device"):
+    with fails(OutputError, f"The journal {journal.path} cannot be written: no space left on device."):
         journal.append(entry("b"))
     assert journal.path.read_bytes() == before
     assert journal.find(Path("b")) is None
@@ -98,7 +98,7 @@ def test_many_threads_may_append(tmp_path: Path) -> None:
 
 def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
-    with fails(folders.JOURNAL_UNREADABLE, path=tmp_path / NAME, reason="is a directory"):
+    with fails(OutputError, f"The journal {tmp_path / NAME} cannot be read: is a directory."):
         Journal(tmp_path)
 
 

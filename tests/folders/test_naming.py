@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.folders import naming
 from pcsr_cli.folders.naming import DEFAULT, Task, Template, parse_template, plan_tasks
 from pcsr_cli.folders.sources import Source
@@ -48,7 +48,7 @@ def test_names_are_filled_in(tmp_path: Path) -> None:
 )
 def test_what_is_no_template(template: str, reason: str) -> None:
     fields = "{stem}, {name}, {suffix}, {scale}"
-    with fails(folders.BAD_TEMPLATE, template=template, reason=reason, example=DEFAULT, fields=fields):
+    with fails(UsageError, f"--name {template} is no template: {reason}.", f"Such as {DEFAULT}; there are {fields}."):
         parse_template(template)
 
 
@@ -56,17 +56,15 @@ def test_what_is_no_template(template: str, reason: str) -> None:
 def test_a_template_fills_or_is_refused(text: str) -> None:
     try:
         template = parse_template(text)
-    except folders.BAD_TEMPLATE.kind:
+    except UsageError:
         return
     assert Path(template.fill(Path("a.png"), 4, ".png")).name == template.fill(Path("a.png"), 4, ".png")
 
 
 def test_two_results_of_one_name_are_refused(tmp_path: Path) -> None:
-    with fails(
-        folders.SAME_NAME, first=tmp_path / "in/a.png", second=tmp_path / "in/a.jpg", output="a_x4.webp", more=""
-    ):
+    with fails(RefusedOutputError, f"{tmp_path / 'in/a.png'} and {tmp_path / 'in/a.jpg'} would both become a_x4.webp."):
         plan(tmp_path / "out", "a.png", "a.jpg", "b.png", suffix=".webp")
-    with fails(folders.SAME_NAME) as raised:
+    with fails(RefusedOutputError, "would both become") as raised:
         plan(tmp_path / "out", "a.png", "b.png", "c.png", template="x.png")
     assert "and 1 more alike" in str(raised.value)
     assert plan(tmp_path / "out", "a.png", "a.jpg", template="{name}{suffix}", suffix=".webp")
@@ -80,7 +78,7 @@ def test_where_case_does_not_count_names_that_differ_in_nothing_else_are_one(
     monkeypatch.setattr(naming, "ignores_case", lambda folder: True)
     for other in ("A.png", "ä.png"):
         first = "a.png" if other == "A.png" else "a\u0308.png"
-        with fails(folders.SAME_NAME):
+        with fails(RefusedOutputError, "would both become"):
             plan(tmp_path / "out", first, other)
 
 
@@ -88,15 +86,15 @@ def test_no_result_replaces_a_picture_to_enlarge(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "b_x4.png").symlink_to(tmp_path / "a.png")
     sources = [Source(tmp_path / "a.png"), Source(tmp_path / "b.png")]
-    with fails(folders.WOULD_REPLACE_A_SOURCE, output=tmp_path / "b_x4.png"):
+    with fails(RefusedOutputError, f"The result {tmp_path / 'b_x4.png'} would replace a picture to enlarge."):
         plan_tasks(sources, tmp_path, Template(), 4, lambda path: path.suffix)
-    with fails(folders.WOULD_REPLACE_A_SOURCE, output=tmp_path / "a.png"):
+    with fails(RefusedOutputError, f"The result {tmp_path / 'a.png'} would replace a picture to enlarge."):
         plan_tasks(sources, tmp_path, Template("{name}"), 4, lambda path: path.suffix)
 
 
 def test_no_result_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a_x4.png").mkdir()
-    with fails(folders.RESULT_IS_A_FOLDER, output=tmp_path / "a_x4.png"):
+    with fails(RefusedOutputError, f"The result {tmp_path / 'a_x4.png'} is a folder."):
         plan_tasks([Source(Path("a.png"))], tmp_path, Template(), 4, lambda path: path.suffix)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.folders import place
 from pcsr_cli.folders.place import held, make_room
 from tests.failing import fails
@@ -27,7 +27,7 @@ def test_a_folder_is_held_by_one_process_and_free_when_it_is_killed(tmp_path: Pa
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with fails(folders.IN_USE, folder=out), held(out):
+        with fails(OutputError, f"Another pcsr is writing into {out}."), held(out):
             pass
         holder.kill()
         holder.wait()
@@ -39,9 +39,12 @@ def test_a_folder_is_held_by_one_process_and_free_when_it_is_killed(tmp_path: Pa
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with fails(folders.A_FILE_IN_THE_WAY, folder=tmp_path / "file"), held(tmp_path / "file"):
+    with (
+        fails(RefusedOutputError, f"{tmp_path / 'file'} is no folder, and the results of many pictures need one."),
+        held(tmp_path / "file"),
+    ):
         pass
-    with fails(folders.NOT_WRITABLE), held(tmp_path / "file" / "out"):
+    with fails(OutputError, "Nothing can be written to the folder"), held(tmp_path / "file" / "out"):
         pass
 
 
@@ -54,7 +57,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
             raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(place, "FileLock", Refusing)
-    with fails(folders.NOT_WRITABLE, folder=tmp_path, reason="read-only file system"), held(tmp_path):
+    with fails(OutputError, f"Nothing can be written to the folder {tmp_path}: read-only file system."), held(tmp_path):
         pass
 
 
@@ -69,5 +72,5 @@ def test_room_is_made_and_leftovers_are_removed(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "er").is_dir()
     assert [path.exists() for path in leftovers + others] == [False, False, True, True]
     (tmp_path / "file").touch()
-    with fails(folders.NOT_WRITABLE):
+    with fails(OutputError, "Nothing can be written to the folder"):
         make_room(tmp_path, [Path("file/a.png")])

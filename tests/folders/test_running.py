@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pcsr_cli.api import upscale_onto
-from pcsr_cli.failures import folders, outputs
+from pcsr_cli.errors import InputError, OutputError
 from pcsr_cli.folders.journal import Journal
 from pcsr_cli.folders.naming import Task
 from pcsr_cli.folders.running import Done, Failed, Run, disk_is_full
@@ -61,11 +61,14 @@ def test_a_full_disk_stops_the_run(
         with open_writer(output, *arguments) as writer:
             yield writer
             if output.name >= "b.png":
-                raise outputs.NO_SPACE(output=output, reason="no space") from OSError(28, "No space left on device")
+                reason = OSError(28, "No space left on device")
+                raise OutputError(
+                    f"{output} cannot be written: no space.", "Free space, or choose another."
+                ) from reason
 
     monkeypatch.setattr(enlarging, "open_writer", full)
     events = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png").go(jobs)
-    with fails(folders.DISK_FULL, output=tmp_path / "out" / "b.png"):
+    with fails(OutputError, f"The disk is full: stopped at {tmp_path / 'out' / 'b.png'}."):
         for event in events:
             assert isinstance(event, Done) == (event.task.output.name == "a.png")
     assert names(tmp_path) == ["a.png"]
@@ -121,7 +124,7 @@ def test_a_picture_that_changes_while_it_is_read(
     monkeypatch.setattr(enlarging, "read_picture", meddle)
     (event,) = make_run(tmp_path, model, "a.png").go()
     assert isinstance(event, Failed)
-    with fails(folders.CHANGED_MEANWHILE, path=tmp_path / "a.png"):
+    with fails(InputError, f"{tmp_path / 'a.png'} was changed while it was read."):
         raise event.error
 
 

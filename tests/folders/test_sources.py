@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.failures import folders
+from pcsr_cli.errors import InputError
 from pcsr_cli.folders.sources import Source, find_sources, natural
 from tests.failing import fails
 
@@ -75,9 +75,9 @@ def test_a_pattern_goes_through_folders(tree: Path) -> None:
 
 
 def test_where_there_is_nothing_that_is_said(tmp_path: Path) -> None:
-    with fails(folders.NOTHING_FOUND, places=tmp_path, suffixes=".png, .jpg"):
+    with fails(InputError, f"There is no picture in {tmp_path}.", "Pictures are .png, .jpg."):
         find_sources([tmp_path], SUFFIXES)
-    with fails(folders.NO_MATCH, pattern=tmp_path / "*.png"):
+    with fails(InputError, f"No file matches {tmp_path / '*.png'}."):
         find_sources([tmp_path / "*.png"], SUFFIXES)
 
 
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_read(tree: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "listdir", refuse)
     closed = tree
-    with fails(folders.NO_FOLDER, folder=tree, reason="Permission denied"):
+    with fails(InputError, f"The folder {tree} cannot be read: Permission denied."):
         find_sources([tree], SUFFIXES)
     closed = tree / "sub"
     found = find_sources([tree], SUFFIXES, recursive=True)

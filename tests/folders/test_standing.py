@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.failures import folders, outputs
+from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.files import Fingerprint, fingerprint
 from pcsr_cli.folders.journal import Entry, Journal
 from pcsr_cli.folders.naming import Task
@@ -56,7 +56,7 @@ def test_what_was_made_otherwise_or_changed_since_is_in_the_way(folder: Folder, 
         Journal(folder.output.parent).path.unlink()
     if change.startswith("result"):
         folder.output.write_bytes(b"resulT" if change == "result" else b"result, edited")
-    with fails(folders.RESULTS_EXIST, output=folder.output, more=" is"):
+    with fails(RefusedOutputError, f"{folder.output} is in the way: changed since, or not made by this very command."):
         folder.sorted_out(way=way)
     assert folder.sorted_out("skip", way) == Work((), ((folder.task, Why.EXISTS),))
     assert folder.sorted_out("overwrite", way) == Work((folder.task,), ())
@@ -66,7 +66,10 @@ def test_of_many_in_the_way_one_is_named(tmp_path: Path) -> None:
     tasks = [Task(Source(tmp_path), Path(name)) for name in "abc"]
     for task in tasks:
         (tmp_path / task.output).touch()
-    with fails(folders.RESULTS_EXIST, output=tmp_path / "a", more=" and 2 other results are"):
+    with fails(
+        RefusedOutputError,
+        f"{tmp_path / 'a'} and 2 other results are in the way: changed since, or not made by this very command.",
+    ):
         sort_out(tasks, tmp_path, Journal(tmp_path), lambda task: WAY, "refuse")
 
 
@@ -77,7 +80,7 @@ def test_that_a_source_is_gone_its_reading_tells(folder: Folder) -> None:
 
 def test_a_name_that_cannot_be_is_told_before_any_work(tmp_path: Path) -> None:
     task = Task(Source(tmp_path), Path("a" * 999))
-    with fails(outputs.BAD_NAME):
+    with fails(OutputError, "cannot be written:", "Choose another name."):
         sort_out([task], tmp_path, Journal(tmp_path), lambda task: WAY, "refuse")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pcsr_cli.failures import folders, pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.jobs import frames
 from pcsr_cli.jobs.enlarging import Enlarging
 from pcsr_cli.jobs.frames import ReadyFrames, steps_for
@@ -38,7 +38,7 @@ def test_a_damaged_film_does_not_become_a_still(steps: Enlarging, tmp_path: Path
     whole = read(steps, path)
     assert isinstance(whole, ReadyFrames) and len(whole.frames) == 6
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with fails(pictures.DAMAGED):
+    with fails(InputError, "is truncated or damaged:"):
         read(steps, path)
 
 
@@ -52,7 +52,7 @@ def test_a_film_that_changes_meanwhile_does_not_become_a_still(
         return open_animation(source, allow_huge)
 
     monkeypatch.setattr(frames, "open_animation", read_and_changed)
-    with fails(folders.CHANGED_MEANWHILE):
+    with fails(InputError, "was changed while it was read."):
         read(steps, path)
 
 
@@ -63,5 +63,5 @@ def test_what_does_not_move_is_a_still(steps: Enlarging, tmp_path: Path, name: s
 
 def test_of_a_single_picture_frames_were_asked_for_in_earnest(tiny_folder: Path, tmp_path: Path) -> None:
     steps = steps_for(load_model(str(tiny_folder)), Request(refine=1, frames=True), stills=False)
-    with fails(pictures.NO_ANIMATION):
+    with fails(InputError, "has one frame only."):
         read(steps, save(tmp_path / "a.gif"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcsr_cli.failures import maps, pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.maps.masks import read_forced
 from tests.failing import fails
 from tests.pictures import save
@@ -55,17 +55,17 @@ def test_what_is_transparent_is_not_marked(tmp_path: Path) -> None:
 
 def test_another_size_is_refused(tmp_path: Path) -> None:
     mask = save(tmp_path / "mask.png", white(7, 8, (slice(0, 1), slice(0, 1))))
-    with fails(maps.MASK_SIZE, mask=mask, size="8x7", lr="8x6", hr="16x12"):
+    with fails(InputError, f"The mask {mask} is 8x7, not 8x6 like the picture or 16x12 like its result."):
         read_forced(mask, None, LR, HR, HR)
 
 
 def test_masks_that_want_the_same_pixels_are_refused(tmp_path: Path) -> None:
     heavy = save(tmp_path / "heavy.png", white(*LR, (slice(0, 2), slice(0, 1))))
     light = save(tmp_path / "light.png", white(*HR, (slice(3, 9), slice(0, 16))))
-    with fails(maps.MASKS_CLASH, count=2):
+    with fails(InputError, "The masks force 2 pixels of the result to be both heavy and light."):
         read_forced(heavy, light, LR, HR, HR)
 
 
 def test_a_mask_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with fails(pictures.NO_FILE):
+    with fails(InputError, "There is no file"):
         read_forced(tmp_path / "nowhere.png", None, LR, HR, HR)

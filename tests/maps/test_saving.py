@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pcsr_cli.engine.routing_map import RoutingMap
-from pcsr_cli.failures import maps
+from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.grid import nearest_index
 from pcsr_cli.maps.drawing import as_16_bit, coloured, mask, tinted
 from pcsr_cli.maps.saving import MapRequest, Style, open_map, request_map
@@ -110,7 +110,7 @@ def test_a_map_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_the_suffix_and_the_style_go_together(tmp_path: Path) -> None:
     assert request_map(tmp_path / "m.PNG", None).style == "overlay"
     assert request_map(tmp_path / "m.npy", "data").style == "data"
-    with fails(maps.UNKNOWN_FORMAT):
+    with fails(RefusedOutputError, "A map is not written as"):
         request_map(tmp_path / "m.jpg", None)
-    with fails(maps.ONLY_DATA):
+    with fails(UsageError, "A .npy file holds p_heavy as numbers, not the style"):
         request_map(tmp_path / "m.npy", "mask")

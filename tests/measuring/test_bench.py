@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from pcsr_cli.budget import Allowance
 from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.upscaling import Settings, predict_branches
-from pcsr_cli.failures import Failure as Row
-from pcsr_cli.failures import measuring, models, routing
+from pcsr_cli.errors import InputError, ModelError, UsageError
 from pcsr_cli.measuring.bench import Options, bench, check
 from pcsr_cli.measuring.methods import Method, parse_methods
 from pcsr_cli.measuring.metrics import psnr
@@ -72,7 +71,7 @@ def test_a_broken_file_is_named_and_left_out(folder: Path) -> None:
     assert [row.picture for row in result.rows] == ["1.png"]
     assert isinstance(told[0], LeftOut) and "0.png is not a picture" in told[0].sentence
     (folder / "1.png").write_bytes(b"")
-    with fails(measuring.NOTHING_MEASURED) as failed:
+    with fails(InputError, "No picture could be measured.") as failed:
         bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light"), 4, 1), told.append)
     assert "0.png" in failed.value.next_step
 
@@ -97,7 +96,7 @@ def test_a_budget_is_one_cut_for_all(tmp_path: Path) -> None:
 
 
 def test_a_budget_in_seconds_is_for_single_pictures() -> None:
-    with fails(measuring.BUDGET_IN_SECONDS):
+    with fails(UsageError, "Over a folder a budget is in GFLOPs: seconds depend on more than the cut."):
         check(MODEL, Options((Method("budget"),), 4, 1, allowance=Allowance(8, "s")))
 
 
@@ -112,49 +111,49 @@ def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path)
     options = Options(parse_methods("original"), 4, 1, original=original)
     row = bench(MODEL, find_pairs([folder / "0.png"], 4), options, lambda event: None).rows[0]
     assert row.psnr is not None and row.paper == pytest.approx(original.cost(13 * 15).paper / 1e9)
-    with fails(measuring.NO_ORIGINAL_WEIGHTS):
+    with fails(UsageError, "The original network comes without weights."):
         bench(MODEL, find_pairs([folder], 4), Options(parse_methods("original"), 4, 1), lambda event: None)
 
 
 def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
     path = tmp_path / "original.pth"
-    contents = ({"weight": torch.zeros(1)}, models.NO_ORIGINAL), ([1, 2], models.NO_STATE_DICT)
-    with fails(models.NO_FILE, path=path):
+    contents = ({"weight": torch.zeros(1)}, "holds none of the original networks."), ([1, 2], "holds no state dict.")
+    with fails(ModelError, f"There is no file {path}."):
         load_original(path, torch.device("cpu"))
-    for content, row in contents:
+    for content, said in contents:
         torch.save(content, path)
-        with fails(row):
+        with fails(ModelError, said):
             load_original(path, torch.device("cpu"))
     for damaged in (b"", b"\x80\x02."):
         path.write_bytes(damaged)
-        with fails(models.NO_CHECKPOINT, path=path):
+        with fails(ModelError, f"{path} is no readable PyTorch checkpoint."):
             load_original(path, torch.device("cpu"))
 
 
 def test_what_the_model_or_the_original_is_not_made_for_is_told() -> None:
     three = LoadedModel(tiny_model("carn", 3), IDENTITY, Scales((2.0, 4.0)))
-    with fails(measuring.METHODS_OF_TWO, branches=3, methods="threshold 0.5, patch 32"):
+    with fails(UsageError, "The model has 3 branches, not two: no threshold 0.5, patch 32."):
         check(three, Options(parse_methods("heavy,threshold,adm,patch"), 4, 1))
     check(three, Options(parse_methods("heavy,adm,light,k"), 4, 1))
-    with fails(measuring.NOT_TRAINED, name="tiny", scales="x4", scale=2):
+    with fails(UsageError, "The model tiny was trained for x4, not x2."):
         check(MODEL, Options(parse_methods("adm"), scale=2, refine=1))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
-    with fails(measuring.ORIGINAL_SCALE, scale=4):
+    with fails(UsageError, "The original network enlarges x4."):
         check(three, Options(parse_methods("adm"), scale=2, refine=1, original=original))
 
 
 @pytest.mark.parametrize(
-    ("text", "row"),
+    ("text", "said"),
     [
-        ("", measuring.NO_METHOD),
-        ("nonsense", measuring.NO_SUCH_METHOD),
-        ("budget", measuring.NO_SUCH_METHOD),
-        ("threshold=2", routing.NO_PROBABILITY),
-        *((text, measuring.BAD_METHOD) for text in ("k=x", "adm=1", "patch=0", "patch=1.5", "patch=nan")),
+        ("", "--methods names no method."),
+        ("nonsense", "There is no method"),
+        ("budget", "There is no method"),
+        ("threshold=2", "is not a probability."),
+        *((text, "is no method.") for text in ("k=x", "adm=1", "patch=0", "patch=1.5", "patch=nan")),
     ],
 )
-def test_what_is_no_method(text: str, row: Row) -> None:
-    with fails(row):
+def test_what_is_no_method(text: str, said: str) -> None:
+    with fails(UsageError, said):
         parse_methods(text)
 
 

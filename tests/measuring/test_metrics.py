@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pcsr_cli.failures import measuring
+from pcsr_cli.errors import InputError
 from pcsr_cli.measuring.metrics import luma, psnr, ssim
 from tests.failing import fails
 
@@ -56,13 +56,13 @@ def test_shaving_leaves_out_exactly_the_border() -> None:
 
 
 def test_other_sizes_are_refused() -> None:
-    with fails(measuring.UNEQUAL_SIZES, result=(5, 6), truth=(6, 5)):
+    with fails(InputError, "Pictures of (5, 6) and (6, 5) (rows, columns) cannot be compared."):
         psnr(noise(5, 6, 0), noise(6, 5, 0))
 
 
 @pytest.mark.parametrize("shave", [2, 3])
 def test_a_border_as_wide_as_the_picture_is_refused(shave: int) -> None:
-    with fails(measuring.NOTHING_LEFT, size=(4, 9), border=shave):
+    with fails(InputError, f"Nothing is left of a picture of (4, 9) inside a border of {shave} pixels."):
         psnr(noise(4, 9, 0), noise(4, 9, 1), shave=shave)
 
 
@@ -103,7 +103,7 @@ def test_ssim_at_its_edges() -> None:
     assert ssim(grey, white) == pytest.approx((2 * 100 * 235 + c1) / (100**2 + 235**2 + c1), abs=1e-4)
     assert math.isnan(ssim(grey[:10], white[:10]))
     assert math.isnan(ssim(grey, white, shave=5))
-    with fails(measuring.NOTHING_LEFT, border=10, size=grey.shape):
+    with fails(InputError, f"Nothing is left of a picture of {grey.shape} inside a border of 10 pixels."):
         ssim(grey, white, shave=10)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcsr_cli.failures import folders, measuring
+from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.measuring.pairs import Pair, Source, cut_to_patch_grid, demo_picture, find_pairs, load_pair, pictures_in
 from pcsr_cli.resize import make_lr
 from tests.failing import fails
@@ -28,7 +28,7 @@ def test_pictures_are_what_upscale_takes_for_one(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in pictures_in(tmp_path)] == ["a.PPM", "b.heic"]
-    with fails(folders.NO_FOLDER):
+    with fails(InputError, "cannot be read:"):
         pictures_in(tmp_path / "nowhere")
 
 
@@ -44,7 +44,8 @@ def test_pictures_of_one_name_go_by_their_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lr", [False, True])
 def test_a_name_too_long_for_a_file_is_none(tmp_path: Path, lr: bool) -> None:
     endless = tmp_path / ("x" * 300)
-    with fails(measuring.NO_LR_FOLDER, lr=endless) if lr else fails(measuring.NO_PATH, path=endless):
+    said = f"{endless} is no folder of LR pictures." if lr else f"There is no file or folder {endless}."
+    with fails(InputError, said):
         find_pairs([save(tmp_path / "a.png") if lr else endless], 4, endless if lr else None)
 
 
@@ -85,32 +86,32 @@ def test_the_papers_protocol_keeps_what_patches_cover(side: int, kept: int) -> N
 
 
 def test_smaller_than_a_patch_is_refused() -> None:
-    with fails(measuring.SMALLER_THAN_PATCH, name="a", side=32):
+    with fails(InputError, "a is smaller than a patch of 32 LR pixels."):
         cut_to_patch_grid(Pair("a", levels(31, 40), None, 4))
 
 
 def test_nothing_to_measure_is_told(tmp_path: Path) -> None:
-    with fails(measuring.NO_PICTURE):
+    with fails(InputError, "There is no picture in"):
         find_pairs([tmp_path], 4)
-    with fails(measuring.NO_PATH, path=tmp_path / "nowhere"):
+    with fails(InputError, f"There is no file or folder {tmp_path / 'nowhere'}."):
         find_pairs([tmp_path / "nowhere"], 4)
     save(tmp_path / "a.png")
     (tmp_path / "lr").mkdir()
-    with fails(measuring.NO_COMMON_NAME, lr=tmp_path / "lr", folder=tmp_path):
+    with fails(InputError, f"No picture of {tmp_path / 'lr'} has the name of one in {tmp_path}."):
         find_pairs([tmp_path], 4, tmp_path / "lr")
-    with fails(measuring.NO_LR_FOLDER, lr=tmp_path / "nowhere"):
+    with fails(InputError, f"{tmp_path / 'nowhere'} is no folder of LR pictures."):
         find_pairs([tmp_path], 4, tmp_path / "nowhere")
-    with fails(measuring.FRACTIONAL_SCALE, scale=2.5):
+    with fails(UsageError, "LR pictures are x2.5 smaller only for whole scales."):
         find_pairs([tmp_path], 2.5)
-    with fails(measuring.NO_USE_OF_LR):
+    with fails(UsageError, "Without a reference every picture is LR, and --lr has no use."):
         find_pairs([tmp_path], 4, tmp_path, no_reference=True)
 
 
 def test_sizes_that_do_not_match_the_scale_are_told(tmp_path: Path) -> None:
     hr, lr = save(tmp_path / "hr.png", levels(16, 16)), save(tmp_path / "lr.png", levels(4, 5))
-    with fails(measuring.UNEQUAL_PAIR, lr=lr, hr=hr, scale=4, sizes="5x4 and 16x16"):
+    with fails(InputError, f"{lr} and {hr} do not go together at x4: 5x4 and 16x16."):
         load_pair(Source("a", hr, lr), 4)
-    with fails(measuring.SMALLER_THAN_PIXEL, size="3x3", scale=4) as told:
+    with fails(InputError, "A picture of 3x3 is smaller than one x4 LR pixel.") as told:
         load_pair(Source("a", save(tmp_path / "dot.png", levels(3, 3)), None), 4)
     assert "dot.png" in told.value.sentence
 

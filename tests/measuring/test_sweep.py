@@ -10,7 +10,7 @@ import torch
 from pcsr_cli.engine.canvas import ByteCanvas
 from pcsr_cli.engine.composition import Composer
 from pcsr_cli.engine.upscaling import Settings, predict_branches, upscale
-from pcsr_cli.failures import Failure, measuring
+from pcsr_cli.errors import UsageError
 from pcsr_cli.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.measuring.fidelity import Meter
 from pcsr_cli.measuring.metrics import luma, psnr, ssim
@@ -129,37 +129,37 @@ def test_grids(text: str, values: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "row"),
+    ("kind", "text", "said"),
     [
-        ("threshold", "", measuring.GRID_LENGTH),
-        ("threshold", "1:0:0.1", measuring.GRID_LENGTH),
-        ("threshold", "0:1:1e-9", measuring.GRID_LENGTH),
-        ("threshold", "a:b:c", measuring.NO_GRID),
-        ("threshold", "0:1", measuring.NO_GRID),
-        ("threshold", "0:1:0", measuring.NO_GRID),
-        ("threshold", "nan", measuring.NO_GRID),
-        ("threshold", "0:1.5:0.5", measuring.GRID_RANGE),
-        ("threshold", "-0.1", measuring.GRID_RANGE),
-        ("k", "0:200:50", measuring.GRID_RANGE),
+        ("threshold", "", "points. Give 1 to"),
+        ("threshold", "1:0:0.1", "points. Give 1 to"),
+        ("threshold", "0:1:1e-9", "points. Give 1 to"),
+        ("threshold", "a:b:c", "is no grid of numbers."),
+        ("threshold", "0:1", "is no grid of numbers."),
+        ("threshold", "0:1:0", "is no grid of numbers."),
+        ("threshold", "nan", "is no grid of numbers."),
+        ("threshold", "0:1.5:0.5", "is out of range."),
+        ("threshold", "-0.1", "is out of range."),
+        ("k", "0:200:50", "is out of range."),
     ],
 )
-def test_what_is_no_grid(kind: str, text: str, row: Failure) -> None:
-    with fails(row):
+def test_what_is_no_grid(kind: str, text: str, said: str) -> None:
+    with fails(UsageError, said):
         parse_grid(kind, text)
 
 
 def test_three_branches_have_no_curve() -> None:
     model = tiny_model("carn", 3)
-    with fails(measuring.MORE_BRANCHES, branches=3):
+    with fails(UsageError, "Cuts are compared between two branches, but this model has 3."):
         Composer(predict_branches(model, picture(9, 9), 4, Settings(refine=1)), 1)
-    with fails(measuring.MORE_BRANCHES, branches=3):
+    with fails(UsageError, "Cuts are compared between two branches, but this model has 3."):
         check(LoadedModel(model, IDENTITY, Scales((4.0,))), Options(GRID, 4, 1))
 
 
 def test_what_the_model_or_the_original_is_not_made_for_has_no_curve() -> None:
-    with fails(measuring.NOT_TRAINED, name="tiny", scales="x4", scale=2):
+    with fails(UsageError, "The model tiny was trained for x4, not x2."):
         check(MODEL, Options(GRID, scale=2, refine=1))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
-    with fails(measuring.ORIGINAL_SCALE, scale=4):
+    with fails(UsageError, "The original network enlarges x4."):
         check(both, Options(GRID, scale=2, refine=1, original=original))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pcsr_cli.failures import outputs, pages
+from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.measuring.pairs import Pair
 from pcsr_cli.measuring.sweep import Options, mean_curve, parse_grid, sweep
 from pcsr_cli.models import Identity, LoadedModel
@@ -123,7 +123,7 @@ def test_its_policy_names_what_it_holds_and_forbids_the_rest() -> None:
 def test_a_page_that_came_to_be_there_meanwhile_is_let_be(tmp_path: Path) -> None:
     output = tmp_path / "p.html"
     output.write_text("mine")
-    with fails(outputs.EXISTS, output=output):
+    with fails(RefusedOutputError, f"{output} exists already."):
         write_page(output, page_of(seen()), replace=False)
     assert output.read_text() == "mine"
     write_page(output, page_of(seen()), replace=True)
@@ -148,7 +148,7 @@ def test_it_says_where_it_comes_from() -> None:
 
 def test_what_cannot_be_a_page_is_refused_before_any_work() -> None:
     check_page(Path("p.html"), GRID)
-    with fails(pages.NOT_HTML):
+    with fails(RefusedOutputError, "A report is not written as"):
         check_page(Path("p.png"), GRID)
-    with fails(pages.TOO_MANY_CUTS, most=255, count=501):
+    with fails(UsageError, "A report holds at most 255 cuts, not 501."):
         check_page(Path("p.html"), parse_grid("threshold", "0:1:0.002"))

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.failures import pictures
 from pcsr_cli.pictures import plug_ins
 from pcsr_cli.pictures.formats import known_suffixes
 from pcsr_cli.pictures.header import read_layout
@@ -112,8 +111,8 @@ def test_the_pixels_are_not_looked_at(tmp_path: Path) -> None:
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "in.png"
-    with fails(pictures.NO_FILE, path=path):
+    with fails(InputError, f"There is no file {path}."):
         read_layout(path)
     path.write_text("text")
-    with fails(pictures.NOT_A_PICTURE):
+    with fails(InputError, "is not a picture of a known format."):
         read_layout(path)

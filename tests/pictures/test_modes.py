@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pcsr_cli.failures import pictures
+from pcsr_cli.errors import InputError
 from pcsr_cli.pictures import modes
 from pcsr_cli.pictures.modes import from_pil, to_pil
 from pcsr_cli.pictures.picture import Metadata, Picture
@@ -127,12 +127,12 @@ def test_unknown_modes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("conversion not supported")
 
     monkeypatch.setattr(Image.Image, "convert", unknown)
-    with fails(pictures.UNKNOWN_MODE, mode="RGB"):
+    with fails(InputError, "Pictures of mode RGB are not supported."):
         from_pil(Image.new("RGB", (3, 3)))
 
 
 def test_nothing_cannot_be_enlarged() -> None:
-    with fails(pictures.NO_PIXELS):
+    with fails(InputError, "The picture has no pixels."):
         from_pil(Image.new("RGB", (0, 3)))
 
 
@@ -151,7 +151,7 @@ def test_pil_has_sixteen_bits_for_grey_alone() -> None:
 
 
 def test_numbers_are_refused_with_a_way_out() -> None:
-    with fails(pictures.TOO_WIDE):
+    with fails(InputError, "Pictures of 32 bits a channel are not read."):
         from_pil(Image.new("I", (3, 3)))
-    with fails(pictures.IS_FLOAT):
+    with fails(InputError, "Pictures of floating-point numbers have no fixed white, and are not read."):
         from_pil(Image.new("F", (3, 3)))

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pcsr_cli.errors import OutputError
-from pcsr_cli.failures import outputs
+from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.pictures import writing
 from pcsr_cli.pictures.formats import FORMATS, SaveOptions, choose_format, fit
 from pcsr_cli.pictures.picture import Layout, Metadata, Picture
@@ -98,7 +97,7 @@ class TestMishaps:
         output = save(tmp_path / f"out{suffix}")
         before = output.read_bytes()
         monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, mode))
-        with fails(outputs.NO_SPACE, output=output, reason="no space left on device"):
+        with fails(OutputError, f"{output} cannot be written: no space left on device."):
             write_picture(output, Picture(levels(200, 200)), {})
         assert [path.name for path in tmp_path.iterdir()] == [output.name]
         assert output.read_bytes() == before
@@ -128,12 +127,12 @@ class TestMishaps:
             raise ValueError("too odd a picture")
 
         monkeypatch.setattr(Image.Image, "save", refuse)
-        with fails(outputs.NOT_ENCODED, output=tmp_path / "out.jpg", format="JPEG", reason="too odd a picture"):
+        with fails(OutputError, f"{tmp_path / 'out.jpg'} cannot be written as JPEG: too odd a picture."):
             write_picture(tmp_path / "out.jpg", Picture(levels()), {})
         assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_that_is_not_there_is_told(self, tmp_path: Path) -> None:
-        with fails(outputs.NO_PLACE):
+        with fails(OutputError, "cannot be written:", "Choose a folder that exists and can be written."):
             write_picture(tmp_path / "nowhere" / "out.png", Picture(levels()), {})
 
 
@@ -219,7 +218,7 @@ def test_the_longest_side_is_what_the_format_really_holds(tmp_path: Path, name: 
     output = tmp_path / name
     write_picture(output, Picture(np.zeros((1, side, 3), np.uint8)), {})
     assert load(output).shape == (1, side, 3)
-    with fails(outputs.SIDE_TOO_LONG):
+    with fails(RefusedOutputError, "pixels a side, not"):
         write_picture(output, Picture(np.zeros((1, side + 1, 3), np.uint8)), {})
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcsr_cli.failures import outputs, training
+from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.training import cache
 from pcsr_cli.training.cache import open_patches
 from pcsr_cli.training.config import DataConfig, SourceConfig, TrainConfig
@@ -60,17 +60,17 @@ def test_broken_and_small_pictures_are_named_and_skipped(recipe: TrainConfig) ->
 
 
 def test_folders_without_usable_pictures_are_refused(recipe: TrainConfig) -> None:
-    with fails(training.NO_FOLDER, folder=recipe.folder / "nowhere"):
+    with fails(TrainingError, f"There is no folder {recipe.folder / 'nowhere'}."):
         open_patches(with_data(recipe, sources=(SourceConfig(Path("nowhere")),)), 40, ignore)
     (recipe.folder / "empty").mkdir()
-    with fails(training.NO_PICTURE, folder=recipe.folder / "empty"):
+    with fails(TrainingError, f"There is no picture in {recipe.folder / 'empty'}."):
         open_patches(with_data(recipe, sources=(SourceConfig(Path("empty")),)), 40, ignore)
     everything = SourceConfig(Path("pictures"), exclude=("*.png",))
-    with fails(training.NO_PICTURE, folder=recipe.folder / "pictures"):
+    with fails(TrainingError, f"There is no picture in {recipe.folder / 'pictures'}."):
         open_patches(with_data(recipe, sources=(everything,)), 40, ignore)
-    with fails(training.SMALL_PICTURES, side=200):
+    with fails(TrainingError, "No picture holds a patch of 200 pixels."):
         open_patches(with_data(recipe, patch=200), 40, ignore)
-    with fails(training.SMALL_PATCHES, side=48, smallest=49):
+    with fails(TrainingError, "Patches of 48 pixels are too small.", "Set data.patch to at least 49."):
         open_patches(recipe, 49, ignore)
 
 
@@ -101,10 +101,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(recipe: TrainConfig, mon
 
     monkeypatch.setattr(cache, "_choose", fail)
     cache_folder = recipe.folder / "cache"
-    with fails(outputs.NO_SPACE):
+    with fails(OutputError, "cannot be written:", "Free space, or choose another."):
         open_patches(recipe, 40, ignore)
     assert not list(cache_folder.iterdir())
-    with fails(outputs.NO_FOLDER):
+    with fails(OutputError, "cannot be made:"):
         open_patches(with_data(recipe, cache=Path("pictures/0.png")), 40, ignore)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pcsr_cli.cli import train as command
 from pcsr_cli.cli.training_view import View, sparkline
-from pcsr_cli.failures import Failure, measuring, outputs, training, usage
+from pcsr_cli.errors import OutputError, PlotError, RefusedOutputError, UsageError
 from pcsr_cli.training.config import load_config
 from pcsr_cli.training.curve import plot_run
 from pcsr_cli.training.events import Decoded, Event, Progress, Saved, Skipped, Validated
@@ -63,7 +63,7 @@ def test_a_stopped_run_is_saved_and_says_how_to_go_on(
     assert "--resume" in capsys.readouterr().err
     assert load_state(tmp_path / "run" / "state.pt", load_config(recipe_file).model.spec).step == 2
     assert signal.getsignal(number) is before
-    with fails(training.RUN_EXISTS, folder=tmp_path / "run"):
+    with fails(RefusedOutputError, f"{tmp_path / 'run'} holds a run already."):
         command.command(recipe_file, out=tmp_path / "run")
 
 
@@ -96,17 +96,17 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "row"),
+    ("options", "said"),
     [
-        ({"json": True, "quiet": True}, usage.EXCLUDE),
-        ({"resume": True, "start": Path("x")}, usage.EXCLUDE),
-        ({"rewind": 0.5}, training.NOTHING_TO_REWIND),
-        ({"rewind": 1.5, "resume": True}, training.REWIND),
-        ({"minutes": 0.0}, training.MINUTES),
+        ({"json": True, "quiet": True}, "exclude each other."),
+        ({"resume": True, "start": Path("x")}, "exclude each other."),
+        ({"rewind": 0.5}, "--rewind needs a state to go on from."),
+        ({"rewind": 1.5, "resume": True}, "is out of range."),
+        ({"minutes": 0.0}, "is no time."),
     ],
 )
-def test_wrong_usage_is_one_sentence(recipe_file: Path, tmp_path: Path, options: dict[str, Any], row: Failure) -> None:
-    with fails(row):
+def test_wrong_usage_is_one_sentence(recipe_file: Path, tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with fails(UsageError, said):
         command.command(recipe_file, out=tmp_path / "run", **options)
 
 
@@ -119,7 +119,7 @@ def test_without_matplotlib_there_is_a_sentence(tmp_path: Path, monkeypatch: pyt
         return usual(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with fails(measuring.NO_MATPLOTLIB):
+    with fails(PlotError, "Plots need matplotlib."):
         plot_run(tmp_path / "log.jsonl", tmp_path / "curve.png")
 
 
@@ -127,9 +127,9 @@ def test_the_curve_is_drawn(recipe_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     command.command(recipe_file, out=tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
-    with fails(outputs.NO_PLACE):
+    with fails(OutputError, "cannot be written:", "Choose a folder that exists and can be written."):
         plot_run(tmp_path / "run" / "log.jsonl", tmp_path / "nowhere" / "curve.png")
-    with fails(training.NOTHING_TO_PLOT, log=tmp_path / "nothing.jsonl"):
+    with fails(PlotError, f"{tmp_path / 'nothing.jsonl'} tells of no iteration yet."):
         plot_run(tmp_path / "nothing.jsonl", tmp_path / "curve.png")
 
 

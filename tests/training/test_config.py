@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.failures import Failure, models, training
+from pcsr_cli.errors import ModelError, PcsrError, TrainingError
 from pcsr_cli.specs import Scales
 from pcsr_cli.training.config import load_config
 from tests.failing import fails
@@ -63,58 +63,113 @@ def test_a_range_of_scales_is_continuous(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "row"),
+    ("old", "new", "kind", "said"),
     [
-        ("seed = 4", "sead = 4", training.KEY_UNKNOWN),
-        ("seed = 4", 'folder = "x"', training.KEY_UNKNOWN),
-        ("seed = 4", "seed = 4.5", training.ANOTHER_TYPE),
-        ("seed = 4", "seed = true", training.ANOTHER_TYPE),
-        ("width = 24", 'width = "24"', training.ANOTHER_TYPE),
-        ("samplers = [[], [16, 16]]", "samplers = [16]", training.NOT_A_LIST),
-        ("samplers = [[], [16, 16]]", "samplers = [[16]]", training.SAMPLERS),
-        ("mean = [0.4, 0.4, 0.4]", "mean = [0.4]", training.ANOTHER_LENGTH),
-        ('backbone = "fsrcnn"', 'backbone = "vdsr"', models.NO_SUCH_BACKBONE),
-        ("width = 24", "width = 0", models.NO_BACKBONE_SIZES),
-        ("[16, 16]", "[16, 0]", models.NO_HIDDEN_SIZES),
-        ('path = "DIV2K"', "", training.KEY_MISSING),
-        ("low = 4", "low = 0.5", training.SCALES),
-        ("low = 4", "low = 5", training.SCALES),
-        ('"bfloat16"', '"float8"', training.NO_CHOICE),
-        ("iterations = 5", "iterations = 0", training.STAGE),
-        ("[stage2]", "[stage3]", training.KEY_UNKNOWN),
-        ("[model]", "[model", training.NOT_TOML),
-        ("[model]", "[[model]]", training.NOT_A_TABLE),
-        ("keep = 1", "keep = 0", training.KEEP),
-        ('[[data.sources]]\npath = "DIV2K"\nreductions = [1, 2]', "sources = []", training.SOURCES),
-        ("reductions = [1, 2]", "reductions = []", training.REDUCTIONS),
-        ("high = 4", "high = 4\nshare = 0", training.SCALE_SHARE),
-        ("iterations = 5", "iterations = 5\nema = 1", training.EMA),
-        ("iterations = 5", "iterations = 5\nsquare_tail = 2", training.TAILS),
-        ("iterations = 5", "iterations = 5\nheavy_share = 1", training.HEAVY_SHARE),
-        ("iterations = 5", "iterations = 5\nwarmup = -1", training.STAGE_FROM_0),
-        ("iterations = 5", "iterations = 5\nlearning_rate = nan", training.NO_NUMBER),
-        ("iterations = 5", "iterations = 5\nclip = inf", training.NO_NUMBER),
-        ("seed = 4", "seed = 1000000000000000000000", training.NO_NUMBER),
-        ("seed = 4", "seed = -1", training.SEED),
-        ("seed = 4", "report_every = 0", training.EVERY),
-        ("seed = 4", "checkpoint_every = 0", training.EVERY),
-        ("seed = 4", 'validation = { path = "x", every = 0 }', training.EVERY),
-        ("seed = 4", 'validation = { path = "x", scales = [4, 0] }', training.VALIDATION_SCALES),
-        ("seed = 4", 'validation = { path = "x", scales = [] }', training.VALIDATION_SCALES),
+        ("seed = 4", "sead = 4", TrainingError, "unknown key"),
+        ("seed = 4", 'folder = "x"', TrainingError, "unknown key"),
+        ("seed = 4", "seed = 4.5", TrainingError, "is not of type"),
+        ("seed = 4", "seed = true", TrainingError, "is not of type"),
+        ("width = 24", 'width = "24"', TrainingError, "is not of type"),
+        ("samplers = [[], [16, 16]]", "samplers = [16]", TrainingError, "is not a list."),
+        (
+            "samplers = [[], [16, 16]]",
+            "samplers = [[16]]",
+            TrainingError,
+            "model.samplers lists the hidden sizes of at least two branches.",
+        ),
+        ("mean = [0.4, 0.4, 0.4]", "mean = [0.4]", TrainingError, "is not a list of"),
+        ('backbone = "fsrcnn"', 'backbone = "vdsr"', ModelError, "There is no backbone"),
+        ("width = 24", "width = 0", ModelError, "are whole numbers from 1 to"),
+        ("[16, 16]", "[16, 0]", ModelError, "Hidden sizes are lists of at most"),
+        ('path = "DIV2K"', "", TrainingError, "is missing."),
+        ("low = 4", "low = 0.5", TrainingError, "scales go from 1 upward, low to high."),
+        ("low = 4", "low = 5", TrainingError, "scales go from 1 upward, low to high."),
+        ('"bfloat16"', '"float8"', TrainingError, "is one of"),
+        (
+            "iterations = 5",
+            "iterations = 0",
+            TrainingError,
+            "a stage's iterations, batch, crop, pixels, learning_rate and clip are above 0.",
+        ),
+        ("[stage2]", "[stage3]", TrainingError, "unknown key"),
+        ("[model]", "[model", TrainingError, "is not a readable TOML file:"),
+        ("[model]", "[[model]]", TrainingError, "is not a table."),
+        ("keep = 1", "keep = 0", TrainingError, "data.keep is a share above 0, at most 1."),
+        (
+            '[[data.sources]]\npath = "DIV2K"\nreductions = [1, 2]',
+            "sources = []",
+            TrainingError,
+            "data.sources names at least one folder.",
+        ),
+        ("reductions = [1, 2]", "reductions = []", TrainingError, "data.sources.reductions are numbers of at least 1."),
+        ("high = 4", "high = 4\nshare = 0", TrainingError, "a share is above 0."),
+        ("iterations = 5", "iterations = 5\nema = 1", TrainingError, "a stage's ema is at least 0 and below 1."),
+        (
+            "iterations = 5",
+            "iterations = 5\nsquare_tail = 2",
+            TrainingError,
+            "a stage's float32_tail and square_tail are shares, 0 to 1.",
+        ),
+        (
+            "iterations = 5",
+            "iterations = 5\nheavy_share = 1",
+            TrainingError,
+            "a stage's heavy_share is a share between 0 and 1.",
+        ),
+        (
+            "iterations = 5",
+            "iterations = 5\nwarmup = -1",
+            TrainingError,
+            "a stage's final_learning_rate, warmup and balance are at least 0.",
+        ),
+        ("iterations = 5", "iterations = 5\nlearning_rate = nan", TrainingError, "is no number to train with:"),
+        ("iterations = 5", "iterations = 5\nclip = inf", TrainingError, "is no number to train with:"),
+        ("seed = 4", "seed = 1000000000000000000000", TrainingError, "is no number to train with:"),
+        ("seed = 4", "seed = -1", TrainingError, "seed is at least 0."),
+        (
+            "seed = 4",
+            "report_every = 0",
+            TrainingError,
+            "report_every, checkpoint_every and validation.every are at least 1.",
+        ),
+        (
+            "seed = 4",
+            "checkpoint_every = 0",
+            TrainingError,
+            "report_every, checkpoint_every and validation.every are at least 1.",
+        ),
+        (
+            "seed = 4",
+            'validation = { path = "x", every = 0 }',
+            TrainingError,
+            "report_every, checkpoint_every and validation.every are at least 1.",
+        ),
+        (
+            "seed = 4",
+            'validation = { path = "x", scales = [4, 0] }',
+            TrainingError,
+            "validation.scales lists at least one scale, none below 1.",
+        ),
+        (
+            "seed = 4",
+            'validation = { path = "x", scales = [] }',
+            TrainingError,
+            "validation.scales lists at least one scale, none below 1.",
+        ),
     ],
 )
-def test_mistakes_are_one_sentence(tmp_path: Path, old: str, new: str, row: Failure) -> None:
+def test_mistakes_are_one_sentence(tmp_path: Path, old: str, new: str, kind: type[PcsrError], said: str) -> None:
     assert old in RECIPE
-    with fails(row) as told:
+    with fails(kind, said) as told:
         load(tmp_path, RECIPE.replace(old, new, 1))
     assert "recipe.toml" in told.value.sentence
 
 
 def test_a_recipe_trains_some_scale(tmp_path: Path) -> None:
-    with fails(training.NO_SCALES):
+    with fails(TrainingError, "scales lists at least one range."):
         load(tmp_path, "scales = []\n" + RECIPE.replace("[[scales]]\nlow = 4\nhigh = 4\n", ""))
 
 
 def test_a_missing_recipe_is_one_sentence(tmp_path: Path) -> None:
-    with fails(training.NO_RECIPE, path=tmp_path / "nothing.toml"):
+    with fails(TrainingError, f"There is no recipe {tmp_path / 'nothing.toml'}."):
         load_config(tmp_path / "nothing.toml")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcsr_cli.failures import training
+from pcsr_cli.errors import TrainingError
 from pcsr_cli.training.config import TrainConfig, load_config
 from pcsr_cli.training.session import check_batches, train
 from tests.failing import fails
@@ -90,5 +90,5 @@ def test_two_processes_are_one_with_the_same_batch(recipe_file: Path, tmp_path: 
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(recipe: TrainConfig) -> None:
-    with fails(training.UNEVEN_BATCH, stage=1, batch=4, processes=3):
+    with fails(TrainingError, "stage1.batch of 4 cannot be shared evenly by 3 processes."):
         check_batches(recipe, 3)

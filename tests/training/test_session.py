@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from pcsr_cli.checkpoint import build_model, read_checkpoint
-from pcsr_cli.failures import outputs, training
+from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.training.config import ModelConfig, TrainConfig, ValidationConfig
 from pcsr_cli.training.events import Event, Progress, Validated
 from pcsr_cli.training.log import read_log
@@ -86,22 +86,22 @@ def test_a_tiny_set_is_learnt_by_heart(recipe: TrainConfig, tmp_path: Path) -> N
 def test_another_architecture_cannot_be_resumed(recipe: TrainConfig, tmp_path: Path) -> None:
     train(recipe, tmp_path / "run")
     other = replace(recipe, model=replace(recipe.model, width=9))
-    with fails(training.ANOTHER_ARCHITECTURE):
+    with fails(TrainingError, "belongs to another architecture than the recipe's [model]."):
         train(other, tmp_path / "run", options=RunOptions(resume=tmp_path / "run" / STATE_NAME))
 
 
 def test_a_missing_or_broken_state_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
-    with fails(training.NO_STATE, path=tmp_path / "nothing.pt"):
+    with fails(TrainingError, f"There is no state {tmp_path / 'nothing.pt'} to go on from."):
         train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "nothing.pt"))
     for damaged in (b"noise", b"\x80\x02."):
         (tmp_path / "noise.pt").write_bytes(damaged)
-        with fails(training.BROKEN_STATE, path=tmp_path / "noise.pt"):
+        with fails(TrainingError, f"{tmp_path / 'noise.pt'} is no readable state of a run."):
             train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "noise.pt"))
 
 
 def test_a_loss_that_is_no_number_ends_the_run(recipe: TrainConfig, tmp_path: Path) -> None:
     wild = replace(recipe, stage1=replace(recipe.stage1, learning_rate=1e30))
-    with fails(training.DIVERGED):
+    with fails(TrainingError, "The loss or the weights are no numbers any more at iteration"):
         train(wild, tmp_path / "run")
 
 
@@ -114,14 +114,14 @@ def test_a_run_that_diverges_leaves_the_last_good_state(recipe: TrainConfig, tmp
     stage = replace(recipe.stage1, iterations=iterations, learning_rate=1e30, clip=1e30)
     wild = replace(recipe, stage1=stage, report_every=1000, checkpoint_every=8 if end == "checkpoint" else 1000)
     stop = stop_after(5) if end == "stop" else stop_after(1000)
-    with fails(training.DIVERGED):
+    with fails(TrainingError, "The loss or the weights are no numbers any more at iteration"):
         train(wild, tmp_path / "run", options=RunOptions(resume=path), stop=stop)
     assert path.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_made_is_told(recipe: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with fails(outputs.NO_FOLDER, folder=tmp_path / "file" / "run", reason="Not a directory"):
+    with fails(OutputError, f"The folder {tmp_path / 'file' / 'run'} cannot be made: Not a directory."):
         train(recipe, tmp_path / "file" / "run")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcsr_cli.failures import outputs, training
+from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.model import Pcsr
 from pcsr_cli.training.config import TrainConfig, load_config
 from pcsr_cli.training.state import load_state, save_state
@@ -34,7 +34,7 @@ def test_a_full_disk_leaves_the_old_state(recipe: TrainConfig, tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with fails(outputs.NO_SPACE, output=path, reason="no space left on device"):
+    with fails(OutputError, f"{path} cannot be written: no space left on device."):
         save_state(state, path)
     assert path.read_bytes() == before
     assert list(tmp_path.glob(".*")) == []
@@ -42,7 +42,7 @@ def test_a_full_disk_leaves_the_old_state(recipe: TrainConfig, tmp_path: Path, m
 
 def test_another_kind_of_file_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
-    with fails(training.ANOTHER_STATE, path=tmp_path / "other.pt"):
+    with fails(TrainingError, f"{tmp_path / 'other.pt'} is no state of a run, or of another version's."):
         load_state(tmp_path / "other.pt", recipe.model.spec)
 
 
@@ -66,5 +66,5 @@ def test_an_optimizer_of_another_network_is_refused(recipe: TrainConfig) -> None
     model = Pcsr(recipe.model.spec)
     first, second = Trainer(model, 1, recipe.stage1), Trainer(model, 2, recipe.stage2)
     state = replace(second.state(seconds=0.0), optimizer=first.state(seconds=0.0).optimizer)
-    with fails(training.ANOTHER_OPTIMIZER):
+    with fails(TrainingError, "The state's optimizer belongs to another network."):
         second.restore(state)

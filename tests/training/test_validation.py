@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pcsr_cli.failures import measuring, training
+from pcsr_cli.errors import InputError, OutputError, TrainingError
 from pcsr_cli.measuring.bench import Options, bench
 from pcsr_cli.measuring.methods import parse_methods
 from pcsr_cli.measuring.pairs import find_pairs
@@ -59,13 +59,13 @@ def test_a_broken_picture_and_one_that_is_all_border_are_named_and_left_out(vali
 def test_a_folder_without_usable_pictures_is_refused(validated: TrainConfig) -> None:
     folder = validated.folder / "bad"
     config = replace(validated, validation=ValidationConfig(Path("bad")))
-    with fails(measuring.NO_PATH, path=folder):
+    with fails(InputError, f"There is no file or folder {folder}."):
         Validator(config, CPU, ignore)
     folder.mkdir()
-    with fails(measuring.NO_PICTURE):
+    with fails(InputError, "There is no picture in"):
         Validator(config, CPU, ignore)
     (folder / "broken.png").write_bytes(b"no picture")
-    with fails(training.NOTHING_TO_VALIDATE, folder=folder):
+    with fails(TrainingError, f"There is no picture to validate on in {folder}."):
         Validator(config, CPU, ignore)
 
 
@@ -93,9 +93,9 @@ def test_the_card_tells_data_recipe_and_figures(validated: TrainConfig, tmp_path
 def test_a_card_and_a_log_that_cannot_be_written_are_told(recipe: TrainConfig, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     reason = "No such file or directory"
-    with fails(training.NOT_WRITTEN, what="The model card", place=nowhere, reason=reason):
+    with fails(OutputError, f"The model card cannot be written to {nowhere}: {reason}."):
         write_card(recipe, Pcsr(recipe.model.spec), nowhere, nowhere / "log.jsonl", seconds=1)
-    with fails(training.NOT_WRITTEN, what="The log", place=nowhere / "log.jsonl", reason=reason):
+    with fails(OutputError, f"The log cannot be written to {nowhere / 'log.jsonl'}: {reason}."):
         Log(nowhere / "log.jsonl")(Skipped(Path("a.png"), "It is broken."))
 
 

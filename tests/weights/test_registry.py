@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.failures import Failure, registry
+from pcsr_cli.errors import RegistryError, UnknownModelError
 from pcsr_cli.nets import ORIGINALS
 from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales
 from pcsr_cli.weights.registry import ORIGINALS as NAMES
@@ -34,8 +34,8 @@ def read(tmp_path: Path, text: str) -> Registry:
     return read_registry(path)
 
 
-def refused(tmp_path: Path, text: str, row: Failure) -> str:
-    with fails(row) as told:
+def refused(tmp_path: Path, text: str, said: str) -> str:
+    with fails(RegistryError, said) as told:
         read(tmp_path, text)
     assert told.value.sentence.startswith(f"The registry {tmp_path / 'weights.toml'}")
     return told.value.sentence
@@ -79,7 +79,12 @@ def test_a_checksum_is_kept(tmp_path: Path) -> None:
 
 
 def test_names_are_known_or_the_known_ones_are_told() -> None:
-    with fails(registry.NO_SUCH_MODEL, name="nonsense", known=", ".join(load_registry().entries)):
+    with fails(
+        UnknownModelError,
+        "There is no model 'nonsense', nor a file or folder of that name.",
+        f"Known models: {', '.join(load_registry().entries)}. Or give user/repo on the Hub, a folder, a "
+        ".safetensors or a .pth.",
+    ):
         load_registry().get("nonsense")
 
 
@@ -97,103 +102,119 @@ def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
     path.write_text('auto = ["mine", "carn"]\n' + GOOD)
     assert load_registry(path).auto == ("mine", "carn")
     path.write_text('auto = ["nobody"]\n' + GOOD)
-    with fails(registry.UNKNOWN_CHOICE, path=path, names="nobody"):
+    with fails(RegistryError, f"The registry {path} chooses among models it does not know: nobody."):
         load_registry(path)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "row"),
+    ("right", "wrong", "said"),
     [
-        ("licence", "license", registry.KEYS_MISSING),
-        ('source = "a test"', 'source = "a test"\ncolour = 1', registry.KEYS_UNKNOWN),
-        ('source = "a test"', "", registry.KEYS_MISSING),
-        ("someone/tiny", "tiny", registry.BAD_REPO),
-        ("someone/tiny", "someone/tiny/more", registry.BAD_REPO),
-        ("someone/tiny", "../tiny", registry.BAD_REPO),
-        ("someone/tiny", "https://huggingface.co/a", registry.BAD_REPO),
-        ('"someone/tiny"', "1", registry.NOT_WELL_FORMED),
-        ("0123456789abcdef0123456789abcdef01234567", "main", registry.BAD_REVISION),
-        ("0123456789abcdef0123456789abcdef01234567", "0123456", registry.BAD_REVISION),
-        ("[models.mine]", '[models.mine]\nfiles = { config = "../config.json" }', registry.BAD_FILE_NAME),
-        ("[models.mine]", '[models.mine]\nfiles = { weights = "/etc/passwd" }', registry.BAD_FILE_NAME),
-        ("[models.mine]", '[models.mine]\nfiles = { weights = ".." }', registry.BAD_FILE_NAME),
-        ("[models.mine]", '[models.mine]\nfiles = { code = "x.py" }', registry.NOT_WELL_FORMED),
-        ("[models.mine]", '[models.mine]\nfiles = "model.bin"', registry.NOT_WELL_FORMED),
-        ("[models.mine]", '[models.mine]\nfolder = "here"', registry.NO_LOCATION),
-        (REPO_LINES, "folder = 1", registry.BAD_FOLDER),
-        (REPO_LINES, 'folder = ""', registry.BAD_FOLDER),
-        (REPO_LINES, 'folder = "a\\u0000b"', registry.BAD_FOLDER),
-        (REPO_LINES, 'folder = "https://example.com/model"', registry.BAD_FOLDER),
-        (REPO_LINES, 'packaged = "../../somewhere"', registry.BAD_PACKAGED),
-        (REPO_LINES, 'packaged = "/etc"', registry.BAD_PACKAGED),
-        (REPO_LINES, 'packaged = ".."', registry.BAD_PACKAGED),
-        (REPO_LINES, 'packaged = ["builtin"]', registry.BAD_PACKAGED),
-        ("someone/tiny", "someone/..", registry.BAD_REPO),
-        ("someone/tiny", "someone/tiny?token=1", registry.BAD_REPO),
-        ("someone/tiny", "someone/tiny@main", registry.BAD_REPO),
-        ("[models.mine]", '[models."../mine"]', registry.BAD_NAME),
-        ("[models.mine]", "[models.Mine]", registry.BAD_NAME),
-        ('name = "carn"', 'name = "resnet"', registry.NOT_WELL_FORMED),
-        ("width = 8", "width = 0", registry.NOT_WELL_FORMED),
-        ("width = 8", 'width = "8"', registry.NOT_WELL_FORMED),
-        ("width = 8", "width = 8.0", registry.NOT_WELL_FORMED),
-        ("width = 8", "width = 8, colour = 1", registry.NOT_WELL_FORMED),
-        ("[[4], [8, 8]]", "[[4]]", registry.FEW_BRANCHES),
-        ("[[4], [8, 8]]", "[[4], [0]]", registry.NOT_WELL_FORMED),
-        ("[[4], [8, 8]]", "4", registry.NOT_A_LIST),
-        ("[[4], [8, 8]]", '["", ""]', registry.NOT_A_LIST),
-        ("classifier = []", "classifier = {}", registry.NOT_A_LIST),
-        ("[[4], [8, 8]]", "[[4], [true]]", registry.NOT_WELL_FORMED),
-        ("[[4], [8, 8]]", "[[4], [5000]]", registry.NOT_WELL_FORMED),
-        ("[0.1, 0.2, 0.3]", "[0.1]", registry.NOT_WELL_FORMED),
-        ("[0.1, 0.2, 0.3]", "[0.1, 0.2, nan]", registry.NOT_WELL_FORMED),
-        ("[0.1, 0.2, 0.3]", f"[0.1, 0.2, {10**18}]", registry.NOT_WELL_FORMED),
-        ("[0.1, 0.2, 0.3]", '"abc"', registry.NOT_A_LIST),
-        ("classifier = []", "classifier = []\nstd = [0.0, 1.0, 1.0]", registry.NOT_WELL_FORMED),
-        ("classifier = []", "classifier = []\nstd = [1.0, -1.0, 1.0]", registry.NOT_WELL_FORMED),
-        ("classifier = []", 'classifier = []\ncontinuous = "yes"', registry.NOT_WELL_FORMED),
-        ('"a test"', "1", registry.NOT_TEXT),
-        ('"MIT"', "[]", registry.NOT_TEXT),
-        ("[4, 2]", "[]", registry.NOT_WELL_FORMED),
-        ("[4, 2]", "[0.5]", registry.NOT_WELL_FORMED),
-        ("[4, 2]", "[inf]", registry.NOT_WELL_FORMED),
-        ("[4, 2]", "4", registry.NOT_A_LIST),
-        ("[4, 2]", '"42"', registry.NOT_A_LIST),
-        ("[4, 2]", "[true]", registry.NOT_WELL_FORMED),
-        ("receptive_radius = 19", 'receptive_radius = "wide"', registry.NOT_WHOLE),
-        ("receptive_radius = 19", "receptive_radius = 0", registry.NOT_WHOLE),
-        ("receptive_radius = 19", 'receptive_radius = 19\nparameters = "many"', registry.NOT_WHOLE),
-        ("receptive_radius = 19", 'receptive_radius = 19\noriginal = "vdsr"', registry.NO_SUCH_ORIGINAL),
-        ("receptive_radius = 19", 'receptive_radius = 19\nsha256 = "303E"', registry.BAD_SHA256),
+        ("licence", "license", "lacks keys:"),
+        ('source = "a test"', 'source = "a test"\ncolour = 1', "has unknown keys:"),
+        ('source = "a test"', "", "lacks keys:"),
+        ("someone/tiny", "tiny", "is not a repository of the form user/name."),
+        ("someone/tiny", "someone/tiny/more", "is not a repository of the form user/name."),
+        ("someone/tiny", "../tiny", "is not a repository of the form user/name."),
+        ("someone/tiny", "https://huggingface.co/a", "is not a repository of the form user/name."),
+        ('"someone/tiny"', "1", "is not well formed:"),
+        ("0123456789abcdef0123456789abcdef01234567", "main", "revision is not a full commit of 40 hexadecimal digits."),
+        (
+            "0123456789abcdef0123456789abcdef01234567",
+            "0123456",
+            "revision is not a full commit of 40 hexadecimal digits.",
+        ),
+        (
+            "[models.mine]",
+            '[models.mine]\nfiles = { config = "../config.json" }',
+            "files are plain names, without folders.",
+        ),
+        (
+            "[models.mine]",
+            '[models.mine]\nfiles = { weights = "/etc/passwd" }',
+            "files are plain names, without folders.",
+        ),
+        ("[models.mine]", '[models.mine]\nfiles = { weights = ".." }', "files are plain names, without folders."),
+        ("[models.mine]", '[models.mine]\nfiles = { code = "x.py" }', "is not well formed:"),
+        ("[models.mine]", '[models.mine]\nfiles = "model.bin"', "is not well formed:"),
+        ("[models.mine]", '[models.mine]\nfolder = "here"', "it needs one of repo, folder and packaged."),
+        (REPO_LINES, "folder = 1", "is no path of a folder."),
+        (REPO_LINES, 'folder = ""', "is no path of a folder."),
+        (REPO_LINES, 'folder = "a\\u0000b"', "is no path of a folder."),
+        (REPO_LINES, 'folder = "https://example.com/model"', "is no path of a folder."),
+        (REPO_LINES, 'packaged = "../../somewhere"', "is no plain name of a folder in the package."),
+        (REPO_LINES, 'packaged = "/etc"', "is no plain name of a folder in the package."),
+        (REPO_LINES, 'packaged = ".."', "is no plain name of a folder in the package."),
+        (REPO_LINES, 'packaged = ["builtin"]', "is no plain name of a folder in the package."),
+        ("someone/tiny", "someone/..", "is not a repository of the form user/name."),
+        ("someone/tiny", "someone/tiny?token=1", "is not a repository of the form user/name."),
+        ("someone/tiny", "someone/tiny@main", "is not a repository of the form user/name."),
+        ("[models.mine]", '[models."../mine"]', "a name is made of a-z, 0-9, dot, dash and underscore."),
+        ("[models.mine]", "[models.Mine]", "a name is made of a-z, 0-9, dot, dash and underscore."),
+        ('name = "carn"', 'name = "resnet"', "is not well formed:"),
+        ("width = 8", "width = 0", "is not well formed:"),
+        ("width = 8", 'width = "8"', "is not well formed:"),
+        ("width = 8", "width = 8.0", "is not well formed:"),
+        ("width = 8", "width = 8, colour = 1", "is not well formed:"),
+        ("[[4], [8, 8]]", "[[4]]", "samplers has fewer than two branches."),
+        ("[[4], [8, 8]]", "[[4], [0]]", "is not well formed:"),
+        ("[[4], [8, 8]]", "4", "is not made of lists."),
+        ("[[4], [8, 8]]", '["", ""]', "is not made of lists."),
+        ("classifier = []", "classifier = {}", "is not made of lists."),
+        ("[[4], [8, 8]]", "[[4], [true]]", "is not well formed:"),
+        ("[[4], [8, 8]]", "[[4], [5000]]", "is not well formed:"),
+        ("[0.1, 0.2, 0.3]", "[0.1]", "is not well formed:"),
+        ("[0.1, 0.2, 0.3]", "[0.1, 0.2, nan]", "is not well formed:"),
+        ("[0.1, 0.2, 0.3]", f"[0.1, 0.2, {10**18}]", "is not well formed:"),
+        ("[0.1, 0.2, 0.3]", '"abc"', "is not made of lists."),
+        ("classifier = []", "classifier = []\nstd = [0.0, 1.0, 1.0]", "is not well formed:"),
+        ("classifier = []", "classifier = []\nstd = [1.0, -1.0, 1.0]", "is not well formed:"),
+        ("classifier = []", 'classifier = []\ncontinuous = "yes"', "is not well formed:"),
+        ('"a test"', "1", "is not text."),
+        ('"MIT"', "[]", "is not text."),
+        ("[4, 2]", "[]", "is not well formed:"),
+        ("[4, 2]", "[0.5]", "is not well formed:"),
+        ("[4, 2]", "[inf]", "is not well formed:"),
+        ("[4, 2]", "4", "is not made of lists."),
+        ("[4, 2]", '"42"', "is not made of lists."),
+        ("[4, 2]", "[true]", "is not well formed:"),
+        ("receptive_radius = 19", 'receptive_radius = "wide"', "is not a whole number from 1."),
+        ("receptive_radius = 19", "receptive_radius = 0", "is not a whole number from 1."),
+        ("receptive_radius = 19", 'receptive_radius = 19\nparameters = "many"', "is not a whole number from 1."),
+        ("receptive_radius = 19", 'receptive_radius = 19\noriginal = "vdsr"', "original is none of"),
+        (
+            "receptive_radius = 19",
+            'receptive_radius = 19\nsha256 = "303E"',
+            "sha256 is not a checksum of 64 hexadecimal digits.",
+        ),
     ],
 )
-def test_what_an_entry_must_not_say(tmp_path: Path, right: str, wrong: str, row: Failure) -> None:
+def test_what_an_entry_must_not_say(tmp_path: Path, right: str, wrong: str, said: str) -> None:
     assert right in GOOD
-    sentence = refused(tmp_path, GOOD.replace(right, wrong), row)
+    sentence = refused(tmp_path, GOOD.replace(right, wrong), said)
     assert "mine" in sentence.lower()
 
 
 @pytest.mark.parametrize(
-    ("text", "row"),
+    ("text", "said"),
     [
-        ("[models.mine", registry.NOT_TOML),
-        ("models = 1", registry.OTHER_TABLES),
-        ("auto = 1", registry.OTHER_TABLES),
-        ("auto = [1]", registry.OTHER_TABLES),
-        ("[other]\nx = 1", registry.OTHER_TABLES),
-        ("[models]\nmine = 1", registry.NOT_A_TABLE),
+        ("[models.mine", "is not valid TOML:"),
+        ("models = 1", "holds tables models.NAME and auto, a list of names, nothing else."),
+        ("auto = 1", "holds tables models.NAME and auto, a list of names, nothing else."),
+        ("auto = [1]", "holds tables models.NAME and auto, a list of names, nothing else."),
+        ("[other]\nx = 1", "holds tables models.NAME and auto, a list of names, nothing else."),
+        ("[models]\nmine = 1", "is not a table."),
     ],
 )
-def test_what_a_registry_must_not_be(tmp_path: Path, text: str, row: Failure) -> None:
-    refused(tmp_path, text, row)
+def test_what_a_registry_must_not_be(tmp_path: Path, text: str, said: str) -> None:
+    refused(tmp_path, text, said)
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     for name in ("nowhere.toml", ""):
-        with fails(registry.UNREADABLE):
+        with fails(RegistryError, "cannot be read:"):
             read_registry(tmp_path / name)
-    with fails(registry.NOT_TOML):
+    with fails(RegistryError, "is not valid TOML:"):
         read_registry(tmp_path / "binary.toml")
 
 
