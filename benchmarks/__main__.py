@@ -26,15 +26,14 @@ from benchmarks.networks import Measured, measured_network
 from benchmarks.originals import prepared_original
 from benchmarks.stages import REST, stage_flops, watched_engine
 from benchmarks.timing import Timed, alternate, timed
-from pcsr_cli.devices import peak_memory
-from pcsr_cli.engine.canvas import ByteCanvas
-from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
-from pcsr_cli.flops import executed_flops, model_costs, original_flops
-from pcsr_cli.grid import hr_size
-from pcsr_cli.model import Pcsr
-from pcsr_cli.nets import ORIGINALS, Original
-from pcsr_cli.refine import usual_refine
-from pcsr_cli.routing import Adaptive, Routing
+from pcsr_cli.engine.device import peak_memory
+from pcsr_cli.engine.grid import hr_size
+from pcsr_cli.engine.refine import usual_refine
+from pcsr_cli.engine.routing import Adaptive, Routing
+from pcsr_cli.engine.upscale import ByteCanvas, Outcome, Settings, upscale
+from pcsr_cli.model.backbones import ORIGINALS, Original
+from pcsr_cli.model.flops import executed_flops, model_costs, original_flops
+from pcsr_cli.model.network import Pcsr
 from tests import reference
 
 SIZE = (276, 420)

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcsr_cli.adm import DifficultySurvey
-from pcsr_cli.engine.upscaling import Settings, survey_difficulties
-from pcsr_cli.model import Pcsr
-from pcsr_cli.models import load_model
-from pcsr_cli.refine import usual_refine
-from pcsr_cli.routing import Threshold
-from pcsr_cli.specs import BackboneSpec, ModelSpec
+from pcsr_cli.api import load_model
+from pcsr_cli.engine.refine import usual_refine
+from pcsr_cli.engine.routing import DifficultySurvey, Threshold
+from pcsr_cli.engine.upscale import Settings, survey_difficulties
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import BackboneSpec, ModelSpec
 
 HEAVY_SHARE = 0.4
 """Of a network with random weights so many pixels are heavy: about as of CARN at threshold 0.5."""

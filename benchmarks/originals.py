@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcsr_cli.fast.backbones import prepare_backbone
-from pcsr_cli.fast.kernels import FusedConv
-from pcsr_cli.fast.rows import Ledger, RowWindow
-from pcsr_cli.nets import Original
-from pcsr_cli.nets.carn import CarnOriginal
-from pcsr_cli.nets.fsrcnn import FsrcnnOriginal
-from pcsr_cli.nets.srresnet import SLOPE, SrresnetOriginal
+from pcsr_cli.engine.fused.backbones import prepare_backbone
+from pcsr_cli.engine.fused.kernels import FusedConv
+from pcsr_cli.engine.fused.rows import Ledger, RowWindow
+from pcsr_cli.model.backbones import Original
+from pcsr_cli.model.backbones.carn import CarnOriginal
+from pcsr_cli.model.backbones.fsrcnn import FsrcnnOriginal
+from pcsr_cli.model.backbones.srresnet import SLOPE, SrresnetOriginal
 
 Enlarge = Callable[[Tensor], Tensor]
 

@@ -7,15 +7,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from pcsr_cli.engine.canvas import ByteCanvas
+from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.fused.samplers import PreparedMlp
+from pcsr_cli.engine.refine import RowRefiner
 from pcsr_cli.engine.sampling import AreaSampler
-from pcsr_cli.engine.upscaling import Outcome
-from pcsr_cli.fast.prepare import PreparedModel
-from pcsr_cli.fast.samplers import PreparedMlp
-from pcsr_cli.flops import ModelCosts
-from pcsr_cli.model import Pcsr
-from pcsr_cli.refine import RowRefiner
-from pcsr_cli.specs import sampler_names
+from pcsr_cli.engine.upscale import ByteCanvas, Outcome
+from pcsr_cli.model.flops import ModelCosts
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import sampler_names
 
 PREPARING = "preparation"
 BACKBONE, CLASSIFIER, BASE, REFINEMENT, WRITING = "backbone", "classifier", "base", "refinement", "writing"

@@ -12,10 +12,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pcsr_cli.api import Upscaled, upscale
+    from pcsr_cli.api import Upscaled, load_model, upscale
+    from pcsr_cli.engine.routing import Adaptive, Threshold, Tradeoff
     from pcsr_cli.errors import PcsrError
-    from pcsr_cli.models import LoadedModel, load_model
-    from pcsr_cli.routing import Adaptive, Threshold, Tradeoff
+    from pcsr_cli.model.load import LoadedModel
 
 __version__ = "0.1.0"
 
@@ -32,13 +32,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Adaptive": "routing",
-    "LoadedModel": "models",
+    "Adaptive": "engine.routing",
+    "LoadedModel": "model.load",
     "PcsrError": "errors",
-    "Threshold": "routing",
-    "Tradeoff": "routing",
+    "Threshold": "engine.routing",
+    "Tradeoff": "engine.routing",
     "Upscaled": "api",
-    "load_model": "models",
+    "load_model": "api",
     "upscale": "api",
 }
 

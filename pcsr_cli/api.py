@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.engine.canvas import FloatCanvas, RowCanvas
+from pcsr_cli.engine.device import Precision, resolve_device, resolve_precision
+from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.levels import as_lr
-from pcsr_cli.engine.passes import Progress
+from pcsr_cli.engine.output import ResultRows
+from pcsr_cli.engine.refine import NEVER, usual_refine
+from pcsr_cli.engine.routing import Routing, default_routing
 from pcsr_cli.engine.routing_map import RoutingMap
-from pcsr_cli.engine.upscaling import Outcome, Settings
-from pcsr_cli.engine.upscaling import upscale as run_engine
-from pcsr_cli.errors import InputError, ScaleError, UsageError, in_full
-from pcsr_cli.grid import hr_size
-from pcsr_cli.models import LoadedModel
-from pcsr_cli.pictures.alpha import without_hidden_colours
-from pcsr_cli.pictures.modes import to_pil
-from pcsr_cli.pictures.picture import Levels, Picture
-from pcsr_cli.pictures.reading import read_pil
-from pcsr_cli.pictures.writing import PictureWriter
-from pcsr_cli.refine import NEVER, usual_refine
-from pcsr_cli.resize import resize_bicubic
-from pcsr_cli.result_rows import ResultRows
-from pcsr_cli.routing import Routing, default_routing
+from pcsr_cli.engine.upscale import FloatCanvas, Outcome, Progress, RowCanvas, Settings
+from pcsr_cli.engine.upscale import upscale as run_engine
+from pcsr_cli.errors import DeviceError, InputError, ScaleError, UsageError, in_full
+from pcsr_cli.images.alpha import without_hidden_colours
+from pcsr_cli.images.image import Levels, Picture
+from pcsr_cli.images.modes import to_pil
+from pcsr_cli.images.read import read_pil
+from pcsr_cli.images.resize import resize_bicubic
+from pcsr_cli.images.write import PictureWriter
+from pcsr_cli.model.load import AUTO, LoadedModel, find_model
+from pcsr_cli.model.registry import Registry, load_registry
 
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
 Pixels = TypeVar("Pixels")
@@ -49,6 +49,29 @@ class Upscaled(Generic[Pixels]):
     outcome: Outcome
     scale: float
     working_scale: float
+
+
+def load_model(
+    reference: str = AUTO,
+    device: str = "auto",
+    precision: Precision = "auto",
+    registry: Registry | None = None,
+    scale: float = 4.0,
+    show_progress: bool = False,
+) -> LoadedModel:
+    """Find, fetch if need be, check and load a model.
+
+    ``reference`` is ``auto`` (the registry's choice for ``scale``, which nothing else looks at), a registry name,
+    ``user/repo[@revision]`` on the Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its
+    config beside it, or a published ``.pth``. Raises UnknownModelError, HubError, ModelError, DeviceError."""
+    chosen_device = resolve_device(device)
+    dtype = resolve_precision(precision, chosen_device)
+    known = registry or load_registry()
+    found = find_model(reference, known, scale, show_progress)
+    network = found.network.to(chosen_device, dtype)
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+        raise DeviceError(f"The weights of {found.identity.name} do not fit {precision}.", "Use --precision fp32.")
+    return replace(found, network=network)
 
 
 def check_scale(scale: float) -> None:

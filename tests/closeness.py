@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pcsr_cli.routing import CostRule, Cuts, Decision, difficulty
+from pcsr_cli.engine.routing import CostRule, Cuts, Decision, difficulty
 
 TIE = 2e-6
 """A difficulty within this of a cut may fall on either side of it."""

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import pytest
 
-from pcsr_cli.checkpoint import save_folder
-from pcsr_cli.specs import Scales
+from pcsr_cli.model.checkpoint import save_folder
+from pcsr_cli.model.spec import Scales
 from tests.hub_server import Hub
 from tests.tiny import tiny_model
 

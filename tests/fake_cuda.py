@@ -16,11 +16,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pcsr_cli.engine import passes, upscaling
-from pcsr_cli.engine.canvas import ByteCanvas, FloatCanvas
-from pcsr_cli.engine.upscaling import Outcome, Settings, plan_for, upscale
-from pcsr_cli.model import Pcsr
-from pcsr_cli.routing import Cuts
+from pcsr_cli.engine import upscale as passes
+from pcsr_cli.engine import upscale as upscaling
+from pcsr_cli.engine.routing import Cuts
+from pcsr_cli.engine.upscale import ByteCanvas, FloatCanvas, Outcome, Settings, plan_for, upscale
+from pcsr_cli.model.network import Pcsr
 from tests.tiny import tiny_spec
 
 CUDA = torch.device("cuda:0")

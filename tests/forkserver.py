@@ -18,7 +18,7 @@ from typing import Any
 
 SLOW = ["torch", "fast_pytorch_kmeans", "safetensors.torch", "PIL.Image", "numpy", "typer", "rich.progress", "httpx2"]
 SLOW += ["rich.panel", "rich.table", "PIL.ImageOps", "tqdm.auto", "filelock", "yaml", "fsspec"]
-SLOW += ["pcsr_cli.cli.main", "pcsr_cli.checkpoint", "pcsr_cli.engine.upscaling", "pcsr_cli.pictures.frames"]
+SLOW += ["pcsr_cli.cli.main", "pcsr_cli.model.checkpoint", "pcsr_cli.engine.upscale", "pcsr_cli.images.animation"]
 PATIENCE = 120
 """Seconds until a command is ended."""
 

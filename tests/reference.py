@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from fast_pytorch_kmeans import KMeans
 from torch import Tensor
 
-from pcsr_cli.flops import model_costs
-from pcsr_cli.model import Pcsr
-from pcsr_cli.routing import Adaptive, Budget, Everywhere, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Adaptive, Budget, Everywhere, Routing, Threshold, Tradeoff
+from pcsr_cli.model.flops import model_costs
+from pcsr_cli.model.network import Pcsr
 
 CHUNK = 300_000
 """HR pixels evaluated at once."""

@@ -3,7 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
 
 lengths = st.integers(1, 40)
 """Sides of a small LR picture, in pixels."""

@@ -12,15 +12,16 @@ import torch
 from PIL import Image
 
 import pcsr_cli
-from pcsr_cli.checkpoint import save_folder
+from pcsr_cli.api import load_model
 from pcsr_cli.errors import InputError, PcsrError, ScaleError, UsageError, in_full
-from pcsr_cli.models import LoadedModel, load_model
-from pcsr_cli.pictures import plug_ins
-from pcsr_cli.pictures.picture import to_8_bits
-from pcsr_cli.pictures.reading import read_picture
-from pcsr_cli.specs import Scales
+from pcsr_cli.images import formats as plug_ins
+from pcsr_cli.images.image import to_8_bits
+from pcsr_cli.images.read import read_picture
+from pcsr_cli.model.checkpoint import save_folder
+from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.spec import Scales
 from tests.failing import fails
-from tests.pictures import levels
+from tests.images import levels
 from tests.tiny import tiny_model
 
 PUBLIC = [
@@ -192,7 +193,7 @@ def test_a_picture_comes_back_upright_as_the_command_line_turns_it(
 ) -> None:
     path, exif = tmp_path / f"in.{suffix}", Image.Exif()
     exif[0x0112] = 6
-    for format in plug_ins.FORMATS:
+    for format in plug_ins.PLUG_IN_FORMATS:
         plug_ins.load(format)
     Image.fromarray(levels(16, 32)).save(path, exif=exif.tobytes())
     wanted = pcsr_cli.upscale(to_8_bits(read_picture(path).rgb), model).image

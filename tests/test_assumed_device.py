@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from pcsr_cli.engine import sampling
-from pcsr_cli.engine.canvas import ByteCanvas
-from pcsr_cli.engine.upscaling import Settings
-from pcsr_cli.grid import Axis, make_axis
-from pcsr_cli.refine import NEVER
-from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.grid import Axis, make_axis
+from pcsr_cli.engine.refine import NEVER
+from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.upscale import ByteCanvas, Settings
 from tests.fake_cuda import run_on_fake_cuda
 from tests.tiny import BACKBONES
 

@@ -15,14 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.checkpoint import build_model, read_checkpoint
-from pcsr_cli.engine.canvas import ByteCanvas, FloatCanvas
-from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
-from pcsr_cli.flops import model_costs, original_flops, paper_flops
-from pcsr_cli.measuring.metrics import psnr
-from pcsr_cli.model import Pcsr
-from pcsr_cli.refine import NEVER
-from pcsr_cli.routing import Adaptive, Tradeoff
+from pcsr_cli.engine.refine import NEVER
+from pcsr_cli.engine.routing import Adaptive, Tradeoff
+from pcsr_cli.engine.upscale import ByteCanvas, FloatCanvas, Outcome, Settings, upscale
+from pcsr_cli.evaluate.metrics import psnr
+from pcsr_cli.model.checkpoint import build_model, read_checkpoint
+from pcsr_cli.model.flops import model_costs, original_flops, paper_flops
+from pcsr_cli.model.network import Pcsr
 from tests.closeness import surroundings
 from tests.conftest import SHARED
 

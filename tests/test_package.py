@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "builtin/model.safetensors",
         "examples/chelsea.png",
         "py.typed",
-        "fast/rows.py",
+        "engine/fused/rows.py",
         "cli/main.py",
     ],
 )

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pcsr_cli.checkpoint import save_folder
-from pcsr_cli.model import Pcsr
-from pcsr_cli.specs import Scales
+from pcsr_cli.model.checkpoint import save_folder
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import Scales
 from tests.cli.test_help import prepare
 from tests.command import Pcsr as Runner
 from tests.documents import DOCUMENTS, ROOT, Command, commands, links, python

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pcsr_cli.checkpoint import build_model, read_checkpoint
-from pcsr_cli.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.model.checkpoint import build_model, read_checkpoint
 from tests import reference
 from tests.closeness import surroundings
 from tests.tiny import picture, tiny_model

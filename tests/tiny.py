@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from pcsr_cli.model import Pcsr
-from pcsr_cli.specs import BackboneSpec, ModelSpec
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import BackboneSpec, ModelSpec
 
 BACKBONES = ("carn", "fsrcnn", "srresnet", "dense")
 

@@ -10,10 +10,10 @@ from pcsr_cli.cli import measured, measuring, options, pages
 from pcsr_cli.cli.console import data, print_document, progress_bar, say
 
 if TYPE_CHECKING:
-    from pcsr_cli.measuring.bench import Measured, Options, Result
-    from pcsr_cli.measuring.methods import Method
-    from pcsr_cli.measuring.pairs import Source
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.evaluate.bench import Measured, Options, Result
+    from pcsr_cli.evaluate.dataset import Source
+    from pcsr_cli.evaluate.methods import Method
+    from pcsr_cli.model.load import LoadedModel
 
 METHODS = "threshold,adm,heavy,light,bicubic"
 
@@ -72,8 +72,8 @@ def command(
 ) -> None:
     """Compare ways to enlarge: quality against compute over folders of pictures."""
     options.check_talk(json, quiet)
-    from pcsr_cli.budget import parse_allowance
-    from pcsr_cli.measuring import bench, sweep
+    from pcsr_cli.engine.routing import parse_allowance
+    from pcsr_cli.evaluate import bench, sweep
 
     chosen = _choose_methods(methods, original is not None, budget is not None)
     allowance = None if budget is None else parse_allowance(budget)
@@ -81,7 +81,7 @@ def command(
     minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
     if report is not None:
-        from pcsr_cli.pages.rendering import check_page
+        from pcsr_cli.evaluate.html.page import check_page
 
         check_page(report, grid)
     sources = measuring.find_sources(folders, scale, lr, no_reference)
@@ -112,7 +112,7 @@ def command(
 
 def _choose_methods(text: str, original: bool, budget: bool) -> "tuple[Method, ...]":
     """Those named, and those that options stand for."""
-    from pcsr_cli.measuring.methods import Method, parse_methods
+    from pcsr_cli.evaluate.methods import Method, parse_methods
 
     meant = (Method("original"),) * original + (Method("budget"),) * budget
     return tuple(dict.fromkeys((*parse_methods(text), *meant)))
@@ -137,10 +137,10 @@ def _measure(
     silent: bool,
 ) -> "Result":
     """Bench, and keep each enlarged picture as it is done, if ``save`` says where."""
-    from pcsr_cli.measuring import bench
-    from pcsr_cli.measuring.pairs import LeftOut
-    from pcsr_cli.pictures.picture import Picture
-    from pcsr_cli.pictures.writing import write_picture
+    from pcsr_cli.evaluate import bench
+    from pcsr_cli.evaluate.dataset import LeftOut
+    from pcsr_cli.images.image import Picture
+    from pcsr_cli.images.write import write_picture
 
     with progress_bar("bench", silent) as report_progress:
 

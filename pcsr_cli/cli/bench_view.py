@@ -11,8 +11,8 @@ from rich.text import Text
 from pcsr_cli.cli.console import printable
 
 if TYPE_CHECKING:
-    from pcsr_cli.measuring.bench import Options, Result, Row
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.evaluate.bench import Options, Result, Row
+    from pcsr_cli.model.load import LoadedModel
 
 NARROW = 100
 """Terminal columns below which the table leaves out what is least."""

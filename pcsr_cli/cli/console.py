@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from pcsr_cli.documents import finite
+from pcsr_cli.images.files import finite
 
 
 def talk() -> Console:

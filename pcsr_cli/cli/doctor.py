@@ -7,8 +7,7 @@ from pcsr_cli.cli.console import data, print_document, printable
 from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
-    from pcsr_cli.doctor.examination import Examination
-    from pcsr_cli.doctor.finding import Finding
+    from pcsr_cli.evaluate.doctor import Examination, Finding
 
 COLOURS = {"fine": "green", "short": "yellow", "broken": "bold red"}
 
@@ -18,8 +17,8 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
 
     Exit code 0 unless something is broken, then 1.
     """
-    from pcsr_cli.doctor.examination import examine
-    from pcsr_cli.weights.registry import own_registry_path
+    from pcsr_cli.evaluate.doctor import examine
+    from pcsr_cli.model.registry import own_registry_path
 
     own = registry or own_registry_path()
     if json:

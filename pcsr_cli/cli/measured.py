@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcsr_cli.cli.console import printable
-from pcsr_cli.files import put_in_place, written_whole
+from pcsr_cli.images.files import put_in_place, written_whole
 
 if TYPE_CHECKING:
-    from pcsr_cli.measuring.pairs import LeftOut
-    from pcsr_cli.measuring.sweep import Curve, Options
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.evaluate.dataset import LeftOut
+    from pcsr_cli.evaluate.sweep import Curve, Options
+    from pcsr_cli.model.load import LoadedModel
 
 
 def write_rows(output: Path, rows: Sequence[Any], replace: bool) -> None:
@@ -32,7 +32,7 @@ def provenance(model: "LoadedModel") -> Mapping[str, object]:
     import torch
 
     import pcsr_cli
-    from pcsr_cli.devices import describe_device
+    from pcsr_cli.engine.device import describe_device
 
     return {
         "pcsr": pcsr_cli.__version__,
@@ -52,7 +52,7 @@ def curves_document(
     no_reference: bool,
 ) -> dict[str, object]:
     """The curves of a sweep and their mean as a JSON document."""
-    from pcsr_cli.measuring.sweep import KNEE_RULE, mean_curve
+    from pcsr_cli.evaluate.sweep import KNEE_RULE, mean_curve
 
     return {
         **provenance(model),

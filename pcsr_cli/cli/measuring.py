@@ -9,15 +9,15 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import progress_bar, say
 from pcsr_cli.errors import InputError, OutputError
-from pcsr_cli.files import reason
+from pcsr_cli.images.files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pcsr_cli.devices import Precision
-    from pcsr_cli.measuring.originals import LoadedOriginal
-    from pcsr_cli.measuring.pairs import LeftOut, Pair, Source
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.engine.device import Precision
+    from pcsr_cli.evaluate.dataset import LeftOut, Pair, Source
+    from pcsr_cli.evaluate.originals import LoadedOriginal
+    from pcsr_cli.model.load import LoadedModel
 
 Measured = TypeVar("Measured")
 
@@ -52,7 +52,7 @@ def find_sources(
 ) -> "tuple[Source, ...]":
     """What is to be measured, by default the picture that ships. Raises as ``check_scale`` and ``find_pairs``."""
     from pcsr_cli.api import check_scale
-    from pcsr_cli.measuring.pairs import demo_picture, find_pairs
+    from pcsr_cli.evaluate.dataset import demo_picture, find_pairs
 
     check_scale(scale)
     return find_pairs(pictures or [demo_picture()], scale, lr, no_reference)
@@ -60,7 +60,7 @@ def find_sources(
 
 def check_results(results: "Iterable[Path | None]", sources: "Sequence[Source]", overwrite: bool) -> None:
     """Refuse files that cannot or must not be written: pictures to measure never. Raises as ``check_outputs``."""
-    from pcsr_cli.destinations import check_outputs
+    from pcsr_cli.images.files import check_outputs
 
     read = [file for source in sources for file in (source.hr, source.lr) if file is not None]
     check_outputs([result for result in results if result is not None], read, overwrite)
@@ -76,8 +76,8 @@ def load(
     quiet: bool,
 ) -> "tuple[LoadedModel, LoadedOriginal | None]":
     """The model, and the original network where its weights are given. Raises as loading does."""
-    from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.measuring.originals import load_original
+    from pcsr_cli.engine.device import resolve_device, resolve_precision
+    from pcsr_cli.evaluate.originals import load_original
 
     where = resolve_device(device)
     resolve_precision(precision, where)
@@ -105,7 +105,7 @@ def each_pair(
 
     Raises InputError if none is left.
     """
-    from pcsr_cli.measuring.pairs import LeftOut, load_pair
+    from pcsr_cli.evaluate.dataset import LeftOut, load_pair
 
     done: list[Measured] = []
     left_out: list[LeftOut] = []

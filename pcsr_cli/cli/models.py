@@ -9,10 +9,10 @@ from pcsr_cli.cli import options
 from pcsr_cli.cli.console import data, print_document, printable, say
 from pcsr_cli.cli.help import GroupedCommands
 from pcsr_cli.errors import RefusedOutputError
-from pcsr_cli.files import exists, is_folder
+from pcsr_cli.images.files import exists, is_folder
 
 if TYPE_CHECKING:
-    from pcsr_cli.weights.registry import Entry
+    from pcsr_cli.model.registry import Entry
 
 app = typer.Typer(
     cls=GroupedCommands,
@@ -98,8 +98,8 @@ def convert_model(
     quiet: options.Quiet = False,
 ) -> None:
     """Convert a published .pth to config.json and model.safetensors."""
-    from pcsr_cli.checkpoint import CONFIG_NAME, WEIGHTS_NAME, build_model, read_pth, save_folder
-    from pcsr_cli.models import DEFAULT_SCALES
+    from pcsr_cli.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME, build_model, read_pth, save_folder
+    from pcsr_cli.model.load import DEFAULT_SCALES
 
     options.check_talk(json, quiet)
     taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if exists(folder / name)]
@@ -145,6 +145,6 @@ def _details(entry: "Entry") -> dict[str, Any]:
 def _state(entry: "Entry") -> str:
     if isinstance(entry.location, Path):
         return "here" if is_folder(entry.location) else "missing"
-    from pcsr_cli.weights.cache import is_cached
+    from pcsr_cli.model.hub_cache import is_cached
 
     return "cached" if is_cached(entry.location) else "not cached"

@@ -13,10 +13,10 @@ from pcsr_cli.cli.streams import expect_stdout
 from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcsr_cli.devices import Precision
-    from pcsr_cli.models import LoadedModel
-    from pcsr_cli.routing import Routing
-    from pcsr_cli.weights.registry import Registry
+    from pcsr_cli.engine.device import Precision
+    from pcsr_cli.engine.routing import Routing
+    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import Registry
 
 SMALLEST_TILE = 8
 """LR pixels; smaller tiles are mostly halo, and of a large picture there would be millions."""
@@ -32,7 +32,7 @@ MACHINE = "Where and how it is computed"
 def complete_model(incomplete: str) -> list[tuple[str, str]]:
     """The models whose names begin so, for a shell to offer, with a word on each."""
     from pcsr_cli.errors import PcsrError
-    from pcsr_cli.weights.registry import own_registry_path
+    from pcsr_cli.model.registry import own_registry_path
 
     try:
         entries = tuple(load_registry(own_registry_path()).entries.values())
@@ -99,7 +99,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":
     """The routing asked for, None if none was, or a budget. Raises UsageError for more than one."""
-    from pcsr_cli import routing
+    from pcsr_cli.engine import routing
 
     given = {"--threshold": threshold, "--k": k, "--adm": adm or None, "--budget": budget}
     chosen = [name for name, value in given.items() if value is not None]
@@ -126,7 +126,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
     """The paper's #h, the usual one of the scale if none is asked for. Raises UsageError."""
-    from pcsr_cli.refine import NEVER, usual_refine
+    from pcsr_cli.engine.refine import NEVER, usual_refine
 
     check_apart({"--refine": refine is not None, "--no-refine": no_refine})
     if refine is None:
@@ -161,7 +161,7 @@ def choose_memory(memory: str) -> int | None:
 
 def load_registry(own: Path | None) -> "Registry":
     """The packaged registry with the user's own file, the one given or the one in its usual place."""
-    from pcsr_cli.weights import registry
+    from pcsr_cli.model import registry
 
     return registry.load_registry(own or registry.own_registry_path())
 
@@ -185,9 +185,9 @@ def load_model(
     model: str, device: str, precision: "Precision", registry: Path | None, scale: float, quiet: bool
 ) -> "LoadedModel":
     """The model asked for; what the user should know of how it was chosen is said. Raises as ``models.load_model``."""
-    from pcsr_cli import models
+    from pcsr_cli import api
 
-    loaded = models.load_model(model, device, precision, load_registry(registry), scale=scale, show_progress=not quiet)
+    loaded = api.load_model(model, device, precision, load_registry(registry), scale=scale, show_progress=not quiet)
     if not quiet:
         for note in loaded.notes:
             say(f"Note: {note}.")

@@ -12,11 +12,11 @@ from pcsr_cli.cli import measuring, options
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pcsr_cli.measuring.bench import Result
-    from pcsr_cli.measuring.pairs import LeftOut, Pair, Source
-    from pcsr_cli.measuring.sweep import Options
-    from pcsr_cli.models import LoadedModel
-    from pcsr_cli.pages.page import Made, PagePicture
+    from pcsr_cli.evaluate.bench import Result
+    from pcsr_cli.evaluate.dataset import LeftOut, Pair, Source
+    from pcsr_cli.evaluate.html.page import Made, PagePicture
+    from pcsr_cli.evaluate.sweep import Options
+    from pcsr_cli.model.load import LoadedModel
 
 ReportFile = Annotated[
     Path | None,
@@ -37,7 +37,7 @@ def see_pictures(
     """Every picture as a page shows it; a broken one is named and left out. Raises InputError if none is left.
 
     After a bench only what that has measured: what was wrong with others was told."""
-    from pcsr_cli.pages.seeing import see_picture
+    from pcsr_cli.evaluate.html.page import see_picture
 
     def see(pair: "Pair", progress: "Callable[[float], None]") -> "PagePicture":
         return see_picture(model, pair, asked, progress)
@@ -58,8 +58,7 @@ def write(
     result: "Result | None" = None,
 ) -> None:
     """Write the page, with a bench's tables where there was one. Raises OutputError, RefusedOutputError."""
-    from pcsr_cli.pages.page import Page
-    from pcsr_cli.pages.rendering import write_page
+    from pcsr_cli.evaluate.html.page import Page, write_page
 
     rows, mean = ((), ()) if result is None else (result.rows, result.mean)
     write_page(output, Page(_made(model, asked, no_reference), tuple(pictures), tuple(left_out), rows, mean), replace)
@@ -69,8 +68,8 @@ def _made(model: "LoadedModel", asked: "Options", no_reference: bool) -> "Made":
     import torch
 
     import pcsr_cli
-    from pcsr_cli.devices import describe_device
-    from pcsr_cli.pages.page import Made
+    from pcsr_cli.engine.device import describe_device
+    from pcsr_cli.evaluate.html.page import Made
 
     return Made(
         command=shlex.join(("pcsr", *sys.argv[1:])),

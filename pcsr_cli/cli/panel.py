@@ -5,8 +5,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pcsr_cli.account import Gflops, Report
 from pcsr_cli.cli.console import printable
+from pcsr_cli.jobs.report import Gflops, Report
 
 MEBI = 2**20
 

@@ -8,10 +8,10 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli import upscale_options as upscaling
 from pcsr_cli.cli.console import data, print_document
-from pcsr_cli.files import is_folder
+from pcsr_cli.images.files import is_folder
 
 if TYPE_CHECKING:
-    from pcsr_cli.pictures.formats import Format
+    from pcsr_cli.images.formats import Format
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or a pattern in quotes.")]
 Output = Annotated[
@@ -45,12 +45,12 @@ def command(
     tells."""
     from pcsr_cli.api import check_scale, working_scale
     from pcsr_cli.cli import plan_view
-    from pcsr_cli.engine.upscaling import Settings
-    from pcsr_cli.folders.sources import find_sources, is_pattern
-    from pcsr_cli.forecast import forecast, look_at_disk, measure_rate
-    from pcsr_cli.pictures.formats import readable_suffixes
-    from pcsr_cli.pictures.header import read_layout
-    from pcsr_cli.routing import default_routing
+    from pcsr_cli.engine.routing import default_routing
+    from pcsr_cli.engine.upscale import Settings
+    from pcsr_cli.images.formats import readable_suffixes
+    from pcsr_cli.images.read import read_layout
+    from pcsr_cli.jobs.find import find_sources, is_pattern
+    from pcsr_cli.jobs.plan import forecast, look_at_disk, measure_rate
 
     check_scale(scale)
     asked = options.choose_routing(threshold, k, adm)
@@ -77,8 +77,8 @@ def command(
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":
     """The format of a result; None where nothing is known of where it goes. Raises UsageError."""
-    from pcsr_cli.jobs.requests import suffix_of
-    from pcsr_cli.pictures.formats import choose_format
+    from pcsr_cli.images.formats import choose_format
+    from pcsr_cli.jobs.request import suffix_of
 
     if output is None and name is None:
         return None

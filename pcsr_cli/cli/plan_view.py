@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pcsr_cli.cli.console import printable
-from pcsr_cli.devices import describe_device
-from pcsr_cli.forecast import Disk, Forecast, Range, Rate
-from pcsr_cli.models import LoadedModel
-from pcsr_cli.pictures.picture import Layout
+from pcsr_cli.engine.device import describe_device
+from pcsr_cli.images.image import Layout
+from pcsr_cli.jobs.plan import Disk, Forecast, Range, Rate
+from pcsr_cli.model.load import LoadedModel
 
 MEBI = 2**20
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pcsr_cli.jobs.stages import Ready
-    from pcsr_cli.pictures.picture import Levels
+    from pcsr_cli.images.image import Levels
+    from pcsr_cli.jobs.pipeline import Ready
 
 UPPER_HALF = "▀"
 GAP = 2
@@ -60,7 +60,7 @@ class Lookout:
 
     def write(self, rows: "Levels") -> None:
         """See the next rows, (n, W, 1 to 4), grey or RGB and perhaps alpha; of frames only the first counts."""
-        from pcsr_cli.pictures.picture import to_8_bits
+        from pcsr_cli.images.image import to_8_bits
 
         assert self.detail is not None
         (row, column), (height, width) = self.detail.at, self.detail.after.shape[:2]
@@ -107,7 +107,7 @@ def choose_detail(before: "Levels", size: tuple[int, int], room: tuple[int, int]
     ``before`` (h, w, 3) is what a result of ``size`` shows larger; heights of details are even."""
     import numpy as np
 
-    from pcsr_cli.pictures.picture import to_8_bits
+    from pcsr_cli.images.image import to_8_bits
 
     (h, w), (high, wide) = before.shape[:2], size
     height, width = min(room[0], high) // 2 * 2 or high, min(room[1], wide)

@@ -37,8 +37,8 @@ def command(
 ) -> None:
     """Make a page to look at: before and after, where the compute went, and what every cut would cost."""
     options.check_talk(json, quiet)
-    from pcsr_cli.measuring.sweep import Options, check, parse_grid
-    from pcsr_cli.pages.rendering import check_page
+    from pcsr_cli.evaluate.html.page import check_page
+    from pcsr_cli.evaluate.sweep import Options, check, parse_grid
 
     grid = parse_grid("threshold", threshold)
     check_page(output, grid)

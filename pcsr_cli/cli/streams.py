@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, NoReturn
 
 from pcsr_cli.errors import OutputError, UsageError
-from pcsr_cli.files import reason
+from pcsr_cli.images.files import reason
 
 
 class Stdout(io.TextIOWrapper):

@@ -10,14 +10,14 @@ from pcsr_cli.cli import measured, measuring, options, pages
 from pcsr_cli.cli.console import data, print_document, printable
 from pcsr_cli.cli.help import GroupedCommand
 from pcsr_cli.errors import UsageError
-from pcsr_cli.files import exists
+from pcsr_cli.images.files import exists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsr_cli.measuring.pairs import LeftOut, Source
-    from pcsr_cli.measuring.sweep import Curve, Grid, Options
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.evaluate.dataset import LeftOut, Source
+    from pcsr_cli.evaluate.sweep import Curve, Grid, Options
+    from pcsr_cli.model.load import LoadedModel
 
 GRID = re.compile(r"[-+]?[\d.][\d.eE:,+-]*")
 USUAL = "usual"
@@ -89,17 +89,17 @@ def command(
 ) -> None:
     """Draw quality over compute for every cut, and find the one worth choosing."""
     options.check_talk(json, quiet)
-    from pcsr_cli.measuring import sweep
+    from pcsr_cli.evaluate import sweep
 
     grid = _choose_grid(threshold, k)
     minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
     if plot is not None:
-        from pcsr_cli.measuring.figure import check_figure
+        from pcsr_cli.evaluate.sweep import check_figure
 
         check_figure(plot)
     if report is not None:
-        from pcsr_cli.pages.rendering import check_page
+        from pcsr_cli.evaluate.html.page import check_page
 
         check_page(report, grid)
     sources = measuring.find_sources(pictures, scale, lr, no_reference)
@@ -114,7 +114,7 @@ def command(
 
 
 def _choose_grid(threshold: str | None, k: str | None) -> "Grid":
-    from pcsr_cli.measuring.sweep import parse_grid
+    from pcsr_cli.evaluate.sweep import parse_grid
 
     if threshold is not None and k is not None:
         raise UsageError("--threshold and --k exclude each other.", "Give one of them.")
@@ -134,7 +134,7 @@ def _draw(
 ) -> "tuple[list[Curve], tuple[LeftOut, ...]]":
     """Every picture's curve, and the pictures that have none; with ``report`` the page to look at, too."""
     if report is None:
-        from pcsr_cli.measuring.sweep import sweep
+        from pcsr_cli.evaluate.sweep import sweep
 
         return measuring.each_pair(
             "sweep", sources, asked.scale, silent, lambda pair, progress: sweep(loaded, pair, asked, progress)
@@ -156,12 +156,12 @@ def _hand_over(
     quiet: bool,
     no_reference: bool,
 ) -> None:
-    from pcsr_cli.measuring import sweep
+    from pcsr_cli.evaluate import sweep
 
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
     quality = f"PSNR {'(luma) ' if asked.luma else ''}against {'all heavy' if no_reference else 'HR'}"
     if plot is not None:
-        from pcsr_cli.measuring.figure import plot_curves
+        from pcsr_cli.evaluate.sweep import plot_curves
 
         title = printable(f"{loaded.identity.name} x{asked.scale:g}, {mean.picture}")
         plot_curves(plot, curves, mean, quality, title, replace)

@@ -11,8 +11,8 @@ from rich.text import Text
 from pcsr_cli.cli.console import printable
 
 if TYPE_CHECKING:
-    from pcsr_cli.measuring.sweep import Curve, Options, Point
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.evaluate.sweep import Curve, Options, Point
+    from pcsr_cli.model.load import LoadedModel
 
 ROWS = 12
 WIDEST = 110
@@ -20,7 +20,7 @@ WIDEST = 110
 
 def show(curve: "Curve", model: "LoadedModel", asked: "Options", quality: str, console: Console) -> None:
     """Draw the table and the curve."""
-    from pcsr_cli.measuring.sweep import KNEE_RULE
+    from pcsr_cli.evaluate.sweep import KNEE_RULE
 
     title = f"{model.identity.name} x{asked.scale:g}, {curve.picture}: {quality}, dB; SSIM of luma; GFLOPs by the paper"
     console.print(Text(printable(f"{title} and as executed.")))

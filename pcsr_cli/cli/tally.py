@@ -13,7 +13,7 @@ from pcsr_cli.cli.console import printable
 from pcsr_cli.errors import PcsrError
 
 if TYPE_CHECKING:
-    from pcsr_cli.account import Report
+    from pcsr_cli.jobs.report import Report
 
 MEGA = 1e6
 

@@ -45,8 +45,7 @@ def command(
     from pcsr_cli.training.config import load_config
     from pcsr_cli.training.events import Decoded
     from pcsr_cli.training.processes import leads_here
-    from pcsr_cli.training.run import LOG_NAME
-    from pcsr_cli.training.session import train
+    from pcsr_cli.training.session import LOG_NAME, train
 
     config = load_config(recipe)
     folder = out or Path("runs") / config.name
@@ -77,8 +76,7 @@ def _options(
     folder: Path, resume: bool, start: Path | None, rewind: float | None, minutes: float | None, device: str
 ) -> "RunOptions":
     """The library's options. Raises UsageError, and RefusedOutputError where a run would be overwritten."""
-    from pcsr_cli.training.run import STATE_NAME
-    from pcsr_cli.training.session import RunOptions
+    from pcsr_cli.training.session import STATE_NAME, RunOptions
 
     if resume and start is not None:
         raise UsageError("--resume and --from exclude each other.", "Give one of them.")
@@ -96,7 +94,7 @@ def _options(
 
 def _plot(log: Path, output: Path, quiet: bool) -> Path | None:
     """Draw the run; where that is impossible, say so."""
-    from pcsr_cli.training.curve import plot_run
+    from pcsr_cli.training.report import plot_run
 
     try:
         plot_run(log, output)

@@ -8,7 +8,7 @@ from pcsr_cli.cli import upscale_options as own
 from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.model.load import LoadedModel
 
 
 def command(
@@ -63,12 +63,12 @@ def command(
             {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light, "--preview": preview}
         )
     from pcsr_cli.api import check_scale
-    from pcsr_cli.budget import parse_allowance
     from pcsr_cli.cli import upscale_many, upscale_one
-    from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.jobs.requests import Request
-    from pcsr_cli.maps.saving import request_map
-    from pcsr_cli.pictures.formats import SaveOptions
+    from pcsr_cli.engine.device import resolve_device, resolve_precision
+    from pcsr_cli.engine.routing import parse_allowance
+    from pcsr_cli.images.formats import SaveOptions
+    from pcsr_cli.jobs.maps import request_map
+    from pcsr_cli.jobs.request import Request
 
     check_scale(scale)
     request = Request(

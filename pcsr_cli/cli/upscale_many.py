@@ -13,15 +13,13 @@ from pcsr_cli.cli.tally import Tally
 from pcsr_cli.cli.upscale_options import Batch
 from pcsr_cli.cli.upscale_progress import ManyProgress
 from pcsr_cli.errors import RefusedOutputError
-from pcsr_cli.files import exists, is_folder
+from pcsr_cli.images.files import exists, is_folder
 
 if TYPE_CHECKING:
-    from pcsr_cli.folders.naming import Task
-    from pcsr_cli.folders.running import Run
-    from pcsr_cli.folders.sources import Source
-    from pcsr_cli.folders.standing import Existing
-    from pcsr_cli.jobs.requests import Request
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.jobs.find import Source, Task
+    from pcsr_cli.jobs.folder import Existing, Run
+    from pcsr_cli.jobs.request import Request
+    from pcsr_cli.model.load import LoadedModel
 
 
 def run(
@@ -31,10 +29,9 @@ def run(
 
     Raises, before any work, InputError, RefusedOutputError, OutputError, UsageError; on the way OutputError where the
     disk is full."""
-    from pcsr_cli.folders.place import held
-    from pcsr_cli.folders.running import Run
-    from pcsr_cli.folders.sources import find_sources
-    from pcsr_cli.pictures.formats import readable_suffixes
+    from pcsr_cli.images.formats import readable_suffixes
+    from pcsr_cli.jobs.find import find_sources
+    from pcsr_cli.jobs.folder import Run, held
 
     _check_folder(work)
     found = find_sources(work.inputs, readable_suffixes(), work.recursive, work.folder)
@@ -62,8 +59,8 @@ def run(
 
 def _check_folder(work: Batch) -> None:
     """Refuse a folder for the results that is a file, or is named like one, or is read from."""
-    from pcsr_cli.folders.sources import find_sources, is_pattern
-    from pcsr_cli.pictures.formats import readable_suffixes
+    from pcsr_cli.images.formats import readable_suffixes
+    from pcsr_cli.jobs.find import find_sources, is_pattern
 
     named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
     if not is_folder(work.folder) and (exists(work.folder) or named_like_a_file):
@@ -82,8 +79,8 @@ def _check_folder(work: Batch) -> None:
 
 def _plan(sources: "Sequence[Source]", work: Batch, request: "Request") -> "tuple[Task, ...]":
     """Every picture with its result, of a format that has the options asked for. Raises UsageError and others."""
-    from pcsr_cli.folders.naming import plan_tasks
-    from pcsr_cli.jobs.requests import format_of, suffix_of
+    from pcsr_cli.jobs.find import plan_tasks
+    from pcsr_cli.jobs.request import format_of, suffix_of
 
     def suffix(path: Path) -> str:
         return suffix_of(path, request.format, request.frames)
@@ -95,7 +92,7 @@ def _plan(sources: "Sequence[Source]", work: Batch, request: "Request") -> "tupl
 
 
 def _go(pictures: "Run", work: Batch, progress: ManyProgress, tally: Tally) -> None:
-    from pcsr_cli.folders.running import Done
+    from pcsr_cli.jobs.folder import Done
 
     with closing(pictures.go(work.jobs, work.fail_fast)) as line:
         for event in line:

@@ -14,9 +14,9 @@ from pcsr_cli.cli.upscale_options import STREAM, Single
 from pcsr_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from pcsr_cli.account import Report
-    from pcsr_cli.jobs.requests import Request
-    from pcsr_cli.models import LoadedModel
+    from pcsr_cli.jobs.report import Report
+    from pcsr_cli.jobs.request import Request
+    from pcsr_cli.model.load import LoadedModel
 
 
 def run(
@@ -30,10 +30,10 @@ def run(
     preview: bool = False,
 ) -> None:
     """Enlarge it and tell. Raises as the steps of ``Enlarging`` do."""
+    from pcsr_cli.images.read import opened
     from pcsr_cli.jobs.frames import steps_for
     from pcsr_cli.jobs.pipeline import overlapped
-    from pcsr_cli.jobs.requests import Errand, format_of
-    from pcsr_cli.pictures.sources import opened
+    from pcsr_cli.jobs.request import Errand, format_of
 
     output = _output(work, request, json)
     format_of(output, request)
@@ -72,7 +72,7 @@ def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
 
 def _check_results(output: Path | BinaryIO, work: Single, request: "Request", overwrite: bool) -> None:
     """Refuse a result, or a map, in the place of anything that is there. Raises RefusedOutputError, OutputError."""
-    from pcsr_cli.destinations import check_outputs
+    from pcsr_cli.images.files import check_outputs
 
     drawn = None if request.map is None else request.map.output
     results = [result for result in (output, drawn) if isinstance(result, Path)]

@@ -8,9 +8,8 @@ import typer
 
 from pcsr_cli.cli.options import RESULTS
 from pcsr_cli.errors import UsageError
-from pcsr_cli.files import is_folder
-from pcsr_cli.folders.naming import DEFAULT, Template, parse_template
-from pcsr_cli.folders.sources import is_pattern
+from pcsr_cli.images.files import is_folder
+from pcsr_cli.jobs.find import DEFAULT, Template, is_pattern, parse_template
 
 MANY = "Folders and many pictures"
 MAPS = "Where the compute goes"

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from pcsr_cli.cli.console import printable, talk
 
 if TYPE_CHECKING:
-    from pcsr_cli.folders.naming import Task
-    from pcsr_cli.jobs.requests import Errand
+    from pcsr_cli.jobs.find import Task
+    from pcsr_cli.jobs.request import Errand
 
 
 class ManyProgress:

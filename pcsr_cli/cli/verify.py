@@ -10,9 +10,9 @@ from pcsr_cli.cli.console import data, print_document, progress_bar
 from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
-    from pcsr_cli.model import Pcsr
-    from pcsr_cli.models import LoadedModel
-    from pcsr_cli.verification import Verification
+    from pcsr_cli.evaluate.verify import Verification
+    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.network import Pcsr
 
 Source = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to check with.")]
 Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger; any real number from 1.")]
@@ -46,9 +46,9 @@ def command(
     """
     options.check_talk(json, quiet)
     from pcsr_cli.api import check_scale, working_scale
-    from pcsr_cli.devices import resolve_device, resolve_precision
-    from pcsr_cli.pictures.reading import read_picture
-    from pcsr_cli.verification import crop_middle, verify
+    from pcsr_cli.engine.device import resolve_device, resolve_precision
+    from pcsr_cli.evaluate.verify import crop_middle, verify
+    from pcsr_cli.images.read import read_picture
 
     check_scale(scale)
     wanted = resolve_precision(precision, resolve_device(device))
@@ -81,7 +81,7 @@ def _load_again(
     scale: float,
 ) -> "Pcsr":
     """The very same model in half precision, which rounds its weights."""
-    from pcsr_cli.models import load_model
+    from pcsr_cli.api import load_model
 
     name = loaded.identity.name if model == "auto" else model
     return load_model(name, device, precision, options.load_registry(registry), scale=scale).network

@@ -1,1 +1,1 @@
-"""What computes a result: tiles, features, samplers, and canvases that take the pixels."""
+"""An LR tensor in, HR rows out, in order."""

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pcsr_cli.engine.device import upload
+from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.fused.rows import Ledger
 from pcsr_cli.engine.levels import to_numbers
 from pcsr_cli.engine.sampling import FeatureBand
 from pcsr_cli.engine.tiles import Span, Tile
-from pcsr_cli.fast.prepare import PreparedModel
-from pcsr_cli.fast.rows import Ledger
-from pcsr_cli.flops import Executed
-from pcsr_cli.transfers import upload
+from pcsr_cli.model.flops import Executed
 
 
 class TileFeatures:

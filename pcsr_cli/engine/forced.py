@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcsr_cli.engine.grid import nearest_index
 from pcsr_cli.engine.tiles import Rect, Span
-from pcsr_cli.grid import nearest_index
 
 
 @dataclass(frozen=True, eq=False)

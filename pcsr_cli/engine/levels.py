@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pcsr_cli.pictures.picture import Levels
+from pcsr_cli.images.image import Levels
 
 PEAKS = {torch.uint8: 255, torch.uint16: 65_535}
 """The level of 1.0, by type."""

@@ -10,7 +10,7 @@ import math
 import psutil
 import torch
 
-from pcsr_cli.model import Pcsr
+from pcsr_cli.model.network import Pcsr
 
 CPU_TILE_WIDTH = 768
 """LR columns of a tile on a CPU: the halo adds a twentieth to the backbone's work, and a band of ten rows fits the

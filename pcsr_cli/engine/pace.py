@@ -4,10 +4,10 @@ import time
 
 import torch
 
+from pcsr_cli.engine.refine import refine
+from pcsr_cli.engine.routing import ABOVE_ALL, BELOW_ALL, Cuts
 from pcsr_cli.engine.sampling import AreaSampler, FeatureBand
 from pcsr_cli.errors import UsageError, in_full
-from pcsr_cli.refine import refine
-from pcsr_cli.routing import ABOVE_ALL, BELOW_ALL, Cuts
 
 EVERY = 8
 """One band in so many is tried with all pixels light, and with all heavy."""

@@ -2,9 +2,9 @@
 
 import torch
 
+from pcsr_cli.engine.routing import difficulty
 from pcsr_cli.engine.sampling import Prediction
 from pcsr_cli.engine.tiles import Rect, Tile
-from pcsr_cli.routing import difficulty
 
 
 class RoutingMap:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.engine.forced import Forced
+from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.fused.samplers import PreparedMlp
+from pcsr_cli.engine.grid import Axis, bilinear, make_axis
+from pcsr_cli.engine.routing import Decision, difficulty
 from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan
-from pcsr_cli.fast.prepare import PreparedModel
-from pcsr_cli.fast.samplers import PreparedMlp
-from pcsr_cli.flops import Executed
-from pcsr_cli.grid import Axis, bilinear, make_axis
-from pcsr_cli.routing import Decision, difficulty
+from pcsr_cli.model.flops import Executed
 
 CHUNK_PIXELS = 65_536
 """HR pixels worked on at once on a CPU; other devices take a band whole."""

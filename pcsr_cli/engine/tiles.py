@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pcsr_cli.grid import hr_size, nearest_index
+from pcsr_cli.engine.grid import hr_size, nearest_index
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The enlarging of one file or of many: what is asked, and reading, computing and writing overlapped."""
+"""The work of `pcsr upscale` and `pcsr plan`."""

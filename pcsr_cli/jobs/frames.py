@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pcsr_cli.account import BudgetReport, Gflops, Report, text_chunks
 from pcsr_cli.api import upscale_onto
-from pcsr_cli.engine.upscaling import Outcome, Settings
-from pcsr_cli.grid import hr_size
-from pcsr_cli.jobs.belt import Belt
-from pcsr_cli.jobs.enlarging import Enlarging, Putting, Watch
-from pcsr_cli.jobs.requests import Errand, Request, format_of
-from pcsr_cli.jobs.stages import Computed, Finished, Ready
-from pcsr_cli.models import LoadedModel
-from pcsr_cli.pictures.formats import check_animated, fit
-from pcsr_cli.pictures.frames import Frame, moves, open_animation, open_frame_writer
-from pcsr_cli.pictures.picture import Layout, Levels, Metadata, Picture
+from pcsr_cli.engine.grid import hr_size
+from pcsr_cli.engine.upscale import Outcome, Settings
+from pcsr_cli.images.animation import Frame, moves, open_animation, open_frame_writer
+from pcsr_cli.images.formats import check_animated, fit
+from pcsr_cli.images.image import Layout, Levels, Metadata, Picture
+from pcsr_cli.jobs.pipeline import Belt, Computed, Finished, Ready
+from pcsr_cli.jobs.report import BudgetReport, Gflops, Report, text_chunks
+from pcsr_cli.jobs.request import Errand, Request, format_of
+from pcsr_cli.jobs.upscale_file import Enlarging, Putting, Watch
+from pcsr_cli.model.load import LoadedModel
 
 
 @dataclass(frozen=True)

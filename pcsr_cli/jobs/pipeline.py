@@ -3,15 +3,122 @@
 Computing is done one picture at a time, in the caller's thread: it uses all cores by itself.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Generic, TypeVar
 
-from pcsr_cli.jobs.belt import Belt, BeltStoppedError
-from pcsr_cli.jobs.requests import Errand
-from pcsr_cli.jobs.stages import Computed, Finished, Ready, Stages
-from pcsr_cli.pictures.picture import Levels
+from pcsr_cli.engine.forced import Forced
+from pcsr_cli.engine.routing import Routing
+from pcsr_cli.engine.routing_map import RoutingMap
+from pcsr_cli.engine.upscale import Outcome
+from pcsr_cli.images.files import Fingerprint
+from pcsr_cli.images.formats import Format
+from pcsr_cli.images.image import Layout, Levels, Picture
+from pcsr_cli.jobs.request import Errand
+
+Load = TypeVar("Load")
+
+
+class BeltStoppedError(Exception):
+    """The other end has gone away; why, it tells itself."""
+
+
+class Belt(Generic[Load]):
+    """One thread puts, another takes, in order; when either stops, the other learns of it at its next step.
+
+    At most ``room`` loads are on it or being taken care of, so that a slow writer holds the computing up instead of
+    filling the memory. Made of queues that an interruption cannot leave locked."""
+
+    def __init__(self, room: int = 2) -> None:
+        self._loads: SimpleQueue[Load | None] = SimpleQueue()  # None ends it
+        self._places: SimpleQueue[None] = SimpleQueue()
+        self._stopped = False
+        for _ in range(room):
+            self._places.put(None)
+
+    def put(self, load: Load) -> None:
+        """Hand a load over, when there is room. Raises BeltStoppedError."""
+        if not self._stopped:
+            self._places.get()
+        if self._stopped:
+            raise BeltStoppedError
+        self._loads.put(load)
+
+    def close(self) -> None:
+        """Nothing more comes: who takes gets what is left and is done."""
+        self._loads.put(None)
+
+    def stop(self) -> None:
+        """End it at once, from either end or from outside."""
+        self._stopped = True
+        self._places.put(None)
+        self._loads.put(None)
+
+    def loads(self) -> Iterator[Load]:
+        """What was put, until it is closed. Raises BeltStoppedError if it is stopped before."""
+        while True:
+            load = self._loads.get()
+            if self._stopped:
+                raise BeltStoppedError
+            if load is None:
+                return
+            yield load
+            self._places.put(None)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A picture that was read, found to fit its output's format, and routed."""
+
+    picture: Picture
+    content: Fingerprint | None
+    format: Format
+    layout: Layout
+    routing: Routing
+    notes: tuple[str, ...]
+    seconds: float
+    forced: Forced | None = None
+    routed: RoutingMap | None = None
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What came of computing, and when it ended."""
+
+    ready: Ready
+    outcome: Outcome
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An errand that is done: computed, and in its place at the time of ``written``. Or it failed with ``error``."""
+
+    item: Errand
+    computed: Computed | None = None
+    written: float | None = None
+    error: Exception | None = None
+
+
+class Stages(ABC):
+    """What is done for every errand. Each may raise: then that one has failed, and no other."""
+
+    @abstractmethod
+    def read(self, item: Errand) -> Ready:
+        """In a thread of its own, ahead."""
+
+    @abstractmethod
+    def compute(self, item: Errand, read: Ready, belt: Belt[Levels]) -> Computed:
+        """In the caller's thread; puts rows that are finished on the belt."""
+
+    @abstractmethod
+    def write(self, item: Errand, read: Ready, belt: Belt[Levels]) -> float:
+        """In a thread of its own, beginning with ``compute`` and going on behind it; when it was done."""
 
 
 def overlapped(items: Iterable[Errand], stages: Stages, jobs: int = 1) -> Generator[Finished, None, None]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pcsr_cli.errors import PcsrError, TrainingError
-from pcsr_cli.files import read_text, reason
-from pcsr_cli.specs import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
+from pcsr_cli.images.files import read_text, reason
+from pcsr_cli.model.spec import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
 
 LARGEST = 1e15
 """No number of a recipe is larger."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
-from pcsr_cli.devices import resolve_device
+from pcsr_cli.engine.device import resolve_device
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from pcsr_cli.grid import Axis, bilinear
-from pcsr_cli.model import Pcsr
-from pcsr_cli.nets.sampler import PixelSampler
-from pcsr_cli.specs import sampler_names
+from pcsr_cli.engine.grid import Axis, bilinear
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.sampler import PixelSampler
+from pcsr_cli.model.spec import sampler_names
 from pcsr_cli.training.batches import Batch
 from pcsr_cli.training.config import StageConfig
 

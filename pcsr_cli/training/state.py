@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcsr_cli.checkpoint import load_pickle
 from pcsr_cli.errors import ModelError, TrainingError
-from pcsr_cli.files import exists, put_in_place, written_whole
-from pcsr_cli.specs import ModelSpec, Scales, write_config
+from pcsr_cli.images.files import exists, put_in_place, written_whole
+from pcsr_cli.model.checkpoint import load_pickle
+from pcsr_cli.model.spec import ModelSpec, Scales, write_config
 
 FORMAT = 1
 

@@ -8,17 +8,17 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from pcsr_cli.engine.upscaling import Settings
+from pcsr_cli.engine.refine import usual_refine
+from pcsr_cli.engine.routing import default_routing
+from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import InputError, TrainingError
-from pcsr_cli.flops import GIGA
-from pcsr_cli.measuring.contest import Contest, Enlarged
-from pcsr_cli.measuring.methods import Method
-from pcsr_cli.measuring.metrics import psnr
-from pcsr_cli.measuring.pairs import Pair, find_pairs, load_pair
-from pcsr_cli.model import Pcsr
-from pcsr_cli.models import Identity, LoadedModel
-from pcsr_cli.refine import usual_refine
-from pcsr_cli.routing import default_routing
+from pcsr_cli.evaluate.dataset import Pair, find_pairs, load_pair
+from pcsr_cli.evaluate.methods import Method
+from pcsr_cli.evaluate.metrics import psnr
+from pcsr_cli.evaluate.runner import Contest, Enlarged
+from pcsr_cli.model.flops import GIGA
+from pcsr_cli.model.load import Identity, LoadedModel
+from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import TrainConfig
 from pcsr_cli.training.events import Observer, Quality, Skipped
 

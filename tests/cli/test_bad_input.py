@@ -20,10 +20,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pcsr_cli import files
 from pcsr_cli.errors import OutputError
+from pcsr_cli.images import files
 from tests.command import Pcsr
-from tests.pictures import levels, load, save
+from tests.images import levels, load, save
 
 
 @pytest.fixture

@@ -102,5 +102,5 @@ def test_nothing_slow_is_imported_for_it(run_pcsr: Pcsr) -> None:
     done = subprocess.run(command, env=env, cwd=run_pcsr.cwd, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["auto", "carn", "builtin"]
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "pcsr_cli.weights.registry" in modules
+    assert "pcsr_cli.model.registry" in modules
     assert not modules & {"torch", "numpy", "PIL", "huggingface_hub"}

@@ -10,7 +10,7 @@ import pcsr_cli
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.hub_server import Hub, Trouble
-from tests.weights.test_hub import REPO, damage, weights
+from tests.model.test_hub import REPO, damage, weights
 
 BUILTIN = Path(pcsr_cli.__file__).parent / "builtin"
 

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcsr_cli.checkpoint import save_folder
 from pcsr_cli.cli.main import app
 from pcsr_cli.errors import OutputError
-from pcsr_cli.folders.journal import NAME as JOURNAL
-from pcsr_cli.folders.place import LOCK_NAME
-from pcsr_cli.pictures.png_stream import PngStream
-from pcsr_cli.specs import Scales
+from pcsr_cli.images.png import PngStream
+from pcsr_cli.jobs.folder import LOCK_NAME
+from pcsr_cli.jobs.journal import NAME as JOURNAL
+from pcsr_cli.model.checkpoint import save_folder
+from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
 from tests.failing import fails, tells
-from tests.pictures import levels, load, save
+from tests.images import levels, load, save
 from tests.tiny import tiny_model
 
 
@@ -344,7 +344,7 @@ def test_options_that_exclude_each_other(many: Folders) -> None:
 
 def test_two_runs_into_one_folder(many: Folders) -> None:
     many.put("a.png")
-    code = "import sys\nfrom pathlib import Path\nfrom pcsr_cli.folders.place import held\n"
+    code = "import sys\nfrom pathlib import Path\nfrom pcsr_cli.jobs.folder import held\n"
     code += "with held(Path('out')):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(

@@ -7,7 +7,7 @@ import pytest
 
 from tests.command import Pcsr
 from tests.failing import tells
-from tests.pictures import levels, load, save
+from tests.images import levels, load, save
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcsr_cli.checkpoint import read_checkpoint
 from pcsr_cli.errors import RefusedOutputError
-from pcsr_cli.model import Pcsr
-from pcsr_cli.specs import BackboneSpec, ModelSpec, Scales, write_config
+from pcsr_cli.model.checkpoint import read_checkpoint
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import BackboneSpec, ModelSpec, Scales, write_config
 from tests.command import Pcsr as Command
 from tests.failing import tells
 from tests.hub_server import Hub
-from tests.pictures import levels, load, save
+from tests.images import levels, load, save
 from tests.tiny import tiny_model, tiny_spec
 
 ENTRY = """

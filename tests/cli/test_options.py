@@ -6,9 +6,9 @@ import pytest
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.upscale_options import STREAM, Single, choose_work
+from pcsr_cli.engine.refine import NEVER
+from pcsr_cli.engine.routing import Adaptive, Threshold, Tradeoff
 from pcsr_cli.errors import UsageError
-from pcsr_cli.refine import NEVER
-from pcsr_cli.routing import Adaptive, Threshold, Tradeoff
 from tests.failing import fails
 
 

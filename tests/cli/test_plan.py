@@ -6,7 +6,7 @@ import pytest
 
 from tests.command import Pcsr
 from tests.failing import tells
-from tests.pictures import levels, save
+from tests.images import levels, save
 
 
 @pytest.fixture

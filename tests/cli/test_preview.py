@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pcsr_cli.cli.preview import UPPER_HALF, Detail, Lookout, choose_detail, drawn, half_blocks, why_not
-from pcsr_cli.jobs.stages import Ready
-from pcsr_cli.pictures.formats import choose_format
-from pcsr_cli.pictures.picture import Layout, Levels, Picture
-from pcsr_cli.routing import Threshold
+from pcsr_cli.engine.routing import Threshold
+from pcsr_cli.images.formats import choose_format
+from pcsr_cli.images.image import Layout, Levels, Picture
+from pcsr_cli.jobs.pipeline import Ready
 from tests.command import Pcsr
 from tests.failing import tells
-from tests.pictures import levels, save
+from tests.images import levels, save
 
 
 def passed_by(before: Levels, after: Levels, room: tuple[int, int], band: int) -> Detail:

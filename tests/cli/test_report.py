@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.command import Pcsr
+from tests.evaluate.html.test_page import embedded
 from tests.failing import tells
-from tests.pages.test_page import embedded
-from tests.pictures import levels, save
+from tests.images import levels, save
 
 
 @pytest.fixture

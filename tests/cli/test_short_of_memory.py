@@ -7,7 +7,7 @@ import pytest
 
 from tests.command import Pcsr
 from tests.failing import tells
-from tests.pictures import save
+from tests.images import save
 
 MIB = 2**20
 

@@ -8,7 +8,7 @@ from pcsr_cli.cli.sweep import join_grids
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, UsageError
 from tests.command import Pcsr
 from tests.failing import tells
-from tests.pictures import levels, save
+from tests.images import levels, save
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 import pcsr_cli
-from pcsr_cli.checkpoint import save_folder
-from pcsr_cli.specs import Scales
-from pcsr_cli.weights.cache import file_sha256
+from pcsr_cli.model.checkpoint import save_folder
+from pcsr_cli.model.hub_cache import file_sha256
+from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
 from tests.failing import tells
 from tests.hub_server import Hub
-from tests.pictures import levels, load, save
+from tests.images import levels, load, save
 from tests.tiny import tiny_model
 
 CARN = "3587jjh/pcsr_carn"

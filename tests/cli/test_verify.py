@@ -10,12 +10,12 @@ import pytest
 
 from tests.command import ROOT, Pcsr
 from tests.failing import tells
-from tests.pictures import levels, save
+from tests.images import levels, save
 
 # A build of pcsr whose tiles get a halo one pixel short.
 SHORT = """
 import sys
-from pcsr_cli.engine import upscaling
+from pcsr_cli.engine import upscale as upscaling
 from pcsr_cli.cli.main import main
 honest = upscaling.plan_tiles
 upscaling.plan_tiles = lambda lr_size, scale, tile, halo, ring: honest(lr_size, scale, tile, halo - 1, ring)

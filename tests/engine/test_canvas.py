@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pcsr_cli.engine.canvas import ByteCanvas, FloatCanvas, RowCanvas
 from pcsr_cli.engine.levels import to_levels
 from pcsr_cli.engine.tiles import Rect, Span
+from pcsr_cli.engine.upscale import ByteCanvas, FloatCanvas, RowCanvas
 
 PARTS = [Rect(rows, columns) for rows in (Span(0, 3), Span(3, 4), Span(4, 7)) for columns in (Span(0, 2), Span(2, 5))]
 

@@ -5,13 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.engine.canvas import FloatCanvas
 from pcsr_cli.engine.forced import Forced
+from pcsr_cli.engine.grid import hr_size, nearest_index
+from pcsr_cli.engine.routing import Adaptive, Budget, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.tiles import Rect, Span
-from pcsr_cli.engine.upscaling import Outcome, Settings, upscale
-from pcsr_cli.flops import model_costs, paper_flops
-from pcsr_cli.grid import hr_size, nearest_index
-from pcsr_cli.routing import Adaptive, Budget, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.upscale import FloatCanvas, Outcome, Settings, upscale
+from pcsr_cli.model.flops import model_costs, paper_flops
 from tests import reference
 from tests.closeness import assert_same
 from tests.strategies import examples, lengths, routings, scales

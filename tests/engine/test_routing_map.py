@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from pcsr_cli.engine.canvas import FloatCanvas
 from pcsr_cli.engine.forced import Forced
+from pcsr_cli.engine.grid import hr_size
+from pcsr_cli.engine.routing import Adaptive, Cuts, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.routing_map import RoutingMap
-from pcsr_cli.engine.upscaling import Outcome, Settings, predict_branches, upscale
-from pcsr_cli.grid import hr_size
-from pcsr_cli.routing import Adaptive, Cuts, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.upscale import FloatCanvas, Outcome, Settings, predict_branches, upscale
 from tests.tiny import picture, tiny_model
 
 SIZE = hr_size((17, 23), 2.5)

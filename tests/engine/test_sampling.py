@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli.engine import sampling
+from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.grid import bilinear, make_axis
+from pcsr_cli.engine.routing import CostRule, Cuts, Decision, difficulty
 from pcsr_cli.engine.sampling import AreaSampler, FeatureBand, hr_rows
 from pcsr_cli.engine.tiles import Rect, Span, TilePlan, plan_tiles
-from pcsr_cli.fast.prepare import PreparedModel
-from pcsr_cli.grid import bilinear, make_axis
-from pcsr_cli.model import Pcsr
-from pcsr_cli.routing import CostRule, Cuts, Decision, difficulty
+from pcsr_cli.model.network import Pcsr
 from tests.closeness import TIE
 from tests.strategies import lengths, scales
 from tests.tiny import BACKBONES, picture, tiny_model

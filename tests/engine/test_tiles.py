@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcsr_cli.engine.grid import hr_size, make_axis
 from pcsr_cli.engine.tiles import Rect, Span, TilePlan, plan_tiles
-from pcsr_cli.grid import hr_size, make_axis
 from tests.strategies import scales
 
 plans = st.builds(

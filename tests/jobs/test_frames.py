@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pcsr_cli.api import load_model
 from pcsr_cli.errors import InputError
+from pcsr_cli.images.animation import open_animation
 from pcsr_cli.jobs import frames
-from pcsr_cli.jobs.enlarging import Enlarging
 from pcsr_cli.jobs.frames import ReadyFrames, steps_for
-from pcsr_cli.jobs.requests import Errand, Request
-from pcsr_cli.jobs.stages import Ready
-from pcsr_cli.models import load_model
-from pcsr_cli.pictures.frames import open_animation
+from pcsr_cli.jobs.pipeline import Ready
+from pcsr_cli.jobs.request import Errand, Request
+from pcsr_cli.jobs.upscale_file import Enlarging
 from tests.failing import fails
-from tests.pictures import levels, save
+from tests.images import levels, save
 
 
 def film(path: Path) -> Path:

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from pcsr_cli.jobs.belt import Belt, BeltStoppedError
-from pcsr_cli.jobs.pipeline import overlapped
-from pcsr_cli.jobs.stages import Stages
+from pcsr_cli.jobs.pipeline import Belt, BeltStoppedError, Stages, overlapped
 
 STEP = 0.05
 

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcsr_cli.training.config import (
-    DataConfig,
-    ModelConfig,
-    ScaleShare,
-    SourceConfig,
-    StageConfig,
-    TrainConfig,
-)
+from pcsr_cli.training.config import DataConfig, ModelConfig, ScaleShare, SourceConfig, StageConfig, TrainConfig
 
 
 def draw_pictures(folder: Path, count: int = 2, side: int = 96) -> None:

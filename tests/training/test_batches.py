@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcsr_cli.grid import bilinear
+from pcsr_cli.engine.grid import bilinear
 from pcsr_cli.training.batches import Batch, BatchMaker, Share, largest_window
 from pcsr_cli.training.config import ScaleShare, StageConfig
 

@@ -16,8 +16,8 @@ from pcsr_cli.cli import train as command
 from pcsr_cli.cli.training_view import View, sparkline
 from pcsr_cli.errors import OutputError, PlotError, RefusedOutputError, UsageError
 from pcsr_cli.training.config import load_config
-from pcsr_cli.training.curve import plot_run
 from pcsr_cli.training.events import Decoded, Event, Progress, Saved, Skipped, Validated
+from pcsr_cli.training.report import plot_run
 from pcsr_cli.training.state import load_state
 from tests.failing import fails
 from tests.training.test_processes import recipe_file

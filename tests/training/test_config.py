@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.errors import ModelError, PcsrError, TrainingError
-from pcsr_cli.specs import Scales
+from pcsr_cli.model.spec import Scales
 from pcsr_cli.training.config import load_config
 from tests.failing import fails
 

@@ -6,13 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcsr_cli.checkpoint import build_model, read_checkpoint
 from pcsr_cli.errors import OutputError, TrainingError
+from pcsr_cli.model.checkpoint import build_model, read_checkpoint
 from pcsr_cli.training.config import ModelConfig, TrainConfig, ValidationConfig
 from pcsr_cli.training.events import Event, Progress, Validated
-from pcsr_cli.training.log import read_log
-from pcsr_cli.training.run import LOG_NAME, STAGE_1_NAME, STATE_NAME
-from pcsr_cli.training.session import RunOptions, train
+from pcsr_cli.training.report import read_log
+from pcsr_cli.training.session import LOG_NAME, STAGE_1_NAME, STATE_NAME, RunOptions, train
 from pcsr_cli.training.state import load_state
 from tests.failing import fails
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pcsr_cli.resize import make_lr, resize_bicubic_8bit
-from pcsr_cli.training.shrink import margin, shrink, shrinking_matrix
+from pcsr_cli.images.resize import make_lr, resize_bicubic_8bit
+from pcsr_cli.training.batches import margin, shrink, shrinking_matrix
 
 
 def noise(side: int) -> np.ndarray:

@@ -5,16 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from pcsr_cli.engine.canvas import FloatCanvas
-from pcsr_cli.engine.upscaling import Settings, upscale
-from pcsr_cli.model import Pcsr
-from pcsr_cli.refine import NEVER
-from pcsr_cli.routing import Threshold
+from pcsr_cli.engine.refine import NEVER
+from pcsr_cli.engine.routing import Threshold
+from pcsr_cli.engine.upscale import FloatCanvas, Settings, upscale
+from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.batches import BatchMaker, Share
 from pcsr_cli.training.config import ModelConfig, ScaleShare, StageConfig
-from pcsr_cli.training.schedule import Schedule, learning_rate
 from pcsr_cli.training.stages import HeavyStage, RoutingStage, balance
-from pcsr_cli.training.trainer import Trainer
+from pcsr_cli.training.trainer import Schedule, Trainer, learning_rate
 
 PATCHES = np.random.default_rng(1).integers(256, size=(3, 64, 64, 3), dtype=np.uint8)
 STAGE = StageConfig(iterations=40, batch=2, crop=8, pixels=10_000, learning_rate=1e-2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pcsr_cli.errors import OutputError, TrainingError
-from pcsr_cli.model import Pcsr
+from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import TrainConfig, load_config
 from pcsr_cli.training.state import load_state, save_state
 from pcsr_cli.training.trainer import Trainer

@@ -5,18 +5,17 @@ import pytest
 import torch
 from PIL import Image
 
+from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.errors import InputError, OutputError, TrainingError
-from pcsr_cli.measuring.bench import Options, bench
-from pcsr_cli.measuring.methods import parse_methods
-from pcsr_cli.measuring.pairs import find_pairs
-from pcsr_cli.model import Pcsr
-from pcsr_cli.models import Identity, LoadedModel
-from pcsr_cli.refine import usual_refine
-from pcsr_cli.specs import Scales
-from pcsr_cli.training.card import write_card
+from pcsr_cli.evaluate.bench import Options, bench
+from pcsr_cli.evaluate.dataset import find_pairs
+from pcsr_cli.evaluate.methods import parse_methods
+from pcsr_cli.model.load import Identity, LoadedModel
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import Scales
 from pcsr_cli.training.config import TrainConfig, ValidationConfig
 from pcsr_cli.training.events import Event, Skipped, Validated, ignore
-from pcsr_cli.training.log import Log, read_log
+from pcsr_cli.training.report import Log, read_log, write_card
 from pcsr_cli.training.validation import Validator
 from tests.failing import fails
 

@@ -1,1 +1,0 @@
-"""What pcsr stands on here: versions, device, cache, models, formats, and what to do about each shortfall."""

@@ -1,0 +1,1 @@
+"""The readable network in a faster form that gives the same numbers."""

@@ -1,0 +1,205 @@
+"""The backbones, prepared: BatchNorm folded, weights packed, run in bands of rows.
+
+``prepare_backbone`` gives a function from normalised LR crops to features, numerically the plain backbone's.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pcsr_cli.engine.fused.kernels import FusedConv
+from pcsr_cli.engine.fused.rows import Chain, ConvStage, Ledger, ResidualStage, RowWindow, Stage
+from pcsr_cli.model.backbones import Backbone
+from pcsr_cli.model.backbones.carn import CarnBackbone
+from pcsr_cli.model.backbones.dense import DenseBackbone
+from pcsr_cli.model.backbones.fsrcnn import FsrcnnBackbone
+from pcsr_cli.model.backbones.srresnet import SLOPE, SrresnetBackbone
+
+BAND_FLOATS = 600_000
+"""Size of one band of one feature map, in numbers: a few of them have to share the cache."""
+
+
+class RowNetwork(Protocol):
+    """A backbone in rows: input rows in, feature rows out, some rows later."""
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """The feature rows that have become possible."""
+        ...
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        ...
+
+
+Kernels = Callable[[int, Ledger], RowNetwork]
+"""Makes a fresh row network for crops of a given height."""
+
+
+class BandedBackbone:
+    """A backbone run in bands of rows."""
+
+    def __init__(self, width: int, network: Kernels) -> None:
+        self.width = width
+        self.network = network
+
+    def stream(self, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
+        """Features of (1, 3, h, w) normalised input, as consecutive bands (1, C, rows, w) from the top."""
+        height, width = x.shape[2:]
+        band = max(4, BAND_FLOATS // (self.width * width))
+        network = self.network(height, ledger)
+        source = RowWindow(height)
+        for top in range(0, height, band):
+            source.append(x[:, :, top : top + band], keep_from=network.needs)
+            features = network.advance(source)
+            if features is not None:
+                yield features
+
+
+def prepare_backbone(backbone: Backbone) -> BandedBackbone:
+    """Fold and pack a backbone's weights, once."""
+    match backbone:
+        case CarnBackbone():
+            return BandedBackbone(backbone.width, _carn(backbone))
+        case FsrcnnBackbone():
+            return BandedBackbone(backbone.width, _fsrcnn(backbone))
+        case SrresnetBackbone():
+            return BandedBackbone(backbone.width, _srresnet(backbone))
+        case DenseBackbone():
+            return BandedBackbone(backbone.width, _dense(backbone))
+
+
+def _fused(conv: nn.Conv2d, relu: bool = False) -> FusedConv:
+    columns = conv.padding[1]
+    assert isinstance(columns, int)
+    fused = FusedConv(conv.weight, conv.bias, (0, columns), conv.groups, relu)
+    fused.pack()
+    return fused
+
+
+def _dense(net: DenseBackbone) -> Kernels:
+    head = _fused(net.head)
+    blocks = _residual_blocks(net.blocks)
+
+    def make(height: int, ledger: Ledger) -> RowNetwork:
+        return Chain([ConvStage(head, 1), *(ResidualStage(ledger, *block) for block in blocks)], height)
+
+    return make
+
+
+def _srresnet(net: SrresnetBackbone) -> Kernels:
+    head = _fused(net.conv_first)
+    slope = torch.full((1,), SLOPE, dtype=head.weight.dtype, device=head.weight.device)
+    blocks = _residual_blocks(net.recon_trunk)
+
+    def make(height: int, ledger: Ledger) -> RowNetwork:
+        return Chain([ConvStage(head, 1, slope), *(ResidualStage(ledger, *block) for block in blocks)], height)
+
+    return make
+
+
+def _residual_blocks(blocks: nn.Sequential) -> list[tuple[FusedConv, FusedConv]]:
+    """The convolutions of blocks made of conv1, ReLU and conv2."""
+    convs = [[layer for layer in block.children() if isinstance(layer, nn.Conv2d)] for block in blocks]
+    return [(_fused(first, relu=True), _fused(second)) for first, second in convs]
+
+
+def _fsrcnn(net: FsrcnnBackbone) -> Kernels:
+    layers: list[tuple[FusedConv, int, Tensor | None]] = []
+    for module in [*net.head_conv, *(leaf for part in net.body_conv for leaf in _leaves(part))]:
+        if isinstance(module, nn.PReLU):
+            conv, radius, _ = layers[-1]
+            layers[-1] = (conv, radius, module.weight.detach())
+        else:
+            assert isinstance(module, nn.Conv2d)
+            layers.append((_fused(module), module.kernel_size[0] // 2, None))
+
+    def make(height: int, ledger: Ledger) -> RowNetwork:
+        return Chain([ConvStage(*layer) for layer in layers], height)
+
+    return make
+
+
+def _leaves(module: nn.Module) -> list[nn.Module]:
+    return list(module) if isinstance(module, nn.Sequential) else [module]
+
+
+class _CascadeRows:
+    """CARN's cascade: three blocks, each followed by a 1x1 fusion of the input and every block so far."""
+
+    def __init__(self, blocks: list[Stage], fusions: list["_Fusion"], height: int) -> None:
+        self.blocks = blocks
+        self.fusions = fusions
+        self.outputs = [RowWindow(height) for _ in blocks[1:]]
+        self.fused = [RowWindow(height) for _ in blocks[1:]]
+        self.done = [0 for _ in blocks]
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        return min(self.blocks[0].needs, self.done[-1])
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """The output rows that have become possible."""
+        previous = source
+        for index, (block, fusion) in enumerate(zip(self.blocks, self.fusions, strict=True)):
+            new = block.advance(previous)
+            if new is None:
+                return None
+            begin, end = self.done[index], self.done[index] + new.shape[2]
+            earlier = [window.rows(begin, end) for window in (source, *self.outputs[:index])]
+            out = fusion([*earlier, new])
+            self.done[index] = end
+            if index == len(self.blocks) - 1:
+                return out
+            self.outputs[index].append(new, keep_from=self.done[-1])
+            self.fused[index].append(out, keep_from=self.blocks[index + 1].needs)
+            previous = self.fused[index]
+        raise AssertionError("a cascade has blocks")
+
+
+def _carn(net: CarnBackbone) -> Kernels:
+    entry = _fused(net.entry)
+    outer = [_Fusion(fusion, net.width) for fusion in (net.c1, net.c2, net.c3)]
+    inner: list[tuple[tuple[FusedConv, FusedConv, FusedConv], list[_Fusion]]] = []
+    for block in (net.b1, net.b2, net.b3):
+        first, second, third = (layer for layer in block.b1.body if isinstance(layer, nn.Conv2d))
+        residual = (_fused(first, relu=True), _fused(second, relu=True), _fused(third, relu=True))
+        inner.append((residual, [_Fusion(fusion, net.width) for fusion in (block.c1, block.c2, block.c3)]))
+
+    def make(height: int, ledger: Ledger) -> RowNetwork:
+        blocks: list[Stage] = [
+            _CascadeRows([ResidualStage(ledger, *residual) for _ in range(3)], fusions, height)
+            for residual, fusions in inner
+        ]
+        return Chain([ConvStage(entry, 1), _CascadeRows(blocks, outer, height)], height)
+
+    return make
+
+
+class _Fusion:
+    """1x1 convolution, BatchNorm and ReLU over maps of ``width`` channels side by side.
+
+    One convolution a map, each summed onto the one before: the maps need not be copied into one.
+    """
+
+    def __init__(self, fusion: nn.Sequential, width: int) -> None:
+        conv, norm = fusion[0], fusion[1]
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        weights = torch.split(conv.weight * factor[:, None, None, None], width, dim=1)
+        bias = norm.bias - norm.running_mean * factor
+        self.first = FusedConv(weights[0], bias, (0, 0))
+        self.others = [FusedConv(weight, None, (0, 0), relu=weight is weights[-1]) for weight in weights[1:]]
+        for part in (self.first, *self.others):
+            part.pack()
+
+    def __call__(self, maps: list[Tensor]) -> Tensor:
+        """Maps (1, width, h, w) to one of as many channels."""
+        out = self.first(maps[0])
+        for conv, each in zip(self.others, maps[1:], strict=True):
+            out = conv(each, add=out)
+        return out

@@ -1,0 +1,171 @@
+"""Networks run a band of rows at a time, so that what passes between layers stays in cache.
+
+A layer that looks at its neighbours lags behind its input; a ``RowWindow`` keeps the few rows it still needs.
+Nothing is computed twice but the inner row above and below each band of a residual block. Beyond the crop's border
+the windows hold zeros: the padding of the plain network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pcsr_cli.engine.fused.kernels import FusedConv
+
+MARGIN = 2
+"""Rows of zeros above and below a window: the largest radius of one stage."""
+
+
+@dataclass
+class Ledger:
+    """FLOPs spent on rows that were computed before, for the honest count."""
+
+    repeated: int = 0
+
+
+class RowWindow:
+    """The latest rows of a feature map (1, C, height, width), channels last, by their row number.
+
+    ``stop`` is one past the last row there is; once it reaches ``height`` the window is complete.
+    """
+
+    def __init__(self, height: int) -> None:
+        self.height = height
+        self.start = -MARGIN
+        self.stop = 0
+        self.data: Tensor | None = None
+
+    def ready(self, radius: int) -> int:
+        """One past the last row that a layer of this radius can compute."""
+        return self.height if self.stop == self.height else self.stop - radius
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Rows ``first``..``last`` as a view; up to MARGIN beyond the border they are zeros."""
+        assert self.data is not None and self.start <= first <= last
+        return self.data[:, :, first - self.start : last - self.start]
+
+    def append(self, rows: Tensor, keep_from: int) -> None:
+        """Add rows below; those above ``keep_from`` may be forgotten."""
+        count = rows.shape[2]
+        if self.data is None or self.stop - self.start + count + MARGIN > self.data.shape[2]:
+            self._make_room(rows, keep_from)
+        assert self.data is not None
+        at = self.stop - self.start
+        self.data[:, :, at : at + count] = rows
+        self.stop += count
+        if self.stop == self.height:
+            self.data[:, :, at + count : at + count + MARGIN] = 0
+
+    def _make_room(self, rows: Tensor, keep_from: int) -> None:
+        """Move the rows still needed to the front, of a larger buffer if need be."""
+        first = max(self.start, keep_from)
+        kept = self.stop - first
+        needed = kept + rows.shape[2] + MARGIN
+        old, offset = self.data, first - self.start
+        if old is None or needed > old.shape[2]:
+            shape = (1, rows.shape[1], needed + MARGIN, rows.shape[3])
+            self.data = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last)
+        assert self.data is not None
+        if old is None:
+            self.data[:, :, :kept] = 0
+        else:
+            self.data[:, :, :kept] = old[:, :, offset : offset + kept].clone()
+        self.start = first
+
+
+class Stage(Protocol):
+    """A part of a network that turns rows of one window into rows of its output."""
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        ...
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """The output rows that have become possible, in order; None if there are none."""
+        ...
+
+
+class ConvStage:
+    """A convolution of the given radius in rows, with PReLU behind it if ``slope`` (1,) is given."""
+
+    def __init__(self, conv: FusedConv, radius: int, slope: Tensor | None = None) -> None:
+        self.conv = conv
+        self.radius = radius
+        self.slope = slope
+        self.done = 0
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        return self.done - self.radius
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """The output rows that have become possible."""
+        last = source.ready(self.radius)
+        if last <= self.done:
+            return None
+        out = self.conv(source.rows(self.done - self.radius, last + self.radius))
+        self.done = last
+        return out if self.slope is None else F.prelu(out, self.slope)
+
+
+class ResidualStage:
+    """Two 3x3 convolutions, possibly a 1x1 behind them, plus the input."""
+
+    radius = 2
+
+    def __init__(self, ledger: Ledger, first: FusedConv, second: FusedConv, third: FusedConv | None = None) -> None:
+        self.ledger = ledger
+        self.first = first
+        self.second = second
+        self.third = third
+        self.done = 0
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        return self.done - self.radius
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """The output rows that have become possible."""
+        begin, end = self.done, source.ready(self.radius)
+        if end <= begin:
+            return None
+        inner = self.first(source.rows(begin - 2, end + 2))
+        # Beyond the border the second convolution sees zeros, not what the first makes of zeros.
+        if begin == 0:
+            inner[:, :, 0] = 0
+        if end == source.height:
+            inner[:, :, -1] = 0
+        skip = source.rows(begin, end)
+        self.ledger.repeated += 2 * inner.shape[3] * self.first.flops_per_pixel
+        self.done = end
+        if self.third is None:
+            return self.second(inner, add=skip)
+        return self.third(self.second(inner), add=skip)
+
+
+class Chain:
+    """Stages in a row, with a window between each two."""
+
+    def __init__(self, stages: Sequence[Stage], height: int) -> None:
+        self.stages = list(stages)
+        self.windows = [RowWindow(height) for _ in self.stages[1:]]
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        return self.stages[0].needs
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """The output rows that have become possible."""
+        out = self.stages[0].advance(source)
+        for window, stage in zip(self.windows, self.stages[1:], strict=True):
+            if out is None:
+                return None
+            window.append(out, keep_from=stage.needs)
+            out = stage.advance(window)
+        return out

@@ -1,0 +1,85 @@
+"""The pixel samplers and the classifier, prepared: first layers split, layers fused, two logits made one.
+
+The first layer of a pixel is the sum of three rows of one table: the shared product of its LR pixel, the term of its
+HR row and the term of its HR column. One gather that sums (an embedding bag) makes it, at any scale and for any
+selection of pixels.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcsr_cli.engine.device import upload
+from pcsr_cli.engine.fused.kernels import FusedLinear
+from pcsr_cli.engine.grid import Axis
+from pcsr_cli.model.sampler import PixelSampler
+
+PIECE = 4096
+"""Pixels a piece: enough for a good rate, few enough to stay in cache from layer to layer."""
+
+
+class PreparedMlp:
+    """One sampler, ready to be evaluated at chosen HR pixels."""
+
+    def __init__(self, sampler: PixelSampler) -> None:
+        self.sampler = sampler
+        layers = [layer for layer in sampler.imnet.layers if isinstance(layer, nn.Linear)]
+        self.shared = FusedLinear(layers[0].weight[:, : sampler.width], None)
+        self.hidden = [FusedLinear(layer.weight, layer.bias, relu=True) for layer in layers[1:-1]]
+        self.last = FusedLinear(layers[-1].weight, layers[-1].bias) if len(layers) > 1 else None
+
+    def table(self, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
+        """What the first layer of a band is made of: (LR pixels + HR rows + HR columns, n).
+
+        ``features`` is (LR pixels, C).
+        """
+        terms = self.sampler.coordinate_terms(rows.rel, columns.rel, (rows.cell, columns.cell))
+        return torch.cat((self.shared(features), *terms))
+
+    def __call__(self, table: Tensor, bags: Tensor) -> Tensor:
+        """Outputs (N, outputs) float32 at N pixels; ``bags`` (N, 3) int32 names the three table rows of each."""
+        return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=True)
+
+    def in_pieces(self, table: Tensor, bags: Tensor) -> Tensor:
+        """The same where layers are wide or N differs from call to call: all but a remainder in pieces of one size.
+
+        oneDNN compiles a kernel for every N it has not met, which takes longer than the work on a few thousand pixels.
+        """
+        if bags.device.type != "cpu" or bags.shape[0] < PIECE:
+            return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=bags.device.type != "cpu")
+        pieces = [
+            self._layers(F.embedding_bag(piece, table, mode="sum"), packed=piece.shape[0] == PIECE)
+            for piece in torch.split(bags, PIECE)
+        ]
+        return torch.cat(pieces)
+
+    def _layers(self, first: Tensor, packed: bool) -> Tensor:
+        if self.last is None:
+            return first.float()
+        out = first.relu_()
+        for layer in (*self.hidden, self.last):
+            out = layer(out) if packed else layer.plain(out)
+        return out.float()
+
+
+def one_logit(classifier: PixelSampler) -> PixelSampler:
+    """A classifier of two branches with one output, the second logit minus the first."""
+    reduced = copy.deepcopy(classifier)
+    last = reduced.imnet.layers[-1]
+    assert isinstance(last, nn.Linear) and last.out_features == 2
+    last.weight = nn.Parameter(last.weight[1:] - last.weight[:1], requires_grad=False)
+    last.bias = nn.Parameter(last.bias[1:] - last.bias[:1], requires_grad=False)
+    return reduced
+
+
+def in_output_units(sampler: PixelSampler, std: tuple[float, float, float]) -> PixelSampler:
+    """A sampler whose residuals are in [0, 1] units instead of the network's."""
+    converted = copy.deepcopy(sampler)
+    last = converted.imnet.layers[-1]
+    assert isinstance(last, nn.Linear)
+    factor = upload(torch.tensor(std, dtype=last.weight.dtype, device="cpu"), last.weight.device)
+    last.weight = nn.Parameter(last.weight * factor[:, None], requires_grad=False)
+    last.bias = nn.Parameter(last.bias * factor, requires_grad=False)
+    return converted

@@ -1,0 +1,355 @@
+"""Which branch each pixel gets: by a fixed cut, by the cost trade-off k, or adaptively (paper, section 3.3).
+
+With two branches every rule comes down to one cut: a pixel is heavy iff p_heavy > cut. In general a rule
+becomes a ``Decision``, made once for the whole image, that labels pixels with branch numbers (0 = lightest).
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from typing import Literal
+
+import numpy as np
+import torch
+from fast_pytorch_kmeans import KMeans
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcsr_cli.engine.device import upload
+from pcsr_cli.errors import UsageError, in_full
+from pcsr_cli.model.flops import GIGA, ModelCosts, paper_flops
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Heavy iff p_heavy > ``cut``; for two branches only."""
+
+    cut: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.cut <= 1:
+            raise UsageError(f"A threshold of {in_full(self.cut)} is not a probability.", "Choose one from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Pixel to argmax_j p_j / cost_j^k, a tie to the lighter; larger k is cheaper, useful from -1 to 2."""
+
+    k: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not -100 <= self.k <= 100:
+            raise UsageError(
+                f"k = {in_full(self.k)} is out of range.", "Choose one from -100 to 100; -1 to 2 is useful."
+            )
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """ADM: p_heavy over the whole image, clustered by k-means."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The cut that spends just so much: ``gflops`` by the paper's convention, or ``seconds`` of computing.
+
+    One of the two is given; for two branches only. ``asked`` tells where the number comes from.
+    """
+
+    gflops: float | None = None
+    seconds: float | None = None
+    asked: str = ""
+
+    def __post_init__(self) -> None:
+        assert (self.gflops is None) != (self.seconds is None)
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """Every pixel to one branch, whatever the classifier says: to the heaviest, or to the lightest."""
+
+    heavy: bool
+
+
+ALL_LIGHT, ALL_HEAVY = Everywhere(heavy=False), Everywhere(heavy=True)
+
+BELOW_ALL, ABOVE_ALL = -1.0, 2.0
+"""The cuts that every difficulty exceeds and that none does, even where a classifier saturates at 0 or 1."""
+
+Routing = Threshold | Tradeoff | Adaptive | Budget | Everywhere
+
+
+def default_routing(branches: int) -> Routing:
+    """p_heavy > 0.5, or with more than two branches its counterpart, the most probable branch."""
+    return Threshold(0.5) if branches == 2 else Tradeoff(0.0)
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Branch = number of cuts the difficulty exceeds; ``values`` ascend, one fewer than branches."""
+
+    values: tuple[float, ...]
+
+    def labels(self, probabilities: Tensor) -> Tensor:
+        """(N, M) class probabilities to (N,) uint8 branch numbers."""
+        return self.labels_of_difficulty(difficulty(probabilities))
+
+    def labels_of_difficulty(self, values: Tensor) -> Tensor:
+        """Any shape of difficulties to uint8 branch numbers."""
+        labels = torch.zeros_like(values, dtype=torch.uint8)
+        for cut in self.values:
+            labels += values > cut
+        return labels
+
+
+@dataclass(frozen=True)
+class CostRule:
+    """argmax_j p_j / cost_j^k over M branches, ``costs`` summing to 1."""
+
+    costs: tuple[float, ...]
+    k: float
+
+    def labels(self, probabilities: Tensor) -> Tensor:
+        """(N, M) class probabilities to (N,) uint8 branch numbers."""
+        weights = torch.tensor([cost**-self.k for cost in self.costs], dtype=torch.float64)
+        weights /= weights.max()
+        weights = upload(weights.to(probabilities.dtype), probabilities.device)
+        return (probabilities * weights).argmax(dim=1).to(torch.uint8)
+
+
+Decision = Cuts | CostRule
+
+
+def difficulty(probabilities: Tensor) -> Tensor:
+    """How hard each pixel is, in [0, 1]: p_heavy, or with M branches the sum over the heavier floor((M + 1) / 2)."""
+    branches = probabilities.shape[1]
+    heavier = probabilities[:, branches - (branches + 1) // 2 :]
+    return heavier[:, 0] if heavier.shape[1] == 1 else heavier.sum(dim=1)
+
+
+def tradeoff_cut(costs: tuple[float, float], k: float) -> float:
+    """The cut on p_heavy that k means for two branches: c_heavy^k / (c_heavy^k + c_light^k)."""
+    light, heavy = costs
+    return float(1 / (1 + (light / heavy) ** k))
+
+
+def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
+    """The decision where it is known before looking at the image; None for ADM and for a budget.
+
+    ``costs`` are the FLOPs of backbone + branch for each of the M branches, lightest first, in any unit.
+    """
+    total = sum(costs)
+    shares = tuple(cost / total for cost in costs)
+    match routing:
+        case Adaptive():
+            return None
+        case Budget() if len(shares) == 2:
+            return None
+        case Budget():
+            raise UsageError(
+                f"A budget cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
+            )
+        case Everywhere(heavy):
+            return Cuts((BELOW_ALL if heavy else ABOVE_ALL,) * (len(shares) - 1))
+        case Tradeoff(k) if len(shares) == 2:
+            return Cuts((tradeoff_cut((shares[0], shares[1]), k),))
+        case Tradeoff(k):
+            return CostRule(shares, k)
+        case Threshold(cut) if len(shares) == 2:
+            return Cuts((cut,))
+        case Threshold():
+            raise UsageError(
+                f"A threshold cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
+            )
+
+
+ITERATIONS = 20
+ADM_SAMPLE = 2**17
+"""ADM clusters at most this many pixels; of larger images, as many evenly spaced quantiles."""
+
+EXACT_PIXELS = 2**22
+"""Up to this many difficulties are kept as they are (16 MiB); more are counted in bins."""
+
+BINS = 2**20
+"""Bins over [0, 1] for the difficulties of larger images."""
+
+SPILLED_AT_ONCE = 2**19
+
+
+class DifficultySurvey:
+    """Collects the difficulties of an image, area by area, in bounded memory.
+
+    ``total`` is the number of pixels to come. Above EXACT_PIXELS of them each is known to 1/BINS.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.buffer = np.empty(min(total, EXACT_PIXELS), dtype=np.float32)
+        self.filled = 0
+        self.histogram: NDArray[np.int64] | None = None
+
+    def add(self, values: Tensor) -> None:
+        """Take the difficulties of some pixels, float32 of any shape."""
+        flat = values.reshape(-1).cpu().numpy()
+        while flat.size:
+            if self.filled == self.buffer.size:
+                self._spill()
+            part = flat[: self.buffer.size - self.filled]
+            self.buffer[self.filled : self.filled + part.size] = part
+            self.filled += part.size
+            flat = flat[part.size :]
+
+    def values(self) -> Tensor:
+        """All difficulties, float32 (N,), or as many representatives of them as ADM looks at."""
+        if self.histogram is None:
+            return torch.from_numpy(self.buffer[: self.filled])
+        self._spill()
+        ends = np.cumsum(self.histogram)
+        wanted = np.linspace(0, ends[-1] - 1, ADM_SAMPLE).round()
+        bins = np.searchsorted(ends, wanted, side="right")
+        # The upper ends of the bins, so that a cut at a value is not below the pixels it stands for.
+        return torch.from_numpy(((bins + 1) / BINS).astype(np.float32))
+
+    def _spill(self) -> None:
+        """Count what the buffer holds in bins, a part at a time, and empty it."""
+        if self.histogram is None:
+            self.histogram = np.zeros(BINS, dtype=np.int64)
+        for start in range(0, self.filled, SPILLED_AT_ONCE):
+            part = self.buffer[start : min(start + SPILLED_AT_ONCE, self.filled)]
+            bins = (part * np.float32(BINS)).astype(np.int32)
+            self.histogram += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
+        self.filled = 0
+
+
+def decide_adaptively(values: Tensor, branches: int) -> Cuts:
+    """ADM over the difficulties of a whole image (any shape, float32).
+
+    For two branches the published start: centroids {mean, 0} after one step from [[0.5]]. Each cut is the largest
+    difficulty of the cluster below it, so that labelling by cuts repeats the clustering. An image whose difficulties
+    are all the same has nothing to cluster, and all of it is light.
+    """
+    flat = _representatives(values.reshape(-1))
+    low, high = flat.min(), flat.max()
+    if bool(low == high):
+        return Cuts((float(high),) * (branches - 1))
+    rescaled = ((flat - low) / (high - low)).unsqueeze(1)
+    start = [[0.5]] if branches == 2 else [[(index + 0.5) / branches] for index in range(branches)]
+    kmeans = KMeans(n_clusters=branches, max_iter=ITERATIONS, mode="euclidean")
+    labels = kmeans.fit_predict(rescaled, centroids=torch.tensor(start, device=flat.device))
+    tops = [flat[labels == cluster].amax() for cluster in range(branches) if bool((labels == cluster).any())]
+    cuts = sorted(float(top) for top in tops)[:-1]
+    # A cluster that ended up empty leaves its cut at the next one: no pixel gets that branch.
+    return Cuts(tuple(cuts + [float(high)] * (branches - 1 - len(cuts))))
+
+
+def _representatives(flat: Tensor) -> Tensor:
+    """Every value, or ADM_SAMPLE of them evenly spaced in order of size, the smallest and the largest included.
+
+    Picking by size rather than by place leaves next to no noise, which matters: k-means stops at a tolerance, and a
+    slightly different mean can cost or save it a step that moves the cut by a hundredth.
+    """
+    if flat.numel() <= ADM_SAMPLE:
+        return flat
+    ordered = torch.from_numpy(np.sort(flat.cpu().numpy()))
+    index = torch.linspace(0, flat.numel() - 1, ADM_SAMPLE, dtype=torch.float64).round().long()
+    return ordered[index].to(flat.device)
+
+
+_ALLOWANCE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|G|s)", flags=re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What may be spent, as asked for: percent of the original network's GFLOPs, GFLOPs, or seconds."""
+
+    amount: float
+    unit: Literal["%", "G", "s"]
+
+    def __str__(self) -> str:
+        return f"{in_full(self.amount)}{self.unit}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many pixels a picture has before and after; over several pictures, their sums."""
+
+    lr_pixels: int
+    hr_pixels: int
+
+
+def parse_allowance(text: str) -> Allowance:
+    """``60%``, ``50G`` or ``8s``. Raises UsageError."""
+    found = _ALLOWANCE.fullmatch(text.strip())
+    if found is None or not 0 < float(found[1]) < math.inf:
+        raise UsageError(f"A budget of {text[:20]!r} is none.", "Such as 60% (of the original), 50G (FLOPs) or 8s.")
+    unit: dict[str, Literal["%", "G", "s"]] = {"%": "%", "g": "G", "s": "s"}
+    return Allowance(float(found[1]), unit[found[2].lower()])
+
+
+def gflops_range(costs: ModelCosts, size: Size) -> tuple[float, float]:
+    """GFLOPs (paper) with all pixels light, and with all heavy."""
+    light = paper_flops(costs, size.lr_pixels, (size.hr_pixels, 0))
+    heavy = paper_flops(costs, size.lr_pixels, (0, size.hr_pixels))
+    return light / GIGA, heavy / GIGA
+
+
+def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: float | None) -> Budget:
+    """The budget for pictures of a size; ``original`` is the original network's GFLOPs (paper), None without one.
+
+    Without one, percents are of all heavy. Raises UsageError for other than two branches, and outside of what is
+    feasible, where that is known before anything ran (for seconds it is not).
+    """
+    if len(costs.branches) != 2:
+        raise UsageError(
+            f"A budget cuts between two branches, but this model has {len(costs.branches)}.", "Use --k or --adm."
+        )
+    if allowance.unit == "s":
+        return Budget(seconds=allowance.amount)
+    least, most = gflops_range(costs, size)
+    if allowance.unit == "G":
+        wanted, asked = allowance.amount, ""
+    else:
+        whole = most if original is None else original
+        wanted = whole * allowance.amount / 100
+        asked = f"{allowance} of {'all heavy' if original is None else 'the original'}"
+    if not least <= wanted <= most:
+        low, high = _inward(least, most)
+        percent = ""
+        if original is not None:
+            percent = " ({}% to {}%)".format(*_inward(100 * least / original, 100 * most / original))
+        budget = f"{allowance} ({wanted:.4g} GFLOPs)" if asked else allowance
+        raise UsageError(
+            f"A budget of {budget} cannot be met.", f"This takes {low}G (all light) to {high}G (all heavy){percent}."
+        )
+    return Budget(gflops=wanted, asked=asked)
+
+
+def _inward(least: float, most: float) -> tuple[str, str]:
+    """Limits in four digits, rounded so that either can be asked for."""
+    up, down = Context(prec=4, rounding=ROUND_CEILING), Context(prec=4, rounding=ROUND_FLOOR)
+    return f"{up.create_decimal(least):f}", f"{down.create_decimal(most):f}"
+
+
+def heavy_share(costs: ModelCosts, size: Size, gflops: float) -> float:
+    """The share of pixels that have to be heavy for GFLOPs (paper) to be spent: all, where these cost no more."""
+    least, most = gflops_range(costs, size)
+    return 1.0 if most <= least else min(1.0, max(0.0, (gflops - least) / (most - least)))
+
+
+def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:
+    """The cut on p_heavy above which that share of the values lies, as nearly as equal values allow.
+
+    ``values`` (N,) are the difficulties of all pixels, or of evenly spaced representatives. The cut may lie below 0,
+    where all are above it.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float32))
+    wanted = round(share * ordered.size)
+    if wanted == 0:
+        return float(ordered[-1])
+    # The smallest value that is still to be heavy: a cut just below it takes all that equal it, one at it none.
+    edge = ordered[ordered.size - wanted]
+    at, below = float(edge), float(np.nextafter(edge, np.float32(-1)))
+    above_it = ordered.size - int(np.searchsorted(ordered, edge, side="right"))
+    with_it = ordered.size - int(np.searchsorted(ordered, edge, side="left"))
+    return at if wanted - above_it < with_it - wanted else below

@@ -1,0 +1,1 @@
+"""The work of `bench`, `sweep`, `report`, `verify` and `doctor`."""

@@ -1,1 +1,0 @@
-"""Many pictures into a folder: which ones, under which names, what is done already, and the work overlapped."""

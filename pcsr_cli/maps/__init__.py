@@ -1,1 +1,0 @@
-"""Where the compute went, as pictures and as data: overlay, mask, difficulty, p_heavy."""

@@ -1,1 +1,0 @@
-"""Quality against compute, over pairs of pictures: PSNR and SSIM, benches, sweeps, figures."""

@@ -1,0 +1,1 @@
+"""What a PCSR network is: its spec, its layers, its weights and where they come from."""

@@ -1,0 +1,33 @@
+"""The networks, one a file: backbones that compute LR features, and the originals they are compared with."""
+
+from pcsr_cli.model.backbones.carn import CarnBackbone, CarnOriginal
+from pcsr_cli.model.backbones.dense import DenseBackbone
+from pcsr_cli.model.backbones.fsrcnn import FsrcnnBackbone, FsrcnnOriginal
+from pcsr_cli.model.backbones.srresnet import SrresnetBackbone, SrresnetOriginal
+from pcsr_cli.model.spec import BackboneSpec
+
+Backbone = CarnBackbone | FsrcnnBackbone | SrresnetBackbone | DenseBackbone
+Original = CarnOriginal | FsrcnnOriginal | SrresnetOriginal
+
+ORIGINALS: dict[str, type[Original]] = {
+    "carn": CarnOriginal,
+    "fsrcnn": FsrcnnOriginal,
+    "srresnet": SrresnetOriginal,
+}
+"""The published x4 networks, by the backbone's name."""
+
+
+def build_backbone(spec: BackboneSpec) -> Backbone:
+    """The backbone a spec describes, with PyTorch's initial weights."""
+    match spec.name:
+        case "carn":
+            return CarnBackbone(spec.width)
+        case "fsrcnn":
+            return FsrcnnBackbone(spec.width)
+        case "srresnet":
+            return SrresnetBackbone(spec.width)
+        case "dense":
+            assert spec.depth is not None
+            return DenseBackbone(spec.width, spec.depth)
+        case _:
+            raise AssertionError(f"specs admit no backbone {spec.name!r}")

@@ -1,0 +1,134 @@
+"""CARN (Ahn et al., ECCV 2018), the mobile variant with shared residual blocks and grouped convolutions.
+
+As a PCSR backbone it stops at the LR features (52 channels); the original (64 channels) goes on to upsample.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from pcsr_cli.model.layers import Cost, batch_norm, conv
+
+GROUPS = 4
+
+
+class _ResidualBlock(nn.Module):
+    """Grouped 3x3, grouped 3x3, 1x1, plus the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, groups=GROUPS),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1, groups=GROUPS),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + x)
+
+
+def _fusion(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+
+
+class _Cascade(nn.Module):
+    """Three blocks in a row, each followed by a 1x1 fusion of everything computed so far."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.c1 = _fusion(2 * width, width)
+        self.c2 = _fusion(3 * width, width)
+        self.c3 = _fusion(4 * width, width)
+
+    def blocks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = fused = x
+        for block, fuse in zip(self.blocks(), (self.c1, self.c2, self.c3), strict=True):
+            fused = torch.cat((fused, block(out)), dim=1)
+            out = fuse(fused)
+        return out
+
+
+class _CascadingBlock(_Cascade):
+    """The inner level: one residual block whose weights are used three times."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.b1 = _ResidualBlock(width)
+
+    def blocks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        return self.b1, self.b1, self.b1
+
+
+class CarnBackbone(_Cascade):
+    """LR features: (n, 3, h, w) normalised RGB to (n, width, h, w)."""
+
+    receptive_radius = 19
+
+    def __init__(self, width: int = 52) -> None:
+        super().__init__(width)
+        self.width = width
+        self.entry = nn.Conv2d(3, width, 3, padding=1)
+        self.b1 = _CascadingBlock(width)
+        self.b2 = _CascadingBlock(width)
+        self.b3 = _CascadingBlock(width)
+
+    def blocks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """The three cascading blocks, in order."""
+        return self.b1, self.b2, self.b3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.entry(x))
+
+    def cost(self) -> Cost:
+        """FLOPs of one LR pixel."""
+        width = self.width
+        residual = 2 * conv(width, width, 3, GROUPS) + conv(width, width, 1)
+        fusions = conv((2 + 3 + 4) * width, width, 1) + 3 * batch_norm(width)
+        return conv(3, width, 3) + 9 * residual + 4 * fusions
+
+
+class _PixelShuffleUpsampler(nn.Module):
+    """Twice: grouped 3x3 to four times the channels, ReLU, pixel-shuffle by 2."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        body = nn.Sequential(
+            nn.Conv2d(width, 4 * width, 3, padding=1, groups=GROUPS),
+            nn.ReLU(inplace=True),
+            nn.PixelShuffle(2),
+            nn.Conv2d(width, 4 * width, 3, padding=1, groups=GROUPS),
+            nn.ReLU(inplace=True),
+            nn.PixelShuffle(2),
+        )
+        self.up = nn.Sequential(OrderedDict(body=body))
+
+    def forward(self, x: Tensor) -> Tensor:
+        upsampled: Tensor = self.up(x)
+        return upsampled
+
+
+class CarnOriginal(CarnBackbone):
+    """The original network at x4: (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
+
+    scale = 4
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__(width)
+        self.upsample = _PixelShuffleUpsampler(width)
+        self.exit = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        upsampled: Tensor = self.exit(self.upsample(super().forward(x)))
+        return upsampled
+
+    def cost(self) -> Cost:
+        """FLOPs of one LR pixel, upsampling included."""
+        width = self.width
+        stage = conv(width, 4 * width, 3, GROUPS)
+        return super().cost() + stage + 4 * stage + 16 * conv(width, 3, 3)

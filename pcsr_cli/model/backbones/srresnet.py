@@ -1,0 +1,58 @@
+"""SRResNet (Ledig et al., CVPR 2017), modified: no BatchNorm, residual to the bilinear enlargement.
+
+As a PCSR backbone it stops at the LR features (58 channels); the original (64) goes on to upsample.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcsr_cli.model.layers import Cost, ResidualBlock, conv
+
+BLOCKS = 16
+SLOPE = 0.1
+
+
+class SrresnetBackbone(nn.Module):
+    """LR features: (n, 3, h, w) normalised RGB to (n, width, h, w)."""
+
+    receptive_radius = 33
+
+    def __init__(self, width: int = 58) -> None:
+        super().__init__()
+        self.width = width
+        self.conv_first = nn.Conv2d(3, width, 3, padding=1)
+        self.recon_trunk = nn.Sequential(*(ResidualBlock(width) for _ in range(BLOCKS)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.recon_trunk(F.leaky_relu(self.conv_first(x), SLOPE))
+        return features
+
+    def cost(self) -> Cost:
+        """FLOPs of one LR pixel."""
+        return conv(3, self.width, 3) + 2 * BLOCKS * conv(self.width, self.width, 3)
+
+
+class SrresnetOriginal(SrresnetBackbone):
+    """The original network at x4: (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
+
+    scale = 4
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__(width)
+        self.upconv1 = nn.Conv2d(width, 4 * width, 3, padding=1)
+        self.upconv2 = nn.Conv2d(width, 4 * width, 3, padding=1)
+        self.HRconv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_last = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        for conv_up in (self.upconv1, self.upconv2):
+            out = F.leaky_relu(F.pixel_shuffle(conv_up(out), 2), SLOPE)
+        residual: Tensor = self.conv_last(F.leaky_relu(self.HRconv(out), SLOPE))
+        return residual + F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
+
+    def cost(self) -> Cost:
+        """FLOPs of one LR pixel, upsampling included."""
+        width = self.width
+        upsampling = (1 + 4) * conv(width, 4 * width, 3)
+        return super().cost() + upsampling + 16 * (conv(width, width, 3) + conv(width, 3, 3))

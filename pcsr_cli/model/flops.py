@@ -1,0 +1,109 @@
+"""FLOPs of a whole upscale, in the paper's convention and as executed, in closed form.
+
+The paper counts the backbone once, the classifier at every HR pixel, and each pixel's own sampler. What is executed
+differs: first layers are shared per LR pixel, while tile halos, refinement rings and second passes come on top."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pcsr_cli.model.backbones import ORIGINALS
+from pcsr_cli.model.layers import Cost
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.sampler import PixelSampler
+
+GIGA = 1e9
+ORIGINAL_SCALE = 4
+"""What the original networks enlarge by: they stand beside nothing else."""
+
+
+@dataclass(frozen=True)
+class ModelCosts:
+    """What one pixel costs: an LR pixel in the backbone and the shared first layers, an HR pixel in the rest.
+
+    ``branches`` and ``branches_shared`` hold one entry a sampler, lightest first.
+    """
+
+    backbone: Cost
+    classifier: Cost
+    classifier_shared: Cost
+    branches: tuple[Cost, ...]
+    branches_shared: tuple[Cost, ...]
+
+    def routed(self, scale: float) -> tuple[float, ...]:
+        """Backbone + branch for one HR pixel at ``scale``, by the paper: the costs that k trades off."""
+        return tuple(self.backbone.paper / scale**2 + branch.paper for branch in self.branches)
+
+
+@dataclass(frozen=True)
+class Executed:
+    """How many pixels went through each part, halos, rings and second passes included.
+
+    ``repeated`` is in FLOPs: what the backbone computed twice at the edges of its bands.
+    """
+
+    backbone: int = 0
+    classifier_shared: int = 0
+    classifier: int = 0
+    branches_shared: int = 0
+    branches: tuple[int, ...] = ()
+    repeated: int = 0
+
+    def __add__(self, other: "Executed") -> "Executed":
+        longest = max(len(self.branches), len(other.branches))
+        mine, theirs = (counts + (0,) * (longest - len(counts)) for counts in (self.branches, other.branches))
+        return Executed(
+            self.backbone + other.backbone,
+            self.classifier_shared + other.classifier_shared,
+            self.classifier + other.classifier,
+            self.branches_shared + other.branches_shared,
+            tuple(a + b for a, b in zip(mine, theirs, strict=True)),
+            self.repeated + other.repeated,
+        )
+
+
+def model_costs(model: Pcsr) -> ModelCosts:
+    """The costs of a model's parts.
+
+    With two branches the classifier executes as one logit, the difference of its two.
+    """
+    paper, executed = model.classifier, model.classifier
+    if model.spec.branches == 2:
+        with torch.device("meta"):
+            executed = PixelSampler(paper.width, model.spec.classifier, outputs=1)
+    return ModelCosts(
+        backbone=model.encoder.cost(),
+        classifier=Cost(paper.pixel_cost().paper, executed.pixel_cost().executed),
+        classifier_shared=executed.shared_cost(),
+        branches=tuple(sampler.pixel_cost() for sampler in model.samplers),
+        branches_shared=tuple(sampler.shared_cost() for sampler in model.samplers),
+    )
+
+
+def paper_flops(costs: ModelCosts, lr_pixels: int, branch_pixels: Sequence[int]) -> float:
+    """FLOPs by the paper's convention, given how many HR pixels each branch got."""
+    sampling = sum(cost.paper * count for cost, count in zip(costs.branches, branch_pixels, strict=True))
+    return costs.backbone.paper * lr_pixels + costs.classifier.paper * sum(branch_pixels) + sampling
+
+
+def executed_flops(costs: ModelCosts, executed: Executed) -> float:
+    """FLOPs really multiplied and added, given how many pixels went through each part."""
+    shared = sum(cost.executed for cost in costs.branches_shared)
+    sampling = sum(cost.executed * count for cost, count in zip(costs.branches, executed.branches, strict=True))
+    return (
+        costs.backbone.executed * executed.backbone
+        + costs.classifier_shared.executed * executed.classifier_shared
+        + costs.classifier.executed * executed.classifier
+        + shared * executed.branches_shared
+        + sampling
+        + executed.repeated
+    )
+
+
+def original_flops(name: str | None, scale: float, lr_pixels: int) -> Cost | None:
+    """FLOPs of the original network of a name on as many LR pixels; None where there is none, or not at this scale."""
+    if name is None or name not in ORIGINALS or scale != ORIGINAL_SCALE:
+        return None
+    with torch.device("meta"):
+        return ORIGINALS[name]().cost() * lr_pixels

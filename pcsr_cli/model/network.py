@@ -1,0 +1,74 @@
+"""The PCSR network: backbone, classifier, and one sampler for each branch (spec: Jeong et al., ECCV 2024, section 3).
+
+This is the readable definition. ``predict_pixels`` is the formula as written, for any pixels; the engine computes
+the same numbers with the samplers' first layers shared."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pcsr_cli.model.backbones import build_backbone
+from pcsr_cli.model.sampler import PixelSampler
+from pcsr_cli.model.spec import ModelSpec, sampler_names
+
+
+@dataclass(frozen=True)
+class PixelPrediction:
+    """What every branch says about N pixels: ``rgb`` (M, N, 3) residuals to the base, ``logits`` (N, M)."""
+
+    rgb: Tensor
+    logits: Tensor
+
+
+class Pcsr(nn.Module):
+    """A PCSR network with M samplers, lightest first; attribute names are the published state dict's."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = build_backbone(spec.backbone)
+        width = spec.backbone.width
+        for name, hidden in zip(sampler_names(spec.branches), spec.samplers, strict=True):
+            self.add_module(name, PixelSampler(width, hidden, outputs=3))
+        self.classifier = PixelSampler(width, spec.classifier, outputs=spec.branches)
+
+    @property
+    def samplers(self) -> tuple[PixelSampler, ...]:
+        """The samplers, lightest first."""
+        found = [self.get_submodule(name) for name in sampler_names(self.spec.branches)]
+        return tuple(sampler for sampler in found if isinstance(sampler, PixelSampler))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.classifier.first.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return self.classifier.first.weight.dtype
+
+    @property
+    def precision(self) -> str:
+        """The same by its name, such as ``float32``."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def parameter_count(self) -> int:
+        """How many numbers were trained (BatchNorm statistics not counted)."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(n, 3, h, w) RGB in [0, 1] to the network's units, in float32."""
+        channels = zip(x.unbind(1), self.spec.mean, self.spec.std, strict=True)
+        return torch.stack([(channel - mean) / std for channel, mean, std in channels], dim=1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Backbone features of normalised input: (n, 3, h, w) to (n, C, h, w), in the weights' precision."""
+        features: Tensor = self.encoder(x.to(self.dtype))
+        return features
+
+    def predict_pixels(self, q: Tensor) -> PixelPrediction:
+        """Every sampler and the classifier at N pixels, as the formula says; ``q`` is (N, C + 4)."""
+        rgb = torch.stack([sampler(q) for sampler in self.samplers])
+        return PixelPrediction(rgb, self.classifier(q))

@@ -1,1 +1,0 @@
-"""Where weights come from: weights.toml, the Hub, and the cache on disk."""

@@ -1,0 +1,111 @@
+"""Fused operations compute what the plain ones do, with oneDNN or without."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcsr_cli.engine.fused import kernels
+from pcsr_cli.engine.fused.kernels import FusedConv, FusedLinear, onednn_usable
+
+TOLERANCE = 1e-5
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    """Values about as large as one layer's terms, so that sums are about 1."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def conv_case(groups: int, each: int, out: int, kernel: int, bias: bool, relu: bool) -> tuple[FusedConv, Tensor]:
+    weight = randn(groups * out, each, kernel, kernel) / (each * kernel * kernel) ** 0.5
+    conv = FusedConv(weight, randn(groups * out, seed=1) if bias else None, (0, kernel // 2), groups, relu)
+    conv.pack()
+    return conv, weight
+
+
+def plain(conv: FusedConv, weight: Tensor, x: Tensor, add: Tensor | None) -> Tensor:
+    out = F.conv2d(x, weight, conv.bias, padding=(0, weight.shape[2] // 2), groups=conv.groups)
+    out = out if add is None else out + add
+    return out.relu() if conv.relu else out
+
+
+@given(
+    *(st.integers(1, 4), st.integers(1, 14), st.integers(1, 14), st.sampled_from([1, 3, 5])),
+    *(st.booleans(), st.booleans(), st.booleans(), st.integers(5, 9), st.integers(1, 9)),
+)
+def test_a_fused_convolution_is_the_plain_one(
+    groups: int, each: int, out: int, kernel: int, bias: bool, relu: bool, add: bool, height: int, width: int
+) -> None:
+    conv, weight = conv_case(groups, each, out, kernel, bias, relu)
+    x = randn(1, groups * each, height, width, seed=2).contiguous(memory_format=torch.channels_last)
+    shape = (1, groups * out, height - kernel + 1, width)
+    term = randn(*shape, seed=3).contiguous(memory_format=torch.channels_last) if add else None
+    before = None if term is None else term.clone()
+    result = conv(x, term)
+    assert torch.allclose(result, plain(conv, weight, x, term), atol=TOLERANCE)
+    assert before is None or term is None or torch.equal(term, before), "what is added is left alone"
+
+
+def test_rows_of_a_larger_picture_are_taken_as_they_lie() -> None:
+    conv, weight = conv_case(2, 4, 4, 3, bias=True, relu=True)
+    x = randn(1, 8, 20, 9).contiguous(memory_format=torch.channels_last)[:, :, 5:14]
+    term = randn(1, 8, 30, 9, seed=4).contiguous(memory_format=torch.channels_last)[:, :, 3:10]
+    assert torch.allclose(conv(x, term), plain(conv, weight, x, term), atol=TOLERANCE)
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 50), st.booleans(), st.booleans())
+def test_a_fused_linear_layer_is_the_plain_one(size_in: int, size_out: int, count: int, bias: bool, relu: bool) -> None:
+    weight, offset = randn(size_out, size_in) / size_in**0.5, randn(size_out, seed=1) if bias else None
+    x = randn(count, size_in, seed=2)
+    expected = F.linear(x, weight, offset)
+    result = FusedLinear(weight, offset, relu)(x)
+    assert torch.allclose(result, expected.relu() if relu else expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight"])
+def test_without_the_private_operators_the_plain_ones_serve(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        def __getattr__(self, asked: str) -> object:
+            if asked == name:
+                raise AttributeError(asked)
+            return getattr(torch.ops.mkldnn, asked)
+
+    class Operators:
+        mkldnn = Missing()
+
+    class Torch:
+        ops = Operators()
+
+        def __getattr__(self, asked: str) -> object:
+            return getattr(torch, asked)
+
+    monkeypatch.setattr(kernels, "torch", Torch())
+    assert not onednn_usable(torch.empty(1))
+    conv, weight = conv_case(2, 3, 3, 3, bias=True, relu=True)
+    assert conv.packed is None
+    x = randn(1, 6, 7, 7)
+    assert torch.allclose(conv(x), plain(conv, weight, x, None), atol=TOLERANCE)
+    linear = FusedLinear(weight[:, :, 0, 0], None, relu=True)
+    assert linear.packed is None
+    assert torch.allclose(linear(randn(5, 3)), F.linear(randn(5, 3), weight[:, :, 0, 0]).relu(), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("like", [torch.empty(1, device="meta"), torch.empty(1, dtype=torch.bfloat16)], ids=str)
+def test_other_devices_and_precisions_take_the_plain_operations(like: Tensor) -> None:
+    assert not onednn_usable(like)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch is without oneDNN")  # type: ignore[no-untyped-call]
+def test_here_the_fused_operators_are_used() -> None:
+    # When this fails PyTorch has moved its private operators, and the engine has become slower without a word.
+    assert onednn_usable(torch.empty(1))
+    conv, weight = conv_case(4, 13, 13, 3, bias=True, relu=True)
+    assert conv.packed is not None and conv.packed.layout == torch._mkldnn  # type: ignore[attr-defined]
+    assert conv.packed.shape == weight.shape, "counting FLOPs relies on it"
+
+
+def test_flops_are_two_for_each_weight_at_each_pixel() -> None:
+    conv, _ = conv_case(4, 13, 13, 3, bias=True, relu=True)
+    assert conv.flops_per_pixel == 2 * 13 * 52 * 9

@@ -1,0 +1,57 @@
+"""A prepared model is the plain model, sooner."""
+
+import pytest
+import torch
+
+from pcsr_cli.engine.fused import backbones
+from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.fused.rows import Ledger
+from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_features_are_the_plain_models(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(backbone)
+    monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
+    x = model.normalise(picture(45, 10))
+    with torch.inference_mode():
+        bands = [band.clone() for band in PreparedModel(model).feature_bands(x, Ledger())]
+        assert len(bands) > 1
+        assert torch.allclose(torch.cat(bands, dim=2), model.features(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+def test_probabilities_are_the_softmax(branches: int) -> None:
+    model = tiny_model("dense", branches)
+    prepared = PreparedModel(model)
+    logits = torch.randn(50, branches, generator=torch.Generator().manual_seed(0))
+    given = logits[:, 1:] - logits[:, :1] if branches == 2 else logits
+    assert torch.allclose(prepared.probabilities(given), logits.softmax(dim=1), atol=1e-6)
+
+
+def test_extreme_logits_stay_probabilities() -> None:
+    prepared = PreparedModel(tiny_model("dense"))
+    extreme = torch.tensor([[-1e4], [-100.0], [0.0], [100.0], [1e4]])
+    probabilities = prepared.probabilities(extreme)
+    assert probabilities.isfinite().all()
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(5))
+
+
+def test_later_changes_to_the_model_do_not_reach_what_is_prepared_of_it() -> None:
+    # Validation changes weights in place between two runs: each run prepares anew and sees them.
+    model, x = changeable_model("dense"), picture(9, 9)
+    with torch.inference_mode():
+        before = torch.cat(list(PreparedModel(model).feature_bands(x, Ledger())), dim=2).clone()
+        for parameter in model.parameters():
+            parameter.mul_(2)
+        after = torch.cat(list(PreparedModel(model).feature_bands(x, Ledger())), dim=2)
+        assert not torch.allclose(before, after)
+        assert torch.allclose(after, model.features(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_half_precision_features_stay_in_half_precision(backbone: str) -> None:
+    model = changeable_model(backbone).to(torch.bfloat16)
+    with torch.inference_mode():
+        bands = list(PreparedModel(model).feature_bands(picture(9, 9), Ledger()))
+    assert {band.dtype for band in bands} == {torch.bfloat16}

@@ -1,0 +1,119 @@
+"""Rows at a time, layers give what they give at once, whatever the bands and at every border."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcsr_cli.engine.fused.kernels import FusedConv
+from pcsr_cli.engine.fused.rows import Chain, ConvStage, Ledger, ResidualStage, RowWindow, Stage
+
+CHANNELS = 3
+
+heights = st.integers(1, 25)
+band_heights = st.lists(st.integers(1, 7), min_size=25, max_size=25)
+
+
+def randn(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def picture(height: int, width: int = 6) -> Tensor:
+    return randn(1, CHANNELS, height, width, seed=9).contiguous(memory_format=torch.channels_last)
+
+
+def make_conv(kernel: int, seed: int, relu: bool = False) -> FusedConv:
+    weight = randn(CHANNELS, CHANNELS, kernel, kernel, seed=seed) / (CHANNELS * kernel**2) ** 0.5
+    fused = FusedConv(weight, randn(CHANNELS, seed=seed + 1), (0, kernel // 2), relu=relu)
+    fused.pack()
+    return fused
+
+
+def plain(conv: FusedConv, x: Tensor) -> Tensor:
+    out = F.conv2d(x, conv.weight, conv.bias, padding=conv.weight.shape[2] // 2)
+    return out.relu() if conv.relu else out
+
+
+def in_bands(make: Callable[[int], Stage], x: Tensor, bands: list[int]) -> tuple[Tensor, int]:
+    """What a stage makes of ``x`` that comes in bands, and in how many bands the result came."""
+    height = x.shape[2]
+    stage, source, parts, start = make(height), RowWindow(height), [], 0
+    for band in bands:
+        if start >= height:
+            break
+        source.append(x[:, :, start : start + band], keep_from=stage.needs)
+        start += band
+        part = stage.advance(source)
+        if part is not None:
+            parts.append(part.clone())
+    return torch.cat(parts, dim=2), len(parts)
+
+
+@given(heights, band_heights, st.integers(0, 2))
+def test_a_window_shows_its_rows_and_zeros_beyond_the_border(height: int, bands: list[int], radius: int) -> None:
+    x, window, done, start = picture(height), RowWindow(height), 0, 0
+    padded = F.pad(x, (0, 0, radius, radius))
+    for band in bands:
+        if start >= height:
+            break
+        window.append(x[:, :, start : start + band], keep_from=done - radius)
+        start += band
+        stop = max(done, window.ready(radius))
+        if stop > done:
+            shown = window.rows(done - radius, stop + radius)
+            assert torch.equal(shown, padded[:, :, done : stop + 2 * radius])
+        done = stop
+    assert done == height
+
+
+@given(heights, band_heights)
+def test_a_window_keeps_no_more_than_it_needs(height: int, bands: list[int]) -> None:
+    x, window, start = picture(height), RowWindow(height), 0
+    for band in bands:
+        if start >= height:
+            break
+        window.append(x[:, :, start : start + band], keep_from=start - 2)
+        start += band
+    assert window.data is not None
+    assert window.data.shape[2] <= 3 * (max(bands) + 6)
+
+
+@given(heights, band_heights, st.sampled_from([1, 3, 5]), st.booleans())
+def test_a_convolution_is_the_plain_one(height: int, bands: list[int], kernel: int, prelu: bool) -> None:
+    x, conv = picture(height), make_conv(kernel, seed=1)
+    slope = torch.tensor([0.3]) if prelu else None
+    expected = plain(conv, x)
+    result, _ = in_bands(lambda _: ConvStage(conv, kernel // 2, slope), x, bands)
+    assert torch.allclose(result, expected if slope is None else F.prelu(expected, slope), atol=1e-5)
+
+
+@given(heights, band_heights, st.booleans())
+def test_a_residual_block_is_the_plain_one_and_tells_what_it_repeats(
+    height: int, bands: list[int], third: bool
+) -> None:
+    x, ledger = picture(height), Ledger()
+    convs = [make_conv(3, seed=1, relu=True), make_conv(3, seed=3, relu=third)]
+    last = make_conv(1, seed=5, relu=True) if third else None
+    inner = plain(convs[1], plain(convs[0], x))
+    expected = x + inner if last is None else (x + F.conv2d(inner, last.weight, last.bias)).relu()
+    result, parts = in_bands(lambda _: ResidualStage(ledger, convs[0], convs[1], last), x, bands)
+    assert torch.allclose(result, expected, atol=1e-5)
+    assert ledger.repeated == parts * 2 * x.shape[3] * convs[0].flops_per_pixel
+
+
+@given(heights, band_heights)
+def test_a_chain_is_its_layers_one_after_another(height: int, bands: list[int]) -> None:
+    x = picture(height)
+    wide, first, second, narrow = (make_conv(kernel, seed=kernel + i) for i, kernel in enumerate((5, 3, 3, 1)))
+    first.relu = True
+
+    def make(rows: int) -> Chain:
+        return Chain([ConvStage(wide, 2), ResidualStage(Ledger(), first, second), ConvStage(narrow, 0)], rows)
+
+    middle = plain(wide, x)
+    expected = plain(narrow, middle + plain(second, plain(first, middle)))
+    result, _ = in_bands(make, x, bands)
+    assert torch.allclose(result, expected, atol=1e-5)

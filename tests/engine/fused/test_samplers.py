@@ -1,0 +1,95 @@
+"""Prepared MLPs compute what the formula says."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcsr_cli.engine.fused import kernels, samplers
+from pcsr_cli.engine.fused.samplers import PreparedMlp, in_output_units, one_logit
+from pcsr_cli.engine.grid import make_axis
+from pcsr_cli.model.sampler import PixelSampler
+
+CPU = torch.device("cpu")
+LR_SIZE, HR_SIZE = (3, 4), (7, 9)
+
+hidden_sizes = st.lists(st.integers(1, 12), max_size=4).map(tuple)
+
+
+def sampler(width: int, hidden: tuple[int, ...], outputs: int, seed: int = 0) -> PixelSampler:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return PixelSampler(width, hidden, outputs).requires_grad_(False)
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def prepared_and_plain(mlp: PixelSampler, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs at some of the HR pixels of a small picture: prepared, and as the formula says."""
+    rows, columns = (make_axis(lr, hr, 0, hr, CPU) for lr, hr in zip(LR_SIZE, HR_SIZE, strict=True))
+    features = randn(LR_SIZE[0] * LR_SIZE[1], mlp.width)
+    row, column = pixels // HR_SIZE[1], pixels % HR_SIZE[1]
+    lr_index = rows.nearest[row] * LR_SIZE[1] + columns.nearest[column]
+    cell = torch.tensor((rows.cell, columns.cell)).expand(len(pixels), 2)
+    q = torch.cat((features[lr_index], rows.rel[row, None], columns.rel[column, None], cell), dim=1)
+    prepared = PreparedMlp(mlp)
+    bags = torch.stack((lr_index, row + len(features), column + len(features) + HR_SIZE[0]), dim=1)
+    return prepared(prepared.table(features, rows, columns), bags.int()), mlp(q)
+
+
+@given(st.integers(1, 10), hidden_sizes, st.integers(1, 4), st.lists(st.integers(0, 62), max_size=70), st.booleans())
+def test_a_prepared_mlp_is_the_formula(
+    width: int, hidden: tuple[int, ...], outputs: int, pixels: list[int], onednn: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if not onednn:
+            patch.setattr(kernels, "onednn_usable", lambda _: False)
+        prepared, plain = prepared_and_plain(sampler(width, hidden, outputs), torch.tensor(pixels, dtype=torch.int64))
+    assert prepared.shape == plain.shape
+    assert torch.allclose(prepared, plain, atol=1e-5)
+
+
+@given(hidden_sizes, st.integers(0, 40))
+def test_work_in_pieces_is_the_same_work(hidden: tuple[int, ...], count: int) -> None:
+    mlp = PreparedMlp(sampler(5, hidden, 3))
+    axis = make_axis(2, 2, 0, 2, CPU)
+    table = mlp.table(randn(4, 5), axis, axis)
+    bags = torch.randint(len(table), (count, 3), generator=torch.Generator().manual_seed(count)).int()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samplers, "PIECE", 8)
+        pieces = mlp.in_pieces(table, bags)
+    assert torch.allclose(pieces, mlp(table, bags), atol=1e-5)
+
+
+@given(hidden_sizes)
+def test_one_logit_decides_as_two_do(hidden: tuple[int, ...]) -> None:
+    classifier, q = sampler(5, hidden, 2), randn(40, 9)
+    heavy = one_logit(classifier)(q).sigmoid()
+    assert heavy.shape == (40, 1)
+    assert torch.allclose(heavy[:, 0], classifier(q).softmax(dim=1)[:, 1], atol=1e-6)
+
+
+@given(hidden_sizes)
+def test_residuals_come_in_units_of_the_output(hidden: tuple[int, ...]) -> None:
+    mlp, q, std = sampler(5, hidden, 3), randn(40, 9), (0.2, 0.5, 1.0)
+    assert torch.allclose(in_output_units(mlp, std)(q), mlp(q) * torch.tensor(std), atol=1e-6)
+
+
+@pytest.mark.parametrize("prepare", [one_logit, lambda mlp: in_output_units(mlp, (2.0, 3.0, 4.0))])
+def test_the_plain_network_is_left_alone(prepare: object) -> None:
+    assert callable(prepare)
+    mlp = sampler(5, (4,), 2 if prepare is one_logit else 3)
+    before = {key: value.clone() for key, value in mlp.state_dict().items()}
+    prepare(mlp)
+    assert all(torch.equal(value, before[key]) for key, value in mlp.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_ends_in_float32(dtype: torch.dtype) -> None:
+    mlp = PreparedMlp(sampler(5, (4, 6), 3).to(dtype))
+    axis = make_axis(2, 2, 0, 2, CPU)
+    bags = torch.tensor([[0, 4, 6], [3, 5, 7]], dtype=torch.int32)
+    assert mlp(mlp.table(randn(4, 5).to(dtype), axis, axis), bags).dtype == torch.float32

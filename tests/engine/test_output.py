@@ -1,0 +1,107 @@
+"""Rows on their way to a file: what leaves in bands is what would have been made of the whole."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pcsr_cli.engine import output as result_rows
+from pcsr_cli.engine.levels import to_levels
+from pcsr_cli.engine.output import DTYPES, Alpha, ResultRows
+from pcsr_cli.images.image import Levels
+from pcsr_cli.images.resize import resize_bicubic
+
+sides = st.integers(1, 12)
+depths = st.sampled_from([8, 16])
+
+
+class Collected:
+    """A writer that remembers."""
+
+    def __init__(self) -> None:
+        self.bands: list[Levels] = []
+
+    def write(self, rows: Levels) -> None:
+        self.bands.append(rows.copy())
+
+    @property
+    def pixels(self) -> Levels:
+        return np.concatenate(self.bands)
+
+
+def numbers(height: int, width: int) -> torch.Tensor:
+    """(H, W, 3) that leaves [0, 1] on both sides."""
+    return 1.6 * torch.rand(height, width, 3, generator=torch.Generator().manual_seed(height)) - 0.3
+
+
+def levels(height: int, width: int, depth: int) -> Levels:
+    random = np.random.default_rng(width)
+    return random.integers(0, 2**depth, (height, width), dtype=np.uint8 if depth == 8 else np.uint16)
+
+
+def streamed(rows: ResultRows, writer: Collected, painted: torch.Tensor, cuts: list[int]) -> Levels:
+    """What the writer got, when rows came in strips that end at the cuts."""
+    edges = [0, *sorted(cut % len(painted) for cut in cuts), len(painted)]
+    for start, stop in pairwise(edges):
+        rows.take(painted[start:stop])
+    return writer.pixels
+
+
+@given(sides, sides, depths, st.booleans(), st.booleans(), st.lists(st.integers(0, 99), max_size=4))
+def test_rows_in_any_strips_are_the_whole(
+    height: int, width: int, depth: int, grey: bool, with_alpha: bool, cuts: list[int]
+) -> None:
+    painted = to_levels(numbers(2 * height, 2 * width), DTYPES[depth])
+    size = (2 * height, 2 * width)
+    alpha = levels(height, width, depth) if with_alpha else None
+    writer = Collected()
+    rows = ResultRows(size, size, depth, grey, alpha, writer)
+    assert rows.painted_dtype == painted.dtype
+    got = streamed(rows, writer, painted, cuts)
+    colour = painted.numpy()
+    if grey:
+        colour = np.rint(colour.mean(axis=2, keepdims=True, dtype=np.float32)).astype(colour.dtype)
+    assert np.array_equal(got[..., : colour.shape[2]], colour)
+    assert got.shape[2] == colour.shape[2] + with_alpha
+    if alpha is not None:
+        assert np.array_equal(got[..., -1], enlarged(alpha, size))
+
+
+def enlarged(alpha: Levels, size: tuple[int, int]) -> NDArray[np.float32]:
+    if (alpha == alpha[0, 0]).all():
+        return np.full(size, alpha[0, 0], np.float32)
+    return np.rint(resize_bicubic(alpha[..., None].astype(np.float32), *size)[..., 0]).clip(
+        0, np.iinfo(alpha.dtype).max
+    )
+
+
+@given(sides, sides, depths, st.floats(0.3, 1), st.floats(0.3, 1), st.lists(st.integers(0, 99), max_size=5))
+def test_reduced_in_bands_is_reduced_whole(
+    height: int, width: int, depth: int, down: float, across: float, cuts: list[int]
+) -> None:
+    painted, wanted = (4 * height, 4 * width), (round(4 * height * down), round(4 * width * across))
+    writer, whole = Collected(), numbers(*painted)
+    rows = ResultRows(painted, wanted, depth, False, None, writer)
+    got = streamed(rows, writer, whole if painted != wanted else to_levels(whole, DTYPES[depth]), cuts)
+    expected = whole if painted == wanted else torch.from_numpy(resize_bicubic(whole.numpy(), *wanted).copy())
+    assert np.array_equal(got, to_levels(expected, DTYPES[depth]).numpy())
+
+
+def test_long_strips_are_handed_over_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_rows, "BAND_BYTES", 2 * 5 * 3)
+    writer = Collected()
+    ResultRows((7, 5), (7, 5), 8, False, None, writer).take(to_levels(numbers(7, 5), torch.uint8))
+    assert [len(band) for band in writer.bands] == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(("depth", "level"), [(8, 128), (16, 32896)])
+def test_a_result_of_another_depth_has_transparency_of_that_depth(depth: int, level: int) -> None:
+    constant = np.full((2, 3), 128, np.uint8)
+    assert (Alpha(constant, (4, 6), depth).rows(1, 3) == level).all()
+    half = np.array([[0, 255]], np.uint8).repeat(4, axis=0).repeat(8, axis=1)
+    rows = Alpha(half, (8, 32), depth).rows(0, 8)
+    assert (rows[:, :8] == 0).all() and (rows[:, -8:] == 2**depth - 1).all()

@@ -1,0 +1,113 @@
+"""Refinement smooths light pixels beside heavy ones, and nothing else."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcsr_cli.engine.refine import NEVER, RowRefiner, refine
+from tests.reference import smooth_seams
+
+sides = st.integers(1, 12)
+strengths = st.integers(0, 9)
+
+
+def case(height: int, width: int, seed: int, share: float = 0.3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    prediction = torch.randn(height, width, 3, generator=generator)
+    return prediction, torch.rand(height, width, generator=generator) < share
+
+
+@given(sides, sides, st.integers(0, 1000), st.floats(0, 1), strengths)
+def test_refinement_is_what_the_definition_says(height: int, width: int, seed: int, share: float, minimum: int) -> None:
+    prediction, heavy = case(height, width, seed, share)
+    expected = smooth_seams(prediction.permute(2, 0, 1)[None], heavy, minimum)[0].permute(1, 2, 0)
+    assert torch.allclose(refine(prediction, heavy, minimum), expected, atol=1e-6)
+
+
+@given(sides, sides, st.integers(0, 1000), strengths)
+def test_heavy_pixels_and_the_outermost_ring_stay(height: int, width: int, seed: int, minimum: int) -> None:
+    prediction, heavy = case(height, width, seed)
+    kept = heavy.clone()
+    kept[[0, -1], :] = True
+    kept[:, [0, -1]] = True
+    assert torch.equal(refine(prediction, heavy, minimum)[kept], prediction[kept])
+
+
+@given(sides, sides, st.integers(0, 1000), strengths)
+def test_a_larger_minimum_replaces_no_more_pixels(height: int, width: int, seed: int, minimum: int) -> None:
+    prediction, heavy = case(height, width, seed)
+    changed = (refine(prediction, heavy, minimum) != prediction).any(dim=2)
+    changed_less = (refine(prediction, heavy, minimum + 1) != prediction).any(dim=2)
+    assert not (changed_less & ~changed).any()
+
+
+def test_no_minimum_replaces_every_light_pixel_inside() -> None:
+    prediction, _ = case(6, 7, seed=1)
+    changed = (refine(prediction, torch.zeros(6, 7, dtype=torch.bool), 0) != prediction).all(dim=2)
+    inside = torch.zeros(6, 7, dtype=torch.bool)
+    inside[1:-1, 1:-1] = True
+    assert torch.equal(changed, inside)
+
+
+def test_nine_neighbours_are_never_reached() -> None:
+    prediction, heavy = case(8, 8, seed=2, share=1.0)
+    heavy[4, 4] = False
+    assert torch.equal(refine(prediction, heavy, NEVER), prediction)
+    assert not torch.equal(refine(prediction, heavy, NEVER - 1), prediction)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["all light", "all heavy"])
+def test_pictures_without_a_seam_stay(share: float) -> None:
+    prediction, heavy = case(9, 9, seed=3, share=share)
+    assert torch.equal(refine(prediction, heavy, 1), prediction)
+
+
+def test_means_are_of_the_prediction_before_any_replacement() -> None:
+    prediction = torch.arange(25.0).view(5, 5, 1).repeat(1, 1, 3) ** 2
+    heavy = torch.zeros(5, 5, dtype=torch.bool)
+    heavy[2, 2] = True
+    refined = refine(prediction, heavy, 1)
+    assert refined[1, 1, 0].item() == pytest.approx(prediction[0:3, 0:3, 0].mean().item())
+    assert refined[1, 2, 0].item() == pytest.approx(prediction[0:3, 1:4, 0].mean().item())
+
+
+def test_the_prediction_given_is_left_alone() -> None:
+    prediction, heavy = case(9, 9, seed=4)
+    before = prediction.clone()
+    refine(prediction, heavy, 1)
+    assert torch.equal(prediction, before)
+
+
+@given(sides, sides, st.integers(0, 1000), st.floats(0, 1), strengths, st.lists(st.integers(1, 5), min_size=12))
+def test_rows_that_come_in_bands_are_refined_alike(
+    height: int, width: int, seed: int, share: float, minimum: int, bands: list[int]
+) -> None:
+    prediction, heavy = case(height, width, seed, share)
+    refiner, parts, start = RowRefiner(minimum), [], 0
+    while start < height:
+        stop = start + bands.pop()
+        parts.append(refiner.push(prediction[start:stop].clone(), heavy[start:stop].byte()))
+        start = stop
+    if last := refiner.finish():
+        parts.append(last)
+    assert torch.equal(torch.cat([rgb for rgb, _ in parts]), refine(prediction, heavy, minimum))
+    assert torch.equal(torch.cat([labels for _, labels in parts]), heavy.byte())
+
+
+def test_refined_rows_lag_by_no_more_than_one() -> None:
+    prediction, heavy = case(6, 5, seed=5)
+    refiner = RowRefiner(1)
+    handed_over = [refiner.push(prediction[row : row + 1], heavy[row : row + 1].byte())[1].shape[0] for row in range(6)]
+    assert handed_over == [0, 1, 1, 1, 1, 1]
+    last = refiner.finish()
+    assert last is not None and last[1].shape == (1, 5)
+
+
+def test_rows_pass_straight_through_where_nothing_is_refined() -> None:
+    prediction, heavy = case(3, 5, seed=6)
+    refiner = RowRefiner(NEVER)
+    rgb, _ = refiner.push(prediction, heavy.byte())
+    assert torch.equal(rgb, prediction)
+    assert refiner.finish() is None

@@ -1,0 +1,397 @@
+"""The engine computes what the formula says, whatever the tiles, and tells what it did."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcsr_cli.engine import memory
+from pcsr_cli.engine.fused import kernels
+from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.fused.rows import Ledger
+from pcsr_cli.engine.grid import hr_size
+from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, DifficultySurvey, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.upscale import ByteCanvas, FloatCanvas, Outcome, RowCanvas, Settings, survey_difficulties, upscale
+from pcsr_cli.errors import UsageError
+from pcsr_cli.model.backbones.dense import DenseBackbone
+from pcsr_cli.model.flops import Executed
+from pcsr_cli.model.network import Pcsr
+from tests import reference
+from tests.closeness import assert_same
+from tests.strategies import examples, lengths, routings, routings_of_many, scales
+from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
+
+WHOLE = 1_000
+"""A tile size larger than any picture here."""
+
+SHORT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 5.56 GB, max allowed: 6.80 GB)."),
+    MemoryError(),
+)
+"""The ways in which that is told."""
+
+
+def run(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> tuple[FloatCanvas, Outcome]:
+    canvas = FloatCanvas(*hr_size((lr.shape[2], lr.shape[3]), scale))
+    return canvas, upscale(model, lr, scale, how, canvas)
+
+
+def assert_follows_formula(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> None:
+    canvas, outcome = run(model, lr, scale, how)
+    expected = reference.upscale(model, lr, scale, how.routing, how.refine)
+    result = (canvas.rgb, canvas.labels)
+    assert_same(result, (expected.rgb, expected.labels), outcome.decision, expected.probabilities)
+
+
+@pytest.mark.parametrize("routing", [Threshold(0.4), Tradeoff(0.5), Adaptive()], ids=repr)
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 1.5, 2.5, 3.7])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_result_is_what_the_formula_says(backbone: str, scale: float, routing: Routing) -> None:
+    assert_follows_formula(tiny_model(backbone), picture(17, 30), scale, Settings(routing, refine=1, tile=9))
+
+
+@pytest.mark.parametrize("routing", [Tradeoff(0.5), Adaptive()], ids=repr)
+@pytest.mark.parametrize("scale", [2, 2.5])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_three_branches_follow_the_formula_too(backbone: str, scale: float, routing: Routing) -> None:
+    assert_follows_formula(
+        tiny_model(backbone, branches=3), picture(13, 22), scale, Settings(routing, refine=1, tile=7)
+    )
+
+
+@pytest.mark.parametrize("refine", range(10))
+def test_every_strength_of_refinement_follows_the_formula(refine: int) -> None:
+    assert_follows_formula(tiny_model("dense"), picture(15, 12), 3, Settings(Threshold(), refine=refine, tile=4))
+
+
+@pytest.mark.parametrize("routing", [Threshold(), Tradeoff(1), Adaptive()], ids=repr)
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2)], ids=str)
+@pytest.mark.parametrize("scale", [1, 1.5, 4])
+def test_smallest_pictures_follow_the_formula(scale: float, size: tuple[int, int], routing: Routing) -> None:
+    assert_follows_formula(tiny_model("carn"), picture(*size), scale, Settings(routing, refine=1))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+def test_flat_pictures_follow_the_formula(routing: Routing, level: float) -> None:
+    assert_follows_formula(
+        tiny_model("fsrcnn"), torch.full((1, 3, 12, 9), level), 2, Settings(routing, refine=1, tile=5)
+    )
+
+
+def assert_tiling_changes_nothing(
+    backbone: str, branches: int, size: tuple[int, int], pieces: int, scale: float, routing: Routing, refine: int
+) -> None:
+    model, lr = tiny_model(backbone, branches), picture(*size, seed=pieces)
+    tile = -(-max(size) // pieces)
+    whole, _ = run(model, lr, scale, Settings(routing, refine=refine, tile=WHOLE))
+    tiled, outcome = run(model, lr, scale, Settings(routing, refine=refine, tile=tile))
+    expected = reference.upscale(model, lr, scale, routing, refine)
+    assert_same((tiled.rgb, tiled.labels), (whole.rgb, whole.labels), outcome.decision, expected.probabilities)
+
+
+@examples(2)
+@given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(2, 5), scales, routings, st.integers(0, 9))
+def test_tiled_equals_whole(
+    backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
+) -> None:
+    assert_tiling_changes_nothing(backbone, 2, (height, width), pieces, scale, routing, refine)
+
+
+@examples(0.5)
+@given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(2, 4), scales, routings_of_many, st.integers(0, 9))
+def test_tiled_equals_whole_with_three_branches(
+    backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
+) -> None:
+    assert_tiling_changes_nothing(backbone, 3, (height, width), pieces, scale, routing, refine)
+
+
+@pytest.mark.slow
+@examples(1.5)
+@given(
+    st.sampled_from(BACKBONES),
+    st.integers(0, 150).map(lambda half: 2 * half + 1),
+    st.integers(1, 200),
+    st.integers(2, 6),
+    scales,
+    routings,
+    st.integers(0, 9),
+)
+def test_tiled_equals_whole_at_real_sizes(
+    backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
+) -> None:
+    assert_tiling_changes_nothing(backbone, 2, (height, width), pieces, scale, routing, refine)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_halo_is_as_wide_as_needed_and_no_narrower_would_do(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A NaN marks everything that depends on it, however faintly: here the first row of the second tile just does.
+    # Of the plain operations, that is: oneDNN's ReLU makes 0 of it.
+    monkeypatch.setattr(kernels, "onednn_usable", lambda _: False)
+    model = changeable_model(backbone)
+    radius, how = model.encoder.receptive_radius, Settings(refine=9, tile=45)
+    lr = torch.zeros(1, 3, 90, 3)
+    lr[:, :, 45 - radius] = torch.nan
+    whole, _ = run(model, lr, 1, Settings(refine=9, tile=WHOLE))
+    tiled, _ = run(model, lr, 1, how)
+    assert whole.rgb[:, 45].isnan().all()
+    assert torch.equal(tiled.rgb.isnan(), whole.rgb.isnan())
+    monkeypatch.setattr(model.encoder, "receptive_radius", radius - 1, raising=False)
+    narrower, _ = run(model, lr, 1, how)
+    assert narrower.rgb[:, 45].isfinite().all()
+
+
+@given(lengths, lengths, scales, routings, st.integers(1, 30))
+def test_outcome_counts_the_pixels_of_the_result(
+    height: int, width: int, scale: float, routing: Routing, tile: int
+) -> None:
+    assume(height * width <= 25 * tile * tile)
+    canvas, outcome = run(tiny_model("fsrcnn"), picture(height, width), scale, Settings(routing, refine=1, tile=tile))
+    counted = torch.bincount(canvas.labels.flatten().long(), minlength=2)
+    assert outcome.branch_pixels == tuple(counted.tolist())
+    assert outcome.heavy_share == pytest.approx(counted[1].item() / counted.sum().item())
+    assert outcome.plan.hr_size == tuple(canvas.labels.shape)
+
+
+def test_unrefined_untiled_work_is_exactly_the_picture() -> None:
+    _, outcome = run(tiny_model("dense"), picture(10, 8), 2, Settings(refine=9, tile=WHOLE))
+    heavy = outcome.branch_pixels[1]
+    border = 2 * 8  # the rows beyond the picture that each of two blocks computes and drops
+    assert outcome.executed == Executed(
+        backbone=80,
+        classifier_shared=80,
+        classifier=320,
+        branches_shared=80,
+        branches=(320 - heavy, heavy),
+        repeated=2 * border * 2 * 9 * 8 * 8,
+    )
+
+
+def test_adm_keeps_its_features_and_classifies_again() -> None:
+    _, outcome = run(tiny_model("dense"), picture(10, 8), 2, Settings(Adaptive(), refine=1, tile=WHOLE))
+    assert outcome.executed.backbone == 80
+    assert outcome.executed.classifier == 2 * 320
+
+
+def test_adm_computes_features_again_where_they_do_not_fit() -> None:
+    model, lr = tiny_model("dense"), picture(20, 16)
+    kept, kept_outcome = run(model, lr, 2, Settings(Adaptive(), refine=1, tile=8))
+    again, again_outcome = run(model, lr, 2, Settings(Adaptive(), refine=1, tile=8, memory=0))
+    assert torch.equal(kept.rgb, again.rgb)
+    assert again_outcome.executed.backbone == 2 * kept_outcome.executed.backbone
+
+
+@pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+def test_progress_rises_to_one_in_even_steps(routing: Routing) -> None:
+    shares: list[float] = []
+    canvas = FloatCanvas(24, 24)
+    upscale(tiny_model("fsrcnn"), picture(12, 12), 2, Settings(routing, refine=1, tile=6), canvas, shares.append)
+    steps = len(shares)
+    assert steps == (8 if isinstance(routing, Adaptive) else 4)
+    assert shares == pytest.approx([(index + 1) / steps for index in range(steps)])
+
+
+def test_a_threshold_needs_two_branches() -> None:
+    with pytest.raises(UsageError, match="3"):
+        run(tiny_model("fsrcnn", branches=3), picture(4, 4), 2, Settings(Threshold(), refine=1))
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+@pytest.mark.parametrize(("routing", "share"), [(ALL_LIGHT, 0), (ALL_HEAVY, 1)], ids=["all light", "all heavy"])
+def test_all_is_all_even_where_the_classifier_saturates(routing: Routing, share: float, branches: int) -> None:
+    model = changeable_model("fsrcnn", branches)
+    sure = model.classifier.imnet.layers[-1]
+    assert isinstance(sure, torch.nn.Linear)
+    sure.weight.data *= 10_000
+    sure.bias.data *= 10_000
+    assert 0 < run(model, picture(12, 10), 2, Settings(Tradeoff(-100), refine=1))[1].heavy_share < 1, (
+        "it should saturate"
+    )
+    assert run(model, picture(12, 10), 2, Settings(routing, refine=1))[1].heavy_share == share
+
+
+def test_bytes_are_the_floats_rounded_and_clamped() -> None:
+    model, lr = tiny_model("fsrcnn"), 3 * picture(9, 11) - 1
+    floats, _ = run(model, lr, 3, Settings(refine=1, tile=5))
+    assert floats.rgb.min() < 0 < 1 < floats.rgb.max(), "the case should need clamping"
+    canvas = ByteCanvas(27, 33)
+    upscale(model, lr, 3, Settings(refine=1, tile=5), canvas)
+    assert torch.equal(canvas.rgb, (floats.rgb * 255).round().clamp(0, 255).permute(1, 2, 0).byte())
+    assert torch.equal(canvas.labels, floats.labels)
+
+
+def test_input_is_left_alone() -> None:
+    lr = picture(9, 9)
+    before = lr.clone()
+    run(tiny_model("carn"), lr, 2, Settings(Adaptive(), refine=1, tile=4))
+    assert torch.equal(lr, before)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.01), (torch.bfloat16, 0.08)], ids=str)
+@pytest.mark.parametrize("cut", [0.0, 1.0], ids=["all heavy", "all light"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_half_precision_is_near_full_precision(backbone: str, cut: float, dtype: torch.dtype, tolerance: float) -> None:
+    lr, how = picture(14, 11), Settings(Threshold(cut), refine=1, tile=6)
+    full, _ = run(tiny_model(backbone), lr, 2.5, how)
+    half, _ = run(changeable_model(backbone).to(dtype), lr, 2.5, how)
+    assert half.rgb.dtype == torch.float32
+    assert (half.rgb - full.rgb).abs().max() < tolerance
+    assert not torch.equal(half.rgb, full.rgb), "the weights should have been rounded"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("routing", [Threshold(), Tradeoff(1), Adaptive()], ids=repr)
+def test_half_precision_routes_nearly_alike(routing: Routing, dtype: torch.dtype) -> None:
+    lr = picture(30, 30)
+    full, _ = run(tiny_model("carn"), lr, 2, Settings(routing, refine=1))
+    half, _ = run(changeable_model("carn").to(dtype), lr, 2, Settings(routing, refine=1))
+    assert (half.labels != full.labels).float().mean() < 0.05
+
+
+@pytest.mark.parametrize(("dtype", "peak"), [(torch.uint8, 255), (torch.uint16, 65_535)], ids=str)
+@pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+def test_pictures_of_levels_are_as_good_as_numbers(routing: Routing, dtype: torch.dtype, peak: int) -> None:
+    levels = torch.randint(0, peak + 1, (1, 3, 11, 9), generator=torch.Generator().manual_seed(0))
+    of_levels, _ = run(tiny_model("fsrcnn"), levels.to(dtype), 2, Settings(routing, refine=1, tile=6))
+    of_numbers, _ = run(tiny_model("fsrcnn"), levels.float() / peak, 2, Settings(routing, refine=1, tile=6))
+    assert torch.equal(of_levels.rgb, of_numbers.rgb)
+
+
+class TestInStrips:
+    """A result that leaves in strips of rows is the whole one."""
+
+    @examples(0.5)
+    @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.integers(0, 9))
+    def test_bit_for_bit(
+        self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
+    ) -> None:
+        model, lr = tiny_model(backbone), picture(height, width)
+        how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
+        size = hr_size((height, width), scale)
+        whole, strips = ByteCanvas(*size), list[Tensor]()
+        upscale(model, lr, scale, how, whole)
+        branches = torch.empty(size, dtype=torch.uint8)
+        outcome = upscale(model, lr, scale, how, RowCanvas(size[1], torch.uint8, strips.append, branches))
+        assert torch.equal(torch.cat(strips), whole.rgb)
+        assert torch.equal(branches, whole.labels)
+        assert len(strips) == len(outcome.plan.strips)
+
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    @pytest.mark.parametrize("backbone", BACKBONES)
+    def test_strips_are_chosen_by_what_they_take(
+        self, backbone: str, routing: Routing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, lr, how, strips = tiny_model(backbone), picture(50, 30), Settings(routing, refine=1), list[Tensor]()
+        monkeypatch.setattr(memory, "SHORTEST_STRIP", 1)
+        monkeypatch.setattr(memory, "STRIP_BYTES", 3 * 60 * 40)
+        upscale(model, lr, 2, how, RowCanvas(60, torch.uint8, strips.append))
+        assert [len(strip) for strip in strips] == [32, 34, 34]
+        whole, _ = run(model, lr, 2, how)
+        # Rounding may differ where another strip adds up in another order, and then tip a level over.
+        difference = torch.cat(strips).float() - (whole.rgb * 255).round().clamp(0, 255).permute(1, 2, 0)
+        assert difference.abs().max() <= 1
+        assert (difference != 0).float().mean() < 0.001
+
+    def test_a_tile_done_again_leaves_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, lr, strips = tiny_model("dense"), picture(24, 30), list[Tensor]()
+        smooth = ByteCanvas(48, 60)
+        upscale(model, lr, 2, Settings(refine=1, tile=12), smooth)
+        refused = _refuse_larger_than(monkeypatch, 300)
+        upscale(model, lr, 2, Settings(refine=1, tile=12), RowCanvas(60, torch.uint8, strips.append))
+        assert refused, "the test has to refuse something"
+        assert [len(strip) for strip in strips] == [24, 24]
+        assert (torch.cat(strips).int() - smooth.rgb.int()).abs().max() <= 1
+
+
+class TestWhatGoesWrong:
+    """A tile for which there is too little memory, or too little precision, is done in another way."""
+
+    @pytest.mark.parametrize("error", SHORT_OF_MEMORY, ids=lambda error: type(error).__name__)
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    def test_a_tile_too_large_for_the_memory_is_cut_and_nothing_is_lost(
+        self, routing: Routing, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, lr = tiny_model("dense"), picture(23, 30)
+        smooth, expected = run(model, lr, 2, Settings(routing, refine=1))
+        refused = _refuse_larger_than(monkeypatch, 400, error)
+        cut, outcome = run(model, lr, 2, Settings(routing, refine=1))
+        assert refused, "the test has to refuse something"
+        assert torch.allclose(cut.rgb, smooth.rgb, atol=1e-5)
+        assert torch.equal(cut.labels, smooth.labels)
+        assert outcome.branch_pixels == expected.branch_pixels
+
+    def test_a_tile_surveyed_again_counts_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, lr = tiny_model("dense"), picture(23, 30)
+        smooth, cut = DifficultySurvey(2**20), DifficultySurvey(2**20)
+        survey_difficulties(model, lr, 2, Settings(refine=1), smooth)
+        refused = _refuse_larger_than(monkeypatch, 400)
+        survey_difficulties(model, lr, 2, Settings(refine=1), cut)
+        assert refused, "the test has to refuse something"
+        assert torch.allclose(cut.values().sort().values, smooth.values().sort().values, atol=1e-6)
+
+    def test_where_nothing_is_small_enough_memory_is_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        _refuse_larger_than(monkeypatch, 0)
+        with pytest.raises(torch.OutOfMemoryError):
+            run(tiny_model("dense"), picture(6, 6), 2, Settings(refine=1))
+
+    def test_what_is_no_shortness_of_memory_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        refused = _refuse_larger_than(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        with pytest.raises(RuntimeError, match="mat1"):
+            run(tiny_model("dense"), picture(6, 6), 2, Settings(refine=1))
+        assert len(refused) == 1
+
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    def test_what_half_precision_cannot_hold_is_done_in_full(self, routing: Routing) -> None:
+        full = changeable_model("fsrcnn")
+        for sampler in full.samplers:
+            # Each weight fits, but what comes of two such layers is far beyond 65504, the largest half.
+            for layer in [layer for layer in sampler.imnet.layers if isinstance(layer, torch.nn.Linear)][:2]:
+                layer.weight.data *= 200
+        lr = picture(12, 10)
+        half, outcome = run(full.half(), lr, 2, Settings(routing, refine=1))
+        assert half.rgb.isfinite().all()
+        assert sum(outcome.branch_pixels) == outcome.plan.hr_pixels
+
+    @pytest.mark.parametrize(
+        ("routing", "memory", "times"),
+        [(Threshold(), None, 2), (Adaptive(), 0, 3), (Adaptive(), None, 3)],
+        ids=["threshold", "ADM, nothing kept", "ADM"],
+    )
+    def test_features_that_half_precision_cannot_hold_are_computed_in_full_and_counted(
+        self, routing: Routing, memory: int | None, times: int
+    ) -> None:
+        half = changeable_model("dense")
+        assert isinstance(half.encoder, DenseBackbone)
+        half.encoder.head.weight.data *= 200_000
+        half = half.half()
+        lr, how = picture(12, 10), Settings(routing, refine=1, memory=memory)
+        expected, _ = run(copy.deepcopy(half).float(), lr, 2, how)
+        result, outcome = run(half, lr, 2, how)
+        assert torch.equal(result.rgb, expected.rgb)
+        assert torch.equal(result.labels, expected.labels)
+        # Once in half precision, in vain; then in full for every pass, as twice the memory was not granted.
+        assert outcome.executed.backbone == times * 120
+
+
+def _refuse_larger_than(
+    monkeypatch: pytest.MonkeyPatch, pixels: int, error: Exception = SHORT_OF_MEMORY[0]
+) -> list[int]:
+    """Let the backbone fail in the middle of crops of more than so many pixels; tells which it refused."""
+    refused: list[int] = []
+    honest = PreparedModel.feature_bands
+
+    def short_of_memory(self: PreparedModel, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
+        for band in honest(self, x, ledger):
+            yield band[:, :, :4]
+            if x.shape[2] * x.shape[3] > pixels:
+                refused.append(x.shape[2] * x.shape[3])
+                raise error
+            yield band[:, :, 4:]
+
+    monkeypatch.setattr(PreparedModel, "feature_bands", short_of_memory)
+    return refused

@@ -1,0 +1,163 @@
+"""The curve: every point is what an upscale at that cut makes, spends and reaches."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.upscale import ByteCanvas, Settings, predict_branches, upscale
+from pcsr_cli.errors import UsageError
+from pcsr_cli.evaluate.composition import Composer
+from pcsr_cli.evaluate.dataset import Pair
+from pcsr_cli.evaluate.metrics import luma, psnr, ssim
+from pcsr_cli.evaluate.originals import LoadedOriginal
+from pcsr_cli.evaluate.sweep import Curve, Meter, Options, Point, check, mean_curve, parse_grid, sweep
+from pcsr_cli.model.backbones import ORIGINALS
+from pcsr_cli.model.flops import executed_flops, model_costs, paper_flops
+from pcsr_cli.model.load import Identity, LoadedModel
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import Scales
+from tests.failing import fails
+from tests.images import levels
+from tests.tiny import picture, tiny_model, tiny_spec
+
+IDENTITY = Identity("tiny", None, "0", "", "", "carn")
+GRID = parse_grid("k", "0")
+MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
+
+
+@pytest.mark.parametrize("refine", [0, 1, 4, 9])
+@pytest.mark.parametrize("tile", [None, 9])
+@pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_a_composed_result_is_an_upscales(refine: int, tile: int | None, cut: float) -> None:
+    model, lr = tiny_model("carn"), picture(14, 23)
+    composer = Composer(predict_branches(model, lr, 4, Settings(refine=refine, tile=tile)), refine)
+    canvas = ByteCanvas(56, 92)
+    outcome = upscale(model, lr, 4, Settings(Threshold(cut), refine=refine, tile=tile), canvas)
+    mask = composer.mask(cut)
+    assert (mask == (canvas.labels > 0)).all()
+    difference = np.abs(composer.compose(mask).astype(int) - canvas.rgb.numpy())
+    assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
+    assert composer.executed(mask) == outcome.executed
+
+
+@pytest.mark.parametrize("of_luma", [False, True])
+@pytest.mark.parametrize("cut", [0.0, 0.5, 0.9])
+def test_the_meter_measures_the_composed_result(of_luma: bool, cut: float) -> None:
+    composer = Composer(predict_branches(tiny_model("carn"), picture(14, 23), 4, Settings(refine=1)), 1)
+    truth = levels(56, 92, seed=3)
+    result = composer.compose(composer.mask(cut))
+    measured = Meter(composer, truth, 4, of_luma).measure(composer.mask(cut))
+    expected = psnr(luma(result), luma(truth), 4) if of_luma else psnr(result, truth, 4)
+    assert measured == pytest.approx((expected, ssim(luma(result), luma(truth), 4)), abs=1e-5)
+
+
+def a_pair(hr: bool = True) -> Pair:
+    lr = (picture(14, 23)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    return Pair("noise", lr, levels(56, 92, seed=5) if hr else None, 4)
+
+
+def test_points_are_separate_upscales() -> None:
+    curve = sweep(MODEL, a_pair(), Options(parse_grid("k", "-1:2:1"), 4, 1))
+    costs = model_costs(MODEL.network)
+    lr = picture(14, 23).mul(255).round().byte()
+    routed: list[tuple[Point, Routing]] = [
+        (point, Tradeoff(k)) for point, k in zip(curve.points, (-1, 0, 1, 2), strict=True)
+    ]
+    for point, routing in [*routed, (curve.adm, Adaptive())]:
+        canvas = ByteCanvas(56, 92)
+        outcome = upscale(MODEL.network, lr, 4, Settings(routing, refine=1), canvas)
+        assert point.heavy_share == pytest.approx(outcome.heavy_share)
+        assert point.paper == pytest.approx(paper_flops(costs, 14 * 23, outcome.branch_pixels) / 1e9)
+        assert point.psnr == pytest.approx(psnr(canvas.rgb.numpy(), levels(56, 92, seed=5), 4), abs=1e-4)
+        if isinstance(routing, Tradeoff):
+            assert point.k == pytest.approx(routing.k, abs=1e-9)
+            assert point.executed == pytest.approx(executed_flops(costs, outcome.executed) / 1e9)
+    assert (curve.light.heavy_share, curve.heavy.heavy_share) == (0, 1)
+    assert curve.original is not None and curve.original.psnr is None
+
+
+def test_without_hr_all_heavy_is_the_measure() -> None:
+    curve = sweep(MODEL, a_pair(hr=False), Options(parse_grid("threshold", "0,0.5,1"), 4, 1))
+    assert curve.heavy.psnr == math.inf == curve.points[0].psnr
+    assert curve.points[0].ssim == pytest.approx(1)
+    assert curve.light.psnr < curve.points[1].psnr < math.inf
+
+
+def test_samplers_of_one_cost_have_a_curve_but_no_k() -> None:
+    spec = replace(tiny_spec("carn"), samplers=((4,), (4,)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LoadedModel(Pcsr(spec).eval().requires_grad_(False), IDENTITY, Scales((4.0,)))
+    curve = sweep(model, a_pair(), Options(parse_grid("threshold", "0.3,0.5,0.7"), 4, 1))
+    assert [point.k for point in curve.points] == [None] * 3 and curve.knee is None
+
+
+def point(gflops: float, quality: float) -> Point:
+    return Point(0.5, 0.0, 0.5, gflops, gflops, quality, 0.9)
+
+
+def curve_of(*points: Point) -> Curve:
+    return Curve("a", points, points[0], points[-1], points[0], None)
+
+
+def test_the_knee_is_highest_above_the_line() -> None:
+    bend = point(2, 29)
+    assert curve_of(point(1, 20), bend, point(5, 29.5), point(11, 30)).knee == bend
+    assert curve_of(point(11, 30), point(5, 29.5), bend, point(1, 20)).knee == bend
+    assert curve_of(point(1, 20), point(2, 21), point(3, 22)).knee is None
+    assert curve_of(point(1, 20), point(2, math.inf)).knee is None
+
+
+def test_the_mean_is_point_by_point() -> None:
+    mean = mean_curve([curve_of(point(1, 20), point(2, 30)), curve_of(point(3, 40), replace(point(4, 50), cut=0.6))])
+    assert [(p.paper, p.psnr) for p in mean.points] == [(2, 30), (3, 40)]
+    assert [p.cut for p in mean.points] == [0.5, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("0.5", (0.5,)), ("0.9,0.1,", (0.1, 0.9)), ("0:1:0.25", (0, 0.25, 0.5, 0.75, 1)), ("0:0.7:0.3", (0, 0.3, 0.6))],
+)
+def test_grids(text: str, values: tuple[float, ...]) -> None:
+    assert parse_grid("threshold", text).values == values
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("threshold", "", "points. Give 1 to"),
+        ("threshold", "1:0:0.1", "points. Give 1 to"),
+        ("threshold", "0:1:1e-9", "points. Give 1 to"),
+        ("threshold", "a:b:c", "is no grid of numbers."),
+        ("threshold", "0:1", "is no grid of numbers."),
+        ("threshold", "0:1:0", "is no grid of numbers."),
+        ("threshold", "nan", "is no grid of numbers."),
+        ("threshold", "0:1.5:0.5", "is out of range."),
+        ("threshold", "-0.1", "is out of range."),
+        ("k", "0:200:50", "is out of range."),
+    ],
+)
+def test_what_is_no_grid(kind: str, text: str, said: str) -> None:
+    with fails(UsageError, said):
+        parse_grid(kind, text)
+
+
+def test_three_branches_have_no_curve() -> None:
+    model = tiny_model("carn", 3)
+    with fails(UsageError, "Cuts are compared between two branches, but this model has 3."):
+        Composer(predict_branches(model, picture(9, 9), 4, Settings(refine=1)), 1)
+    with fails(UsageError, "Cuts are compared between two branches, but this model has 3."):
+        check(LoadedModel(model, IDENTITY, Scales((4.0,))), Options(GRID, 4, 1))
+
+
+def test_what_the_model_or_the_original_is_not_made_for_has_no_curve() -> None:
+    with fails(UsageError, "The model tiny was trained for x4, not x2."):
+        check(MODEL, Options(GRID, scale=2, refine=1))
+    original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
+    both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
+    with fails(UsageError, "The original network enlarges x4."):
+        check(both, Options(GRID, scale=2, refine=1, original=original))

@@ -1,0 +1,141 @@
+"""Animations: every frame as it is seen, in and out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pcsr_cli.errors import InputError, RefusedOutputError
+from pcsr_cli.images.animation import Frame, moves, open_animation, open_frame_writer
+from pcsr_cli.images.formats import SaveOptions, choose_format
+from pcsr_cli.images.image import Levels, Metadata, Picture
+from tests.failing import fails
+from tests.images import deep_levels, levels, save
+
+SUFFIXES = [".gif", ".webp", ".png"]
+TIMES = [50.0, 120.0, 80.0]
+each_format = pytest.mark.parametrize("suffix", SUFFIXES)
+
+
+def few_colours(seed: int) -> Levels:
+    return levels(5, 6, seed=seed) // 128 * 100
+
+
+def write(output: Path, pictures_: list[Picture], plays: int = 0) -> Path:
+    options = SaveOptions(lossless=output.suffix == ".webp")
+    size = pictures_[0].size
+    with open_frame_writer(output, choose_format(output), size, plays, options=options) as writer:
+        for picture, time in zip(pictures_, TIMES, strict=True):
+            writer.add(picture, time)
+    return output
+
+
+def read(source: Path) -> tuple[list[Frame], int]:
+    with open_animation(source) as animation:
+        frames = list(animation.frames)
+        assert len(frames) == animation.count
+        assert animation.size == frames[0].picture.size
+        return frames, animation.plays
+
+
+@each_format
+@pytest.mark.parametrize("plays", [0, 1, 3])
+def test_frames_times_and_repetitions_come_back(tmp_path: Path, suffix: str, plays: int) -> None:
+    written = [Picture(few_colours(seed)) for seed in range(3)]
+    frames, found = read(write(tmp_path / f"out{suffix}", written, plays))
+    assert [frame.milliseconds for frame in frames] == TIMES
+    assert found == plays
+    assert moves(tmp_path / f"out{suffix}")
+    for frame, picture in zip(frames, written, strict=True):
+        assert np.array_equal(frame.picture.rgb, picture.rgb)
+
+
+@each_format
+def test_the_frame_before_does_not_shine_through(tmp_path: Path, suffix: str) -> None:
+    alphas = [np.zeros((5, 6), np.uint8) for _ in range(3)]
+    for number, alpha in enumerate(alphas):
+        alpha[:, 2 * number : 2 * number + 2] = 255
+    written = [Picture(few_colours(seed), alpha) for seed, alpha in enumerate(alphas)]
+    frames, _ = read(write(tmp_path / f"out{suffix}", written))
+    for frame, picture, alpha in zip(frames, written, alphas, strict=True):
+        assert frame.picture.alpha is not None
+        assert np.array_equal(frame.picture.alpha, alpha)
+        assert np.array_equal(frame.picture.rgb[alpha > 0], picture.rgb[alpha > 0])
+
+
+@each_format
+def test_what_is_opaque_throughout_stays_so(tmp_path: Path, suffix: str) -> None:
+    written = [Picture(few_colours(seed), np.full((5, 6), 255, np.uint8)) for seed in range(3)]
+    frames, _ = read(write(tmp_path / f"out{suffix}", written))
+    assert all(frame.picture.alpha is None or frame.picture.alpha.min() == 255 for frame in frames)
+
+
+def test_one_clear_frame_makes_room_for_alpha_in_all(tmp_path: Path) -> None:
+    written = [Picture(few_colours(seed)) for seed in range(3)]
+    written[1] = Picture(written[1].rgb, np.full((5, 6), 99, np.uint8))
+    frames, _ = read(write(tmp_path / "out.png", written))
+    assert [frame.picture.alpha is None or int(frame.picture.alpha[0, 0]) for frame in frames] == [255, 99, 255]
+
+
+def test_sixteen_bits_are_rounded(tmp_path: Path) -> None:
+    written = [Picture(deep_levels(5, 6, seed=seed) // 257 * 257) for seed in range(3)]
+    frames, _ = read(write(tmp_path / "out.png", written))
+    assert np.array_equal(frames[2].picture.rgb, written[2].rgb // 257)
+
+
+def test_a_still_before_a_png_is_no_frame(tmp_path: Path) -> None:
+    images = [Image.fromarray(levels(5, 6, seed=seed)) for seed in range(3)]
+    images[0].save(tmp_path / "in.png", save_all=True, append_images=images[1:], default_image=True)
+    frames, _ = read(tmp_path / "in.png")
+    assert len(frames) == 2
+    assert np.array_equal(frames[0].picture.rgb, levels(5, 6, seed=1))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_metadata_goes_with_it_and_text_into_a_png(tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"out{suffix}"
+    metadata = Metadata(icc=b"a profile")
+    with open_frame_writer(output, choose_format(output), (6, 8), 0, metadata, {"Software": "pcsr"}) as writer:
+        for seed in range(2):
+            writer.add(Picture(levels(seed=seed)), 40)
+    with open_animation(output) as animation:
+        assert animation.metadata.icc == b"a profile"
+    with Image.open(output) as image:
+        assert suffix != ".png" or image.info["Software"] == "pcsr"
+
+
+class TestMishaps:
+    def test_a_picture_that_does_not_move(self, tmp_path: Path) -> None:
+        assert not moves(save(tmp_path / "still.gif"))
+        for suffix in (".png", ".jpg"):
+            path = save(tmp_path / f"in{suffix}")
+            with fails(InputError, f"{path} has one frame only."), open_animation(path):
+                pass
+
+    def test_a_format_that_does_not_move(self, tmp_path: Path) -> None:
+        output = tmp_path / "out.jpg"
+        with (
+            fails(RefusedOutputError, "holds one frame only."),
+            open_frame_writer(output, choose_format(output), (6, 8)),
+        ):
+            pass
+
+    def test_a_damaged_frame_is_told_when_its_turn_comes(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "in.webp", [Picture(levels(50, 60, seed=seed)) for seed in range(3)])
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with fails(InputError, "is truncated or damaged:"), open_animation(path) as animation:
+            list(animation.frames)
+
+    def test_a_mishap_between_frames_is_its_own(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "in.gif", [Picture(few_colours(seed)) for seed in range(3)])
+        with pytest.raises(ZeroDivisionError), open_animation(path) as animation:
+            for _ in animation.frames:
+                raise ZeroDivisionError
+
+    def test_nothing_is_left_where_something_goes_wrong(self, tmp_path: Path) -> None:
+        output = tmp_path / "out.gif"
+        with pytest.raises(RuntimeError), open_frame_writer(output, choose_format(output), (6, 8)) as writer:
+            writer.add(Picture(levels()), 40)
+            raise RuntimeError
+        assert list(tmp_path.iterdir()) == []

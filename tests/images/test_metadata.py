@@ -1,0 +1,195 @@
+"""What goes with a picture from file to file, true of the result."""
+
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pcsr_cli.images.image import Metadata, Picture
+from pcsr_cli.images.metadata import of_size, read_tags, upright
+from pcsr_cli.images.read import read_picture
+from pcsr_cli.images.write import write_picture
+from tests.images import deep_levels, levels, save, save_deep
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" tiff:ImageWidth="6"
+ exif:PixelXDimension='6'><exif:PixelYDimension>4</exif:PixelYDimension></rdf:Description></x:xmpmeta>"""
+
+
+def exif(orientation: int = 1) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    tags[0x010F] = "Maker"
+    tags[0x0100], tags[0x0101] = 6, 4
+    tags[0x8769] = {0x9003: "2020:01:01 00:00:00", 0xA002: 6, 0xA003: 4, 0x927C: b"note of the maker"}
+    tags[0x8825] = {1: "N", 2: (48.0, 8.0, 14.5)}
+    return tags
+
+
+def simple(orientation: int) -> Image.Exif:
+    """What Pillow can write into a TIFF, too."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    tags[0x010F] = "Maker"
+    return tags
+
+
+def in_file(suffix: str, **options: Any) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.init()
+    Image.fromarray(levels(4, 6)).save(file, Image.EXTENSION[suffix], **options)
+    return file
+
+
+def tags_of(metadata: Metadata) -> Image.Exif:
+    assert metadata.exif is not None
+    tags = Image.Exif()
+    tags.load(metadata.exif)
+    return tags
+
+
+def turned(orientation: int) -> np.ndarray[Any, Any]:
+    """Our picture as it is seen, by the words of the EXIF standard."""
+    pixels, across = levels(4, 6), levels(4, 6).swapaxes(0, 1)
+    return {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: across,
+        6: across[:, ::-1],
+        7: across[::-1, ::-1],
+        8: across[::-1],
+    }[orientation]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_and_the_tag_reset(suffix: str, orientation: int) -> None:
+    options = {"lossless": True} if suffix == ".webp" else {}
+    picture = read_picture(in_file(suffix, exif=simple(orientation), **options))
+    assert np.array_equal(picture.rgb, turned(orientation))
+    assert tags_of(picture.metadata)[0x0112] == 1
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_in_lossy_formats_as_well(suffix: str, orientation: int) -> None:
+    picture = read_picture(in_file(suffix, exif=exif(orientation), quality=100, subsampling="4:4:4"))
+    assert np.abs(picture.rgb.astype(int) - turned(orientation)).max() < 20
+    assert tags_of(picture.metadata).get(0x0112, 1) == 1
+
+
+def test_alpha_is_turned_with_it() -> None:
+    alpha = levels(4, 6, 1)[..., 0]
+    picture = upright(Picture(levels(4, 6), alpha), 6)
+    assert picture.alpha is not None
+    assert np.array_equal(picture.alpha, np.rot90(alpha, -1))
+
+
+def test_an_orientation_that_is_none_is_left_alone() -> None:
+    for value in (0, 9, 300):
+        assert np.array_equal(read_picture(in_file(".png", exif=exif(value))).rgb, levels(4, 6))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif"])
+def test_everything_else_in_exif_stays_but_the_preview(suffix: str) -> None:
+    tags = tags_of(read_picture(in_file(suffix, exif=exif())).metadata)
+    assert tags[0x010F] == "Maker"
+    inner = tags.get_ifd(0x8769)
+    assert inner[0x9003] == "2020:01:01 00:00:00"
+    assert inner[0x927C] == b"note of the maker"
+    assert tags.get_ifd(0x8825) == {1: "N", 2: (48.0, 8.0, 14.5)}
+    assert not tags.get_ifd(0x0201)
+
+
+def test_a_tiff_tells_of_itself_and_that_is_not_carried_on() -> None:
+    tags = Image.Exif()
+    tags[0x010F] = "Maker"
+    metadata = read_picture(in_file(".tif", exif=tags)).metadata
+    assert set(tags_of(metadata)) == {0x010F}
+    assert read_picture(in_file(".tif")).metadata.exif is None
+
+
+def test_sizes_are_brought_up_to_date() -> None:
+    metadata = read_picture(in_file(".jpg", exif=exif(), xmp=XMP)).metadata
+    large = of_size(metadata, 400, 600)
+    inner = tags_of(large).get_ifd(0x8769)
+    assert (inner[0xA002], inner[0xA003]) == (600, 400)
+    assert not {0x0100, 0x0101} & set(tags_of(large))
+    assert large.xmp is not None
+    assert b'tiff:ImageWidth="600"' in large.xmp
+    assert b"exif:PixelXDimension='600'" in large.xmp
+    assert b"<exif:PixelYDimension>400<" in large.xmp
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_a_file_tells_its_own_size(tmp_path: Path, suffix: str) -> None:
+    metadata = read_picture(in_file(".jpg", exif=exif(6))).metadata
+    assert tags_of(metadata).get_ifd(0x8769)[0xA002] == 6  # as it came, until it is written
+    write_picture(tmp_path / f"out{suffix}", Picture(levels(30, 20), metadata=metadata), {})
+    with Image.open(tmp_path / f"out{suffix}") as image:
+        tags = image.getexif()
+        assert tags.get(0x0112, 1) == 1
+        assert (tags.get_ifd(0x8769)[0xA002], tags.get_ifd(0x8769)[0xA003]) == (20, 30)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_xmp_stays_and_its_orientation_is_reset(suffix: str) -> None:
+    options: dict[str, Any] = {"xmp": XMP}
+    if suffix == ".png":
+        from PIL.PngImagePlugin import PngInfo
+
+        chunks = PngInfo()
+        chunks.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options = {"pnginfo": chunks}
+    if suffix == ".tif":
+        options = {"tiffinfo": {700: XMP}}
+    xmp = read_picture(in_file(suffix, **options)).metadata.xmp
+    assert xmp == XMP.replace(b'Orientation="6"', b'Orientation="1"')
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_resolution_stays_and_is_turned(suffix: str, orientation: int) -> None:
+    options: dict[str, Any] = {} if suffix == ".bmp" else {"exif": simple(orientation)}
+    dpi = read_picture(in_file(suffix, dpi=(300, 150), **options)).metadata.dpi
+    expected = (150, 300) if orientation == 6 and suffix != ".bmp" else (300, 150)
+    assert dpi == pytest.approx(expected, abs=0.02)
+
+
+def test_a_profile_stays_to_the_byte() -> None:
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".avif"):
+        assert read_picture(in_file(suffix, icc_profile=b"any profile")).metadata.icc == b"any profile"
+
+
+def test_damaged_exif_costs_the_exif_alone() -> None:
+    picture = read_picture(in_file(".png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
+    assert np.array_equal(picture.rgb, levels(4, 6))
+    assert picture.metadata.exif is None
+    assert picture.notes == ("its EXIF is damaged and was left out",)
+
+
+def test_tags_of_big_tiff_are_read_as_those_of_tiff(tmp_path: Path) -> None:
+    for big in (False, True):
+        Image.fromarray(levels(4, 6)).save(tmp_path / "in.tif", big_tiff=big, software="pcsr")
+        with (tmp_path / "in.tif").open("rb") as file:
+            tags = read_tags(file)
+            assert (tags[0x0100], tags[0x0131]) == (6, "pcsr")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_a_png_says_after_its_pixels_is_read_too(tmp_path: Path, deep: bool) -> None:
+    save_deep(tmp_path / "in.png", deep_levels(4, 6)) if deep else save(tmp_path / "in.png", levels(4, 6))
+    content = (tmp_path / "in.png").read_bytes()
+    tags = simple(6).tobytes().removeprefix(b"Exif\0\0")
+    chunk = b"eXIf" + tags
+    late = len(tags).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "in.png").write_bytes(content[:-12] + late + content[-12:])
+    picture = read_picture(tmp_path / "in.png")
+    assert picture.depth == (16 if deep else 8)
+    assert picture.size == (6, 4)
+    assert tags_of(picture.metadata)[0x010F] == "Maker"

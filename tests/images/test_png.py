@@ -1,0 +1,77 @@
+"""PNG files written row by row are PNG files like any other."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pcsr_cli.images import png as png_stream
+from pcsr_cli.images.image import Layout, Levels, Metadata
+from pcsr_cli.images.png import PngStream
+from pcsr_cli.images.read import read_picture
+from tests.images import deep_levels, levels
+
+sides = st.integers(1, 40)
+
+
+def encoded(
+    pixels: Levels, metadata: Metadata | None = None, step: int = 1000, compression: int | None = None
+) -> bytes:
+    height, width, channels = pixels.shape
+    file = io.BytesIO()
+    layout = Layout(height, width, channels < 3, channels in {2, 4}, 8 * pixels.itemsize)
+    stream = PngStream(file, layout, metadata or Metadata(), {"Software": "pcsr", "pcsr:model": "Köln ✓"}, compression)
+    for top in range(0, height, step):
+        stream.write(pixels[top : top + step])
+    stream.finish()
+    return file.getvalue()
+
+
+@given(sides, sides, st.integers(1, 4), st.integers(0, 99), st.sampled_from([1, 50, 10**6]), st.integers(1, 9))
+def test_what_is_written_is_read(height: int, width: int, channels: int, seed: int, band: int, step: int) -> None:
+    pixels = levels(height, width, channels, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(png_stream, "BAND_BYTES", band)
+        image = Image.open(io.BytesIO(encoded(pixels, step=step)))
+    assert image.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
+
+
+@given(sides, sides, st.integers(1, 4), st.integers(1, 9))
+def test_with_sixteen_bits_as_well(height: int, width: int, channels: int, step: int) -> None:
+    pixels = deep_levels(height, width, channels)
+    assert np.array_equal(read_picture(io.BytesIO(encoded(pixels, step=step))).channels(), pixels)
+
+
+@pytest.mark.parametrize("compression", [None, 0, 1, 9])
+def test_compression_changes_the_size_alone(compression: int | None) -> None:
+    pixels = np.repeat(levels(1, 60, 3), 50, axis=0)
+    content = encoded(pixels, compression=compression)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), pixels)
+    assert (len(content) > pixels.size) == (compression == 0)
+
+
+def test_text_profile_and_resolution_are_kept() -> None:
+    image = Image.open(io.BytesIO(encoded(levels(), Metadata(icc=b"a profile", xmp=b"<x/>", dpi=(300, 72)))))
+    assert image.info["Software"] == "pcsr"
+    assert image.info["pcsr:model"] == "Köln ✓"
+    assert image.info["icc_profile"] == b"a profile"
+    assert image.info["dpi"] == pytest.approx((300, 72), abs=0.02)
+
+
+def test_smooth_pictures_become_small() -> None:
+    row = np.arange(256, dtype=np.uint8)
+    smooth = np.repeat(np.repeat(row[None, :, None], 200, axis=0), 3, axis=2)
+    assert len(encoded(smooth)) < smooth.size / 20
+
+
+def test_a_full_disk_is_an_error() -> None:
+    class Full(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        PngStream(Full(), Layout(2, 2), Metadata(), {})

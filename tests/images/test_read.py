@@ -1,0 +1,274 @@
+"""Pictures are read as what they show, whatever the file."""
+
+import io
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pcsr_cli.errors import InputError
+from pcsr_cli.images import read as sources
+from pcsr_cli.images.image import Layout, Metadata, Picture
+from pcsr_cli.images.png import PngStream
+from pcsr_cli.images.read import read_picture, read_rgb
+from pcsr_cli.images.tiff import TiffStream
+from pcsr_cli.images.vips import EXTRA_SAMPLES
+from pcsr_cli.images.write import write_picture
+from tests.failing import fails
+from tests.images import deep_levels, levels, save, save_deep
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".bmp", ".ppm", ".jp2"])
+def test_pixels_come_back_as_they_were(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(levels(6, 7)).save(tmp_path / f"in{suffix}", lossless=True)  # which only WebP heeds
+    assert np.array_equal(read_picture(tmp_path / f"in{suffix}").rgb, levels(6, 7))
+
+
+PACKINGS = [(mode, how) for mode in ("1", "L", "LA", "P", "RGB", "RGBA") for how in ("raw", "packbits", "tiff_lzw")]
+
+
+@pytest.mark.parametrize(("mode", "packing"), [*PACKINGS, ("1", "group4")])
+def test_packed_tiff_is_read_like_any_other(tmp_path: Path, mode: str, packing: str) -> None:
+    image = Image.fromarray(levels(6, 7, 4))
+    image = image.convert("RGB").quantize(16) if mode == "P" else image.convert(mode)
+    image.save(tmp_path / "in.tif", compression=packing)
+    picture = read_picture(tmp_path / "in.tif")
+    assert np.array_equal(picture.rgb, np.asarray(image.convert("RGB")))
+    assert picture.grey == (mode in {"1", "L", "LA"})
+    assert (picture.alpha is not None) == mode.endswith("A")
+    if picture.alpha is not None:
+        assert np.array_equal(picture.alpha, np.asarray(image.getchannel("A")))
+
+
+def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
+    save(tmp_path / "in.png").rename(tmp_path / "in")
+    assert np.array_equal(read_picture(tmp_path / "in").rgb, levels())
+
+
+def test_streams_are_read_even_where_nobody_can_go_back() -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    content = io.BytesIO()
+    Image.fromarray(levels()).save(content, "PNG")
+    assert np.array_equal(read_picture(Pipe(content.getvalue())).rgb, levels())
+    assert np.array_equal(read_picture(io.BytesIO(content.getvalue())).rgb, levels())
+
+
+class TestSixteenBits:
+    """The file's type decides, never its values."""
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    def test_they_come_back_as_they_were(self, tmp_path: Path, suffix: str, channels: int) -> None:
+        pixels = deep_levels(6, 7, channels)
+        picture = read_picture(save_deep(tmp_path / f"in{suffix}", pixels))
+        assert picture.depth == 16
+        assert picture.grey == (channels < 3)
+        assert np.array_equal(picture.channels(), pixels)
+        assert picture.notes == ()
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    def test_dark_ones_are_sixteen_all_the_same(self, tmp_path: Path, suffix: str) -> None:
+        pixels = np.full((3, 4, 3), 200, np.uint16)
+        picture = read_picture(save_deep(tmp_path / f"in{suffix}", pixels))
+        assert (picture.depth, int(picture.rgb.max())) == (16, 200)
+
+    @pytest.mark.parametrize("channels", [2, 4])
+    def test_big_tiff_in_tiles_is_read_too(self, tmp_path: Path, channels: int) -> None:
+        pixels = deep_levels(20, 37, channels)
+        path = save_deep(tmp_path / "in.tif", pixels, bigtiff=True, tile=True, tile_width=16, tile_height=16)
+        assert np.array_equal(read_picture(path).channels(), pixels)
+
+    def test_colour_multiplied_by_alpha_is_divided_again(self, tmp_path: Path) -> None:
+        class Multiplied(TiffStream):
+            def _tags(self) -> dict[int, object]:
+                return {**super()._tags(), EXTRA_SAMPLES: (1,)}
+
+        pixels = np.full((3, 4, 4), 30_000, np.uint16)
+        pixels[..., 3] = 60_000
+        with (tmp_path / "in.tif").open("wb") as file:
+            stream = Multiplied(file, Layout(3, 4, alpha=True, depth=16), Metadata())
+            stream.write(pixels)
+            stream.finish()
+        picture = read_picture(tmp_path / "in.tif")
+        assert picture.alpha is not None
+        assert (picture.alpha == 60_000).all()
+        assert np.abs(picture.rgb.astype(int) - 30_000 * 65_535 // 60_000).max() <= 1
+
+    def test_a_portable_grey_map_has_them_and_a_pixel_map_is_rounded_with_a_note(self, tmp_path: Path) -> None:
+        (tmp_path / "grey.pgm").write_bytes(b"P5\n2 1\n65535\n\x12\x34\xff\xff")
+        (tmp_path / "deep.ppm").write_bytes(b"P6\n1 1\n65535\n\xff\xff\x80\x00\x00\x00")
+        grey, colour = read_picture(tmp_path / "grey.pgm"), read_picture(tmp_path / "deep.ppm")
+        assert grey.rgb[..., 0].tolist() == [[0x1234, 0xFFFF]]
+        assert grey.depth == 16
+        assert colour.rgb.tolist() == [[[255, 128, 0]]]
+        assert colour.notes == ("more than 8 bits a channel were read as 8",)
+
+    def test_measuring_sees_eight(self, tmp_path: Path) -> None:
+        pixels = np.array([[[0, 128, 129], [65535, 32768, 257]]], np.uint16)
+        rgb = read_rgb(save_deep(tmp_path / "in.png", pixels))
+        assert rgb.dtype == np.uint8
+        assert rgb.tolist() == [[[0, 0, 1], [255, 128, 1]]]
+
+
+class TestWhatIsNoPicture:
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        with fails(InputError, f"There is no file {tmp_path / 'in.png'}."):
+            read_picture(tmp_path / "in.png")
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        with fails(InputError, f"{tmp_path} is a folder, not a picture."):
+            read_picture(tmp_path)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+    def test_a_pipe_nobody_writes_to(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "in.png")
+        with fails(InputError, f"{tmp_path / 'in.png'} is no ordinary file."):
+            read_picture(tmp_path / "in.png")
+
+    def test_a_link_that_leads_in_a_circle(self, tmp_path: Path) -> None:
+        (tmp_path / "in.png").symlink_to(tmp_path / "in.png")
+        with fails(InputError, "cannot be read:"):
+            read_picture(tmp_path / "in.png")
+
+    def test_a_file_that_may_not_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(*_: object) -> None:
+            raise PermissionError(13, "Permission denied")  # root may read anything
+
+        path = save(tmp_path / "in.png")
+        monkeypatch.setattr(Path, "open", refused)
+        with fails(InputError, f"{path} may not be read."):
+            read_picture(path)
+
+    def test_an_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "in.png").touch()
+        with fails(InputError, f"{tmp_path / 'in.png'} is empty."):
+            read_picture(tmp_path / "in.png")
+
+    def test_a_text(self, tmp_path: Path) -> None:
+        (tmp_path / "in.png").write_text("a picture")
+        with fails(InputError, "is not a picture of a known format."):
+            read_picture(tmp_path / "in.png")
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+    def test_half_a_file(self, tmp_path: Path, suffix: str) -> None:
+        path = save(tmp_path / f"in{suffix}", levels(60, 80))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with fails(InputError, "is truncated or damaged:"):
+            read_picture(path)
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    @pytest.mark.parametrize("channels", [1, 2, 3])
+    def test_half_a_file_of_sixteen_bits(self, tmp_path: Path, suffix: str, channels: int) -> None:
+        with (tmp_path / f"in{suffix}").open("wb") as file:
+            layout = Layout(60, 80, channels < 3, channels == 2, 16)
+            stream = (
+                PngStream(file, layout, Metadata(), {}) if suffix == ".png" else TiffStream(file, layout, Metadata())
+            )
+            stream.write(deep_levels(60, 80, channels))
+            stream.finish()
+        whole = (tmp_path / f"in{suffix}").read_bytes()
+        (tmp_path / f"in{suffix}").write_bytes(whole[: len(whole) // 2])
+        with fails(InputError, "is truncated or damaged:"):
+            read_picture(tmp_path / f"in{suffix}")
+
+    def test_a_tiff_whose_pixels_end_too_early(self, tmp_path: Path) -> None:
+        path = save_deep(tmp_path / "in.tif", deep_levels(60, 80))
+        path.write_bytes(path.read_bytes()[:-8000])
+        with fails(InputError, "is truncated or damaged:"):
+            read_picture(path)
+
+    def test_floats_and_wide_integers(self, tmp_path: Path) -> None:
+        Image.new("F", (3, 3)).save(tmp_path / "float.tif")
+        Image.new("I", (3, 3)).save(tmp_path / "wide.tif")
+        with fails(InputError, "Pictures of floating-point numbers have no fixed white, and are not read."):
+            read_picture(tmp_path / "float.tif")
+        with fails(InputError, "Pictures of 32 bits a channel are not read."):
+            read_picture(tmp_path / "wide.tif")
+
+    def test_floats_in_colour(self, tmp_path: Path) -> None:
+        save_deep(tmp_path / "in.tif", np.full((3, 4, 3), 0.5, np.float32))
+        with fails(InputError, "Pictures of floating-point numbers have no fixed white, and are not read."):
+            read_picture(tmp_path / "in.tif")
+
+
+class TestPlugIns:
+    @pytest.mark.parametrize(("name", "package"), [("in.heic", "pillow-heif"), ("in.jxl", "pillow-jxl-plugin")])
+    def test_they_are_used_where_they_are_installed(self, tmp_path: Path, name: str, package: str) -> None:
+        pytest.importorskip(package.replace("-plugin", "").replace("-", "_"))
+        save_with_plug_in(tmp_path / name)
+        rgb = read_picture(tmp_path / name).rgb.astype(int)
+        assert np.abs(rgb - flat()).max() <= 3
+
+    @pytest.mark.parametrize("name", ["in.heic", "in.jxl"])
+    def test_else_it_says_which_to_install(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        heads = {"in.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "in.jxl": b"\xff\x0a rest"}
+        (tmp_path / name).write_bytes(heads[name])
+        monkeypatch.setattr("pcsr_cli.images.formats.find_spec", lambda _: None)
+        with fails(InputError, "which needs a plug-in that is not installed."):
+            read_picture(tmp_path / name)
+
+
+def flat() -> NDArray[np.uint8]:
+    return np.full((16, 24, 3), (40, 120, 200), np.uint8)
+
+
+def save_with_plug_in(path: Path) -> None:
+    write_picture(path, Picture(flat()), {})
+
+
+class TestSize:
+    def test_more_pixels_than_are_safe_are_read_only_when_asked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = save(tmp_path / "in.png", levels(6, 8))
+        monkeypatch.setattr(sources, "MOST_PIXELS", 47)
+        with fails(InputError, f"{path} claims 8 x 6 pixels, more than the 47 that are safe to open unasked."):
+            read_picture(path)
+        assert read_picture(path, allow_huge=True).size == (6, 8)
+
+    def test_the_limit_is_that_of_pillow_which_is_left_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert Image.MAX_IMAGE_PIXELS is not None
+        assert sources.MOST_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)  # this limit is not asked
+        assert read_picture(save(tmp_path / "in.png")).size == (6, 8)
+
+    def test_a_bomb_is_refused_before_it_goes_off(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "in.png")
+        content = bytearray(path.read_bytes())
+        content[16:24] = (60_000).to_bytes(4, "big") * 2  # which its checksum does not confirm, and nobody gets to
+        content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+        path.write_bytes(content)
+        with fails(InputError, "that are safe to open unasked."):
+            read_picture(path)
+
+
+class TestManyFrames:
+    @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+    def test_the_first_is_used_and_that_is_noted(self, tmp_path: Path, suffix: str) -> None:
+        frames = [Image.fromarray(levels(seed=seed)) for seed in range(3)]
+        frames[0].save(tmp_path / f"in{suffix}", save_all=True, append_images=frames[1:], lossless=True)
+        picture = read_picture(tmp_path / f"in{suffix}")
+        assert picture.notes == ("only the first of 3 frames was used: --frames enlarges them all",)
+        assert np.array_equal(picture.rgb, levels(seed=0))
+
+    def test_of_pages_too(self, tmp_path: Path) -> None:
+        pages = [Image.fromarray(levels(seed=seed)) for seed in range(2)]
+        pages[0].save(tmp_path / "in.tif", save_all=True, append_images=pages[1:])
+        assert read_picture(tmp_path / "in.tif").notes == ("only the first of 2 pages was used",)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_file_that_has_changed_is_read_as_it_is_now(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"in{suffix}"
+    for seed in range(3):
+        pixels = deep_levels(6, 7, 3, seed)
+        assert np.array_equal(read_picture(save_deep(path, pixels)).rgb, pixels)

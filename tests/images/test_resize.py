@@ -1,0 +1,199 @@
+"""Bicubic resizing as MATLAB does it: the kernel written out, and the field's own LR images bit for bit."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from pcsr_cli.errors import InputError
+from pcsr_cli.images.resize import (
+    RowResizer,
+    crop_to_multiple,
+    make_lr,
+    resize_bicubic,
+    resize_bicubic_8bit,
+    resize_bicubic_rows,
+)
+from tests.failing import fails
+
+lengths = st.integers(1, 24)
+
+
+def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def floats(height: int, width: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random((height, width, 3), dtype=np.float32)
+
+
+def keys(x: float) -> float:
+    """The cubic convolution kernel of Keys (1981), a = -0.5."""
+    x = abs(x)
+    if x <= 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def matrix(length_in: int, length_out: int) -> NDArray[np.float64]:
+    """(length_out, length_in): one side of the resizing, straight from its definition."""
+    scale = length_out / length_in
+    reduction = min(scale, 1.0)
+    weights = np.zeros((length_out, length_in))
+    for out in range(length_out):
+        centre = (out + 0.5) / scale - 0.5
+        reach = math.ceil(2 / reduction) + 1
+        for pixel in range(math.floor(centre) - reach, math.ceil(centre) + reach + 1):
+            inside = min(max(pixel, 0), length_in - 1)
+            weights[out, inside] += keys((centre - pixel) * reduction)
+    normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return normalised
+
+
+@given(lengths, lengths, lengths, lengths)
+def test_is_the_kernel_written_out(height: int, width: int, new_height: int, new_width: int) -> None:
+    picture = floats(height, width)
+    expected = np.einsum("ai,bj,ijc->abc", matrix(height, new_height), matrix(width, new_width), picture)
+    result = resize_bicubic(picture, new_height, new_width)
+    assert result.dtype == np.float32
+    assert np.allclose(result, expected, atol=1e-5)
+
+
+@given(lengths, lengths, lengths, lengths, st.floats(0, 1, width=32))
+def test_flat_pictures_stay_flat(height: int, width: int, new_height: int, new_width: int, level: float) -> None:
+    flat = np.full((height, width, 3), level, np.float32)
+    assert np.allclose(resize_bicubic(flat, new_height, new_width), level, atol=1e-6)
+
+
+@given(lengths, lengths)
+def test_the_same_size_is_the_same_picture(height: int, width: int) -> None:
+    assert np.array_equal(resize_bicubic(floats(height, width), height, width), floats(height, width))
+    assert np.array_equal(resize_bicubic_8bit(noise(height, width), height, width), noise(height, width))
+
+
+@given(lengths, lengths, lengths, lengths)
+def test_rows_and_columns_are_treated_alike(height: int, width: int, new_height: int, new_width: int) -> None:
+    picture = floats(height, width)
+    turned = resize_bicubic(picture.swapaxes(0, 1), new_width, new_height).swapaxes(0, 1)
+    assert np.allclose(resize_bicubic(picture, new_height, new_width), turned, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(10, 8), (20, 16), (31, 17)], ids=str)
+def test_away_from_the_border_a_reduction_is_pytorchs_antialiased_bicubic(size: tuple[int, int]) -> None:
+    # PyTorch leaves out what lies beyond the border; and it enlarges with another kernel (a = -0.75).
+    picture = floats(40, 32)
+    x = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    torchs = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False)[0].permute(1, 2, 0)
+    inside = slice(3, -3)
+    assert np.allclose(resize_bicubic(picture, *size)[inside, inside], torchs.numpy()[inside, inside], atol=1e-5)
+
+
+def test_nothing_is_clamped_in_floats() -> None:
+    step = np.zeros((1, 8, 3), np.float32)
+    step[:, 4:] = 1
+    enlarged = resize_bicubic(step, 1, 32)
+    assert enlarged.min() < -0.01
+    assert enlarged.max() > 1.01
+
+
+def test_bytes_are_clamped_and_halves_round_up() -> None:
+    step = np.zeros((1, 8, 3), np.uint8)
+    step[:, 4:] = 255
+    enlarged = resize_bicubic_8bit(step, 1, 32)
+    assert (enlarged.min(), enlarged.max()) == (0, 255)
+    pair = np.array([[[10] * 3, [11] * 3]], np.uint8)  # halved, exactly 10.5
+    assert resize_bicubic_8bit(pair, 1, 1).tolist() == [[[11] * 3]]
+
+
+@given(lengths, lengths, lengths, lengths)
+def test_bytes_are_the_floats_but_for_two_roundings(height: int, width: int, new_height: int, new_width: int) -> None:
+    grey = noise(height, width) // 4 + 96  # never clamped
+    unrounded = resize_bicubic(grey.astype(np.float32), new_height, new_width)
+    # The kernel's weights sum to 1.25 at most without their signs, and so does the first rounding.
+    assert np.abs(resize_bicubic_8bit(grey, new_height, new_width) - unrounded).max() <= 0.5 * 1.25 + 0.5 + 1e-3
+
+
+@given(lengths, lengths, st.integers(1, 6))
+def test_cropping_takes_the_top_left_multiple(height: int, width: int, multiple: int) -> None:
+    picture = noise(height, width)
+    if height < multiple or width < multiple:
+        with fails(InputError, f"A picture of {width}x{height} is smaller than one x{multiple} LR pixel."):
+            crop_to_multiple(picture, multiple)
+        return
+    cropped = crop_to_multiple(picture, multiple)
+    new_height, new_width = cropped.shape[:2]
+    assert new_height % multiple == new_width % multiple == 0
+    assert height - new_height < multiple and width - new_width < multiple
+    assert np.array_equal(cropped, picture[:new_height, :new_width])
+
+
+def test_an_lr_picture_is_smaller_by_the_scale() -> None:
+    assert make_lr(noise(12, 20), 4).shape == (3, 5, 3)
+
+
+def test_the_input_is_left_alone() -> None:
+    picture = noise(9, 9)
+    resize_bicubic_8bit(picture, 4, 4)
+    assert np.array_equal(picture, noise(9, 9))
+
+
+def read(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("images", ["set5", "set14"])
+def test_lr_images_of_the_field_bit_for_bit(images: str, shared: Path) -> None:
+    folder = shared / "images" / images
+    files = sorted((folder / "HR").glob("*.png"))
+    assert files
+    for file in files:
+        made = make_lr(crop_to_multiple(read(file), 4), 4)
+        assert np.array_equal(made, read(folder / "LR_x4" / file.name)), file.name
+
+
+@pytest.mark.shared
+def test_lr_image_of_the_demo_was_cut_from_a_larger_one_and_rounded_once(shared: Path) -> None:
+    unrounded = resize_bicubic(read(shared / "images" / "demo_hr.png").astype(np.float32), 276, 420)
+    difference = np.abs(unrounded.clip(0, 255) - read(shared / "images" / "demo_lr_x4.png"))
+    inside = slice(3, -3)
+    assert difference[inside, inside].max() < 0.501
+
+
+class TestInRows:
+    """Some rows at a time: bit for bit what comes of all at once."""
+
+    @given(lengths, lengths, lengths, lengths, st.lists(st.integers(1, 9), min_size=24, max_size=24))
+    def test_rows_that_come_one_after_another(
+        self, height: int, width: int, to_height: int, to_width: int, steps: list[int]
+    ) -> None:
+        picture, resizer, parts, top = floats(height, width), RowResizer((height, width), (to_height, to_width)), [], 0
+        for step in steps:
+            if top < height:
+                parts.append(resizer.push(picture[top : top + step]))
+                top += step
+        assert np.array_equal(np.concatenate(parts), resize_bicubic(picture, to_height, to_width))
+
+    @given(lengths, lengths, lengths, lengths, st.data())
+    def test_any_rows_of_a_whole(
+        self, height: int, width: int, to_height: int, to_width: int, data: st.DataObject
+    ) -> None:
+        picture = noise(height, width)
+        start = data.draw(st.integers(0, to_height - 1))
+        stop = data.draw(st.integers(start + 1, to_height))
+        whole = resize_bicubic(picture.astype(np.float32), to_height, to_width)
+        assert np.array_equal(resize_bicubic_rows(picture, to_height, to_width, start, stop), whole[start:stop])
+
+    def test_what_is_no_longer_needed_is_forgotten(self) -> None:
+        resizer = RowResizer((10_000, 2), (2_500, 2))
+        for _ in range(100):
+            resizer.push(floats(100, 2))
+            assert len(resizer.held) < 40

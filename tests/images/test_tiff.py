@@ -1,0 +1,86 @@
+"""TIFF files written row by row are TIFF files like any other, and BigTIFF ones where they have to be."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pcsr_cli.images import tiff as tiff_stream
+from pcsr_cli.images.image import Layout, Levels, Metadata
+from pcsr_cli.images.read import read_picture
+from pcsr_cli.images.tiff import CLASSIC_BYTES, TiffStream
+from tests.images import deep_levels, levels
+
+sides = st.integers(1, 40)
+
+
+def encoded(
+    pixels: Levels, metadata: Metadata | None = None, step: int = 1000, compression: int | None = None
+) -> bytes:
+    height, width, channels = pixels.shape
+    file = io.BytesIO()
+    layout = Layout(height, width, channels < 3, channels in {2, 4}, 8 * pixels.itemsize)
+    stream = TiffStream(file, layout, metadata or Metadata(), compression)
+    for top in range(0, height, step):
+        stream.write(pixels[top : top + step])
+    stream.finish()
+    return file.getvalue()
+
+
+@given(
+    sides,
+    sides,
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(1, 50),
+    st.integers(1, 9999),
+    st.sampled_from([None, 0, 9]),
+)
+def test_what_is_written_is_read(
+    height: int, width: int, channels: int, deep: bool, step: int, strip: int, compression: int | None
+) -> None:
+    pixels = deep_levels(height, width, channels) if deep else levels(height, width, channels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiff_stream, "STRIP_BYTES", strip)
+        for room in (CLASSIC_BYTES, 0):
+            patch.setattr(tiff_stream, "CLASSIC_BYTES", room)
+            content = encoded(pixels, step=step, compression=compression)
+            assert content[:4] == (b"II+\0" if room == 0 else b"II*\0")
+            assert np.array_equal(read_picture(io.BytesIO(content)).channels(), pixels)
+
+
+def test_pillow_alone_reads_it_too() -> None:
+    for channels in (1, 2, 3, 4):
+        pixels = levels(50, 60, channels)
+        image = Image.open(io.BytesIO(encoded(pixels, step=7)))
+        assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
+
+
+@pytest.mark.parametrize("room", [CLASSIC_BYTES, 0])
+def test_what_goes_with_it_is_kept(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff_stream, "CLASSIC_BYTES", room)
+    tags = Image.Exif()
+    tags[271] = "Maker"
+    tags[0x8769] = {36867: "2020:01:01 00:00:00"}
+    tags[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0)}
+    exif = tags.tobytes().removeprefix(b"Exif\0\0")
+    image = Image.open(io.BytesIO(encoded(levels(), Metadata(b"a profile", exif, b"<x/>", (300, 72.5)))))
+    assert image.info["icc_profile"] == b"a profile"
+    assert image.info["xmp"] == b"<x/>"
+    assert image.info["dpi"] == (300, 72.5)
+    found = image.getexif()
+    assert found[271] == "Maker"
+    assert found.get_ifd(0x8769)[36867] == "2020:01:01 00:00:00"
+    assert found.get_ifd(0x8825) == {1: "N", 2: (1.0, 2.0, 3.0)}
+
+
+def test_four_gigabytes_of_pixels_make_a_big_one() -> None:
+    side = 32_768
+    assert side * Layout(side, side).row_bytes < CLASSIC_BYTES
+    assert side * Layout(side, side, alpha=True).row_bytes > CLASSIC_BYTES
+    file = io.BytesIO()
+    TiffStream(file, Layout(side, side, alpha=True), Metadata())
+    assert file.getvalue()[:4] == b"II+\0"

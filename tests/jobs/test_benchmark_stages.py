@@ -1,0 +1,32 @@
+"""The benchmarks' stages: every FLOP is one stage's, every stage is seen, and the engine is left as it was."""
+
+import pytest
+
+from benchmarks.stages import BACKBONE, BASE, CLASSIFIER, PREPARING, REFINEMENT, WRITING, stage_flops, watched_engine
+from pcsr_cli.engine.fused.samplers import PreparedMlp
+from pcsr_cli.engine.routing import default_routing
+from pcsr_cli.engine.upscale import ByteCanvas, Settings, upscale
+from pcsr_cli.model.flops import executed_flops, model_costs
+from tests.tiny import picture, tiny_model
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+def test_stages_share_all_flops_and_all_are_seen(branches: int) -> None:
+    model = tiny_model("carn", branches)
+    settings = Settings(default_routing(branches), refine=1)
+    with watched_engine() as watch:
+        outcome = upscale(model, picture(9, 13), 4, settings, ByteCanvas(36, 52))
+    costs = model_costs(model)
+    flops = stage_flops(costs, outcome)
+    assert sum(flops.values()) == pytest.approx(executed_flops(costs, outcome.executed))
+    between = {"middle 1"} if branches == 3 else set()
+    stages = {PREPARING, BACKBONE, CLASSIFIER, "light", "heavy", BASE, REFINEMENT, WRITING} | between
+    assert set(watch.seconds) == stages >= set(flops)
+    assert min(watch.seconds.values()) > 0
+
+
+def test_the_engine_is_left_as_it_was() -> None:
+    before = PreparedMlp.__call__
+    with watched_engine():
+        assert PreparedMlp.__call__ is not before
+    assert PreparedMlp.__call__ is before

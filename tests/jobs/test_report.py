@@ -1,0 +1,116 @@
+"""A report tells what was done, in numbers that agree with each other."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pcsr_cli.api import load_model, upscale_picture
+from pcsr_cli.engine.refine import NEVER
+from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.upscale import Settings
+from pcsr_cli.images.image import Picture
+from pcsr_cli.jobs.report import Gflops, Report, Seconds, describe_rule, make_report, text_chunks
+from pcsr_cli.model.load import Identity, LoadedModel
+from pcsr_cli.model.spec import Scales
+from tests.images import levels
+from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path) -> LoadedModel:
+    return load_model(str(tiny_folder))
+
+
+def report(model: LoadedModel, routing: Routing, refine: int = 1, tile: int | None = None, scale: float = 4) -> Report:
+    done = upscale_picture(Picture(levels(9, 14)), model, scale, Settings(routing, refine=refine, tile=tile))
+    return make_report(
+        model,
+        done.outcome,
+        routing,
+        refine,
+        source="in.png",
+        output="out.png",
+        output_size=done.image.size,
+        scale=scale,
+        working_scale=done.working_scale,
+        seconds=Seconds(1.0, 2.0, 3.5),
+        notes=("a note",),
+    )
+
+
+def test_savings_are_in_percent_and_may_be_negative() -> None:
+    gflops = Gflops(pcsr=30, all_heavy=40, original=20)
+    assert gflops.saved == {"all_heavy": 25, "original": -50}
+    assert Gflops(30, 40, None).saved == {"all_heavy": 25, "original": None}
+
+
+def test_seconds_add_up() -> None:
+    assert Seconds(1.0, 2.0, 3.5).total == 6.5
+
+
+def test_sizes_are_width_and_height(model: LoadedModel) -> None:
+    found = report(model, Threshold())
+    assert (found.input_size, found.output_size) == ((14, 9), (56, 36))
+
+
+def test_all_heavy_saves_nothing_against_itself(model: LoadedModel) -> None:
+    found = report(model, Threshold(0), refine=NEVER)
+    for gflops in (found.paper, found.executed):
+        assert gflops.pcsr == pytest.approx(gflops.all_heavy)
+        assert gflops.saved["all_heavy"] == pytest.approx(0)
+
+
+def test_light_costs_less_and_adm_classifies_on_the_way(model: LoadedModel) -> None:
+    light, heavy = report(model, Threshold(1)), report(model, Threshold(0))
+    assert light.paper.pcsr < heavy.paper.pcsr
+    assert light.executed.pcsr < heavy.executed.pcsr
+    assert report(model, Adaptive()).paper.all_heavy == heavy.paper.all_heavy
+
+
+def test_tiles_cost_what_they_cost_but_not_on_paper(model: LoadedModel) -> None:
+    whole, tiled = report(model, Threshold()), report(model, Threshold(), tile=5)
+    assert (whole.tiles, tiled.tiles) == (1, 6)
+    assert whole.paper == tiled.paper
+    assert whole.executed.pcsr < tiled.executed.pcsr
+
+
+def test_the_original_stands_beside_its_own_scale_only(tiny_folder: Path, model: LoadedModel) -> None:
+    assert report(model, Threshold()).paper.original is not None
+    other = LoadedModel(tiny_model("fsrcnn"), model.identity, Scales((2.0,)))
+    assert report(other, Threshold(), scale=2).paper.original is None
+
+
+@pytest.mark.parametrize(
+    ("routing", "rule"),
+    [(Threshold(0.25), "threshold 0.25"), (Tradeoff(-1.5), "k = -1.5"), (Adaptive(), "ADM")],
+)
+def test_the_rule_is_told_with_the_cut_it_led_to(model: LoadedModel, routing: Routing, rule: str) -> None:
+    told = report(model, routing).routing
+    assert told.rule == describe_rule(routing) == rule
+    (cut,) = told.cuts
+    assert 0 <= cut <= 1
+    assert sum(told.branch_pixels) == 36 * 56
+    assert told.heavy_share == told.branch_pixels[1] / (36 * 56)
+
+
+def test_one_branch_everywhere_is_told_as_such() -> None:
+    assert (describe_rule(ALL_LIGHT), describe_rule(ALL_HEAVY)) == ("all light", "all heavy")
+
+
+def test_the_document_is_json(model: LoadedModel) -> None:
+    found = report(model, Tradeoff(0.5))
+    document = json.loads(json.dumps(found.as_document(), allow_nan=False))
+    assert document["seconds"] == {"load": 1.0, "compute": 2.0, "save": 3.5, "total": 6.5}
+    assert document["gflops"]["paper"]["saved_percent"] == found.paper.saved
+    assert document["notes"] == ["a note"]
+    assert document["model"]["name"] == "tiny"
+
+
+def test_chunks_name_the_commit_and_hold_only_text(model: LoadedModel) -> None:
+    chunks = text_chunks(model.identity, Adaptive(), 1, 4)
+    assert chunks["pcsr:model"] == "tiny"
+    assert chunks["pcsr:routing"] == "ADM, refine 1"
+    named = Identity("\udcff name", "1" * 40, "sha", "", "", None)
+    chunks = text_chunks(named, Adaptive(), 1, 4)
+    assert chunks["pcsr:model"] == f"? name at {'1' * 40}"

@@ -1,0 +1,245 @@
+"""FLOPs: the paper's figures in the paper's convention, and what PyTorch itself counts for what is executed."""
+
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.flop_counter import FlopCounterMode
+
+from pcsr_cli.engine import upscale as passes
+from pcsr_cli.engine.fused import backbones, kernels
+from pcsr_cli.engine.grid import hr_size
+from pcsr_cli.engine.routing import Adaptive, Cuts, Routing, Threshold, decide_adaptively
+from pcsr_cli.engine.upscale import FloatCanvas, Settings, upscale
+from pcsr_cli.model.backbones import ORIGINALS
+from pcsr_cli.model.flops import Executed, ModelCosts, executed_flops, model_costs, original_flops, paper_flops
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import BackboneSpec, ModelSpec
+from tests.model.test_backbones import PUBLISHED
+from tests.strategies import examples, lengths, routings, routings_of_many, scales
+from tests.tiny import BACKBONES, picture, tiny_model
+
+DEMO_LR = 276 * 420
+DEMO_HR = 16 * DEMO_LR
+DEMO_HEAVY = {"k0": 530_722, "k1": 237_244, "adm": 266_787, "all heavy": DEMO_HR}
+DEMO_GFLOPS = {"k0": 83.906842616, "k1": 72.863852432, "adm": 73.975496436, "all heavy": 133.72623936}
+
+PAPER_GFLOPS = {
+    # The originals at x4, averaged over each test set; rounded to one decimal.
+    "Urban100": {"carn": 49.3, "fsrcnn": 19.9, "srresnet": 221.3},
+    "Test2K": {"carn": 112.0, "fsrcnn": 45.3, "srresnet": 502.9},
+    "Test4K": {"carn": 457.8, "fsrcnn": 185.3, "srresnet": 2056.2},
+}
+
+
+def costs_of(backbone: str) -> ModelCosts:
+    with torch.device("meta"):
+        return model_costs(Pcsr(PUBLISHED[backbone]))
+
+
+def paper_per_lr_pixel(backbone: str) -> float:
+    cost = original_flops(backbone, 4, 1)
+    assert cost is not None
+    return cost.paper
+
+
+class TestPaperConvention:
+    def test_carn_part_by_part(self) -> None:
+        costs = costs_of("carn")
+        assert costs.backbone.paper * DEMO_LR / 1e9 == pytest.approx(54.0697, abs=5e-5)
+        assert costs.classifier.paper == 1_360
+        assert [branch.paper for branch in costs.branches] == [3_960, 41_588]
+
+    @pytest.mark.parametrize("case", DEMO_HEAVY)
+    def test_the_demo_image_to_the_last_digit(self, case: str) -> None:
+        heavy = DEMO_HEAVY[case]
+        gflops = paper_flops(costs_of("carn"), DEMO_LR, (DEMO_HR - heavy, heavy)) / 1e9
+        assert gflops == pytest.approx(DEMO_GFLOPS[case], rel=1e-12)
+
+    def test_original_carn_on_the_demo_image(self) -> None:
+        assert paper_per_lr_pixel("carn") * DEMO_LR / 1e9 == pytest.approx(130.91355648, rel=1e-12)
+
+    @pytest.mark.parametrize(
+        ("backbone", "shares"), [("carn", (0.3188, 0.6812)), ("fsrcnn", (0.0900, 0.9100))], ids=str
+    )
+    def test_cost_shares_at_x4(self, backbone: str, shares: tuple[float, float]) -> None:
+        routed = costs_of(backbone).routed(4)
+        assert [cost / sum(routed) for cost in routed] == pytest.approx(shares, abs=5e-5)
+
+    @pytest.mark.parametrize("images", PAPER_GFLOPS)
+    def test_tables_of_three_originals_tell_of_the_same_images(self, images: str) -> None:
+        # Each figure, up to its rounding, implies how many LR pixels the average image has.
+        lowest, highest = 0.0, float("inf")
+        for backbone, gflops in PAPER_GFLOPS[images].items():
+            per_pixel = paper_per_lr_pixel(backbone)
+            lowest = max(lowest, (gflops - 0.051) * 1e9 / per_pixel)
+            highest = min(highest, (gflops + 0.051) * 1e9 / per_pixel)
+        assert lowest < highest
+
+    @pytest.mark.parametrize(
+        ("images", "backbone", "gflops"),
+        [
+            ("Test2K", "fsrcnn", 8.5),
+            ("Test2K", "srresnet", 245.6),
+            ("Test4K", "fsrcnn", 32.6),
+            ("Test4K", "srresnet", 981.0),
+        ],
+    )
+    def test_tables_of_pcsr_lie_between_all_light_and_all_heavy(
+        self, images: str, backbone: str, gflops: float
+    ) -> None:
+        costs = costs_of(backbone)
+        lr_pixels = round(PAPER_GFLOPS[images][backbone] * 1e9 / paper_per_lr_pixel(backbone))
+        all_light = paper_flops(costs, lr_pixels, (16 * lr_pixels, 0)) / 1e9
+        all_heavy = paper_flops(costs, lr_pixels, (0, 16 * lr_pixels)) / 1e9
+        assert all_light < gflops < all_heavy
+
+    def test_fsrcnn_pcsr_costs_a_fifth_by_the_paper_but_more_than_the_original_executed(self) -> None:
+        costs, original = costs_of("fsrcnn"), original_flops("fsrcnn", 4, 1_000)
+        assert original is not None
+        branches = (14_450, 1_550)
+        executed = Executed(1_000, classifier_shared=1_000, classifier=16_000, branches_shared=1_000, branches=branches)
+        assert paper_flops(costs, 1_000, branches) / original.paper == pytest.approx(8.5 / 45.3, abs=0.002)
+        assert executed_flops(costs, executed) > original.executed
+
+    @pytest.mark.parametrize("backbone", ["carn", "srresnet"])
+    def test_the_others_save_executed_work_too(self, backbone: str) -> None:
+        costs, original = costs_of(backbone), original_flops(backbone, 4, 1)
+        assert original is not None
+        executed = Executed(backbone=1, classifier_shared=1, classifier=16, branches_shared=1, branches=(12, 4))
+        assert executed_flops(costs, executed) < 0.75 * original.executed
+
+    @given(st.integers(0, 1000), st.integers(0, 1000))
+    def test_grow_with_every_pixel_made_heavy(self, light: int, heavy: int) -> None:
+        costs = model_costs(tiny_model("carn"))
+        flops = paper_flops(costs, 100, (light + 1, heavy))
+        assert paper_flops(costs, 100, (light, heavy + 1)) > flops
+
+
+def convolution(x: list[int], *others: list[int] | None, out_shape: list[int], **_: object) -> int:
+    """FLOPs of oneDNN's convolution, whose weight comes second, or third behind what is added."""
+    weight = next(shape for shape in (others[1], others[0]) if shape is not None and len(shape) == 4)
+    return 2 * prod(out_shape) * prod(weight[1:])
+
+
+def linear(x: list[int], *_: object, out_shape: list[int], **__: object) -> int:
+    return 2 * prod(out_shape) * x[-1]
+
+
+ONEDNN = {torch.ops.mkldnn._convolution_pointwise: convolution, torch.ops.mkldnn._linear_pointwise: linear}
+"""What PyTorch's counter does not know."""
+
+
+def executed_and_counted(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> tuple[float, int]:
+    """Our closed form for a run of the engine, and PyTorch's own count of that very run."""
+    canvas = FloatCanvas(*hr_size((lr.shape[2], lr.shape[3]), scale))
+    with FlopCounterMode(display=False, custom_mapping=ONEDNN) as counter:
+        outcome = upscale(model, lr, scale, how, canvas)
+    return executed_flops(model_costs(model), outcome.executed), counter.get_total_flops()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kmeans_is_not_counted() -> object:
+    """ADM's k-means is written in matrix products, but it is no part of the network."""
+
+    def uncounted(values: Tensor, branches: int) -> Cuts:
+        with _disable_current_modes():
+            return decide_adaptively(values, branches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passes, "decide_adaptively", uncounted)
+        yield
+
+
+class TestExecuted:
+    @examples(0.6)
+    @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.integers(0, 9))
+    def test_is_what_pytorch_counts(
+        self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
+    ) -> None:
+        how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
+        executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
+        assert executed == counted
+
+    @examples(0.25)
+    @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings_of_many)
+    def test_is_what_pytorch_counts_with_three_branches(
+        self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing
+    ) -> None:
+        how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces))
+        executed, counted = executed_and_counted(tiny_model(backbone, 3), picture(height, width), scale, how)
+        assert executed == counted
+
+    def test_counts_a_second_encoder_pass_where_there_is_one(self) -> None:
+        how = Settings(Adaptive(), refine=1, tile=6, memory=0)
+        executed, counted = executed_and_counted(tiny_model("fsrcnn"), picture(13, 9), 2, how)
+        assert executed == counted
+
+    @pytest.mark.parametrize("backbone", PUBLISHED)
+    def test_published_sizes_count_alike(self, backbone: str) -> None:
+        model = Pcsr(PUBLISHED[backbone]).eval()
+        executed, counted = executed_and_counted(model, picture(6, 5), 4, Settings(refine=1, tile=4))
+        assert executed == counted
+
+    @pytest.mark.parametrize("onednn", [True, False], ids=["oneDNN", "plain"])
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    @pytest.mark.parametrize("backbone", BACKBONES)
+    def test_counts_what_bands_repeat(
+        self, backbone: str, routing: Routing, onednn: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, lr, how = tiny_model(backbone), picture(41, 13), Settings(routing, refine=1, tile=23)
+        in_one, _ = executed_and_counted(model, lr, 2.5, how)
+        monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
+        if not onednn:
+            monkeypatch.setattr(kernels, "onednn_usable", lambda _: False)
+        executed, counted = executed_and_counted(model, lr, 2.5, how)
+        assert executed == counted
+        assert backbone == "fsrcnn" or executed > in_one
+
+    @examples(0.5)
+    @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.booleans())
+    def test_is_what_pytorch_counts_in_any_bands(
+        self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, keep: bool
+    ) -> None:
+        how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces), memory=None if keep else 0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backbones, "BAND_FLOATS", 500)
+            executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
+        assert executed == counted
+
+    def test_smaller_tiles_execute_more_and_the_paper_does_not_mind(self) -> None:
+        model, lr = tiny_model("fsrcnn"), picture(24, 24)
+        small, _ = executed_and_counted(model, lr, 2, Settings(refine=1, tile=6))
+        large, _ = executed_and_counted(model, lr, 2, Settings(refine=1, tile=24))
+        assert small > large
+
+    def test_adds_up(self) -> None:
+        one, other = Executed(backbone=1, classifier=2, branches=(3, 4)), Executed(classifier_shared=5)
+        assert one + other == other + one == Executed(1, 5, 2, 0, (3, 4))
+        assert Executed(branches=(1, 2)) + Executed(branches=(10, 20)) == Executed(branches=(11, 22))
+
+
+def test_the_original_stands_beside_its_own_scale_only() -> None:
+    assert original_flops("carn", 4, 100) is not None
+    assert original_flops("carn", 2, 100) is None
+
+
+def test_a_backbone_of_our_own_has_no_original() -> None:
+    assert original_flops("dense", 4, 100) is None
+    assert original_flops(None, 4, 100) is None
+    assert "dense" not in ORIGINALS
+
+
+def test_the_shared_first_layer_is_all_that_is_saved_per_hr_pixel() -> None:
+    with torch.device("meta"):
+        model = Pcsr(ModelSpec(BackboneSpec("fsrcnn", 8), ((4,), (6, 5)), ()))
+    costs = model_costs(model)
+    for branch, shared in zip(costs.branches, costs.branches_shared, strict=True):
+        # The first layer takes C + 4 numbers a pixel by the paper; executed, the C features are shared.
+        first = shared.executed / 8 * (8 + 4)
+        assert branch.paper == branch.executed + first
+    assert costs.classifier.executed == 0, "a classifier without hidden layers is shared altogether"

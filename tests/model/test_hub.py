@@ -1,0 +1,337 @@
+"""Models come from the Hub into its standard cache, whole or not at all, and the usual variables are honoured.
+
+The client reads its variables when it is imported, so all of this runs ``pcsr models fetch`` in processes of its own.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pcsr_cli.errors import HubError
+from pcsr_cli.model.checkpoint import save_folder
+from pcsr_cli.model.hub_address import check_endpoint
+from pcsr_cli.model.spec import Scales
+from tests.command import Pcsr, Ran
+from tests.failing import fails, tells
+from tests.hub_server import Hub, Trouble
+from tests.tiny import tiny_model
+
+REPO = "someone/tiny"
+
+
+@pytest.fixture
+def commit(hub: Hub, tiny_folder: Path) -> str:
+    """The commit of the one model the Hub has."""
+    return hub.add(REPO, tiny_folder)
+
+
+def fetch(run_pcsr: Pcsr, reference: str = REPO, **env: str) -> Ran:
+    return run_pcsr("models", "fetch", reference, "--json", env=env)
+
+
+def refused(ran: Ran, *parts: str) -> None:
+    """Check that it failed and says this, in one line."""
+    assert tells(ran.told(HubError.exit_code).stderr, *parts), f"another failure: {ran.stderr}"
+
+
+def cache(run_pcsr: Pcsr) -> Path:
+    return Path(run_pcsr.env["HF_HOME"]) / "hub" / "models--someone--tiny"
+
+
+def weights(run_pcsr: Pcsr, commit: str) -> Path:
+    return cache(run_pcsr) / "snapshots" / commit / "model.safetensors"
+
+
+def content(folder: Path) -> list[str]:
+    """Files and links of a cache, locks and tags aside."""
+    found = [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
+    return sorted(name for name in found if not name.endswith((".lock", "CACHEDIR.TAG")))
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_a_model_is_fetched_into_the_standard_cache(run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path) -> None:
+    told = fetch(run_pcsr).succeeded().document
+    expected = hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
+    assert told == {"name": REPO, "revision": commit, "sha256": expected}
+    assert weights(run_pcsr, commit).read_bytes() == (tiny_folder / "model.safetensors").read_bytes()
+    assert weights(run_pcsr, commit).resolve().name == expected
+
+
+def test_the_hub_is_asked_for_two_files_and_nothing_else(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    fetch(run_pcsr).succeeded()
+    names = {path.rpartition("/")[2] for path in hub.asked("HEAD")}
+    assert names == {"config.json", "model.safetensors"}
+    config, large = hub.asked("GET")[0], hub.asked("GET")[-1]
+    assert (config, large.startswith("/large/")) == (f"/{REPO}/resolve/main/config.json", True)
+    assert not [path for path in hub.asked("GET") if path.startswith("/api")]
+
+
+def test_a_branch_is_asked_about_and_downloaded_once(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    fetch(run_pcsr).succeeded()
+    downloads = len(hub.asked("GET"))
+    fetch(run_pcsr).succeeded()
+    assert len(hub.asked("GET")) == downloads
+
+
+def test_a_pinned_commit_in_the_cache_needs_no_hub(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    first = fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document
+    asked = len(hub.requests)
+    assert fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document == first
+    assert len(hub.requests) == asked
+
+
+def test_a_branch_that_moved_is_followed(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
+    fetch(run_pcsr).succeeded()
+    save_folder(tiny_model("fsrcnn", seed=1), Scales((4.0,)), tmp_path / "newer")
+    newer = hub.add(REPO, tmp_path / "newer")
+    assert fetch(run_pcsr).succeeded().document["revision"] == newer != commit
+    assert fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document["revision"] == commit
+
+
+def test_a_revision_is_a_branch_or_a_commit(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path, tmp_path: Path) -> None:
+    hub.add(REPO, tiny_folder)
+    save_folder(tiny_model("fsrcnn", seed=1), Scales((4.0,)), tmp_path / "older")
+    older = hub.add(REPO, tmp_path / "older", branch="old")
+    assert fetch(run_pcsr, f"{REPO}@old").succeeded().document["revision"] == older
+    assert fetch(run_pcsr, f"{REPO}@{older}").succeeded().document["revision"] == older
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        None,
+        Trouble.BROKEN,
+        pytest.param(Trouble.SLAMS_THE_DOOR, marks=pytest.mark.slow),
+        pytest.param(Trouble.SILENT, marks=pytest.mark.slow),
+    ],
+)
+def test_a_cached_branch_works_without_the_hub(run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble | None) -> None:
+    fetch(run_pcsr).succeeded()
+    if trouble is None:
+        hub.close()
+    hub.trouble = trouble
+    assert fetch(run_pcsr).succeeded().document["revision"] == commit
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "pinned"),
+    [
+        ("model.safetensors", damage, True),
+        ("config.json", cut_short, False),
+        pytest.param("model.safetensors", cut_short, False, marks=pytest.mark.slow),
+        pytest.param("config.json", damage, True, marks=pytest.mark.slow),
+    ],
+)
+def test_a_damaged_cache_entry_is_fetched_again(
+    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path, name: str, harm: Callable[[Path], None], pinned: bool
+) -> None:
+    reference = f"{REPO}@{commit}" if pinned else REPO
+    first = fetch(run_pcsr, reference).succeeded().document
+    harm(weights(run_pcsr, commit).with_name(name))
+    assert fetch(run_pcsr, reference).succeeded().document == first
+    assert weights(run_pcsr, commit).with_name(name).read_bytes() == (tiny_folder / name).read_bytes()
+
+
+def test_a_lost_blob_is_fetched_again(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    first = fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document
+    weights(run_pcsr, commit).resolve().unlink()
+    assert fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document == first
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_damage_that_cannot_be_repaired_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, pinned: bool) -> None:
+    reference = f"{REPO}@{commit}" if pinned else REPO
+    fetch(run_pcsr, reference).succeeded()
+    damage(weights(run_pcsr, commit))
+    offline = fetch(run_pcsr, reference, HF_HUB_OFFLINE="1")
+    refused(
+        offline,
+        f"model.safetensors of {REPO} is damaged in the cache, and HF_HUB_OFFLINE forbids fetching it.",
+        f"Run `pcsr models fetch {reference}` once with a network, or name a folder with config.json and "
+        "model.safetensors.",
+    )
+    hub.close()
+    gone = fetch(run_pcsr, reference)
+    refused(
+        gone,
+        f"model.safetensors of {REPO} is damaged in the cache, and the Hub ({run_pcsr.env['HF_ENDPOINT']}) "
+        "cannot be reached.",
+        f"Run `pcsr models fetch {reference}` once with a network, or name a folder with config.json and "
+        "model.safetensors.",
+    )
+
+
+@pytest.mark.parametrize("trouble", [Trouble.DAMAGES, Trouble.CUTS_SHORT])
+def test_wrong_bytes_are_refused_and_not_kept(run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble) -> None:
+    hub.trouble = trouble
+    refused(fetch(run_pcsr), "does not match the checksum it names.")
+    assert [name for name in content(cache(run_pcsr)) if not name.startswith("refs")] == []
+    hub.trouble = None
+    fetch(run_pcsr).succeeded()
+
+
+@pytest.mark.slow
+def test_wrong_bytes_do_not_replace_what_was_damaged(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    fetch(run_pcsr).succeeded()
+    damage(weights(run_pcsr, commit))
+    hub.trouble = Trouble.DAMAGES
+    refused(fetch(run_pcsr), "does not match the checksum it names.")
+    assert not weights(run_pcsr, commit).exists()
+    hub.trouble = None
+    fetch(run_pcsr).succeeded()
+
+
+def test_an_unreachable_hub_is_told_at_once_with_the_way_out(run_pcsr: Pcsr) -> None:
+    started = time.perf_counter()
+    why = "the Hub (http://127.0.0.1:9) cannot be reached"
+    refused(
+        fetch(run_pcsr),
+        f"{REPO} is not in the cache, and {why}.",
+        f"Run `pcsr models fetch {REPO}` once with a network, or name a folder with config.json and model.safetensors.",
+    )
+    assert time.perf_counter() - started < 5
+    assert content(Path(run_pcsr.env["HOME"])) == []
+
+
+@pytest.mark.slow
+def test_a_silent_hub_is_not_waited_for(run_pcsr: Pcsr, hub: Hub) -> None:
+    hub.trouble = Trouble.SILENT
+    started = time.perf_counter()
+    fetch(run_pcsr).told(1, "cannot be reached")
+    assert time.perf_counter() - started < 9
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said", "words"),
+    [
+        (Trouble.NO_REPOSITORY, "The Hub has no repository", REPO),
+        (Trouble.GATED, "is gated.", REPO),
+        (Trouble.FORBIDDEN, "is not in the cache, and", "error 403"),
+        (Trouble.BROKEN, "is not in the cache, and", "error 500"),
+        (Trouble.SLAMS_THE_DOOR, "is not in the cache, and", "cannot be reached"),
+        (Trouble.NOT_A_HUB, "What answers at", "HF_ENDPOINT"),
+    ],
+)
+def test_a_refusal_is_told_as_what_it_is(
+    run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble, said: str, words: str
+) -> None:
+    hub.trouble = trouble
+    refused(ran := fetch(run_pcsr), said)
+    assert words in ran.stderr
+
+
+def test_what_is_not_on_the_hub_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
+    refused(fetch(run_pcsr, "someone/else"), "The Hub has no repository someone/else.")
+    refused(fetch(run_pcsr, "some--one/else"), "'some--one/else' is not a name the Hub accepts.")
+    for revision in ("nowhere", "0" * 40):
+        refused(fetch(run_pcsr, f"{REPO}@{revision}"), f"{REPO} has no revision {revision}.")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "README.md").write_text("no model")
+    hub.add("someone/text", tmp_path / "text")
+    refused(fetch(run_pcsr, "someone/text"), "someone/text lacks config.json or model.safetensors.")
+
+
+@pytest.mark.parametrize("revision", ["../../../secret", "a..b/../c", "a b", "/etc", "-x"])
+def test_a_revision_is_no_path(run_pcsr: Pcsr, hub: Hub, commit: str, revision: str) -> None:
+    refused(fetch(run_pcsr, f"{REPO}@{revision}"), f"{revision!r} is no revision.")
+    assert all(revision not in request.path for request in hub.requests)
+
+
+def test_the_token_is_sent_to_the_hub_and_to_no_other_host(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    hub.repositories[REPO].token = "hf_secret"
+    refused(fetch(run_pcsr), f"The Hub has no repository {REPO}.")
+    refused(fetch(run_pcsr, HF_TOKEN="hf_wrong"), f"The Hub has no repository {REPO}.")
+    hub.requests.clear()
+    fetch(run_pcsr, HF_TOKEN="hf_secret").succeeded()
+    for request in hub.requests:
+        assert request.token == (None if request.path.startswith("/large/") else "hf_secret")
+
+
+def test_a_token_that_cannot_be_sent_is_told(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    refused(fetch(run_pcsr, HF_TOKEN="hf_schlüssel"), "cannot be asked for:")
+
+
+def test_an_endpoint_that_is_none_is_told(run_pcsr: Pcsr) -> None:
+    for arguments in (["models", "fetch", REPO], ["models"]):
+        ran = run_pcsr(*arguments, env={"HF_ENDPOINT": "http://127.0.0.1:port"})
+        refused(ran, "HF_ENDPOINT, 'http://127.0.0.1:port', is no address of a Hub.")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["nonsense", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999", "http://a b", "http://", " ", "://x"],
+)
+def test_what_is_no_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with fails(HubError, f"HF_ENDPOINT, {endpoint!r}, is no address of a Hub."):
+        check_endpoint()
+
+
+@pytest.mark.parametrize("endpoint", ["", "https://huggingface.co", "http://127.0.0.1:9/", "http://[::1]:80/mirror"])
+def test_what_is_one(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    check_endpoint()
+
+
+@pytest.mark.slow
+def test_processes_that_fetch_at_once_do_not_upset_each_other(
+    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path
+) -> None:
+    command = [sys.executable, "-m", "pcsr_cli", "models", "fetch", REPO, "--json"]
+    for _ in range(2):  # into an empty cache, then into one that is damaged
+        running = [
+            subprocess.Popen(command, cwd=run_pcsr.cwd, env=run_pcsr.env, stdout=subprocess.PIPE) for _ in range(3)
+        ]
+        told = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+        assert [process.returncode for process in running] == [0] * 3
+        assert {one["revision"] for one in told} == {commit}
+        assert weights(run_pcsr, commit).read_bytes() == (tiny_folder / "model.safetensors").read_bytes()
+        assert not [name for name in content(cache(run_pcsr)) if name.endswith(".incomplete")]
+        damage(weights(run_pcsr, commit))
+
+
+def test_offline_means_offline(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    offline = fetch(run_pcsr, HF_HUB_OFFLINE="1")
+    refused(
+        offline,
+        f"{REPO} is not in the cache, and HF_HUB_OFFLINE forbids fetching it.",
+        f"Run `pcsr models fetch {REPO}` once with a network, or name a folder with config.json and model.safetensors.",
+    )
+    assert hub.requests == []
+    fetch(run_pcsr).succeeded()
+    hub.requests.clear()
+    assert fetch(run_pcsr, HF_HUB_OFFLINE="1").succeeded().document["revision"] == commit
+    assert hub.requests == []
+
+
+def test_the_cache_goes_where_hf_home_says(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
+    fetch(run_pcsr, HF_HOME=str(tmp_path / "elsewhere")).succeeded()
+    assert (tmp_path / "elsewhere" / "hub" / "models--someone--tiny").is_dir()
+    assert not cache(run_pcsr).exists()
+
+
+def test_a_cache_that_cannot_be_written_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    refused(fetch(run_pcsr, HF_HOME=str(tmp_path / "file" / "hf")), "cannot be used:")
+
+
+def test_a_full_disk_leaves_no_half_of_a_model(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    refused(ran := run_pcsr("models", "fetch", REPO, largest_file=2000), "cannot be used:")
+    assert "too large" in ran.stderr
+    blobs = cache(run_pcsr) / "blobs"
+    assert all(path.stat().st_size < 2000 and "incomplete" not in path.name for path in blobs.iterdir())

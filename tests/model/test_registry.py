@@ -1,0 +1,240 @@
+"""Registry files are data, and everything in them is checked."""
+
+from pathlib import Path
+
+import pytest
+
+from pcsr_cli.errors import RegistryError, UnknownModelError
+from pcsr_cli.model.backbones import ORIGINALS
+from pcsr_cli.model.registry import ORIGINALS as NAMES
+from pcsr_cli.model.registry import Entry, HubLocation, Registry, load_registry, own_registry_path, read_registry
+from pcsr_cli.model.spec import BackboneSpec, ModelSpec, Scales
+from tests.failing import fails
+
+GOOD = """
+[models.mine]
+repo = "someone/tiny"
+revision = "0123456789abcdef0123456789abcdef01234567"
+backbone = { name = "carn", width = 8 }
+samplers = [[4], [8, 8]]
+classifier = []
+mean = [0.1, 0.2, 0.3]
+scales = [4, 2]
+receptive_radius = 19
+licence = "MIT"
+source = "a test"
+"""
+
+REPO_LINES = 'repo = "someone/tiny"\nrevision = "0123456789abcdef0123456789abcdef01234567"'
+
+
+def read(tmp_path: Path, text: str) -> Registry:
+    path = tmp_path / "weights.toml"
+    path.write_text(text)
+    return read_registry(path)
+
+
+def refused(tmp_path: Path, text: str, said: str) -> str:
+    with fails(RegistryError, said) as told:
+        read(tmp_path, text)
+    assert told.value.sentence.startswith(f"The registry {tmp_path / 'weights.toml'}")
+    return told.value.sentence
+
+
+def test_the_packaged_registry_pins_the_published_model() -> None:
+    carn = load_registry().get("carn")
+    assert carn.location == HubLocation("3587jjh/pcsr_carn", "aa0c7379914ee54c416ef79b5d13e898a4379ebc")
+    assert carn.spec == ModelSpec(
+        BackboneSpec("carn", 52), ((20,) * 3, (74,) * 4), (10, 10), mean=(0.4488, 0.4371, 0.4040)
+    )
+    assert (carn.scales, carn.receptive_radius, carn.parameters) == (Scales((4.0,)), 19, 168_970)
+    assert carn.licence == "not stated by its authors"
+
+
+def test_every_packaged_entry_is_in_the_order_of_choice_or_asked_for_by_name() -> None:
+    packaged = load_registry()
+    assert set(packaged.auto) <= set(packaged.entries)
+
+
+def test_originals_are_the_networks_there_are() -> None:
+    assert set(NAMES) == set(ORIGINALS)
+
+
+def test_an_entry_is_read_in_full(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD).entries == {
+        "mine": Entry(
+            name="mine",
+            location=HubLocation("someone/tiny", "0123456789abcdef0123456789abcdef01234567"),
+            spec=ModelSpec(BackboneSpec("carn", 8), ((4,), (8, 8)), (), (0.1, 0.2, 0.3)),
+            scales=Scales((2.0, 4.0)),
+            receptive_radius=19,
+            licence="MIT",
+            source="a test",
+        )
+    }
+
+
+def test_a_checksum_is_kept(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD + f'sha256 = "{"0f" * 32}"').get("mine").sha256 == "0f" * 32
+
+
+def test_names_are_known_or_the_known_ones_are_told() -> None:
+    with fails(
+        UnknownModelError,
+        "There is no model 'nonsense', nor a file or folder of that name.",
+        f"Known models: {', '.join(load_registry().entries)}. Or give user/repo on the Hub, a folder, a "
+        ".safetensors or a .pth.",
+    ):
+        load_registry().get("nonsense")
+
+
+def test_own_entries_add_and_override(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(GOOD + GOOD.replace("models.mine", "models.carn"))
+    merged = load_registry(path)
+    assert list(merged.entries)[: len(load_registry().entries)] == list(load_registry().entries)
+    assert merged.get("carn").licence == merged.get("mine").licence == "MIT"
+    assert merged.auto == load_registry().auto
+
+
+def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('auto = ["mine", "carn"]\n' + GOOD)
+    assert load_registry(path).auto == ("mine", "carn")
+    path.write_text('auto = ["nobody"]\n' + GOOD)
+    with fails(RegistryError, f"The registry {path} chooses among models it does not know: nobody."):
+        load_registry(path)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("licence", "license", "lacks keys:"),
+        ('source = "a test"', 'source = "a test"\ncolour = 1', "has unknown keys:"),
+        ('source = "a test"', "", "lacks keys:"),
+        ("someone/tiny", "tiny", "is not a repository of the form user/name."),
+        ("someone/tiny", "someone/tiny/more", "is not a repository of the form user/name."),
+        ("someone/tiny", "../tiny", "is not a repository of the form user/name."),
+        ("someone/tiny", "https://huggingface.co/a", "is not a repository of the form user/name."),
+        ('"someone/tiny"', "1", "is not well formed:"),
+        ("0123456789abcdef0123456789abcdef01234567", "main", "revision is not a full commit of 40 hexadecimal digits."),
+        (
+            "0123456789abcdef0123456789abcdef01234567",
+            "0123456",
+            "revision is not a full commit of 40 hexadecimal digits.",
+        ),
+        (
+            "[models.mine]",
+            '[models.mine]\nfiles = { config = "../config.json" }',
+            "files are plain names, without folders.",
+        ),
+        (
+            "[models.mine]",
+            '[models.mine]\nfiles = { weights = "/etc/passwd" }',
+            "files are plain names, without folders.",
+        ),
+        ("[models.mine]", '[models.mine]\nfiles = { weights = ".." }', "files are plain names, without folders."),
+        ("[models.mine]", '[models.mine]\nfiles = { code = "x.py" }', "is not well formed:"),
+        ("[models.mine]", '[models.mine]\nfiles = "model.bin"', "is not well formed:"),
+        ("[models.mine]", '[models.mine]\nfolder = "here"', "it needs one of repo, folder and packaged."),
+        (REPO_LINES, "folder = 1", "is no path of a folder."),
+        (REPO_LINES, 'folder = ""', "is no path of a folder."),
+        (REPO_LINES, 'folder = "a\\u0000b"', "is no path of a folder."),
+        (REPO_LINES, 'folder = "https://example.com/model"', "is no path of a folder."),
+        (REPO_LINES, 'packaged = "../../somewhere"', "is no plain name of a folder in the package."),
+        (REPO_LINES, 'packaged = "/etc"', "is no plain name of a folder in the package."),
+        (REPO_LINES, 'packaged = ".."', "is no plain name of a folder in the package."),
+        (REPO_LINES, 'packaged = ["builtin"]', "is no plain name of a folder in the package."),
+        ("someone/tiny", "someone/..", "is not a repository of the form user/name."),
+        ("someone/tiny", "someone/tiny?token=1", "is not a repository of the form user/name."),
+        ("someone/tiny", "someone/tiny@main", "is not a repository of the form user/name."),
+        ("[models.mine]", '[models."../mine"]', "a name is made of a-z, 0-9, dot, dash and underscore."),
+        ("[models.mine]", "[models.Mine]", "a name is made of a-z, 0-9, dot, dash and underscore."),
+        ('name = "carn"', 'name = "resnet"', "is not well formed:"),
+        ("width = 8", "width = 0", "is not well formed:"),
+        ("width = 8", 'width = "8"', "is not well formed:"),
+        ("width = 8", "width = 8.0", "is not well formed:"),
+        ("width = 8", "width = 8, colour = 1", "is not well formed:"),
+        ("[[4], [8, 8]]", "[[4]]", "samplers has fewer than two branches."),
+        ("[[4], [8, 8]]", "[[4], [0]]", "is not well formed:"),
+        ("[[4], [8, 8]]", "4", "is not made of lists."),
+        ("[[4], [8, 8]]", '["", ""]', "is not made of lists."),
+        ("classifier = []", "classifier = {}", "is not made of lists."),
+        ("[[4], [8, 8]]", "[[4], [true]]", "is not well formed:"),
+        ("[[4], [8, 8]]", "[[4], [5000]]", "is not well formed:"),
+        ("[0.1, 0.2, 0.3]", "[0.1]", "is not well formed:"),
+        ("[0.1, 0.2, 0.3]", "[0.1, 0.2, nan]", "is not well formed:"),
+        ("[0.1, 0.2, 0.3]", f"[0.1, 0.2, {10**18}]", "is not well formed:"),
+        ("[0.1, 0.2, 0.3]", '"abc"', "is not made of lists."),
+        ("classifier = []", "classifier = []\nstd = [0.0, 1.0, 1.0]", "is not well formed:"),
+        ("classifier = []", "classifier = []\nstd = [1.0, -1.0, 1.0]", "is not well formed:"),
+        ("classifier = []", 'classifier = []\ncontinuous = "yes"', "is not well formed:"),
+        ('"a test"', "1", "is not text."),
+        ('"MIT"', "[]", "is not text."),
+        ("[4, 2]", "[]", "is not well formed:"),
+        ("[4, 2]", "[0.5]", "is not well formed:"),
+        ("[4, 2]", "[inf]", "is not well formed:"),
+        ("[4, 2]", "4", "is not made of lists."),
+        ("[4, 2]", '"42"', "is not made of lists."),
+        ("[4, 2]", "[true]", "is not well formed:"),
+        ("receptive_radius = 19", 'receptive_radius = "wide"', "is not a whole number from 1."),
+        ("receptive_radius = 19", "receptive_radius = 0", "is not a whole number from 1."),
+        ("receptive_radius = 19", 'receptive_radius = 19\nparameters = "many"', "is not a whole number from 1."),
+        ("receptive_radius = 19", 'receptive_radius = 19\noriginal = "vdsr"', "original is none of"),
+        (
+            "receptive_radius = 19",
+            'receptive_radius = 19\nsha256 = "303E"',
+            "sha256 is not a checksum of 64 hexadecimal digits.",
+        ),
+    ],
+)
+def test_what_an_entry_must_not_say(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+    assert right in GOOD
+    sentence = refused(tmp_path, GOOD.replace(right, wrong), said)
+    assert "mine" in sentence.lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[models.mine", "is not valid TOML:"),
+        ("models = 1", "holds tables models.NAME and auto, a list of names, nothing else."),
+        ("auto = 1", "holds tables models.NAME and auto, a list of names, nothing else."),
+        ("auto = [1]", "holds tables models.NAME and auto, a list of names, nothing else."),
+        ("[other]\nx = 1", "holds tables models.NAME and auto, a list of names, nothing else."),
+        ("[models]\nmine = 1", "is not a table."),
+    ],
+)
+def test_what_a_registry_must_not_be(tmp_path: Path, text: str, said: str) -> None:
+    refused(tmp_path, text, said)
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    for name in ("nowhere.toml", ""):
+        with fails(RegistryError, "cannot be read:"):
+            read_registry(tmp_path / name)
+    with fails(RegistryError, "is not valid TOML:"):
+        read_registry(tmp_path / "binary.toml")
+
+
+def test_the_own_registry_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PCSR_REGISTRY", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert own_registry_path() is None
+    usual = tmp_path / "pcsr" / "weights.toml"
+    usual.parent.mkdir()
+    usual.write_text("")
+    assert own_registry_path() == usual
+    monkeypatch.setenv("PCSR_REGISTRY", "named.toml")
+    assert own_registry_path() == Path("named.toml")
+
+
+def test_a_user_without_a_home_has_no_own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("PCSR_REGISTRY", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert own_registry_path() is None

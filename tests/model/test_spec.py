@@ -1,0 +1,233 @@
+"""A model's config: read strictly, written back faithfully, wrong ones refused with the reason."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcsr_cli.errors import ModelError
+from pcsr_cli.model.spec import NO_MEAN, BackboneSpec, ModelSpec, Scales, parse_config, sampler_names, write_config
+from tests.failing import fails
+
+Config = dict[str, Any]
+
+
+def sampler(*hidden: float, name: str = "liif-sampler", network: str = "mlp") -> Config:
+    return {"name": name, "args": {"imnet_spec": {"name": network, "args": {"hidden_list": list(hidden)}}}}
+
+
+def encoder(name: str, **sizes: object) -> Config:
+    return {"encoder_spec": {"name": name, "args": sizes}}
+
+
+def published(backbone: str = "carn") -> Config:
+    """A config as published: no normalisation, no scales."""
+    width = {"carn": {"nf": 52}, "fsrcnn": {"d": 48}, "srresnet": {"nf": 58}}[backbone]
+    return {
+        "encoder_spec": {"name": backbone, "args": {**width, "no_upsampling": True}},
+        "light_sampler_spec": sampler(20, 20, 20),
+        "heavy_sampler_spec": sampler(74, 74, 74, 74),
+        "classifier_spec": sampler(10, 10),
+    }
+
+
+sizes = st.integers(1, 256)
+hidden_sizes = st.lists(sizes, max_size=4).map(tuple)
+backbone_specs = st.one_of(
+    sizes.map(lambda n: BackboneSpec("carn", 4 * n)),
+    st.builds(BackboneSpec, st.sampled_from(["fsrcnn", "srresnet"]), sizes),
+    st.builds(BackboneSpec, st.just("dense"), sizes, sizes),
+)
+units = st.floats(0, 1)
+model_specs = st.builds(
+    ModelSpec,
+    backbone=backbone_specs,
+    samplers=st.lists(hidden_sizes, min_size=2, max_size=5).map(tuple),
+    classifier=hidden_sizes,
+    mean=st.tuples(units, units, units),
+    std=st.tuples(*[st.floats(0.01, 10)] * 3),
+)
+scale_specs = st.builds(
+    Scales, st.lists(st.floats(1, 16), min_size=1, max_size=5, unique=True).map(tuple), st.booleans()
+)
+
+
+@given(model_specs, scale_specs)
+def test_what_is_written_reads_back_the_same(spec: ModelSpec, scales: Scales) -> None:
+    config = json.loads(json.dumps(write_config(spec, scales)))
+    assert parse_config(config, "config.json") == (spec, scales)
+
+
+def test_published_carn_is_understood() -> None:
+    spec, scales = parse_config(published(), "config.json")
+    assert spec == ModelSpec(
+        BackboneSpec("carn", 52), ((20, 20, 20), (74, 74, 74, 74)), (10, 10), mean=(0.4488, 0.4371, 0.4040)
+    )
+    assert spec.branches == 2
+    assert scales is None, "published files do not tell their scales"
+
+
+@pytest.mark.parametrize("backbone", ["fsrcnn", "srresnet"])
+def test_other_published_models_have_no_mean(backbone: str) -> None:
+    spec, _ = parse_config(published(backbone), "config.json")
+    assert spec.mean == NO_MEAN
+    assert spec.std == (1, 1, 1)
+
+
+def test_a_classifier_may_have_no_hidden_layer() -> None:
+    config = published("fsrcnn") | {"classifier_spec": sampler()}
+    assert parse_config(config, "config.json")[0].classifier == ()
+
+
+def test_own_keys_override_the_defaults() -> None:
+    config = published() | {"mean": [0, 0.5, 1], "std": [1, 2, 3], "scales": [4, 2], "continuous": True}
+    spec, scales = parse_config(config, "config.json")
+    assert (spec.mean, spec.std) == ((0, 0.5, 1), (1, 2, 3))
+    assert scales == Scales((2, 4), continuous=True)
+
+
+def test_samplers_between_light_and_heavy_are_read_in_order() -> None:
+    config = published() | {"middle_sampler_specs": [sampler(30), sampler(40)]}
+    spec, _ = parse_config(config, "config.json")
+    assert spec.samplers == ((20, 20, 20), (30,), (40,), (74, 74, 74, 74))
+
+
+def test_sampler_names_are_those_of_the_state_dict() -> None:
+    assert sampler_names(2) == ("light_sampler", "heavy_sampler")
+    assert sampler_names(4) == ("light_sampler", "middle_sampler_1", "middle_sampler_2", "heavy_sampler")
+
+
+def at(*path: str) -> Callable[[Config], Config]:
+    """The table that lies at a path within a config."""
+
+    def find(config: Config) -> Config:
+        for key in path:
+            config = config[key]
+        return config
+
+    return find
+
+
+TABLES = [
+    at(),
+    at("encoder_spec"),
+    at("encoder_spec", "args"),
+    at("light_sampler_spec"),
+    at("heavy_sampler_spec", "args"),
+    at("heavy_sampler_spec", "args", "imnet_spec"),
+    at("classifier_spec", "args", "imnet_spec", "args"),
+]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_unknown_keys_are_refused_at_every_level(table: Callable[[Config], Config]) -> None:
+    config = copy.deepcopy(published())
+    table(config)["sclaes"] = 4
+    with fails(ModelError, "has unknown keys:") as told:
+        parse_config(config, "config.json")
+    assert "unknown keys: sclaes" in told.value.sentence
+
+
+@pytest.mark.parametrize("key", list(published()))
+def test_missing_sections_are_named(key: str) -> None:
+    config = published()
+    del config[key]
+    with fails(ModelError, f"config.json: {key} is missing."):
+        parse_config(config, "config.json")
+
+
+WRONG: dict[str, tuple[str, Config]] = {
+    "a huge network": ("are whole numbers from 1 to", encoder("fsrcnn", d=5000)),
+    "another backbone": ("There is no backbone", encoder("edsr", nf=52)),
+    "width of another backbone": ("is missing.", encoder("fsrcnn", nf=52)),
+    "no width": ("is missing.", encoder("carn")),
+    "width not in fours": ("are whole numbers from 1 to", encoder("carn", nf=50)),
+    "no channels": ("are whole numbers from 1 to", encoder("srresnet", nf=0)),
+    "a truth for a width": ("is not of type", encoder("srresnet", nf=True)),
+    "no depth": ("is missing.", encoder("dense", width=8)),
+    "no blocks": ("are whole numbers from 1 to", encoder("dense", width=8, blocks=0)),
+    "an original network": (
+        "no_upsampling has to be true: PCSR needs features at LR resolution.",
+        encoder("carn", nf=64, no_upsampling=False),
+    ),
+    "a string for a table": ("is not of type", {"encoder_spec": "carn"}),
+    "another sampler": ("there is no", {"light_sampler_spec": sampler(8, name="lte-sampler")}),
+    "another network": ("there is no", {"light_sampler_spec": sampler(8, network="cnn")}),
+    "an empty layer": ("Hidden sizes are lists of at most", {"classifier_spec": sampler(10, 0)}),
+    "a fractional layer": ("Hidden sizes are lists of at most", {"classifier_spec": sampler(1.5)}),
+    "middle samplers as a table": ("is not of type", {"middle_sampler_specs": {"name": "liif-sampler"}}),
+    "a middle sampler that is none": ("is not a table of settings.", {"middle_sampler_specs": [8]}),
+    "two colours": ("is not three numbers from", {"mean": [0.4, 0.4]}),
+    "colours in words": ("is not three numbers from", {"mean": ["a", "b", "c"]}),
+    "a mean beyond numbers": ("is not three numbers from", {"mean": [float("nan"), 0, 0]}),
+    "a mean beyond floats": ("is not three numbers from", {"mean": [0, 10**400, 0]}),
+    "no spread": ("is not three numbers from", {"std": [1, 0, 1]}),
+    "negative spread": ("is not three numbers from", {"std": [1, -1, 1]}),
+    "spread below float32": ("is not three numbers from", {"std": [1, 1e-60, 1]}),
+    "spread beyond numbers": ("is not three numbers from", {"std": [1, float("nan"), 1]}),
+    "endless spread": ("is not three numbers from", {"std": [1, float("inf"), 1]}),
+    "a shrinking scale": ("A model's trained scales are numbers from 1 to", {"scales": [0.5]}),
+    "an endless scale": ("A model's trained scales are numbers from 1 to", {"scales": [float("inf")]}),
+    "a scale beyond floats": ("A model's trained scales are numbers from 1 to", {"scales": [10**400]}),
+    "a scale in words": ("A model's trained scales are numbers from 1 to", {"scales": ["4"]}),
+    "a scale that is no list": ("is not of type", {"scales": 4}),
+    "a continuous of words": ("is not of type", {"scales": [1, 4], "continuous": "yes"}),
+}
+
+
+@pytest.mark.parametrize(("said", "change"), WRONG.values(), ids=list(WRONG))
+def test_what_is_wrong_is_refused_and_the_file_named(said: str, change: Config) -> None:
+    with fails(ModelError, said) as told:
+        parse_config(published() | change, "config.json")
+    assert told.value.sentence.startswith("config.json: ")
+
+
+@pytest.mark.parametrize("content", [[], "carn", None, 4])
+def test_a_config_is_a_table(content: Any) -> None:
+    with fails(ModelError, "config.json is not a table of settings."):
+        parse_config(content, "config.json")
+
+
+class TestScales:
+    def test_are_sorted_and_know_their_largest(self) -> None:
+        scales = Scales((4, 2, 3))
+        assert scales.values == (2, 3, 4)
+        assert scales.largest == 4
+
+    @pytest.mark.parametrize("values", [(), (0.5,), (2, 0), (float("nan"),), (float("inf"),)])
+    def test_are_numbers_of_at_least_one(self, values: tuple[float, ...]) -> None:
+        with fails(ModelError, "A model's trained scales are numbers from 1 to"):
+            Scales(values)
+
+    def test_are_continuous_or_not(self) -> None:
+        with fails(ModelError, "continuous is either true or false."):
+            Scales((1, 4), "yes")  # type: ignore[arg-type]
+
+    def test_listed_scales_are_trained_and_no_others(self) -> None:
+        scales = Scales((2, 4))
+        assert scales.trained(2) and scales.trained(4)
+        assert not scales.trained(3) and not scales.trained(1)
+
+    @given(st.floats(0.5, 8))
+    def test_continuous_scales_are_trained_throughout(self, scale: float) -> None:
+        assert Scales((1, 4), continuous=True).trained(scale) == (1 <= scale <= 4)
+
+    @pytest.mark.parametrize(("asked", "working"), [(1, 2), (2, 2), (2.5, 4), (4, 4), (4.1, None)])
+    def test_work_at_the_next_larger_trained_scale(self, asked: float, working: float | None) -> None:
+        assert Scales((2, 4)).working_scale(asked) == working
+
+    @given(scale_specs, st.floats(1, 20))
+    def test_a_working_scale_is_trained_and_no_smaller(self, scales: Scales, scale: float) -> None:
+        working = scales.working_scale(scale)
+        if working is None:
+            assert scale > scales.largest
+        else:
+            assert working >= scale - 1e-9 and scales.trained(working)
+
+    def test_read_naturally(self) -> None:
+        assert str(Scales((4, 2))) == "x2, x4"
+        assert str(Scales((1, 4), continuous=True)) == "x1..x4"
