@@ -4,7 +4,7 @@ import io
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -134,6 +134,14 @@ class PictureWriter(Protocol):
         ...
 
 
+class FileWriter(PictureWriter, Protocol):
+    """Writes an image to a file."""
+
+    def write_all(self, rows: Iterable[Levels]) -> None:
+        """Write blocks of rows as they come, from the top. Raises OutputError, and what ``rows`` raises."""
+        ...
+
+
 class _Stream(Protocol):
     def write(self, rows: Levels) -> None: ...
 
@@ -150,7 +158,7 @@ def open_writer(
     options: SaveOptions | None = None,
     before_placing: Callable[[Path], None] | None = None,
     replace: bool = True,
-) -> Iterator[PictureWriter]:
+) -> Iterator[FileWriter]:
     """A writer for one picture. The file is put in its place when the block ends well; else nothing is left.
 
     ``layout`` is what ``fit`` made of the result's; ``metadata`` is brought up to date with its size; ``text`` goes
@@ -189,6 +197,10 @@ class _Writer:
         if len(rows):
             with writing_told(self._output, self._format):
                 self.stream.write(rows)
+
+    def write_all(self, rows: Iterable[Levels]) -> None:
+        for block in rows:
+            self.write(block)
 
     def finish(self) -> None:
         assert self._done == self._layout.height, f"{self._done} of {self._layout.height} rows were written"
@@ -277,12 +289,14 @@ def write_picture(
     chosen = format or choose_format(output)
     layout, _ = fit(picture.layout, chosen)
     with open_writer(output, chosen, layout, picture.metadata, text, options, replace=replace) as writer:
-        step = max(1, BAND_BYTES // layout.row_bytes)
-        for top in range(0, layout.height, step):
-            rows = _band(picture, top, top + step)
-            writer.write(to_8_bits(rows) if layout.depth == 8 else rows)
+        writer.write_all(_bands(picture, layout))
 
 
-def _band(picture: Picture, start: int, stop: int) -> Levels:
-    alpha = None if picture.alpha is None else picture.alpha[start:stop]
-    return Picture(picture.rgb[start:stop], alpha, picture.grey).channels()
+def _bands(picture: Picture, layout: Layout) -> Iterator[Levels]:
+    """The rows of a picture, some megabytes at a time, of the depth of the layout."""
+    step = max(1, BAND_BYTES // layout.row_bytes)
+    for top in range(0, layout.height, step):
+        rows = slice(top, top + step)
+        alpha = None if picture.alpha is None else picture.alpha[rows]
+        channels = Picture(picture.rgb[rows], alpha, picture.grey).channels()
+        yield to_8_bits(channels) if layout.depth == 8 else channels
