@@ -1,5 +1,6 @@
-"""What is installed is all that is needed."""
+"""The wheel and its dependencies."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -49,6 +50,14 @@ def test_the_model_in_the_wheel_is_under_a_megabyte(wheel: zipfile.ZipFile) -> N
     assert 0 < sum(sizes) < 1_000_000
 
 
-def test_dependencies_are_bounded_above() -> None:
+def names(requirements: list[str]) -> set[str]:
+    """The packages that requirements name, in the index's spelling."""
+    return {re.split(r"[\s\[<>=;]", line)[0].lower().replace("_", "-") for line in requirements if line[:1].isalpha()}
+
+
+def test_constraints_pin_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert all("<" in dependency or "==" in dependency for dependency in project["dependencies"])
+    extras = project["optional-dependencies"].values()
+    wanted = names(project["dependencies"]).union(*(names(extra) for extra in extras)) - {"pcsr"}
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert wanted <= names([line for line in constraints if "==" in line])
