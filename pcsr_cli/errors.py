@@ -1,78 +1,86 @@
-"""Everything a user can cause, as one tree of exceptions.
+"""The exceptions of pcsr.
 
-Each error is one sentence and, where there is one, a next step. What only a bug can cause is an
-``assert``, never one of these.
+``PcsrError`` and its subclasses report problems that a user can fix. Each has one sentence that states the problem
+and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions instead.
 """
 
 from typing import Self
 
 
 class PcsrError(Exception):
-    """A mistake or a mishap a user can act on.
+    """A problem that the user can fix.
 
-    ``sentence`` says what is wrong, ``next_step`` (possibly empty) what to do about it.
-    ``exit_code`` is what the command line returns: 1 for a failure, 2 for wrong usage.
+    ``sentence`` states what failed and why, ``next_step`` (may be empty) what to do. ``setting`` (may be empty) is the
+    name of the setting that solves the problem, such as ``"overwrite"``. The library's sentences do not quote options:
+    the command line adds ``--overwrite`` itself. ``exit_code`` is the exit code of the command: 1 if the work failed,
+    2 if the request is invalid.
     """
 
     exit_code = 1
+    setting = ""
 
-    def __init__(self, sentence: str, next_step: str = "") -> None:
+    def __init__(self, sentence: str, next_step: str = "", *, setting: str = "") -> None:
         super().__init__(sentence, next_step)
         self.sentence = sentence
         self.next_step = next_step
+        self.setting = setting or type(self).setting
 
     def __str__(self) -> str:
         return f"{self.sentence} {self.next_step}".rstrip()
 
     def within(self, origin: str) -> Self:
-        """The same error, told of the file or table it was found in."""
-        return type(self)(f"{origin}: {self.sentence}", self.next_step)
+        """Return the same error with the name of the file or table that caused it."""
+        return type(self)(f"{origin}: {self.sentence}", self.next_step, setting=self.setting)
 
 
 class UsageError(PcsrError):
-    """The request itself does not make sense: options that exclude each other, values out of range."""
+    """The request is invalid: settings exclude each other or a value is out of range."""
 
     exit_code = 2
 
 
 class ScaleError(UsageError):
-    """The model cannot enlarge by the scale asked for."""
+    """The model does not support the scale."""
+
+    setting = "scale"
 
 
 class DeviceError(UsageError):
-    """The device or precision asked for is not there."""
+    """The device or the precision is not available."""
+
+    setting = "device"
 
 
 class InputError(PcsrError):
-    """The picture to read is missing, broken, or of a kind that cannot be handled."""
+    """The input is missing, damaged or not supported."""
 
 
 class OutputError(PcsrError):
-    """The result cannot be written where it was asked for."""
+    """The output cannot be written."""
 
 
 class RefusedOutputError(UsageError):
-    """Writing there would lose something: the output exists, is the input, or has no known format."""
+    """The output exists, is also an input, or has an unknown format."""
 
 
 class ModelError(PcsrError):
-    """The model's files are wrong: missing, of another architecture, not finite."""
+    """The files of a model are missing, damaged or of an unknown architecture."""
 
 
 class UnknownModelError(UsageError):
-    """No model goes by that name."""
+    """No model has this name."""
 
 
 class RegistryError(PcsrError):
-    """A registry file (``weights.toml``) is not what it should be."""
+    """A registry file (``weights.toml``) is invalid."""
 
 
 class HubError(PcsrError):
-    """The Hugging Face Hub cannot be reached, or refuses."""
+    """The Hugging Face Hub is not reachable or refuses the request."""
 
 
 class TrainingError(PcsrError):
-    """A training run cannot start, or cannot go on."""
+    """A training run cannot start or continue."""
 
 
 class PlotError(PcsrError):
@@ -80,11 +88,13 @@ class PlotError(PcsrError):
 
 
 class OutOfMemoryError(PcsrError):
-    """The machine or the device has too little memory for the work as asked."""
+    """The machine or the device has not enough memory."""
+
+    setting = "tile"
 
 
 class CheckError(PcsrError):
-    """A check of this installation, or of what is promised, found something wrong."""
+    """``pcsr verify`` or ``pcsr doctor`` found a problem."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -108,5 +118,5 @@ _SHORT_OF_MEMORY = (
 
 
 def in_full(number: float) -> str:
-    """A number as it was given, such as 4, 0.5 or 4.0000001: one that was rounded could seem to be within a limit."""
+    """Format a number without rounding (4, 0.5, 4.0000001): a rounded one could look as if it were within a limit."""
     return repr(float(number)).removesuffix(".0")

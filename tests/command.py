@@ -48,7 +48,7 @@ class Ran:
         assert self.stderr.endswith((".\n", ")\n")), f"no sentence: {self.stderr}"
         assert self.stderr.count("\n") == 1, f"more than a line: {self.stderr}"
         assert "Traceback" not in self.stderr
-        assert "stumbled" not in self.stderr
+        assert "Internal error" not in self.stderr
         for word in words:
             assert word in self.stderr
         return self

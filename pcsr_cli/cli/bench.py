@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pcsr_cli.cli import measured, measuring, options, pages
-from pcsr_cli.cli.console import data, print_document, progress_bar, say
+from pcsr_cli.cli.console import print_document, print_message, progress_bar, stdout_console
 
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.bench import Measured, Options, Result
@@ -105,7 +105,7 @@ def command(
     elif not quiet:
         from pcsr_cli.cli.bench_view import show
 
-        show(result, loaded, asked, no_reference, data())
+        show(result, loaded, asked, no_reference, stdout_console())
     if result.left_out:
         raise SystemExit(1)
 
@@ -146,7 +146,7 @@ def _measure(
 
         def observe(event: "Measured | LeftOut") -> None:
             if isinstance(event, LeftOut):
-                say(f"pcsr: left out: {event.sentence}")
+                print_message(f"pcsr: left out: {event.sentence}")
                 return
             report_progress(event.done / event.total)
             if save is not None:

@@ -1,62 +1,206 @@
-"""Where talk goes: stderr, without bars or colours when nobody watches."""
+"""What a command prints: data on stdout, messages and errors on stderr.
 
+An error becomes one line on stderr and an exit code: 1 for a failure, 2 for an invalid request, 130 for an
+interruption. ``PCSR_DEBUG=1`` shows the traceback.
+
+The library's sentences quote no options, because the library is used without the command line too. An error names the
+setting that solves the problem instead, and ``explain`` adds the option of that name::
+
+    raise RefusedOutputError(f"{path} already exists.", "Choose another name.", setting="overwrite")
+    # pcsr: a.png already exists. Choose another name. Use --overwrite to replace it.
+    raise UsageError("PNG has no quality setting.", "Write JPEG or WebP.", setting="quality")
+    # pcsr: PNG has no quality setting. Write JPEG or WebP. See --quality.
+
+An error without a setting is printed as it is.
+"""
+
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from pcsr_cli.errors import OutOfMemoryError, OutputError, PcsrError, UsageError, is_out_of_memory
+from pcsr_cli.images.files import finite, reason
 
-from pcsr_cli.images.files import finite
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USAGE = 2
+INTERRUPTED = 130
+
+HINTS = {
+    "allow_huge": "If you trust the file, use --allow-huge of upscale or plan.",
+    "device": "Use --device cpu.",
+    "memory": "Lower --memory.",
+    "overwrite": "Use --overwrite to replace it.",
+    "precision": "Use --precision fp32.",
+    "registry": "Check --registry and PCSR_REGISTRY.",
+    "tile": "Use a smaller --tile.",
+}
+"""What to do by an error's setting. For a setting that is not listed, the hint is the name of its option."""
 
 
-def talk() -> Console:
-    """The console on stderr."""
+def stderr_console() -> "Console":
+    """Return a Rich console that writes to stderr."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
-def say(sentence: str) -> None:
-    """Say one line on stderr."""
-    talk().print(printable(sentence), markup=False, soft_wrap=True)
+def stdout_console() -> "Console":
+    """Return a Rich console that writes to stdout."""
+    from rich.console import Console
 
-
-def data() -> Console:
-    """The console on stdout."""
     return Console(highlight=False)
 
 
+def print_message(text: str) -> None:
+    """Print one line on stderr, above a progress bar if there is one."""
+    stderr_console().print(printable(text), markup=False, soft_wrap=True)
+
+
 def printable(text: str) -> str:
-    """Text in one line that cannot steer a terminal: file names and downloaded files may hold anything."""
+    """Escape control characters: file names and downloaded files may contain sequences that change a terminal."""
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
 def print_document(document: object) -> None:
-    """Print one JSON document on stdout, in plain ASCII where stdout cannot take more; what is not finite is null."""
-    said = finite(document)
-    text = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    """Print one JSON document on stdout. Numbers that are not finite become null."""
+    content = finite(document)
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_as_json)
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
-        text = json.dumps(said, indent=2, allow_nan=False, default=_plain)
+        text = json.dumps(content, indent=2, allow_nan=False, default=_as_json)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
+def _as_json(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """A progress bar with the time left, on a terminal; gives the function to report the share done with."""
-    console = talk()
+    """Show a progress bar on a terminal. Yield a function that takes the share done, from 0 to 1."""
+    console = stderr_console()
     if quiet or not console.is_terminal:
         yield lambda share: None
         return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(printable(label), total=1.0)
         yield lambda share: progress.update(task, completed=share)
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    return str(value)
+def explain(error: Exception) -> PcsrError:
+    """Return the error to show to the user, with the option that helps."""
+    if not isinstance(error, PcsrError):
+        if not is_out_of_memory(error):
+            return PcsrError(
+                f"Internal error in pcsr ({type(error).__name__}: {error}).",
+                "Run the command again with PCSR_DEBUG=1 and report the traceback.",
+            )
+        error = OutOfMemoryError("There is not enough memory.", "Close other programs, or use a smaller image.")
+    if not error.setting:
+        return error
+    hint = HINTS.get(error.setting) or f"See --{error.setting.replace('_', '-')}."
+    return type(error)(error.sentence, f"{error.next_step} {hint}".strip())
+
+
+def report_error(error: Exception) -> int:
+    """Print an error on stderr and return the exit code. With PCSR_DEBUG=1, raise it again."""
+    if os.environ.get("PCSR_DEBUG") == "1":
+        raise error
+    explained = explain(error)
+    print_error(str(explained))
+    return explained.exit_code
+
+
+def report_usage_error(error: Exception) -> int:
+    """Print a Click error (an unknown option, a missing argument) on stderr and return the exit code."""
+    context = getattr(error, "ctx", None)
+    command = "pcsr" if context is None else context.command_path
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    sentence = " ".join(message.split()).removesuffix(".")
+    print_error(f"{sentence}{'' if sentence.endswith('?') else '.'} See `{command} --help`.")
+    return USAGE
+
+
+def print_error(text: str) -> None:
+    """Print an error on stderr, in one line."""
+    sys.stderr.write(f"pcsr: {printable(text)}\n")
+
+
+class SafeStdout(io.TextIOWrapper):
+    """A stdout that escapes characters its encoding lacks and reports write errors.
+
+    Raises OutputError, or BrokenPipeError if the reader of a pipe has closed it."""
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        if text == "":  # `require_stdout` writes nothing to test a closed stdout
+            return 0
+        with self._checked():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write the buffered text."""
+        with self._checked():
+            super().flush()
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # Python flushes stdout again when it exits, which must not fail a second time.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise OutputError(f"Cannot write to stdout: {reason(error)}.", "Free space, or redirect it.") from error
+
+
+class ClosedStdout(io.TextIOBase):
+    """Replaces a closed stdout. Every write raises UsageError."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError("stdout is closed, but the output goes to stdout.", "Redirect it to a file.")
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """Raise UsageError."""
+        return self.write("")
+
+
+def set_up_streams() -> None:
+    """Replace stdout by ``SafeStdout`` or ``ClosedStdout``, and a closed stderr by one that discards its text."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass  # the next file opened, such as a result, must not get the number of a closed stream
+        os.close(number)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding, lines, through = sys.stdout.encoding, sys.stdout.line_buffering, sys.stdout.write_through
+        sys.stdout = SafeStdout(sys.stdout.detach(), encoding, "backslashreplace", None, lines, through)
+    else:
+        sys.stdout = sys.stdout or ClosedStdout()
+
+
+def require_stdout() -> None:
+    """Raise UsageError if stdout is closed, before any work starts."""
+    sys.stdout.write("")
+
+
+def flush_stdout() -> None:
+    """Write what is still buffered. An error was reported before."""
+    with suppress(BrokenPipeError, OutputError):
+        sys.stdout.flush()

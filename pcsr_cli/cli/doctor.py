@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import data, print_document, printable
+from pcsr_cli.cli.console import print_document, printable, stdout_console
 from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _show(finding: "Finding") -> None:
 
     state = finding.state.value
     said = Text.assemble((f"{state:<8}", COLOURS[state]), (f"{finding.subject:<15}", "bold"), printable(finding.said))
-    console = data()
+    console = stdout_console()
     console.print(said, soft_wrap=True)
     if finding.next_step:
         console.print(Text(f"{'':8}-> {printable(finding.next_step)}"), soft_wrap=True)

@@ -3,20 +3,19 @@
 import signal
 import sys
 import warnings
+from contextlib import redirect_stdout
 from types import FrameType
 from typing import Annotated
 
 import typer
 
 import pcsr_cli
-from pcsr_cli.cli import bench, doctor, failures, help, models, options, plan, report, sweep, train, upscale, verify
-from pcsr_cli.cli.streams import give_up_stdout, set_up_streams
+from pcsr_cli.cli import bench, console, doctor, help, models, options, plan, report, sweep, train, upscale, verify
 
 app = typer.Typer(
     name="pcsr",
     help="Enlarge pictures with PCSR networks: compute goes where the picture needs it.",
     cls=help.GroupedCommands,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,36 +46,49 @@ def _options(
     pass
 
 
+CLICK_ERROR = typer.BadParameter.__mro__[2]
+"""``ClickException``: Click's own, or that of the copy within newer versions of Typer."""
+
+
 def main() -> None:
-    """Run the command line and exit: the one place where errors become sentences and exit codes."""
-    _clean_up_when_stopped()
-    warnings.filterwarnings("ignore", module="PIL")  # on odd metadata, in Pillow's own words
-    set_up_streams()
+    """Run the command line and exit. Errors become messages and exit codes here and nowhere else."""
+    _unwind_when_terminated()
+    warnings.filterwarnings("ignore", module="PIL")  # Pillow warns about odd metadata, which pcsr reports itself
+    console.set_up_streams()
     try:
-        options.check_arguments(sys.argv[1:])
-        code = app(prog_name="pcsr", standalone_mode=False) or 0
+        code = _run(sys.argv[1:])
         sys.stdout.flush()
-    except typer.TyperException as error:
-        code = failures.misused(error)
     except typer.Abort:
-        code = failures.INTERRUPTED
-    except BrokenPipeError:  # whoever read stdout has seen enough
+        code = console.INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has finished
         code = 1
     except Exception as error:
-        code = failures.fail(error)
-    if code == failures.INTERRUPTED:
-        failures.tell("interrupted; no half-written file was left.")
-    give_up_stdout()
+        is_usage = isinstance(error, CLICK_ERROR)
+        code = console.report_usage_error(error) if is_usage else console.report_error(error)
+    if code == console.INTERRUPTED:
+        console.print_error("interrupted; no half-written file was left.")
+    console.flush_stdout()
     sys.exit(code)
 
 
-def _clean_up_when_stopped() -> None:
-    """Being told to stop unwinds as Ctrl-C does, so that no temporary file is left; not where that was ignored."""
+def _run(arguments: list[str]) -> int:
+    if not arguments:  # versions of Click differ in where they print the help, and in the exit code
+        with redirect_stdout(sys.stderr):
+            app(["--help"], prog_name="pcsr", standalone_mode=False)
+        return console.USAGE
+    options.check_arguments(arguments)
+    return app(arguments, prog_name="pcsr", standalone_mode=False) or 0
+
+
+def _unwind_when_terminated() -> None:
+    """Raise SystemExit on SIGTERM and SIGHUP, so that temporary files are removed as after Ctrl-C.
+
+    A signal that is ignored stays ignored."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, _stop)
+            signal.signal(number, _exit)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)

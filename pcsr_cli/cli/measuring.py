@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import progress_bar, say
+from pcsr_cli.cli.console import print_message, progress_bar
 from pcsr_cli.errors import InputError, OutputError
 from pcsr_cli.images.files import reason
 
@@ -118,7 +118,7 @@ def each_pair(
             if len(sources) == 1:
                 raise
             left_out.append(LeftOut(source.name, str(error)))
-            say(f"pcsr: left out: {error}")
+            print_message(f"pcsr: left out: {error}")
     if not done:
         raise InputError("No picture could be measured.", left_out[0].sentence)
     return done, tuple(left_out)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import data, print_document, printable, say
+from pcsr_cli.cli.console import print_document, print_message, printable, stdout_console
 from pcsr_cli.cli.help import GroupedCommands
 from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.images.files import exists, is_folder
@@ -56,7 +56,7 @@ def list_models(context: typer.Context, registry: options.RegistryFile = None, j
         parameters = "" if row["parameters"] is None else f"{row['parameters']:,}"
         cells = (row["name"], row["scales"], parameters, row["licence"], row["state"])
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    data().print(table)
+    stdout_console().print(table)
 
 
 @app.command("fetch")
@@ -69,7 +69,7 @@ def fetch_model(
     if json:
         print_document({"name": identity.name, "revision": identity.revision, "sha256": identity.sha256})
     elif not quiet:
-        say(f"{identity.name} is here and whole: sha256 {identity.sha256}.")
+        print_message(f"{identity.name} is here and whole: sha256 {identity.sha256}.")
 
 
 @app.command("show")
@@ -86,7 +86,7 @@ def show_model(name: Name, registry: options.RegistryFile = None, json: options.
     table = Table.grid(padding=(0, 2))
     for key, value in details.items():
         table.add_row(key.replace("_", " "), Text(printable(str(value)), overflow="fold"))
-    data().print(table)
+    stdout_console().print(table)
 
 
 @app.command("convert")
@@ -111,7 +111,7 @@ def convert_model(
     if json:
         print_document({"folder": str(folder), "parameters": network.parameter_count()})
     elif not quiet:
-        say(f"Wrote {folder / CONFIG_NAME} and {WEIGHTS_NAME}: {network.parameter_count():,} parameters.")
+        print_message(f"Wrote {folder / CONFIG_NAME} and {WEIGHTS_NAME}: {network.parameter_count():,} parameters.")
 
 
 def _describe(entry: "Entry") -> dict[str, Any]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pcsr_cli.cli.console import say
-from pcsr_cli.cli.streams import expect_stdout
+from pcsr_cli.cli.console import print_message, require_stdout
 from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def check_talk(json: bool, quiet: bool) -> None:
     """Raise UsageError where a command is to say everything and nothing, or a document nowhere."""
     check_apart({"--json": json, "--quiet": quiet})
     if json:
-        expect_stdout()
+        require_stdout()
 
 
 def check_apart(given: Mapping[str, bool]) -> None:
@@ -190,5 +189,5 @@ def load_model(
     loaded = api.load_model(model, device, precision, load_registry(registry), scale=scale, show_progress=not quiet)
     if not quiet:
         for note in loaded.notes:
-            say(f"Note: {note}.")
+            print_message(f"Note: {note}.")
     return loaded

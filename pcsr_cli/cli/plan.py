@@ -7,7 +7,7 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli import upscale_options as upscaling
-from pcsr_cli.cli.console import data, print_document
+from pcsr_cli.cli.console import print_document, stdout_console
 from pcsr_cli.images.files import is_folder
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def command(
     if json:
         print_document(plan_view.as_document(forecasts, loaded, scale, rate, disk))
     else:
-        plan_view.show(forecasts, loaded, scale, rate, disk, data())
+        plan_view.show(forecasts, loaded, scale, rate, disk, stdout_console())
 
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":

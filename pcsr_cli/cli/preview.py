@@ -14,7 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from pcsr_cli.cli.console import say, talk
+from pcsr_cli.cli.console import print_message, stderr_console
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,14 +73,14 @@ class Lookout:
     def draw(self) -> None:
         """Draw the detail on stderr."""
         assert self.detail is not None
-        talk().print(drawn(self.detail))
+        stderr_console().print(drawn(self.detail))
 
 
 def look_out() -> Lookout | None:
     """A lookout for a detail of the terminal's size, or None, and why is said, where nothing can be drawn."""
-    console = talk()
+    console = stderr_console()
     if refusal := why_not(console):
-        say(f"Note: no preview: {refusal}.")
+        print_message(f"Note: no preview: {refusal}.")
         return None
     return Lookout((2 * (console.height - SPARE_ROWS), (console.width - GAP) // 2))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pcsr_cli.cli import measured, measuring, options, pages
-from pcsr_cli.cli.console import print_document, say
+from pcsr_cli.cli.console import print_document, print_message
 
 Output = Annotated[Path, typer.Argument(metavar="OUT.html", help="The page to write.")]
 Thresholds = Annotated[
@@ -56,6 +56,6 @@ def command(
         document = measured.curves_document(loaded, asked, curves, left_out, no_reference)
         print_document({"report": str(output), **document})
     elif not quiet:
-        say(f"The page is in {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser.")
+        print_message(f"The page is in {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser.")
     if left_out:
         raise SystemExit(1)

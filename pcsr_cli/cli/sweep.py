@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcsr_cli.cli import measured, measuring, options, pages
-from pcsr_cli.cli.console import data, print_document, printable
+from pcsr_cli.cli.console import print_document, printable, stdout_console
 from pcsr_cli.cli.help import GroupedCommand
 from pcsr_cli.errors import UsageError
 from pcsr_cli.images.files import exists
@@ -172,4 +172,4 @@ def _hand_over(
     elif not quiet:
         from pcsr_cli.cli.sweep_view import show
 
-        show(mean, loaded, asked, quality, data())
+        show(mean, loaded, asked, quality, stdout_console())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import print_document, say
+from pcsr_cli.cli.console import print_document, print_message
 from pcsr_cli.errors import OutputError, PlotError, RefusedOutputError, UsageError, in_full
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def command(
         model = train(config, folder, observe, run_options, lambda: stopping.asked is not None)
     if stopping.asked is not None and model is None:
         if leads:
-            say(f"The run's state is saved; go on with: pcsr train {recipe} --out {folder} --resume")
+            print_message(f"The run's state is saved; go on with: pcsr train {recipe} --out {folder} --resume")
         raise SystemExit(128 + stopping.asked)
     if not leads:
         return
@@ -69,7 +69,7 @@ def command(
     if json:
         print_document({"model": str(model), "log": str(folder / LOG_NAME), "plot": plot and str(plot)})
     elif not quiet:
-        say(f"The model is in {model}: use it with --model {model}.")
+        print_message(f"The model is in {model}: use it with --model {model}.")
 
 
 def _options(
@@ -100,7 +100,7 @@ def _plot(log: Path, output: Path, quiet: bool) -> Path | None:
         plot_run(log, output)
     except (PlotError, OutputError) as error:
         if not quiet:
-            say(f"No plot was drawn. {error}")
+            print_message(f"No plot was drawn. {error}")
         return None
     return output
 

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pcsr_cli.cli.console import printable, say, talk
+from pcsr_cli.cli.console import print_message, printable, stderr_console
 from pcsr_cli.training.events import Decoded, Event, Observer, Progress, Saved, Skipped, Validated, ignore
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -23,7 +23,7 @@ LINES_APART = 30.0
 @contextmanager
 def watching(name: str, quiet: bool) -> Iterator[Observer]:
     """The observer that shows a run while the context lasts."""
-    console = talk()
+    console = stderr_console()
     if quiet:
         yield ignore
     elif console.is_terminal:
@@ -44,12 +44,12 @@ class Lines:
         """Say an event, unless it is a minor one."""
         match event:
             case Skipped():
-                say(_skipped(event))
+                print_message(_skipped(event))
             case Progress() if event.seconds >= self._next:
                 self._next = event.seconds + LINES_APART
-                say(f"stage {event.stage}: " + ", ".join(f"{key} {value}" for key, value in _progress(event)))
+                print_message(f"stage {event.stage}: " + ", ".join(f"{key} {value}" for key, value in _progress(event)))
             case Validated():
-                say(f"stage {event.stage}, iteration {event.step:,}, {_validated(event)}")
+                print_message(f"stage {event.stage}, iteration {event.step:,}, {_validated(event)}")
             case _:
                 pass
 

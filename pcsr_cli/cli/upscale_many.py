@@ -7,8 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcsr_cli.cli.console import print_document, progress_bar, say, talk
-from pcsr_cli.cli.failures import explain
+from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar, stderr_console
 from pcsr_cli.cli.tally import Tally
 from pcsr_cli.cli.upscale_options import Batch
 from pcsr_cli.cli.upscale_progress import ManyProgress
@@ -103,7 +102,7 @@ def _go(pictures: "Run", work: Batch, progress: ManyProgress, tally: Tally) -> N
                 continue
             told = explain(event.error)
             tally.fail(event.task.source.path, work.folder / event.task.output, told)
-            say(f"pcsr: left out: {told.sentence}")
+            print_message(f"pcsr: left out: {told.sentence}")
             if os.environ.get("PCSR_DEBUG") == "1":
                 traceback.print_exception(event.error)
 
@@ -112,4 +111,4 @@ def _tell(tally: Tally, notes: tuple[str, ...], json: bool, quiet: bool) -> None
     if json:
         print_document(tally.as_document())
     elif not quiet:
-        tally.show(talk(), notes)
+        tally.show(stderr_console(), notes)

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from pcsr_cli.cli.console import print_document, progress_bar, talk
+from pcsr_cli.cli.console import print_document, progress_bar, stderr_console
 from pcsr_cli.cli.preview import look_out
 from pcsr_cli.cli.upscale_options import STREAM, Single
 from pcsr_cli.errors import InputError, UsageError
@@ -94,4 +94,4 @@ def _tell(report: "Report", json: bool, quiet: bool, told: tuple[str, ...]) -> N
     elif not quiet:
         from pcsr_cli.cli.panel import show
 
-        show(report, talk(), told)
+        show(report, stderr_console(), told)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pcsr_cli.cli.console import printable, talk
+from pcsr_cli.cli.console import printable, stderr_console
 
 if TYPE_CHECKING:
     from pcsr_cli.jobs.find import Task
@@ -32,7 +32,7 @@ class ManyProgress:
     @contextmanager
     def shown(self, tasks: "Sequence[Task]") -> Iterator[None]:
         """Show bars for these while inside."""
-        console = talk()
+        console = stderr_console()
         if self._quiet or not console.is_terminal or not tasks:
             yield
             return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcsr_cli.cli import measured, options
-from pcsr_cli.cli.console import data, print_document, progress_bar
+from pcsr_cli.cli.console import print_document, progress_bar, stdout_console
 from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def command(
     elif not quiet:
         from pcsr_cli.cli.verify_view import show
 
-        show(source.name, part, loaded, found, data())
+        show(source.name, part, loaded, found, stdout_console())
     if not found.passed:
         raise CheckError(
             f"{found.failures} of {1 + len(found.comparisons)} checks of {source.name} went beyond what pcsr promises.",

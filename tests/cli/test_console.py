@@ -1,0 +1,126 @@
+"""What commands print: errors with the option that helps, and stdout when it is closed, full or not UTF-8."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pcsr_cli.cli.console import explain, printable, report_error
+from pcsr_cli.errors import DeviceError, InputError, OutOfMemoryError, PcsrError, RefusedOutputError, UsageError
+from tests.command import Pcsr
+from tests.failing import tells
+from tests.images import save
+
+
+def test_an_error_is_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_error(InputError("The file is damaged.", "Replace it.")) == 1
+    assert report_error(UsageError("The value is wrong.")) == 2
+    assert capsys.readouterr().err == "pcsr: The file is damaged. Replace it.\npcsr: The value is wrong.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (InputError("Damaged."), "Damaged."),
+        (RefusedOutputError("a.png exists.", setting="overwrite"), "a.png exists. Use --overwrite to replace it."),
+        (UsageError("PNG has no quality.", "Write JPEG.", setting="quality"), "Write JPEG. See --quality."),
+        (UsageError("Too many.", setting="skip_existing").within("a"), "a: Too many. See --skip-existing."),
+        (DeviceError("There is no cuda."), "There is no cuda. Use --device cpu."),
+        (OutOfMemoryError("Not enough memory."), "Not enough memory. Use a smaller --tile."),
+    ],
+)
+def test_an_error_with_a_setting_gets_its_option(error: PcsrError, text: str) -> None:
+    explained = explain(error)
+    assert str(explained).endswith(text)
+    assert type(explained) is type(error)
+    assert "--" not in str(error)
+
+
+def allocate_too_much() -> None:
+    torch.empty(2**50, dtype=torch.uint8)
+
+
+def overflow_a_size() -> None:
+    torch.empty(3, 2**31, 2**31, dtype=torch.uint8)
+
+
+def raise_memory_error() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("use", [allocate_too_much, overflow_a_size, raise_memory_error])
+def test_running_out_of_memory_is_explained(use: object) -> None:
+    assert callable(use)
+    with pytest.raises((RuntimeError, MemoryError)) as raised:
+        use()
+    assert tells(str(explain(raised.value)), "There is not enough memory.", "--tile")
+
+
+def test_a_bug_is_reported_as_an_internal_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_error(KeyError("what\nnow")) == 1
+    printed = capsys.readouterr().err
+    assert tells(printed, "Internal error in pcsr (KeyError: 'what\\nnow').")
+    assert printed.count("\n") == 1
+
+
+def test_debugging_raises_the_error_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PCSR_DEBUG", "1")
+    with pytest.raises(InputError):
+        report_error(InputError("The file is damaged."))
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [("bild ä 画.png", "bild ä 画.png"), ("\x1b[2J", "\\x1b[2J"), ("a\nb\tc", "a\\x0ab\\x09c"), ("\udcff", "\\xdcff")],
+)
+def test_control_characters_are_escaped(text: str, printed: str) -> None:
+    assert printable(text) == printed
+
+
+TO_STDOUT = [
+    ["--help"],
+    ["--version"],
+    ["models"],
+    ["models", "--json"],
+    ["upscale", "in.png", "-", "--format", "png"],
+    ["upscale", "in.png", "out.png", "--json"],
+]
+
+
+@pytest.fixture
+def pcsr(run_pcsr: Pcsr, tiny_folder: Path) -> Pcsr:
+    """The command in a folder with an image and a model."""
+    save(run_pcsr.cwd / "in.png")
+    (run_pcsr.cwd / "tiny").symlink_to(tiny_folder)
+    return run_pcsr
+
+
+def with_model(arguments: list[str]) -> list[str]:
+    return [*arguments, "--model", "tiny"] if arguments[0] in {"upscale", "plan"} else arguments
+
+
+@pytest.mark.parametrize("arguments", TO_STDOUT, ids=" ".join)
+def test_a_closed_stdout_is_an_error_before_any_work(pcsr: Pcsr, arguments: list[str]) -> None:
+    ran = pcsr(*with_model(arguments), stdout_is="closed").told(2)
+    assert tells(ran.stderr, "stdout is closed, but the output goes to stdout.")
+    assert not (pcsr.cwd / "out.png").exists()
+
+
+def test_a_closed_stdout_that_is_not_needed_is_no_error(pcsr: Pcsr) -> None:
+    pcsr(*with_model(["upscale", "in.png", "out.png"]), stdout_is="closed").succeeded()
+    assert (pcsr.cwd / "out.png").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /dev/full")
+@pytest.mark.parametrize("arguments", TO_STDOUT, ids=" ".join)
+def test_a_full_stdout_is_an_error(pcsr: Pcsr, arguments: list[str]) -> None:
+    ran = pcsr(*with_model(arguments), stdout_is="full").told(1, "no space left")
+    if arguments[-1] != "png":
+        assert tells(ran.stderr, "Cannot write to stdout:")
+
+
+def test_characters_that_stdout_lacks_are_escaped(pcsr: Pcsr) -> None:
+    (pcsr.cwd / "in.png").rename(pcsr.cwd / "画.png")
+    ran = pcsr(*with_model(["plan", "画.png"]), env={"PYTHONIOENCODING": "ascii"}).succeeded()
+    assert "\\u753b.png" in ran.stdout
