@@ -10,11 +10,27 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pcsr_cli.errors import ModelError, RegistryError, UnknownModelError
+import msgspec
+from msgspec import Meta
+
+from pcsr_cli.errors import RegistryError, UnknownModelError
 from pcsr_cli.images.files import is_file, read_text, reason
-from pcsr_cli.model.spec import BackboneSpec, ModelSpec, Scales
+from pcsr_cli.model.spec import (
+    NO_MEAN,
+    UNIT_STD,
+    BackboneSpec,
+    Hidden,
+    Mean,
+    ModelSpec,
+    Samplers,
+    Scale,
+    Scales,
+    Std,
+    Table,
+    convert,
+)
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -22,10 +38,11 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 ORIGINALS = ("carn", "fsrcnn", "srresnet")
+ORIGINAL = re.compile("|".join(ORIGINALS))
+FOLDER = re.compile(r"(?!.*://)[^\x00-\x1f\x7f]+")
 
-_REQUIRED = {"backbone", "samplers", "classifier", "scales", "receptive_radius", "licence", "source"}
-_OPTIONAL = {"repo", "revision", "files", "folder", "packaged", "mean", "std", "continuous", "parameters", "original"}
-_OPTIONAL |= {"sha256"}
+Positive = Annotated[int, Meta(ge=1)]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,108 +134,93 @@ def read_registry(path: Path) -> Registry:
         table = tomllib.loads(read_text(path))
     except OSError as error:
         raise RegistryError(
-            f"The registry {path} cannot be read: {reason(error)}.", "Check --registry and PCSR_REGISTRY."
+            f"Cannot read the registry {path}: {reason(error)}.", "Check the path, or PCSR_REGISTRY."
         ) from error
     except (ValueError, RecursionError) as error:
         raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct it there.") from error
-    unknown = sorted(set(table) - {"models", "auto"})
-    models, auto = table.get("models", {}), table.get("auto", [])
-    names = isinstance(auto, list) and all(isinstance(name, str) for name in auto)
-    if unknown or not isinstance(models, dict) or not names:
-        raise RegistryError(
-            f"The registry {path} holds tables models.NAME and auto, a list of names, nothing else.",
-            "Correct it there.",
+    file = _convert(table, _File, f"The registry {path}")
+    return Registry({name: _build_entry(name, entry, path) for name, entry in file.models.items()}, file.auto)
+
+
+def _convert(data: object, kind: type[T], origin: str) -> T:
+    return convert(data, kind, origin, RegistryError, "Correct it there.")
+
+
+class _Files(Table, frozen=True):
+    config: str = "config.json"
+    weights: str = "model.safetensors"
+
+
+class _Entry(Table, frozen=True, kw_only=True):
+    """A table ``[models.NAME]`` of a registry file."""
+
+    backbone: BackboneSpec
+    samplers: Samplers
+    classifier: Hidden
+    mean: Mean = NO_MEAN
+    std: Std = UNIT_STD
+    scales: Annotated[tuple[Scale, ...], Meta(min_length=1)]
+    continuous: bool = False
+    receptive_radius: Positive
+    parameters: Positive | None = None
+    original: str | None = None
+    licence: str
+    source: str
+    repo: str | None = None
+    revision: str = ""
+    files: _Files = _Files()
+    folder: str | None = None
+    packaged: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if [self.repo, self.folder, self.packaged].count(None) != 2:
+            raise ValueError("give exactly one of repo, folder and packaged")
+        checks = (
+            (self.repo, REPO, "repo must have the form user/name"),
+            (self.revision if self.repo else None, COMMIT, "revision must be a full commit of 40 hexadecimal digits"),
+            (self.files.config, FILE_NAME, "files.config must be a file name without folders"),
+            (self.files.weights, FILE_NAME, "files.weights must be a file name without folders"),
+            (self.folder, FOLDER, "folder must be the path of a folder"),
+            (self.packaged, FILE_NAME, "packaged must be the name of a folder in the package"),
+            (self.sha256, SHA256, "sha256 must have 64 hexadecimal digits"),
+            (self.original, ORIGINAL, f"original must be one of {', '.join(ORIGINALS)}"),
         )
-    return Registry({name: _parse_entry(name, entry, path) for name, entry in models.items()}, tuple(auto))
+        for value, pattern, rule in checks:
+            if value is not None and not pattern.fullmatch(value):
+                raise ValueError(rule)
+
+    def location(self, registry: Path) -> "HubLocation | Path":
+        """The model's place, given the path of the registry file."""
+        if self.packaged is not None:
+            return Path(__file__).parent.parent / self.packaged
+        if self.folder is not None:
+            return registry.parent / self.folder
+        assert self.repo is not None
+        return HubLocation(self.repo, self.revision, self.files.config, self.files.weights)
 
 
-def _parse_entry(name: str, table: object, path: Path) -> Entry:
-    told = f"The registry {path}, model {name!r}"
-    if not MODEL_NAME.fullmatch(name):
-        raise RegistryError(f"{told}: a name is made of a-z, 0-9, dot, dash and underscore.", "Correct it there.")
-    if not isinstance(table, dict):
-        raise RegistryError(f"{told} is not a table.", "Correct it there.")
-    if missing := sorted(_REQUIRED - set(table)):
-        keys = ", ".join(missing)
-        raise RegistryError(f"{told} lacks keys: {keys}.", "Give them there.")
-    if unknown := sorted(set(table) - _REQUIRED - _OPTIONAL):
-        keys = ", ".join(unknown)
-        raise RegistryError(f"{told} has unknown keys: {keys}.", "Remove or correct them there.")
-    try:
-        return _build_entry(name, table, path)
-    except RegistryError as error:
-        raise error.within(told) from error
-    except (TypeError, KeyError, ModelError) as error:
-        why = str(error).removesuffix(".")
-        raise RegistryError(f"{told} is not well formed: {why}.", "Correct it there.") from error
+class _File(Table, frozen=True):
+    """A whole registry file."""
+
+    models: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    auto: tuple[str, ...] = ()
 
 
 def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
-    spec = ModelSpec(
-        backbone=BackboneSpec(**table["backbone"]),
-        samplers=tuple(_values("samplers", hidden) for hidden in _values("samplers", table["samplers"])),
-        classifier=_values("classifier", table["classifier"]),
-        **{key: _values(key, table[key]) for key in ("mean", "std") if key in table},
-    )
-    if spec.branches < 2:
-        raise RegistryError("samplers has fewer than two branches.", "Correct it there.")
-    original, sha256 = table.get("original"), table.get("sha256")
-    if original is not None and original not in ORIGINALS:
-        known = ", ".join(ORIGINALS)
-        raise RegistryError(f"original is none of {known}.", "Correct it there.")
-    if sha256 is not None and not SHA256.fullmatch(sha256):
-        raise RegistryError("sha256 is not a checksum of 64 hexadecimal digits.", "Correct it there.")
+    origin = f"The registry {path}, model {name!r}"
+    if not MODEL_NAME.fullmatch(name):
+        raise RegistryError(f"{origin}: use only a-z, 0-9, dot, dash and underscore in a name.", "Correct it there.")
+    entry = _convert(table, _Entry, origin)
     return Entry(
         name=name,
-        location=_location(table, path),
-        spec=spec,
-        scales=Scales(_values("scales", table["scales"]), table.get("continuous", False)),
-        receptive_radius=_whole("receptive_radius", table["receptive_radius"]),
-        licence=_text("licence", table["licence"]),
-        source=_text("source", table["source"]),
-        parameters=_whole("parameters", table["parameters"]) if "parameters" in table else None,
-        original=original,
-        sha256=sha256,
+        location=entry.location(path),
+        spec=ModelSpec(entry.backbone, entry.samplers, entry.classifier, entry.mean, entry.std),
+        scales=Scales(entry.scales, entry.continuous),
+        receptive_radius=entry.receptive_radius,
+        licence=entry.licence,
+        source=entry.source,
+        parameters=entry.parameters,
+        original=entry.original,
+        sha256=entry.sha256,
     )
-
-
-def _location(table: dict[str, Any], path: Path) -> HubLocation | Path:
-    if sum(key in table for key in ("folder", "packaged", "repo")) != 1:
-        raise RegistryError("it needs one of repo, folder and packaged.", "Correct it there.")
-    if "packaged" in table:
-        name = table["packaged"]
-        if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
-            raise RegistryError(f"packaged {name!r} is no plain name of a folder in the package.", "Correct it there.")
-        return Path(__file__).parent.parent / name
-    if "folder" in table:
-        folder = table["folder"]
-        if not isinstance(folder, str) or not folder.isprintable() or not folder or "://" in folder:
-            raise RegistryError(f"folder {folder!r} is no path of a folder.", "Correct it there.")
-        return path.parent / folder
-    files = table.get("files", {})
-    location = HubLocation(table["repo"], table["revision"], **files)
-    if not REPO.fullmatch(location.repo):
-        raise RegistryError(f"{location.repo!r} is not a repository of the form user/name.", "Correct it there.")
-    if not COMMIT.fullmatch(location.revision):
-        raise RegistryError("revision is not a full commit of 40 hexadecimal digits.", "Correct it there.")
-    if not (FILE_NAME.fullmatch(location.config) and FILE_NAME.fullmatch(location.weights)):
-        raise RegistryError("files are plain names, without folders.", "Correct it there.")
-    return location
-
-
-def _values(key: str, values: object) -> tuple[Any, ...]:
-    if not isinstance(values, list):
-        raise RegistryError(f"{key} is not made of lists.", "Correct it there.")
-    return tuple(values)
-
-
-def _whole(key: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise RegistryError(f"{key} is not a whole number from 1.", "Correct it there.")
-    return value
-
-
-def _text(key: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise RegistryError(f"{key} is not text.", "Correct it there.")
-    return value

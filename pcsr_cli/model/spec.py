@@ -1,52 +1,76 @@
-"""What a model is, as data: frozen specs read from a published ``config.json``.
+"""The description of a PCSR network as frozen structs, read from and written to a ``config.json``.
 
-The file format is the one on the Hub (``encoder_spec``, ``heavy_sampler_spec``, ...); models of our
-own add optional keys for what that format leaves out: normalisation, trained scales and samplers between light and
-heavy. Unknown keys are refused, so that a misspelt one never passes silently.
+The file format is the one on the Hub (``encoder_spec``, ``heavy_sampler_spec``, ...), with optional keys for what that
+format omits: normalisation, trained scales, and samplers between light and heavy. msgspec checks types, ranges and
+unknown keys while it converts; the ``__post_init__`` methods check what depends on more than one key.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pcsr_cli.errors import ModelError
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from pcsr_cli.errors import ModelError, PcsrError
+
+MAX_SIZE = 4096
+"""The largest number of channels, blocks, or units of a layer. A downloaded config must not build for minutes."""
+
+MAX_LAYERS = 32
+MAX_SCALE = 1000
+MAX_LEVEL = 1e5
+"""Bound of a mean and of a standard deviation, which is at least its inverse. Beyond it float32 holds no image."""
+
+Size = Annotated[int, Meta(ge=1, le=MAX_SIZE)]
+Hidden = Annotated[tuple[Size, ...], Meta(max_length=MAX_LAYERS)]
+Samplers = Annotated[tuple[Hidden, ...], Meta(min_length=2)]
+Scale = Annotated[float, Meta(ge=1, le=MAX_SCALE)]
 Rgb = tuple[float, float, float]
-
-LARGEST = 4096
-"""The most channels, blocks, or units of a layer: a config from elsewhere must not build for minutes."""
-
-MOST_LAYERS = 32
-
-LARGEST_SCALE = 1000
-MOST_LEVELS = 1e5
-"""Of a mean, and of a standard deviation, which is at least its inverse: beyond, float32 holds no picture any more."""
+_Mean = Annotated[float, Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]
+_Std = Annotated[float, Meta(ge=1 / MAX_LEVEL, le=MAX_LEVEL)]
+Mean = tuple[_Mean, _Mean, _Mean]
+Std = tuple[_Std, _Std, _Std]
 
 NO_MEAN: Rgb = (0.0, 0.0, 0.0)
+UNIT_STD: Rgb = (1.0, 1.0, 1.0)
 
 DEFAULT_MEANS: dict[str, Rgb] = {"carn": (0.4488, 0.4371, 0.4040)}
-"""The mean a published model expects when its folder does not tell; 0 for every other backbone."""
+"""The mean of a published model whose config has none; 0 for every other backbone."""
 
-_WIDTH_KEYS = {"carn": "nf", "fsrcnn": "d", "srresnet": "nf", "dense": "width"}
-_DEPTH_KEYS = {"dense": "blocks"}
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Scales:
-    """The enlargements a model was trained for: the listed ones, or every real scale between them."""
+def convert(
+    data: object,
+    kind: type[T],
+    origin: str,
+    error: type[PcsrError] = ModelError,
+    next_step: str = "Correct it, or fetch the model again.",
+) -> T:
+    """Build a ``kind`` from plain data as decoded from JSON or TOML.
 
-    values: tuple[float, ...]
+    Raises ``error`` with a sentence that names ``origin``, the key, and the values allowed there.
+    """
+    try:
+        return msgspec.convert(data, kind)
+    except (msgspec.ValidationError, RecursionError) as problem:
+        reason, _, path = str(problem).partition(" - at ")
+        key = path.replace("`", "").removeprefix("$").removeprefix(".")
+        place = f"{origin}: {key}" if key else origin
+        raise error(f"{place} is invalid: {reason[:1].lower()}{reason[1:]}.", next_step) from problem
+
+
+class Table(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of a configuration file: immutable, with exactly the declared keys."""
+
+
+class Scales(Table, frozen=True):
+    """The scales a model was trained for: the listed ones, or every real scale between the smallest and the largest."""
+
+    values: Annotated[tuple[Scale, ...], Meta(min_length=1)]
     continuous: bool = False
 
     def __post_init__(self) -> None:
-        if not self.values or not all(_is_number(value, 1, LARGEST_SCALE) for value in self.values):
-            raise ModelError(
-                f"A model's trained scales are numbers from 1 to {LARGEST_SCALE:,}, and at least one of them.",
-                "Correct it, or fetch the model again.",
-            )
-        if not isinstance(self.continuous, bool):
-            raise ModelError("continuous is either true or false.", "Correct it, or fetch the model again.")
-        object.__setattr__(self, "values", tuple(sorted(map(float, self.values))))
+        msgspec.structs.force_setattr(self, "values", tuple(sorted(map(float, self.values))))
 
     @property
     def largest(self) -> float:
@@ -71,74 +95,38 @@ class Scales:
         return ", ".join(f"x{value:g}" for value in self.values)
 
 
-@dataclass(frozen=True)
-class BackboneSpec:
-    """Which network computes the LR features: its name, channel count and (where it varies) its depth."""
+class BackboneSpec(Table, frozen=True):
+    """The network that computes the LR features: its name, its number of channels and, for ``dense``, its depth."""
 
     name: str
-    width: int
-    depth: int | None = None
+    width: Size
+    depth: Size | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in _WIDTH_KEYS:
-            known = ", ".join(_WIDTH_KEYS)
-            raise ModelError(f"There is no backbone {self.name!r}.", f"Known ones: {known}.")
-        has_depth = self.name in _DEPTH_KEYS
-        sizes = (self.width, self.depth) if has_depth else (self.width,)
-        fits = all(_is_size(size) for size in sizes) and (has_depth or self.depth is None)
-        if not fits or (self.name == "carn" and self.width % 4):
-            raise ModelError(
-                f"The sizes of backbone {self.name} are whole numbers from 1 to {LARGEST:,} (in fours for carn).",
-                "Correct it, or fetch the model again.",
-            )
+        _check_backbone(self.name)
+        if (self.depth is not None) != (self.name == "dense"):
+            raise ValueError("the backbone dense needs a depth, the others have none")
+        if self.name == "carn" and self.width % 4:
+            raise ValueError("the width of the backbone carn must be a multiple of 4")
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(Table, frozen=True):
     """A whole PCSR network.
 
-    ``samplers`` lists the hidden sizes of each branch's MLP from the lightest to the heaviest;
-    published models have two. ``classifier`` lists the classifier's hidden sizes. Inputs are normalised as
-    (x - mean) / std with x in [0, 1]. Whatever way a spec comes in, what it says is checked here. Raises ModelError.
+    ``samplers`` lists the hidden sizes of each branch's MLP, lightest first; published models have two branches.
+    ``classifier`` lists the classifier's hidden sizes. Inputs are normalised as (x - mean) / std with x in [0, 1].
     """
 
     backbone: BackboneSpec
-    samplers: tuple[tuple[int, ...], ...]
-    classifier: tuple[int, ...]
-    mean: Rgb = NO_MEAN
-    std: Rgb = (1.0, 1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        for hidden in (*self.samplers, self.classifier):
-            if len(hidden) > MOST_LAYERS or not all(_is_size(size) for size in hidden):
-                raise ModelError(
-                    f"Hidden sizes are lists of at most {MOST_LAYERS} whole numbers from 1 to {LARGEST:,}.",
-                    "Correct it, or fetch the model again.",
-                )
-        object.__setattr__(self, "mean", _rgb("mean", self.mean, -MOST_LEVELS))
-        object.__setattr__(self, "std", _rgb("std", self.std, 1 / MOST_LEVELS))
+    samplers: Samplers
+    classifier: Hidden
+    mean: Mean = NO_MEAN
+    std: Std = UNIT_STD
 
     @property
     def branches(self) -> int:
-        """M, the number of upsamplers a pixel can be routed to."""
+        """M, the number of samplers a pixel can be routed to."""
         return len(self.samplers)
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
-
-
-def _is_number(value: object, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-
-def _rgb(name: str, values: Sequence[object], least: float) -> Rgb:
-    if len(values) != 3 or not all(_is_number(value, least, MOST_LEVELS) for value in values):
-        raise ModelError(
-            f"{name} is not three numbers from {least:g} to {MOST_LEVELS:g}.", "Correct it, or fetch the model again."
-        )
-    red, green, blue = (float(value) for value in values)  # type: ignore[arg-type]
-    return red, green, blue
 
 
 def sampler_names(branches: int) -> tuple[str, ...]:
@@ -147,122 +135,126 @@ def sampler_names(branches: int) -> tuple[str, ...]:
     return ("light_sampler", *middle, "heavy_sampler")
 
 
-def parse_config(config: Mapping[str, Any], origin: str) -> tuple[ModelSpec, Scales | None]:
-    """Read a published ``config.json`` (already decoded); the scales are None where it does not tell.
+class _EncoderArgs(Table, frozen=True, kw_only=True):
+    """``encoder_spec.args`` of a config.json. Each backbone has its own names for width and depth."""
 
-    ``origin`` names the file in errors. Raises ModelError for anything missing, misspelt or of a wrong type.
+    no_upsampling: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.no_upsampling:
+            raise ValueError("no_upsampling must be true, because PCSR needs features at LR resolution")
+
+
+class _NfArgs(_EncoderArgs, frozen=True, rename={"width": "nf"}):
+    width: Size
+
+
+class _FsrcnnArgs(_EncoderArgs, frozen=True, rename={"width": "d"}):
+    width: Size
+
+
+class _DenseArgs(_EncoderArgs, frozen=True, rename={"depth": "blocks"}):
+    width: Size
+    depth: Size
+
+
+_ENCODER_ARGS: dict[str, type[_NfArgs | _FsrcnnArgs | _DenseArgs]] = {
+    "carn": _NfArgs,
+    "fsrcnn": _FsrcnnArgs,
+    "srresnet": _NfArgs,
+    "dense": _DenseArgs,
+}
+
+
+class _Encoder(Table, frozen=True):
+    name: str
+    args: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_backbone(self.name)
+
+
+class _MlpArgs(Table, frozen=True):
+    hidden_list: Hidden
+
+
+class _Mlp(Table, frozen=True):
+    name: Annotated[str, Meta(pattern="^mlp$")]
+    args: _MlpArgs
+
+
+class _SamplerArgs(Table, frozen=True):
+    imnet_spec: _Mlp
+
+
+class _Sampler(Table, frozen=True):
+    name: Annotated[str, Meta(pattern="^liif-sampler$")]
+    args: _SamplerArgs
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        return self.args.imnet_spec.args.hidden_list
+
+
+class _Config(Table, frozen=True, kw_only=True):
+    """A whole ``config.json``."""
+
+    encoder_spec: _Encoder
+    light_sampler_spec: _Sampler
+    middle_sampler_specs: tuple[_Sampler, ...] | UnsetType = UNSET
+    heavy_sampler_spec: _Sampler
+    classifier_spec: _Sampler
+    mean: Mean | UnsetType = UNSET
+    std: Std = UNIT_STD
+    scales: tuple[Scale, ...] = ()
+    continuous: bool = False
+
+
+def parse_config(config: object, origin: str) -> tuple[ModelSpec, Scales | None]:
+    """Read a published ``config.json`` (already decoded); the scales are None if it does not list any.
+
+    ``origin`` names the file in errors. Raises ModelError for anything missing, misspelt or out of range.
     """
-    reader = _Reader(config, origin)
-    backbone = _parse_backbone(reader.section("encoder_spec"))
-    middle = reader.get("middle_sampler_specs", list, [])
-    samplers = (
-        _parse_hidden(reader.section("light_sampler_spec")),
-        *(_parse_hidden(_Reader(entry, f"{origin}: middle_sampler_specs")) for entry in middle),
-        _parse_hidden(reader.section("heavy_sampler_spec")),
-    )
-    classifier = _parse_hidden(reader.section("classifier_spec"))
-    mean = tuple(reader.get("mean", list, list(DEFAULT_MEANS.get(backbone.name, NO_MEAN))))
-    std = tuple(reader.get("std", list, [1.0, 1.0, 1.0]))
-    values, continuous = reader.get("scales", list, []), reader.get("continuous", bool, False)
-    reader.refuse_unknown()
-    try:
-        spec = ModelSpec(backbone, samplers, classifier, mean, std)
-        return spec, Scales(tuple(values), continuous) if values else None
-    except ModelError as error:
-        raise error.within(origin) from error
+    read = convert(config, _Config, origin)
+    name = read.encoder_spec.name
+    args = convert(read.encoder_spec.args, _ENCODER_ARGS[name], f"{origin}: encoder_spec.args")
+    middle = read.middle_sampler_specs or ()
+    samplers = (read.light_sampler_spec, *middle, read.heavy_sampler_spec)
+    spec = {
+        "backbone": {"name": name, "width": args.width, "depth": getattr(args, "depth", None)},
+        "samplers": [sampler.hidden for sampler in samplers],
+        "classifier": read.classifier_spec.hidden,
+        "mean": DEFAULT_MEANS.get(name, NO_MEAN) if read.mean is UNSET else read.mean,
+        "std": read.std,
+    }
+    scales = Scales(read.scales, read.continuous) if read.scales else None
+    return convert(spec, ModelSpec, origin), scales
 
 
 def write_config(spec: ModelSpec, scales: Scales) -> dict[str, Any]:
-    """The ``config.json`` that ``parse_config`` reads back as the same spec and scales."""
+    """The ``config.json`` that ``parse_config`` reads back as the same spec and scales, made of plain values."""
 
-    def sampler(hidden: tuple[int, ...]) -> dict[str, Any]:
-        return {"name": "liif-sampler", "args": {"imnet_spec": {"name": "mlp", "args": {"hidden_list": list(hidden)}}}}
+    def sampler(hidden: tuple[int, ...]) -> _Sampler:
+        return _Sampler("liif-sampler", _SamplerArgs(_Mlp("mlp", _MlpArgs(hidden))))
 
-    name = spec.backbone.name
-    args: dict[str, Any] = {_WIDTH_KEYS[name]: spec.backbone.width, "no_upsampling": True}
-    if name in _DEPTH_KEYS:
-        args[_DEPTH_KEYS[name]] = spec.backbone.depth
-    config: dict[str, Any] = {
-        "encoder_spec": {"name": name, "args": args},
-        "light_sampler_spec": sampler(spec.samplers[0]),
-        "heavy_sampler_spec": sampler(spec.samplers[-1]),
-        "classifier_spec": sampler(spec.classifier),
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "scales": list(scales.values),
-        "continuous": scales.continuous,
-    }
-    if spec.branches > 2:
-        config["middle_sampler_specs"] = [sampler(hidden) for hidden in spec.samplers[1:-1]]
-    return config
-
-
-class _Reader:
-    """A mapping read key by key, which knows what was asked for and so what is unknown."""
-
-    def __init__(self, data: object, origin: str) -> None:
-        if not isinstance(data, Mapping):
-            raise ModelError(f"{origin} is not a table of settings.", "Correct it, or fetch the model again.")
-        self.data = data
-        self.origin = origin
-        self.asked: set[str] = set()
-
-    def get(self, key: str, kind: type, default: object = None) -> Any:
-        self.asked.add(key)
-        value = self.data.get(key, default)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            if key not in self.data:
-                raise ModelError(f"{self.origin}: {key} is missing.", "Correct it, or fetch the model again.")
-            raise ModelError(
-                f"{self.origin}: {key} is not of type {kind.__name__}.", "Correct it, or fetch the model again."
-            )
-        return value
-
-    def section(self, key: str) -> "_Reader":
-        return _Reader(self.get(key, Mapping), f"{self.origin}: {key}")
-
-    def expect_name(self, known: str) -> None:
-        name = self.get("name", str)
-        if name != known:
-            raise ModelError(
-                f"{self.origin}: there is no {name!r}, only {known}.", "Correct it, or fetch the model again."
-            )
-
-    def refuse_unknown(self) -> None:
-        unknown = sorted(set(self.data) - self.asked)
-        if unknown:
-            keys = ", ".join(unknown)
-            raise ModelError(f"{self.origin} has unknown keys: {keys}.", "Correct it, or fetch the model again.")
+    light, *middle, heavy = map(sampler, spec.samplers)
+    backbone = spec.backbone
+    sizes: dict[str, Any] = {"width": backbone.width, **({"depth": backbone.depth} if backbone.depth else {})}
+    config = _Config(
+        encoder_spec=_Encoder(backbone.name, msgspec.to_builtins(_ENCODER_ARGS[backbone.name](**sizes))),
+        light_sampler_spec=light,
+        middle_sampler_specs=tuple(middle) or UNSET,
+        heavy_sampler_spec=heavy,
+        classifier_spec=sampler(spec.classifier),
+        mean=spec.mean,
+        std=spec.std,
+        scales=scales.values,
+        continuous=scales.continuous,
+    )
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))
+    return plain
 
 
-def _parse_backbone(reader: _Reader) -> BackboneSpec:
-    name = reader.get("name", str)
-    args = reader.section("args")
-    reader.refuse_unknown()
-    if name not in _WIDTH_KEYS:
-        known = ", ".join(_WIDTH_KEYS)
-        raise ModelError(f"There is no backbone {name!r}.", f"Known ones: {known}.").within(reader.origin)
-    width = args.get(_WIDTH_KEYS[name], int)
-    depth = args.get(_DEPTH_KEYS[name], int) if name in _DEPTH_KEYS else None
-    if not args.get("no_upsampling", bool, True):
-        raise ModelError(
-            f"{reader.origin}: no_upsampling has to be true: PCSR needs features at LR resolution.",
-            "Correct it, or fetch the model again.",
-        )
-    args.refuse_unknown()
-    try:
-        return BackboneSpec(name, width, depth)
-    except ModelError as error:
-        raise error.within(reader.origin) from error
-
-
-def _parse_hidden(reader: _Reader) -> tuple[int, ...]:
-    reader.expect_name("liif-sampler")
-    args = reader.section("args")
-    net = args.section("imnet_spec")
-    net_args = net.section("args")
-    net.expect_name("mlp")
-    hidden = net_args.get("hidden_list", list)
-    for level in (reader, args, net, net_args):
-        level.refuse_unknown()
-    return tuple(hidden)
+def _check_backbone(name: str) -> None:
+    if name not in _ENCODER_ARGS:
+        raise ValueError(f"unknown backbone {name!r}, choose one of {', '.join(_ENCODER_ARGS)}")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pcsr_cli.errors import PcsrError, TrainingError
 from pcsr_cli.images.files import read_text, reason
-from pcsr_cli.model.spec import NO_MEAN, BackboneSpec, ModelSpec, Rgb, Scales
+from pcsr_cli.model.spec import NO_MEAN, ModelSpec, Rgb, Scales, convert
 
 LARGEST = 1e15
 """No number of a recipe is larger."""
@@ -70,9 +70,9 @@ class ModelConfig:
     @property
     def spec(self) -> ModelSpec:
         """The network as the rest of the program knows it."""
-        return ModelSpec(
-            BackboneSpec(self.backbone, self.width, self.depth), self.samplers, self.classifier, mean=self.mean
-        )
+        backbone = {"name": self.backbone, "width": self.width, "depth": self.depth}
+        network = {"backbone": backbone, "samplers": self.samplers, "classifier": self.classifier, "mean": self.mean}
+        return convert(network, ModelSpec, "model")
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ def test_a_folder_in_a_registry_is_relative_to_it(run_pcsr: Command, tiny_folder
     [
         ("models = 1", ["models"]),
         ("[models.x", ["TOML"]),
-        ("[other]", ["models"]),
-        ("[models.x]", ["model 'x'", "lacks keys: backbone"]),
+        ("[other]", ["unknown field `other`"]),
+        ("[models.x]", ["model 'x'", "missing required field `backbone`"]),
         (ENTRY.format(name="x", where='repo = "a/b"\nrevision = "main"', licence=""), ["full commit"]),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_bad_registry_is_refused(run_pcsr: Command, text: str, words: list[str
 
 
 def test_a_registry_that_is_not_there_is_told(run_pcsr: Command) -> None:
-    run_pcsr("models", "--registry", "nowhere.toml").told(1, "nowhere.toml", "--registry")
+    run_pcsr("models", "--registry", "nowhere.toml").told(1, "nowhere.toml")
     run_pcsr("models", env={"PCSR_REGISTRY": "nowhere.toml"}).told(1, "nowhere.toml", "PCSR_REGISTRY")
 
 
