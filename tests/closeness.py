@@ -1,4 +1,4 @@
-"""When two results are the same: up to rounding, and up to pixels that lie on the cut between two branches."""
+"""Compares two results: equal up to rounding, except at pixels on the cut between two branches."""
 
 import torch
 import torch.nn.functional as F
@@ -7,11 +7,11 @@ from torch import Tensor
 from pcsr_cli.engine.routing import CostRule, Cuts, Decision, difficulty
 
 TIE = 2e-6
-"""A difficulty within this of a cut may fall on either side of it."""
+"""Rounding may move a value this close to a cut to either side."""
 
 
 def near_cut(decision: Decision, probabilities: Tensor) -> Tensor:
-    """(H, W, M) probabilities to (H, W) bool: where rounding may decide between two branches."""
+    """From (H, W, M) probabilities to the pixels (H, W) bool where rounding may change the branch."""
     if isinstance(decision, CostRule):
         weight = torch.tensor(decision.costs, dtype=torch.float64) ** -decision.k
         scores = (probabilities * (weight / weight.max())).sort(dim=-1, descending=True).values
@@ -22,7 +22,7 @@ def near_cut(decision: Decision, probabilities: Tensor) -> Tensor:
 
 
 def surroundings(mask: Tensor) -> Tensor:
-    """(H, W) bool grown by one pixel in every direction: all that refinement can carry a flipped pixel to."""
+    """Grow a mask (H, W) bool by one pixel: refinement carries a changed branch that far."""
     return F.max_pool2d(mask[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0
 
 
@@ -33,7 +33,7 @@ def assert_same(
     probabilities: Tensor,
     tolerance: float = 1e-5,
 ) -> None:
-    """Two results, each (3, H, W) RGB and (H, W) labels: labels differ at ties only, RGB nowhere but around those."""
+    """Assert that labels differ only at ties and RGB only around them: (3, H, W) RGB and (H, W) labels each."""
     (rgb, labels), (expected_rgb, expected_labels) = result, expected
     assert rgb.shape == expected_rgb.shape
     flipped = labels != expected_labels

@@ -1,4 +1,4 @@
-"""What every test shares: how hypothesis looks for counterexamples, and where the reference material lies."""
+"""Settings and fixtures for all tests: hypothesis profiles and the reference material."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,10 @@ __all__ = ["fork_server", "hub", "run_pcsr", "tiny_folder"]
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PCSR_SHARED", ROOT.parent / "shared"))
 
-# The networks here are tiny: more threads would only wait for each other.
+# The test networks are too small for several threads.
 torch.set_num_threads(1)
 
-# The same examples every time; `--hypothesis-profile=explore` goes looking for new ones.
+# The default profile draws the same examples every time. `--hypothesis-profile=explore` draws new ones.
 settings.register_profile("steady", derandomize=True, deadline=None, database=None, max_examples=40)
 settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("steady")
@@ -34,5 +34,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference material; tests that ask for it carry the marker of the same name."""
+    """The folder of reference material. Tests that use it have the marker ``shared``."""
     return SHARED

@@ -1,4 +1,4 @@
-"""What the documents show: their commands, their Python and their links."""
+"""Extracts commands, Python code and links from the documents."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ NOT_RUN = re.compile(r"<!-- not run: (.*?) -->")
 
 @dataclass(frozen=True)
 class Command:
-    """A line to type; ``reason`` says why a test does not, where a document says so right before it."""
+    """A command line. ``reason`` says why the test skips it; None runs it."""
 
     document: str
     line: str
@@ -21,12 +21,12 @@ class Command:
 
 
 def commands(document: Path) -> list[Command]:
-    """The command lines of a document, in order: all indented ones outside of fences, without their comments."""
+    """The indented lines of a document outside code fences, in order, without their comments."""
     found, reason, fenced = [], None, False
     for line in document.read_text(encoding="utf-8").splitlines():
         fenced ^= line.startswith(FENCE)
-        if told := NOT_RUN.fullmatch(line.strip()):
-            reason = told[1]
+        if match := NOT_RUN.fullmatch(line.strip()):
+            reason = match[1]
         elif line.startswith(INDENT) and not fenced:
             found.append(Command(document.name, re.split(r"\s#\s", line)[0].strip(), reason))
         elif line.strip():
@@ -35,11 +35,11 @@ def commands(document: Path) -> list[Command]:
 
 
 def python(document: Path) -> list[str]:
-    """The Python of a document."""
+    """The Python code blocks of a document."""
     return re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 def links(document: Path) -> list[str]:
-    """Where a document leads within the repository, pictures included."""
+    """The link targets of a document inside the repository, images included."""
     targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
     return [target for target in targets if "://" not in target]

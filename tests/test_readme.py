@@ -1,7 +1,7 @@
-"""What the README and the documents show works as printed, and leads where it says.
+"""The commands, the Python code and the links in README and docs work as printed.
 
-Commands run on small stand-ins of the pictures they name, with a tiny network in the place of ``carn``. Those of a
-document run one after the other in one folder, as a reader would type them.
+Commands run on small images with the names they use, with a tiny network in place of ``carn``. The commands of one
+document run in order in one folder.
 """
 
 import os
@@ -44,7 +44,7 @@ source = "a stand-in"
 """
 
 
-def test_there_are_commands_to_try() -> None:
+def test_the_documents_contain_commands() -> None:
     assert len(commands(README)) >= 10
     assert len({command.document for command in COMMANDS}) >= 5
 
@@ -60,9 +60,9 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
-def test_the_readme_leads_to_every_document() -> None:
-    led_to = {(ROOT / target).resolve() for target in links(README)}
-    assert set(DOCUMENTS[1:]) <= led_to
+def test_the_readme_links_to_every_document() -> None:
+    linked = {(ROOT / target).resolve() for target in links(README)}
+    assert set(DOCUMENTS[1:]) <= linked
 
 
 def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,11 +81,11 @@ def test_python_runs_as_printed(document: str, code: str, tmp_path: Path, monkey
 
 
 @pytest.fixture(scope="module")
-def desks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where each document has a folder, with the pictures and recipes it speaks of."""
-    place = tmp_path_factory.mktemp("desks")
+def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder per document, with the images and recipes that its commands name."""
+    root = tmp_path_factory.mktemp("workspaces")
     for document in DOCUMENTS:
-        folder = place / document.name
+        folder = root / document.name
         folder.mkdir()
         prepare(folder)
         with Image.open(folder / "in.png") as small:
@@ -98,13 +98,13 @@ def desks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw_pictures(folder / "pictures")
         (folder / "recipe.toml").write_text(RECIPE.replace("high = 3", "high = 4").replace("patch = 48", "patch = 64"))
         (folder / "examples").symlink_to(ROOT / "examples")
-    save_folder(_stand_in(), Scales((4.0,)), place / "carn")
-    (place / "own.toml").write_text(CARN)
-    return place
+    save_folder(_stand_in(), Scales((4.0,)), root / "carn")
+    (root / "own.toml").write_text(CARN)
+    return root
 
 
 def _stand_in() -> Pcsr:
-    """A random CARN-PCSR of little weight but for its heavy sampler, so that budgets have something to choose."""
+    """A small random CARN-PCSR with a large heavy sampler, so that a budget can choose between costs."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Pcsr(replace(tiny_spec("carn"), samplers=((4,), (64, 64, 64))))
@@ -120,23 +120,25 @@ def _add_pair(hr: Path, lr: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.document}: {command.line}")
-def test_a_command_runs_as_printed(command: Command, run_pcsr: Runner, desks: Path) -> None:
+def test_a_command_runs_as_printed(command: Command, run_pcsr: Runner, workspaces: Path) -> None:
     if command.reason is not None:
         pytest.skip(f"{command.document}: {command.reason}")
-    env = {**run_pcsr.env, "PCSR_REGISTRY": str(desks / "own.toml"), "COLUMNS": "100"}
-    desk = replace(run_pcsr, cwd=desks / command.document, env=env)
+    env = {**run_pcsr.env, "PCSR_REGISTRY": str(workspaces / "own.toml"), "COLUMNS": "100"}
+    runner = replace(run_pcsr, cwd=workspaces / command.document, env=env)
     if command.line.startswith("pcsr ") and not set(command.line) & set("<>|;"):
-        desk(*shlex.split(command.line)[1:]).succeeded()
+        runner(*shlex.split(command.line)[1:]).succeeded()
         return
     path = os.pathsep.join((str(Path(sys.executable).parent), env["PATH"]))
     done = subprocess.run(
-        command.line, shell=True, env={**env, "PATH": path}, cwd=desk.cwd, capture_output=True, text=True, check=False
+        command.line, shell=True, env={**env, "PATH": path}, cwd=runner.cwd, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_the_command_that_sets_everything_up_enlarges_the_photograph_that_ships() -> None:
+def test_the_install_command_uses_the_tested_versions_and_enlarges_the_shipped_photograph() -> None:
     line, for_cpus = re.findall(r"^    python3 -m venv .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert "torch==2.13.0 " in for_cpus and "torch==2.13.0" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert re.findall(r"torch==\S+", for_cpus) == re.findall(r"^torch==\S+", constraints, flags=re.MULTILINE)
+    assert "pip install -c constraints.txt . " in line
     assert line.endswith("pcsr upscale examples/chelsea.png chelsea_x4.png --scale 4")
     assert (ROOT / "examples" / "chelsea.png").is_file()

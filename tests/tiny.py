@@ -1,4 +1,4 @@
-"""Networks small enough for tests, with weights under which everything matters, and pictures to run them on."""
+"""Tiny networks whose every layer affects the output, and test images."""
 
 import copy
 from functools import cache
@@ -20,7 +20,7 @@ _TINY = {
 
 
 def tiny_spec(backbone: str, branches: int = 2) -> ModelSpec:
-    """Each backbone as small as it goes; they differ in hidden sizes and normalisation, too."""
+    """The smallest spec of each backbone. Hidden sizes and normalisation differ between them."""
     samplers = ((4,), (6, 5), (8, 8, 8))[-branches:] if branches == 3 else ((4,), (8, 8, 8))
     classifier = {"carn": (5, 5), "fsrcnn": ()}.get(backbone, (6,))
     if backbone == "dense":
@@ -31,7 +31,7 @@ def tiny_spec(backbone: str, branches: int = 2) -> ModelSpec:
 
 @cache
 def tiny_model(backbone: str, branches: int = 2, seed: int = 0) -> Pcsr:
-    """A random network whose branches differ visibly and whose classifier uses all of them. Do not change it."""
+    """A random network. Its branches differ clearly and its classifier uses every branch. Do not modify it."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Pcsr(tiny_spec(backbone, branches)).eval().requires_grad_(False)
@@ -45,19 +45,19 @@ def tiny_model(backbone: str, branches: int = 2, seed: int = 0) -> Pcsr:
 
 
 def changeable_model(backbone: str, branches: int = 2) -> Pcsr:
-    """A ``tiny_model`` of one's own."""
+    """A copy of ``tiny_model`` that a test may modify."""
     return copy.deepcopy(tiny_model(backbone, branches))
 
 
 def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """(1, 3, height, width) noise in [0, 1], with a smooth wave over it so that no two regions look alike."""
+    """Noise with a smooth wave, (1, 3, height, width) in [0, 1]. No two regions are alike."""
     noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
     wave = torch.sin(torch.arange(height)[:, None] / 5 + torch.arange(width) / 7 + seed)
     return (0.6 * noise + 0.2 + 0.2 * wave).clamp(0, 1).float()
 
 
 def _spread_outputs(model: Pcsr) -> None:
-    """Rescale the MLPs: features count more than coordinates; outputs vary about 0, logits by 1, residuals by 0.1."""
+    """Rescale the MLPs: features dominate coordinates, outputs have mean 0, logits deviation 1, residuals 0.1."""
     features = model.features(model.normalise(picture(24, 24, seed=99)))[0].flatten(1).T.repeat(4, 1)
     coordinates = torch.rand(len(features), 4, generator=torch.Generator().manual_seed(99)) * 2 - 1
     q = torch.cat((features, coordinates), dim=1)
