@@ -20,11 +20,11 @@ from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.routing import ABOVE_ALL, BELOW_ALL, DifficultySurvey, decide_adaptively, tradeoff_cut
 from pcsr_cli.engine.tiles import Span
 from pcsr_cli.engine.upscale import Settings, predict_branches
-from pcsr_cli.errors import InputError, OutputError, PlotError, UsageError, in_full
+from pcsr_cli.errors import OutputError, PlotError, UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.dataset import Pair
 from pcsr_cli.evaluate.methods import Method
-from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, psnr
+from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, psnr, too_small
 from pcsr_cli.evaluate.originals import LoadedOriginal
 from pcsr_cli.evaluate.runner import Contest, check_scales
 from pcsr_cli.images.files import put_in_place, written_whole
@@ -43,10 +43,7 @@ class Meter:
     def __init__(self, composer: Composer, truth: NDArray[np.uint8], shave: int, of_luma: bool) -> None:
         height, width = truth.shape[:2]
         if min(height, width) <= 2 * shave:
-            raise InputError(
-                f"Nothing is left of a picture of {truth.shape[:2]} inside a border of {shave} pixels.",
-                "Measure larger pictures.",
-            )
+            raise too_small(truth.shape, shave)
         self.composer = composer
         self.rows = Span(shave, height - shave)
         self.columns = slice(shave, width - shave)
