@@ -20,8 +20,7 @@ from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.engine.upscale import FloatCanvas, Outcome, Progress, RowCanvas, Settings
 from pcsr_cli.engine.upscale import upscale as run_engine
 from pcsr_cli.errors import DeviceError, InputError, ScaleError, UsageError, in_full
-from pcsr_cli.images.alpha import without_hidden_colours
-from pcsr_cli.images.image import Levels, Picture
+from pcsr_cli.images.image import ImageData, Pixels, fill_transparent
 from pcsr_cli.images.modes import to_pil
 from pcsr_cli.images.read import read_pil
 from pcsr_cli.images.resize import resize_bicubic
@@ -30,21 +29,21 @@ from pcsr_cli.model.load import AUTO, LoadedModel, find_model
 from pcsr_cli.model.registry import Registry, load_registry
 
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
-Pixels = TypeVar("Pixels")
+ResultT = TypeVar("ResultT")
 
 SPILL = 0.5
 """How far a float picture may exceed [0, 1], as the result of an earlier enlargement does a little."""
 
 
 @dataclass(frozen=True)
-class Upscaled(Generic[Pixels]):
+class Upscaled(Generic[ResultT]):
     """A result: ``image`` is of the kind that went in, ``branches`` (H, W) uint8 tells each pixel's branch.
 
     Where branches were not asked for they are (0, 0).
     ``branches`` and ``outcome`` belong to ``working_scale``, the scale the network ran at; where it is larger than
     ``scale``, the result was reduced from there."""
 
-    image: Pixels
+    image: ResultT
     branches: NDArray[np.uint8]
     outcome: Outcome
     scale: float
@@ -124,19 +123,19 @@ def upscale(
         raise InputError(
             f"An array of {image.dtype} {image.shape} is no RGB picture.", "Give uint8 or uint16 (h, w, 3)."
         )
-    done = upscale_picture(Picture(image), model, scale, settings, progress)
+    done = upscale_picture(ImageData(image), model, scale, settings, progress)
     rgb: Any = done.image.rgb  # of the type that went in
     return Upscaled(rgb, done.branches, done.outcome, done.scale, done.working_scale)
 
 
 def upscale_picture(
-    picture: Picture,
+    picture: ImageData,
     model: LoadedModel,
     scale: float,
     settings: Settings,
     progress: Progress | None = None,
     keep_branches: bool = True,
-) -> Upscaled[Picture]:
+) -> Upscaled[ImageData]:
     """Enlarge a picture, all of the result in memory. Raises ScaleError, UsageError."""
     at = working_scale(model, scale)
     collected = _Collected(hr_size(picture.size, scale), picture.rgb.dtype, picture.alpha is not None)
@@ -148,7 +147,7 @@ def upscale_picture(
 
 
 def upscale_onto(
-    picture: Picture,
+    picture: ImageData,
     model: LoadedModel,
     scale: float,
     settings: Settings,
@@ -171,7 +170,7 @@ def upscale_onto(
     rows = ResultRows(painted, size, bits, picture.grey, picture.alpha, writer)
     labels = None if branches is None else torch.from_numpy(branches)
     canvas = RowCanvas(painted[1], rows.painted_dtype, rows.take, labels)
-    lr = as_lr(without_hidden_colours(picture.rgb, picture.alpha))
+    lr = as_lr(fill_transparent(picture.rgb, picture.alpha))
     return run_engine(model.network, lr, at, settings, canvas, progress, routed)
 
 
@@ -183,7 +182,7 @@ class _Collected:
         self.alpha = np.empty(size, dtype) if has_alpha else None
         self.done = 0
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         place = slice(self.done, self.done + len(rows))
         self.rgb[place] = rows if self.alpha is None else rows[..., :-1]
         if self.alpha is not None:

@@ -16,7 +16,7 @@ from pcsr_cli.api import load_model
 from pcsr_cli.errors import InputError, PcsrError, ScaleError, UsageError, in_full
 from pcsr_cli.images import formats as plug_ins
 from pcsr_cli.images.image import to_8_bits
-from pcsr_cli.images.read import read_picture
+from pcsr_cli.images.read import read_image
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.load import LoadedModel
 from pcsr_cli.model.spec import Scales
@@ -196,7 +196,7 @@ def test_a_picture_comes_back_upright_as_the_command_line_turns_it(
     for format in plug_ins.PLUG_IN_FORMATS:
         plug_ins.load(format)
     Image.fromarray(levels(16, 32)).save(path, exif=exif.tobytes())
-    wanted = pcsr_cli.upscale(to_8_bits(read_picture(path).rgb), model).image
+    wanted = pcsr_cli.upscale(to_8_bits(read_image(path).rgb), model).image
     with Image.open(path) as image:
         for _ in range(2):  # the picture given is left as it is
             result = pcsr_cli.upscale(image, model).image

@@ -139,8 +139,8 @@ def _measure(
     """Bench, and keep each enlarged picture as it is done, if ``save`` says where."""
     from pcsr_cli.evaluate import bench
     from pcsr_cli.evaluate.dataset import LeftOut
-    from pcsr_cli.images.image import Picture
-    from pcsr_cli.images.write import write_picture
+    from pcsr_cli.images.image import ImageData
+    from pcsr_cli.images.write import write_image
 
     with progress_bar("bench", silent) as report_progress:
 
@@ -150,8 +150,8 @@ def _measure(
                 return
             report_progress(event.done / event.total)
             if save is not None:
-                write_picture(
-                    _kept_as(save, event.row.picture, event.row.method), Picture(event.rgb), {}, replace=replace
+                write_image(
+                    _kept_as(save, event.row.picture, event.row.method), ImageData(event.rgb), {}, replace=replace
                 )
 
         return bench.bench(model, sources, asked, observe)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcsr_cli.cli.console import printable
-from pcsr_cli.images.files import put_in_place, written_whole
+from pcsr_cli.images.files import atomic_write
 
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.dataset import LeftOut
@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 def write_rows(output: Path, rows: Sequence[Any], replace: bool) -> None:
     """Write dataclasses of one kind as CSV, whole or not at all; what there is not is empty. Raises OutputError."""
     names = [field.name for field in fields(rows[0])]
-    with written_whole(output) as temporary:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(names)
-            for row in rows:
-                writer.writerow([_cell(getattr(row, name)) for name in names])
-        put_in_place(temporary, output, replace)
+    with atomic_write(output, replace) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for row in rows:
+            writer.writerow([_cell(getattr(row, name)) for name in names])
 
 
 def provenance(model: "LoadedModel") -> Mapping[str, object]:

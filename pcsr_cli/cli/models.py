@@ -104,7 +104,7 @@ def convert_model(
     options.check_talk(json, quiet)
     taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if exists(folder / name)]
     if taken and not overwrite:
-        raise RefusedOutputError(f"{folder / taken[0]} exists already.", "Choose another name, or say --overwrite.")
+        raise RefusedOutputError(f"{folder / taken[0]} already exists.", "Choose another name, or say --overwrite.")
     checkpoint = read_pth(source)
     network = build_model(checkpoint)
     save_folder(network, checkpoint.scales or DEFAULT_SCALES, folder, overwrite)

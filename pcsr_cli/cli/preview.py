@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pcsr_cli.images.image import Levels
+    from pcsr_cli.images.image import Pixels
     from pcsr_cli.jobs.pipeline import Ready
 
 UPPER_HALF = "▀"
@@ -58,7 +58,7 @@ class Lookout:
         self._passed = 0
         return self
 
-    def write(self, rows: "Levels") -> None:
+    def write(self, rows: "Pixels") -> None:
         """See the next rows, (n, W, 1 to 4), grey or RGB and perhaps alpha; of frames only the first counts."""
         from pcsr_cli.images.image import to_8_bits
 
@@ -100,7 +100,7 @@ def why_not(console: Console) -> str | None:
     return None
 
 
-def choose_detail(before: "Levels", size: tuple[int, int], room: tuple[int, int]) -> Detail:
+def choose_detail(before: "Pixels", size: tuple[int, int], room: tuple[int, int]) -> Detail:
     """The detail of most contrast that fits into ``room`` (height, width) at the result's own pixels, which are black
     as yet.
 

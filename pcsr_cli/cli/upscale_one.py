@@ -30,7 +30,7 @@ def run(
     preview: bool = False,
 ) -> None:
     """Enlarge it and tell. Raises as the steps of ``Enlarging`` do."""
-    from pcsr_cli.images.read import opened
+    from pcsr_cli.images.read import open_source
     from pcsr_cli.jobs.frames import steps_for
     from pcsr_cli.jobs.pipeline import overlapped
     from pcsr_cli.jobs.request import Errand, format_of
@@ -39,7 +39,7 @@ def run(
     format_of(output, request)
     _check_results(output, work, request, overwrite)
     source = _stdin() if work.source == STREAM else work.source
-    with opened(source):  # else the model would be loaded, or fetched, before a mistyped name is told
+    with open_source(source):  # else the model would be loaded, or fetched, before a mistyped name is told
         pass
     lookout = look_out() if preview else None
     model = load()

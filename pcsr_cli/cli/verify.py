@@ -48,11 +48,11 @@ def command(
     from pcsr_cli.api import check_scale, working_scale
     from pcsr_cli.engine.device import resolve_device, resolve_precision
     from pcsr_cli.evaluate.verify import crop_middle, verify
-    from pcsr_cli.images.read import read_picture
+    from pcsr_cli.images.read import read_image
 
     check_scale(scale)
     wanted = resolve_precision(precision, resolve_device(device))
-    rgb = read_picture(source).rgb
+    rgb = read_image(source).rgb
     loaded = options.load_model(model, device, "fp32", registry, scale, quiet)
     lower = None if wanted == loaded.network.dtype else _load_again(loaded, model, device, precision, registry, scale)
     with progress_bar(f"verify {source.name}", quiet or json) as progress:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.engine.levels import to_levels
-from pcsr_cli.images.image import Levels
+from pcsr_cli.images.image import Pixels
 from pcsr_cli.images.resize import RowResizer, resize_bicubic_rows
 from pcsr_cli.images.write import PictureWriter
 
@@ -29,7 +29,7 @@ class ResultRows:
         size: tuple[int, int],
         depth: int,
         grey: bool,
-        alpha: Levels | None,
+        alpha: Pixels | None,
         writer: PictureWriter,
     ) -> None:
         self.size = size
@@ -54,7 +54,7 @@ class ResultRows:
             if len(band):
                 self._write(band.numpy())
 
-    def _write(self, rgb: Levels) -> None:
+    def _write(self, rgb: Pixels) -> None:
         start, self.done = self.done, self.done + len(rgb)
         channels = _grey(rgb) if self.grey else rgb
         if self.alpha is not None:
@@ -68,7 +68,7 @@ class Alpha:
 
     Where it is the same everywhere it stays so exactly."""
 
-    def __init__(self, alpha: Levels, size: tuple[int, int], depth: int) -> None:
+    def __init__(self, alpha: Pixels, size: tuple[int, int], depth: int) -> None:
         self.alpha = alpha
         self.size = size
         self.dtype = np.uint8 if depth == 8 else np.uint16
@@ -76,17 +76,17 @@ class Alpha:
         self.factor = np.float32(self.peak / np.iinfo(alpha.dtype).max)
         self.constant = bool((alpha == alpha[0, 0]).all())
 
-    def rows(self, start: int, stop: int) -> Levels:
+    def rows(self, start: int, stop: int) -> Pixels:
         """Rows ``start``..``stop``, (n, W)."""
         if self.constant:
             level = np.rint(self.alpha[0, 0] * self.factor)
             return np.full((stop - start, self.size[1]), level, dtype=self.dtype)
         enlarged = resize_bicubic_rows(self.alpha[..., None], *self.size, start, stop)[..., 0]
-        levels: Levels = np.rint(enlarged * self.factor).clip(0, self.peak).astype(self.dtype)
+        levels: Pixels = np.rint(enlarged * self.factor).clip(0, self.peak).astype(self.dtype)
         return levels
 
 
-def _grey(rgb: Levels) -> Levels:
+def _grey(rgb: Pixels) -> Pixels:
     """One grey level a pixel, (n, W, 1): the network may tint what came in grey."""
-    grey: Levels = np.rint(rgb.mean(axis=2, dtype=np.float32, keepdims=True)).astype(rgb.dtype)
+    grey: Pixels = np.rint(rgb.mean(axis=2, dtype=np.float32, keepdims=True)).astype(rgb.dtype)
     return grey

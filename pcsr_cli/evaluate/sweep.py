@@ -27,7 +27,7 @@ from pcsr_cli.evaluate.methods import Method
 from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, psnr, too_small
 from pcsr_cli.evaluate.originals import LoadedOriginal
 from pcsr_cli.evaluate.runner import Contest, check_scales
-from pcsr_cli.images.files import put_in_place, written_whole
+from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, paper_flops
 from pcsr_cli.model.load import LoadedModel
 
@@ -341,9 +341,8 @@ def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="lower right", facecolor="white", edgecolor="none", framealpha=0.9)
     kind = output.suffix.lower()[1:]
-    with written_whole(output) as temporary:
+    with atomic_write(output, replace) as temporary:
         figure.savefig(temporary, format=kind, dpi=160)
-        put_in_place(temporary, output, replace)
 
 
 def _draw_mean(axes: Any, mean: Curve) -> None:

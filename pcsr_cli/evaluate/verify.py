@@ -20,7 +20,7 @@ from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.engine.routing import Adaptive, Cuts, Routing, Threshold
 from pcsr_cli.engine.upscale import FloatCanvas, Outcome, Settings, plan_for, predict_branches, upscale
 from pcsr_cli.evaluate.halo_check import WHOLE, HaloCheck, check_halo
-from pcsr_cli.images.image import Levels
+from pcsr_cli.images.image import Pixels
 from pcsr_cli.model.network import Pcsr
 
 TIE = 2e-6
@@ -114,7 +114,7 @@ class Way:
 
 def verify(
     model: Pcsr,
-    rgb: Levels,
+    rgb: Pixels,
     scale: float,
     tiles: Sequence[int] = (),
     lower: Pcsr | None = None,
@@ -138,7 +138,7 @@ def verify(
     return Verification(size, hr_size(size, scale), torch.get_num_threads(), check_halo(model, scale), tuple(found))
 
 
-def crop_middle(rgb: Levels, side: int) -> Levels:
+def crop_middle(rgb: Pixels, side: int) -> Pixels:
     """The middle of a picture (h, w, 3), at most ``side`` pixels high and wide."""
     kept = [min(length, side) for length in rgb.shape[:2]]
     top, left = ((length - keep) // 2 for length, keep in zip(rgb.shape, kept, strict=False))

@@ -11,18 +11,18 @@ from PIL.PngImagePlugin import PngInfo
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.formats import Format, SaveOptions, check_animated, keepable
-from pcsr_cli.images.image import Metadata, Picture, to_8_bits
+from pcsr_cli.images.image import ImageData, Metadata, to_8_bits
 from pcsr_cli.images.metadata import of_size, read_metadata
 from pcsr_cli.images.modes import from_pil
-from pcsr_cli.images.read import ANIMATIONS, check_size, open_if_known, opened, reading_told, source_name
-from pcsr_cli.images.write import as_image, destination, encode, writing_told
+from pcsr_cli.images.read import ANIMATIONS, check_size, open_if_known, open_source, reading_errors, source_name
+from pcsr_cli.images.write import as_image, destination, encode, writing_errors
 
 
 @dataclass(frozen=True)
 class Frame:
     """A frame as it is seen, and for how long."""
 
-    picture: Picture
+    picture: ImageData
     milliseconds: float
 
 
@@ -39,9 +39,9 @@ class Animation:
     frames: Iterator[Frame]
 
 
-def moves(source: Path | BinaryIO) -> bool:
+def is_animated(source: Path | BinaryIO) -> bool:
     """Whether a picture has frames that can all be enlarged. Raises InputError for a file that cannot be opened."""
-    with opened(source) as file, reading_told(source):
+    with open_source(source) as file, reading_errors(source):
         return _count(open_if_known(file, source_name(source))) > 1
 
 
@@ -50,12 +50,12 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
     """Every frame of a GIF, WebP or PNG. Raises InputError, also while frames are read; a picture that does not move
     is refused as well."""
     name = source_name(source)
-    with opened(source) as file:
-        with reading_told(source):
+    with open_source(source) as file:
+        with reading_errors(source):
             image = open_if_known(file, name)
             count = _count(image)
             if image is None or count < 2:
-                raise InputError(f"{name} has one frame only.", "Leave --frames out.")
+                raise InputError(f"{name} has only one frame.", "Leave --frames out.")
             check_size(name, image.width, image.height, allow_huge)
             metadata, _, _ = read_metadata(image.info, image.getexif)
         frames = _frames(image, _first(image), count, source)
@@ -84,7 +84,7 @@ def _plays(image: Image.Image) -> int:
 
 def _frames(image: Image.Image, first: int, count: int, source: Path | BinaryIO) -> Iterator[Frame]:
     for number in range(first, first + count):
-        with reading_told(source):
+        with reading_errors(source):
             image.seek(number)
             image.load()
             frame = Frame(from_pil(image), float(image.info.get("duration", 0) or 0))
@@ -99,7 +99,7 @@ class FrameWriter:
         self.images: list[Image.Image] = []
         self.milliseconds: list[float] = []
 
-    def add(self, picture: Picture, milliseconds: float) -> None:
+    def add(self, picture: ImageData, milliseconds: float) -> None:
         """The next frame, of the size of all; 16 bits are rounded to 8."""
         assert picture.size == self.size, f"{picture.size} among frames of {self.size}"
         self.images.append(as_image(to_8_bits(picture.channels())))
@@ -134,7 +134,7 @@ def open_frame_writer(
         timing = _timing(format, plays, writer.milliseconds, images[0].mode)
         if format.name == "PNG":
             timing["pnginfo"] = _chunks(said)
-        with writing_told(output, format):
+        with writing_errors(output, format):
             encode(file, images, format, kept, chosen, **timing)
 
 

@@ -1,10 +1,11 @@
-"""Files written whole or not at all, what killed runs left, what a name stands for, and what content is known by."""
+"""Output files: written whole or not at all, checked before any work, compared by content."""
 
 import errno
 import hashlib
 import math
 import os
 import secrets
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,62 +17,56 @@ from pcsr_cli.errors import OutputError, RefusedOutputError
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing tells a live run from a dead one, so nothing is cleaned up
+except ImportError:  # Windows has no locks that would distinguish a live run from a dead one: leftovers stay
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY_PREFIX = ".pcsr-"
 TEMPORARY_SUFFIX = ".part"
 
 
-# Unlike those of ``Path`` before Python 3.14, these never raise: a name that is too long for a file is none.
-
-
 def exists(path: Path) -> bool:
-    """Whether there is something of that name; a link counts as what it leads to."""
+    """Whether the path exists, symbolic links followed. Never raises, unlike ``Path.exists`` before Python 3.14."""
     return os.path.exists(path)  # noqa: PTH110
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is an ordinary file of that name."""
+    """Whether the path is a regular file, symbolic links followed. Never raises."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder of that name."""
+    """Whether the path is a folder, symbolic links followed. Never raises."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises OSError, also for what is no ordinary file, as a pipe may never end; ValueError."""
+    """The UTF-8 text of a regular file. Raises OSError (also for a pipe, which may never end) and ValueError."""
     if exists(path) and not is_file(path) and not is_folder(path):
-        raise OSError(errno.EINVAL, "it is no ordinary file")
+        raise OSError(errno.EINVAL, "not a regular file")
     return path.read_text(encoding="utf-8")
 
 
 @contextmanager
-def written_whole(output: Path) -> Iterator[Path]:
-    """A temporary file beside ``output``: move it over with ``put_in_place``; what is left is removed in any case.
+def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
+    """A temporary file beside ``output``, which takes its place when the block ends; nothing is left after an error.
 
-    Raises OutputError where the folder is missing, read-only or full."""
-    with temporary_beside(output) as temporary:
+    An OSError inside the block becomes an OutputError about ``output``. Raises what ``commit`` raises."""
+    with temporary_file(output) as temporary:
         try:
             yield temporary
         except OSError as error:
-            raise OutputError(
-                f"{output} cannot be written: {reason(error)}.", "Free space, or choose another."
-            ) from error
+            raise cannot_write(output, error) from error
+        commit(temporary, output, replace)
 
 
 @contextmanager
-def temporary_beside(output: Path) -> Iterator[Path]:
-    """The same, for a block whose own mishaps are not those of this file."""
+def temporary_file(output: Path) -> Iterator[Path]:
+    """An empty, locked file in the folder of ``output``, removed when the block ends. Raises OutputError."""
     try:
-        temporary, handle = _new_file(target(output).parent)
+        temporary, handle = _new_file(follow_links(output).parent)
     except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written: {reason(error)}.", "Choose a folder that exists and can be written."
-        ) from error
-    if fcntl is None:  # Windows would not move a file that is open, and has no use for the handle
+        raise cannot_write(output, error, "Choose a folder that exists and can be written.") from error
+    if fcntl is None:  # Windows cannot move an open file
         os.close(handle)
     try:
         yield temporary
@@ -81,23 +76,33 @@ def temporary_beside(output: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def put_in_place(temporary: Path, output: Path, replace: bool = True) -> None:
-    """Move a finished file to its name in one step: in the place of what is there, or without ``replace`` only if
-    nothing is, which somebody may have put there meanwhile. Raises OutputError, RefusedOutputError."""
+def commit(temporary: Path, output: Path, replace: bool = True) -> None:
+    """Move a finished file to its name in one step, after its content is on the disk.
+
+    A file that is replaced passes on its permissions. Without ``replace``, RefusedOutputError is raised if the output
+    exists, even if it was created a moment ago. Raises OutputError."""
     try:
-        place = target(output)
-        if replace or not _linked(temporary, place):
-            os.replace(temporary, place)  # noqa: PTH105 - atomic on every system, which rename() is not
+        place = follow_links(output)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            if replace:
+                temporary.chmod(stat.S_IMODE(place.stat().st_mode))
+        if replace or not _link(temporary, place):
+            os.replace(temporary, place)  # noqa: PTH105 - atomic on every system, unlike Path.rename
     except FileExistsError as error:
-        raise RefusedOutputError(f"{output} exists already.", "Choose another name, or say --overwrite.") from error
+        raise already_exists(output) from error
     except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written: {reason(error)}.", "Choose a folder that exists and can be written."
-        ) from error
+        raise cannot_write(output, error, "Choose a folder that exists and can be written.") from error
 
 
-def _linked(temporary: Path, place: Path) -> bool:
-    """Whether a file has got a second name, which no other file had; False where there are no links.
+def cannot_write(output: object, error: OSError, hint: str = "Free space, or choose another output.") -> OutputError:
+    """The OutputError for an OSError of the system."""
+    return OutputError(f"{output} cannot be written: {reason(error)}.", hint)
+
+
+def _link(temporary: Path, place: Path) -> bool:
+    """Give a file a second name that must be new; False if the file system has no hard links.
 
     Raises FileExistsError."""
     try:
@@ -111,26 +116,26 @@ def _linked(temporary: Path, place: Path) -> bool:
     return True
 
 
-def target(output: Path) -> Path:
-    """The file that a name stands for: symbolic links are followed, not replaced. OSError where they go in a circle."""
+def follow_links(output: Path) -> Path:
+    """The file that a path leads to: results replace that file, never the link. Raises OSError for a loop of links."""
     try:
         return output.resolve() if output.is_symlink() else output
-    except RuntimeError as error:  # how Python up to 3.12 says so
-        raise OSError(f"symbolic links in a circle: {output}") from error
+    except RuntimeError as error:  # raised by Python up to 3.12
+        raise OSError(errno.ELOOP, "too many levels of symbolic links") from error
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files in a folder that runs which were killed have left; how many these were."""
-    names = folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}")
-    return sum(_remove_if_left(path) for path in names if path.is_file() and not path.is_symlink())
+    """Remove the temporary files of killed runs from a folder; returns their number."""
+    paths = folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}")
+    return sum(_remove_if_unlocked(path) for path in paths if path.is_file() and not path.is_symlink())
 
 
-def _remove_if_left(path: Path) -> bool:
+def _remove_if_unlocked(path: Path) -> bool:
     if fcntl is None:
         return False
     try:
         handle = os.open(path, os.O_RDWR)
-    except OSError:  # gone meanwhile, or somebody else's
+    except OSError:  # already removed, or owned by another user
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,12 +148,12 @@ def _remove_if_left(path: Path) -> bool:
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, in its words."""
+    """Why the system refused, in its own words, in lower case."""
     return (error.strerror or str(error)).lower()
 
 
 def _new_file(folder: Path) -> tuple[Path, int]:
-    """An empty file that is locked as long as the handle is open, readable as any new file is."""
+    """An empty file with the permissions of any new file, locked as long as the returned handle is open."""
     while True:
         path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         try:
@@ -157,9 +162,9 @@ def _new_file(folder: Path) -> tuple[Path, int]:
             continue
         if fcntl is None:
             return path, handle
-        with suppress(OSError):  # file systems without locks do without
+        with suppress(OSError):  # some file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # else it was taken for a leftover before it was locked
+        if os.fstat(handle).st_nlink:  # zero if another run removed it as a leftover before the lock
             return path, handle
         os.close(handle)
 
@@ -173,83 +178,83 @@ class Fingerprint:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """The content of a file as it is now. Raises OSError."""
+    """The current content of a file. Raises OSError."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return Fingerprint(file.tell(), digest.hexdigest())
 
 
 def check_outputs(results: Sequence[Path], sources: Iterable[Path], overwrite: bool) -> None:
-    """Refuse, before any work, results that cannot or must not be written.
+    """Check output paths before any work starts. Symbolic links are followed.
 
-    Raises RefusedOutputError for an existing file (unless ``overwrite``), for what is no file, for one of the
-    ``sources`` whether ``overwrite`` or not, and for two results of one name; OutputError where a folder is missing or
-    not writable. A link stands for the file it leads to.
-    """
-    files = [_check_name(output) for output in results]
-    _check_apart(files)
+    Raises RefusedOutputError for a file that exists (unless ``overwrite``), for anything but a regular file, for one of
+    the ``sources``, and for two results with the same path; OutputError if a folder is missing or not writable."""
+    files = [_resolve(output) for output in results]
+    _check_distinct(files)
     read = [source for source in sources if exists(source)]
     for output in results:
         if exists(output):
             _check_replaceable(output, read, overwrite)
     for file in {file.parent: file for file in files}.values():
-        with written_whole(file):
+        with temporary_file(file):
             pass
 
 
-def _check_name(output: Path) -> Path:
-    """The file that a name stands for."""
+def _resolve(output: Path) -> Path:
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
             output.lstat()
-        return target(output)
+        return follow_links(output)
     except OSError as error:  # such as a name that is too long
-        raise OutputError(f"{output} cannot be written: {reason(error)}.", "Choose another name.") from error
+        raise cannot_write(output, error, "Choose another name.") from error
 
 
-def _check_apart(files: Sequence[Path]) -> None:
-    taken = set()
+def _check_distinct(files: Sequence[Path]) -> None:
+    seen = set()
     for file in files:
-        place = file.parent.resolve() / file.name
-        name = folded(place) if ignores_case(place.parent) else str(place)
-        if name in taken:
-            raise RefusedOutputError(
-                f"{file} would be the name of two results.", "Give each a name, or a folder, of its own."
-            )
-        taken.add(name)
+        path = file.parent.resolve() / file.name
+        name = fold_case(path) if ignores_case(path.parent) else str(path)
+        if name in seen:
+            raise RefusedOutputError(f"Two results have the path {file}.", "Give each its own name or folder.")
+        seen.add(name)
 
 
 def _check_replaceable(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
     if is_folder(output):
         raise RefusedOutputError(f"The output {output} is a folder.", "Give the name of a file in it.")
     if any(output.samefile(source) for source in sources):
-        raise RefusedOutputError(f"The output {output} is an input, too.", "Give the result another name.")
+        raise RefusedOutputError(f"The output {output} is also an input.", "Give the result another name.")
     if not is_file(output):
-        raise RefusedOutputError(f"The output {output} is no ordinary file.", "Give the name of a file, or -.")
+        raise RefusedOutputError(f"The output {output} is not a regular file.", "Give the name of a file, or -.")
     if not overwrite:
-        raise RefusedOutputError(f"{output} exists already.", "Choose another name, or say --overwrite.")
+        raise already_exists(output)
+
+
+def already_exists(output: object) -> RefusedOutputError:
+    """The error for an output that exists and must not be replaced."""
+    return RefusedOutputError(f"{output} already exists.", "Choose another name, or replace it.")
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether names in a folder, which need not exist yet, are the same in either case; told by its own name."""
-    for place in (folder.absolute(), *folder.absolute().parents):
-        other = place.with_name(place.name.swapcase()) if place.name else place
-        if other.name == place.name or not exists(place):
+    """Whether the file system of a folder, which need not exist yet, ignores case; found by the folder's own name."""
+    for path in (folder.absolute(), *folder.absolute().parents):
+        other = path.with_name(path.name.swapcase()) if path.name else path
+        if other.name == path.name or not exists(path):
             continue
         try:
-            return os.path.samestat(place.stat(), other.stat())
+            return os.path.samestat(path.stat(), other.stat())
         except OSError:
             return False
     return False
 
 
-def folded(path: Path) -> str:
-    """What names are compared by where case does not count."""
+def fold_case(path: Path) -> str:
+    """The key by which paths are compared where case does not matter."""
     return unicodedata.normalize("NFC", str(path).casefold())
 
 
 def finite(value: Any) -> Any:
-    """A value made of plain ones, None in the place of every number that is not finite, however deep it lies."""
+    """A JSON value with None instead of every number that is not finite, at any depth."""
     match value:
         case float() if not math.isfinite(value):
             return None

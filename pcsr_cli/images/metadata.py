@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from pcsr_cli.images.image import Metadata, Picture
+from pcsr_cli.images.image import ImageData, Metadata
 from pcsr_cli.images.png import SIGNATURE
 
 ABOUT_THE_FILE = {
@@ -162,7 +162,7 @@ TURNS = {
 """For each orientation, whether rows and columns change places, and then whether rows and columns run backwards."""
 
 
-def upright(picture: Picture, orientation: int) -> Picture:
+def upright(picture: ImageData, orientation: int) -> ImageData:
     """A picture whose file says EXIF's ``orientation`` (1 to 8), as it is to be seen."""
     if orientation == 1:
         return picture

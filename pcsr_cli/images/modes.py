@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.images.image import Layout, Metadata, Picture, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, Metadata, to_8_bits
 
 
 def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
@@ -44,7 +44,7 @@ GREY_MODES = {"1", "L", "LA", "La"}
 DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
-def from_pil(image: Image.Image) -> Picture:
+def from_pil(image: Image.Image) -> ImageData:
     """The pixels of a PIL picture, with its profile; 1 bit becomes 8, CMYK goes through its profile.
 
     Raises InputError for 32-bit and floating-point modes and for empty pictures."""
@@ -57,7 +57,7 @@ def from_pil(image: Image.Image) -> Picture:
         image, how = _to_rgb(image, icc)
         notes, icc = (how,), None
     rgb, alpha = _levels(image)
-    return Picture(rgb, alpha, layout.grey, Metadata(icc), notes)
+    return ImageData(rgb, alpha, layout.grey, Metadata(icc), notes)
 
 
 def layout_of(image: Image.Image) -> Layout:
@@ -82,11 +82,11 @@ def _holds_16_bits(image: Image.Image) -> bool:
     return image.format == "PPM" and image.mode == "I"
 
 
-def _deep_grey(image: Image.Image) -> Picture:
+def _deep_grey(image: Image.Image) -> ImageData:
     levels = np.asarray(image).astype(np.uint16)  # of the machine's byte order
     clear = image.info.get("transparency")
     alpha = np.where(levels == clear, 0, 65535).astype(np.uint16) if isinstance(clear, int) else None
-    return Picture(levels[..., None].repeat(3, axis=2), alpha, True, Metadata(image.info.get("icc_profile") or None))
+    return ImageData(levels[..., None].repeat(3, axis=2), alpha, True, Metadata(image.info.get("icc_profile") or None))
 
 
 def _to_rgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, str]:
@@ -125,7 +125,7 @@ def _levels(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | 
     return rgb, alpha
 
 
-def to_pil(picture: Picture) -> Image.Image:
+def to_pil(picture: ImageData) -> Image.Image:
     """The picture as PIL has it: mode L, LA, RGB or RGBA; 16-bit grey as I;16, other 16 bits rounded to 8."""
     channels = picture.channels()
     if picture.depth == 16 and channels.shape[2] > 1:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.images.image import Layout, Levels, Metadata
+from pcsr_cli.images.image import Layout, Metadata, Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -66,7 +66,7 @@ class PngStream:
         for key, value in text.items():
             self._chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + value.encode("utf-8"))
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         """The next rows, (n, W, C) of the layout's type."""
         as_bytes = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder(">")).view(np.uint8)
         for filtered in self._filtered_bands(as_bytes.reshape(len(rows), self._layout.row_bytes)):

@@ -17,7 +17,7 @@ from PIL.ExifTags import Base
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.images import formats as plug_ins
 from pcsr_cli.images.formats import Format, known_suffixes
-from pcsr_cli.images.image import Layout, Picture, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, to_8_bits
 from pcsr_cli.images.metadata import TURNS, read_metadata, read_orientation, read_tags, upright, without_pixels
 from pcsr_cli.images.modes import from_pil, layout_of
 from pcsr_cli.images.vips import is_better_read, is_rounded, read_header, read_pixels
@@ -36,13 +36,13 @@ MOST_PIXELS = 2 * (2**30 // 4 // 3)
 
 
 @contextmanager
-def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+def open_source(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     """A seekable file to read a picture from. Raises InputError."""
-    with reading_told(source):
+    with reading_errors(source):
         if isinstance(source, Path) and source.is_dir():
             raise InputError(f"{source} is a folder, not a picture.", "Give one picture file.")
         if isinstance(source, Path) and source.exists() and not source.is_file():
-            raise InputError(f"{source} is no ordinary file.", "Give a picture file, or - for standard input.")
+            raise InputError(f"{source} is not a regular file.", "Give a picture file, or - for standard input.")
         if isinstance(source, Path) and not source.stat().st_size:
             raise InputError(f"{source} is empty.", "Copy or export it again.")
         if isinstance(source, Path):
@@ -57,7 +57,7 @@ def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def reading_told(source: Path | BinaryIO) -> Iterator[None]:
+def reading_errors(source: Path | BinaryIO) -> Iterator[None]:
     """What goes wrong in the block, except for MemoryError, is an InputError about this source."""
     name = source_name(source)
     try:
@@ -157,12 +157,12 @@ PER_INCH = 2
 """A TIFF's tag, and its number for a unit of resolution."""
 
 
-def read_picture(source: Path | BinaryIO, allow_huge: bool = False) -> Picture:
+def read_image(source: Path | BinaryIO, allow_huge: bool = False) -> ImageData:
     """Read a picture file, upright (its EXIF orientation applied); of an animation the first frame.
 
     ``allow_huge`` reads more pixels than are safe to open unasked. Raises InputError, MemoryError."""
     name = source_name(source)
-    with opened(source) as file, reading_told(source):
+    with open_source(source) as file, reading_errors(source):
         image = open_if_known(file, name)
         if image is None and is_tiff(file):
             return _read_unknown_tiff(file, name, allow_huge)
@@ -177,16 +177,16 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """The colours of a picture file for measuring and training, (H, W, 3) uint8: 16 bits are rounded to 8.
 
     Raises InputError."""
-    return to_8_bits(read_picture(path).rgb)
+    return to_8_bits(read_image(path).rgb)
 
 
-def read_pil(image: Image.Image) -> Picture:
+def read_pil(image: Image.Image) -> ImageData:
     """A picture that somebody opened with PIL, upright. Raises InputError, and what PIL does of damage."""
     image.load()  # a TIFF is turned by that, and a PNG may say only then how it is to be
     return upright(from_pil(image), 1 if image.format in TURNED_BY_DECODER else read_orientation(image.getexif))
 
 
-def _read(file: BinaryIO, image: Image.Image) -> Picture:
+def _read(file: BinaryIO, image: Image.Image) -> ImageData:
     by_libvips = is_better_read(image)
     rounded = not by_libvips and is_rounded(image, file)
     frames = getattr(image, "n_frames", 1)
@@ -207,7 +207,7 @@ def _read(file: BinaryIO, image: Image.Image) -> Picture:
     return upright(replace(picture, notes=notes), 1 if image.format in TURNED_BY_DECODER else orientation)
 
 
-def _read_unknown_tiff(file: BinaryIO, name: str, allow_huge: bool) -> Picture:
+def _read_unknown_tiff(file: BinaryIO, name: str, allow_huge: bool) -> ImageData:
     """A TIFF that Pillow does not know, such as one of 16-bit grey with alpha."""
     tags = read_tags(file)
     check_size(name, int(tags.get(Base.ImageWidth, 0)), int(tags.get(Base.ImageLength, 0)), allow_huge)
@@ -228,9 +228,9 @@ def _of_frames(image: Image.Image, frames: int) -> tuple[str, ...]:
 
 
 def read_layout(path: Path, allow_huge: bool = False) -> Layout:
-    """The layout of a picture as ``read_picture`` would give it, upright. Raises InputError as that does, but for
+    """The layout of a picture as ``read_image`` would give it, upright. Raises InputError as that does, but for
     damage behind the header."""
-    with opened(path) as file, reading_told(path):
+    with open_source(path) as file, reading_errors(path):
         image = open_if_known(file, str(path))
         if image is not None:
             check_size(str(path), image.width, image.height, allow_huge)

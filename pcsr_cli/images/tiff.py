@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
-from pcsr_cli.images.image import Layout, Levels, Metadata
+from pcsr_cli.images.image import Layout, Metadata, Pixels
 from pcsr_cli.images.metadata import directories
 
 STRIP_BYTES = 2**20
@@ -31,11 +31,11 @@ class TiffStream:
         self._level = 1 if compression is None else compression
         self._big = layout.height * layout.row_bytes > CLASSIC_BYTES
         self._strip_rows = max(1, min(layout.height, STRIP_BYTES // layout.row_bytes))
-        self._waiting: list[Levels] = []
+        self._waiting: list[Pixels] = []
         self._strips: list[tuple[int, int]] = []
         self._file.write(self._head(0))
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         """The next rows, (n, W, C) of the layout's type."""
         for row in range(0, len(rows), self._strip_rows):
             self._waiting.append(rows[row : row + self._strip_rows].copy())
@@ -56,7 +56,7 @@ class TiffStream:
         self._file.seek(0)
         self._file.write(self._head(at))
 
-    def _write_strip(self, rows: Levels) -> None:
+    def _write_strip(self, rows: Pixels) -> None:
         content = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
         packed: bytes | memoryview = content.data
         if self._level:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.images.image import Layout, Levels, Picture
+from pcsr_cli.images.image import ImageData, Layout, Pixels
 
 if TYPE_CHECKING:
     import pyvips
@@ -60,7 +60,7 @@ def _is_deep(image: Image.Image) -> bool:
     return any(";16" in layout or "65535" in layout for layout in layouts)
 
 
-def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture:
+def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> ImageData:
     """The pixels of a file of a format of ``LOADERS``; 8 bits stay 8. ``tags`` are a TIFF's.
 
     libvips divides colours that a TIFF keeps multiplied by alpha. Raises InputError for floating point and wider
@@ -70,13 +70,13 @@ def read_pixels(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Picture
     with _told():
         image = _opened(file, format)
         layout = _layout(image, format, tags)
-        pixels: Levels = image.numpy().reshape(image.height, image.width, image.bands)
+        pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
     colours = 1 if layout.grey else 3
     if pixels.shape[2] == colours == 3:
-        return Picture(pixels)
+        return ImageData(pixels)
     rgb = np.empty((*pixels.shape[:2], 3), pixels.dtype)
     rgb[...] = pixels[..., :colours]
-    return Picture(rgb, np.ascontiguousarray(pixels[..., colours]) if layout.alpha else None, layout.grey)
+    return ImageData(rgb, np.ascontiguousarray(pixels[..., colours]) if layout.alpha else None, layout.grey)
 
 
 def read_header(file: BinaryIO, format: str, tags: Mapping[int, Any]) -> Layout:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images import formats as plug_ins
-from pcsr_cli.images.files import put_in_place, reason, temporary_beside
+from pcsr_cli.images.files import commit, reason, temporary_file
 from pcsr_cli.images.formats import Format, SaveOptions, choose_format, fit, keepable
-from pcsr_cli.images.image import Layout, Levels, Metadata, Picture, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, to_8_bits
 from pcsr_cli.images.metadata import of_size
 from pcsr_cli.images.modes import is_of_grey, to_srgb
 from pcsr_cli.images.png import PngStream
@@ -38,7 +38,7 @@ class CollectedRows:
         self._pixels = np.empty((layout.height, layout.width, layout.channels), np.uint8)
         self._done = 0
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         """The next rows, (n, W, C) uint8."""
         self._pixels[self._done : self._done + len(rows)] = rows
         self._done += len(rows)
@@ -49,7 +49,7 @@ class CollectedRows:
         encode(self._file, [image], self._format, self._metadata, self._options)
 
 
-def as_image(channels: Levels) -> Image.Image:
+def as_image(channels: Pixels) -> Image.Image:
     """(H, W, 1 to 4) uint8 as a PIL picture of mode L, LA, RGB or RGBA; 16-bit grey as I;16."""
     return Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
 
@@ -127,7 +127,7 @@ BAND_BYTES = 2**24
 class PictureWriter(Protocol):
     """Takes the rows of a picture from top to bottom, each once."""
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         """The next rows, (n, W, C), of the channels and the depth of the layout, the writer's own from now on.
 
         Raises OutputError."""
@@ -137,13 +137,13 @@ class PictureWriter(Protocol):
 class FileWriter(PictureWriter, Protocol):
     """Writes an image to a file."""
 
-    def write_all(self, rows: Iterable[Levels]) -> None:
+    def write_all(self, rows: Iterable[Pixels]) -> None:
         """Write blocks of rows as they come, from the top. Raises OutputError, and what ``rows`` raises."""
         ...
 
 
 class _Stream(Protocol):
-    def write(self, rows: Levels) -> None: ...
+    def write(self, rows: Pixels) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -172,10 +172,10 @@ def open_writer(
     said = {} if chosen.strip else text or {}
     with destination(output, before_placing, replace) as file:
         writer = _Writer(output, file, format, layout)
-        with writing_told(output, format):
+        with writing_errors(output, format):
             writer.stream = _stream(file, format, layout, kept, said, chosen)
         yield writer
-        with writing_told(output, format):
+        with writing_errors(output, format):
             writer.finish()
 
 
@@ -189,16 +189,16 @@ class _Writer:
         self._file, self._format, self._layout = file, format, layout
         self._done = 0
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         assert rows.shape[1:] == (self._layout.width, self._layout.channels), rows.shape
         assert rows.dtype == (np.uint8 if self._layout.depth == 8 else np.uint16), rows.dtype
         self._done += len(rows)
         assert self._done <= self._layout.height, "more rows than the layout has"
         if len(rows):
-            with writing_told(self._output, self._format):
+            with writing_errors(self._output, self._format):
                 self.stream.write(rows)
 
-    def write_all(self, rows: Iterable[Levels]) -> None:
+    def write_all(self, rows: Iterable[Pixels]) -> None:
         for block in rows:
             self.write(block)
 
@@ -209,7 +209,7 @@ class _Writer:
 
 
 @contextmanager
-def writing_told(output: Path | BinaryIO, format: Format) -> Iterator[None]:
+def writing_errors(output: Path | BinaryIO, format: Format) -> Iterator[None]:
     """Raises OutputError for a full disk and for what the format cannot hold after all."""
     try:
         yield
@@ -219,7 +219,7 @@ def writing_told(output: Path | BinaryIO, format: Format) -> Iterator[None]:
                 f"{name_of(output)} cannot be written as {format.name}: {error}.", "Write a .png."
             ) from error
         raise OutputError(
-            f"{name_of(output)} cannot be written: {reason(error)}.", "Free space, or choose another."
+            f"{name_of(output)} cannot be written: {reason(error)}.", "Free space, or choose another output."
         ) from error
     except EncodingError as error:
         raise OutputError(f"{name_of(output)} cannot be written as {format.name}: {error}.", "Write a .png.") from error
@@ -248,12 +248,12 @@ def destination(
     """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError,
     RefusedOutputError, and BrokenPipeError where nobody reads a stream any more."""
     if isinstance(output, Path):
-        with temporary_beside(output) as temporary:
+        with temporary_file(output) as temporary:
             with temporary.open("w+b") as file:
                 yield file
             if before_placing is not None:
                 before_placing(temporary)
-            put_in_place(temporary, output, replace)
+            commit(temporary, output, replace)
         return
     with tempfile.TemporaryFile() as file:
         yield file
@@ -265,7 +265,7 @@ def destination(
             raise
         except OSError as error:
             raise OutputError(
-                f"{name_of(output)} cannot be written: {reason(error)}.", "Free space, or choose another."
+                f"{name_of(output)} cannot be written: {reason(error)}.", "Free space, or choose another output."
             ) from error
 
 
@@ -274,9 +274,9 @@ def name_of(output: Path | BinaryIO) -> str:
     return str(output if isinstance(output, Path) else getattr(output, "name", "the output"))
 
 
-def write_picture(
+def write_image(
     output: Path,
-    picture: Picture,
+    picture: ImageData,
     text: Mapping[str, str],
     options: SaveOptions | None = None,
     format: Format | None = None,
@@ -292,11 +292,11 @@ def write_picture(
         writer.write_all(_bands(picture, layout))
 
 
-def _bands(picture: Picture, layout: Layout) -> Iterator[Levels]:
+def _bands(picture: ImageData, layout: Layout) -> Iterator[Pixels]:
     """The rows of a picture, some megabytes at a time, of the depth of the layout."""
     step = max(1, BAND_BYTES // layout.row_bytes)
     for top in range(0, layout.height, step):
         rows = slice(top, top + step)
         alpha = None if picture.alpha is None else picture.alpha[rows]
-        channels = Picture(picture.rgb[rows], alpha, picture.grey).channels()
+        channels = ImageData(picture.rgb[rows], alpha, picture.grey).channels()
         yield to_8_bits(channels) if layout.depth == 8 else channels

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
-from pcsr_cli.images.files import TEMPORARY_PREFIX, folded, ignores_case, is_folder
+from pcsr_cli.images.files import TEMPORARY_PREFIX, fold_case, ignores_case, is_folder
 
 NUMBERS = re.compile(r"(\d+)")
 
@@ -189,7 +189,7 @@ def plan_tasks(
     Raises RefusedOutputError where two results would have one name (on a file system that does not tell cases apart,
     names that differ in nothing else), or one would replace a picture, or is a folder."""
     tasks = tuple(Task(s, s.folder / template.fill(s.path, scale, suffix_of(s.path))) for s in sources)
-    key = folded if ignores_case(out_dir) else str
+    key = fold_case if ignores_case(out_dir) else str
     taken: dict[str, Task] = {}
     doubles = [(first, task) for task in tasks if (first := taken.setdefault(key(task.output), task)) is not task]
     if doubles:

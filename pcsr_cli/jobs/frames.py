@@ -10,9 +10,9 @@ import numpy as np
 from pcsr_cli.api import upscale_onto
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.upscale import Outcome, Settings
-from pcsr_cli.images.animation import Frame, moves, open_animation, open_frame_writer
+from pcsr_cli.images.animation import Frame, is_animated, open_animation, open_frame_writer
 from pcsr_cli.images.formats import check_animated, fit
-from pcsr_cli.images.image import Layout, Levels, Metadata, Picture
+from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
 from pcsr_cli.jobs.pipeline import Belt, Computed, Finished, Ready
 from pcsr_cli.jobs.report import BudgetReport, Gflops, Report, text_chunks
 from pcsr_cli.jobs.request import Errand, Request, format_of
@@ -61,7 +61,7 @@ class EnlargingFrames(Enlarging):
     def read(self, item: Errand) -> Ready:
         """Read all frames. Raises as ``Enlarging.read``, and RefusedOutputError for a format without animation."""
         began = time.perf_counter()
-        if self.stills and not moves(item.source):
+        if self.stills and not is_animated(item.source):
             return super().read(item)
         (frames, plays, metadata), content = self.with_content(item, lambda: self._frames(item))
         format = format_of(item.output, self.request)
@@ -78,7 +78,7 @@ class EnlargingFrames(Enlarging):
         with open_animation(item.source, self.request.allow_huge) as animation:
             return tuple(animation.frames), animation.plays, animation.metadata
 
-    def compute(self, item: Errand, read: Ready, belt: Belt[Levels]) -> Computed:
+    def compute(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> Computed:
         """Enlarge frame after frame."""
         if not isinstance(read, ReadyFrames):
             return super().compute(item, read, belt)
@@ -95,7 +95,7 @@ class EnlargingFrames(Enlarging):
             outcomes.append(done)
         return ComputedFrames(read, outcomes[0], began, time.perf_counter(), tuple(outcomes))
 
-    def write(self, item: Errand, read: Ready, belt: Belt[Levels]) -> float:
+    def write(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> float:
         """Collect the frames and write them."""
         if not isinstance(read, ReadyFrames):
             return super().write(item, read, belt)
@@ -109,7 +109,7 @@ class EnlargingFrames(Enlarging):
         with open_frame_writer(
             item.output, read.format, size, read.plays, metadata, text, asked.save, finished, item.replace
         ) as writer:
-            rows: list[Levels] = []
+            rows: list[Pixels] = []
             coming, onlookers = iter(read.frames), self.onlookers(read)
             for band in belt.loads():
                 for onlooker in onlookers:
@@ -130,13 +130,13 @@ class EnlargingFrames(Enlarging):
         return _sum([super(EnlargingFrames, self).report(one, loading) for one in each])
 
 
-def _picture(rows: Sequence[Levels], frame: Picture) -> Picture:
+def _picture(rows: Sequence[Pixels], frame: ImageData) -> ImageData:
     """Rows with the channels of a frame, (n, W, C), as a picture of it."""
     channels = np.concatenate(rows)
     alpha = None if frame.alpha is None else np.ascontiguousarray(channels[..., -1])
     colours = channels if alpha is None else channels[..., :-1]
     rgb = np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else np.ascontiguousarray(colours)
-    return Picture(rgb, alpha, frame.grey)
+    return ImageData(rgb, alpha, frame.grey)
 
 
 def _sum(reports: Sequence[Report]) -> Report:

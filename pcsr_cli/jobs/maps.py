@@ -17,10 +17,10 @@ from pcsr_cli.engine.forced import Forced
 from pcsr_cli.engine.grid import nearest_index
 from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
-from pcsr_cli.images.files import put_in_place, written_whole
+from pcsr_cli.images.files import atomic_write
 from pcsr_cli.images.formats import choose_format
-from pcsr_cli.images.image import Layout, Levels, to_8_bits
-from pcsr_cli.images.read import read_picture
+from pcsr_cli.images.image import Layout, Pixels, to_8_bits
+from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import PictureWriter, open_writer
 
 
@@ -46,7 +46,7 @@ def read_forced(
 
 def _read(path: Path, lr_size: tuple[int, int], hr_size: tuple[int, int]) -> Tensor:
     """(h, w) bool."""
-    picture = read_picture(path)
+    picture = read_image(path)
     if picture.size not in (lr_size, hr_size):
         raise InputError(
             f"The mask {path} is {_told(picture.size)}, not {_told(lr_size)} like the picture or {_told(hr_size)} "
@@ -302,7 +302,7 @@ class MapDrawing:
         self.writer: PictureWriter | None = None
         self.done = 0
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         """The next rows of the result, (n, W, 1 to 4), of which an overlay shows the colours."""
         if self.request.style != "overlay":
             return
@@ -363,7 +363,7 @@ def _png(request: MapRequest, layout: Layout) -> Iterator[PictureWriter]:
 def _draw(
     request: MapRequest,
     layout: Layout,
-    draw: Callable[[slice], Levels],
+    draw: Callable[[slice], Pixels],
     height: int | None = None,
     legend: NDArray[np.uint8] | None = None,
 ) -> None:
@@ -377,7 +377,5 @@ def _draw(
 
 
 def _save_numbers(request: MapRequest, routed: RoutingMap) -> None:
-    with written_whole(request.output) as temporary:
-        with temporary.open("wb") as file:
-            np.save(file, routed.difficulty.numpy())
-        put_in_place(temporary, request.output, request.replace)
+    with atomic_write(request.output, request.replace) as temporary, temporary.open("wb") as file:
+        np.save(file, routed.difficulty.numpy())

@@ -17,7 +17,7 @@ from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.engine.upscale import Outcome
 from pcsr_cli.images.files import Fingerprint
 from pcsr_cli.images.formats import Format
-from pcsr_cli.images.image import Layout, Levels, Picture
+from pcsr_cli.images.image import ImageData, Layout, Pixels
 from pcsr_cli.jobs.request import Errand
 
 Load = TypeVar("Load")
@@ -74,7 +74,7 @@ class Belt(Generic[Load]):
 class Ready:
     """A picture that was read, found to fit its output's format, and routed."""
 
-    picture: Picture
+    picture: ImageData
     content: Fingerprint | None
     format: Format
     layout: Layout
@@ -113,11 +113,11 @@ class Stages(ABC):
         """In a thread of its own, ahead."""
 
     @abstractmethod
-    def compute(self, item: Errand, read: Ready, belt: Belt[Levels]) -> Computed:
+    def compute(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> Computed:
         """In the caller's thread; puts rows that are finished on the belt."""
 
     @abstractmethod
-    def write(self, item: Errand, read: Ready, belt: Belt[Levels]) -> float:
+    def write(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> float:
         """In a thread of its own, beginning with ``compute`` and going on behind it; when it was done."""
 
 
@@ -151,7 +151,7 @@ def overlapped(items: Iterable[Errand], stages: Stages, jobs: int = 1) -> Genera
 @dataclass
 class _UnderWay:
     item: Errand
-    belt: Belt[Levels]
+    belt: Belt[Pixels]
     writing: "Future[float] | None" = None
     computed: Computed | None = None
     error: Exception | None = None
@@ -193,7 +193,7 @@ class _Line:
             this.error = error
             this.belt.stop()
 
-    def _write(self, item: Errand, read: Ready, belt: Belt[Levels]) -> float:
+    def _write(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> float:
         try:
             return self._stages.write(item, read, belt)
         finally:

@@ -16,8 +16,8 @@ from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import fit
-from pcsr_cli.images.image import Layout, Levels
-from pcsr_cli.images.read import read_picture, source_name
+from pcsr_cli.images.image import Layout, Pixels
+from pcsr_cli.images.read import read_image, source_name
 from pcsr_cli.images.write import PictureWriter, name_of, open_writer
 from pcsr_cli.jobs.maps import open_map, read_forced
 from pcsr_cli.jobs.pipeline import Belt, Computed, Finished, Ready, Stages
@@ -56,7 +56,7 @@ class Enlarging(Stages):
     def read(self, item: Errand) -> Ready:
         """Read a picture and see that its result can be had. Raises InputError, RefusedOutputError, UsageError."""
         began = time.perf_counter()
-        picture, content = self.with_content(item, lambda: read_picture(item.source, self.request.allow_huge))
+        picture, content = self.with_content(item, lambda: read_image(item.source, self.request.allow_huge))
         format = format_of(item.output, self.request)
         wanted = Layout(
             *hr_size(picture.size, self.request.scale), picture.grey, picture.alpha is not None, picture.depth
@@ -107,7 +107,7 @@ class Enlarging(Stages):
         counts = (0, 0) if forced is None else forced.counts
         return forced, RoutingMap(*painted, self.model.network.spec.branches, counts)
 
-    def compute(self, item: Errand, read: Ready, belt: Belt[Levels]) -> Computed:
+    def compute(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> Computed:
         """Enlarge a picture, its rows onto the belt as they are done."""
         asked = self.request
         settings = Settings(read.routing, refine=asked.refine, tile=asked.tile, memory=asked.memory, forced=read.forced)
@@ -128,7 +128,7 @@ class Enlarging(Stages):
         )
         return Computed(read, outcome, began, time.perf_counter())
 
-    def write(self, item: Errand, read: Ready, belt: Belt[Levels]) -> float:
+    def write(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> float:
         """Write what comes on the belt; gives the time when it was in its place. Raises OutputError."""
         asked = self.request
         text = text_chunks(self.model.identity, read.routing, asked.refine, asked.scale)
@@ -214,9 +214,9 @@ class Enlarging(Stages):
 class Putting:
     """The belt, as something that takes rows."""
 
-    def __init__(self, belt: Belt[Levels]) -> None:
+    def __init__(self, belt: Belt[Pixels]) -> None:
         self._belt = belt
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         """Put the next rows on it."""
         self._belt.put(rows)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pcsr_cli.errors import ModelError, OutputError
-from pcsr_cli.images.files import exists, is_file, is_folder, put_in_place, written_whole
+from pcsr_cli.images.files import atomic_write, exists, is_file, is_folder
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import ModelSpec, Scales, parse_config, write_config
 
@@ -152,11 +152,13 @@ def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True)
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in model.state_dict().items()
     }
-    with _folder(folder), written_whole(folder / WEIGHTS_NAME) as weights, written_whole(folder / CONFIG_NAME) as text:
+    with (
+        _folder(folder),
+        atomic_write(folder / CONFIG_NAME, replace) as text,
+        atomic_write(folder / WEIGHTS_NAME, replace) as weights,
+    ):
         weights.write_bytes(save(state))
         text.write_text(config, encoding="utf-8")
-        put_in_place(weights, folder / WEIGHTS_NAME, replace)
-        put_in_place(text, folder / CONFIG_NAME, replace)
 
 
 @contextmanager

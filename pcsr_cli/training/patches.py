@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError, OutputError, TrainingError
-from pcsr_cli.images.files import is_file, put_in_place, remove_leftovers, temporary_beside, written_whole
+from pcsr_cli.images.files import atomic_write, is_file, remove_leftovers, temporary_file
 from pcsr_cli.images.formats import readable_suffixes
 from pcsr_cli.images.read import read_rgb
 from pcsr_cli.images.resize import resize_bicubic
@@ -82,7 +82,7 @@ def _build(place: Path, data: DataConfig, pictures: list[_Picture], observe: Obs
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
     remove_leftovers(folder)
-    with temporary_beside(place) as cut, written_whole(place) as chosen:
+    with temporary_file(place) as cut, atomic_write(place) as chosen:
         scores: list[float] = []
         with cut.open("wb") as stream:
             for done, picture in enumerate(pictures, start=1):
@@ -93,7 +93,6 @@ def _build(place: Path, data: DataConfig, pictures: list[_Picture], observe: Obs
         if not scores:
             raise TrainingError(f"No picture holds a patch of {data.patch} pixels.", "Set data.patch smaller.")
         _choose(cut, chosen, scores, data)
-        put_in_place(chosen, place)
     for old in folder.glob("patches-*.npy"):
         if old != place:
             old.unlink(missing_ok=True)

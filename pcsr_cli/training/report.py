@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pcsr_cli.errors import OutputError, PlotError
-from pcsr_cli.images.files import put_in_place, written_whole
+from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import StageConfig, TrainConfig
 from pcsr_cli.training.events import Event
@@ -170,9 +170,8 @@ def plot_run(log: Path, output: Path) -> None:
             _curve(panels[1][column], rows, key, f"x{scale:g}", marker="o")
             panels[1][column].set_ylabel("PSNR, dB")
             panels[1][column].legend()
-    with written_whole(output) as temporary:
+    with atomic_write(output) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
-        put_in_place(temporary, output)
 
 
 def _curve(axes: Any, entries: list[dict[str, Any]], key: str, label: str, marker: str = "") -> None:

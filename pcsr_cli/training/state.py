@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.errors import ModelError, TrainingError
-from pcsr_cli.images.files import exists, put_in_place, written_whole
+from pcsr_cli.images.files import atomic_write, exists
 from pcsr_cli.model.checkpoint import load_pickle
 from pcsr_cli.model.spec import ModelSpec, Scales, write_config
 
@@ -44,12 +44,10 @@ def architecture(spec: ModelSpec) -> dict[str, Any]:
 def save_state(state: RunState, path: Path) -> None:
     """Write ``state`` to ``path``, which at every moment holds the old state or the new one. Raises OutputError."""
     content = {"format": FORMAT, **{entry.name: getattr(state, entry.name) for entry in fields(state)}}
-    with written_whole(path) as temporary:
-        with temporary.open("wb") as stream:
-            torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        put_in_place(temporary, path)
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def load_state(path: Path, spec: ModelSpec) -> RunState:

@@ -188,7 +188,7 @@ def test_output_is_the_input(refused: Refused, run_pcsr: Pcsr, picture: Path) ->
     before = picture.read_bytes()
     (run_pcsr.cwd / "link.png").symlink_to(picture)
     for output in ("in.png", "./in.png", picture, "link.png"):
-        refused(2, "is an input, too", arguments=["in.png", output, "--overwrite"])
+        refused(2, "is also an input", arguments=["in.png", output, "--overwrite"])
     assert picture.read_bytes() == before
 
 
@@ -208,7 +208,7 @@ def test_read_only_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
     # Root may write anywhere, so permissions would prove nothing.
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(OutputError, match="permission denied") as told, files.written_whole(tmp_path / "out.png"):
+    with pytest.raises(OutputError, match="permission denied") as told, files.atomic_write(tmp_path / "out.png"):
         pass
     assert told.value.next_step
 

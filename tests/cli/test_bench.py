@@ -71,7 +71,7 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
         (ModelError, "There is no file", ["folder", "--original", "nowhere.pth"]),
         (OutputError, "cannot be written:", ["folder", "--csv", "nowhere/rows.csv"]),
         (OutputError, "cannot be made:", ["folder", "--save", "folder/a.png"]),
-        (RefusedOutputError, "is an input, too.", ["folder", "--csv", "folder/a.png", "--overwrite"]),
+        (RefusedOutputError, "is also an input.", ["folder", "--csv", "folder/a.png", "--overwrite"]),
         (
             UsageError,
             "Over a folder a budget is in GFLOPs: seconds depend on more than the cut.",
@@ -96,7 +96,7 @@ def test_no_two_pictures_are_kept_under_one_name(run_pcsr: Pcsr, tiny_folder: Pa
     other.mkdir()
     save(other / "a.jpg", levels(48, 56))
     ran = run_pcsr("bench", folder, other, "--methods", "bicubic", "--save", "kept", "--model", tiny_folder).told(2)
-    assert tells(ran.stderr, "kept/a_bicubic.png would be the name of two results.")
+    assert tells(ran.stderr, "Two results have the path kept/a_bicubic.png.")
 
 
 def test_what_is_there_is_replaced_only_when_asked(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_what_is_there_is_replaced_only_when_asked(run_pcsr: Pcsr, tiny_folder: 
         there.write_text("mine")
         option = {"kept/a_bicubic.png": "--save", "rows.csv": "--csv", "page.html": "--report"}[name]
         asked = ["bench", "folder", "--methods", "bicubic", "--model", str(tiny_folder), option, name.split("/")[0]]
-        assert tells(run_pcsr(*asked).told(2).stderr, f"{name} exists already.")
+        assert tells(run_pcsr(*asked).told(2).stderr, f"{name} already exists.")
         assert there.read_text() == "mine"
         run_pcsr(*asked, "--overwrite").succeeded()
         assert there.read_bytes() != b"mine"

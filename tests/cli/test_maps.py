@@ -67,8 +67,8 @@ def test_masks_are_obeyed_and_counted(enlarge: Pcsr, tiny_folder: Path) -> None:
         (2, "A map is not written as", ["--map", "m.gif"]),
         (2, "A .npy file holds p_heavy as numbers, not the style", ["--map", "m.npy", "--map-style", "overlay"]),
         (2, "--map-style has no use without a map.", ["--map-style", "mask"]),
-        (2, "would be the name of two results.", ["--map", "out.png"]),
-        (2, "is an input, too.", ["--force-heavy", "face.png", "--map", "face.png", "--overwrite"]),
+        (2, "Two results have the path", ["--map", "out.png"]),
+        (2, "is also an input.", ["--force-heavy", "face.png", "--map", "face.png", "--overwrite"]),
     ],
 )
 def test_mistakes_get_a_sentence_and_leave_nothing(
@@ -81,7 +81,7 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
 
 
 def test_an_existing_map_is_not_replaced_unasked(enlarge: Pcsr, tiny_folder: Path) -> None:
-    enlarge(*arguments(tiny_folder, "--map", "face.png")).told(2, "exists already")
+    enlarge(*arguments(tiny_folder, "--map", "face.png")).told(2, "already exists")
 
 
 @pytest.mark.parametrize("option", ["--map", "--force-heavy", "--force-light"])

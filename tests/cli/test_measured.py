@@ -23,6 +23,6 @@ def test_rows_are_csv_with_nothing_for_what_there_is_not(tmp_path: Path) -> None
 def test_a_table_that_came_to_be_there_meanwhile_is_let_be(tmp_path: Path) -> None:
     output = tmp_path / "rows.csv"
     output.write_text("mine")
-    with fails(RefusedOutputError, f"{output} exists already."):
+    with fails(RefusedOutputError, f"{output} already exists."):
         write_rows(output, [Row("a", 30.5)], replace=False)
     assert output.read_text() == "mine"

@@ -243,7 +243,7 @@ def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
     (run_pcsr.cwd / "out").mkdir()
     (run_pcsr.cwd / "out" / "config.json").write_text("mine")
     refused = run_pcsr("models", "convert", "in.pth", "out").told(RefusedOutputError.exit_code)
-    assert tells(refused.stderr, f"{Path('out/config.json')} exists already.")
+    assert tells(refused.stderr, f"{Path('out/config.json')} already exists.")
     assert (run_pcsr.cwd / "out" / "config.json").read_text() == "mine"
     ran = run_pcsr("models", "convert", "in.pth", "out", "--overwrite").succeeded()
     assert (ran.stdout, ran.stderr.count("\n")) == ("", 1)

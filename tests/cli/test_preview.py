@@ -16,17 +16,17 @@ from rich.console import Console
 from pcsr_cli.cli.preview import UPPER_HALF, Detail, Lookout, choose_detail, drawn, half_blocks, why_not
 from pcsr_cli.engine.routing import Threshold
 from pcsr_cli.images.formats import choose_format
-from pcsr_cli.images.image import Layout, Levels, Picture
+from pcsr_cli.images.image import ImageData, Layout, Pixels
 from pcsr_cli.jobs.pipeline import Ready
 from tests.command import Pcsr
 from tests.failing import tells
 from tests.images import levels, save
 
 
-def passed_by(before: Levels, after: Levels, room: tuple[int, int], band: int) -> Detail:
+def passed_by(before: Pixels, after: Pixels, room: tuple[int, int], band: int) -> Detail:
     """The detail that is kept when the rows of a result, (H, W, 1 to 4), go by so many at a time."""
     lookout = Lookout(room)
-    picture = Picture(before)
+    picture = ImageData(before)
     layout = Layout(*after.shape[:2])
     lookout.watch(Ready(picture, None, choose_format(None, "png"), layout, Threshold(), (), 0.0))
     for top in range(0, len(after), band):

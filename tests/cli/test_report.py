@@ -75,7 +75,7 @@ def test_only_html_is_written(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path,
 
 def test_an_existing_page_is_not_replaced_unasked(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (run_pcsr.cwd / "p.html").write_text("mine")
-    run_pcsr("report", "p.html", "folder", "--model", tiny_folder).told(2, "exists already")
+    run_pcsr("report", "p.html", "folder", "--model", tiny_folder).told(2, "already exists")
     assert page_at(run_pcsr.cwd / "p.html") == "mine"
 
 
@@ -85,7 +85,7 @@ def test_no_command_replaces_a_page_unasked(
 ) -> None:
     (run_pcsr.cwd / "p.html").write_text("mine")
     ran = run_pcsr(*command, "--report", "p.html", "--model", tiny_folder).told(2)
-    assert tells(ran.stderr, "p.html exists already.")
+    assert tells(ran.stderr, "p.html already exists.")
 
 
 def test_a_name_too_long_is_told(run_pcsr: Pcsr, tiny_folder: Path) -> None:

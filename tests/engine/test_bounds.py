@@ -19,14 +19,14 @@ from pcsr_cli.engine import memory
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.api import load_model
 from pcsr_cli.images.formats import choose_format
-from pcsr_cli.images.image import Layout, Picture
+from pcsr_cli.images.image import Layout, ImageData
 from pcsr_cli.images.write import open_writer
 from pcsr_cli.engine.routing import Adaptive, Threshold
 
 torch.set_num_threads(1)
 memory.STRIP_BYTES = 2**23
 height, width, output, folder, adm = int(sys.argv[1]), 700, Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "adm"
-picture = Picture(np.full((height, width, 3), (200, 100, 37), np.uint8))
+picture = ImageData(np.full((height, width, 3), (200, 100, 37), np.uint8))
 settings = Settings(Adaptive(), refine=1, memory=0) if adm else Settings(Threshold(1.0), refine=9)
 with open_writer(output, choose_format(output), Layout(4 * height, 4 * width)) as writer:
     upscale_onto(picture, load_model(folder, "cpu"), 4, settings, writer)

@@ -1,4 +1,4 @@
-"""Levels and numbers: each the other's, rounded and clamped."""
+"""Pixels and numbers: each the other's, rounded and clamped."""
 
 import numpy as np
 import pytest

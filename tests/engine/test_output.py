@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pcsr_cli.engine import output as result_rows
 from pcsr_cli.engine.levels import to_levels
 from pcsr_cli.engine.output import DTYPES, Alpha, ResultRows
-from pcsr_cli.images.image import Levels
+from pcsr_cli.images.image import Pixels
 from pcsr_cli.images.resize import resize_bicubic
 
 sides = st.integers(1, 12)
@@ -23,13 +23,13 @@ class Collected:
     """A writer that remembers."""
 
     def __init__(self) -> None:
-        self.bands: list[Levels] = []
+        self.bands: list[Pixels] = []
 
-    def write(self, rows: Levels) -> None:
+    def write(self, rows: Pixels) -> None:
         self.bands.append(rows.copy())
 
     @property
-    def pixels(self) -> Levels:
+    def pixels(self) -> Pixels:
         return np.concatenate(self.bands)
 
 
@@ -38,12 +38,12 @@ def numbers(height: int, width: int) -> torch.Tensor:
     return 1.6 * torch.rand(height, width, 3, generator=torch.Generator().manual_seed(height)) - 0.3
 
 
-def levels(height: int, width: int, depth: int) -> Levels:
+def levels(height: int, width: int, depth: int) -> Pixels:
     random = np.random.default_rng(width)
     return random.integers(0, 2**depth, (height, width), dtype=np.uint8 if depth == 8 else np.uint16)
 
 
-def streamed(rows: ResultRows, writer: Collected, painted: torch.Tensor, cuts: list[int]) -> Levels:
+def streamed(rows: ResultRows, writer: Collected, painted: torch.Tensor, cuts: list[int]) -> Pixels:
     """What the writer got, when rows came in strips that end at the cuts."""
     edges = [0, *sorted(cut % len(painted) for cut in cuts), len(painted)]
     for start, stop in pairwise(edges):
@@ -71,7 +71,7 @@ def test_rows_in_any_strips_are_the_whole(
         assert np.array_equal(got[..., -1], enlarged(alpha, size))
 
 
-def enlarged(alpha: Levels, size: tuple[int, int]) -> NDArray[np.float32]:
+def enlarged(alpha: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
     if (alpha == alpha[0, 0]).all():
         return np.full(size, alpha[0, 0], np.float32)
     return np.rint(resize_bicubic(alpha[..., None].astype(np.float32), *size)[..., 0]).clip(

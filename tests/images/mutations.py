@@ -18,9 +18,9 @@ from PIL import Image, ImageCms
 from pcsr_cli.errors import PcsrError
 from pcsr_cli.images.animation import open_animation, open_frame_writer
 from pcsr_cli.images.formats import FORMATS, SaveOptions
-from pcsr_cli.images.image import Metadata, Picture
-from pcsr_cli.images.read import read_picture
-from pcsr_cli.images.write import write_picture
+from pcsr_cli.images.image import ImageData, Metadata
+from pcsr_cli.images.read import read_image
+from pcsr_cli.images.write import write_image
 from tests.images import deep_levels, levels, save_deep
 
 PATIENCE = 30
@@ -51,12 +51,12 @@ def _write_kinds(place: Path) -> None:
         for grey in (False, True):
             for clear in (None, alpha)[: 1 + format.alpha]:
                 name = f"{'grey' if grey else 'rgb'}{'' if clear is None else 'a'}{format.suffixes[0]}"
-                write_picture(place / name, Picture(rgb, clear, grey, described), {"key": "value"})
+                write_image(place / name, ImageData(rgb, clear, grey, described), {"key": "value"})
         if format.animated:
             output = place / f"animated{format.suffixes[0]}"
             with open_frame_writer(output, format, (10, 12), 0, described, options=SaveOptions()) as writer:
                 for seed in range(3):
-                    writer.add(Picture(levels(10, 12, seed=seed), alpha if seed else None), 50)
+                    writer.add(ImageData(levels(10, 12, seed=seed), alpha if seed else None), 50)
     for channels in (1, 2, 3, 4):
         save_deep(place / f"deep{channels}.png", deep_levels(10, 12, channels))
         save_deep(place / f"deep{channels}.tif", deep_levels(10, 12, channels), compression="lzw", tile=True)
@@ -109,7 +109,7 @@ def is_read(content: bytes) -> bool:
 
     Its frames are read as well."""
     try:
-        picture = read_picture(io.BytesIO(content))
+        picture = read_image(io.BytesIO(content))
     except PcsrError as error:
         assert error.next_step or error.sentence == "The picture has no pixels.", error
         picture = None

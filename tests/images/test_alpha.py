@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pcsr_cli.images import alpha as alpha_module
-from pcsr_cli.images.alpha import without_hidden_colours
-from pcsr_cli.images.image import Levels
+from pcsr_cli.images import image as image_module
+from pcsr_cli.images.image import Pixels, fill_transparent
 from pcsr_cli.images.resize import resize_bicubic
 from tests.images import deep_levels, levels
 
@@ -26,9 +25,9 @@ def disc(height: int = 40, width: int = 50) -> tuple[NDArray[np.uint8], NDArray[
 
 @given(sides, sides, st.integers(0, 999), st.booleans())
 def test_visible_pixels_stay_as_they_are(height: int, width: int, seed: int, deep: bool) -> None:
-    rgb: Levels = deep_levels(height, width, seed=seed) if deep else levels(height, width, seed=seed)
-    alpha: Levels = (np.random.default_rng(seed).integers(0, 3, (height, width)) * 100).astype(rgb.dtype)
-    cleaned = without_hidden_colours(rgb, alpha)
+    rgb: Pixels = deep_levels(height, width, seed=seed) if deep else levels(height, width, seed=seed)
+    alpha: Pixels = (np.random.default_rng(seed).integers(0, 3, (height, width)) * 100).astype(rgb.dtype)
+    cleaned = fill_transparent(rgb, alpha)
     assert (cleaned.shape, cleaned.dtype) == (rgb.shape, rgb.dtype)
     assert np.array_equal(cleaned[alpha > 0], rgb[alpha > 0])
 
@@ -39,7 +38,7 @@ def test_hidden_ones_lie_between_the_visible(height: int, width: int, seed: int)
     alpha = (np.random.default_rng(seed).integers(0, 2, (height, width)) * 255).astype(np.uint8)
     if alpha.any():
         rgb[alpha == 0] = HIDDEN
-        cleaned = without_hidden_colours(rgb, alpha)
+        cleaned = fill_transparent(rgb, alpha)
         assert int(cleaned.min()) >= 100 and int(cleaned.max()) <= 163
 
 
@@ -47,17 +46,17 @@ def test_hidden_ones_lie_between_the_visible(height: int, width: int, seed: int)
 def test_bands_make_the_same_picture(height: int, width: int, seed: int) -> None:
     rgb = levels(height, width, seed=seed)
     alpha = (np.random.default_rng(seed).integers(0, 2, (height, width)) * 255).astype(np.uint8)
-    whole = without_hidden_colours(rgb, alpha)
+    whole = fill_transparent(rgb, alpha)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(alpha_module, "BAND_PIXELS", 1)
-        assert np.array_equal(without_hidden_colours(rgb, alpha), whole)
+        patch.setattr(image_module, "BAND_PIXELS", 1)
+        assert np.array_equal(fill_transparent(rgb, alpha), whole)
 
 
 def test_what_is_visible_everywhere_or_nowhere_is_returned_itself() -> None:
     rgb = levels()
-    assert without_hidden_colours(rgb, None) is rgb
-    assert without_hidden_colours(rgb, np.full((6, 8), 1, np.uint8)) is rgb
-    assert without_hidden_colours(rgb, np.zeros((6, 8), np.uint8)) is rgb
+    assert fill_transparent(rgb, None) is rgb
+    assert fill_transparent(rgb, np.full((6, 8), 1, np.uint8)) is rgb
+    assert fill_transparent(rgb, np.zeros((6, 8), np.uint8)) is rgb
 
 
 def test_enlarged_there_is_no_fringe() -> None:
@@ -65,10 +64,10 @@ def test_enlarged_there_is_no_fringe() -> None:
     size = (4 * alpha.shape[0], 4 * alpha.shape[1])
     seen = resize_bicubic(alpha[..., None].astype(np.float32), *size)[..., 0] > 0
 
-    def fringe(colours: Levels) -> float:
+    def fringe(colours: Pixels) -> float:
         """The furthest that any visible pixel of the result is from the one visible colour, in levels."""
         enlarged = resize_bicubic(colours.astype(np.float32), *size)
         return float(np.abs(enlarged - np.array(VISIBLE))[seen].max())
 
     assert fringe(rgb) > 100
-    assert fringe(without_hidden_colours(rgb, alpha)) < 1e-3
+    assert fringe(fill_transparent(rgb, alpha)) < 1e-3

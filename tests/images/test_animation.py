@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from pcsr_cli.errors import InputError, RefusedOutputError
-from pcsr_cli.images.animation import Frame, moves, open_animation, open_frame_writer
+from pcsr_cli.images.animation import Frame, is_animated, open_animation, open_frame_writer
 from pcsr_cli.images.formats import SaveOptions, choose_format
-from pcsr_cli.images.image import Levels, Metadata, Picture
+from pcsr_cli.images.image import ImageData, Metadata, Pixels
 from tests.failing import fails
 from tests.images import deep_levels, levels, save
 
@@ -18,11 +18,11 @@ TIMES = [50.0, 120.0, 80.0]
 each_format = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
-def few_colours(seed: int) -> Levels:
+def few_colours(seed: int) -> Pixels:
     return levels(5, 6, seed=seed) // 128 * 100
 
 
-def write(output: Path, pictures_: list[Picture], plays: int = 0) -> Path:
+def write(output: Path, pictures_: list[ImageData], plays: int = 0) -> Path:
     options = SaveOptions(lossless=output.suffix == ".webp")
     size = pictures_[0].size
     with open_frame_writer(output, choose_format(output), size, plays, options=options) as writer:
@@ -42,11 +42,11 @@ def read(source: Path) -> tuple[list[Frame], int]:
 @each_format
 @pytest.mark.parametrize("plays", [0, 1, 3])
 def test_frames_times_and_repetitions_come_back(tmp_path: Path, suffix: str, plays: int) -> None:
-    written = [Picture(few_colours(seed)) for seed in range(3)]
+    written = [ImageData(few_colours(seed)) for seed in range(3)]
     frames, found = read(write(tmp_path / f"out{suffix}", written, plays))
     assert [frame.milliseconds for frame in frames] == TIMES
     assert found == plays
-    assert moves(tmp_path / f"out{suffix}")
+    assert is_animated(tmp_path / f"out{suffix}")
     for frame, picture in zip(frames, written, strict=True):
         assert np.array_equal(frame.picture.rgb, picture.rgb)
 
@@ -56,7 +56,7 @@ def test_the_frame_before_does_not_shine_through(tmp_path: Path, suffix: str) ->
     alphas = [np.zeros((5, 6), np.uint8) for _ in range(3)]
     for number, alpha in enumerate(alphas):
         alpha[:, 2 * number : 2 * number + 2] = 255
-    written = [Picture(few_colours(seed), alpha) for seed, alpha in enumerate(alphas)]
+    written = [ImageData(few_colours(seed), alpha) for seed, alpha in enumerate(alphas)]
     frames, _ = read(write(tmp_path / f"out{suffix}", written))
     for frame, picture, alpha in zip(frames, written, alphas, strict=True):
         assert frame.picture.alpha is not None
@@ -66,20 +66,20 @@ def test_the_frame_before_does_not_shine_through(tmp_path: Path, suffix: str) ->
 
 @each_format
 def test_what_is_opaque_throughout_stays_so(tmp_path: Path, suffix: str) -> None:
-    written = [Picture(few_colours(seed), np.full((5, 6), 255, np.uint8)) for seed in range(3)]
+    written = [ImageData(few_colours(seed), np.full((5, 6), 255, np.uint8)) for seed in range(3)]
     frames, _ = read(write(tmp_path / f"out{suffix}", written))
     assert all(frame.picture.alpha is None or frame.picture.alpha.min() == 255 for frame in frames)
 
 
 def test_one_clear_frame_makes_room_for_alpha_in_all(tmp_path: Path) -> None:
-    written = [Picture(few_colours(seed)) for seed in range(3)]
-    written[1] = Picture(written[1].rgb, np.full((5, 6), 99, np.uint8))
+    written = [ImageData(few_colours(seed)) for seed in range(3)]
+    written[1] = ImageData(written[1].rgb, np.full((5, 6), 99, np.uint8))
     frames, _ = read(write(tmp_path / "out.png", written))
     assert [frame.picture.alpha is None or int(frame.picture.alpha[0, 0]) for frame in frames] == [255, 99, 255]
 
 
 def test_sixteen_bits_are_rounded(tmp_path: Path) -> None:
-    written = [Picture(deep_levels(5, 6, seed=seed) // 257 * 257) for seed in range(3)]
+    written = [ImageData(deep_levels(5, 6, seed=seed) // 257 * 257) for seed in range(3)]
     frames, _ = read(write(tmp_path / "out.png", written))
     assert np.array_equal(frames[2].picture.rgb, written[2].rgb // 257)
 
@@ -98,7 +98,7 @@ def test_metadata_goes_with_it_and_text_into_a_png(tmp_path: Path, suffix: str) 
     metadata = Metadata(icc=b"a profile")
     with open_frame_writer(output, choose_format(output), (6, 8), 0, metadata, {"Software": "pcsr"}) as writer:
         for seed in range(2):
-            writer.add(Picture(levels(seed=seed)), 40)
+            writer.add(ImageData(levels(seed=seed)), 40)
     with open_animation(output) as animation:
         assert animation.metadata.icc == b"a profile"
     with Image.open(output) as image:
@@ -107,10 +107,10 @@ def test_metadata_goes_with_it_and_text_into_a_png(tmp_path: Path, suffix: str) 
 
 class TestMishaps:
     def test_a_picture_that_does_not_move(self, tmp_path: Path) -> None:
-        assert not moves(save(tmp_path / "still.gif"))
+        assert not is_animated(save(tmp_path / "still.gif"))
         for suffix in (".png", ".jpg"):
             path = save(tmp_path / f"in{suffix}")
-            with fails(InputError, f"{path} has one frame only."), open_animation(path):
+            with fails(InputError, f"{path} has only one frame."), open_animation(path):
                 pass
 
     def test_a_format_that_does_not_move(self, tmp_path: Path) -> None:
@@ -122,13 +122,13 @@ class TestMishaps:
             pass
 
     def test_a_damaged_frame_is_told_when_its_turn_comes(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "in.webp", [Picture(levels(50, 60, seed=seed)) for seed in range(3)])
+        path = write(tmp_path / "in.webp", [ImageData(levels(50, 60, seed=seed)) for seed in range(3)])
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with fails(InputError, "is truncated or damaged:"), open_animation(path) as animation:
             list(animation.frames)
 
     def test_a_mishap_between_frames_is_its_own(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "in.gif", [Picture(few_colours(seed)) for seed in range(3)])
+        path = write(tmp_path / "in.gif", [ImageData(few_colours(seed)) for seed in range(3)])
         with pytest.raises(ZeroDivisionError), open_animation(path) as animation:
             for _ in animation.frames:
                 raise ZeroDivisionError
@@ -136,6 +136,6 @@ class TestMishaps:
     def test_nothing_is_left_where_something_goes_wrong(self, tmp_path: Path) -> None:
         output = tmp_path / "out.gif"
         with pytest.raises(RuntimeError), open_frame_writer(output, choose_format(output), (6, 8)) as writer:
-            writer.add(Picture(levels()), 40)
+            writer.add(ImageData(levels()), 40)
             raise RuntimeError
         assert list(tmp_path.iterdir()) == []

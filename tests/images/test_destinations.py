@@ -20,7 +20,7 @@ def test_an_output_that_is_free_is_left_alone(tmp_path: Path) -> None:
 
 def test_what_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:
     output = save(tmp_path / "out.png")
-    with fails(RefusedOutputError, f"{output} exists already."):
+    with fails(RefusedOutputError, f"{output} already exists."):
         check_outputs([output], [], overwrite=False)
     check_outputs([output], [], overwrite=True)
 
@@ -31,13 +31,13 @@ def test_an_output_is_never_the_input(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "hard.png").hardlink_to(source)
     (tmp_path / "soft.png").symlink_to(source)
     for output in (source, tmp_path / "hard.png", tmp_path / "soft.png", tmp_path / "." / "in.png"):
-        with fails(RefusedOutputError, f"The output {output} is an input, too."):
+        with fails(RefusedOutputError, f"The output {output} is also an input."):
             check_outputs([output], [source], overwrite)
 
 
 def test_of_many_results_none_is_any_of_many_inputs(tmp_path: Path) -> None:
     sources = [save(tmp_path / name) for name in ("a.png", "b.png")]
-    with fails(RefusedOutputError, f"The output {sources[1]} is an input, too."):
+    with fails(RefusedOutputError, f"The output {sources[1]} is also an input."):
         check_outputs([tmp_path / "new.png", sources[1]], [*sources, tmp_path / "gone.png"], overwrite=True)
 
 
@@ -45,11 +45,11 @@ def test_no_two_results_have_one_name(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "out.png")
     for other in ("out.png", "folder/../out.png", "link.png"):
-        with fails(RefusedOutputError, "would be the name of two results."):
+        with fails(RefusedOutputError, "Two results have the path"):
             check_outputs([tmp_path / "out.png", tmp_path / other], [], overwrite=True)
     for same in (False, True):
         monkeypatch.setattr(destinations, "ignores_case", lambda folder, same=same: same)
-        with fails(RefusedOutputError, "would be the name of two results.") if same else nullcontext():
+        with fails(RefusedOutputError, "Two results have the path") if same else nullcontext():
             check_outputs([tmp_path / "new.png", tmp_path / "NEW.png"], [], overwrite=False)
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.png")
         (tmp_path / "link.png").symlink_to("pipe.png")
         for name in ("pipe.png", "link.png"):
-            with fails(RefusedOutputError, f"The output {tmp_path / name} is no ordinary file."):
+            with fails(RefusedOutputError, f"The output {tmp_path / name} is not a regular file."):
                 check_outputs([tmp_path / name], [], overwrite=True)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.images import files
-from pcsr_cli.images.files import TEMPORARY_PREFIX, put_in_place, remove_leftovers, written_whole
+from pcsr_cli.images.files import TEMPORARY_PREFIX, atomic_write, remove_leftovers
 from tests.failing import fails
 
 needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="locks tell a live run from a dead one")
@@ -25,13 +25,12 @@ def test_a_name_that_can_be_no_file_is_none(tmp_path: Path, name: str) -> None:
     assert files.exists(tmp_path) and files.is_folder(tmp_path)
 
 
-def test_what_is_put_in_place_stays_and_nothing_else(tmp_path: Path) -> None:
+def test_only_a_finished_file_gets_its_name(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    with written_whole(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text("all of it")
         assert not output.exists()
-        put_in_place(temporary, output)
-    with pytest.raises(RuntimeError), written_whole(output) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(output) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -48,18 +47,16 @@ def test_what_came_meanwhile_is_not_replaced_unasked(
     if not links:
         monkeypatch.setattr(os, "link", unsupported)
     output = tmp_path / "out"
-    with written_whole(output) as temporary:
+    with atomic_write(output, replace=False) as temporary:
         temporary.write_text("first")
-        put_in_place(temporary, output, replace=False)
-    with fails(RefusedOutputError, f"{output} exists already."), written_whole(output) as temporary:
+    with fails(RefusedOutputError, f"{output} already exists."), atomic_write(output, replace=False) as temporary:
         temporary.write_text("second")
-        put_in_place(temporary, output, replace=False)
     assert output.read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_full_disk_is_told_of_the_output(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="out cannot be written"), written_whole(tmp_path / "out"):
+    with pytest.raises(OutputError, match="out cannot be written"), atomic_write(tmp_path / "out"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
@@ -69,27 +66,25 @@ def test_where_there_are_no_locks_nothing_is_kept_open_and_nothing_removed(
 ) -> None:
     monkeypatch.setattr(files, "fcntl", None)
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0  # noqa: PTH208 - not files
-    with written_whole(tmp_path / "out") as temporary:
+    with atomic_write(tmp_path / "out"):
         after = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0  # noqa: PTH208 - not files
         assert after == before
         assert remove_leftovers(tmp_path) == 0
-        put_in_place(temporary, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @needs_locks
 def test_files_of_a_live_run_are_no_leftovers(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "out") as temporary:
+    with atomic_write(tmp_path / "out") as temporary:
         temporary.write_text("being written")
         assert remove_leftovers(tmp_path) == 0
         assert temporary.read_text() == "being written"
-        put_in_place(temporary, tmp_path / "out")
 
 
 @needs_locks
 def test_files_of_a_run_that_was_killed_are(tmp_path: Path) -> None:
-    code = "import os, pathlib, sys\nfrom pcsr_cli.images.files import written_whole\n"
-    code += "with written_whole(pathlib.Path(sys.argv[1]) / 'out'):\n    os.kill(os.getpid(), 9)\n"
+    code = "import os, pathlib, sys\nfrom pcsr_cli.images.files import atomic_write\n"
+    code += "with atomic_write(pathlib.Path(sys.argv[1]) / 'out'):\n    os.kill(os.getpid(), 9)\n"
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
     assert [path.name.startswith(TEMPORARY_PREFIX) for path in tmp_path.iterdir()] == [True]
     assert remove_leftovers(tmp_path) == 1
@@ -107,14 +102,42 @@ def test_nothing_but_temporary_files_is_a_leftover(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no permission bits")
+def test_a_replaced_file_passes_on_its_permissions(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    before = os.umask(0o027)
+    try:
+        with atomic_write(output):
+            pass
+        assert output.stat().st_mode & 0o777 == 0o640
+        for mode in (0o600, 0o664, 0o444):
+            output.chmod(mode)
+            with atomic_write(output) as temporary:
+                temporary.write_text("new")
+            assert (output.read_text(), output.stat().st_mode & 0o777) == ("new", mode)
+    finally:
+        os.umask(before)
+
+
+def test_the_content_is_on_the_disk_before_the_file_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, bool]] = []
+    output = tmp_path / "out"
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append((os.fstat(handle).st_size, output.exists())))
+    with atomic_write(output) as temporary:
+        temporary.write_text("new")
+    assert synced == [(3, False)]
+
+
 def test_threads_that_write_at_once_do_not_upset_the_modes_of_files(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
 
         def write(number: int) -> None:
             for _ in range(50):
-                with written_whole(tmp_path / str(number)) as temporary:
-                    put_in_place(temporary, tmp_path / str(number))
+                with atomic_write(tmp_path / str(number)):
+                    pass
 
         threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
         for thread in threads:

@@ -12,7 +12,7 @@ from pcsr_cli.errors import InputError
 from pcsr_cli.images import formats as plug_ins
 from pcsr_cli.images.formats import known_suffixes
 from pcsr_cli.images.image import Layout
-from pcsr_cli.images.read import read_layout, read_picture
+from pcsr_cli.images.read import read_image, read_layout
 from tests.failing import fails
 from tests.images import deep_levels, levels, save_deep
 
@@ -51,7 +51,7 @@ def test_the_header_tells_what_reading_does(tmp_path: Path, suffix: str) -> None
         except (OSError, ValueError, KeyError, RuntimeError, SystemError):  # not every format has every mode
             continue
         tried += 1
-        assert read(read_layout, path) == read(lambda path: read_picture(path).layout, path), image.mode
+        assert read(read_layout, path) == read(lambda path: read_image(path).layout, path), image.mode
     assert tried
 
 
@@ -70,7 +70,7 @@ def test_a_tiff_of_any_numbers(tmp_path: Path, channels: int, kind: str) -> None
     image = pyvips.Image.new_from_array(levels(5, 7, channels)).cast(kind)
     image.copy(interpretation="grey16" if (kind, meaning) == ("ushort", "b-w") else meaning).write_to_file(str(path))
     told = read(read_layout, path)
-    assert told == read(lambda path: read_picture(path).layout, path)
+    assert told == read(lambda path: read_image(path).layout, path)
     assert isinstance(told, Layout) == (kind in {"uchar", "ushort"})
 
 
@@ -78,7 +78,7 @@ def test_a_tiff_of_any_numbers(tmp_path: Path, channels: int, kind: str) -> None
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_16_bits(tmp_path: Path, channels: int, suffix: str) -> None:
     path = save_deep(tmp_path / f"in.{suffix}", deep_levels(5, 7, channels))
-    assert read_layout(path) == read_picture(path).layout
+    assert read_layout(path) == read_image(path).layout
     assert read_layout(path).depth == 16
 
 
@@ -89,7 +89,7 @@ def test_every_orientation(tmp_path: Path, suffix: str, orientation: int) -> Non
     exif[274] = orientation
     path = tmp_path / f"in.{suffix}"
     Image.fromarray(levels(5, 7)).save(path, exif=exif)
-    assert read_layout(path) == read_picture(path).layout
+    assert read_layout(path) == read_image(path).layout
     assert read_layout(path).width == (7 if orientation < 5 else 5)
 
 
@@ -97,7 +97,7 @@ def test_every_orientation(tmp_path: Path, suffix: str, orientation: int) -> Non
 def test_palettes_with_transparency(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "in.png"
     Image.fromarray(levels(5, 7)).convert("P").save(path, **options)
-    assert read_layout(path) == read_picture(path).layout
+    assert read_layout(path) == read_image(path).layout
     assert read_layout(path).alpha
 
 

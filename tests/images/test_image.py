@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.images.image import Layout, Picture, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, to_8_bits
 from tests.images import deep_levels, levels
 
 
@@ -12,7 +12,7 @@ def test_the_channels_are_those_a_file_has() -> None:
     rgb, alpha = levels(5, 6), levels(5, 6, 1)[..., 0]
     for grey in (False, True):
         for clear in (None, alpha):
-            picture = Picture(rgb, clear, grey)
+            picture = ImageData(rgb, clear, grey)
             assert picture.channels().shape == (5, 6, picture.layout.channels)
             assert picture.layout == Layout(5, 6, grey, clear is not None, 8)
             if clear is not None:
@@ -20,9 +20,9 @@ def test_the_channels_are_those_a_file_has() -> None:
 
 
 def test_the_depth_is_that_of_the_type() -> None:
-    assert Picture(levels()).depth == 8
-    assert Picture(deep_levels()).depth == 16
-    assert Picture(deep_levels()).layout.row_bytes == 8 * 3 * 2
+    assert ImageData(levels()).depth == 8
+    assert ImageData(deep_levels()).depth == 16
+    assert ImageData(deep_levels()).layout.row_bytes == 8 * 3 * 2
 
 
 @given(st.integers(0, 65535))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcsr_cli.images.image import Metadata, Picture
+from pcsr_cli.images.image import ImageData, Metadata
 from pcsr_cli.images.metadata import of_size, read_tags, upright
-from pcsr_cli.images.read import read_picture
-from pcsr_cli.images.write import write_picture
+from pcsr_cli.images.read import read_image
+from pcsr_cli.images.write import write_image
 from tests.images import deep_levels, levels, save, save_deep
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" tiff:ImageWidth="6"
@@ -70,7 +70,7 @@ def turned(orientation: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_and_the_tag_reset(suffix: str, orientation: int) -> None:
     options = {"lossless": True} if suffix == ".webp" else {}
-    picture = read_picture(in_file(suffix, exif=simple(orientation), **options))
+    picture = read_image(in_file(suffix, exif=simple(orientation), **options))
     assert np.array_equal(picture.rgb, turned(orientation))
     assert tags_of(picture.metadata)[0x0112] == 1
 
@@ -78,26 +78,26 @@ def test_orientation_is_applied_and_the_tag_reset(suffix: str, orientation: int)
 @pytest.mark.parametrize("suffix", [".jpg", ".avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_in_lossy_formats_as_well(suffix: str, orientation: int) -> None:
-    picture = read_picture(in_file(suffix, exif=exif(orientation), quality=100, subsampling="4:4:4"))
+    picture = read_image(in_file(suffix, exif=exif(orientation), quality=100, subsampling="4:4:4"))
     assert np.abs(picture.rgb.astype(int) - turned(orientation)).max() < 20
     assert tags_of(picture.metadata).get(0x0112, 1) == 1
 
 
 def test_alpha_is_turned_with_it() -> None:
     alpha = levels(4, 6, 1)[..., 0]
-    picture = upright(Picture(levels(4, 6), alpha), 6)
+    picture = upright(ImageData(levels(4, 6), alpha), 6)
     assert picture.alpha is not None
     assert np.array_equal(picture.alpha, np.rot90(alpha, -1))
 
 
 def test_an_orientation_that_is_none_is_left_alone() -> None:
     for value in (0, 9, 300):
-        assert np.array_equal(read_picture(in_file(".png", exif=exif(value))).rgb, levels(4, 6))
+        assert np.array_equal(read_image(in_file(".png", exif=exif(value))).rgb, levels(4, 6))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif"])
 def test_everything_else_in_exif_stays_but_the_preview(suffix: str) -> None:
-    tags = tags_of(read_picture(in_file(suffix, exif=exif())).metadata)
+    tags = tags_of(read_image(in_file(suffix, exif=exif())).metadata)
     assert tags[0x010F] == "Maker"
     inner = tags.get_ifd(0x8769)
     assert inner[0x9003] == "2020:01:01 00:00:00"
@@ -109,13 +109,13 @@ def test_everything_else_in_exif_stays_but_the_preview(suffix: str) -> None:
 def test_a_tiff_tells_of_itself_and_that_is_not_carried_on() -> None:
     tags = Image.Exif()
     tags[0x010F] = "Maker"
-    metadata = read_picture(in_file(".tif", exif=tags)).metadata
+    metadata = read_image(in_file(".tif", exif=tags)).metadata
     assert set(tags_of(metadata)) == {0x010F}
-    assert read_picture(in_file(".tif")).metadata.exif is None
+    assert read_image(in_file(".tif")).metadata.exif is None
 
 
 def test_sizes_are_brought_up_to_date() -> None:
-    metadata = read_picture(in_file(".jpg", exif=exif(), xmp=XMP)).metadata
+    metadata = read_image(in_file(".jpg", exif=exif(), xmp=XMP)).metadata
     large = of_size(metadata, 400, 600)
     inner = tags_of(large).get_ifd(0x8769)
     assert (inner[0xA002], inner[0xA003]) == (600, 400)
@@ -128,9 +128,9 @@ def test_sizes_are_brought_up_to_date() -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 def test_a_file_tells_its_own_size(tmp_path: Path, suffix: str) -> None:
-    metadata = read_picture(in_file(".jpg", exif=exif(6))).metadata
+    metadata = read_image(in_file(".jpg", exif=exif(6))).metadata
     assert tags_of(metadata).get_ifd(0x8769)[0xA002] == 6  # as it came, until it is written
-    write_picture(tmp_path / f"out{suffix}", Picture(levels(30, 20), metadata=metadata), {})
+    write_image(tmp_path / f"out{suffix}", ImageData(levels(30, 20), metadata=metadata), {})
     with Image.open(tmp_path / f"out{suffix}") as image:
         tags = image.getexif()
         assert tags.get(0x0112, 1) == 1
@@ -148,7 +148,7 @@ def test_xmp_stays_and_its_orientation_is_reset(suffix: str) -> None:
         options = {"pnginfo": chunks}
     if suffix == ".tif":
         options = {"tiffinfo": {700: XMP}}
-    xmp = read_picture(in_file(suffix, **options)).metadata.xmp
+    xmp = read_image(in_file(suffix, **options)).metadata.xmp
     assert xmp == XMP.replace(b'Orientation="6"', b'Orientation="1"')
 
 
@@ -156,18 +156,18 @@ def test_xmp_stays_and_its_orientation_is_reset(suffix: str) -> None:
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_resolution_stays_and_is_turned(suffix: str, orientation: int) -> None:
     options: dict[str, Any] = {} if suffix == ".bmp" else {"exif": simple(orientation)}
-    dpi = read_picture(in_file(suffix, dpi=(300, 150), **options)).metadata.dpi
+    dpi = read_image(in_file(suffix, dpi=(300, 150), **options)).metadata.dpi
     expected = (150, 300) if orientation == 6 and suffix != ".bmp" else (300, 150)
     assert dpi == pytest.approx(expected, abs=0.02)
 
 
 def test_a_profile_stays_to_the_byte() -> None:
     for suffix in (".png", ".jpg", ".webp", ".tif", ".avif"):
-        assert read_picture(in_file(suffix, icc_profile=b"any profile")).metadata.icc == b"any profile"
+        assert read_image(in_file(suffix, icc_profile=b"any profile")).metadata.icc == b"any profile"
 
 
 def test_damaged_exif_costs_the_exif_alone() -> None:
-    picture = read_picture(in_file(".png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
+    picture = read_image(in_file(".png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
     assert np.array_equal(picture.rgb, levels(4, 6))
     assert picture.metadata.exif is None
     assert picture.notes == ("its EXIF is damaged and was left out",)
@@ -189,7 +189,7 @@ def test_what_a_png_says_after_its_pixels_is_read_too(tmp_path: Path, deep: bool
     chunk = b"eXIf" + tags
     late = len(tags).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
     (tmp_path / "in.png").write_bytes(content[:-12] + late + content[-12:])
-    picture = read_picture(tmp_path / "in.png")
+    picture = read_image(tmp_path / "in.png")
     assert picture.depth == (16 if deep else 8)
     assert picture.size == (6, 4)
     assert tags_of(picture.metadata)[0x010F] == "Maker"

@@ -6,7 +6,7 @@ from PIL import Image, ImageCms
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.images import modes
-from pcsr_cli.images.image import Metadata, Picture
+from pcsr_cli.images.image import ImageData, Metadata
 from pcsr_cli.images.modes import from_pil, to_pil
 from tests.failing import fails
 from tests.images import deep_levels, levels
@@ -139,15 +139,15 @@ def test_nothing_cannot_be_enlarged() -> None:
 def test_pictures_become_pil_and_back() -> None:
     for grey, alpha, mode in ((False, False, "RGB"), (False, True, "RGBA"), (True, False, "L"), (True, True, "LA")):
         rgb = levels(3, 4, 1).repeat(3, axis=2) if grey else levels(3, 4)
-        image = to_pil(Picture(rgb, levels(3, 4, 1)[..., 0] if alpha else None, grey, Metadata(b"profile")))
+        image = to_pil(ImageData(rgb, levels(3, 4, 1)[..., 0] if alpha else None, grey, Metadata(b"profile")))
         assert (image.mode, image.info["icc_profile"]) == (mode, b"profile")
         assert np.array_equal(from_pil(image).rgb, rgb)
 
 
 def test_pil_has_sixteen_bits_for_grey_alone() -> None:
     deep = deep_levels(3, 4, 1).repeat(3, axis=2)
-    assert np.array_equal(np.asarray(to_pil(Picture(deep, grey=True))), deep[..., 0])
-    assert to_pil(Picture(deep)).mode == "RGB"
+    assert np.array_equal(np.asarray(to_pil(ImageData(deep, grey=True))), deep[..., 0])
+    assert to_pil(ImageData(deep)).mode == "RGB"
 
 
 def test_numbers_are_refused_with_a_way_out() -> None:

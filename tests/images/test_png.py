@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pcsr_cli.images import png as png_stream
-from pcsr_cli.images.image import Layout, Levels, Metadata
+from pcsr_cli.images.image import Layout, Metadata, Pixels
 from pcsr_cli.images.png import PngStream
-from pcsr_cli.images.read import read_picture
+from pcsr_cli.images.read import read_image
 from tests.images import deep_levels, levels
 
 sides = st.integers(1, 40)
 
 
 def encoded(
-    pixels: Levels, metadata: Metadata | None = None, step: int = 1000, compression: int | None = None
+    pixels: Pixels, metadata: Metadata | None = None, step: int = 1000, compression: int | None = None
 ) -> bytes:
     height, width, channels = pixels.shape
     file = io.BytesIO()
@@ -43,7 +43,7 @@ def test_what_is_written_is_read(height: int, width: int, channels: int, seed: i
 @given(sides, sides, st.integers(1, 4), st.integers(1, 9))
 def test_with_sixteen_bits_as_well(height: int, width: int, channels: int, step: int) -> None:
     pixels = deep_levels(height, width, channels)
-    assert np.array_equal(read_picture(io.BytesIO(encoded(pixels, step=step))).channels(), pixels)
+    assert np.array_equal(read_image(io.BytesIO(encoded(pixels, step=step))).channels(), pixels)
 
 
 @pytest.mark.parametrize("compression", [None, 0, 1, 9])

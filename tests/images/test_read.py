@@ -12,12 +12,12 @@ from PIL import Image
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.images import read as sources
-from pcsr_cli.images.image import Layout, Metadata, Picture
+from pcsr_cli.images.image import ImageData, Layout, Metadata
 from pcsr_cli.images.png import PngStream
-from pcsr_cli.images.read import read_picture, read_rgb
+from pcsr_cli.images.read import read_image, read_rgb
 from pcsr_cli.images.tiff import TiffStream
 from pcsr_cli.images.vips import EXTRA_SAMPLES
-from pcsr_cli.images.write import write_picture
+from pcsr_cli.images.write import write_image
 from tests.failing import fails
 from tests.images import deep_levels, levels, save, save_deep
 
@@ -25,7 +25,7 @@ from tests.images import deep_levels, levels, save, save_deep
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".bmp", ".ppm", ".jp2"])
 def test_pixels_come_back_as_they_were(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(levels(6, 7)).save(tmp_path / f"in{suffix}", lossless=True)  # which only WebP heeds
-    assert np.array_equal(read_picture(tmp_path / f"in{suffix}").rgb, levels(6, 7))
+    assert np.array_equal(read_image(tmp_path / f"in{suffix}").rgb, levels(6, 7))
 
 
 PACKINGS = [(mode, how) for mode in ("1", "L", "LA", "P", "RGB", "RGBA") for how in ("raw", "packbits", "tiff_lzw")]
@@ -36,7 +36,7 @@ def test_packed_tiff_is_read_like_any_other(tmp_path: Path, mode: str, packing: 
     image = Image.fromarray(levels(6, 7, 4))
     image = image.convert("RGB").quantize(16) if mode == "P" else image.convert(mode)
     image.save(tmp_path / "in.tif", compression=packing)
-    picture = read_picture(tmp_path / "in.tif")
+    picture = read_image(tmp_path / "in.tif")
     assert np.array_equal(picture.rgb, np.asarray(image.convert("RGB")))
     assert picture.grey == (mode in {"1", "L", "LA"})
     assert (picture.alpha is not None) == mode.endswith("A")
@@ -46,7 +46,7 @@ def test_packed_tiff_is_read_like_any_other(tmp_path: Path, mode: str, packing: 
 
 def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
     save(tmp_path / "in.png").rename(tmp_path / "in")
-    assert np.array_equal(read_picture(tmp_path / "in").rgb, levels())
+    assert np.array_equal(read_image(tmp_path / "in").rgb, levels())
 
 
 def test_streams_are_read_even_where_nobody_can_go_back() -> None:
@@ -56,8 +56,8 @@ def test_streams_are_read_even_where_nobody_can_go_back() -> None:
 
     content = io.BytesIO()
     Image.fromarray(levels()).save(content, "PNG")
-    assert np.array_equal(read_picture(Pipe(content.getvalue())).rgb, levels())
-    assert np.array_equal(read_picture(io.BytesIO(content.getvalue())).rgb, levels())
+    assert np.array_equal(read_image(Pipe(content.getvalue())).rgb, levels())
+    assert np.array_equal(read_image(io.BytesIO(content.getvalue())).rgb, levels())
 
 
 class TestSixteenBits:
@@ -67,7 +67,7 @@ class TestSixteenBits:
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
     def test_they_come_back_as_they_were(self, tmp_path: Path, suffix: str, channels: int) -> None:
         pixels = deep_levels(6, 7, channels)
-        picture = read_picture(save_deep(tmp_path / f"in{suffix}", pixels))
+        picture = read_image(save_deep(tmp_path / f"in{suffix}", pixels))
         assert picture.depth == 16
         assert picture.grey == (channels < 3)
         assert np.array_equal(picture.channels(), pixels)
@@ -76,14 +76,14 @@ class TestSixteenBits:
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
     def test_dark_ones_are_sixteen_all_the_same(self, tmp_path: Path, suffix: str) -> None:
         pixels = np.full((3, 4, 3), 200, np.uint16)
-        picture = read_picture(save_deep(tmp_path / f"in{suffix}", pixels))
+        picture = read_image(save_deep(tmp_path / f"in{suffix}", pixels))
         assert (picture.depth, int(picture.rgb.max())) == (16, 200)
 
     @pytest.mark.parametrize("channels", [2, 4])
     def test_big_tiff_in_tiles_is_read_too(self, tmp_path: Path, channels: int) -> None:
         pixels = deep_levels(20, 37, channels)
         path = save_deep(tmp_path / "in.tif", pixels, bigtiff=True, tile=True, tile_width=16, tile_height=16)
-        assert np.array_equal(read_picture(path).channels(), pixels)
+        assert np.array_equal(read_image(path).channels(), pixels)
 
     def test_colour_multiplied_by_alpha_is_divided_again(self, tmp_path: Path) -> None:
         class Multiplied(TiffStream):
@@ -96,7 +96,7 @@ class TestSixteenBits:
             stream = Multiplied(file, Layout(3, 4, alpha=True, depth=16), Metadata())
             stream.write(pixels)
             stream.finish()
-        picture = read_picture(tmp_path / "in.tif")
+        picture = read_image(tmp_path / "in.tif")
         assert picture.alpha is not None
         assert (picture.alpha == 60_000).all()
         assert np.abs(picture.rgb.astype(int) - 30_000 * 65_535 // 60_000).max() <= 1
@@ -104,7 +104,7 @@ class TestSixteenBits:
     def test_a_portable_grey_map_has_them_and_a_pixel_map_is_rounded_with_a_note(self, tmp_path: Path) -> None:
         (tmp_path / "grey.pgm").write_bytes(b"P5\n2 1\n65535\n\x12\x34\xff\xff")
         (tmp_path / "deep.ppm").write_bytes(b"P6\n1 1\n65535\n\xff\xff\x80\x00\x00\x00")
-        grey, colour = read_picture(tmp_path / "grey.pgm"), read_picture(tmp_path / "deep.ppm")
+        grey, colour = read_image(tmp_path / "grey.pgm"), read_image(tmp_path / "deep.ppm")
         assert grey.rgb[..., 0].tolist() == [[0x1234, 0xFFFF]]
         assert grey.depth == 16
         assert colour.rgb.tolist() == [[[255, 128, 0]]]
@@ -120,22 +120,22 @@ class TestSixteenBits:
 class TestWhatIsNoPicture:
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with fails(InputError, f"There is no file {tmp_path / 'in.png'}."):
-            read_picture(tmp_path / "in.png")
+            read_image(tmp_path / "in.png")
 
     def test_a_folder(self, tmp_path: Path) -> None:
         with fails(InputError, f"{tmp_path} is a folder, not a picture."):
-            read_picture(tmp_path)
+            read_image(tmp_path)
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
     def test_a_pipe_nobody_writes_to(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "in.png")
-        with fails(InputError, f"{tmp_path / 'in.png'} is no ordinary file."):
-            read_picture(tmp_path / "in.png")
+        with fails(InputError, f"{tmp_path / 'in.png'} is not a regular file."):
+            read_image(tmp_path / "in.png")
 
     def test_a_link_that_leads_in_a_circle(self, tmp_path: Path) -> None:
         (tmp_path / "in.png").symlink_to(tmp_path / "in.png")
         with fails(InputError, "cannot be read:"):
-            read_picture(tmp_path / "in.png")
+            read_image(tmp_path / "in.png")
 
     def test_a_file_that_may_not_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(*_: object) -> None:
@@ -144,24 +144,24 @@ class TestWhatIsNoPicture:
         path = save(tmp_path / "in.png")
         monkeypatch.setattr(Path, "open", refused)
         with fails(InputError, f"{path} may not be read."):
-            read_picture(path)
+            read_image(path)
 
     def test_an_empty_file(self, tmp_path: Path) -> None:
         (tmp_path / "in.png").touch()
         with fails(InputError, f"{tmp_path / 'in.png'} is empty."):
-            read_picture(tmp_path / "in.png")
+            read_image(tmp_path / "in.png")
 
     def test_a_text(self, tmp_path: Path) -> None:
         (tmp_path / "in.png").write_text("a picture")
         with fails(InputError, "is not a picture of a known format."):
-            read_picture(tmp_path / "in.png")
+            read_image(tmp_path / "in.png")
 
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
     def test_half_a_file(self, tmp_path: Path, suffix: str) -> None:
         path = save(tmp_path / f"in{suffix}", levels(60, 80))
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with fails(InputError, "is truncated or damaged:"):
-            read_picture(path)
+            read_image(path)
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
     @pytest.mark.parametrize("channels", [1, 2, 3])
@@ -176,26 +176,26 @@ class TestWhatIsNoPicture:
         whole = (tmp_path / f"in{suffix}").read_bytes()
         (tmp_path / f"in{suffix}").write_bytes(whole[: len(whole) // 2])
         with fails(InputError, "is truncated or damaged:"):
-            read_picture(tmp_path / f"in{suffix}")
+            read_image(tmp_path / f"in{suffix}")
 
     def test_a_tiff_whose_pixels_end_too_early(self, tmp_path: Path) -> None:
         path = save_deep(tmp_path / "in.tif", deep_levels(60, 80))
         path.write_bytes(path.read_bytes()[:-8000])
         with fails(InputError, "is truncated or damaged:"):
-            read_picture(path)
+            read_image(path)
 
     def test_floats_and_wide_integers(self, tmp_path: Path) -> None:
         Image.new("F", (3, 3)).save(tmp_path / "float.tif")
         Image.new("I", (3, 3)).save(tmp_path / "wide.tif")
         with fails(InputError, "Pictures of floating-point numbers have no fixed white, and are not read."):
-            read_picture(tmp_path / "float.tif")
+            read_image(tmp_path / "float.tif")
         with fails(InputError, "Pictures of 32 bits a channel are not read."):
-            read_picture(tmp_path / "wide.tif")
+            read_image(tmp_path / "wide.tif")
 
     def test_floats_in_colour(self, tmp_path: Path) -> None:
         save_deep(tmp_path / "in.tif", np.full((3, 4, 3), 0.5, np.float32))
         with fails(InputError, "Pictures of floating-point numbers have no fixed white, and are not read."):
-            read_picture(tmp_path / "in.tif")
+            read_image(tmp_path / "in.tif")
 
 
 class TestPlugIns:
@@ -203,7 +203,7 @@ class TestPlugIns:
     def test_they_are_used_where_they_are_installed(self, tmp_path: Path, name: str, package: str) -> None:
         pytest.importorskip(package.replace("-plugin", "").replace("-", "_"))
         save_with_plug_in(tmp_path / name)
-        rgb = read_picture(tmp_path / name).rgb.astype(int)
+        rgb = read_image(tmp_path / name).rgb.astype(int)
         assert np.abs(rgb - flat()).max() <= 3
 
     @pytest.mark.parametrize("name", ["in.heic", "in.jxl"])
@@ -212,7 +212,7 @@ class TestPlugIns:
         (tmp_path / name).write_bytes(heads[name])
         monkeypatch.setattr("pcsr_cli.images.formats.find_spec", lambda _: None)
         with fails(InputError, "which needs a plug-in that is not installed."):
-            read_picture(tmp_path / name)
+            read_image(tmp_path / name)
 
 
 def flat() -> NDArray[np.uint8]:
@@ -220,7 +220,7 @@ def flat() -> NDArray[np.uint8]:
 
 
 def save_with_plug_in(path: Path) -> None:
-    write_picture(path, Picture(flat()), {})
+    write_image(path, ImageData(flat()), {})
 
 
 class TestSize:
@@ -230,8 +230,8 @@ class TestSize:
         path = save(tmp_path / "in.png", levels(6, 8))
         monkeypatch.setattr(sources, "MOST_PIXELS", 47)
         with fails(InputError, f"{path} claims 8 x 6 pixels, more than the 47 that are safe to open unasked."):
-            read_picture(path)
-        assert read_picture(path, allow_huge=True).size == (6, 8)
+            read_image(path)
+        assert read_image(path, allow_huge=True).size == (6, 8)
 
     def test_the_limit_is_that_of_pillow_which_is_left_alone(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -239,7 +239,7 @@ class TestSize:
         assert Image.MAX_IMAGE_PIXELS is not None
         assert sources.MOST_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)  # this limit is not asked
-        assert read_picture(save(tmp_path / "in.png")).size == (6, 8)
+        assert read_image(save(tmp_path / "in.png")).size == (6, 8)
 
     def test_a_bomb_is_refused_before_it_goes_off(self, tmp_path: Path) -> None:
         path = save(tmp_path / "in.png")
@@ -248,7 +248,7 @@ class TestSize:
         content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
         path.write_bytes(content)
         with fails(InputError, "that are safe to open unasked."):
-            read_picture(path)
+            read_image(path)
 
 
 class TestManyFrames:
@@ -256,14 +256,14 @@ class TestManyFrames:
     def test_the_first_is_used_and_that_is_noted(self, tmp_path: Path, suffix: str) -> None:
         frames = [Image.fromarray(levels(seed=seed)) for seed in range(3)]
         frames[0].save(tmp_path / f"in{suffix}", save_all=True, append_images=frames[1:], lossless=True)
-        picture = read_picture(tmp_path / f"in{suffix}")
+        picture = read_image(tmp_path / f"in{suffix}")
         assert picture.notes == ("only the first of 3 frames was used: --frames enlarges them all",)
         assert np.array_equal(picture.rgb, levels(seed=0))
 
     def test_of_pages_too(self, tmp_path: Path) -> None:
         pages = [Image.fromarray(levels(seed=seed)) for seed in range(2)]
         pages[0].save(tmp_path / "in.tif", save_all=True, append_images=pages[1:])
-        assert read_picture(tmp_path / "in.tif").notes == ("only the first of 2 pages was used",)
+        assert read_image(tmp_path / "in.tif").notes == ("only the first of 2 pages was used",)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -271,4 +271,4 @@ def test_a_file_that_has_changed_is_read_as_it_is_now(tmp_path: Path, suffix: st
     path = tmp_path / f"in{suffix}"
     for seed in range(3):
         pixels = deep_levels(6, 7, 3, seed)
-        assert np.array_equal(read_picture(save_deep(path, pixels)).rgb, pixels)
+        assert np.array_equal(read_image(save_deep(path, pixels)).rgb, pixels)

@@ -11,9 +11,9 @@ from pcsr_cli.api import load_model, upscale_picture
 from pcsr_cli.engine.routing import default_routing
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, fit
-from pcsr_cli.images.image import Levels, Metadata, Picture
-from pcsr_cli.images.read import read_picture
-from pcsr_cli.images.write import write_picture
+from pcsr_cli.images.image import ImageData, Metadata, Pixels
+from pcsr_cli.images.read import read_image
+from pcsr_cli.images.write import write_image
 from pcsr_cli.model.load import LoadedModel
 from tests.images import deep_levels, levels, save_deep
 
@@ -50,7 +50,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.mode)
 each_format = pytest.mark.parametrize("format", OUTPUTS, ids=lambda format: format.name)
 
 
-def in_file(folder: Path, kind: Kind, pixels: Levels | None = None) -> Path:
+def in_file(folder: Path, kind: Kind, pixels: Pixels | None = None) -> Path:
     """A picture of a kind, in a format that has it, with a profile."""
     if kind.depth == 16:
         chosen = deep_levels(HEIGHT, WIDTH, 4) if pixels is None else pixels
@@ -73,7 +73,7 @@ def in_file(folder: Path, kind: Kind, pixels: Levels | None = None) -> Path:
 @each_kind
 def test_every_kind_is_read_as_what_it_is(tmp_path: Path, kind: Kind) -> None:
     path = in_file(tmp_path, kind)
-    picture = read_picture(path)
+    picture = read_image(path)
     assert picture.size == (HEIGHT, WIDTH)
     assert (picture.grey, picture.alpha is not None, picture.depth) == (kind.grey, kind.alpha, kind.depth)
     if kind.depth == 8:
@@ -88,14 +88,14 @@ def test_every_kind_is_read_as_what_it_is(tmp_path: Path, kind: Kind) -> None:
 @each_format
 @each_kind
 def test_what_is_written_is_what_is_read(tmp_path: Path, kind: Kind, format: Format) -> None:
-    picture = read_picture(in_file(tmp_path, kind))
+    picture = read_image(in_file(tmp_path, kind))
     output = tmp_path / f"out{format.suffixes[0]}"
     if picture.alpha is not None and not format.alpha:
-        assert fit(Picture(picture.rgb).layout, format)  # without alpha it could
+        assert fit(ImageData(picture.rgb).layout, format)  # without alpha it could
         return
     layout, _ = fit(picture.layout, format)
-    write_picture(output, picture, {}, SaveOptions(lossless=format.lossless == "on request"))
-    found = read_picture(output)
+    write_image(output, picture, {}, SaveOptions(lossless=format.lossless == "on request"))
+    found = read_image(output)
     assert found.size == picture.size
     assert found.depth == layout.depth
     assert found.alpha is None or picture.alpha is not None
@@ -109,9 +109,9 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, kind: Kind, format: For
         assert np.array_equal(found.alpha, expected.alpha)
 
 
-def rounded(picture: Picture) -> Picture:
+def rounded(picture: ImageData) -> ImageData:
     alpha = None if picture.alpha is None else np.rint(picture.alpha / 257).astype(np.uint8)
-    return Picture(np.rint(picture.rgb / 257).astype(np.uint8), alpha, picture.grey)
+    return ImageData(np.rint(picture.rgb / 257).astype(np.uint8), alpha, picture.grey)
 
 
 @each_format
@@ -122,8 +122,8 @@ def test_what_goes_with_it_is_kept_where_there_is_room(tmp_path: Path, format: F
     icc = ICC.replace(b"rXYZ", b"?").replace(b"gXYZ", b"rXYZ").replace(b"?", b"gXYZ")  # wider than any: red is green
     given = Metadata(icc, tags.tobytes().removeprefix(b"Exif\0\0"), b"<x:xmpmeta/>", (300, 150))
     output = tmp_path / f"out{format.suffixes[0]}"
-    write_picture(output, Picture(levels(HEIGHT, WIDTH), metadata=given), {})
-    found = read_picture(output).metadata
+    write_image(output, ImageData(levels(HEIGHT, WIDTH), metadata=given), {})
+    found = read_image(output).metadata
     assert (b"<x:xmpmeta/>" in output.read_bytes()) == ("xmp" in format.metadata)
     assert (found.icc == given.icc) == ("icc" in format.metadata)  # a JPEG XL has one of its own
     assert found.dpi == (pytest.approx((300, 150), abs=0.02) if "dpi" in format.metadata else None)
@@ -139,8 +139,8 @@ def test_what_goes_with_it_is_kept_where_there_is_room(tmp_path: Path, format: F
 def test_one_colour_stays_that_colour(tmp_path: Path, format: Format) -> None:
     flat = np.full((HEIGHT, WIDTH, 3), (40, 120, 200), np.uint8)
     output = tmp_path / f"out{format.suffixes[0]}"
-    write_picture(output, Picture(flat), {})
-    away = np.abs(read_picture(output).rgb.astype(int) - flat).max()
+    write_image(output, ImageData(flat), {})
+    away = np.abs(read_image(output).rgb.astype(int) - flat).max()
     assert away <= (0 if format.lossless == "always" or format.name == "GIF" else 3)
 
 
@@ -149,14 +149,14 @@ def model(tiny_folder: Path) -> LoadedModel:
     return load_model(str(tiny_folder))
 
 
-def enlarged(picture: Picture, model: LoadedModel) -> Picture:
+def enlarged(picture: ImageData, model: LoadedModel) -> ImageData:
     settings = Settings(default_routing(model.network.spec.branches), refine=1)
     return upscale_picture(picture, model, 4, settings).image
 
 
 @each_kind
 def test_enlarging_keeps_the_kind(tmp_path: Path, kind: Kind, model: LoadedModel) -> None:
-    picture = read_picture(in_file(tmp_path, kind))
+    picture = read_image(in_file(tmp_path, kind))
     result = enlarged(picture, model)
     assert result.size == (4 * HEIGHT, 4 * WIDTH)
     assert (result.grey, result.alpha is not None, result.depth) == (kind.grey, kind.alpha, kind.depth)
@@ -168,9 +168,9 @@ def test_sixteen_bits_carry_more_than_256_levels_through_the_engine(
     tmp_path: Path, suffix: str, model: LoadedModel
 ) -> None:
     ramp = np.linspace(20_000, 30_000, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH, 1).repeat(4, axis=2).astype(np.uint16)
-    result = enlarged(read_picture(in_file(tmp_path, Kind("RGB;16", depth=16), ramp)), model)
-    write_picture(tmp_path / f"out{suffix}", result, {})
-    found = read_picture(tmp_path / f"out{suffix}")
+    result = enlarged(read_image(in_file(tmp_path, Kind("RGB;16", depth=16), ramp)), model)
+    write_image(tmp_path / f"out{suffix}", result, {})
+    found = read_image(tmp_path / f"out{suffix}")
     assert found.depth == 16
     assert len(np.unique(found.rgb)) > 1000
 
@@ -181,10 +181,10 @@ def test_what_is_opaque_stays_exactly_opaque(tmp_path: Path, depth: int, model: 
     top = np.iinfo(pixels.dtype).max
     pixels[..., 3] = top
     kind = Kind("RGBA;16" if depth == 16 else "RGBA", alpha=True, depth=depth)
-    whole = enlarged(read_picture(in_file(tmp_path, kind, pixels)), model)
+    whole = enlarged(read_image(in_file(tmp_path, kind, pixels)), model)
     assert whole.alpha is not None and (whole.alpha == top).all()
     pixels[:, : WIDTH // 2, 3] = 0
-    half = enlarged(read_picture(in_file(tmp_path, kind, pixels)), model)
+    half = enlarged(read_image(in_file(tmp_path, kind, pixels)), model)
     assert half.alpha is not None
     assert (half.alpha[:, 4 * (WIDTH // 2 + 2) :] == top).all()
     assert (half.alpha[:, : 4 * (WIDTH // 2 - 2)] == 0).all()
@@ -199,7 +199,7 @@ def test_nothing_of_what_transparency_hides_is_in_the_result(depth: int, model: 
     results = []
     for hidden in (0, 1):  # black, and as bright as can be
         rgb = np.where(inside[..., None], np.array([0.2, 0.5, 0.1]), hidden) * top
-        results.append(enlarged(Picture(rgb.astype(dtype), alpha), model))
+        results.append(enlarged(ImageData(rgb.astype(dtype), alpha), model))
     assert np.array_equal(results[0].rgb, results[1].rgb)
     assert results[0].alpha is not None and results[1].alpha is not None
     assert np.array_equal(results[0].alpha, results[1].alpha)

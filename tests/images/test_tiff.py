@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pcsr_cli.images import tiff as tiff_stream
-from pcsr_cli.images.image import Layout, Levels, Metadata
-from pcsr_cli.images.read import read_picture
+from pcsr_cli.images.image import Layout, Metadata, Pixels
+from pcsr_cli.images.read import read_image
 from pcsr_cli.images.tiff import CLASSIC_BYTES, TiffStream
 from tests.images import deep_levels, levels
 
@@ -18,7 +18,7 @@ sides = st.integers(1, 40)
 
 
 def encoded(
-    pixels: Levels, metadata: Metadata | None = None, step: int = 1000, compression: int | None = None
+    pixels: Pixels, metadata: Metadata | None = None, step: int = 1000, compression: int | None = None
 ) -> bytes:
     height, width, channels = pixels.shape
     file = io.BytesIO()
@@ -49,7 +49,7 @@ def test_what_is_written_is_read(
             patch.setattr(tiff_stream, "CLASSIC_BYTES", room)
             content = encoded(pixels, step=step, compression=compression)
             assert content[:4] == (b"II+\0" if room == 0 else b"II*\0")
-            assert np.array_equal(read_picture(io.BytesIO(content)).channels(), pixels)
+            assert np.array_equal(read_image(io.BytesIO(content)).channels(), pixels)
 
 
 def test_pillow_alone_reads_it_too() -> None:

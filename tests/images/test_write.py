@@ -11,9 +11,9 @@ from PIL import Image, ImageCms
 from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.images import write as writing
 from pcsr_cli.images.formats import FORMATS, SaveOptions, choose_format, fit
-from pcsr_cli.images.image import Layout, Metadata, Picture
-from pcsr_cli.images.read import read_picture
-from pcsr_cli.images.write import open_writer, write_picture
+from pcsr_cli.images.image import ImageData, Layout, Metadata
+from pcsr_cli.images.read import read_image
+from pcsr_cli.images.write import open_writer, write_image
 from tests.failing import fails
 from tests.images import deep_levels, levels, load, save
 
@@ -30,19 +30,19 @@ def test_rows_in_any_portions_make_the_same_file(tmp_path: Path, suffix: str) ->
         with open_writer(output, choose_format(output), Layout(30, 20)) as writer:
             for top in range(0, 30, step):
                 writer.write(pixels[top : top + step])
-        files.append(load(output) if suffix not in {".heic", ".jxl"} else read_picture(output).rgb)
+        files.append(load(output) if suffix not in {".heic", ".jxl"} else read_image(output).rgb)
     assert np.array_equal(files[0], files[1])
     assert np.array_equal(files[0], files[2])
 
 
 @each_format
 def test_nothing_but_the_file_is_left(tmp_path: Path, suffix: str) -> None:
-    write_picture(tmp_path / f"out{suffix}", Picture(levels(16, 16)), {"key": "value"})
+    write_image(tmp_path / f"out{suffix}", ImageData(levels(16, 16)), {"key": "value"})
     assert [path.name for path in tmp_path.iterdir()] == [f"out{suffix}"]
 
 
 def test_text_goes_into_a_png(tmp_path: Path) -> None:
-    write_picture(tmp_path / "out.png", Picture(levels()), {"Software": "pcsr", "pcsr:model": "modèle 画"})
+    write_image(tmp_path / "out.png", ImageData(levels()), {"Software": "pcsr", "pcsr:model": "modèle 画"})
     with Image.open(tmp_path / "out.png") as image:
         assert image.text == {"Software": "pcsr", "pcsr:model": "modèle 画"}  # type: ignore[attr-defined]
 
@@ -57,7 +57,7 @@ def test_a_stream_gets_the_whole_file_at_the_end() -> None:
         with open_writer(stream, choose_format(None, name), Layout(6, 8), options=SaveOptions()) as writer:
             writer.write(levels())
             assert stream.getvalue() == b""
-        assert read_picture(io.BytesIO(stream.getvalue())).size == (6, 8)
+        assert read_image(io.BytesIO(stream.getvalue())).size == (6, 8)
 
 
 def test_a_stream_gets_nothing_where_something_went_wrong() -> None:
@@ -73,20 +73,20 @@ class TestSymbolicLinks:
         (tmp_path / "folder").mkdir()
         target = save(tmp_path / "folder" / "target.png")
         (tmp_path / "out.png").symlink_to(target)
-        write_picture(tmp_path / "out.png", Picture(levels(4, 5)), {})
+        write_image(tmp_path / "out.png", ImageData(levels(4, 5)), {})
         assert (tmp_path / "out.png").is_symlink()
-        assert read_picture(target).size == (4, 5)
+        assert read_image(target).size == (4, 5)
         assert [path.name for path in (tmp_path / "folder").iterdir()] == ["target.png"]
 
     def test_that_lead_nowhere_yet_lead_somewhere_then(self, tmp_path: Path) -> None:
         (tmp_path / "out.png").symlink_to("later.png")
-        write_picture(tmp_path / "out.png", Picture(levels(4, 5)), {})
-        assert read_picture(tmp_path / "later.png").size == (4, 5)
+        write_image(tmp_path / "out.png", ImageData(levels(4, 5)), {})
+        assert read_image(tmp_path / "later.png").size == (4, 5)
 
     def test_in_a_circle_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "out.png").symlink_to("out.png")
         with pytest.raises(OutputError, match="cannot be written"):
-            write_picture(tmp_path / "out.png", Picture(levels(4, 5)), {})
+            write_image(tmp_path / "out.png", ImageData(levels(4, 5)), {})
 
 
 class TestMishaps:
@@ -98,7 +98,7 @@ class TestMishaps:
         before = output.read_bytes()
         monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, mode))
         with fails(OutputError, f"{output} cannot be written: no space left on device."):
-            write_picture(output, Picture(levels(200, 200)), {})
+            write_image(output, ImageData(levels(200, 200)), {})
         assert [path.name for path in tmp_path.iterdir()] == [output.name]
         assert output.read_bytes() == before
 
@@ -106,9 +106,9 @@ class TestMishaps:
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(writing, "put_in_place", interrupted)
+        monkeypatch.setattr(writing, "commit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write_picture(tmp_path / "out.png", Picture(levels()), {})
+            write_image(tmp_path / "out.png", ImageData(levels()), {})
         assert list(tmp_path.iterdir()) == []
 
     def test_a_mishap_elsewhere_is_not_told_as_one_of_the_file(self, tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ class TestMishaps:
 
         monkeypatch.setattr(Image.Image, "save", refuse)
         with fails(OutputError, f"{tmp_path / 'out.jpg'} cannot be written as JPEG: too odd a picture."):
-            write_picture(tmp_path / "out.jpg", Picture(levels()), {})
+            write_image(tmp_path / "out.jpg", ImageData(levels()), {})
         assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_that_is_not_there_is_told(self, tmp_path: Path) -> None:
         with fails(OutputError, "cannot be written:", "Choose a folder that exists and can be written."):
-            write_picture(tmp_path / "nowhere" / "out.png", Picture(levels()), {})
+            write_image(tmp_path / "nowhere" / "out.png", ImageData(levels()), {})
 
 
 class Full(io.FileIO):
@@ -151,7 +151,7 @@ class TestOptions:
             sizes = []
             for quality in (20, 90):
                 output = tmp_path / f"{quality}{suffix}"
-                write_picture(output, Picture(levels(64, 64)), {}, SaveOptions(quality=quality))
+                write_image(output, ImageData(levels(64, 64)), {}, SaveOptions(quality=quality))
                 sizes.append(output.stat().st_size)
             assert sizes[0] < sizes[1] / 1.5
 
@@ -160,18 +160,18 @@ class TestOptions:
         if suffix not in SUFFIXES:
             pytest.skip("its plug-in is not installed")
         output = tmp_path / f"out{suffix}"
-        picture = Picture(levels(20, 30), levels(20, 30, 1)[..., 0])
-        write_picture(output, picture, {}, SaveOptions(lossless=True))
-        assert np.array_equal(read_picture(output).channels(), picture.channels())
+        picture = ImageData(levels(20, 30), levels(20, 30, 1)[..., 0])
+        write_image(output, picture, {}, SaveOptions(lossless=True))
+        assert np.array_equal(read_image(output).channels(), picture.channels())
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
     def test_compression_changes_the_size_alone(self, tmp_path: Path, suffix: str) -> None:
-        picture = Picture(np.repeat(levels(1, 60), 60, axis=0))
+        picture = ImageData(np.repeat(levels(1, 60), 60, axis=0))
         sizes = []
         for compression in (0, 9):
             output = tmp_path / f"{compression}{suffix}"
-            write_picture(output, picture, {}, SaveOptions(compression=compression))
-            assert np.array_equal(read_picture(output).rgb, picture.rgb)
+            write_image(output, picture, {}, SaveOptions(compression=compression))
+            assert np.array_equal(read_image(output).rgb, picture.rgb)
             sizes.append(output.stat().st_size)
         assert sizes[1] < sizes[0] / 5
 
@@ -180,9 +180,9 @@ class TestOptions:
         tags = Image.Exif()
         tags[0x010F] = "Maker"
         exif = tags.tobytes().removeprefix(b"Exif\0\0")
-        picture = Picture(levels(), metadata=Metadata(b"a profile", exif, b"<x/>", (300, 300)))
-        write_picture(tmp_path / f"out{suffix}", picture, {"key": "value"}, SaveOptions(strip=True))
-        found = read_picture(tmp_path / f"out{suffix}")
+        picture = ImageData(levels(), metadata=Metadata(b"a profile", exif, b"<x/>", (300, 300)))
+        write_image(tmp_path / f"out{suffix}", picture, {"key": "value"}, SaveOptions(strip=True))
+        found = read_image(tmp_path / f"out{suffix}")
         assert found.metadata == Metadata(icc=b"a profile")
         assert b"Maker" not in (tmp_path / f"out{suffix}").read_bytes()
         assert b"value" not in (tmp_path / f"out{suffix}").read_bytes()
@@ -194,47 +194,47 @@ class TestProfiles:
     @pytest.mark.parametrize("suffix", [".bmp", ".gif"])
     def test_where_there_is_no_room_for_one_the_colours_are_converted(self, tmp_path: Path, suffix: str) -> None:
         swapped = self.SRGB.replace(b"rXYZ", b"?").replace(b"gXYZ", b"rXYZ").replace(b"?", b"gXYZ")
-        colours = Picture(np.full((8, 8, 3), (90, 120, 150), np.uint8), metadata=Metadata(icc=self.SRGB))
-        write_picture(tmp_path / f"same{suffix}", colours, {})
-        assert np.abs(read_picture(tmp_path / f"same{suffix}").rgb.astype(int) - colours.rgb).max() <= 1
-        write_picture(tmp_path / f"other{suffix}", Picture(colours.rgb, metadata=Metadata(icc=swapped)), {})
+        colours = ImageData(np.full((8, 8, 3), (90, 120, 150), np.uint8), metadata=Metadata(icc=self.SRGB))
+        write_image(tmp_path / f"same{suffix}", colours, {})
+        assert np.abs(read_image(tmp_path / f"same{suffix}").rgb.astype(int) - colours.rgb).max() <= 1
+        write_image(tmp_path / f"other{suffix}", ImageData(colours.rgb, metadata=Metadata(icc=swapped)), {})
         meant = np.array([120, 90, 150])  # what red was meant to look like is green, and green red
-        assert np.abs(read_picture(tmp_path / f"other{suffix}").rgb.astype(int) - meant).max() <= 2
+        assert np.abs(read_image(tmp_path / f"other{suffix}").rgb.astype(int) - meant).max() <= 2
 
     def test_one_of_grey_does_not_get_into_a_picture_in_colour(self, tmp_path: Path) -> None:
         icc = bytearray(self.SRGB)
         icc[16:20] = b"GRAY"
-        grey = Picture(np.full((8, 8, 3), 77, np.uint8), grey=True, metadata=Metadata(icc=bytes(icc)))
-        write_picture(tmp_path / "out.webp", grey, {}, SaveOptions(lossless=True))
-        found = read_picture(tmp_path / "out.webp")
+        grey = ImageData(np.full((8, 8, 3), 77, np.uint8), grey=True, metadata=Metadata(icc=bytes(icc)))
+        write_image(tmp_path / "out.webp", grey, {}, SaveOptions(lossless=True))
+        found = read_image(tmp_path / "out.webp")
         assert found.metadata.icc is None
         assert (found.rgb == found.rgb[..., :1]).all()
-        write_picture(tmp_path / "out.png", grey, {})
-        assert read_picture(tmp_path / "out.png").metadata.icc == bytes(icc)
+        write_image(tmp_path / "out.png", grey, {})
+        assert read_image(tmp_path / "out.png").metadata.icc == bytes(icc)
 
 
 @pytest.mark.parametrize(("name", "side"), [("out.jpg", 65_500), ("out.webp", 16_383), ("out.avif", 32_768)])
 def test_the_longest_side_is_what_the_format_really_holds(tmp_path: Path, name: str, side: int) -> None:
     output = tmp_path / name
-    write_picture(output, Picture(np.zeros((1, side, 3), np.uint8)), {})
+    write_image(output, ImageData(np.zeros((1, side, 3), np.uint8)), {})
     assert load(output).shape == (1, side, 3)
     with fails(RefusedOutputError, "pixels a side, not"):
-        write_picture(output, Picture(np.zeros((1, side + 1, 3), np.uint8)), {})
+        write_image(output, ImageData(np.zeros((1, side + 1, 3), np.uint8)), {})
 
 
 def test_sixteen_bits_are_rounded_where_there_are_only_eight(tmp_path: Path) -> None:
-    flat = Picture(np.full((8, 8, 3), 128 * 257 + 100, np.uint16))
+    flat = ImageData(np.full((8, 8, 3), 128 * 257 + 100, np.uint16))
     layout, notes = fit(flat.layout, choose_format(tmp_path / "out.webp"))
     assert (layout.depth, len(notes)) == (8, 1)
-    write_picture(tmp_path / "out.webp", flat, {}, SaveOptions(lossless=True))
-    assert (read_picture(tmp_path / "out.webp").rgb == 128).all()
+    write_image(tmp_path / "out.webp", flat, {}, SaveOptions(lossless=True))
+    assert (read_image(tmp_path / "out.webp").rgb == 128).all()
 
 
 def test_more_than_256_levels_are_really_there(tmp_path: Path) -> None:
     ramp = np.repeat(np.arange(0, 60_000, 20, dtype=np.uint16)[None, :, None], 3, axis=2)
     for suffix in (".png", ".tif"):
-        write_picture(tmp_path / f"out{suffix}", Picture(ramp), {})
-        assert len(np.unique(read_picture(tmp_path / f"out{suffix}").rgb)) == 3000
+        write_image(tmp_path / f"out{suffix}", ImageData(ramp), {})
+        assert len(np.unique(read_image(tmp_path / f"out{suffix}").rgb)) == 3000
 
 
 def test_rows_are_those_of_the_layout(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_the_finished_file_is_told_of_before_it_is_put_in_place(tmp_path: Path) 
     seen: list[bool] = []
 
     def look(finished: Path) -> None:
-        seen.append(read_picture(finished).size == (6, 8) and not output.exists())
+        seen.append(read_image(finished).size == (6, 8) and not output.exists())
 
     output = tmp_path / "out.png"
     with open_writer(output, choose_format(output), Layout(6, 8), before_placing=look) as writer:

@@ -9,7 +9,7 @@ import pytest
 
 from pcsr_cli.api import load_model, upscale_onto
 from pcsr_cli.errors import InputError, OutputError
-from pcsr_cli.images.read import read_picture
+from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import open_writer
 from pcsr_cli.jobs import upscale_file as enlarging
 from pcsr_cli.jobs.find import Source, Task
@@ -61,9 +61,7 @@ def test_a_full_disk_stops_the_run(
             yield writer
             if output.name >= "b.png":
                 reason = OSError(28, "No space left on device")
-                raise OutputError(
-                    f"{output} cannot be written: no space.", "Free space, or choose another."
-                ) from reason
+                raise OutputError(f"{output} cannot be written: no space.", "Free space, or choose another") from reason
 
     monkeypatch.setattr(enlarging, "open_writer", full)
     events = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png").go(jobs)
@@ -116,11 +114,11 @@ def test_a_picture_that_changes_while_it_is_read(
 ) -> None:
 
     def meddle(path: Path, *arguments: Any) -> Any:
-        picture = read_picture(path, *arguments)
+        picture = read_image(path, *arguments)
         save(path, levels(8, 8))
         return picture
 
-    monkeypatch.setattr(enlarging, "read_picture", meddle)
+    monkeypatch.setattr(enlarging, "read_image", meddle)
     (event,) = make_run(tmp_path, model, "a.png").go()
     assert isinstance(event, Failed)
     with fails(InputError, f"{tmp_path / 'a.png'} was changed while it was read."):

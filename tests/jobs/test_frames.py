@@ -63,5 +63,5 @@ def test_what_does_not_move_is_a_still(steps: Enlarging, tmp_path: Path, name: s
 
 def test_of_a_single_picture_frames_were_asked_for_in_earnest(tiny_folder: Path, tmp_path: Path) -> None:
     steps = steps_for(load_model(str(tiny_folder)), Request(refine=1, frames=True), stills=False)
-    with fails(InputError, "has one frame only."):
+    with fails(InputError, "has only one frame."):
         read(steps, save(tmp_path / "a.gif"))

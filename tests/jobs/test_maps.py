@@ -10,7 +10,7 @@ from pcsr_cli.engine.grid import nearest_index
 from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.images.image import Layout
-from pcsr_cli.images.read import read_picture
+from pcsr_cli.images.read import read_image
 from pcsr_cli.jobs.maps import MapRequest, Style, as_16_bit, coloured, mask, open_map, request_map, tinted
 from tests.failing import fails
 from tests.images import levels
@@ -34,7 +34,7 @@ def written(style: Style, made: RoutingMap, folder: Path, rgb: np.ndarray, layou
     with open_map(request, made, layout) as drawing:
         for top in range(0, layout.height, band):
             drawing.write(rgb[top : top + band])
-    return np.asarray(read_picture(request.output).rgb)
+    return np.asarray(read_image(request.output).rgb)
 
 
 @pytest.mark.parametrize("branches", [2, 3])

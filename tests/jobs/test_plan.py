@@ -14,8 +14,8 @@ from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Everywhere, 
 from pcsr_cli.engine.upscale import RowCanvas, Settings, upscale
 from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.images.formats import choose_format
-from pcsr_cli.images.image import Layout, Picture
-from pcsr_cli.images.write import write_picture
+from pcsr_cli.images.image import ImageData, Layout
+from pcsr_cli.images.write import write_image
 from pcsr_cli.jobs.plan import Forecast, Range, Rate, forecast, look_at_disk, measure_rate
 from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, paper_flops
 from pcsr_cli.model.load import LoadedModel
@@ -125,7 +125,7 @@ def test_the_disk_is_looked_at_where_the_file_will_be(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [[], ["--adm"]], ids=["threshold", "ADM"])
 def test_no_more_memory_is_taken_than_was_told(tmp_path: Path, how: list[str]) -> None:
-    write_picture(tmp_path / "in.png", Picture(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)), {})
+    write_image(tmp_path / "in.png", ImageData(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)), {})
 
     def told(*words: str) -> dict[str, int]:
         # Processes of their own: a peak lasts as long as its process.

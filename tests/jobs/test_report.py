@@ -9,7 +9,7 @@ from pcsr_cli.api import load_model, upscale_picture
 from pcsr_cli.engine.refine import NEVER
 from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.upscale import Settings
-from pcsr_cli.images.image import Picture
+from pcsr_cli.images.image import ImageData
 from pcsr_cli.jobs.report import Gflops, Report, Seconds, describe_rule, make_report, text_chunks
 from pcsr_cli.model.load import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
@@ -23,7 +23,7 @@ def model(tiny_folder: Path) -> LoadedModel:
 
 
 def report(model: LoadedModel, routing: Routing, refine: int = 1, tile: int | None = None, scale: float = 4) -> Report:
-    done = upscale_picture(Picture(levels(9, 14)), model, scale, Settings(routing, refine=refine, tile=tile))
+    done = upscale_picture(ImageData(levels(9, 14)), model, scale, Settings(routing, refine=refine, tile=tile))
     return make_report(
         model,
         done.outcome,

@@ -252,6 +252,6 @@ def test_saving_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with fails(OutputError, "cannot be written:", "Free space, or choose another."):
+    with fails(OutputError, "cannot be written:", "Free space, or choose another"):
         save_folder(tiny_model("fsrcnn"), Scales((4.0,)), tmp_path / "new" / "folder")
     assert list(tmp_path.iterdir()) == []

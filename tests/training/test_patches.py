@@ -101,7 +101,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(recipe: TrainConfig, mon
 
     monkeypatch.setattr(cache, "_choose", fail)
     cache_folder = recipe.folder / "cache"
-    with fails(OutputError, "cannot be written:", "Free space, or choose another."):
+    with fails(OutputError, "cannot be written:", "Free space, or choose another"):
         open_patches(recipe, 40, ignore)
     assert not list(cache_folder.iterdir())
     with fails(OutputError, "cannot be made:"):

@@ -22,7 +22,7 @@ from pcsr_cli.evaluate.dataset import LeftOut, Pair
 from pcsr_cli.evaluate.html.previews import MOST_BOUNDARIES, Boundaries, Preview, choose_boundaries, make_previews
 from pcsr_cli.evaluate.metrics import luma, psnr
 from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, Grid, Options, Point, explore, mean_curve, trace
-from pcsr_cli.images.files import finite, put_in_place, written_whole
+from pcsr_cli.images.files import atomic_write, finite
 from pcsr_cli.images.resize import resize_bicubic_8bit
 from pcsr_cli.jobs.maps import TINT, difficulty_colours
 from pcsr_cli.model.load import Identity, LoadedModel
@@ -158,9 +158,8 @@ def check_page(output: Path, grid: Grid) -> None:
 def write_page(output: Path, page: Page, replace: bool) -> None:
     """Write the page, whole or not at all. Raises OutputError, and RefusedOutputError without
     ``replace`` where something is there."""
-    with written_whole(output) as temporary:
+    with atomic_write(output, replace) as temporary:
         temporary.write_text(render(page), encoding="utf-8", errors="replace")
-        put_in_place(temporary, output, replace)
 
 
 def render(page: Page) -> str:

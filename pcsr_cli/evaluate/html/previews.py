@@ -71,7 +71,7 @@ class Boundaries:
 
 MOST_BOUNDARIES = 255
 FILL = 64
-"""Levels there are at least, for the colours of the map."""
+"""Pixels there are at least, for the colours of the map."""
 
 
 def choose_boundaries(cuts: Sequence[float]) -> Boundaries:

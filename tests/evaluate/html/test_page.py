@@ -121,7 +121,7 @@ def test_its_policy_names_what_it_holds_and_forbids_the_rest() -> None:
 def test_a_page_that_came_to_be_there_meanwhile_is_let_be(tmp_path: Path) -> None:
     output = tmp_path / "p.html"
     output.write_text("mine")
-    with fails(RefusedOutputError, f"{output} exists already."):
+    with fails(RefusedOutputError, f"{output} already exists."):
         write_page(output, page_of(seen()), replace=False)
     assert output.read_text() == "mine"
     write_page(output, page_of(seen()), replace=True)
