@@ -232,7 +232,7 @@ def _check_replaceable(output: Path, sources: Sequence[Path], overwrite: bool) -
 
 def already_exists(output: object) -> RefusedOutputError:
     """The error for an output that exists and must not be replaced."""
-    return RefusedOutputError(f"{output} already exists.", "Choose another name, or replace it.")
+    return RefusedOutputError(f"{output} already exists.", "Choose another name.", setting="overwrite")
 
 
 def ignores_case(folder: Path) -> bool:
