@@ -175,7 +175,7 @@ def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
             upscale(network, lr, 4, Settings(refine=usual_refine(4)), ByteCanvas(*size))
 
         taken = alternate({"run": run}, max(1, min(runs, 20_000_000 // (height * width * 16))))["run"]
-        peak = peak_memory(lr.device) / 2**20
+        peak = (peak_memory(lr.device) or 0) / 2**20
         rows[f"{width}x{height}"] = {
             "seconds": taken.median,
             "ns per LR pixel": taken.median * 1e9 / (height * width),

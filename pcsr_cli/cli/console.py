@@ -34,6 +34,7 @@ INTERRUPTED = 130
 HINTS = {
     "allow_huge": "If you trust the file, use --allow-huge of upscale or plan.",
     "device": "Use --device cpu.",
+    "existing": "Use --skip-existing or --overwrite.",
     "memory": "Lower --memory.",
     "overwrite": "Use --overwrite to replace it.",
     "precision": "Use --precision fp32.",

@@ -45,8 +45,14 @@ def _facts(report: Report) -> list[tuple[str, str]]:
             "Time",
             f"{seconds.total:.2f} s: load {seconds.load:.2f}, compute {seconds.compute:.2f}, save {seconds.save:.2f}",
         ),
-        ("Memory", f"{report.peak_memory / MEBI:,.0f} MiB at the peak"),
+        *_memory(report),
     ]
+
+
+def _memory(report: Report) -> list[tuple[str, str]]:
+    if report.peak_memory is None:
+        return []
+    return [("Memory", f"{report.peak_memory / MEBI:,.0f} MiB at the peak")]
 
 
 def _forced(report: Report) -> list[tuple[str, str]]:

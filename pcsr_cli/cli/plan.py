@@ -49,7 +49,7 @@ def command(
     from pcsr_cli.engine.upscale import Settings
     from pcsr_cli.images.formats import readable_suffixes
     from pcsr_cli.images.read import read_layout
-    from pcsr_cli.jobs.find import find_sources, is_pattern
+    from pcsr_cli.jobs.find import find_images, is_pattern
     from pcsr_cli.jobs.plan import forecast, look_at_disk, measure_rate
 
     check_scale(scale)
@@ -57,7 +57,7 @@ def command(
     minimum = options.choose_refine(refine, no_refine, scale)
     side, kept = options.choose_tile(tile), options.choose_memory(memory)
     many = is_folder(source) or is_pattern(source)
-    paths = [found.path for found in find_sources([source], readable_suffixes(), recursive, output).sources]
+    paths = [found.source for found in find_images([source], readable_suffixes(), recursive, output).tasks]
     layouts = [(path, read_layout(path, allow_huge)) for path in paths]
     formats = [_format(path, output, format, many) for path in paths]
     loaded = options.load_model(model, device, precision, registry, scale, quiet=json)

@@ -15,8 +15,8 @@ from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.images.files import exists, is_folder
 
 if TYPE_CHECKING:
-    from pcsr_cli.jobs.find import Source, Task
-    from pcsr_cli.jobs.folder import Existing, Run
+    from pcsr_cli.jobs.find import Task
+    from pcsr_cli.jobs.folder import Existing, FolderRun
     from pcsr_cli.jobs.request import Request
     from pcsr_cli.model.load import LoadedModel
 
@@ -29,23 +29,23 @@ def run(
     Raises, before any work, InputError, RefusedOutputError, OutputError, UsageError; on the way OutputError where the
     disk is full."""
     from pcsr_cli.images.formats import readable_suffixes
-    from pcsr_cli.jobs.find import find_sources
-    from pcsr_cli.jobs.folder import Run, held
+    from pcsr_cli.jobs.find import find_images
+    from pcsr_cli.jobs.folder import FolderRun, lock
 
     _check_folder(work)
-    found = find_sources(work.inputs, readable_suffixes(), work.recursive, work.folder)
-    tasks = _plan(found.sources, work, request)
+    found = find_images(work.inputs, readable_suffixes(), work.recursive, work.folder)
+    tasks = _plan(found.tasks, work, request)
     model = load()
     tally = Tally(others=found.others)
     for folder, error in found.unread:
         tally.fail(folder, None, error)
-    with held(work.folder):
+    with lock(work.folder):
         existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
         progress = ManyProgress(quiet or json)
         with progress_bar("looking at what is there", quiet or json) as looking:
-            pictures = Run(work.folder, tasks, model, request, existing, progress.share_of_picture, looking)
+            pictures = FolderRun(work.folder, tasks, model, request, existing, progress.share_of_picture, looking)
         for task, why in pictures.work.skipped:
-            tally.skip(task.source.path, work.folder / task.output, why)
+            tally.skip(task.source, work.folder / task.output, why)
         tally.waiting = len(pictures.work.todo)
         try:
             with progress.shown(pictures.work.todo):
@@ -59,16 +59,14 @@ def run(
 def _check_folder(work: Batch) -> None:
     """Refuse a folder for the results that is a file, or is named like one, or is read from."""
     from pcsr_cli.images.formats import readable_suffixes
-    from pcsr_cli.jobs.find import find_sources, is_pattern
+    from pcsr_cli.jobs.find import find_images, is_pattern
 
     named_like_a_file = work.folder.suffix.lower() in readable_suffixes()
     if not is_folder(work.folder) and (exists(work.folder) or named_like_a_file):
-        raise RefusedOutputError(
-            f"{work.folder} is no folder, and the results of many pictures need one.", "Give another name."
-        )
+        raise RefusedOutputError(f"{work.folder} is not a folder. Several images need one.", "Choose another name.")
     read = [path for path in work.inputs if is_folder(path)]
     for pattern in filter(is_pattern, work.inputs):
-        read += {source.path.parent for source in find_sources([pattern], ()).sources}
+        read += {task.source.parent for task in find_images([pattern], ()).tasks}
     if is_folder(work.folder) and any(path.samefile(work.folder) for path in read):
         raise RefusedOutputError(
             f"{work.folder} is read from and cannot take the results: they would be pictures to enlarge, too.",
@@ -76,24 +74,24 @@ def _check_folder(work: Batch) -> None:
         )
 
 
-def _plan(sources: "Sequence[Source]", work: Batch, request: "Request") -> "tuple[Task, ...]":
+def _plan(tasks: "Sequence[Task]", work: Batch, request: "Request") -> "tuple[Task, ...]":
     """Every picture with its result, of a format that has the options asked for. Raises UsageError and others."""
-    from pcsr_cli.jobs.find import plan_tasks
+    from pcsr_cli.jobs.find import name_outputs
     from pcsr_cli.jobs.request import format_of, suffix_of
 
     def suffix(path: Path) -> str:
         return suffix_of(path, request.format, request.frames)
 
-    tasks = plan_tasks(sources, work.folder, work.template, request.scale, suffix)
-    for output in {task.output.suffix: task.output for task in tasks}.values():
+    named = name_outputs(tasks, work.folder, work.template, request.scale, suffix)
+    for output in {task.output.suffix: task.output for task in named}.values():
         format_of(output, request)
-    return tasks
+    return named
 
 
-def _go(pictures: "Run", work: Batch, progress: ManyProgress, tally: Tally) -> None:
+def _go(pictures: "FolderRun", work: Batch, progress: ManyProgress, tally: Tally) -> None:
     from pcsr_cli.jobs.folder import Done
 
-    with closing(pictures.go(work.jobs, work.fail_fast)) as line:
+    with closing(pictures.run(work.jobs, work.fail_fast)) as line:
         for event in line:
             progress.picture_done()
             tally.waiting -= 1
@@ -101,7 +99,7 @@ def _go(pictures: "Run", work: Batch, progress: ManyProgress, tally: Tally) -> N
                 tally.reports.append(event.report)
                 continue
             told = explain(event.error)
-            tally.fail(event.task.source.path, work.folder / event.task.output, told)
+            tally.fail(event.task.source, work.folder / event.task.output, told)
             print_message(f"pcsr: left out: {told.sentence}")
             if os.environ.get("PCSR_DEBUG") == "1":
                 traceback.print_exception(event.error)

@@ -9,7 +9,7 @@ import typer
 from pcsr_cli.cli.options import RESULTS
 from pcsr_cli.errors import UsageError
 from pcsr_cli.images.files import is_folder
-from pcsr_cli.jobs.find import DEFAULT, Template, is_pattern, parse_template
+from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, Template, is_pattern, parse_template
 
 MANY = "Folders and many pictures"
 MAPS = "Where the compute goes"
@@ -38,7 +38,7 @@ Name = Annotated[
     str | None,
     typer.Option(
         "--name",
-        help=f"What results are called: {{stem}}, {{name}}, {{suffix}} and {{scale}}. [default: {DEFAULT}]",
+        help=f"What results are called: {{stem}}, {{name}}, {{suffix}} and {{scale}}. [default: {DEFAULT_TEMPLATE}]",
         rich_help_panel=MANY,
     ),
 ]

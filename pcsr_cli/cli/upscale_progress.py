@@ -36,10 +36,10 @@ class ManyProgress:
         if self._quiet or not console.is_terminal or not tasks:
             yield
             return
-        self._names = [printable(task.source.path.name) for task in tasks]
+        self._names = [printable(task.source.name) for task in tasks]
         self._sizes = [_size(task) for task in tasks]
         self._before = list(accumulate(self._sizes, initial=0))
-        self._places = {task.source.path: place for place, task in enumerate(tasks)}
+        self._places = {task.source: place for place, task in enumerate(tasks)}
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -70,6 +70,6 @@ class ManyProgress:
 
 def _size(task: "Task") -> int:
     try:
-        return max(1, task.source.path.stat().st_size)
+        return max(1, task.source.stat().st_size)
     except OSError:
         return 1

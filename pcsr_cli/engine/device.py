@@ -1,6 +1,7 @@
 """Where the work is done and in which precision."""
 
 import contextlib
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -55,15 +56,19 @@ def describe_device(device: torch.device) -> str:
     return str(device)
 
 
-def peak_memory(device: torch.device) -> int:
-    """The most memory used so far in bytes: of the device on a GPU, else resident memory of this process."""
+def peak_memory(device: torch.device) -> int | None:
+    """The peak memory in bytes: of the device on CUDA, else the resident memory of this process. None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     if sys.platform == "linux":  # not getrusage's: there a process inherits the peak of the one that started it
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(status.split("VmHWM:")[1].split(maxsplit=1)[0]) * 1024
+        try:
+            status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return None
+        found = re.search(r"VmHWM:\s*(\d+)", status)  # some sandboxes leave it out
+        return None if found is None else int(found[1]) * 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

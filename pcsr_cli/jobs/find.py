@@ -1,220 +1,219 @@
-"""The pictures that paths, folders and patterns stand for: each once, in natural order."""
+"""Find the images of a folder run and name their results."""
 
 import glob
 import os
 import re
 import string
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import TEMPORARY_PREFIX, fold_case, ignores_case, is_folder
 
-NUMBERS = re.compile(r"(\d+)")
-
 
 @dataclass(frozen=True)
-class Source:
-    """A picture to enlarge: ``path`` leads to it, ``folder`` (relative) is where its result goes below the output's."""
+class Task:
+    """One image of a folder run. ``output`` is relative to the output folder; ``find_images`` sets it to the place of
+    the source below the folder that was searched, and ``name_outputs`` to the name of the result."""
 
-    path: Path
-    folder: Path = field(default_factory=Path)
+    source: Path
+    output: Path
 
 
 @dataclass(frozen=True)
 class Found:
-    """What there is to enlarge, what was passed over as no picture, and folders within that could not be read."""
+    """The images to upscale, the number of other files, and the subfolders that could not be read."""
 
-    sources: tuple[Source, ...]
+    tasks: tuple[Task, ...]
     others: int = 0
     unread: tuple[tuple[Path, PcsrError], ...] = ()
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a path is a pattern such as ``*.png`` and no file of that very name."""
+    """Return whether a path is a pattern such as ``*.png`` and not the name of an existing file."""
     return glob.has_magic(str(path)) and not os.path.lexists(path)
 
 
-def natural(path: Path) -> tuple[tuple[object, ...], str]:
-    """A key to sort by: numbers in names by their value, so that img2 comes before img10; letters in either case."""
-    parts = (NUMBERS.split(part.casefold()) for part in path.parts)
+_NUMBERS = re.compile(r"(\d+)")
+
+
+def natural_key(path: Path) -> tuple[object, str]:
+    """Sort key that compares numbers by value (img2 before img10) and ignores case."""
+    parts = (_NUMBERS.split(part.casefold()) for part in path.parts)
     return tuple(tuple(int(p) if p.isdecimal() else p for p in part) for part in parts), str(path)
 
 
-def find_sources(
-    paths: Sequence[Path], suffixes: Collection[str], recursive: bool = False, leave_out: Path | None = None
+def find_images(
+    paths: Sequence[Path], suffixes: Collection[str], recursive: bool = False, skip: Path | None = None
 ) -> Found:
-    """The pictures that ``paths`` stand for.
+    """Find the images in ``paths``, which are files, folders and patterns. Each file is listed once.
 
-    Of a folder, files with one of ``suffixes`` that are not hidden, with ``recursive`` of folders within, too; there,
-    ``leave_out`` (where the results go) is not entered, nor is a link to a folder that is visited anyway. A file
-    given by name or pattern is taken as it is. Raises InputError where there is nothing, or a folder cannot be read."""
-    walk = _Walk({suffix.lower() for suffix in suffixes}, recursive, leave_out)
-    found: list[Source] = []
+    A folder contributes its files with one of ``suffixes``, in natural order, without hidden files. With ``recursive``
+    it contributes its subfolders too, except ``skip`` (the output folder). Links to folders are followed unless they
+    lead to a folder that is searched anyway. Files named directly or by a pattern are taken whatever their suffix.
+    Raises InputError if there is no image, if a pattern matches nothing, or if a folder in ``paths`` cannot be read."""
+    walk = _Walk({suffix.lower() for suffix in suffixes}, recursive, skip)
+    found: list[Task] = []
     for path in paths:
         if is_pattern(path):
             found += _matches(path)
         elif is_folder(path):
-            found += walk.pictures(path)
+            found += walk.images(path)
         else:
-            found.append(Source(path))
-    unique = {_identity(source.path): source for source in reversed(found)}
-    sources = tuple(source for source in found if unique[_identity(source.path)] is source)
-    if not sources and not walk.unread:
-        places = ", ".join(str(path) for path in paths)
-        known = ", ".join(suffixes)
-        raise InputError(f"There is no picture in {places}.", f"Pictures are {known}.")
-    return Found(sources, walk.others, tuple(walk.unread))
+            found.append(_task(path))
+    unique: dict[object, Task] = {}
+    for task in found:
+        unique.setdefault(_inode(task.source) or str(task.source.absolute()), task)
+    if not found and not walk.unread:
+        raise InputError(
+            f"No image found in {', '.join(map(str, paths))}.", f"Supported files are {', '.join(suffixes)}."
+        )
+    return Found(tuple(unique.values()), walk.others, tuple(walk.unread))
 
 
-def _matches(pattern: Path) -> Iterator[Source]:
-    matches = sorted(map(Path, glob.glob(str(pattern), recursive=True)), key=natural)  # noqa: PTH207 - any pattern
-    files = [path for path in matches if not is_folder(path)]
+def _task(source: Path, subfolder: Path = Path()) -> Task:
+    return Task(source, subfolder / source.name)
+
+
+def _matches(pattern: Path) -> list[Task]:
+    matches = map(Path, glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - accepts absolute patterns too
+    files = [path for path in sorted(matches, key=natural_key) if not is_folder(path)]
     if not files:
         raise InputError(f"No file matches {pattern}.", "Check the pattern.")
-    return (Source(path) for path in files)
-
-
-def _identity(path: Path) -> tuple[int, int] | str:
-    """What tells two names of one file from two files."""
-    try:
-        status = path.stat()
-    except OSError:
-        return str(path.absolute())
-    return status.st_dev, status.st_ino
-
-
-class _Walk:
-    """Goes through folders and remembers what it passed over."""
-
-    def __init__(self, suffixes: set[str], recursive: bool, leave_out: Path | None) -> None:
-        self.suffixes = suffixes
-        self.recursive = recursive
-        self.others = 0
-        self.unread: list[tuple[Path, PcsrError]] = []
-        self._visited = set() if leave_out is None else {_identity(leave_out)}
-
-    def pictures(self, root: Path) -> Iterator[Source]:
-        """The pictures of a folder given by name; that it cannot be read is an error, of those within a note."""
-        real = root.resolve()
-        waiting = [(root, Path())]
-        while waiting:
-            folder, below = waiting.pop()
-            self._visited.add(_identity(folder))
-            try:
-                names = sorted((Path(entry) for entry in os.listdir(folder)), key=natural)  # noqa: PTH208 - names only
-            except OSError as error:
-                told = InputError(f"The folder {folder} cannot be read: {error.strerror}.", "Check its permissions.")
-                if folder == root:
-                    raise told from error
-                self.unread.append((folder, told))
-                continue
-            within = []
-            for name in names:
-                if name.name.startswith("."):
-                    continue
-                path = folder / name
-                if is_folder(path):
-                    within.append((path, below / name))
-                elif name.suffix.lower() in self.suffixes:
-                    yield Source(path, below)
-                else:
-                    self.others += 1
-            if self.recursive:
-                waiting += [pair for pair in reversed(within) if self._to_be_entered(pair[0], real)]
-
-    def _to_be_entered(self, folder: Path, root: Path) -> bool:
-        if folder.is_symlink():
-            real = folder.resolve()
-            if real.is_relative_to(root) or root.is_relative_to(real):
-                return False
-        return _identity(folder) not in self._visited
-
-
-FIELDS = ("stem", "name", "suffix", "scale")
-DEFAULT = "{stem}_x{scale}{suffix}"
-
-
-@dataclass(frozen=True)
-class Task:
-    """One picture and its result, ``output`` being relative to the folder of results."""
-
-    source: Source
-    output: Path
-
-
-@dataclass(frozen=True)
-class Template:
-    """A template that was checked: ``{stem}`` and ``{name}`` are the picture's name without and with its suffix,
-    ``{suffix}`` is that of the result, ``{scale}`` a number such as 4 or 2.5."""
-
-    text: str = DEFAULT
-
-    def fill(self, source: Path, scale: float, suffix: str) -> str:
-        """The name of a picture's result."""
-        return self.text.format(stem=source.stem, name=source.name, suffix=suffix, scale=f"{scale:g}")
-
-
-def parse_template(text: str) -> Template:
-    """A template as a user gives it. Raises UsageError for unknown fields and for what is no plain file name."""
-    try:
-        pieces = list(string.Formatter().parse(text))
-    except ValueError as error:
-        raise _no_template(text, str(error).lower()) from error
-    for _, name, form, conversion in pieces:
-        if name is not None and (name not in FIELDS or form or conversion):
-            asked = name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
-            raise _no_template(text, f"there is no {{{asked}}}")
-    filled = Template(text).fill(Path("a.png"), 4, ".png")
-    if any(mark in text for mark in ("/", "\\", "\0")):
-        raise _no_template(text, "a name has no folders in it")
-    if filled.strip(" .") == "":
-        raise _no_template(text, "a name has letters in it")
-    if filled.startswith(TEMPORARY_PREFIX):
-        raise _no_template(text, f"names that begin with {TEMPORARY_PREFIX} are kept for unfinished files")
-    return Template(text)
-
-
-def _no_template(text: str, reason: str) -> Exception:
-    fields = ", ".join(f"{{{name}}}" for name in FIELDS)
-    return UsageError(f"--name {text} is no template: {reason}.", f"Such as {DEFAULT}; there are {fields}.")
-
-
-def plan_tasks(
-    sources: Sequence[Source], out_dir: Path, template: Template, scale: float, suffix_of: Callable[[Path], str]
-) -> tuple[Task, ...]:
-    """Every picture with its result's name, ``suffix_of`` giving the suffix of it.
-
-    Raises RefusedOutputError where two results would have one name (on a file system that does not tell cases apart,
-    names that differ in nothing else), or one would replace a picture, or is a folder."""
-    tasks = tuple(Task(s, s.folder / template.fill(s.path, scale, suffix_of(s.path))) for s in sources)
-    key = fold_case if ignores_case(out_dir) else str
-    taken: dict[str, Task] = {}
-    doubles = [(first, task) for task in tasks if (first := taken.setdefault(key(task.output), task)) is not task]
-    if doubles:
-        first, second = doubles[0]
-        more = f", and {len(doubles) - 1} more alike" if len(doubles) > 1 else ""
-        raise RefusedOutputError(
-            f"{first.source.path} and {second.source.path} would both become {second.output}{more}.",
-            "Give --name with {name} in it, or enlarge them into folders of their own.",
-        )
-    originals = {_inode(source.path) for source in sources} - {None}
-    for task in tasks:
-        output = out_dir / task.output
-        inode = _inode(output)
-        if inode in originals:
-            raise RefusedOutputError(
-                f"The result {output} would replace a picture to enlarge.", "Give another --name or folder."
-            )
-        if is_folder(output):
-            raise RefusedOutputError(f"The result {output} is a folder.", "Give another --name.")
-    return tasks
+    return [_task(path) for path in files]
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
+    """The device and inode of a file, the same for all of its names. None if there is no such file."""
     try:
         status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+class _Walk:
+    """Walks through folders and counts the files that are not images."""
+
+    def __init__(self, suffixes: set[str], recursive: bool, skip: Path | None) -> None:
+        self.suffixes = suffixes
+        self.recursive = recursive
+        self.others = 0
+        self.unread: list[tuple[Path, PcsrError]] = []
+        self._visited = set() if skip is None else {_inode(skip)}
+
+    def images(self, root: Path) -> Iterator[Task]:
+        """Yield the images of a folder. Raises InputError if ``root`` cannot be read; subfolders that cannot be read
+        are added to ``unread``."""
+        real_root = root.resolve()
+        pending = [(root, Path())]
+        while pending:
+            folder, below = pending.pop()
+            self._visited.add(_inode(folder))
+            try:
+                names = sorted((Path(entry) for entry in os.listdir(folder)), key=natural_key)  # noqa: PTH208 - names
+            except OSError as error:
+                failure = InputError(f"Cannot read the folder {folder}: {error.strerror}.", "Check its permissions.")
+                if folder == root:
+                    raise failure from error
+                self.unread.append((folder, failure))
+                continue
+            subfolders = []
+            for name in names:
+                path = folder / name
+                if name.name.startswith("."):
+                    continue
+                if is_folder(path):
+                    subfolders.append((path, below / name))
+                elif name.suffix.lower() in self.suffixes:
+                    yield _task(path, below)
+                else:
+                    self.others += 1
+            if self.recursive:
+                pending += [pair for pair in reversed(subfolders) if self._is_new(pair[0], real_root)]
+
+    def _is_new(self, folder: Path, root: Path) -> bool:
+        if folder.is_symlink():
+            real = folder.resolve()
+            if real.is_relative_to(root) or root.is_relative_to(real):
+                return False
+        return _inode(folder) not in self._visited
+
+
+FIELDS = ("stem", "name", "suffix", "scale")
+DEFAULT_TEMPLATE = "{stem}_x{scale}{suffix}"
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template for the names of results, made by ``parse_template``.
+
+    ``{stem}`` and ``{name}`` are the name of the image without and with its suffix, ``{suffix}`` is the suffix of the
+    result, and ``{scale}`` is a number such as 4 or 2.5."""
+
+    text: str = DEFAULT_TEMPLATE
+
+    def fill(self, source: Path, scale: float, suffix: str) -> str:
+        """Return the name of the result of ``source``."""
+        return self.text.format(stem=source.stem, name=source.name, suffix=suffix, scale=f"{scale:g}")
+
+
+def parse_template(text: str) -> Template:
+    """Check a template. Raises UsageError for unknown fields and if the result is not a plain file name."""
+    try:
+        pieces = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise _invalid_template(text, str(error).lower()) from error
+    for _, name, form, conversion in pieces:
+        if name is not None and (name not in FIELDS or form or conversion):
+            field = name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+            raise _invalid_template(text, f"the field {{{field}}} does not exist")
+    filled = Template(text).fill(Path("a.png"), 4, ".png")
+    if any(mark in text for mark in ("/", "\\", "\0")):
+        raise _invalid_template(text, "a file name cannot contain a folder")
+    if filled.strip(" .") == "":
+        raise _invalid_template(text, "a file name needs a letter or a digit")
+    if filled.startswith(TEMPORARY_PREFIX):
+        raise _invalid_template(text, f"names that start with {TEMPORARY_PREFIX} are reserved for temporary files")
+    return Template(text)
+
+
+def _invalid_template(text: str, reason: str) -> Exception:
+    fields = ", ".join(f"{{{name}}}" for name in FIELDS)
+    return UsageError(
+        f"Invalid name template '{text}': {reason}.", f"Use {fields}, such as {DEFAULT_TEMPLATE}.", setting="name"
+    )
+
+
+def name_outputs(
+    tasks: Sequence[Task], out_dir: Path, template: Template, scale: float, suffix_of: Callable[[Path], str]
+) -> tuple[Task, ...]:
+    """Return the tasks with the names of their results. ``suffix_of`` maps a source to the suffix of its result.
+
+    Raises RefusedOutputError if two results have the same name (ignoring case where the file system does), if a result
+    would replace one of the images, or if it is a folder."""
+    named = tuple(
+        replace(task, output=task.output.parent / template.fill(task.source, scale, suffix_of(task.source)))
+        for task in tasks
+    )
+    key = fold_case if ignores_case(out_dir) else str
+    by_name: dict[str, Task] = {}
+    clashes = [(first, task) for task in named if (first := by_name.setdefault(key(task.output), task)) is not task]
+    if clashes:
+        first, second = clashes[0]
+        more = f", and {len(clashes) - 1} more results share a name" if len(clashes) > 1 else ""
+        raise RefusedOutputError(
+            f"{first.source} and {second.source} would both become {second.output}{more}.",
+            "Use {name} in the template, or separate output folders.",
+            setting="name",
+        )
+    sources = {_inode(task.source) for task in named} - {None}
+    for output in (out_dir / task.output for task in named):
+        if _inode(output) in sources:
+            raise RefusedOutputError(
+                f"The result {output} would replace an input image.", "Choose another name.", setting="name"
+            )
+        if is_folder(output):
+            raise RefusedOutputError(f"The result {output} is a folder.", "Choose another name.", setting="name")
+    return named

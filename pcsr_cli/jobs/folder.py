@@ -1,4 +1,4 @@
-"""A folder of results made, or gone on with: what is to be done, and its pictures one after the other."""
+"""Upscale many images into one output folder: lock it, skip what is done, resume after an interruption."""
 
 import errno
 import os
@@ -16,85 +16,88 @@ from pcsr_cli.errors import OutputError, RefusedOutputError, is_out_of_memory
 from pcsr_cli.images.files import exists, fingerprint, is_folder, reason, remove_leftovers
 from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.frames import steps_for
-from pcsr_cli.jobs.journal import Entry, Journal, is_content_of, same_way
+from pcsr_cli.jobs.journal import Entry, Journal, has_content, same_settings
 from pcsr_cli.jobs.pipeline import Ready, overlapped
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Errand, Request
 from pcsr_cli.model.load import LoadedModel
 
 Existing = Literal["refuse", "skip", "overwrite"]
-"""What to do about a file in the way: one that is not as this very command has made it."""
+"""What to do with a result that exists but is not the one that this run would make."""
 
 
-class Why(StrEnum):
-    """Why a picture is not done again."""
+class SkipReason(StrEnum):
+    """Why an image is skipped."""
 
     DONE_BEFORE = "done before"
-    EXISTS = "there already"
+    EXISTS = "exists"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, in order, and what not."""
+    """The tasks to do, in order, and the tasks to skip."""
 
     todo: tuple[Task, ...]
-    skipped: tuple[tuple[Task, Why], ...]
+    skipped: tuple[tuple[Task, SkipReason], ...]
 
 
-def sort_out(
+def plan_work(
     tasks: Sequence[Task],
     folder: Path,
     journal: Journal,
-    way: Callable[[Task], Mapping[str, Any]],
+    settings_key: Callable[[Task], Mapping[str, Any]],
     existing: Existing,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Work:
-    """Compare what is asked for with what is there; ``way`` tells how a result would be made (``Entry.way``).
+    """Decide which tasks to do. ``settings_key`` returns the settings of a task (``Entry.settings``).
 
-    A result is done if the journal says that it was made of this content in this way and the file has the hash it
-    names. Whatever else is in its place, by whomever it was put or changed, is in the way: RefusedOutputError, unless
-    ``existing`` says what to do. ``progress`` hears the share of the tasks that was looked at."""
+    A task is done if the journal lists its result with the same source content, settings and checksum. Any other
+    existing result raises RefusedOutputError unless ``existing`` says what to do with it. ``progress`` is called with
+    the share of the tasks that were checked."""
     todo: list[Task] = []
-    skipped: list[tuple[Task, Why]] = []
-    refused: list[Path] = []
+    skipped: list[tuple[Task, SkipReason]] = []
+    refused: list[str] = []
     for number, task in enumerate(tasks):
         progress(number / len(tasks))
         output = folder / task.output
-        if not exists(task.source.path) or not _is_there(output):  # that a source is gone, reading it will tell
+        if not exists(task.source) or not _exists(output):  # reading reports a missing source
             todo.append(task)
-        elif _is_done(task, output, journal.find(task.output), way(task)):
-            skipped.append((task, Why.DONE_BEFORE))
+            continue
+        difference = _difference(task, output, journal.find(task.output), settings_key(task))
+        if difference is None:
+            skipped.append((task, SkipReason.DONE_BEFORE))
         elif existing == "skip":
-            skipped.append((task, Why.EXISTS))
+            skipped.append((task, SkipReason.EXISTS))
         else:
             todo.append(task)
-            refused.append(output)
+            refused.append(f"{output} already exists and {difference}")
     if refused and existing == "refuse":
-        more = f" and {len(refused) - 1} other results are" if len(refused) > 1 else " is"
+        others = len(refused) - 1
+        more = f"; {others} more result{'s exist' if others > 1 else ' exists'} too" if others else ""
         raise RefusedOutputError(
-            f"{refused[0]}{more} in the way: changed since, or not made by this very command.",
-            "Say --skip-existing or --overwrite, or give another folder.",
+            f"{refused[0]}{more}.", "Choose another folder, or what to do with existing results.", setting="existing"
         )
     return Work(tuple(todo), tuple(skipped))
 
 
-def _is_done(task: Task, output: Path, entry: Entry | None, way: Mapping[str, Any]) -> bool:
-    """Whether a result is what the journal has made of this very content, with these options and weights."""
-    return (
-        entry is not None
-        and same_way(entry, way)
-        and is_content_of(entry.source, task.source.path)
-        and is_content_of(entry.result, output)
-    )
+def _difference(task: Task, output: Path, entry: Entry | None, settings: Mapping[str, Any]) -> str | None:
+    """How an existing result differs from the one that this run would make. None if it does not."""
+    if entry is None:
+        return "is not in the folder's journal"
+    if not same_settings(entry, settings):
+        return "was made with other options"
+    if not has_content(task.source, entry.source):
+        return "was made from another image"
+    return None if has_content(output, entry.result) else "was changed since"
 
 
-def _is_there(output: Path) -> bool:
+def _exists(output: Path) -> bool:
     try:
         output.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:  # such as a name that is too long
-        raise OutputError(f"{output} cannot be written: {reason(error)}.", "Choose another name.") from error
+        raise OutputError(f"Cannot write {output}: {reason(error)}.", "Choose another name.") from error
     return True
 
 
@@ -102,49 +105,48 @@ LOCK_NAME = ".pcsr-lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it: nobody else gets it until this block ends, or its process does, in whatever way.
+def lock(folder: Path) -> Iterator[None]:
+    """Create a folder and lock it until the block ends. The lock of a killed process is released.
 
-    Raises OutputError where another run holds it or nothing can be written there, RefusedOutputError for a file."""
+    Raises OutputError if another run holds the lock or the folder is not writable, RefusedOutputError for a file."""
     if exists(folder) and not is_folder(folder):
-        raise RefusedOutputError(
-            f"{folder} is no folder, and the results of many pictures need one.", "Give another name."
-        )
-    lock = FileLock(folder / LOCK_NAME, timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(
-            f"Another pcsr is writing into {folder}.", "Wait until it has finished, or give another folder."
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"Nothing can be written to the folder {folder}: {reason(error)}.",
-            "Check its permissions, or give another.",
-        ) from error
+        raise RefusedOutputError(f"{folder} is not a folder. Several images need one.", "Choose another name.")
+    file_lock = FileLock(folder / LOCK_NAME, timeout=0)
+    with _writable(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file_lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"Another pcsr is writing to {folder}.", "Wait until it has finished, or choose another folder."
+            ) from error
     try:
         yield
     finally:
-        lock.release()
+        file_lock.release()
 
 
-def make_room(folder: Path, outputs: Iterable[Path]) -> None:
-    """Make the folders that relative ``outputs`` go to, and rid them of leftovers. Raises OutputError."""
+def prepare_folders(folder: Path, outputs: Iterable[Path]) -> None:
+    """Create the folders of the relative ``outputs`` and remove temporary files of killed runs. Raises OutputError."""
     for place in sorted({folder, *((folder / output).parent for output in outputs)}):
-        try:
+        with _writable(place):
             place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"Nothing can be written to the folder {place}: {reason(error)}.",
-                "Check its permissions, or give another.",
-            ) from error
         remove_leftovers(place)
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write to the folder {folder}: {reason(error)}.", "Check its permissions, or choose another."
+        ) from error
 
 
 @dataclass(frozen=True)
 class Done:
-    """A picture that is done."""
+    """An image that was upscaled."""
 
     task: Task
     report: Report
@@ -152,14 +154,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A picture that is not, and why."""
+    """An image that failed."""
 
     task: Task
     error: Exception
 
 
-class Run:
-    """One run into a folder that is held (``place.held``)."""
+class FolderRun:
+    """One run into an output folder that is locked (``lock``)."""
 
     def __init__(
         self,
@@ -169,71 +171,70 @@ class Run:
         request: Request,
         existing: Existing = "refuse",
         progress: Callable[[Errand, float], None] | None = None,
-        looking: Callable[[float], None] = lambda share: None,
+        checking: Callable[[float], None] = lambda share: None,
     ) -> None:
-        """See what is to be done; ``looking`` hears how much of it is seen, ``progress`` how much of each is computed.
+        """Decide what to do. ``checking`` is called with the share of the tasks that were checked; ``progress``,
+        during ``run``, with the share of an image that was computed.
 
-        Raises RefusedOutputError for what is in the way, UsageError, OutputError."""
+        Raises RefusedOutputError for existing results, UsageError and OutputError."""
         self.folder = folder
         self._replace = existing == "overwrite"
         self.journal = Journal(folder)
-        self.enlarging = steps_for(model, request, progress, self._record)
-        self.work: Work = sort_out(
-            tasks, folder, self.journal, lambda task: self.enlarging.way(folder / task.output), existing, looking
+        self.steps = steps_for(model, request, progress, self._record)
+        self.work: Work = plan_work(
+            tasks, folder, self.journal, lambda task: self.steps.way(folder / task.output), existing, checking
         )
 
-    def go(self, jobs: int = 1, fail_fast: bool = False) -> Generator[Done | Failed, None, None]:
-        """Do it, one picture after the other; what becomes of each is told when it is known.
+    def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[Done | Failed, None, None]:
+        """Upscale the images in order and yield an event for each. Close the generator as with ``overlapped``.
 
-        A picture that fails stops no other, unless with ``fail_fast``, or where the disk is full: that ends in
-        OutputError. One for which there is too little memory is tried again at the end, alone. An error loses its
-        traceback, and with it the picture that this holds in memory, as soon as the next event is asked for.
-        To be closed like ``overlapped``."""
-        make_room(self.folder, [task.output for task in self.work.todo])
-        waiting = {Errand(task.source.path, self.folder / task.output, self._replace): task for task in self.work.todo}
-        while waiting:
-            # Those that found too little memory are tried once more, with nothing else under way.
-            once_more: dict[Errand, Task] = {}
-            with closing(overlapped(waiting, self.enlarging, jobs)) as line:
+        After a failure the run continues, unless ``fail_fast`` is set or the disk is full, which raises OutputError.
+        An image that runs out of memory is tried once more at the end, alone. The traceback of an error is dropped
+        before the next event, because it keeps the image in memory."""
+        prepare_folders(self.folder, [task.output for task in self.work.todo])
+        pending = {Errand(task.source, self.folder / task.output, self._replace): task for task in self.work.todo}
+        while pending:
+            retries: dict[Errand, Task] = {}
+            with closing(overlapped(pending, self.steps, jobs)) as line:
                 for finished in line:
-                    task, error = waiting[finished.item], finished.error
+                    task, error = pending[finished.item], finished.error
                     if error is None:
-                        yield Done(task, self.enlarging.report(finished))
+                        yield Done(task, self.steps.report(finished))
                     elif is_out_of_memory(error) and jobs > 0 and not fail_fast:
-                        once_more[finished.item] = task
+                        retries[finished.item] = task
                     else:
                         yield Failed(task, error)
                         if fail_fast:
                             return
                         if disk_is_full(error):
                             raise OutputError(
-                                f"The disk is full: stopped at {self.folder / task.output}.",
-                                "Free space and run the command again.",
+                                f"The disk is full; the run stopped at {self.folder / task.output}.",
+                                "Free some space and run the command again.",
                             ) from error
                     if error is not None:
                         error.__traceback__ = error.__cause__ = error.__context__ = None
-            waiting, jobs = once_more, 0
+            pending, jobs = retries, 0
 
     def _record(self, errand: Errand, ready: Ready, file: Path) -> None:
-        """Write a finished file into the journal, before it is put in its place; first its content is on the disk, so
-        that even where the power fails there is no file of that name but a whole one. Raises OutputError."""
+        """Add a finished temporary file to the journal before it is moved into place. Raises OutputError.
+
+        The file is synced first, so that even a power failure leaves no incomplete result."""
         assert isinstance(errand.output, Path) and ready.content is not None
         name = errand.output.relative_to(self.folder).as_posix()
-        told = {"source": str(errand.source), "pcsr": pcsr_cli.__version__}
-        way = self.enlarging.way(errand.output)
+        info = {"source": str(errand.source), "pcsr": pcsr_cli.__version__}
         try:
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
             result = fingerprint(file)
         except OSError as error:
             raise OutputError(
-                f"{errand.output} cannot be written: {reason(error)}.", "Free space, or choose another."
+                f"Cannot write {errand.output}: {reason(error)}.", "Free some space, or choose another folder."
             ) from error
-        self.journal.append(Entry(name, ready.content, way, result, told))
+        self.journal.append(Entry(name, ready.content, self.steps.way(errand.output), result, info))
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Whether it is for want of space, so that the next picture would fare no better."""
+    """Return whether an error was caused by a full disk, so that the next image would fail too."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}:
             return True

@@ -1,7 +1,7 @@
-"""The journal of a folder of results: a line of JSON for every result, so that a run which was stopped goes on exactly.
+"""The journal of an output folder: one line of JSON per result, so that an interrupted run can resume.
 
-A line is written and synced before its file is put in place and therefore counts only together with a file of the hash
-it names: whenever the run is killed, the journal never vouches for a file that is not whole, nor forgets one that is.
+A line is on the disk before its result is moved into place, and it counts only while the result has the checksum in
+the line. A killed run therefore never leaves a line for an incomplete result or a complete result without a line.
 """
 
 import contextlib
@@ -13,42 +13,44 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pcsr_cli.engine.routing import Adaptive, Allowance, Budget, Everywhere, Routing, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.files import Fingerprint, fingerprint, reason
 
 NAME = ".pcsr-journal.jsonl"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: the ``result`` of this name (relative, with slashes) was made of ``source`` in this ``way``.
+    """One line of the journal.
 
-    The way is all that decides the result's pixels and its form: options, weights."""
+    ``name`` is the path of the result relative to the output folder, with slashes. ``source`` and ``result`` are the
+    contents of the two files. ``settings`` are all options and weights that decide the bytes of the result, as a JSON
+    document. ``info`` is for people: the name of the source, the version of pcsr."""
 
     name: str
     source: Fingerprint
-    way: Mapping[str, Any]
+    settings: Mapping[str, Any]
     result: Fingerprint
-    told: Mapping[str, Any]
-    """For people: the source's name, versions."""
+    info: Mapping[str, Any]
 
 
 class Journal:
-    """A folder's journal; of several lines about one result the last counts, lines that are damaged do not."""
+    """The journal of one output folder. The last line about a result counts; damaged lines are ignored."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what there is. Raises OutputError where it cannot be read."""
+        """Read the journal if it exists. Raises OutputError if it cannot be read."""
         self.path = folder / NAME
         self._entries: dict[str, Entry] = {}
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
             raise OutputError(
-                f"The journal {self.path} cannot be read: {reason(error)}.", "Remove it, or give another folder."
+                f"Cannot read the journal {self.path}: {reason(error)}.", "Remove it, or choose another folder."
             ) from error
         for line in content.split(b"\n"):
             entry = _parse(line)
@@ -56,20 +58,20 @@ class Journal:
                 self._entries[entry.name] = entry
 
     def find(self, output: Path) -> Entry | None:
-        """What is said of a result, ``output`` being relative to the folder."""
+        """Return the entry of a result, whose path is relative to the folder."""
         return self._entries.get(output.as_posix())
 
     def append(self, entry: Entry) -> None:
-        """Add a line, which is on the disk when this returns; from any thread.
+        """Add a line and sync it to the disk. Safe to call from several threads.
 
-        Raises OutputError, and then nothing was added."""
+        Raises OutputError; the journal is then unchanged."""
         line = json.dumps({"version": VERSION, **asdict(entry)}, sort_keys=True).encode() + b"\n"
-        with self._one_at_a_time:
+        with self._lock:
             try:
                 self._append(line)
             except OSError as error:
                 raise OutputError(
-                    f"The journal {self.path} cannot be written: {reason(error)}.", "Free space there."
+                    f"Cannot write the journal {self.path}: {reason(error)}.", "Free some disk space."
                 ) from error
             self._entries[entry.name] = entry
 
@@ -78,11 +80,11 @@ class Journal:
             end = file.seek(0, os.SEEK_END)
             if end:
                 file.seek(end - 1)
-                if file.read(1) != b"\n":  # a line that was being written when a run was killed
+                if file.read(1) != b"\n":  # the rest of a line from a run that was killed
                     line = b"\n" + line
             try:
                 written = file.write(line)
-                while written < len(line):  # the disk may take part of it before it is full
+                while written < len(line):  # a disk that is nearly full accepts only a part
                     written += file.write(line[written:])
                 os.fsync(file.fileno())
             except OSError:
@@ -91,26 +93,63 @@ class Journal:
                 raise
 
 
-def is_content_of(known: Fingerprint, path: Path) -> bool:
-    """Whether a file has this content, byte by byte; one that cannot be read has not."""
+def has_content(path: Path, content: Fingerprint) -> bool:
+    """Return whether a file has this content. A file that cannot be read has not."""
     try:
-        return path.stat().st_size == known.size and fingerprint(path) == known
+        return path.stat().st_size == content.size and fingerprint(path) == content
     except OSError:
         return False
 
 
-def same_way(entry: Entry, way: Mapping[str, Any]) -> bool:
-    """Whether a result was made with these options and weights."""
-    return json.dumps(entry.way, sort_keys=True) == json.dumps(way, sort_keys=True)
+def same_settings(entry: Entry, settings: Mapping[str, Any]) -> bool:
+    """Return whether a result was made with these options and weights."""
+    return bool(entry.settings == json.loads(json.dumps(settings)))
+
+
+def routing_settings(routing: Routing | Allowance) -> dict[str, Any]:
+    """Return a routing as part of the settings of an entry. The document does not depend on names in the code."""
+    match routing:
+        case Threshold(cut):
+            return {"threshold": cut}
+        case Tradeoff(k):
+            return {"k": k}
+        case Adaptive():
+            return {"adm": True}
+        case Everywhere(heavy):
+            return {"all": "heavy" if heavy else "light"}
+        case Budget(gflops):
+            return {"budget": f"{gflops}G"}
+        case Allowance():
+            return {"budget": str(routing)}
 
 
 def _parse(line: bytes) -> Entry | None:
     try:
-        told = json.loads(line)
-        if told.pop("version") != VERSION:
+        document = json.loads(line)
+        version = document.pop("version")
+        if version == 1:
+            document = _from_version_1(document)
+        elif version != VERSION:
             return None
-        source, result = Fingerprint(**told.pop("source")), Fingerprint(**told.pop("result"))
-        entry = Entry(source=source, result=result, **told)
-        return entry if isinstance(entry.name, str) and isinstance(entry.way, dict) else None
+        source, result = Fingerprint(**document.pop("source")), Fingerprint(**document.pop("result"))
+        entry = Entry(source=source, result=result, **document)
+        return entry if isinstance(entry.name, str) and isinstance(entry.settings, dict) else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _from_version_1(document: dict[str, Any]) -> dict[str, Any]:
+    """Convert a line of pcsr 0.1, which stored the routing as the ``repr`` of a dataclass, or a budget as its text."""
+    settings, info = document.pop("way"), document.pop("told")
+    name, _, arguments = settings["routing"].removesuffix(")").partition("(")
+    number = arguments.partition("=")[2]
+    match name:
+        case "Threshold":
+            routing: Routing = Threshold(float(number))
+        case "Tradeoff":
+            routing = Tradeoff(float(number))
+        case "Adaptive":
+            routing = Adaptive()
+        case _:
+            return {**document, "settings": {**settings, "routing": {"budget": name}}, "info": info}
+    return {**document, "settings": {**settings, "routing": routing_settings(routing)}, "info": info}

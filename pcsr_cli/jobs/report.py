@@ -1,4 +1,4 @@
-"""What an upscale did, as data: the one source of the panel, the JSON document and the file's text chunks."""
+"""The report of one upscale. The panel, the JSON document and the text chunks of a PNG are made from it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +9,7 @@ import torch
 import pcsr_cli
 from pcsr_cli.engine.device import describe_device, peak_memory
 from pcsr_cli.engine.refine import NEVER
-from pcsr_cli.engine.routing import Adaptive, Budget, CostRule, Cuts, Everywhere, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Adaptive, Budget, Cuts, Everywhere, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscale import Outcome
 from pcsr_cli.model.flops import GIGA, Executed, executed_flops, model_costs, original_flops, paper_flops
@@ -18,7 +18,9 @@ from pcsr_cli.model.load import Identity, LoadedModel
 
 @dataclass(frozen=True)
 class Gflops:
-    """GFLOPs of one upscale and of what it is compared with, in one convention; None where there is no original."""
+    """GFLOPs of one upscale, of the same upscale with all pixels heavy, and of the original network (None without one).
+
+    All three are in the same convention."""
 
     pcsr: float
     all_heavy: float
@@ -26,16 +28,14 @@ class Gflops:
 
     @property
     def saved(self) -> dict[str, float | None]:
-        """Percent saved against all-heavy and against the original; negative where it cost more."""
-        return {"all_heavy": _percent_saved(self.pcsr, self.all_heavy), "original": self._saved_of_original()}
-
-    def _saved_of_original(self) -> float | None:
-        return None if self.original is None else _percent_saved(self.pcsr, self.original)
+        """Percent saved against all-heavy and against the original network; negative if PCSR costs more."""
+        original = None if self.original is None else _percent_saved(self.pcsr, self.original)
+        return {"all_heavy": _percent_saved(self.pcsr, self.all_heavy), "original": original}
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall time of an upscale, part by part."""
+    """Wall time of the parts of an upscale."""
 
     load: float
     compute: float
@@ -43,7 +43,7 @@ class Seconds:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of all parts."""
         return self.load + self.compute + self.save
 
 
@@ -57,15 +57,15 @@ class BudgetReport:
 
     @property
     def percent_off(self) -> float:
-        """Percent spent too much; negative where something is left."""
+        """Percent spent above the budget; negative if less was spent."""
         return 100 * (self.spent / self.asked - 1)
 
 
 @dataclass(frozen=True)
 class RoutingReport:
-    """How pixels were routed: the rule asked for, the cuts it led to, and the share of heavy pixels.
+    """The routing rule, the cuts that it led to, and how many pixels each branch computed.
 
-    ``forced_light`` and ``forced_heavy`` count the pixels whose branch a mask chose."""
+    ``forced_light`` and ``forced_heavy`` count the pixels whose branch came from a mask."""
 
     rule: str
     cuts: tuple[float, ...]
@@ -78,7 +78,7 @@ class RoutingReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything an upscale has to say for itself. Sizes are (width, height)."""
+    """The report of one upscale. Sizes are (width, height); ``peak_memory`` is in bytes, or None if it is unknown."""
 
     source: str
     output: str
@@ -95,12 +95,12 @@ class Report:
     paper: Gflops
     executed: Gflops
     seconds: Seconds
-    peak_memory: int
+    peak_memory: int | None
     notes: tuple[str, ...]
     budget: BudgetReport | None = None
 
     def as_document(self) -> dict[str, Any]:
-        """The report as a JSON-ready document."""
+        """Return the report as a JSON document, without a budget or a peak memory that it does not have."""
         document = asdict(self)
         gflops = {
             "paper": {**document.pop("paper"), "saved_percent": self.paper.saved},
@@ -111,7 +111,8 @@ class Report:
         else:
             document["budget"]["percent_off"] = self.budget.percent_off
         document["seconds"]["total"] = self.seconds.total
-        document["peak_memory_bytes"] = document.pop("peak_memory")
+        if (peak := document.pop("peak_memory")) is not None:
+            document["peak_memory_bytes"] = peak
         return {"pcsr": pcsr_cli.__version__, "torch": torch.__version__, **document, "gflops": gflops}
 
 
@@ -129,7 +130,7 @@ def make_report(
     seconds: Seconds,
     notes: tuple[str, ...] = (),
 ) -> Report:
-    """Put together what is known after an upscale; ``output_size`` is (height, width)."""
+    """Make the report of an upscale; ``output_size`` is (height, width)."""
     paper, executed = count_gflops(model, outcome, working_scale)
     height, width = outcome.plan.lr_size
     return Report(
@@ -165,15 +166,14 @@ def _spent(routing: Routing, gflops: float, seconds: float) -> BudgetReport | No
 
 
 def with_saving(report: Report, seconds: float, model: LoadedModel) -> Report:
-    """The report once the result is saved, which took time and perhaps memory of its own."""
-    took = replace(report.seconds, save=seconds)
-    return replace(report, seconds=took, peak_memory=peak_memory(model.network.device))
+    """Return the report with the seconds of saving and the peak memory after it."""
+    return replace(report, seconds=replace(report.seconds, save=seconds), peak_memory=peak_memory(model.network.device))
 
 
 def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gflops, Gflops]:
-    """GFLOPs by the paper's convention and as executed.
+    """Count the GFLOPs of an upscale by the paper's convention and as executed.
 
-    All-heavy is the same plan in one pass with every pixel heavy; the original stands beside its own scale only."""
+    All-heavy is the same plan in one pass with every pixel heavy. The original network exists for one scale only."""
     costs = model_costs(model.network)
     plan = outcome.plan
     original = original_flops(model.identity.original, scale, plan.lr_pixels)
@@ -192,7 +192,7 @@ def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gf
 
 
 def text_chunks(model: Identity, routing: Routing, refine: int, scale: float) -> Mapping[str, str]:
-    """What the file itself says about how it was made; all of it is known before the first pixel is."""
+    """Return the text chunks of a PNG: how the image was made, known before the first pixel is computed."""
     revision = f" at {model.revision}" if model.revision else ""
     chunks = {
         "Software": f"pcsr {pcsr_cli.__version__}",
@@ -201,12 +201,12 @@ def text_chunks(model: Identity, routing: Routing, refine: int, scale: float) ->
         "pcsr:routing": f"{describe_rule(routing)}, refine {refine}",
         "pcsr:scale": f"{scale:g}",
     }
-    # A file name need not be text.
+    # A file name may hold bytes that are not UTF-8.
     return {key: value.encode("utf-8", "replace").decode("utf-8") for key, value in chunks.items()}
 
 
 def describe_rule(routing: Routing) -> str:
-    """The routing asked for, in a few words."""
+    """Describe a routing in a few words."""
     match routing:
         case Threshold(cut):
             return f"threshold {cut:g}"
@@ -222,11 +222,7 @@ def describe_rule(routing: Routing) -> str:
 
 
 def _describe_routing(routing: Routing, refine: int, outcome: Outcome) -> RoutingReport:
-    match outcome.decision:
-        case Cuts(values):
-            cuts = values
-        case CostRule():
-            cuts = ()
+    cuts = outcome.decision.values if isinstance(outcome.decision, Cuts) else ()
     rule = describe_rule(routing)
     return RoutingReport(rule, cuts, min(refine, NEVER), outcome.branch_pixels, outcome.heavy_share, *outcome.forced)
 

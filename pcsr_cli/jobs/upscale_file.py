@@ -19,6 +19,7 @@ from pcsr_cli.images.formats import fit
 from pcsr_cli.images.image import Layout, Pixels
 from pcsr_cli.images.read import read_image, source_name
 from pcsr_cli.images.write import PictureWriter, name_of, open_writer
+from pcsr_cli.jobs.journal import routing_settings
 from pcsr_cli.jobs.maps import open_map, read_forced
 from pcsr_cli.jobs.pipeline import Belt, Computed, Finished, Ready, Stages
 from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks, with_saving
@@ -173,11 +174,10 @@ class Enlarging(Stages):
     def way(self, output: Path) -> Mapping[str, Any]:
         """All that decides what a result will be, but for its picture; for the journal."""
         asked = self.request
-        routing = str(asked.allowance) if asked.allowance else asked.routing or self._usual_routing()
         identity = self.model.identity
         return {
             "scale": asked.scale,
-            "routing": routing if isinstance(routing, str) else repr(routing),
+            "routing": routing_settings(asked.allowance or asked.routing or self._usual_routing()),
             "refine": asked.refine,
             "precision": self.model.network.precision,
             "format": format_of(output, asked).name,

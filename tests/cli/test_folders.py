@@ -243,20 +243,28 @@ def test_a_result_that_was_edited_is_not_lost(many: Folders) -> None:
     expected = many.results()
     (many.cwd / "out" / "a_x4.png").write_bytes(b"edited")
     (many.cwd / "out" / "b_x4.png").unlink()
-    assert tells(many().told(2).stderr, "out/a_x4.png is in the way: changed since, or not made by this very command.")
+    assert tells(many().told(2).stderr, "out/a_x4.png already exists and was changed since.")
     assert many.results() == {"a_x4.png": b"edited"}
     ran = many("--skip-existing", "--json").succeeded()
     assert totals(ran) == (1, 1, 0, 0)
-    assert [one["why"] for one in ran.document["skipped"]] == ["there already"]
+    assert [one["why"] for one in ran.document["skipped"]] == ["exists"]
     assert many.results() == {**expected, "a_x4.png": b"edited"}
     assert totals(many("--overwrite", "--json").succeeded()) == (1, 1, 0, 0)
     assert many.results() == expected
 
 
+REASONS = {
+    "options": "was made with other options",
+    "weights": "was made with other options",
+    "picture": "was made from another image",
+    "journal": "is not in the folder's journal",
+}
+
+
 @pytest.mark.parametrize(
     "change", ["options", *(pytest.param(name, marks=pytest.mark.slow) for name in ("picture", "weights", "journal"))]
 )
-def test_results_of_another_making_are_in_the_way(many: Folders, tmp_path: Path, change: str) -> None:
+def test_other_existing_results_are_refused_skipped_or_overwritten(many: Folders, tmp_path: Path, change: str) -> None:
     many.put("a.png", "b.png")
     many().succeeded()
     before = many.results()
@@ -271,8 +279,8 @@ def test_results_of_another_making_are_in_the_way(many: Folders, tmp_path: Path,
         save_folder(tiny_model("fsrcnn", seed=1), Scales((4.0,)), many.model)
     else:
         (many.cwd / "out" / JOURNAL).unlink()
-    ran = many(*arguments).told(2, "a_x4.png and 1 other results are in the way", "--overwrite", "--skip-existing")
-    assert tells(ran.stderr, "in the way: changed since, or not made by this very command.")
+    ran = many(*arguments).told(2, "1 more result exists too.", "--overwrite", "--skip-existing")
+    assert tells(ran.stderr, f"a_x4.png already exists and {REASONS[change]}; 1 more result exists too.")
     assert totals(many(*arguments, "--skip-existing", "--json").succeeded()) == (0, 2, 0, 0)
     assert many.results() == before
     assert totals(many(*arguments, "--overwrite", "--json").succeeded()) == (2, 0, 0, 0)
@@ -291,10 +299,10 @@ def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
     many("--recursive", "--adm").succeeded()
     first, second = many.journal()
     assert (first["name"], second["name"]) == ("a_x4.png", "sub/b_x4.png")
-    assert first["way"]["routing"] == "Adaptive()"
-    assert first["way"]["model"]["name"] == "tiny"
+    assert first["settings"]["routing"] == {"adm": True}
+    assert first["settings"]["model"]["name"] == "tiny"
     assert first["result"]["size"] == len(many.results()["a_x4.png"])
-    assert first["told"]["source"] == "in/a.png"
+    assert first["info"]["source"] == "in/a.png"
 
 
 # What it refuses, before it does anything.
@@ -310,17 +318,17 @@ def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
         (["in/a.png", "o.png", "--name", "{stem}"], 2, "is for folders and many pictures."),
         (["in", "in"], 2, "is read from and cannot take the results: they would be pictures to enlarge, too."),
         (["in/*.png", "in"], 2, "is read from and cannot take the results: they would be pictures to enlarge, too."),
-        (["in", "in/a.png"], 2, "is no folder, and the results of many pictures need one."),
-        (["in", "in/a.png/out"], 1, "Nothing can be written to the folder"),
-        (["in", "out", "--name", "{colour}"], 2, "is no template:"),
+        (["in", "in/a.png"], 2, "is not a folder. Several images need one."),
+        (["in", "in/a.png/out"], 1, "Cannot write to the folder"),
+        (["in", "out", "--name", "{colour}"], 2, "Invalid name template"),
         (["in", "out", "--name", "x.png"], 2, "would both become"),
-        (["in/a.png", "in/b.png", "--out-dir", "in", "--name", "{name}"], 2, "would replace a picture to enlarge."),
+        (["in/a.png", "in/b.png", "--out-dir", "in", "--name", "{name}"], 2, "would replace an input image."),
         (["in", "out", "--name", "{stem}.xyz"], 2, "The output format of"),
         (["in", "out", "--format", "xyz"], 2, "There is no output format"),
         (["in", "out", "--quality", "50"], 2, "has no quality to choose."),
-        (["in", "out", "--name", "{stem}" + "x" * 300 + "{suffix}"], 1, "cannot be written:"),
+        (["in", "out", "--name", "{stem}" + "x" * 300 + "{suffix}"], 1, "Cannot write"),
         (["nowhere/*.png", "out"], 1, "No file matches"),
-        (["empty", "out"], 1, "There is no picture in"),
+        (["empty", "out"], 1, "No image found in"),
         (["in", "-"], 2, "- stands for one picture and cannot be one of many."),
         (["-", "--out-dir", "out"], 2, "- stands for one picture and cannot be one of many."),
         (["in/a.png", "-"], 2, "A result on stdout has no suffix."),
@@ -344,16 +352,16 @@ def test_options_that_exclude_each_other(many: Folders) -> None:
 
 def test_two_runs_into_one_folder(many: Folders) -> None:
     many.put("a.png")
-    code = "import sys\nfrom pathlib import Path\nfrom pcsr_cli.jobs.folder import held\n"
-    code += "with held(Path('out')):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    code = "import sys\nfrom pathlib import Path\nfrom pcsr_cli.jobs.folder import lock\n"
+    code += "with lock(Path('out')):\n    print('locked', flush=True)\n    sys.stdin.read()\n"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(
         command, cwd=many.cwd, env=many.run_pcsr.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+        assert holder.stdout.readline() == "locked\n"
         ran = many().told(1)
-        assert tells(ran.stderr, "Another pcsr is writing into out.")
+        assert tells(ran.stderr, "Another pcsr is writing to out.")
         holder.communicate("")
     many().succeeded()
 
@@ -504,7 +512,7 @@ def test_a_full_disk_stops_the_run(
     monkeypatch.setattr(PngStream, "finish", full)
     monkeypatch.chdir(many.cwd)
     # In this process: no other has the disk that is full.
-    with fails(OutputError, "The disk is full: stopped at out/b_x4.png."):
+    with fails(OutputError, "The disk is full; the run stopped at out/b_x4.png."):
         app(["upscale", "in", "out", "--model", str(many.model), "--jobs", jobs, "--json"], standalone_mode=False)
     said = capsys.readouterr()
     assert totals(Ran(1, said.out, said.err)) == (1, 0, 1, 2)
@@ -526,7 +534,7 @@ def test_a_journal_that_cannot_grow_means_no_results(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png", size=(2, 2))
     ran = many("--quiet", largest_file=900)
     assert ran.code == 1
-    assert ran.stderr.count(f"left out: The journal out/{JOURNAL} cannot be written: file too large.") == 2
+    assert ran.stderr.count(f"left out: Cannot write the journal out/{JOURNAL}: file too large.") == 2
     assert [line["name"] for line in many.journal()] == sorted(many.results()) == ["a_x4.png"]
     assert totals(many("--json").succeeded()) == (2, 1, 0, 0)
 

@@ -1,4 +1,4 @@
-"""Paths, folders and patterns stand for pictures: each once, in natural order, links followed but not in circles."""
+"""Finding images in folders and patterns: each file once, in natural order, links followed but not in circles."""
 
 import os
 import sys
@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.errors import InputError
-from pcsr_cli.jobs.find import Source, find_sources, natural
+from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
+from pcsr_cli.jobs import find
+from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, Task, Template, find_images, name_outputs, natural_key, parse_template
 from tests.failing import fails
 
 SUFFIXES = (".png", ".jpg")
@@ -17,7 +18,7 @@ SUFFIXES = (".png", ".jpg")
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Pictures at three depths, and what is none."""
+    """A folder with images at three depths, and other files."""
     root = tmp_path / "in"
     for name in ("b.png", "a10.jpg", "a2.JPG", "notes.txt", ".hidden.png", "sub/c.png", "sub/deep/d.png", ".git/e.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -25,64 +26,64 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def names(root: Path, recursive: bool = False, leave_out: Path | None = None) -> list[str]:
-    found = find_sources([root], SUFFIXES, recursive, leave_out)
-    assert all(source.path.parent == root / source.folder for source in found.sources)
-    return [source.path.relative_to(root).as_posix() for source in found.sources]
+def names(root: Path, recursive: bool = False, skip: Path | None = None) -> list[str]:
+    found = find_images([root], SUFFIXES, recursive, skip)
+    assert all(task.source == root / task.output for task in found.tasks)
+    return [task.output.as_posix() for task in found.tasks]
 
 
-def test_of_a_folder_the_pictures_that_are_not_hidden_are_taken_in_natural_order(tree: Path) -> None:
+def test_a_folder_gives_its_visible_images_in_natural_order(tree: Path) -> None:
     assert names(tree) == ["a2.JPG", "a10.jpg", "b.png"]
-    assert find_sources([tree], SUFFIXES).others == 1
+    assert find_images([tree], SUFFIXES).others == 1
 
 
-def test_recursively_the_tree_is_kept(tree: Path) -> None:
+def test_recursive_search_keeps_the_tree(tree: Path) -> None:
     assert names(tree, recursive=True) == ["a2.JPG", "a10.jpg", "b.png", "sub/c.png", "sub/deep/d.png"]
 
 
-def test_where_the_results_go_is_not_entered(tree: Path) -> None:
-    assert "sub/c.png" not in names(tree, recursive=True, leave_out=tree / "sub")
+def test_the_output_folder_is_not_searched(tree: Path) -> None:
+    assert "sub/c.png" not in names(tree, recursive=True, skip=tree / "sub")
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1), min_size=2))
-def test_any_names_have_an_order(texts: list[str]) -> None:
+def test_the_order_does_not_depend_on_the_order_of_the_input(texts: list[str]) -> None:
     paths = [Path(text) for text in texts]
     backwards = paths[::-1]
-    assert sorted(paths, key=natural) == sorted(backwards, key=natural)
+    assert sorted(paths, key=natural_key) == sorted(backwards, key=natural_key)
 
 
-def test_numbers_count_by_their_value_and_letters_in_either_case() -> None:
-    given_names = ["img10", "IMG9", "img2", "2024-1/b", "2024-10/a", "2024-2/c", "x1y10", "x1y9", "²"]
-    ordered = ["2024-1/b", "2024-2/c", "2024-10/a", "img2", "IMG9", "img10", "x1y9", "x1y10", "²"]
-    assert [path.as_posix() for path in sorted(map(Path, given_names), key=natural)] == ordered
+def test_numbers_sort_by_value_and_case_is_ignored() -> None:
+    given_names = ["img10", "IMG9", "img2", "2024-1/b", "2024-10/a", "2024-2/c", "x1y10", "x1y9", "²", "b"]
+    ordered = ["2024-1/b", "2024-2/c", "2024-10/a", "b", "img2", "IMG9", "img10", "x1y9", "x1y10", "²"]
+    assert [path.as_posix() for path in sorted(map(Path, given_names), key=natural_key)] == ordered
 
 
-def test_files_and_patterns_are_taken_as_they_are_and_once(tree: Path) -> None:
-    found = find_sources([tree / "notes.txt", tree / "*.jpg", tree / "a10.jpg", tree], SUFFIXES).sources
-    assert [source.path.name for source in found] == ["notes.txt", "a10.jpg", "a2.JPG", "b.png"]
+def test_named_files_and_matches_are_listed_once_whatever_their_suffix(tree: Path) -> None:
+    found = find_images([tree / "notes.txt", tree / "*.jpg", tree / "a10.jpg", tree], SUFFIXES).tasks
+    assert [task.source.name for task in found] == ["notes.txt", "a10.jpg", "a2.JPG", "b.png"]
 
 
-def test_a_pattern_may_be_a_name(tmp_path: Path) -> None:
+def test_a_file_name_may_look_like_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "[red].png").touch()
     (tmp_path / "r.png").touch()
-    assert [s.path.name for s in find_sources([tmp_path / "[red].png"], SUFFIXES).sources] == ["[red].png"]
+    assert [task.source.name for task in find_images([tmp_path / "[red].png"], SUFFIXES).tasks] == ["[red].png"]
 
 
-def test_a_pattern_goes_through_folders(tree: Path) -> None:
-    found = find_sources([tree / "**" / "*.png"], SUFFIXES).sources
-    assert [source.path.name for source in found] == ["b.png", "c.png", "d.png"]
-    assert {source.folder for source in found} == {Path()}
+def test_a_recursive_pattern_matches_subfolders(tree: Path) -> None:
+    found = find_images([tree / "**" / "*.png"], SUFFIXES).tasks
+    assert [task.source.name for task in found] == ["b.png", "c.png", "d.png"]
+    assert [task.output.as_posix() for task in found] == ["b.png", "c.png", "d.png"]
 
 
-def test_where_there_is_nothing_that_is_said(tmp_path: Path) -> None:
-    with fails(InputError, f"There is no picture in {tmp_path}.", "Pictures are .png, .jpg."):
-        find_sources([tmp_path], SUFFIXES)
+def test_no_image_is_an_error(tmp_path: Path) -> None:
+    with fails(InputError, f"No image found in {tmp_path}.", "Supported files are .png, .jpg."):
+        find_images([tmp_path], SUFFIXES)
     with fails(InputError, f"No file matches {tmp_path / '*.png'}."):
-        find_sources([tmp_path / "*.png"], SUFFIXES)
+        find_images([tmp_path / "*.png"], SUFFIXES)
 
 
-def test_a_missing_file_is_left_to_the_reading(tmp_path: Path) -> None:
-    assert find_sources([tmp_path / "gone.png"], SUFFIXES).sources == (Source(tmp_path / "gone.png"),)
+def test_a_missing_file_is_listed(tmp_path: Path) -> None:
+    assert find_images([tmp_path / "gone.png"], SUFFIXES).tasks == (Task(tmp_path / "gone.png", Path("gone.png")),)
 
 
 def test_links_are_followed_but_not_in_circles(tree: Path, tmp_path: Path) -> None:
@@ -105,13 +106,13 @@ def test_links_are_followed_but_not_in_circles(tree: Path, tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names are text there")
-def test_names_that_are_no_text_are_names(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="file names are text on these systems")
+def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff\xfe 1.png")).touch()
-    assert [os.fsencode(s.path.name) for s in find_sources([tmp_path], SUFFIXES).sources] == [b"\xff\xfe 1.png"]
+    assert [os.fsencode(task.source.name) for task in find_images([tmp_path], SUFFIXES).tasks] == [b"\xff\xfe 1.png"]
 
 
-def test_a_folder_that_cannot_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folders(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = os.listdir
 
     def refuse(folder: Path) -> list[str]:  # root may read everything, so permissions would prove nothing
@@ -121,11 +122,106 @@ def test_a_folder_that_cannot_be_read(tree: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "listdir", refuse)
     closed = tree
-    with fails(InputError, f"The folder {tree} cannot be read: Permission denied."):
-        find_sources([tree], SUFFIXES)
+    with fails(InputError, f"Cannot read the folder {tree}: Permission denied."):
+        find_images([tree], SUFFIXES)
     closed = tree / "sub"
-    found = find_sources([tree], SUFFIXES, recursive=True)
-    assert [source.path.name for source in found.sources] == ["a2.JPG", "a10.jpg", "b.png"]
+    found = find_images([tree], SUFFIXES, recursive=True)
+    assert [task.source.name for task in found.tasks] == ["a2.JPG", "a10.jpg", "b.png"]
     ((folder, error),) = found.unread
     assert folder == closed
     assert "Permission denied" in str(error)
+
+
+def named(
+    out: Path, *names: str, template: str = DEFAULT_TEMPLATE, scale: float = 4, suffix: str | None = None
+) -> list[str]:
+    found = [Task(out.parent / "in" / name, Path(name)) for name in names]
+    tasks = name_outputs(found, out, Template(template), scale, lambda path: suffix or path.suffix)
+    return [task.output.as_posix() for task in tasks]
+
+
+def test_a_template_makes_names(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert named(out, "a.png", "sub/b.JPG") == ["a_x4.png", "sub/b_x4.JPG"]
+    assert named(out, "a.b.png", template="{scale}-{name}{suffix}", scale=2.5, suffix=".webp") == ["2.5-a.b.png.webp"]
+    assert named(out, "{stem}.png", template="{{{stem}}}{suffix}") == ["{{stem}}.png"]
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{colour}", "the field {colour} does not exist"),
+        ("{}", "the field {} does not exist"),
+        ("{0}", "the field {0} does not exist"),
+        ("{stem.__class__}", "the field {stem.__class__} does not exist"),
+        ("{stem[0]}", "the field {stem[0]} does not exist"),
+        ("{stem!r}", "the field {stem!r} does not exist"),
+        ("{scale:>9999999999}", "the field {scale:>9999999999} does not exist"),
+        ("{stem", "expected '}' before end of string"),
+        ("stem}", "single '}' encountered in format string"),
+        ("x/{stem}{suffix}", "a file name cannot contain a folder"),
+        ("..\\{stem}", "a file name cannot contain a folder"),
+        ("{stem}\0", "a file name cannot contain a folder"),
+        ("..", "a file name needs a letter or a digit"),
+        ("", "a file name needs a letter or a digit"),
+        (".pcsr-{stem}.part", "names that start with .pcsr- are reserved for temporary files"),
+    ],
+)
+def test_invalid_templates(template: str, reason: str) -> None:
+    fields = "{stem}, {name}, {suffix}, {scale}"
+    with fails(
+        UsageError, f"Invalid name template '{template}': {reason}", f"Use {fields}, such as {DEFAULT_TEMPLATE}."
+    ):
+        parse_template(template)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=20))
+def test_a_template_makes_a_plain_name_or_is_refused(text: str) -> None:
+    try:
+        template = parse_template(text)
+    except UsageError:
+        return
+    assert Path(template.fill(Path("a.png"), 4, ".png")).name == template.fill(Path("a.png"), 4, ".png")
+
+
+def test_two_results_with_one_name_are_refused(tmp_path: Path) -> None:
+    with fails(RefusedOutputError, f"{tmp_path / 'in/a.png'} and {tmp_path / 'in/a.jpg'} would both become a_x4.webp."):
+        named(tmp_path / "out", "a.png", "a.jpg", "b.png", suffix=".webp")
+    with fails(RefusedOutputError, "would both become") as raised:
+        named(tmp_path / "out", "a.png", "b.png", "c.png", template="x.png")
+    assert "and 1 more results share a name" in str(raised.value)
+    assert named(tmp_path / "out", "a.png", "a.jpg", template="{name}{suffix}", suffix=".webp")
+
+
+def test_names_that_differ_in_case_only_clash_where_the_file_system_ignores_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "ignores_case", lambda folder: False)
+    assert named(tmp_path / "out", "a.png", "A.png") == ["a_x4.png", "A_x4.png"]
+    monkeypatch.setattr(find, "ignores_case", lambda folder: True)
+    for other in ("A.png", "ä.png"):
+        first = "a.png" if other == "A.png" else "a\u0308.png"
+        with fails(RefusedOutputError, "would both become"):
+            named(tmp_path / "out", first, other)
+
+
+def test_a_result_never_replaces_an_input(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b_x4.png").symlink_to(tmp_path / "a.png")
+    tasks = [Task(tmp_path / name, Path(name)) for name in ("a.png", "b.png")]
+    with fails(RefusedOutputError, f"The result {tmp_path / 'b_x4.png'} would replace an input image."):
+        name_outputs(tasks, tmp_path, Template(), 4, lambda path: path.suffix)
+    with fails(RefusedOutputError, f"The result {tmp_path / 'a.png'} would replace an input image."):
+        name_outputs(tasks, tmp_path, Template("{name}"), 4, lambda path: path.suffix)
+
+
+def test_a_result_cannot_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a_x4.png").mkdir()
+    with fails(RefusedOutputError, f"The result {tmp_path / 'a_x4.png'} is a folder."):
+        name_outputs([Task(Path("a.png"), Path("a.png"))], tmp_path, Template(), 4, lambda path: path.suffix)
+
+
+def test_results_keep_the_subfolder_of_their_source(tmp_path: Path) -> None:
+    task = Task(tmp_path / "a.png", Path("sub/a.png"))
+    (result,) = name_outputs([task], tmp_path, Template(), 2, lambda path: ".tif")
+    assert result == Task(task.source, Path("sub/a_x2.tif"))

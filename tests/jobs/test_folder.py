@@ -1,5 +1,8 @@
-"""A run into a folder: what stops it, and what is tried again."""
+"""A folder run: what is done, skipped and retried, what stops it, and the lock of the folder."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,17 +11,32 @@ from typing import Any
 import pytest
 
 from pcsr_cli.api import load_model, upscale_onto
-from pcsr_cli.errors import InputError, OutputError
+from pcsr_cli.engine.routing import Threshold
+from pcsr_cli.errors import InputError, OutputError, RefusedOutputError
+from pcsr_cli.images.files import Fingerprint, fingerprint
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import open_writer
-from pcsr_cli.jobs import upscale_file as enlarging
-from pcsr_cli.jobs.find import Source, Task
-from pcsr_cli.jobs.folder import Done, Failed, Run, disk_is_full
-from pcsr_cli.jobs.journal import Journal
+from pcsr_cli.jobs import folder as folder_module
+from pcsr_cli.jobs import upscale_file
+from pcsr_cli.jobs.find import Task
+from pcsr_cli.jobs.folder import (
+    Done,
+    Existing,
+    Failed,
+    FolderRun,
+    SkipReason,
+    Work,
+    disk_is_full,
+    lock,
+    plan_work,
+    prepare_folders,
+)
+from pcsr_cli.jobs.journal import Entry, Journal
 from pcsr_cli.jobs.request import Request
 from pcsr_cli.model.load import LoadedModel
 from tests.failing import fails
 from tests.images import levels, save
+from tests.jobs.test_journal import FROM_VERSION_1
 
 
 @pytest.fixture(scope="module")
@@ -26,28 +44,41 @@ def model(tiny_folder: Path) -> LoadedModel:
     return load_model(str(tiny_folder))
 
 
-def make_run(tmp_path: Path, model: LoadedModel, *names: str, **asked: Any) -> Run:
-    """A run of some pictures into ``out``."""
+def make_run(tmp_path: Path, model: LoadedModel, *names: str, existing: Existing = "refuse", **asked: Any) -> FolderRun:
+    """Prepare a run of some images into ``out``."""
     tasks = []
     for name in names:
         save(tmp_path / name, levels(4, 5))
-        tasks.append(Task(Source(tmp_path / name), Path(name)))
+        tasks.append(Task(tmp_path / name, Path(name)))
     (tmp_path / "out").mkdir(exist_ok=True)
-    return Run(tmp_path / "out", tasks, model, Request(refine=1, **asked))
+    return FolderRun(tmp_path / "out", tasks, model, Request(refine=1, **asked), existing)
 
 
 def names(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "out").glob("*.png"))
 
 
-def test_every_picture_is_done_and_in_the_journal(tmp_path: Path, model: LoadedModel) -> None:
-    events = list(make_run(tmp_path, model, "a.png", "b.png").go())
+def test_each_result_is_in_the_journal_and_not_made_again(tmp_path: Path, model: LoadedModel) -> None:
+    events = list(make_run(tmp_path, model, "a.png", "b.png").run())
     assert [type(event) for event in events] == [Done, Done]
     assert names(tmp_path) == ["a.png", "b.png"]
     assert all(Journal(tmp_path / "out").find(Path(name)) for name in ("a.png", "b.png"))
     again = make_run(tmp_path, model, "a.png", "b.png")
     assert (len(again.work.todo), len(again.work.skipped)) == (0, 2)
-    assert list(again.go()) == []
+    assert list(again.run()) == []
+
+
+def test_a_run_resumes_with_the_journal_of_version_1(tmp_path: Path, model: LoadedModel) -> None:
+    list(make_run(tmp_path, model, "a.png").run())
+    journal = Journal(tmp_path / "out").path
+    line = json.loads(journal.read_text())
+    line["way"], line["told"], line["version"] = line.pop("settings"), line.pop("info"), 1
+    line["way"]["routing"] = "Threshold(cut=0.5)"
+    assert line.keys() == json.loads(FROM_VERSION_1).keys()
+    assert line["way"].keys() == json.loads(FROM_VERSION_1)["way"].keys()
+    journal.write_text(json.dumps(line))
+    assert make_run(tmp_path, model, "a.png").work.todo == ()
+    assert make_run(tmp_path, model, "a.png", existing="overwrite", routing=Threshold(0.4)).work.todo != ()
 
 
 @pytest.mark.parametrize("jobs", [0, 1])
@@ -61,24 +92,24 @@ def test_a_full_disk_stops_the_run(
             yield writer
             if output.name >= "b.png":
                 reason = OSError(28, "No space left on device")
-                raise OutputError(f"{output} cannot be written: no space.", "Free space, or choose another") from reason
+                raise OutputError(f"Cannot write {output}: no space.", "Free some space.") from reason
 
-    monkeypatch.setattr(enlarging, "open_writer", full)
-    events = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png").go(jobs)
-    with fails(OutputError, f"The disk is full: stopped at {tmp_path / 'out' / 'b.png'}."):
+    monkeypatch.setattr(upscale_file, "open_writer", full)
+    events = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png").run(jobs)
+    with fails(OutputError, f"The disk is full; the run stopped at {tmp_path / 'out' / 'b.png'}."):
         for event in events:
             assert isinstance(event, Done) == (event.task.output.name == "a.png")
     assert names(tmp_path) == ["a.png"]
     assert not list((tmp_path / "out").glob(".pcsr-*.part"))
 
 
-def test_only_want_of_space_means_a_full_disk() -> None:
+def test_which_errors_mean_a_full_disk() -> None:
     assert disk_is_full(OSError(28, "No space left on device"))
     assert not disk_is_full(OSError(13, "Permission denied"))
     assert not disk_is_full(None)
 
 
-def test_what_finds_too_little_memory_is_tried_again_alone(
+def test_an_image_that_runs_out_of_memory_is_tried_again_at_the_end(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -89,27 +120,27 @@ def test_what_finds_too_little_memory_is_tried_again_alone(
             raise MemoryError
         return upscale_onto(picture, *arguments, **named)
 
-    monkeypatch.setattr(enlarging, "upscale_onto", short)
+    monkeypatch.setattr(upscale_file, "upscale_onto", short)
     run = make_run(tmp_path, model, "a.png", "b.png", "c.png")
     save(tmp_path / "b.png", levels(6, 7))
-    events = list(run.go())
+    events = list(run.run())
     assert [event.task.output.name for event in events if isinstance(event, Done)] == ["a.png", "c.png", "b.png"]
     assert names(tmp_path) == ["a.png", "b.png", "c.png"]
 
 
-def test_a_picture_for_which_memory_never_suffices_fails(
+def test_an_image_that_runs_out_of_memory_twice_fails(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short(*arguments: Any, **named: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(enlarging, "upscale_onto", short)
-    (event,) = make_run(tmp_path, model, "a.png").go()
+    monkeypatch.setattr(upscale_file, "upscale_onto", short)
+    (event,) = make_run(tmp_path, model, "a.png").run()
     assert isinstance(event, Failed) and isinstance(event.error, MemoryError)
     assert names(tmp_path) == []
 
 
-def test_a_picture_that_changes_while_it_is_read(
+def test_an_image_that_changes_while_it_is_read_fails(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
@@ -118,16 +149,176 @@ def test_a_picture_that_changes_while_it_is_read(
         save(path, levels(8, 8))
         return picture
 
-    monkeypatch.setattr(enlarging, "read_image", meddle)
-    (event,) = make_run(tmp_path, model, "a.png").go()
+    monkeypatch.setattr(upscale_file, "read_image", meddle)
+    (event,) = make_run(tmp_path, model, "a.png").run()
     assert isinstance(event, Failed)
     with fails(InputError, f"{tmp_path / 'a.png'} was changed while it was read."):
         raise event.error
 
 
-def test_a_picture_that_vanishes_meanwhile(tmp_path: Path, model: LoadedModel) -> None:
+def test_an_image_that_disappears_fails(tmp_path: Path, model: LoadedModel) -> None:
     run = make_run(tmp_path, model, "a.png", "b.png")
     (tmp_path / "a.png").unlink()
-    first, second = run.go()
+    first, second = run.run()
     assert isinstance(first, Failed) and "There is no file" in str(first.error)
     assert isinstance(second, Done)
+
+
+SETTINGS = {"scale": 4.0}
+
+
+class Folder:
+    """An output folder with one finished result."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.source, self.output = tmp_path / "a.png", tmp_path / "out" / "a_x4.png"
+        self.output.parent.mkdir()
+        self.source.write_bytes(b"source")
+        self.output.write_bytes(b"result")
+        self.task = Task(self.source, Path("a_x4.png"))
+        made = Entry("a_x4.png", fingerprint(self.source), SETTINGS, fingerprint(self.output), {})
+        Journal(self.output.parent).append(made)
+
+    def plan(self, existing: Existing = "refuse", settings: dict[str, float] = SETTINGS) -> Work:
+        out = self.output.parent
+        return plan_work([self.task], out, Journal(out), lambda task: settings, existing)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.mark.parametrize("existing", ["refuse", "skip", "overwrite"])
+def test_a_finished_result_is_skipped(folder: Folder, existing: Existing) -> None:
+    assert folder.plan(existing) == Work((), ((folder.task, SkipReason.DONE_BEFORE),))
+
+
+@pytest.mark.parametrize("existing", ["refuse", "skip", "overwrite"])
+def test_a_missing_result_is_made_again(folder: Folder, existing: Existing) -> None:
+    folder.output.unlink()
+    assert folder.plan(existing) == Work((folder.task,), ())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("source", "was made from another image"),
+        ("settings", "was made with other options"),
+        ("journal", "is not in the folder's journal"),
+        ("result", "was changed since"),
+        ("result's size", "was changed since"),
+    ],
+)
+def test_another_existing_result_is_refused_skipped_or_overwritten(folder: Folder, change: str, reason: str) -> None:
+    settings = {"scale": 2.0} if change == "settings" else SETTINGS
+    if change == "source":
+        folder.source.write_bytes(b"sourcE")
+    if change == "journal":
+        Journal(folder.output.parent).path.unlink()
+    if change.startswith("result"):
+        folder.output.write_bytes(b"resulT" if change == "result" else b"result, edited")
+    with fails(RefusedOutputError, f"{folder.output} already exists and {reason}."):
+        folder.plan(settings=settings)
+    assert folder.plan("skip", settings) == Work((), ((folder.task, SkipReason.EXISTS),))
+    assert folder.plan("overwrite", settings) == Work((folder.task,), ())
+
+
+def test_of_many_existing_results_one_is_named(tmp_path: Path) -> None:
+    tasks = [Task(tmp_path, Path(name)) for name in "abc"]
+    for task in tasks:
+        (tmp_path / task.output).touch()
+    with fails(
+        RefusedOutputError,
+        f"{tmp_path / 'a'} already exists and is not in the folder's journal; 2 more results exist too.",
+    ):
+        plan_work(tasks, tmp_path, Journal(tmp_path), lambda task: SETTINGS, "refuse")
+
+
+def test_a_missing_source_is_left_to_the_run(folder: Folder) -> None:
+    folder.source.unlink()
+    assert folder.plan().todo == (folder.task,)
+
+
+def test_an_impossible_name_is_refused_before_any_work(tmp_path: Path) -> None:
+    task = Task(tmp_path, Path("a" * 999))
+    with fails(OutputError, "Cannot write", "Choose another name."):
+        plan_work([task], tmp_path, Journal(tmp_path), lambda task: SETTINGS, "refuse")
+
+
+def test_an_entry_with_another_checksum_does_not_count(folder: Folder) -> None:
+    wrong = Entry("a_x4.png", fingerprint(folder.source), SETTINGS, Fingerprint(6, "0" * 64), {})
+    Journal(folder.output.parent).append(wrong)
+    assert folder.plan("skip") == Work((), ((folder.task, SkipReason.EXISTS),))
+
+
+def test_checking_reports_its_progress(folder: Folder) -> None:
+    shares: list[float] = []
+    journal, out = Journal(folder.output.parent), folder.output.parent
+    plan_work([folder.task] * 4, out, journal, lambda task: SETTINGS, "refuse", shares.append)
+    assert shares == [0.0, 0.25, 0.5, 0.75]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from pcsr_cli.jobs.folder import lock
+with lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    command = [sys.executable, "-c", HOLDER, str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with fails(OutputError, f"Another pcsr is writing to {out}."), lock(out):
+            pass
+        holder.kill()
+        holder.wait()
+    with lock(out):
+        pass
+    with lock(out):  # the first lock was released
+        pass
+
+
+def test_a_file_cannot_be_the_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        fails(RefusedOutputError, f"{tmp_path / 'file'} is not a folder. Several images need one."),
+        lock(tmp_path / "file"),
+    ):
+        pass
+    with fails(OutputError, "Cannot write to the folder"), lock(tmp_path / "file" / "out"):
+        pass
+
+
+def test_a_read_only_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def __init__(self, path: Path, timeout: int) -> None:
+            pass
+
+        def acquire(self) -> None:  # root may write anywhere, so permissions would prove nothing
+            raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(folder_module, "FileLock", Refusing)
+    with fails(OutputError, f"Cannot write to the folder {tmp_path}: read-only file system."), lock(tmp_path):
+        pass
+
+
+def test_folders_are_created_and_temporary_files_removed(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    leftovers = [tmp_path / ".pcsr-1.part", tmp_path / "sub" / ".pcsr-2.part"]
+    others = [tmp_path / "elsewhere" / ".pcsr-3.part", tmp_path / "sub" / "result.png"]
+    for path in leftovers + others:
+        path.touch()
+    prepare_folders(tmp_path, [Path("sub/a.png"), Path("new/er/b.png")])
+    assert (tmp_path / "new" / "er").is_dir()
+    assert [path.exists() for path in leftovers + others] == [False, False, True, True]
+    (tmp_path / "file").touch()
+    with fails(OutputError, "Cannot write to the folder"):
+        prepare_folders(tmp_path, [Path("file/a.png")])

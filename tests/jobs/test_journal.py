@@ -1,6 +1,7 @@
-"""The journal is appended to, survives being cut anywhere, and vouches for a file only by its content."""
+"""The journal: lines are appended, survive damage, match files by content, and those of pcsr 0.1 still count."""
 
 import errno
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,19 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Allowance, Routing, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.files import Fingerprint, fingerprint
-from pcsr_cli.jobs.journal import NAME, Entry, Journal, is_content_of, same_way
+from pcsr_cli.jobs.journal import NAME, Entry, Journal, has_content, routing_settings, same_settings
 from tests.failing import fails
 
-WAY = {"scale": 4.0, "routing": "threshold 0.5", "model": {"name": "tiny", "sha256": "ab"}}
+SETTINGS = {"scale": 4.0, "routing": {"threshold": 0.5}, "model": {"name": "tiny", "sha256": "ab"}}
 
 
 def entry(name: str = "a.png", size: int = 3) -> Entry:
-    return Entry(name, Fingerprint(5, "aa"), WAY, Fingerprint(size, "bb"), {"source": "in/\udcff.png"})
+    return Entry(name, Fingerprint(5, "aa"), SETTINGS, Fingerprint(size, "bb"), {"source": "in/\udcff.png"})
 
 
-def test_what_is_appended_is_found_by_whoever_opens_it_next(tmp_path: Path) -> None:
+def test_an_appended_entry_is_found_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     assert journal.find(Path("a.png")) is None
     journal.append(entry("sub/ä 1.png"))
@@ -29,7 +31,7 @@ def test_what_is_appended_is_found_by_whoever_opens_it_next(tmp_path: Path) -> N
     assert Journal(tmp_path).find(Path("sub") / "ä 1.png") == entry("sub/ä 1.png")
 
 
-def test_of_several_lines_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_line_about_a_result_counts(tmp_path: Path) -> None:
     for size in (1, 2, 3):
         Journal(tmp_path).append(entry(size=size))
     found = Journal(tmp_path).find(Path("a.png"))
@@ -37,7 +39,7 @@ def test_of_several_lines_the_last_counts(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_cut_anywhere_it_keeps_every_whole_line_and_can_be_gone_on_with(
+def test_a_truncated_journal_keeps_its_complete_lines_and_can_be_appended_to(
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
     folder = tmp_path_factory.mktemp("cut")
@@ -53,11 +55,11 @@ def test_cut_anywhere_it_keeps_every_whole_line_and_can_be_gone_on_with(
 
 
 @given(st.binary(max_size=200))
-def test_rubbish_is_passed_over(tmp_path_factory: pytest.TempPathFactory, rubbish: bytes) -> None:
-    folder = tmp_path_factory.mktemp("rubbish")
+def test_garbage_is_ignored(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
+    folder = tmp_path_factory.mktemp("garbage")
     Journal(folder).append(entry("a"))
     with (folder / NAME).open("ab") as file:
-        file.write(rubbish)
+        file.write(garbage)
     Journal(folder).append(entry("b"))
     journal = Journal(folder)
     assert journal.find(Path("a")) == entry("a")
@@ -65,14 +67,23 @@ def test_rubbish_is_passed_over(tmp_path_factory: pytest.TempPathFactory, rubbis
 
 
 @pytest.mark.parametrize(
-    "line", [b"null", b"[]", b"{}", b'{"version": 2}', b'{"version": 1, "name": "a.png"}', b"[" * 9999]
+    "line",
+    [
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"version": 3}',
+        b'{"version": 1, "name": "a.png"}',
+        b'{"version": 2, "name": "a.png"}',
+        b"[" * 9999,
+    ],
 )
-def test_lines_of_another_kind_do_not_count(tmp_path: Path, line: bytes) -> None:
+def test_other_lines_are_ignored(tmp_path: Path, line: bytes) -> None:
     (tmp_path / NAME).write_bytes(line + b"\n")
     assert Journal(tmp_path).find(Path("a.png")) is None
 
 
-def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_does_not_fit_on_the_disk_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path)
     journal.append(entry("a"))
     before = journal.path.read_bytes()
@@ -81,13 +92,13 @@ def test_what_a_full_disk_took_of_a_line_is_taken_back(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with fails(OutputError, f"The journal {journal.path} cannot be written: no space left on device."):
+    with fails(OutputError, f"Cannot write the journal {journal.path}: no space left on device."):
         journal.append(entry("b"))
     assert journal.path.read_bytes() == before
     assert journal.find(Path("b")) is None
 
 
-def test_many_threads_may_append(tmp_path: Path) -> None:
+def test_threads_can_append_at_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(journal.append, [entry(str(number)) for number in range(40)]))
@@ -96,26 +107,66 @@ def test_many_threads_may_append(tmp_path: Path) -> None:
     assert len(journal.path.read_bytes().splitlines()) == 40
 
 
-def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_journal_is_an_error(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
-    with fails(OutputError, f"The journal {tmp_path / NAME} cannot be read: is a directory."):
+    with fails(OutputError, f"Cannot read the journal {tmp_path / NAME}: is a directory."):
         Journal(tmp_path)
 
 
-def test_content_is_the_same_as_long_as_every_byte_is(tmp_path: Path) -> None:
+def test_content_is_compared_by_every_byte(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"abc")
-    made = Entry("a.png", Fingerprint(1, "x"), WAY, fingerprint(path), {})
-    assert is_content_of(made.result, path)
+    made = Entry("a.png", Fingerprint(1, "x"), SETTINGS, fingerprint(path), {})
+    assert has_content(path, made.result)
     path.write_bytes(b"abd")
-    assert not is_content_of(made.result, path)
+    assert not has_content(path, made.result)
     path.write_bytes(b"abcd")
-    assert not is_content_of(made.result, path)
+    assert not has_content(path, made.result)
     path.unlink()
-    assert not is_content_of(made.result, path)
+    assert not has_content(path, made.result)
 
 
-def test_a_way_is_the_same_whatever_the_order_of_its_words() -> None:
-    assert same_way(entry(), {key: WAY[key] for key in sorted(WAY, reverse=True)})
-    assert not same_way(entry(), {**WAY, "scale": 2.0})
-    assert not same_way(entry(), {**WAY, "model": {"name": "tiny", "sha256": "cd"}})
+def test_settings_are_compared_whatever_their_order() -> None:
+    assert same_settings(entry(), {key: SETTINGS[key] for key in sorted(SETTINGS, reverse=True)})
+    assert not same_settings(entry(), {**SETTINGS, "scale": 2.0})
+    assert not same_settings(entry(), {**SETTINGS, "model": {"name": "tiny", "sha256": "cd"}})
+
+
+FROM_VERSION_1 = """\
+{"name": "a_x4.png", "result": {"sha256": "2b002234576b57cf21a5c2a0fbb665b8c128dd1557e494196793f32c150da8cc", "size": \
+1177}, "source": {"sha256": "26fbff27ac3ea07ed7215883b2fb705c62bc9d5bc82dffac3c69829c207b0e5c", "size": 132}, "told": \
+{"pcsr": "0.1.0", "source": "in/a.png"}, "version": 1, "way": {"compression": null, "format": "PNG", "frames": false, \
+"lossless": false, "model": {"name": "tiny", "revision": null, "sha256": \
+"0db39ecdcb0394a2f256cef865ccfe124ec7f0277131ce850d6174358ab82ac8"}, "precision": "float32", "quality": null, \
+"refine": 1, "routing": "Threshold(cut=0.5)", "scale": 4.0, "strip": false}}
+"""
+"""A line that pcsr 0.1 wrote. The routings below were written by the same version, with other options."""
+
+
+@pytest.mark.parametrize(
+    ("text", "routing"),
+    [
+        ("Threshold(cut=0.5)", Threshold(0.5)),
+        ("Threshold(cut=0.25)", Threshold(0.25)),
+        ("Tradeoff(k=0.5)", Tradeoff(0.5)),
+        ("Tradeoff(k=-1.0)", Tradeoff(-1.0)),
+        ("Adaptive()", Adaptive()),
+        ("60%", Allowance(60, "%")),
+        ("0.001G", Allowance(0.001, "G")),
+    ],
+)
+def test_lines_of_version_1_still_count(tmp_path: Path, text: str, routing: Routing | Allowance) -> None:
+    (tmp_path / NAME).write_text(FROM_VERSION_1.replace("Threshold(cut=0.5)", text))
+    found = Journal(tmp_path).find(Path("a_x4.png"))
+    assert found is not None and (found.source.size, found.result.size) == (132, 1177)
+    assert found.settings == {**json.loads(FROM_VERSION_1)["way"], "routing": routing_settings(routing)}
+
+
+def test_the_settings_of_a_routing_do_not_depend_on_names_in_the_code() -> None:
+    assert [routing_settings(each) for each in (Threshold(0.5), Tradeoff(1.0), Adaptive(), ALL_HEAVY, ALL_LIGHT)] == [
+        {"threshold": 0.5},
+        {"k": 1.0},
+        {"adm": True},
+        {"all": "heavy"},
+        {"all": "light"},
+    ]

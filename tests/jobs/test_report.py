@@ -1,4 +1,4 @@
-"""A report tells what was done, in numbers that agree with each other."""
+"""The report of an upscale: its figures agree with each other, and it is a JSON document."""
 
 import json
 from pathlib import Path
