@@ -11,7 +11,7 @@ from pcsr_cli.cli.console import print_document, print_message, progress_bar, st
 
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.bench import Measured, Options, Result
-    from pcsr_cli.evaluate.dataset import Source
+    from pcsr_cli.evaluate.dataset import PairFiles
     from pcsr_cli.evaluate.methods import Method
     from pcsr_cli.model.load import LoadedModel
 
@@ -97,8 +97,8 @@ def command(
     if csv is not None:
         measured.write_rows(csv, result.rows, overwrite)
     if report is not None:
-        seen, left_out = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper, result)
-        missing = (*result.left_out, *left_out)
+        seen, skipped = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper, result)
+        missing = (*result.skipped, *skipped)
         pages.write(report, loaded, swept, no_reference, overwrite, seen, missing, result)
     if json:
         print_document(_document(loaded, asked, result, no_reference))
@@ -106,7 +106,7 @@ def command(
         from pcsr_cli.cli.bench_view import show
 
         show(result, loaded, asked, no_reference, stdout_console())
-    if result.left_out:
+    if result.skipped:
         raise SystemExit(1)
 
 
@@ -118,7 +118,7 @@ def _choose_methods(text: str, original: bool, budget: bool) -> "tuple[Method, .
     return tuple(dict.fromkeys((*parse_methods(text), *meant)))
 
 
-def _kept(folder: Path, sources: "Sequence[Source]", methods: "Sequence[Method]") -> tuple[Path, ...]:
+def _kept(folder: Path, sources: "Sequence[PairFiles]", methods: "Sequence[Method]") -> tuple[Path, ...]:
     """The files that enlarged pictures are kept as, in a folder that is made for them. Raises OutputError."""
     measuring.make_folder(folder)
     return tuple(_kept_as(folder, source.name, method.label) for source in sources for method in methods)
@@ -130,7 +130,7 @@ def _kept_as(folder: Path, picture: str, method: str) -> Path:
 
 def _measure(
     model: "LoadedModel",
-    sources: "Sequence[Source]",
+    sources: "Sequence[PairFiles]",
     asked: "Options",
     save: Path | None,
     replace: bool,
@@ -138,15 +138,15 @@ def _measure(
 ) -> "Result":
     """Bench, and keep each enlarged picture as it is done, if ``save`` says where."""
     from pcsr_cli.evaluate import bench
-    from pcsr_cli.evaluate.dataset import LeftOut
+    from pcsr_cli.evaluate.dataset import SkippedImage
     from pcsr_cli.images.image import ImageData
     from pcsr_cli.images.write import write_image
 
     with progress_bar("bench", silent) as report_progress:
 
-        def observe(event: "Measured | LeftOut") -> None:
-            if isinstance(event, LeftOut):
-                print_message(f"pcsr: left out: {event.sentence}")
+        def observe(event: "Measured | SkippedImage") -> None:
+            if isinstance(event, SkippedImage):
+                print_message(f"pcsr: skipped: {event.reason}")
                 return
             report_progress(event.done / event.total)
             if save is not None:
@@ -169,5 +169,5 @@ def _document(model: "LoadedModel", asked: "Options", result: "Result", no_refer
         "psnr_against": "all heavy" if no_reference else "HR",
         "images": [asdict(row) for row in result.rows],
         "mean": [asdict(row) for row in result.mean],
-        "failures": measured.failures(result.left_out),
+        "skipped": measured.skipped_entries(result.skipped),
     }

@@ -45,8 +45,8 @@ def show(result: "Result", model: "LoadedModel", asked: "Options", no_reference:
     for row in result.mean:
         table.add_row(f"  {row.method}", *_cells(row))
     console.print(table)
-    if result.left_out:
-        console.print(f"{len(result.left_out)} left out: see above.")
+    if result.skipped:
+        console.print(f"{len(result.skipped)} skipped: see above.")
 
 
 def _empty_table(first: str, width: int) -> Table:

@@ -10,7 +10,7 @@ from pcsr_cli.cli.console import printable
 from pcsr_cli.images.files import atomic_write
 
 if TYPE_CHECKING:
-    from pcsr_cli.evaluate.dataset import LeftOut
+    from pcsr_cli.evaluate.dataset import SkippedImage
     from pcsr_cli.evaluate.sweep import Curve, Options
     from pcsr_cli.model.load import LoadedModel
 
@@ -46,7 +46,7 @@ def curves_document(
     model: "LoadedModel",
     asked: "Options",
     curves: "Sequence[Curve]",
-    left_out: "Sequence[LeftOut]",
+    skipped: "Sequence[SkippedImage]",
     no_reference: bool,
 ) -> dict[str, object]:
     """The curves of a sweep and their mean as a JSON document."""
@@ -62,13 +62,13 @@ def curves_document(
         "knee_rule": KNEE_RULE,
         "curves": [_described(curve) for curve in curves],
         "mean": _described(mean_curve(curves) if len(curves) > 1 else curves[0]),
-        "failures": failures(left_out),
+        "skipped": skipped_entries(skipped),
     }
 
 
-def failures(left_out: "Sequence[LeftOut]") -> list[dict[str, str]]:
+def skipped_entries(skipped: "Sequence[SkippedImage]") -> list[dict[str, str]]:
     """The pictures that could not be measured, for JSON."""
-    return [{key: printable(value) for key, value in asdict(one).items()} for one in left_out]
+    return [{key: printable(value) for key, value in asdict(one).items()} for one in skipped]
 
 
 def _described(curve: "Curve") -> dict[str, object]:

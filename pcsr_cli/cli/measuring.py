@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pcsr_cli.engine.device import Precision
-    from pcsr_cli.evaluate.dataset import LeftOut, Pair, Source
+    from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
     from pcsr_cli.evaluate.originals import LoadedOriginal
     from pcsr_cli.model.load import LoadedModel
 
@@ -49,16 +49,16 @@ CsvFile = Annotated[
 
 def find_sources(
     pictures: "Sequence[Path] | None", scale: float, lr: Path | None, no_reference: bool
-) -> "tuple[Source, ...]":
+) -> "tuple[PairFiles, ...]":
     """What is to be measured, by default the picture that ships. Raises as ``check_scale`` and ``find_pairs``."""
     from pcsr_cli.api import check_scale
-    from pcsr_cli.evaluate.dataset import demo_picture, find_pairs
+    from pcsr_cli.evaluate.dataset import demo_image, find_pairs
 
     check_scale(scale)
-    return find_pairs(pictures or [demo_picture()], scale, lr, no_reference)
+    return find_pairs(pictures or [demo_image()], scale, lr, no_reference)
 
 
-def check_results(results: "Iterable[Path | None]", sources: "Sequence[Source]", overwrite: bool) -> None:
+def check_results(results: "Iterable[Path | None]", sources: "Sequence[PairFiles]", overwrite: bool) -> None:
     """Refuse files that cannot or must not be written: pictures to measure never. Raises as ``check_outputs``."""
     from pcsr_cli.images.files import check_outputs
 
@@ -95,20 +95,20 @@ def make_folder(folder: Path) -> None:
 
 def each_pair(
     label: str,
-    sources: "Sequence[Source]",
+    sources: "Sequence[PairFiles]",
     scale: float,
     silent: bool,
     measure: "Callable[[Pair, Callable[[float], None]], Measured]",
     paper: bool = False,
-) -> "tuple[list[Measured], tuple[LeftOut, ...]]":
-    """Measure pair by pair; a broken one is named and left out. ``paper`` cuts them as ``load_pair`` does.
+) -> "tuple[list[Measured], tuple[SkippedImage, ...]]":
+    """Measure pair by pair; a broken one is named and skipped. ``paper`` cuts them as ``load_pair`` does.
 
     Raises InputError if none is left.
     """
-    from pcsr_cli.evaluate.dataset import LeftOut, load_pair
+    from pcsr_cli.evaluate.dataset import SkippedImage, load_pair
 
     done: list[Measured] = []
-    left_out: list[LeftOut] = []
+    skipped: list[SkippedImage] = []
     for source in sources:
         try:
             pair = load_pair(source, scale, paper)
@@ -117,8 +117,8 @@ def each_pair(
         except InputError as error:
             if len(sources) == 1:
                 raise
-            left_out.append(LeftOut(source.name, str(error)))
-            print_message(f"pcsr: left out: {error}")
+            skipped.append(SkippedImage(source.name, str(error)))
+            print_message(f"pcsr: skipped: {error}")
     if not done:
-        raise InputError("No picture could be measured.", left_out[0].sentence)
-    return done, tuple(left_out)
+        raise InputError("No picture could be measured.", skipped[0].reason)
+    return done, tuple(skipped)

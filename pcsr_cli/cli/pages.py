@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pcsr_cli.evaluate.bench import Result
-    from pcsr_cli.evaluate.dataset import LeftOut, Pair, Source
+    from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
     from pcsr_cli.evaluate.html.page import Made, PagePicture
     from pcsr_cli.evaluate.sweep import Options
     from pcsr_cli.model.load import LoadedModel
@@ -28,13 +28,13 @@ ReportFile = Annotated[
 
 def see_pictures(
     model: "LoadedModel",
-    sources: "Sequence[Source]",
+    sources: "Sequence[PairFiles]",
     asked: "Options",
     silent: bool,
     paper: bool = False,
     measured: "Result | None" = None,
-) -> "tuple[list[PagePicture], tuple[LeftOut, ...]]":
-    """Every picture as a page shows it; a broken one is named and left out. Raises InputError if none is left.
+) -> "tuple[list[PagePicture], tuple[SkippedImage, ...]]":
+    """Every picture as a page shows it; a broken one is named and skipped. Raises InputError if none is left.
 
     After a bench only what that has measured: what was wrong with others was told."""
     from pcsr_cli.evaluate.html.page import see_picture
@@ -54,14 +54,14 @@ def write(
     no_reference: bool,
     replace: bool,
     pictures: "Sequence[PagePicture]",
-    left_out: "Sequence[LeftOut]",
+    skipped: "Sequence[SkippedImage]",
     result: "Result | None" = None,
 ) -> None:
     """Write the page, with a bench's tables where there was one. Raises OutputError, RefusedOutputError."""
     from pcsr_cli.evaluate.html.page import Page, write_page
 
     rows, mean = ((), ()) if result is None else (result.rows, result.mean)
-    write_page(output, Page(_made(model, asked, no_reference), tuple(pictures), tuple(left_out), rows, mean), replace)
+    write_page(output, Page(_made(model, asked, no_reference), tuple(pictures), tuple(skipped), rows, mean), replace)
 
 
 def _made(model: "LoadedModel", asked: "Options", no_reference: bool) -> "Made":

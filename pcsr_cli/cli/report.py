@@ -49,13 +49,13 @@ def command(
     loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
     asked = Options(grid, scale, minimum, side, luma, given)
     check(loaded, asked)
-    seen, left_out = pages.see_pictures(loaded, sources, asked, quiet or json)
-    pages.write(output, loaded, asked, no_reference, overwrite, seen, left_out)
+    seen, skipped = pages.see_pictures(loaded, sources, asked, quiet or json)
+    pages.write(output, loaded, asked, no_reference, overwrite, seen, skipped)
     if json:
         curves = [picture.curve for picture in seen]
-        document = measured.curves_document(loaded, asked, curves, left_out, no_reference)
+        document = measured.curves_document(loaded, asked, curves, skipped, no_reference)
         print_document({"report": str(output), **document})
     elif not quiet:
         print_message(f"The page is in {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser.")
-    if left_out:
+    if skipped:
         raise SystemExit(1)

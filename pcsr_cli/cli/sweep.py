@@ -15,7 +15,7 @@ from pcsr_cli.images.files import exists
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsr_cli.evaluate.dataset import LeftOut, Source
+    from pcsr_cli.evaluate.dataset import PairFiles, SkippedImage
     from pcsr_cli.evaluate.sweep import Curve, Grid, Options
     from pcsr_cli.model.load import LoadedModel
 
@@ -107,9 +107,9 @@ def command(
     loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
     asked = sweep.Options(grid, scale, minimum, side, luma, given)
     sweep.check(loaded, asked)
-    curves, left_out = _draw(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
-    _hand_over(loaded, asked, curves, left_out, plot, csv, overwrite, json, quiet, no_reference)
-    if left_out:
+    curves, skipped = _draw(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
+    _hand_over(loaded, asked, curves, skipped, plot, csv, overwrite, json, quiet, no_reference)
+    if skipped:
         raise SystemExit(1)
 
 
@@ -125,13 +125,13 @@ def _choose_grid(threshold: str | None, k: str | None) -> "Grid":
 
 def _draw(
     loaded: "LoadedModel",
-    sources: "tuple[Source, ...]",
+    sources: "tuple[PairFiles, ...]",
     asked: "Options",
     silent: bool,
     report: Path | None,
     replace: bool,
     no_reference: bool,
-) -> "tuple[list[Curve], tuple[LeftOut, ...]]":
+) -> "tuple[list[Curve], tuple[SkippedImage, ...]]":
     """Every picture's curve, and the pictures that have none; with ``report`` the page to look at, too."""
     if report is None:
         from pcsr_cli.evaluate.sweep import sweep
@@ -139,16 +139,16 @@ def _draw(
         return measuring.each_pair(
             "sweep", sources, asked.scale, silent, lambda pair, progress: sweep(loaded, pair, asked, progress)
         )
-    seen, left_out = pages.see_pictures(loaded, sources, asked, silent)
-    pages.write(report, loaded, asked, no_reference, replace, seen, left_out)
-    return [picture.curve for picture in seen], left_out
+    seen, skipped = pages.see_pictures(loaded, sources, asked, silent)
+    pages.write(report, loaded, asked, no_reference, replace, seen, skipped)
+    return [picture.curve for picture in seen], skipped
 
 
 def _hand_over(
     loaded: "LoadedModel",
     asked: "Options",
     curves: "list[Curve]",
-    left_out: "Sequence[LeftOut]",
+    skipped: "Sequence[SkippedImage]",
     plot: Path | None,
     csv: Path | None,
     replace: bool,
@@ -168,7 +168,7 @@ def _hand_over(
     if csv is not None:
         measured.write_rows(csv, mean.points, replace)
     if json:
-        print_document(measured.curves_document(loaded, asked, curves, left_out, no_reference))
+        print_document(measured.curves_document(loaded, asked, curves, skipped, no_reference))
     elif not quiet:
         from pcsr_cli.cli.sweep_view import show
 

@@ -23,7 +23,7 @@ from pcsr_cli.engine.routing import (
 )
 from pcsr_cli.engine.upscale import Settings, survey_difficulties
 from pcsr_cli.errors import InputError, PcsrError, UsageError
-from pcsr_cli.evaluate.dataset import LeftOut, Pair, Source, load_pair
+from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage, load_pair
 from pcsr_cli.evaluate.methods import Method
 from pcsr_cli.evaluate.metrics import luma, psnr, ssim
 from pcsr_cli.evaluate.originals import LoadedOriginal
@@ -77,7 +77,7 @@ class Result:
 
     rows: tuple[Row, ...]
     mean: tuple[Row, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[SkippedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,17 @@ class Measured:
     rgb: NDArray[np.uint8]
 
 
-Observe = Callable[[Measured | LeftOut], None]
+Observe = Callable[[Measured | SkippedImage], None]
 
 
-def bench(model: LoadedModel, sources: Sequence[Source], options: Options, observe: Observe) -> Result:
+def bench(model: LoadedModel, sources: Sequence[PairFiles], options: Options, observe: Observe) -> Result:
     """Measure every method on every picture; what cannot be measured is told to ``observe`` and left out.
 
     Raises UsageError where the model or the methods do not allow it, InputError where no picture is left.
     """
     check(model, options)
     rows: list[Row] = []
-    left_out: list[LeftOut] = []
+    skipped: list[SkippedImage] = []
     total = len(sources) * len(options.methods)
     settings = Settings(refine=options.refine, tile=options.tile)
     budget = None if options.allowance is None else _pooled(model, sources, options, options.allowance)
@@ -114,13 +114,13 @@ def bench(model: LoadedModel, sources: Sequence[Source], options: Options, obser
                 rows.append(row)
                 observe(Measured(len(rows), total, row, rgb))
         except InputError as error:
-            left_out.append(LeftOut(source.name, str(error)))
-            observe(left_out[-1])
+            skipped.append(SkippedImage(source.name, str(error)))
+            observe(skipped[-1])
     if not rows:
-        reason = left_out[0].sentence if left_out else "There is none."
+        reason = skipped[0].reason if skipped else "There is none."
         raise InputError("No picture could be measured.", reason)
     mean = tuple(mean_row([row for row in rows if row.method == method.label]) for method in options.methods)
-    return Result(tuple(rows), mean, tuple(left_out))
+    return Result(tuple(rows), mean, tuple(skipped))
 
 
 def check(model: LoadedModel, options: Options) -> None:
@@ -210,7 +210,7 @@ def _warm_up(contest: Contest, methods: Sequence[Method], pair: Pair) -> None:
         entrant.enlarge(method)
 
 
-def _pooled(model: LoadedModel, sources: Sequence[Source], options: Options, allowance: Allowance) -> Routing | None:
+def _pooled(model: LoadedModel, sources: Sequence[PairFiles], options: Options, allowance: Allowance) -> Routing | None:
     """One cut with which all pictures together spend the budget, from the difficulties of all of them."""
     pictures: list[NDArray[np.uint8]] = []
     for source in sources:

@@ -35,7 +35,7 @@ def test_the_document_the_table_and_what_is_kept(run_pcsr: Pcsr, tiny_folder: Pa
         "adm,patch=4",
     ).succeeded()
     assert [row["method"] for row in ran.document["mean"]] == ["ADM", "patch 4"]
-    assert len(ran.document["images"]) == 4 and ran.document["failures"] == []
+    assert len(ran.document["images"]) == 4 and ran.document["skipped"] == []
     with (run_pcsr.cwd / "rows.csv").open() as file:
         assert [row["picture"] for row in csv.DictReader(file)] == ["a.png", "a.png", "b.png", "b.png"]
     assert {"kept/a_adm.png", "kept/b_patch-4.png"} < set(run_pcsr.files())
@@ -54,15 +54,15 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
     assert ran.code == 1
     assert "a.png is not a picture" in ran.stderr
     assert [row["picture"] for row in ran.document["images"]] == ["b.png"]
-    assert len(ran.document["failures"]) == 1
+    assert len(ran.document["skipped"]) == 1
 
 
 @pytest.mark.parametrize(
     ("kind", "said", "arguments"),
     [
-        (InputError, "There is no picture in", ["empty"]),
-        (InputError, "There is no file or folder", ["nowhere"]),
-        (InputError, "has the name of one in", ["folder", "--lr", "empty"]),
+        (InputError, "contains no images.", ["empty"]),
+        (InputError, "does not exist.", ["nowhere"]),
+        (InputError, "with the name of an image in", ["folder", "--lr", "empty"]),
         (UsageError, "There is no method", ["folder", "--methods", "magic"]),
         (UsageError, "A budget of", ["folder", "--budget", "lots"]),
         (UsageError, "cannot be met.", ["folder", "--budget", "1%"]),
@@ -77,8 +77,8 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
             "Over a folder a budget is in GFLOPs: seconds depend on more than the cut.",
             ["folder", "--budget", "8s"],
         ),
-        (InputError, "There is no file or folder", ["x" * 300]),
-        (InputError, "is no folder of LR pictures.", ["folder", "--lr", "x" * 300]),
+        (InputError, "does not exist.", ["x" * 300]),
+        (InputError, "is not a folder of LR images.", ["folder", "--lr", "x" * 300]),
         (ModelError, "There is no file", ["folder", "--original", "x" * 300]),
         (OutputError, "cannot be written:", ["folder", "--csv", "x" * 300]),
     ],

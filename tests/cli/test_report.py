@@ -53,18 +53,18 @@ def test_bench_writes_it_with_its_methods(run_pcsr: Pcsr, tiny_folder: Path, pic
 def test_bench_leaves_a_broken_picture_out_and_says_so_once(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (pictures / "c.png").write_bytes(b"no picture")
     ran = run_pcsr("bench", "folder", "--methods", "bicubic", "--model", tiny_folder, "--report", "p.html")
-    assert ran.code == 1 and ran.stderr.count("left out") == 1
+    assert ran.code == 1 and ran.stderr.count("skipped: ") == 1
     text = page_at(run_pcsr.cwd / "p.html")
-    assert len(embedded(text)["pictures"]) == 2 and text.count("Left out: folder/c.png is not a picture") == 1
+    assert len(embedded(text)["pictures"]) == 2 and text.count("Skipped: folder/c.png is not a picture") == 1
 
 
 def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (pictures / "c.png").write_bytes(b"no picture")
     ran = run_pcsr("report", "p.html", "folder", "--threshold", "0.5", "--model", tiny_folder, "--json")
-    assert ran.code == 1 and "left out" in ran.stderr
+    assert ran.code == 1 and "skipped: " in ran.stderr
     text = page_at(run_pcsr.cwd / "p.html")
-    assert len(embedded(text)["pictures"]) == 2 and "Left out: folder/c.png is not a picture" in text
-    assert [one["picture"] for one in ran.document["failures"]] == ["c.png"]
+    assert len(embedded(text)["pictures"]) == 2 and "Skipped: folder/c.png is not a picture" in text
+    assert [one["picture"] for one in ran.document["skipped"]] == ["c.png"]
 
 
 @pytest.mark.parametrize("command", [["report", "p.txt"], ["sweep", "--report", "p.txt"]], ids=" ".join)
@@ -90,7 +90,7 @@ def test_no_command_replaces_a_page_unasked(
 
 def test_a_name_too_long_is_told(run_pcsr: Pcsr, tiny_folder: Path) -> None:
     ran = run_pcsr("report", "p.html", "x" * 300, "--model", tiny_folder).told(1)
-    assert tells(ran.stderr, f"There is no file or folder {'x' * 300}.")
+    assert tells(ran.stderr, f"{'x' * 300} does not exist.")
 
 
 def test_too_fine_a_grid_is_refused(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:

@@ -31,8 +31,8 @@ def test_what_was_left_out_is_in_the_document(run_pcsr: Pcsr, tiny_folder: Path,
     (run_pcsr.cwd / "broken.png").write_bytes(b"no picture")
     asked: list[str | Path] = ["--threshold", "0.5", "--model", tiny_folder, "--json"]
     ran = run_pcsr("sweep", "in.png", "broken.png", *asked)
-    assert ran.code == 1 and [one["picture"] for one in ran.document["failures"]] == ["broken.png"]
-    assert run_pcsr("sweep", "in.png", *asked).succeeded().document["failures"] == []
+    assert ran.code == 1 and [one["picture"] for one in ran.document["skipped"]] == ["broken.png"]
+    assert run_pcsr("sweep", "in.png", *asked).succeeded().document["skipped"] == []
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])
@@ -82,7 +82,7 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
         (UsageError, "is out of range.", ["--threshold", "-1:1:0.5"]),
         (UsageError, "points. Give 1 to", ["--threshold", "1:0:0.5"]),
         (UsageError, "exclude each other.", ["--threshold", "--k"]),
-        (InputError, "There is no file or folder", ["nowhere.png"]),
+        (InputError, "does not exist.", ["nowhere.png"]),
         (OutputError, "A plot is not written as", ["--plot", "c.txt"]),
         (RefusedOutputError, "is a folder.", ["--plot", "folder.png"]),
         (RefusedOutputError, "is a folder.", ["--csv", "folder.png"]),
@@ -93,9 +93,9 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
         (RefusedOutputError, "is also an input.", ["in.png", "--csv", "in.png", "--overwrite"]),
         (RefusedOutputError, "Two results have the path", ["in.png", "--plot", "c.png", "--csv", "./c.png"]),
         (OutputError, "cannot be written:", ["in.png", "--plot", "x" * 300 + ".png"]),
-        (InputError, "There is no file or folder", ["x" * 300]),
+        (InputError, "does not exist.", ["x" * 300]),
         (UsageError, "is no grid of numbers.", ["--threshold", "x" * 300]),
-        (InputError, "do not go together at x", ["in.png", "--lr", "in.png"]),
+        (InputError, "do not match x4:", ["in.png", "--lr", "in.png"]),
         (InputError, "No picture could be measured.", ["text.png", "text.png"]),
     ],
 )

@@ -16,7 +16,7 @@ from pcsr_cli.engine.routing import Allowance
 from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import InputError, ModelError, UsageError
 from pcsr_cli.evaluate.bench import Options, bench, check
-from pcsr_cli.evaluate.dataset import LeftOut, find_pairs
+from pcsr_cli.evaluate.dataset import SkippedImage, find_pairs
 from pcsr_cli.evaluate.methods import Method, parse_methods, patch_mask
 from pcsr_cli.evaluate.metrics import psnr
 from pcsr_cli.evaluate.originals import LoadedOriginal, load_original
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 def test_every_method_side_by_side(folder: Path) -> None:
     methods = parse_methods("threshold=0.4,k=1,adm,heavy,light,patch=4,bicubic,lanczos")
     result = bench(MODEL, find_pairs([folder], 4), Options(methods, 4, 1), lambda event: None)
-    assert len(result.rows) == 16 and not result.left_out
+    assert len(result.rows) == 16 and not result.skipped
     rows = {row.method: row for row in result.rows[:8]}
     assert rows["all heavy"].heavy_share == 1 and rows["all light"].heavy_share == 0
     assert rows["patch 4"].heavy_share == rows["threshold 0.4"].heavy_share
@@ -69,7 +69,7 @@ def test_a_broken_file_is_named_and_left_out(folder: Path) -> None:
     told: list[object] = []
     result = bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light"), 4, 1), told.append)
     assert [row.picture for row in result.rows] == ["1.png"]
-    assert isinstance(told[0], LeftOut) and "0.png is not a picture" in told[0].sentence
+    assert isinstance(told[0], SkippedImage) and "0.png is not a picture" in told[0].reason
     (folder / "1.png").write_bytes(b"")
     with fails(InputError, "No picture could be measured.") as failed:
         bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light"), 4, 1), told.append)

@@ -58,10 +58,10 @@ def test_a_broken_picture_and_one_that_is_all_border_are_named_and_left_out(vali
 def test_a_folder_without_usable_pictures_is_refused(validated: TrainConfig) -> None:
     folder = validated.folder / "bad"
     config = replace(validated, validation=ValidationConfig(Path("bad")))
-    with fails(InputError, f"There is no file or folder {folder}."):
+    with fails(InputError, f"{folder} does not exist."):
         Validator(config, CPU, ignore)
     folder.mkdir()
-    with fails(InputError, "There is no picture in"):
+    with fails(InputError, "contains no images."):
         Validator(config, CPU, ignore)
     (folder / "broken.png").write_bytes(b"no picture")
     with fails(TrainingError, f"There is no picture to validate on in {folder}."):

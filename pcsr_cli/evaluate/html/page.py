@@ -18,7 +18,7 @@ import torch
 from pcsr_cli.engine.levels import to_levels
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.bench import Row
-from pcsr_cli.evaluate.dataset import LeftOut, Pair
+from pcsr_cli.evaluate.dataset import Pair, SkippedImage
 from pcsr_cli.evaluate.html.previews import MOST_BOUNDARIES, Boundaries, Preview, choose_boundaries, make_previews
 from pcsr_cli.evaluate.metrics import luma, psnr
 from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, Grid, Options, Point, explore, mean_curve, trace
@@ -69,7 +69,7 @@ class Page:
 
     made: Made
     pictures: tuple[PagePicture, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
     rows: tuple[Row, ...] = ()
     mean: tuple[Row, ...] = ()
 
@@ -176,7 +176,7 @@ def render(page: Page) -> str:
         made=page.made,
         shave=math.ceil(page.made.scale),
         pictures=page.pictures,
-        left_out=page.left_out,
+        skipped=page.skipped,
         rows=page.rows,
         mean=page.mean,
         keys=KEYS,
