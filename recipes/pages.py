@@ -1,9 +1,9 @@
-"""Pictures of text and drawing, made by a program: what photographs lack and people enlarge all the same.
+"""Draw pages of text and shapes as training images, because photographs contain little of either.
 
     python pages.py FOLDER [COUNT]
 
-Each page is drawn twice as wide and twice as high as it is kept, so that its edges are as smooth as a screen's. Needs
-the DejaVu fonts (a free licence) and Pillow; the same pages come out every time.
+Each page is drawn at twice its size and shrunk, so its edges are antialiased. The script needs Pillow and the DejaVu
+fonts (a free licence). It draws the same pages every time.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def words(source: random.Random, count: int) -> str:
 
 
 def write(draw: ImageDraw.ImageDraw, source: random.Random, box: tuple[int, int, int, int], dark: bool) -> None:
-    """Fill a box with lines of one font and size."""
+    """Fill a box with lines of text in one font and size."""
     left, top, right, bottom = box
     font = ImageFont.truetype(
         source.choice(sorted(FONTS.glob("DejaVuS*.ttf"))), source.choice((28, 36, 44, 52, 64, 80, 110, 150))
@@ -53,7 +53,7 @@ def write(draw: ImageDraw.ImageDraw, source: random.Random, box: tuple[int, int,
 
 
 def draw_shapes(draw: ImageDraw.ImageDraw, source: random.Random, box: tuple[int, int, int, int], dark: bool) -> None:
-    """Strokes, outlines and flat areas with black edges, as in a comic or a diagram."""
+    """Draw strokes, outlines and flat areas with dark edges, as in a comic or a diagram."""
     left, top, right, bottom = box
     for _ in range(source.randint(10, 60)):
         points = [(source.randint(left, right), source.randint(top, bottom)) for _ in range(source.randint(2, 5))]
@@ -84,8 +84,8 @@ def page(seed: int) -> Image.Image:
     source = random.Random(seed)
     dark = source.random() < 0.25
     side = SIDE * OVERSAMPLING
-    picture = Image.new("RGB", (side, side), colour(source, light=not dark))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), colour(source, light=not dark))
+    draw = ImageDraw.Draw(image)
     rows = source.randint(1, 4)
     for row in range(rows):
         columns = source.randint(1, 2)
@@ -99,7 +99,7 @@ def page(seed: int) -> Image.Image:
             if source.random() < 0.3:
                 draw.rectangle(box, fill=colour(source, light=not dark))
             (write if source.random() < 0.6 else draw_shapes)(draw, source, box, dark)
-    return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def main() -> None:

@@ -23,8 +23,7 @@ from tests.cli.test_help import prepare
 from tests.command import Pcsr as Runner
 from tests.documents import DOCUMENTS, ROOT, Command, commands, links, python
 from tests.tiny import tiny_spec
-from tests.training.conftest import draw_pictures
-from tests.training.test_processes import RECIPE
+from tests.training.conftest import RECIPE, draw_images
 
 README = ROOT / "README.md"
 COMMANDS = [command for document in DOCUMENTS for command in commands(document)]
@@ -95,7 +94,7 @@ def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part in ("HR", "LR_x4"):
             (folder / "set14" / part).mkdir(parents=True)
         _add_pair(folder / "set14" / "HR" / "a.png", folder / "set14" / "LR_x4" / "a.png")
-        draw_pictures(folder / "pictures")
+        draw_images(folder / "pictures")
         (folder / "recipe.toml").write_text(RECIPE.replace("high = 3", "high = 4").replace("patch = 48", "patch = 64"))
         (folder / "examples").symlink_to(ROOT / "examples")
     save_folder(_stand_in(), Scales((4.0,)), root / "carn")

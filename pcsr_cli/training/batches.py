@@ -1,6 +1,6 @@
-"""Batches, each a pure function of (seed, stage, step): nothing has to be remembered to go on from anywhere.
+"""Training batches, each a pure function of the seed, the stage and the step, so that a run can resume anywhere.
 
-Every process draws the whole batch's plan and takes its own part, so the number of processes does not change it.
+Every process draws the plan of the whole batch and makes its own part, so the number of processes changes nothing.
 """
 
 import math
@@ -16,17 +16,20 @@ from pcsr_cli.engine.grid import Axis, make_axis
 from pcsr_cli.images.resize import resize_bicubic
 from pcsr_cli.training.config import ScaleShare, StageConfig
 
+POSITIONS = ("nearest", "rel", "low", "high", "weight")
+"""The fields of an Axis that hold one value per position."""
+
 
 def margin(hr_length: int, lr_length: int) -> int:
-    """HR pixels the kernel needs on each side of a crop of ``hr_length`` that shrinks to ``lr_length``."""
+    """HR pixels that the bicubic kernel needs on each side of ``hr_length`` pixels that shrink to ``lr_length``."""
     return math.ceil(2 * hr_length / lr_length) + 1
 
 
 @lru_cache(maxsize=256)
 def shrinking_matrix(hr_length: int, lr_length: int) -> Tensor:
-    """The bicubic as a matrix: (lr_length, hr_length + 2 margins), float32; its rows sum to 1.
+    """Bicubic shrinking as a matrix: (lr_length, hr_length + 2 margins), float32; its rows sum to 1.
 
-    It is the middle third of shrinking three crops side by side, where no border is near.
+    It is the middle third of the matrix that shrinks three crops side by side, so no border affects it.
     """
     wide = np.eye(3 * hr_length, dtype=np.float32)[:, :, None]
     matrix = resize_bicubic(wide, 3 * lr_length, 3 * hr_length)[lr_length : 2 * lr_length, :, 0]
@@ -35,9 +38,9 @@ def shrinking_matrix(hr_length: int, lr_length: int) -> Tensor:
 
 
 def shrink(windows: Tensor, hr_length: int, lr_length: int) -> Tensor:
-    """(b, H, H, 3) uint8 windows, H = hr_length + 2 margins, to (b, 3, lr_length, lr_length) float32 in [0, 1].
+    """Shrink (b, H, H, 3) uint8 windows, H = hr_length + 2 margins, to (b, 3, lr_length, lr_length) float32 in [0, 1].
 
-    Rows first, rounded to 8 bits after each pass, as ``resize.make_lr`` does it.
+    As in ``resize.make_lr``, rows come first and each pass rounds to 8 bits.
     """
     matrix = shrinking_matrix(hr_length, lr_length).to(windows.device)
     batch, side, _, channels = windows.shape
@@ -54,8 +57,8 @@ def _round_8bit(values: Tensor) -> Tensor:
 class Batch:
     """LR crops and the HR pixels to predict from them.
 
-    ``lr`` (b, 3, n, n) and ``truth`` (b, R, C, 3) are float32 RGB in [0, 1]; ``rows`` and ``columns`` place the R x C
-    chosen HR pixels, the same of every crop.
+    ``lr`` (b, 3, n, n) and ``truth`` (b, R, C, 3) are float32 RGB in [0, 1]. ``rows`` and ``columns`` are the positions
+    of the R x C chosen HR pixels, the same for every crop.
     """
 
     lr: Tensor
@@ -64,22 +67,17 @@ class Batch:
     columns: Axis
 
 
-@dataclass(frozen=True)
-class Share:
-    """Which part of every batch is this process's: ``rank`` of ``count`` equal ones."""
-
-    rank: int = 0
-    count: int = 1
-
-
 def largest_window(crop: int, scales: tuple[ScaleShare, ...]) -> int:
-    """Side of the largest HR window a batch can need, margins included."""
+    """The side of the largest HR window that a batch can need, margins included."""
     length = max(round(crop * share.high) for share in scales)
     return length + 2 * margin(length, crop)
 
 
 class BatchMaker:
-    """Makes the batches of one stage from ``patches`` (count, patch, patch, 3) uint8."""
+    """Makes the batches of one stage from ``patches`` (count, patch, patch, 3) uint8.
+
+    This process makes part ``rank`` of ``processes`` equal parts of each batch.
+    """
 
     def __init__(
         self,
@@ -87,19 +85,21 @@ class BatchMaker:
         stage: StageConfig,
         scales: tuple[ScaleShare, ...],
         seed: tuple[int, ...],
-        share: Share,
         device: torch.device,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
-        assert stage.batch % share.count == 0, "the configuration is checked when the processes start"
+        assert stage.batch % processes == 0, "check_batches refuses such a recipe"
         self._patches = patches
         self._stage = stage
         self._scales = scales
         self._seed = seed
-        self._share = share
         self._device = device
+        self._rank = rank
+        self._part = stage.batch // processes
 
     def make(self, step: int) -> Batch:
-        """The batch of iteration ``step``, this process's part of it."""
+        """Make this process's part of the batch of iteration ``step``."""
         random = np.random.default_rng((*self._seed, step))
         crop = self._stage.crop
         length = round(crop * _draw_scale(self._scales, random))
@@ -112,7 +112,7 @@ class BatchMaker:
         return Batch(shrink(windows, length, crop), chosen.float().div_(255), rows[0], columns[0])
 
     def _windows(self, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
-        """This process's HR windows, (b, side, side, 3), flipped and transposed at random."""
+        """The HR windows of this process, (b, side, side, 3), flipped and transposed at random."""
         batch = self._stage.batch
         count, patch = self._patches.shape[:2]
         plan = np.column_stack(
@@ -122,9 +122,8 @@ class BatchMaker:
                 random.integers(2, size=(batch, 3)),
             )
         )
-        part = batch // self._share.count
-        own = plan[self._share.rank * part : (self._share.rank + 1) * part]
-        windows = np.empty((part, side, side, 3), np.uint8)
+        own = plan[self._rank * self._part : (self._rank + 1) * self._part]
+        windows = np.empty((self._part, side, side, 3), np.uint8)
         for window, (index, top, left, flip_rows, flip_columns, transpose) in zip(windows, own, strict=True):
             pixels = self._patches[index, top : top + side, left : left + side]
             pixels = pixels[:: 1 - 2 * flip_rows, :: 1 - 2 * flip_columns]
@@ -139,17 +138,9 @@ def _draw_scale(scales: tuple[ScaleShare, ...], random: np.random.Generator) -> 
 
 
 def _choose_positions(axis: Axis, pixels: int, random: np.random.Generator) -> tuple[Axis, Tensor]:
-    """About sqrt(pixels) of an axis's positions, one from each of as many equal stretches."""
+    """Choose about sqrt(pixels) positions of an axis, one from each of as many equal intervals."""
     length = axis.nearest.shape[0]
     count = min(length, max(1, round(pixels**0.5)))
     starts = (np.arange(count) + random.random(count)) * (length / count)
     chosen = torch.from_numpy(np.minimum(starts.astype(np.int64), length - 1)).to(axis.nearest.device)
-    part = replace(
-        axis,
-        nearest=axis.nearest[chosen],
-        rel=axis.rel[chosen],
-        low=axis.low[chosen],
-        high=axis.high[chosen],
-        weight=axis.weight[chosen],
-    )
-    return part, chosen
+    return replace(axis, **{name: getattr(axis, name)[chosen] for name in POSITIONS}), chosen

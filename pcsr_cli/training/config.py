@@ -1,168 +1,150 @@
-"""What a training run is, as data: frozen settings read from a TOML file.
+"""The recipe of a training run, read from a TOML file.
 
-Every table of the file is a dataclass here, every key one of its fields; an unknown key or a wrong type is refused.
+Each table of the file is a struct and each key a field of it. msgspec checks types, ranges and unknown keys.
 """
 
 import tomllib
-import types
-import typing
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Literal
 
-from pcsr_cli.errors import PcsrError, TrainingError
+from msgspec import Meta
+from msgspec.structs import asdict
+
+from pcsr_cli.errors import TrainingError
 from pcsr_cli.images.files import read_text, reason
-from pcsr_cli.model.spec import NO_MEAN, ModelSpec, Rgb, Scales, convert
+from pcsr_cli.model.spec import (
+    NO_MEAN,
+    BackboneSpec,
+    Hidden,
+    Mean,
+    ModelSpec,
+    Samplers,
+    Scale,
+    Scales,
+    Size,
+    Table,
+    convert,
+)
 
-LARGEST = 1e15
-"""No number of a recipe is larger."""
+MAX_NUMBER = 10**15
+
+Count = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+Positive = Annotated[float, Meta(gt=0, le=MAX_NUMBER)]
+NotNegative = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
+AtLeastOne = Annotated[float, Meta(ge=1, le=MAX_NUMBER)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+CORRECT = "Correct the recipe."
 
 
-@dataclass(frozen=True)
-class SourceConfig:
-    """A folder of pictures: each is used once for every reduction, shrunk by it with antialiasing.
+class SourceConfig(Table, frozen=True):
+    """A folder of training images. Each image is used once per reduction, shrunk by it with antialiasing.
 
-    Lossy pictures want reductions of 2 or more, so that no compression artefact is taken for truth. ``exclude`` holds
-    patterns of file names; ``title`` and ``licence`` go into the model card.
+    Lossy images need reductions of 2 or more, because their compression artefacts are not part of the truth.
+    ``exclude`` holds patterns of file names. ``title`` and ``licence`` go into the model card.
     """
 
-    path: Path
-    reductions: tuple[float, ...] = (1.0,)
+    path: str
+    reductions: Annotated[tuple[AtLeastOne, ...], Meta(min_length=1)] = (1.0,)
     exclude: tuple[str, ...] = ()
     licence: str = ""
     title: str = ""
 
-    def __post_init__(self) -> None:
-        _check(
-            bool(self.reductions) and min(self.reductions) >= 1, "data.sources.reductions are numbers of at least 1."
-        )
+
+class DataConfig(Table, frozen=True):
+    """The training images. They are cut into squares of ``patch`` pixels; the most detailed ``keep`` share is used."""
+
+    sources: Annotated[tuple[SourceConfig, ...], Meta(min_length=1)]
+    cache: str = "cache"
+    patch: Count = 192
+    keep: Annotated[float, Meta(gt=0, le=1)] = 0.7
 
 
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the pictures are and how they are cut: squares of ``patch`` pixels, the most detailed ``keep`` of them."""
+class ModelConfig(Table, frozen=True):
+    """The network: backbone and hidden sizes of the samplers, lightest first, and of the classifier."""
 
-    sources: tuple[SourceConfig, ...]
-    cache: Path = Path("cache")
-    patch: int = 192
-    keep: float = 0.7
-
-    def __post_init__(self) -> None:
-        _check(bool(self.sources), "data.sources names at least one folder.")
-        _check(0 < self.keep <= 1, "data.keep is a share above 0, at most 1.")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The network: backbone, hidden sizes of the samplers from the lightest to the heaviest, and of the classifier."""
-
-    samplers: tuple[tuple[int, ...], ...]
+    samplers: Samplers
     backbone: str = "dense"
-    width: int = 32
-    depth: int | None = None
-    classifier: tuple[int, ...] = ()
-    mean: Rgb = NO_MEAN
+    width: Size = 32
+    depth: Size | None = None
+    classifier: Hidden = ()
+    mean: Mean = NO_MEAN
 
     def __post_init__(self) -> None:
-        _check(len(self.samplers) >= 2, "model.samplers lists the hidden sizes of at least two branches.")
-        _ = self.spec  # which refuses what is no network
+        _ = self.spec  # checks the backbone
 
     @property
     def spec(self) -> ModelSpec:
-        """The network as the rest of the program knows it."""
-        backbone = {"name": self.backbone, "width": self.width, "depth": self.depth}
-        network = {"backbone": backbone, "samplers": self.samplers, "classifier": self.classifier, "mean": self.mean}
-        return convert(network, ModelSpec, "model")
+        """The network as the engine describes it."""
+        return ModelSpec(
+            BackboneSpec(self.backbone, self.width, self.depth), self.samplers, self.classifier, mean=self.mean
+        )
 
 
-@dataclass(frozen=True)
-class ScaleShare:
-    """A range of scales (``low`` = ``high`` for a fixed one) and how often a batch takes its scale from it."""
+class ScaleShare(Table, frozen=True):
+    """A range of scales (``low`` = ``high`` for a fixed one) and its relative share of the batches."""
 
-    low: float
-    high: float
-    share: float = 1.0
+    low: Scale
+    high: Scale
+    share: Positive = 1.0
 
     def __post_init__(self) -> None:
-        _check(1 <= self.low <= self.high, "scales go from 1 upward, low to high.")
-        _check(self.share > 0, "a share is above 0.")
+        if self.low > self.high:
+            raise ValueError("low is larger than high")
 
 
-@dataclass(frozen=True)
-class StageConfig:
-    """One stage: how long, how fast, on how much.
+class StageConfig(Table, frozen=True):
+    """The settings of one stage.
 
-    ``batch`` is the total over all processes, ``crop`` the side of an LR crop, ``pixels`` about how many HR pixels of a
-    crop the samplers are trained on in one iteration. ``float32_tail`` is the share of the run, at its end, that uses
-    float32 whatever ``precision`` says; ``square_tail`` the share that minimises the mean square, which is what PSNR
-    measures, instead of L1 (in the first stage). ``balance`` and ``heavy_share`` matter in the second stage only.
+    ``batch`` is the total over all processes, ``crop`` the side of an LR crop, and ``pixels`` roughly the number of HR
+    pixels per crop that the samplers predict in one iteration. The tails are shares of the stage, at its end: during
+    ``float32_tail`` ``precision`` has no effect, and during ``square_tail`` the first stage minimises the mean squared
+    error, which PSNR measures, instead of L1. ``balance`` and ``heavy_share`` affect the second stage only.
     """
 
-    iterations: int
-    batch: int = 16
-    crop: int = 32
-    pixels: int = 4096
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-7
-    warmup: int = 0
-    precision: typing.Literal["float32", "bfloat16"] = "float32"
-    float32_tail: float = 0.1
-    square_tail: float = 0.0
-    ema: float = 0.999
-    clip: float = 1.0
-    balance: float = 3.0
-    heavy_share: float = 0.5
-
-    def __post_init__(self) -> None:
-        positive = (self.iterations, self.batch, self.crop, self.pixels, self.learning_rate, self.clip)
-        _check(min(positive) > 0, "a stage's iterations, batch, crop, pixels, learning_rate and clip are above 0.")
-        _check(
-            min(self.final_learning_rate, self.warmup, self.balance) >= 0,
-            "a stage's final_learning_rate, warmup and balance are at least 0.",
-        )
-        _check(0 <= self.ema < 1, "a stage's ema is at least 0 and below 1.")
-        tails = (self.float32_tail, self.square_tail)
-        _check(min(tails) >= 0 and max(tails) <= 1, "a stage's float32_tail and square_tail are shares, 0 to 1.")
-        _check(0 < self.heavy_share < 1, "a stage's heavy_share is a share between 0 and 1.")
+    iterations: Count
+    batch: Count = 16
+    crop: Count = 32
+    pixels: Count = 4096
+    learning_rate: Positive = 1e-3
+    final_learning_rate: NotNegative = 1e-7
+    warmup: Annotated[int, Meta(ge=0, le=MAX_NUMBER)] = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    float32_tail: Share = 0.1
+    square_tail: Share = 0.0
+    ema: Annotated[float, Meta(ge=0, lt=1)] = 0.999
+    clip: Positive = 1.0
+    balance: NotNegative = 3.0
+    heavy_share: Annotated[float, Meta(gt=0, lt=1)] = 0.5
 
 
-@dataclass(frozen=True)
-class ValidationConfig:
-    """Measure the PSNR on a folder of HR pictures every so many iterations, at some integer scales."""
+class ValidationConfig(Table, frozen=True):
+    """A folder of HR images, and the integer scales to measure on it every so many iterations."""
 
-    path: Path
-    every: int = 5000
-    scales: tuple[int, ...] = (4,)
-
-    def __post_init__(self) -> None:
-        _check(self.every >= 1, "report_every, checkpoint_every and validation.every are at least 1.")
-        _check(bool(self.scales) and min(self.scales) >= 1, "validation.scales lists at least one scale, none below 1.")
+    path: str
+    every: Count = 5000
+    scales: Annotated[tuple[Count, ...], Meta(min_length=1)] = (4,)
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """A whole run."""
+class Recipe(Table, frozen=True):
+    """The content of a recipe file."""
 
     name: str
     model: ModelConfig
     data: DataConfig
-    scales: tuple[ScaleShare, ...]
+    scales: Annotated[tuple[ScaleShare, ...], Meta(min_length=1)]
     stage1: StageConfig
     stage2: StageConfig
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=MAX_NUMBER)] = 0
     licence: str = "MIT"
     validation: ValidationConfig | None = None
-    report_every: int = 50
-    checkpoint_every: int = 1000
-    folder: Path = field(default=Path(), repr=False)
+    report_every: Count = 50
+    checkpoint_every: Count = 1000
 
-    def __post_init__(self) -> None:
-        _check(bool(self.scales), "scales lists at least one range.")
-        _check(self.seed >= 0, "seed is at least 0.")
-        _check(
-            min(self.report_every, self.checkpoint_every) >= 1,
-            "report_every, checkpoint_every and validation.every are at least 1.",
-        )
+
+class TrainConfig(Recipe, frozen=True):
+    """A recipe and the ``folder`` that its paths are relative to."""
+
+    folder: Path = Path()
 
     @property
     def stages(self) -> tuple[StageConfig, StageConfig]:
@@ -171,85 +153,25 @@ class TrainConfig:
 
     @property
     def trained_scales(self) -> Scales:
-        """The scales the model may claim: every real one between the extremes, or a list of fixed ones."""
+        """The scales of the finished model: all real ones between the extremes, or a list of fixed ones."""
         continuous = any(share.low < share.high for share in self.scales)
         ends = sorted({end for share in self.scales for end in (share.low, share.high)})
         return Scales((ends[0], ends[-1]) if continuous else tuple(ends), continuous)
 
-    def locate(self, path: Path) -> Path:
-        """A path of the recipe, relative to the recipe's own folder."""
+    def locate(self, path: str) -> Path:
+        """Resolve a path of the recipe."""
         return self.folder / path
 
 
 def load_config(path: Path) -> TrainConfig:
-    """Read a recipe. TrainingError if it is missing, not TOML, or says something unknown; ModelError for a network
-    that cannot be."""
+    """Read a recipe. Raises TrainingError if the file is missing or not a valid recipe."""
     try:
         data = tomllib.loads(read_text(path))
     except FileNotFoundError as error:
         raise TrainingError(f"There is no recipe {path}.", "Check the path.") from error
     except OSError as error:
-        raise TrainingError(f"{path} is not a readable TOML file: {reason(error)}.", "Correct the recipe.") from error
+        raise TrainingError(f"Cannot read the recipe {path}: {reason(error)}.", "Check the path.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TrainingError(f"{path} is not a readable TOML file: {error}.", "Correct the recipe.") from error
-    config = _build(TrainConfig, data, path.name)
-    return TrainConfig(**{**vars(config), "folder": path.parent})
-
-
-_T = TypeVar("_T")
-
-
-def _build(kind: type[_T], data: object, origin: str) -> _T:
-    """A dataclass from a TOML table, checked key by key."""
-    if not isinstance(data, dict):
-        raise TrainingError(f"{origin} is not a table.", "Correct the recipe.")
-    hints = typing.get_type_hints(kind)
-    # What is not shown is not for the recipe to say, either: the folder it lies in.
-    known = {entry.name: entry for entry in fields(kind) if entry.repr}  # type: ignore[arg-type]
-    unknown = sorted(set(data) - set(known))
-    if unknown:
-        keys = ", ".join(known)
-        raise TrainingError(f"{origin}: unknown key {unknown[0]}.", f"Known ones: {keys}.")
-    for name, entry in known.items():
-        if name not in data and entry.default is MISSING and entry.default_factory is MISSING:
-            raise TrainingError(f"{origin}: {name} is missing.", "Correct the recipe.")
-    values = {name: _value(hints[name], value, f"{origin}: {name}") for name, value in data.items()}
-    try:
-        return kind(**values)
-    except PcsrError as error:
-        raise error.within(origin) from error
-
-
-def _value(hint: Any, value: object, origin: str) -> Any:
-    """One TOML value as the type a field is annotated with."""
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) is types.UnionType:
-        hint = next(argument for argument in arguments if argument is not type(None))
-        return _value(hint, value, origin)
-    if typing.get_origin(hint) is typing.Literal:
-        if value not in arguments:
-            known = ", ".join(arguments)
-            raise TrainingError(f"{origin} is one of {known}, not {value!r}.", "Correct the recipe.")
-        return value
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise TrainingError(f"{origin} is not a list.", "Correct the recipe.")
-        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise TrainingError(f"{origin} is not a list of {len(arguments)}.", "Correct the recipe.")
-        return tuple(_value(arguments[0], entry, origin) for entry in value)
-    if is_dataclass(hint):
-        return _build(typing.cast("type[Any]", hint), value, origin)
-    if hint is Path:
-        return Path(_value(str, value, origin))
-    if isinstance(value, bool) or not isinstance(value, int | float if hint is float else hint):
-        raise TrainingError(f"{origin} is not of type {hint.__name__}: {value!r}.", "Correct the recipe.")
-    if not isinstance(value, int | float):
-        return value
-    if not abs(value) < LARGEST:
-        raise TrainingError(f"{origin} is no number to train with: {value}.", "Correct the recipe.")
-    return hint(value)
-
-
-def _check(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise TrainingError(otherwise, "Correct the recipe.")
+        raise TrainingError(f"{path} is not valid TOML: {error}.", CORRECT) from error
+    recipe = convert(data, Recipe, path.name, TrainingError, CORRECT)
+    return TrainConfig(**asdict(recipe), folder=path.parent)

@@ -1,11 +1,12 @@
-"""Pictures cut into patches: decoded once, kept as one memory-mapped uint8 array on disk.
+"""Training images cut into patches and cached as one memory-mapped array, (count, patch, patch, 3) uint8 RGB.
 
-The array holds (count, patch, patch, 3) RGB, the most detailed patches of all pictures. Its name is a fingerprint of
-the settings and the pictures' files, so that one that is there is the right one.
+The file name contains a fingerprint of the settings and the image files, so a file of that name is up to date. The file
+ends with ``MARK``, which shows that pcsr wrote it.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError, OutputError, TrainingError
-from pcsr_cli.images.files import atomic_write, is_file, remove_leftovers, temporary_file
+from pcsr_cli.images.files import atomic_write, is_file, reason, remove_leftovers, temporary_file
 from pcsr_cli.images.formats import readable_suffixes
 from pcsr_cli.images.read import read_rgb
 from pcsr_cli.images.resize import resize_bicubic
 from pcsr_cli.training.config import DataConfig, TrainConfig
-from pcsr_cli.training.events import Decoded, Observer, Skipped
+from pcsr_cli.training.log import Decoded, Observer, Skipped
 
 Pixels = NDArray[np.uint8]
 
+MARK = b"\npcsr patch cache 1\n"
+"""The last bytes of a cache file, behind the array. Only files that end with them are ever deleted."""
+
 
 @dataclass(frozen=True)
-class _Picture:
-    """A file, its name within its source, and the reductions it is used at."""
+class _Image:
+    """An image file, its name within its source, and the reductions it is used at."""
 
     path: Path
     name: str
@@ -34,91 +38,104 @@ class _Picture:
 
 
 def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixels:
-    """The patches of a recipe, made if they are not there or no longer fit: (count, patch, patch, 3), read only.
+    """Open the patches of a recipe read-only, (count, patch, patch, 3); make them if they are missing or outdated.
 
-    ``smallest`` is the side the largest training window needs. Raises TrainingError if the patches are
-    smaller than that, the folders hold no usable picture, or OutputError if the disk is full.
+    ``smallest`` is the side of the largest training window. Raises TrainingError if the patches are smaller or the
+    folders hold no usable image, OutputError if the cache cannot be written.
     """
     data = config.data
     if data.patch < smallest:
         raise TrainingError(f"Patches of {data.patch} pixels are too small.", f"Set data.patch to at least {smallest}.")
-    pictures = list(_pictures(config))
-    place = config.locate(data.cache) / f"patches-{_fingerprint(data, pictures)}.npy"
-    if not is_file(place):
-        _build(place, data, pictures, observe)
-    patches: Pixels = np.load(place, mmap_mode="r")
+    images = list(_find_images(config))
+    folder = config.locate(data.cache)
+    path = folder / f"patches-{_fingerprint(data, images)}.npy"
+    remove_leftovers(folder)
+    if not is_file(path):
+        _build(path, data, images, observe)
+        for old in folder.glob("patches-*.npy"):
+            if old != path and _is_cache(old):
+                old.unlink(missing_ok=True)
+    patches: Pixels = np.load(path, mmap_mode="r")
     return patches
 
 
-def _pictures(config: TrainConfig) -> Iterator[_Picture]:
-    """Every picture of every source, in a fixed order. TrainingError for a folder that is missing or has none."""
+def _is_cache(path: Path) -> bool:
+    """Whether pcsr wrote this file."""
+    if path.is_symlink() or not is_file(path):
+        return False
+    with path.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - len(MARK)))
+        return stream.read() == MARK
+
+
+def _find_images(config: TrainConfig) -> Iterator[_Image]:
+    """Yield the images of every source in a fixed order. TrainingError if a folder is missing or empty."""
     for source in config.data.sources:
         folder = config.locate(source.path)
         if not folder.is_dir():
-            raise TrainingError(f"There is no folder {folder}.", "data.sources names folders of pictures.")
+            raise TrainingError(f"There is no folder {folder}.", "Set data.sources to folders of images.")
         files = sorted(
             path for path in folder.rglob("*") if path.suffix.lower() in readable_suffixes() and is_file(path)
         )
         kept = [path for path in files if not any(path.match(pattern) for pattern in source.exclude)]
         if not kept:
-            raise TrainingError(f"There is no picture in {folder}.", "data.sources names folders of pictures.")
-        yield from (_Picture(path, path.relative_to(folder).as_posix(), source.reductions) for path in kept)
+            raise TrainingError(f"There is no image in {folder}.", "Set data.sources to folders of images.")
+        yield from (_Image(path, path.relative_to(folder).as_posix(), source.reductions) for path in kept)
 
 
-def _fingerprint(data: DataConfig, pictures: list[_Picture]) -> str:
-    stats = [picture.path.stat() for picture in pictures]
+def _fingerprint(data: DataConfig, images: list[_Image]) -> str:
+    stats = [image.path.stat() for image in images]
     entries = [
-        (picture.name, picture.reductions, stat.st_size, stat.st_mtime_ns)
-        for picture, stat in zip(pictures, stats, strict=True)
+        (image.name, image.reductions, stat.st_size, stat.st_mtime_ns)
+        for image, stat in zip(images, stats, strict=True)
     ]
     return hashlib.sha256(json.dumps([data.patch, data.keep, entries]).encode()).hexdigest()[:16]
 
 
-def _build(place: Path, data: DataConfig, pictures: list[_Picture], observe: Observer) -> None:
-    """Cut everything, keep the most detailed patches, and remove those of other settings or pictures."""
-    folder = place.parent
+def _build(path: Path, data: DataConfig, images: list[_Image], observe: Observer) -> None:
+    """Cut all images into patches and write the most detailed ones to ``path``."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
-    remove_leftovers(folder)
-    with temporary_file(place) as cut, atomic_write(place) as chosen:
+        raise OutputError(
+            f"Cannot make the folder {path.parent}: {reason(error)}.", "Choose another folder."
+        ) from error
+    with temporary_file(path) as cut, atomic_write(path) as chosen:
         scores: list[float] = []
         with cut.open("wb") as stream:
-            for done, picture in enumerate(pictures, start=1):
-                for patch in _patches(picture, data.patch, observe):
+            for done, image in enumerate(images, start=1):
+                for patch in _patches(image, data.patch, observe):
                     scores.append(detail(patch))
                     stream.write(patch.tobytes())
-                observe(Decoded(picture.path, done, len(pictures)))
+                observe(Decoded(image.path, done, len(images)))
         if not scores:
-            raise TrainingError(f"No picture holds a patch of {data.patch} pixels.", "Set data.patch smaller.")
+            raise TrainingError(f"No image is as large as a patch of {data.patch} pixels.", "Set data.patch smaller.")
         _choose(cut, chosen, scores, data)
-    for old in folder.glob("patches-*.npy"):
-        if old != place:
-            old.unlink(missing_ok=True)
 
 
 def _choose(cut: Path, chosen: Path, scores: list[float], data: DataConfig) -> None:
-    """Write the ``keep`` share of the patches with the highest scores, in their order."""
+    """Copy the ``keep`` share of the patches with the highest scores, in their order."""
     count = max(1, round(data.keep * len(scores)))
     best = np.sort(np.argsort(scores, kind="stable")[-count:])
     shape = (len(scores), data.patch, data.patch, 3)
-    everything = np.memmap(cut, np.uint8, "r", shape=shape)
+    every_patch = np.memmap(cut, np.uint8, "r", shape=shape)
     target = np.lib.format.open_memmap(chosen, "w+", np.uint8, (count, *shape[1:]))
     for row, index in enumerate(best):
-        target[row] = everything[index]
+        target[row] = every_patch[index]
     target.flush()
+    with chosen.open("ab") as stream:
+        stream.write(MARK)
 
 
-def _patches(picture: _Picture, side: int, observe: Observer) -> Iterator[Pixels]:
-    """The squares of one picture at each of its reductions; the unusable picture is named and skipped."""
+def _patches(image: _Image, side: int, observe: Observer) -> Iterator[Pixels]:
+    """Yield the patches of one image at each of its reductions; report and skip an image that cannot be used."""
     try:
-        pixels = read_rgb(picture.path)
+        pixels = read_rgb(image.path)
     except InputError as error:
-        observe(Skipped(picture.path, error.sentence))
+        observe(Skipped(image.path, error.sentence))
         return
     used = False
-    for reduction in picture.reductions:
+    for reduction in image.reductions:
         smaller = _reduce(pixels, reduction)
         rows, columns = smaller.shape[0] // side, smaller.shape[1] // side
         for row in range(rows):
@@ -126,7 +143,7 @@ def _patches(picture: _Picture, side: int, observe: Observer) -> Iterator[Pixels
                 used = True
                 yield smaller[row * side : (row + 1) * side, column * side : (column + 1) * side]
     if not used:
-        observe(Skipped(picture.path, f"It is smaller than a patch of {side} pixels."))
+        observe(Skipped(image.path, f"It is smaller than a patch of {side} pixels."))
 
 
 def _reduce(pixels: Pixels, reduction: float) -> Pixels:
@@ -139,6 +156,6 @@ def _reduce(pixels: Pixels, reduction: float) -> Pixels:
 
 
 def detail(patch: Pixels) -> float:
-    """How much there is to restore: the mean step between neighbouring pixels, in grey levels."""
+    """The amount of detail in a patch: the mean difference between neighbouring pixels, in grey levels."""
     grey = patch.astype(np.float32).mean(axis=2)
     return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())

@@ -1,25 +1,30 @@
-"""A training session: from a recipe, or a state on the way, through both stages to a model's folder."""
+"""A training run: both stages of a recipe, from random weights or a saved state to a model folder.
+
+Several processes, started by torchrun, can train together. The first of them, the leader, reports, validates and saves.
+"""
 
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, distributed
 
+from pcsr_cli.engine.device import resolve_device
 from pcsr_cli.errors import OutputError, TrainingError
+from pcsr_cli.images.files import reason, remove_leftovers
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.network import Pcsr
-from pcsr_cli.training.batches import BatchMaker, Share, largest_window
+from pcsr_cli.training.batches import BatchMaker, largest_window
 from pcsr_cli.training.config import TrainConfig
-from pcsr_cli.training.events import Event, Observer, Progress, Saved, Validated, ignore
+from pcsr_cli.training.log import Event, Log, Observer, Progress, Saved, Validated, ignore, write_card
 from pcsr_cli.training.patches import Pixels, open_patches
-from pcsr_cli.training.processes import Processes, join_processes
-from pcsr_cli.training.report import Log, write_card
 from pcsr_cli.training.stages import Loss
-from pcsr_cli.training.state import RunState, load_state, save_state
-from pcsr_cli.training.trainer import Trainer, learning_rate
+from pcsr_cli.training.trainer import RunState, Trainer, diverged, learning_rate, load_state, save_state
 from pcsr_cli.training.validation import Validator
 
 STATE_NAME = "state.pt"
@@ -28,17 +33,78 @@ LOG_NAME = "log.jsonl"
 MODEL_NAME = "model"
 
 
+def is_leader() -> bool:
+    """Whether this process is the leader, according to the environment that torchrun sets."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's ``rank`` among ``count`` processes, and its device."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the leader."""
+        return self.rank == 0
+
+    def from_leader(self, value: bool) -> bool:
+        """The leader's ``value``, in every process."""
+        if self.count == 1:
+            return value
+        shared = torch.tensor([float(value)], device=self.device)
+        distributed.broadcast(shared, src=0)
+        return bool(shared)
+
+    def mean(self, value: Tensor) -> float:
+        """The mean of a number over the processes, in every process."""
+        if self.count > 1:
+            value = value.clone()
+            distributed.all_reduce(value)
+        return float(value) / self.count
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def join_processes(device: str = "auto") -> Iterator[Processes]:
+    """Join the processes that torchrun started; without torchrun there is one. Raises DeviceError.
+
+    Each process takes one GPU for ``auto`` and ``cuda``; on CPUs the processes communicate over gloo.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    found = resolve_device(device)
+    if count == 1:
+        yield Processes(0, 1, found)
+        return
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    own = resolve_device(f"cuda:{local}") if found.type == "cuda" else found
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
+    distributed.init_process_group("nccl" if own.type == "cuda" else "gloo", rank=rank, world_size=count)
+    try:
+        yield Processes(rank, count, own)
+    finally:
+        distributed.destroy_process_group()
+
+
 class Run:
-    """A run of a recipe in a folder, which is made; ``seconds`` of training lie behind it."""
+    """A run of a recipe in a folder. ``seconds`` is the training time of earlier sessions."""
 
     def __init__(
         self, config: TrainConfig, folder: Path, observe: Observer, processes: Processes, seconds: float = 0.0
     ) -> None:
-        """Raises OutputError for the folder, and as ``Validator`` for the pictures to validate on."""
+        """Make the folder and remove temporary files of killed runs. Raises OutputError, and as ``Validator``."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
+            raise OutputError(f"Cannot make the folder {folder}: {reason(error)}.", "Choose another folder.") from error
         self.config = config
         self.folder = folder
         self.processes = processes
@@ -46,203 +112,157 @@ class Run:
         self._log = Log(folder / LOG_NAME)
         self._started = time.monotonic() - seconds
         self._validator = None
-        if config.validation is not None and processes.leads:
-            self._validator = Validator(config, processes.device, self.tell)
+        if processes.leads:
+            for place in (folder, folder / MODEL_NAME):
+                remove_leftovers(place)
+            if config.validation is not None:
+                self._validator = Validator(config, processes.device, self.report)
 
     @property
     def seconds(self) -> float:
-        """The run's age, earlier sessions included."""
+        """The age of the run, earlier sessions included."""
         return time.monotonic() - self._started
 
-    def tell(self, event: Event) -> None:
-        """Log an event and hand it to the observer. Raises OutputError."""
+    def report(self, event: Event) -> None:
+        """Log an event and pass it to the observer. Raises OutputError."""
         if self.processes.leads:
             self._log(event)
             self._observe(event)
 
     def validate(self, trainer: Trainer) -> None:
-        """Measure the averaged weights, if the recipe names pictures for that."""
+        """Measure the averaged weights, if the recipe names validation images."""
         if self._validator is not None:
-            place = {"stage": trainer.stage, "step": trainer.schedule.step}
-            for quality in self._validator.measure(trainer.averaged, trainer.stage):
-                self.tell(Validated(**vars(quality), **place, seconds=self.seconds))
+            step, stage = trainer.schedule.step, trainer.stage
+            for quality in self._validator.measure(trainer.averaged, stage):
+                self.report(Validated(**vars(quality), stage=stage, step=step, seconds=self.seconds))
         self.processes.wait()
 
     def save(self, trainer: Trainer, name: str = STATE_NAME) -> None:
-        """Save the state to go on from. Raises OutputError, and TrainingError for one that has diverged."""
-        state = trainer.state(self.seconds)  # in every process: where it fails, all of them end
+        """Save the state to resume from. Raises OutputError, and TrainingError if training diverged."""
+        state = trainer.state(self.seconds)  # in every process, so that all of them end if it fails
         if self.processes.leads:
             path = self.folder / name
             save_state(state, path)
-            self.tell(Saved(path, state.stage, state.step))
+            self.report(Saved(path, state.stage, state.step))
 
     def finish(self, model: Pcsr, steps: int) -> Path:
-        """Write the model's folder, after ``steps`` iterations of the second stage: config, weights and card."""
+        """Write the model folder after ``steps`` iterations of the second stage: config, weights and card."""
         target = self.folder / MODEL_NAME
         if self.processes.leads:
             save_folder(model, self.config.trained_scales, target)
             write_card(self.config, model, target, self.folder / LOG_NAME, self.seconds)
-            self.tell(Saved(target, 2, steps))
+            self.report(Saved(target, 2, steps))
         self.processes.wait()
         return target
 
 
-SMOOTHING = 0.04
-"""Weight of the newest interval in the measured pace: little, so that a pause does not upset the plan."""
+class Meter:
+    """Measures the mean loss and the speed since the last report."""
 
-
-def run_stage(
-    run: Run, trainer: Trainer, maker: BatchMaker, stop: Callable[[], bool], deadline: float | None = None
-) -> bool:
-    """Iterate until the schedule is finished, True, or until told to stop, False; either way the state is saved.
-
-    With a ``deadline`` (of ``time.monotonic``) the schedule is re-planned at every report, so as to end in time.
-    Raises TrainingError, OutputError.
-    """
-    config, place, pace = run.config, trainer.schedule, _Pace(trainer)
-    while not place.finished:
-        started = time.perf_counter()
-        loss = trainer.iterate(maker.make(place.step))
-        pace.add(loss, time.perf_counter() - started)
-        if place.step % config.report_every == 0:
-            if deadline is not None:
-                left = (deadline - time.monotonic()) * pace.rate
-                place.replan(place.step + max(0, int(run.processes.agree(left))))
-            run.tell(pace.report(run))
-        if _told_to_stop(run, place.step, stop):
-            run.save(trainer)
-            return False
-        if place.step % config.checkpoint_every == 0:
-            run.save(trainer)
-        if config.validation and place.step % config.validation.every == 0 and not place.finished:
-            run.validate(trainer)
-    run.save(trainer)
-    run.validate(trainer)
-    return True
-
-
-def _told_to_stop(run: Run, step: int, stop: Callable[[], bool]) -> bool:
-    """Whether the leader was told to stop; several processes ask it only now and then."""
-    if run.processes.count > 1 and step % run.config.report_every:
-        return False
-    return bool(run.processes.agree(float(stop())))
-
-
-class _Pace:
-    """Mean loss since the last report, and iterations a second."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-        self._seconds_each = 0.0
-        self._reports = 0
-        self._clear()
-
-    def _clear(self) -> None:
-        self._loss = self._share = torch.zeros((), device=self._trainer.model.device)
+    def __init__(self, device: torch.device) -> None:
+        self._loss = self._share = torch.zeros((), device=device)
         self._count = 0
         self._elapsed = 0.0
 
     def add(self, loss: Loss, seconds: float) -> None:
-        """One iteration more."""
+        """Add an iteration."""
         self._loss = self._loss + loss.total.detach()
         if loss.heavy_share is not None:
             self._share = self._share + loss.heavy_share
         self._count += 1
         self._elapsed += seconds
 
-    @property
-    def rate(self) -> float:
-        """Iterations a second, smoothed over reports."""
-        newest = self._elapsed / max(1, self._count)
-        weight = max(SMOOTHING, 1 / (self._reports + 1))
-        return 1 / max(1e-9, self._seconds_each + weight * (newest - self._seconds_each))
-
-    def report(self, run: Run) -> Progress:
-        """What happened since the last report; starts the next. Raises TrainingError."""
-        trainer, place, rate = self._trainer, self._trainer.schedule, self.rate
+    def report(self, run: Run, trainer: Trainer) -> Progress:
+        """The progress to report. Raises TrainingError if the loss is not finite."""
+        schedule, rate = trainer.schedule, self._count / max(1e-9, self._elapsed)
         loss, share = (run.processes.mean(total) / self._count for total in (self._loss, self._share))
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"The loss or the weights are no numbers any more at iteration {place.step}.",
-                "Lower the stage's learning_rate; --resume goes on from the last good state, if one was saved.",
-            )
-        self._seconds_each = 1 / rate
-        self._reports += 1
-        self._clear()
+            raise diverged(schedule.step)
         return Progress(
             stage=trainer.stage,
-            step=place.step,
-            last_step=place.last_step,
+            step=schedule.step,
+            last_step=schedule.last_step,
             loss=loss,
-            learning_rate=learning_rate(trainer.config, place),
+            learning_rate=learning_rate(trainer.config, schedule),
             rate=rate,
             crops=rate * trainer.config.batch,
             seconds=run.seconds,
-            seconds_left=(place.last_step - place.step) / rate,
+            seconds_left=(schedule.last_step - schedule.step) / rate,
             heavy_share=share if trainer.stage == 2 else None,
         )
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run a recipe.
+def run_stage(run: Run, trainer: Trainer, maker: BatchMaker, stop: Callable[[], bool]) -> bool:
+    """Train until the schedule ends (returns True) or ``stop`` returns True (returns False), then save the state.
 
-    ``resume`` is a state to go on from. ``rewind`` puts the learning rate's schedule back to that progress (from 0 to
-    below 1), for going on with a stage that was finished. ``minutes`` replaces the stages' iterations by a time, shared
-    between them in the recipe's proportion.
+    Raises TrainingError, OutputError.
     """
-
-    resume: Path | None = None
-    rewind: float | None = None
-    minutes: float | None = None
-    device: str = "auto"
+    config, schedule, meter = run.config, trainer.schedule, Meter(trainer.model.device)
+    while not schedule.finished:
+        started = time.perf_counter()
+        loss = trainer.iterate(maker.make(schedule.step))
+        meter.add(loss, time.perf_counter() - started)
+        if schedule.step % config.report_every == 0:
+            run.report(meter.report(run, trainer))
+            meter = Meter(trainer.model.device)
+        # Several processes agree on stopping only once per report, because that takes a broadcast.
+        may_stop = run.processes.count == 1 or schedule.step % config.report_every == 0
+        if may_stop and run.processes.from_leader(stop()):
+            run.save(trainer)
+            return False
+        if schedule.step % config.checkpoint_every == 0:
+            run.save(trainer)
+        if config.validation and schedule.step % config.validation.every == 0 and not schedule.finished:
+            run.validate(trainer)
+    run.save(trainer)
+    run.validate(trainer)
+    return True
 
 
 def train(
     config: TrainConfig,
     folder: Path,
     observe: Observer = ignore,
-    options: RunOptions | None = None,
+    *,
+    resume: Path | None = None,
+    device: str = "auto",
     stop: Callable[[], bool] = lambda: False,
 ) -> Path | None:
-    """Train what ``config`` describes, keeping everything in ``folder``; returns the finished model's folder.
+    """Train the network of a recipe, with all files of the run in ``folder``; return the folder of the finished model.
 
-    Asked to ``stop``, it saves its state after the iteration at hand and returns None. Raises TrainingError,
-    InputError, OutputError, DeviceError.
+    ``resume`` is a saved state to continue from. ``stop`` is called after each iteration; once it returns True, the
+    state is saved and the result is None. Raises TrainingError, InputError, OutputError, DeviceError.
     """
-    options = options or RunOptions()
-    state = load_state(options.resume, config.model.spec) if options.resume else None
-    with join_processes(options.device) as processes:
+    state = load_state(resume, config.model.spec) if resume else None
+    with join_processes(device) as processes:
         check_batches(config, processes.count)
         run = Run(config, folder, observe, processes, seconds=state.seconds if state else 0.0)
-        return _run_stages(run, _open_patches(run), state, options, stop)
+        return _run_stages(run, _open_patches(run), state, stop)
 
 
 def check_batches(config: TrainConfig, processes: int) -> None:
-    """Raise TrainingError for a batch that so many processes cannot share evenly."""
+    """Raise TrainingError if the processes cannot share the batches evenly."""
     for number, stage in enumerate(config.stages, start=1):
         if stage.batch % processes:
             raise TrainingError(
-                f"stage{number}.batch of {stage.batch} cannot be shared evenly by {processes} processes.",
-                "Correct the recipe.",
+                f"{processes} processes cannot share stage{number}.batch = {stage.batch} evenly.",
+                f"Set it to a multiple of {processes}.",
             )
 
 
 def _open_patches(run: Run) -> Pixels:
-    """The leader makes the patches where they are missing; the others wait, then open them."""
+    """Open the patches; the leader makes them first where they are missing."""
     smallest = max(largest_window(stage.crop, run.config.scales) for stage in run.config.stages)
     if not run.processes.leads:
         run.processes.wait()
-    patches = open_patches(run.config, smallest, run.tell)
+    patches = open_patches(run.config, smallest, run.report)
     if run.processes.leads:
         run.processes.wait()
     return patches
 
 
-def _run_stages(
-    run: Run, patches: Pixels, state: RunState | None, options: RunOptions, stop: Callable[[], bool]
-) -> Path | None:
-    """Both stages, or what is left of them after ``state``, and the model they make; None if told to stop."""
+def _run_stages(run: Run, patches: Pixels, state: RunState | None, stop: Callable[[], bool]) -> Path | None:
+    """Run both stages, or the rest of them after ``state``; return the model folder, or None if stopped."""
     config, processes = run.config, run.processes
     torch.manual_seed(config.seed)
     model = Pcsr(config.model.spec).to(processes.device)
@@ -252,21 +272,11 @@ def _run_stages(
         trainer = Trainer(model, number, stage, distributed=processes.count > 1)
         if state is not None and state.stage == number:
             trainer.restore(state)
-            if options.rewind is not None:
-                trainer.schedule.rewind(options.rewind)
-        share = Share(processes.rank, processes.count)
-        maker = BatchMaker(patches, stage, config.scales, (config.seed, number), share, processes.device)
-        if not run_stage(run, trainer, maker, stop, _deadline(config, number, options.minutes)):
+        seed, rank, count = (config.seed, number), processes.rank, processes.count
+        maker = BatchMaker(patches, stage, config.scales, seed, processes.device, rank, count)
+        if not run_stage(run, trainer, maker, stop):
             return None
         if number == 1:
             run.save(trainer, STAGE_1_NAME)
         model.load_state_dict(trainer.averaged)
     return run.finish(model, trainer.schedule.step)
-
-
-def _deadline(config: TrainConfig, stage: int, minutes: float | None) -> float | None:
-    """When a stage that starts now has to end, by ``time.monotonic``; None where no time was set."""
-    if minutes is None:
-        return None
-    share = config.stages[stage - 1].iterations / sum(each.iterations for each in config.stages)
-    return time.monotonic() + 60 * minutes * share

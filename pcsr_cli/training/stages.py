@@ -1,6 +1,6 @@
-"""The two stages as losses: what is predicted, what is compared, what is trained.
+"""The losses of the two training stages, and the parts of the network that each stage trains.
 
-Everything is a mean over this process's part of the batch, made so that the mean over processes is the whole batch's.
+A loss is a mean over this process's part of the batch; its mean over the processes is the loss of the whole batch.
 """
 
 from collections.abc import Iterable
@@ -18,19 +18,19 @@ from pcsr_cli.training.batches import Batch
 from pcsr_cli.training.config import StageConfig
 
 PIXEL_WEIGHT = 1000.0
-"""Weight of the L1 term in the second stage; the balance term's is the recipe's (3 in the paper)."""
+"""Weight of the L1 term in the second stage. The recipe sets the weight of the balance term (3 in the paper)."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What is minimised; ``heavy_share`` is the mean probability of the heaviest branch, in the second stage."""
+    """The loss to minimise. ``heavy_share`` is the mean probability of the heaviest branch, in the second stage."""
 
     total: Tensor
     heavy_share: Tensor | None = None
 
 
 def trained_parts(model: Pcsr, stage: int) -> tuple[nn.Module, ...]:
-    """The modules a stage trains; all others are frozen."""
+    """The modules that a stage trains; all others are frozen."""
     names = sampler_names(model.spec.branches)
     if stage == 1:
         return model.encoder, model.get_submodule(names[-1])
@@ -38,9 +38,9 @@ def trained_parts(model: Pcsr, stage: int) -> tuple[nn.Module, ...]:
 
 
 def branch_pixels(sampler: PixelSampler, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
-    """A sampler at a grid of R x C HR pixels: features (b, C, h, w) to (b, R, C, outputs).
+    """Evaluate a sampler at a grid of R x C HR pixels: features (b, C, h, w) to (b, R, C, outputs).
 
-    The first layer is computed once for every LR pixel and handed to its HR pixels.
+    The feature part of the first layer is computed once per LR pixel and copied to its HR pixels.
     """
     weight = sampler.first.weight[:, : sampler.width]
     shared = F.linear(features.permute(0, 2, 3, 1), weight)
@@ -51,14 +51,14 @@ def branch_pixels(sampler: PixelSampler, features: Tensor, rows: Axis, columns: 
 
 
 class HeavyStage(nn.Module):
-    """Stage 1: backbone and heaviest sampler, L1 (or the mean square) in normalised units."""
+    """Stage 1: backbone and heaviest sampler, mean absolute or squared error in normalised units."""
 
     def __init__(self, model: Pcsr) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch, square: bool = False) -> Loss:
-        """The batch's mean absolute error, or with ``square`` its mean square."""
+        """The mean absolute error of the batch, or with ``square`` the mean squared error."""
         x = self.model.normalise(batch.lr)
         rgb = branch_pixels(self.model.samplers[-1], self.model.features(x), batch.rows, batch.columns)
         distance = F.mse_loss if square else F.l1_loss
@@ -66,7 +66,7 @@ class HeavyStage(nn.Module):
 
 
 class RoutingStage(nn.Module):
-    """Stage 2: the lighter samplers and the classifier, with everything of stage 1 frozen."""
+    """Stage 2: the lighter samplers and the classifier; the parts of stage 1 are frozen."""
 
     def __init__(self, model: Pcsr, config: StageConfig) -> None:
         super().__init__()
@@ -74,13 +74,13 @@ class RoutingStage(nn.Module):
         self.config = config
 
     def forward(self, batch: Batch) -> Loss:
-        """1000 x L1 of the branches mixed by their probabilities, plus the balance term."""
+        """1000 x L1 of the branches weighted by their probabilities, plus the balance term."""
         x = self.model.normalise(batch.lr)
         with torch.no_grad():
             features = self.model.features(x)
-        place = (batch.rows, batch.columns)
-        branches = torch.stack([branch_pixels(s, features, *place).float() for s in self.model.samplers], dim=-2)
-        logits = branch_pixels(self.model.classifier, features, *place)
+        grid = (batch.rows, batch.columns)
+        branches = torch.stack([branch_pixels(s, features, *grid).float() for s in self.model.samplers], dim=-2)
+        logits = branch_pixels(self.model.classifier, features, *grid)
         probabilities = logits.float().softmax(dim=-1)
         rgb = (probabilities[..., None] * branches).sum(dim=-2)
         pixel = F.l1_loss(rgb, _residual(self.model, x, batch))
@@ -90,30 +90,30 @@ class RoutingStage(nn.Module):
 
 
 def balance(share: Tensor, heavy_share: float) -> Tensor:
-    """How far the mean probabilities (M,) are from the wished ones, the mean of |share - wish| / wish over branches.
+    """The balance term: the mean over branches of |share - target| / target for mean probabilities ``share`` (M,).
 
-    The heaviest branch is wished ``heavy_share``, the others an equal part of the rest. With two branches and a half it
-    is the paper's | sum(p_heavy) - N/2 | / (N/2). The sign is taken from the whole batch, so that the mean of
-    this over processes is the whole batch's value, and so are the gradients'.
+    The target of the heaviest branch is ``heavy_share``; the others divide the rest equally. With two branches and a
+    target of 0.5 it is the paper's | sum(p_heavy) - N/2 | / (N/2). The sign comes from the whole batch, so the mean of
+    the term over processes is the value of the whole batch, and likewise for its gradient.
     """
     lighter = share.shape[0] - 1
-    wish = torch.tensor([(1 - heavy_share) / lighter] * lighter + [heavy_share], device=share.device)
+    target = torch.tensor([(1 - heavy_share) / lighter] * lighter + [heavy_share], device=share.device)
     whole = share.detach().clone()
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(whole)
         whole /= distributed.get_world_size()
-    return (torch.sign(whole - wish) * (share - wish) / wish).mean()
+    return (torch.sign(whole - target) * (share - target) / target).mean()
 
 
 def _residual(model: Pcsr, x: Tensor, batch: Batch) -> Tensor:
-    """What a sampler has to add to the base: (b, R, C, 3) in normalised units."""
+    """The difference of truth and bilinear base, which a sampler predicts: (b, R, C, 3) in normalised units."""
     base = bilinear(x, batch.rows, batch.columns).permute(0, 2, 3, 1)
     truth = model.normalise(batch.truth.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return truth - base
 
 
 def freeze(model: Pcsr, trained: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """Leave only ``trained`` trainable; returns their parameters in a fixed order."""
+    """Freeze all modules but ``trained``; return the trainable parameters in a fixed order."""
     model.requires_grad_(False)
     for module in trained:
         module.requires_grad_(True)

@@ -1,24 +1,93 @@
-"""One stage's moving parts: network, optimizer, averaged weights, and one iteration of training them."""
+"""Training of one stage: network, optimizer, averaged weights and schedule, and the state file that keeps them."""
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pcsr_cli.errors import TrainingError
+from pcsr_cli.errors import ModelError, TrainingError
+from pcsr_cli.images.files import atomic_write, exists
+from pcsr_cli.model.checkpoint import load_pickle
 from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.spec import ModelSpec, Scales, write_config
 from pcsr_cli.training.batches import Batch
 from pcsr_cli.training.config import StageConfig
 from pcsr_cli.training.stages import HeavyStage, Loss, RoutingStage, freeze, trained_parts
-from pcsr_cli.training.state import RunState, architecture
+
+FORMAT = 1
+BETAS = (0.9, 0.99)
+START_NEW = "Check the path, or start a new run."
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of a run between two iterations. Iteration ``step`` of ``stage`` comes next.
+
+    Batches depend only on the recipe's seed, ``stage`` and ``step``, so the state holds nothing about the data.
+    ``progress`` is the position on the learning-rate curve, 0 to 1. ``seconds`` counts the training so far. ``random``
+    is the state of torch's generator.
+    """
+
+    stage: int
+    step: int
+    progress: float
+    seconds: float
+    architecture: dict[str, Any]
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    random: Tensor
+
+
+def architecture(spec: ModelSpec) -> dict[str, Any]:
+    """The part of a network's description that a state and a recipe must share: all but the scales."""
+    described = write_config(spec, Scales((1.0,)))
+    return {key: value for key, value in described.items() if key not in {"scales", "continuous"}}
+
+
+def save_state(state: RunState, path: Path) -> None:
+    """Write ``state`` to ``path`` atomically. Raises OutputError."""
+    content = {"format": FORMAT, **{entry.name: getattr(state, entry.name) for entry in fields(state)}}
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
+
+
+def load_state(path: Path, spec: ModelSpec) -> RunState:
+    """Read the state of a run that trains a network of ``spec``.
+
+    Raises TrainingError if the state is missing, broken, or of another architecture.
+    """
+    if not exists(path):
+        raise TrainingError(f"There is no saved state at {path}.", START_NEW)
+    try:
+        content = load_pickle(path)
+    except ModelError as error:
+        raise TrainingError(f"{path} is not a readable training state.", START_NEW) from error
+    names = {entry.name for entry in fields(RunState)}
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not names <= content.keys():
+        raise TrainingError(f"{path} is not a training state of this version.", START_NEW)
+    state = RunState(**{name: content[name] for name in names})  # the first versions stored more keys
+    if state.architecture != architecture(spec):
+        raise TrainingError(
+            f"{path} has another architecture than [model] in the recipe.", "Restore [model], or start a new run."
+        )
+    return state
 
 
 @dataclass
 class Schedule:
-    """The mutable place in a stage: iteration ``step`` is the next one of ``last_step``."""
+    """The position in a stage: iteration ``step`` of ``last_step`` comes next.
+
+    ``progress`` is the position on the learning-rate curve, 0 to 1. It moves evenly toward 1 over the iterations that
+    are left, so the curve has no jump where ``last_step`` changes.
+    """
 
     last_step: int
     step: int = 0
@@ -26,36 +95,43 @@ class Schedule:
 
     @property
     def finished(self) -> bool:
-        """Whether every planned iteration is done."""
+        """Whether all iterations are done."""
         return self.step >= self.last_step
 
     def advance(self) -> None:
-        """One iteration is done."""
+        """Count one iteration."""
         self.progress += (1 - self.progress) / max(1, self.last_step - self.step)
         self.step += 1
 
-    def replan(self, last_step: int) -> None:
-        """Let the rest of the stage end at another iteration."""
-        self.last_step = max(last_step, self.step)
-
-    def rewind(self, progress: float) -> None:
-        """Go on from an earlier point of the curve, with as many iterations more as it leaves of the planned ones."""
-        self.progress = progress
-        self.last_step = self.step + round((1 - progress) * self.last_step)
-
 
 def learning_rate(config: StageConfig, schedule: Schedule) -> float:
-    """Linear warm-up over the first iterations, times a cosine from the first rate to the final one."""
+    """A linear warm-up over the first iterations, times a cosine from the initial rate to the final one."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, schedule.progress)))
     rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
     return rate * min(1.0, (schedule.step + 1) / (config.warmup + 1))
 
 
-BETAS = (0.9, 0.99)
+def average_weights(model: Pcsr, decay: float) -> AveragedModel:
+    """A copy of ``model`` that ``update_parameters`` moves toward the current weights.
+
+    The decay is n / (n + 10) after n updates, at most ``decay``, so a young average does not keep the initial weights.
+    """
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            move = get_ema_multi_avg_fn(min(decay, int(count) / (int(count) + 10)))  # type: ignore[no-untyped-call]
+            move(averaged, current, count)
+        else:  # the batch counter of BatchNorm
+            for target, source in zip(averaged, current, strict=True):
+                target.copy_(source)
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average.n_averaged.fill_(1)  # the initial weights are part of the average
+    return average
 
 
 class Trainer:
-    """Trains one stage of a model, in place; ``averaged`` holds the exponential moving average of its weights."""
+    """Trains one stage of a model in place."""
 
     def __init__(self, model: Pcsr, stage: int, config: StageConfig, distributed: bool = False) -> None:
         self.model = model
@@ -67,16 +143,20 @@ class Trainer:
         model.train()
         if stage == 2:
             model.encoder.eval()
+        self._average = average_weights(model, config.ema)
         module: nn.Module = HeavyStage(model) if stage == 1 else RoutingStage(model, config)
         self._network = DistributedDataParallel(module) if distributed else module
         self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate, betas=BETAS, fused=True)
-        self.averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @property
+    def averaged(self) -> dict[str, Tensor]:
+        """The exponential moving average of the model's state dict."""
+        return self._average.module.state_dict()
 
     def iterate(self, batch: Batch) -> Loss:
-        """One iteration: forward, backward, clip, step, average; returns the loss before the step."""
-        rate = learning_rate(self.config, self.schedule)
+        """Run one iteration and return the loss before the optimizer's step."""
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate(self.config, self.schedule)
         square = self.stage == 1 and self._in_tail(self.config.square_tail)
         with self._precision():
             loss: Loss = self._network(batch, square=True) if square else self._network(batch)
@@ -85,7 +165,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
         self._optimizer.step()
         self.schedule.advance()
-        self._average()
+        self._average.update_parameters(self.model)
         return loss
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -95,56 +175,42 @@ class Trainer:
     def _in_tail(self, share: float) -> bool:
         return self.schedule.progress >= 1 - share
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averaged weights toward the current ones; slower as the run grows older, up to ``ema``."""
-        weight = max(1 - self.config.ema, 10 / (self.schedule.step + 10))
-        averaged: list[Tensor] = []
-        current: list[Tensor] = []
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                averaged.append(self.averaged[name])
-                current.append(value)
-            else:
-                self.averaged[name].copy_(value)
-        torch._foreach_lerp_(averaged, current, weight)
-
     def state(self, seconds: float) -> RunState:
-        """Everything needed to go on from here, after ``seconds`` of training.
+        """The state to resume from, after ``seconds`` of training.
 
-        Raises TrainingError where the weights are no numbers any more: from there nothing goes on.
+        Raises TrainingError if the weights are not finite.
         """
-        place, weights = self.schedule, self.model.state_dict()
-        if not all(bool(value.isfinite().all()) for value in (*weights.values(), *self.averaged.values())):
-            raise TrainingError(
-                f"The loss or the weights are no numbers any more at iteration {place.step}.",
-                "Lower the stage's learning_rate; --resume goes on from the last good state, if one was saved.",
-            )
+        weights, averaged = self.model.state_dict(), self.averaged
+        if not all(bool(value.isfinite().all()) for value in (*weights.values(), *averaged.values())):
+            raise diverged(self.schedule.step)
         return RunState(
             stage=self.stage,
-            step=place.step,
-            progress=place.progress,
+            step=self.schedule.step,
+            progress=self.schedule.progress,
             seconds=seconds,
             architecture=architecture(self.model.spec),
             model=weights,
-            ema=self.averaged,
+            ema=averaged,
             optimizer=self._optimizer.state_dict(),
             random=torch.get_rng_state(),
         )
 
     def restore(self, state: RunState) -> None:
-        """Go on from ``state``. The stage's length is the recipe's, should it have changed.
-
-        Raises TrainingError.
-        """
+        """Continue from ``state``; the length of the stage is the recipe's. Raises TrainingError."""
         self.model.load_state_dict(state.model)
-        for name, value in state.ema.items():
-            self.averaged[name].copy_(value)
+        self._average.module.load_state_dict(state.ema)
+        self._average.n_averaged.fill_(state.step + 1)
         try:
             self._optimizer.load_state_dict(state.optimizer)
         except ValueError as error:
-            raise TrainingError(
-                "The state's optimizer belongs to another network.", "Start anew, without --resume."
-            ) from error
+            raise TrainingError("The state's optimizer belongs to another network.", "Start a new run.") from error
         self.schedule = Schedule(self.config.iterations, state.step, state.progress)
         torch.set_rng_state(state.random)
+
+
+def diverged(step: int) -> TrainingError:
+    """The error of a run whose loss or weights are not finite after ``step`` iterations of a stage."""
+    return TrainingError(
+        f"Training diverged: the loss or the weights are not finite at iteration {step}.",
+        "Lower the stage's learning_rate and resume from the last saved state.",
+    )

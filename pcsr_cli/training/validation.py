@@ -1,7 +1,6 @@
-"""PSNR on a folder of HR pictures: enlarged, counted and compared as ``pcsr bench`` does it."""
+"""Quality of weights on a folder of HR images, measured as in ``pcsr bench``."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -20,22 +19,17 @@ from pcsr_cli.model.flops import GIGA
 from pcsr_cli.model.load import Identity, LoadedModel
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import TrainConfig
-from pcsr_cli.training.events import Observer, Quality, Skipped
+from pcsr_cli.training.log import Observer, Quality, Skipped
 
-
-@dataclass(frozen=True)
-class Task:
-    """A pair to measure on, and the PSNR (dB) of its bicubic enlargement, which no training changes."""
-
-    pair: Pair
-    bicubic: float
+MeasuredPair = tuple[Pair, float]
+"""An LR and an HR image, and the PSNR (dB) of bicubic upscaling."""
 
 
 class Validator:
-    """Measures weights on the recipe's folder, at its scales."""
+    """Measures weights on the validation images and scales of a recipe."""
 
     def __init__(self, config: TrainConfig, device: torch.device, observe: Observer) -> None:
-        """Read the pictures. Raises InputError, UsageError, TrainingError as ``load_tasks``."""
+        """Read the images. Raises InputError, UsageError, TrainingError as ``load_pairs``."""
         assert config.validation is not None
         folder = config.locate(config.validation.path)
         network = Pcsr(config.model.spec).to(device).eval().requires_grad_(False)
@@ -44,55 +38,58 @@ class Validator:
             network, Identity(config.name, None, "", config.licence, "in training", None), config.trained_scales
         )
         contests = [Contest(self._model, scale, usual_settings(scale)) for scale in config.validation.scales]
-        self._tasks = [(contest, load_tasks(folder, contest, observe)) for contest in contests]
+        self._pairs = [(contest, load_pairs(folder, contest, observe)) for contest in contests]
 
     def measure(self, weights: Mapping[str, Tensor], stage: int) -> Iterator[Quality]:
-        """The quality at each scale; in the first stage, where there is no routing yet, with all pixels heavy."""
+        """Yield the quality of ``weights`` at each scale.
+
+        The classifier is untrained in the first stage, so all pixels are heavy there.
+        """
         self._model.network.load_state_dict(weights)
-        for contest, tasks in self._tasks:
-            heavy = [contest.enter(task.pair.lr).enlarge(Method("heavy")) for task in tasks]
-            routed = heavy if stage == 1 else [contest.enter(task.pair.lr).run(self._routing)[0] for task in tasks]
+        for contest, pairs in self._pairs:
+            heavy = [contest.enter(pair.lr).enlarge(Method("heavy")) for pair, _ in pairs]
+            routed = heavy if stage == 1 else [contest.enter(pair.lr).run(self._routing)[0] for pair, _ in pairs]
             yield Quality(
                 scale=int(contest.scale),
-                psnr=_mean_psnr(routed, tasks),
-                psnr_heavy=_mean_psnr(heavy, tasks),
-                psnr_bicubic=fmean(task.bicubic for task in tasks),
+                psnr=_mean_psnr(routed, pairs),
+                psnr_heavy=_mean_psnr(heavy, pairs),
+                psnr_bicubic=fmean(bicubic for _, bicubic in pairs),
                 heavy_share=fmean(_known(result.heavy_share) for result in routed),
                 flops=fmean(_known(result.executed) for result in routed) * GIGA,
             )
 
 
 def usual_settings(scale: float) -> Settings:
-    """How the program enlarges by ``scale`` where nothing else is asked of it."""
+    """The default settings for upscaling by ``scale``."""
     return Settings(refine=usual_refine(scale))
 
 
-def load_tasks(folder: Path, contest: Contest, observe: Observer) -> tuple[Task, ...]:
-    """Every picture of ``folder`` (or of its HR and LR_xN) at the contest's scale; a bad one is named and left out.
+def load_pairs(folder: Path, contest: Contest, observe: Observer) -> list[MeasuredPair]:
+    """Read the images of ``folder``, or of HR and LR_xN in it; report and skip those that cannot be used.
 
-    Raises InputError for a folder that is missing or empty, TrainingError if none of its pictures is left.
+    Raises InputError if the folder is missing or empty, TrainingError if no image can be used.
     """
-    tasks = []
+    pairs: list[MeasuredPair] = []
     for source in find_pairs([folder], contest.scale):
         assert source.hr is not None
         try:
             pair = load_pair(source, contest.scale)
-            tasks.append(Task(pair, _psnr(contest.enter(pair.lr).enlarge(Method("bicubic")), pair)))
+            pairs.append((pair, _psnr(contest.enter(pair.lr).enlarge(Method("bicubic")), pair)))
         except InputError as error:
             observe(Skipped(source.hr, error.sentence))
-    if not tasks:
+    if not pairs:
         raise TrainingError(
-            f"There is no picture to validate on in {folder}.", "validation.path names a folder of them."
+            f"No image in {folder} can be used for validation.", "Set validation.path to a folder of HR images."
         )
-    return tuple(tasks)
+    return pairs
 
 
-def _mean_psnr(results: list[Enlarged], tasks: tuple[Task, ...]) -> float:
-    return fmean(_psnr(result, task.pair) for result, task in zip(results, tasks, strict=True))
+def _mean_psnr(results: list[Enlarged], pairs: list[MeasuredPair]) -> float:
+    return fmean(_psnr(result, pair) for result, (pair, _) in zip(results, pairs, strict=True))
 
 
 def _psnr(result: Enlarged, pair: Pair) -> float:
-    """RGB, 8 bits, as many border pixels shaved as the scale."""
+    """PSNR of RGB in 8 bits, without as many border pixels as the scale."""
     assert pair.hr is not None
     return psnr(result.rgb, pair.hr, int(pair.scale))
 

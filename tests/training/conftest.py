@@ -1,16 +1,54 @@
-"""A tiny recipe: noise-like pictures, a network of a few hundred weights, runs of a second."""
+"""Small recipes: drawn images, a network of a few hundred weights, runs of a second."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
-from pcsr_cli.training.config import DataConfig, ModelConfig, ScaleShare, SourceConfig, StageConfig, TrainConfig
+from pcsr_cli.training.config import TrainConfig, load_config
+
+RECIPE = """
+name = "tiny"
+seed = 3
+report_every = 2
+[model]
+width = 8
+depth = 1
+samplers = [[4], [8, 8]]
+classifier = [4]
+[data]
+patch = 48
+keep = 1
+[[data.sources]]
+path = "pictures"
+[[scales]]
+low = 2
+high = 2
+[[scales]]
+low = 1
+high = 3
+[stage1]
+iterations = 6
+batch = 4
+crop = 8
+pixels = 64
+learning_rate = 2e-3
+[stage2]
+iterations = 6
+batch = 4
+crop = 8
+pixels = 64
+learning_rate = 2e-3
+[validation]
+path = "pictures"
+scales = [2]
+"""
 
 
-def draw_pictures(folder: Path, count: int = 2, side: int = 96) -> None:
-    """Smooth shapes with edges, different in every picture."""
+def draw_images(folder: Path, count: int = 2, side: int = 96) -> None:
+    """Draw smooth shapes with edges, different in every image."""
     folder.mkdir(parents=True, exist_ok=True)
     y, x = np.mgrid[:side, :side] / side
     for index in range(count):
@@ -21,18 +59,15 @@ def draw_pictures(folder: Path, count: int = 2, side: int = 96) -> None:
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> TrainConfig:
-    draw_pictures(tmp_path / "pictures")
-    stage = StageConfig(iterations=6, batch=4, crop=8, pixels=64, learning_rate=2e-3)
-    return TrainConfig(
-        name="tiny",
-        model=ModelConfig(samplers=((4,), (8, 8)), width=8, depth=1, classifier=(4,)),
-        data=DataConfig(sources=(SourceConfig(Path("pictures")),), patch=48, keep=1.0),
-        scales=(ScaleShare(2, 2), ScaleShare(1, 3)),
-        stage1=stage,
-        stage2=stage,
-        seed=3,
-        report_every=1,
-        checkpoint_every=100,
-        folder=tmp_path,
-    )
+def recipe_file(tmp_path: Path) -> Path:
+    """A recipe file beside its images."""
+    draw_images(tmp_path / "pictures")
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def recipe(recipe_file: Path) -> TrainConfig:
+    """The same recipe without validation, with a report after every iteration."""
+    return replace(load_config(recipe_file), validation=None, report_every=1)

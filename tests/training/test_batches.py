@@ -1,11 +1,13 @@
-from dataclasses import replace
+"""Training batches: determinism, alignment of crop and truth, augmentation, and the shrinking kernel."""
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from pcsr_cli.engine.grid import bilinear
-from pcsr_cli.training.batches import Batch, BatchMaker, Share, largest_window
+from pcsr_cli.images.resize import make_lr, resize_bicubic_8bit
+from pcsr_cli.training.batches import BatchMaker, largest_window, margin, shrink, shrinking_matrix
 from pcsr_cli.training.config import ScaleShare, StageConfig
 
 STAGE = StageConfig(iterations=1, batch=4, crop=8, pixels=100)
@@ -13,26 +15,31 @@ SCALES = (ScaleShare(2, 2), ScaleShare(1, 4))
 PATCHES = np.random.default_rng(0).integers(256, size=(5, 64, 64, 3), dtype=np.uint8)
 
 
-def make(step: int = 0, stage: StageConfig = STAGE, share: Share | None = None, patches: np.ndarray = PATCHES) -> Batch:
-    maker = BatchMaker(patches, stage, SCALES, seed=(1, 2), share=share or Share(), device=torch.device("cpu"))
-    return maker.make(step)
+def maker(
+    stage: StageConfig = STAGE,
+    patches: np.ndarray = PATCHES,
+    scales: tuple[ScaleShare, ...] = SCALES,
+    rank: int = 0,
+    processes: int = 1,
+) -> BatchMaker:
+    return BatchMaker(patches, stage, scales, (1, 2), torch.device("cpu"), rank, processes)
 
 
-def test_batches_are_a_function_of_the_step() -> None:
-    first, again, other = make(3), make(3), make(4)
+def test_batches_depend_only_on_the_step() -> None:
+    first, again, other = (maker().make(step) for step in (3, 3, 4))
     assert torch.equal(first.lr, again.lr) and torch.equal(first.truth, again.truth)
     assert not torch.equal(first.lr, other.lr)
 
 
-def test_processes_share_a_batch() -> None:
-    whole, parts = make(5), [make(5, share=Share(rank, 2)) for rank in range(2)]
+def test_processes_divide_a_batch() -> None:
+    whole, parts = maker().make(5), [maker(rank=rank, processes=2).make(5) for rank in range(2)]
     assert torch.equal(whole.lr, torch.cat([part.lr for part in parts]))
     assert torch.equal(whole.truth, torch.cat([part.truth for part in parts]))
 
 
 def test_shapes_and_ranges() -> None:
     for step in range(20):
-        batch = make(step)
+        batch = maker().make(step)
         assert batch.lr.shape == (4, 3, 8, 8)
         assert batch.truth.shape == (4, *batch.rows.nearest.shape, *batch.columns.nearest.shape, 3)
         assert batch.truth.shape[1] <= 10
@@ -40,12 +47,12 @@ def test_shapes_and_ranges() -> None:
         assert batch.truth.min() >= 0 and batch.truth.max() <= 1
 
 
-def test_truth_and_crop_lie_on_each_other() -> None:
-    """On a smooth picture the bilinear base of the crop is nearly the truth, wherever the pixels were chosen."""
+def test_truth_and_crop_are_aligned() -> None:
+    """On a smooth image the bilinear base of the crop is close to the truth at every chosen pixel."""
     y, x = np.mgrid[:64, :64]
-    picture = np.stack([2 * x + y, 190 - x - y, 3 * x], axis=2).astype(np.uint8)
+    image = np.stack([2 * x + y, 190 - x - y, 3 * x], axis=2).astype(np.uint8)
     for step in range(20):
-        batch = make(step, patches=picture[None])
+        batch = maker(patches=image[None]).make(step)
         base = bilinear(batch.lr, batch.rows, batch.columns).permute(0, 2, 3, 1)
         inside = (batch.rows.weight > 0) & (batch.rows.low < batch.rows.high)
         across = (batch.columns.weight > 0) & (batch.columns.low < batch.columns.high)
@@ -53,22 +60,51 @@ def test_truth_and_crop_lie_on_each_other() -> None:
         assert difference.numel() == 0 or difference.max() < 0.02
 
 
-def test_every_flip_and_transpose_comes_up() -> None:
+def test_every_flip_and_transpose_occurs() -> None:
     stage = replace(STAGE, batch=64)
     corner = np.zeros((1, 64, 64, 3), np.uint8)
     corner[0, :32, :32, 0] = 255
     corner[0, :32, 32:, 1] = 255
-    maker = BatchMaker(corner, stage, (ScaleShare(4, 4),), seed=(0,), share=Share(), device=torch.device("cpu"))
-    lr = maker.make(0).lr
+    lr = maker(stage, corner, (ScaleShare(4, 4),)).make(0).lr
     corners = {str([crop[:2, y, x].gt(0.5).tolist() for y, x in ((0, 0), (0, -1), (-1, 0))]) for crop in lr}
     assert len(corners) >= 8
 
 
 @pytest.mark.parametrize("crop", [8, 13])
-def test_the_largest_window_is_never_exceeded(crop: int) -> None:
+def test_no_window_exceeds_the_largest(crop: int) -> None:
     stage = replace(STAGE, crop=crop)
     side = largest_window(crop, SCALES)
     patches = np.zeros((1, side, side, 3), np.uint8)
-    maker = BatchMaker(patches, stage, SCALES, seed=(0,), share=Share(), device=torch.device("cpu"))
     for step in range(30):
-        maker.make(step)
+        maker(stage, patches).make(step)
+
+
+def noise(side: int) -> np.ndarray:
+    return np.random.default_rng(side).integers(256, size=(side, side, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_shrinking_a_crop_equals_shrinking_the_whole_image(scale: int) -> None:
+    crop, at = 8, 5
+    image = noise(scale * 20)
+    whole = make_lr(image, scale)
+    side = margin(crop * scale, crop)
+    start = at * scale - side
+    window = image[start : start + crop * scale + 2 * side, start : start + crop * scale + 2 * side]
+    lr = shrink(torch.from_numpy(window[None].copy()), crop * scale, crop)
+    levels = lr[0].permute(1, 2, 0).mul(255).round().numpy()
+    assert np.abs(levels - whole[at : at + crop, at : at + crop]).max() <= (0 if scale in (1, 2, 4) else 1)
+
+
+def test_real_scales_agree_with_resize_away_from_borders() -> None:
+    image = noise(3 * 29)
+    whole = resize_bicubic_8bit(image, 3 * 12, 3 * 12)
+    side = margin(29, 12)
+    window = image[29 - side : 58 + side, 29 - side : 58 + side]
+    lr = shrink(torch.from_numpy(window[None].copy()), 29, 12)
+    levels = lr[0].permute(1, 2, 0).mul(255).round().numpy()
+    assert np.abs(levels - whole[12:24, 12:24]).max() <= 1
+
+
+def test_flat_areas_stay_flat() -> None:
+    assert torch.allclose(shrinking_matrix(37, 16).sum(dim=1), torch.ones(16), atol=1e-6)

@@ -1,23 +1,23 @@
-from dataclasses import replace
-from pathlib import Path
+"""The patch cache: what is cut, kept, skipped, made again and deleted."""
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.training import patches as cache
-from pcsr_cli.training.config import DataConfig, SourceConfig, TrainConfig
-from pcsr_cli.training.events import Decoded, Event, Skipped, ignore
+from pcsr_cli.training.config import SourceConfig, TrainConfig
+from pcsr_cli.training.log import Decoded, Event, Skipped, ignore
 from pcsr_cli.training.patches import open_patches
 from tests.failing import fails
 
 
 def with_data(recipe: TrainConfig, **changes: object) -> TrainConfig:
-    return replace(recipe, data=replace(recipe.data, **changes))  # type: ignore[arg-type]
+    return replace(recipe, data=replace(recipe.data, **changes))
 
 
-def test_pictures_become_patches_once(recipe: TrainConfig) -> None:
+def test_images_are_cut_once(recipe: TrainConfig) -> None:
     events: list[Event] = []
     patches = open_patches(recipe, 40, events.append)
     assert patches.shape == (8, 48, 48, 3) and patches.dtype == np.uint8
@@ -28,10 +28,10 @@ def test_pictures_become_patches_once(recipe: TrainConfig) -> None:
     assert not events
 
 
-def test_a_changed_recipe_or_folder_makes_new_patches(recipe: TrainConfig) -> None:
+def test_changed_settings_or_images_make_new_patches(recipe: TrainConfig) -> None:
     open_patches(recipe, 40, ignore)
     assert open_patches(with_data(recipe, keep=0.5), 40, ignore).shape[0] == 4
-    source = SourceConfig(Path("pictures"), reductions=(1.0, 2.0))
+    source = SourceConfig("pictures", reductions=(1.0, 2.0))
     assert open_patches(with_data(recipe, sources=(source,)), 40, ignore).shape[0] == 10
     (recipe.folder / "pictures" / "1.png").unlink()
     assert open_patches(recipe, 40, ignore).shape[0] == 4
@@ -47,7 +47,7 @@ def test_the_most_detailed_patches_are_kept(recipe: TrainConfig) -> None:
     assert np.array_equal(patch, flat[:, 48:])
 
 
-def test_broken_and_small_pictures_are_named_and_skipped(recipe: TrainConfig) -> None:
+def test_broken_and_small_images_are_reported_and_skipped(recipe: TrainConfig) -> None:
     folder = recipe.folder / "pictures"
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:300])
     Image.new("RGB", (20, 20)).save(folder / "small.png")
@@ -59,40 +59,54 @@ def test_broken_and_small_pictures_are_named_and_skipped(recipe: TrainConfig) ->
     assert "smaller than a patch" in skipped["small.png"]
 
 
-def test_folders_without_usable_pictures_are_refused(recipe: TrainConfig) -> None:
+def test_folders_without_usable_images_are_refused(recipe: TrainConfig) -> None:
     with fails(TrainingError, f"There is no folder {recipe.folder / 'nowhere'}."):
-        open_patches(with_data(recipe, sources=(SourceConfig(Path("nowhere")),)), 40, ignore)
+        open_patches(with_data(recipe, sources=(SourceConfig("nowhere"),)), 40, ignore)
     (recipe.folder / "empty").mkdir()
-    with fails(TrainingError, f"There is no picture in {recipe.folder / 'empty'}."):
-        open_patches(with_data(recipe, sources=(SourceConfig(Path("empty")),)), 40, ignore)
-    everything = SourceConfig(Path("pictures"), exclude=("*.png",))
-    with fails(TrainingError, f"There is no picture in {recipe.folder / 'pictures'}."):
+    with fails(TrainingError, f"There is no image in {recipe.folder / 'empty'}."):
+        open_patches(with_data(recipe, sources=(SourceConfig("empty"),)), 40, ignore)
+    everything = SourceConfig("pictures", exclude=("*.png",))
+    with fails(TrainingError, f"There is no image in {recipe.folder / 'pictures'}."):
         open_patches(with_data(recipe, sources=(everything,)), 40, ignore)
-    with fails(TrainingError, "No picture holds a patch of 200 pixels."):
+    with fails(TrainingError, "No image is as large as a patch of 200 pixels."):
         open_patches(with_data(recipe, patch=200), 40, ignore)
     with fails(TrainingError, "Patches of 48 pixels are too small.", "Set data.patch to at least 49."):
         open_patches(recipe, 49, ignore)
 
 
-def test_a_picture_replaced_by_another_of_the_same_size_is_noticed(recipe: TrainConfig) -> None:
-    picture = recipe.folder / "pictures" / "0.bmp"
+def test_an_image_replaced_by_another_of_the_same_size_makes_new_patches(recipe: TrainConfig) -> None:
+    image = recipe.folder / "pictures" / "0.bmp"
     changed = np.random.default_rng(0).integers(256, size=(48, 48, 3), dtype=np.uint8)
-    Image.new("RGB", (48, 48)).save(picture)
+    Image.new("RGB", (48, 48)).save(image)
     open_patches(recipe, 40, ignore)
-    Image.fromarray(changed).save(picture)
+    Image.fromarray(changed).save(image)
     assert any(np.array_equal(patch, changed) for patch in open_patches(recipe, 40, ignore))
 
 
-def test_a_removed_cache_is_made_again_and_an_old_one_removed(recipe: TrainConfig) -> None:
-    folder = recipe.folder / "cache"
+def test_a_deleted_cache_is_made_again(recipe: TrainConfig) -> None:
     before = open_patches(recipe, 40, ignore).copy()
-    (old,) = folder.iterdir()
-    old.unlink()
+    (path,) = (recipe.folder / "cache").iterdir()
+    path.unlink()
     assert np.array_equal(open_patches(recipe, 40, ignore), before)
-    (folder / ".pcsr-0123456789abcdef.part").write_bytes(b"left by a run that was killed")
+
+
+def test_only_files_that_pcsr_made_are_deleted(recipe: TrainConfig) -> None:
+    folder = recipe.folder / "cache"
+    open_patches(recipe, 40, ignore)
+    (old,) = folder.iterdir()
+    np.save(folder / "patches-of-mine.npy", np.zeros(3))
+    (folder / "patches-empty.npy").touch()
+    (folder / "patches-folder.npy").mkdir()
+    (folder / "patches-link.npy").symlink_to(old)
+    kept = set(folder.iterdir()) - {old}
+    leftover = folder / ".pcsr-0123456789abcdef.part"
+    leftover.write_bytes(b"left by a killed run")
     open_patches(with_data(recipe, keep=0.5), 40, ignore)
-    (left,) = folder.iterdir()
-    assert left != old
+    (new,) = {path for path in folder.iterdir() if not path.is_symlink()} - kept
+    assert new != old and kept < set(folder.iterdir())
+    leftover.touch()
+    open_patches(with_data(recipe, keep=0.5), 40, ignore)
+    assert not leftover.exists() and new.exists()
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +118,5 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(recipe: TrainConfig, mon
     with fails(OutputError, "cannot be written:", "Free space, or choose another"):
         open_patches(recipe, 40, ignore)
     assert not list(cache_folder.iterdir())
-    with fails(OutputError, "cannot be made:"):
-        open_patches(with_data(recipe, cache=Path("pictures/0.png")), 40, ignore)
-
-
-def test_data_defaults_suit_a_single_folder() -> None:
-    assert DataConfig(sources=(SourceConfig(Path("DIV2K")),)).patch == 192
+    with fails(OutputError, "Cannot make the folder"):
+        open_patches(with_data(recipe, cache="pictures/0.png"), 40, ignore)

@@ -1,18 +1,23 @@
+"""Training runs: reproducible, resumable, and the same in several processes."""
+
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import load_file
 
 from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.model.checkpoint import build_model, read_checkpoint
-from pcsr_cli.training.config import ModelConfig, TrainConfig, ValidationConfig
-from pcsr_cli.training.events import Event, Progress, Validated
-from pcsr_cli.training.report import read_log
-from pcsr_cli.training.session import LOG_NAME, STAGE_1_NAME, STATE_NAME, RunOptions, train
-from pcsr_cli.training.state import load_state
+from pcsr_cli.training.config import ModelConfig, TrainConfig, ValidationConfig, load_config
+from pcsr_cli.training.log import Event, Progress, Validated
+from pcsr_cli.training.session import STAGE_1_NAME, STATE_NAME, check_batches, train
+from pcsr_cli.training.trainer import load_state
 from tests.failing import fails
 
 
@@ -25,7 +30,7 @@ def stop_after(count: int) -> Callable[[], bool]:
     return lambda: next(calls, None) is None
 
 
-def test_a_run_ends_in_a_folder_that_loads(recipe: TrainConfig, tmp_path: Path) -> None:
+def test_a_run_writes_a_folder_that_loads(recipe: TrainConfig, tmp_path: Path) -> None:
     result = train(recipe, tmp_path / "run")
     assert result is not None
     checkpoint = read_checkpoint(result)
@@ -42,8 +47,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(recipe: TrainConfig, tmp_pa
     reference = train(recipe, tmp_path / "whole", whole.append)
     interrupted = train(recipe, tmp_path / "parts", parts.append, stop=stop_after(done - 1))
     assert interrupted is None
-    options = RunOptions(resume=tmp_path / "parts" / STATE_NAME)
-    resumed = train(recipe, tmp_path / "parts", parts.append, options)
+    resumed = train(recipe, tmp_path / "parts", parts.append, resume=tmp_path / "parts" / STATE_NAME)
     assert losses(parts) == losses(whole)
     assert reference is not None and resumed is not None
     weights, again = load_file(reference / "model.safetensors"), load_file(resumed / "model.safetensors")
@@ -64,7 +68,7 @@ def test_stage_2_leaves_stage_1_untouched(recipe: TrainConfig, tmp_path: Path) -
 
 def test_three_branches_train_and_run(recipe: TrainConfig, tmp_path: Path) -> None:
     model = replace(recipe.model, samplers=((), (4,), (8, 8)))
-    validation = ValidationConfig(Path("pictures"), every=3, scales=(2,))
+    validation = ValidationConfig("pictures", every=3, scales=(2,))
     events: list[Event] = []
     result = train(replace(recipe, model=model, validation=validation), tmp_path / "run", events.append)
     assert result is not None
@@ -74,7 +78,7 @@ def test_three_branches_train_and_run(recipe: TrainConfig, tmp_path: Path) -> No
     assert all(event.psnr > 5 and event.flops > 0 for event in validated)
 
 
-def test_a_tiny_set_is_learnt_by_heart(recipe: TrainConfig, tmp_path: Path) -> None:
+def test_the_loss_on_a_tiny_set_halves(recipe: TrainConfig, tmp_path: Path) -> None:
     stage = replace(recipe.stage1, iterations=150, learning_rate=1e-2)
     events: list[Event] = []
     train(replace(recipe, stage1=stage, report_every=50), tmp_path / "run", events.append)
@@ -85,27 +89,27 @@ def test_a_tiny_set_is_learnt_by_heart(recipe: TrainConfig, tmp_path: Path) -> N
 def test_another_architecture_cannot_be_resumed(recipe: TrainConfig, tmp_path: Path) -> None:
     train(recipe, tmp_path / "run")
     other = replace(recipe, model=replace(recipe.model, width=9))
-    with fails(TrainingError, "belongs to another architecture than the recipe's [model]."):
-        train(other, tmp_path / "run", options=RunOptions(resume=tmp_path / "run" / STATE_NAME))
+    with fails(TrainingError, "has another architecture than [model] in the recipe."):
+        train(other, tmp_path / "run", resume=tmp_path / "run" / STATE_NAME)
 
 
 def test_a_missing_or_broken_state_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
-    with fails(TrainingError, f"There is no state {tmp_path / 'nothing.pt'} to go on from."):
-        train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "nothing.pt"))
+    with fails(TrainingError, f"There is no saved state at {tmp_path / 'nothing.pt'}."):
+        train(recipe, tmp_path / "run", resume=tmp_path / "nothing.pt")
     for damaged in (b"noise", b"\x80\x02."):
         (tmp_path / "noise.pt").write_bytes(damaged)
-        with fails(TrainingError, f"{tmp_path / 'noise.pt'} is no readable state of a run."):
-            train(recipe, tmp_path / "run", options=RunOptions(resume=tmp_path / "noise.pt"))
+        with fails(TrainingError, f"{tmp_path / 'noise.pt'} is not a readable training state."):
+            train(recipe, tmp_path / "run", resume=tmp_path / "noise.pt")
 
 
-def test_a_loss_that_is_no_number_ends_the_run(recipe: TrainConfig, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run(recipe: TrainConfig, tmp_path: Path) -> None:
     wild = replace(recipe, stage1=replace(recipe.stage1, learning_rate=1e30))
-    with fails(TrainingError, "The loss or the weights are no numbers any more at iteration"):
+    with fails(TrainingError, "Training diverged"):
         train(wild, tmp_path / "run")
 
 
 @pytest.mark.parametrize("end", ["checkpoint", "stop", "last iteration"])
-def test_a_run_that_diverges_leaves_the_last_good_state(recipe: TrainConfig, tmp_path: Path, end: str) -> None:
+def test_a_run_that_diverges_keeps_the_last_good_state(recipe: TrainConfig, tmp_path: Path, end: str) -> None:
     path = tmp_path / "run" / STATE_NAME
     assert train(recipe, tmp_path / "run", stop=stop_after(2)) is None
     before = path.read_bytes()
@@ -113,28 +117,68 @@ def test_a_run_that_diverges_leaves_the_last_good_state(recipe: TrainConfig, tmp
     stage = replace(recipe.stage1, iterations=iterations, learning_rate=1e30, clip=1e30)
     wild = replace(recipe, stage1=stage, report_every=1000, checkpoint_every=8 if end == "checkpoint" else 1000)
     stop = stop_after(5) if end == "stop" else stop_after(1000)
-    with fails(TrainingError, "The loss or the weights are no numbers any more at iteration"):
-        train(wild, tmp_path / "run", options=RunOptions(resume=path), stop=stop)
+    with fails(TrainingError, "Training diverged"):
+        train(wild, tmp_path / "run", resume=path, stop=stop)
     assert path.read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_is_told(recipe: TrainConfig, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with fails(OutputError, f"The folder {tmp_path / 'file' / 'run'} cannot be made: Not a directory."):
+    with fails(OutputError, f"Cannot make the folder {tmp_path / 'file' / 'run'}: not a directory."):
         train(recipe, tmp_path / "file" / "run")
 
 
-def test_minutes_end_the_run_in_time(recipe: TrainConfig, tmp_path: Path) -> None:
-    endless = replace(recipe.stage1, iterations=10**9)
-    config = replace(recipe, stage1=endless, stage2=endless, report_every=5)
-    assert train(config, tmp_path / "run", options=RunOptions(minutes=0.02)) is not None
-    rates = [entry["learning_rate"] for entry in read_log(tmp_path / "run" / LOG_NAME, "progress")]
-    assert min(rates) < max(rates) / 2
+def test_a_run_removes_the_temporary_files_of_killed_ones(recipe: TrainConfig, tmp_path: Path) -> None:
+    leftovers = [tmp_path / "run" / place / ".pcsr-0123456789abcdef.part" for place in (".", "model")]
+    for path in leftovers:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert train(recipe, tmp_path / "run") is not None
+    assert not any(path.exists() for path in leftovers)
 
 
-def test_rewinding_goes_on_with_a_finished_stage(recipe: TrainConfig, tmp_path: Path) -> None:
-    events: list[Event] = []
-    train(recipe, tmp_path / "run")
-    options = RunOptions(resume=tmp_path / "run" / STAGE_1_NAME, rewind=0.5)
-    train(recipe, tmp_path / "run", events.append, options)
-    assert [step for stage, step, _ in losses(events) if stage == 1] == [7, 8, 9]
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+from pcsr_cli.training.config import load_config
+from pcsr_cli.training.session import train
+torch.set_num_threads(1)
+train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def train_in_processes(recipe: Path, folder: Path, count: int) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", PROGRAM, str(recipe), str(folder)]
+    started = [
+        subprocess.Popen(command, env={**os.environ, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(count)
+    ]
+    assert [process.wait(timeout=120) for process in started] == [0] * count
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_does(recipe_file: Path, tmp_path: Path) -> None:
+    alone = train(load_config(recipe_file), tmp_path / "alone")
+    train_in_processes(recipe_file, tmp_path / "together", 2)
+    assert alone is not None
+    one = load_file(alone / "model.safetensors")
+    two = load_file(tmp_path / "together" / "model" / "model.safetensors")
+    assert one.keys() == two.keys()
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=1e-5)
+    assert len((tmp_path / "together" / "log.jsonl").read_text().splitlines()) > 6
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(recipe: TrainConfig) -> None:
+    with fails(TrainingError, "3 processes cannot share stage1.batch = 4 evenly.", "Set it to a multiple of 3."):
+        check_batches(recipe, 3)

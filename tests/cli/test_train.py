@@ -1,0 +1,122 @@
+"""``pcsr train``: output, signals and options."""
+
+import io
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pcsr_cli.cli import train as command
+from pcsr_cli.errors import RefusedOutputError, UsageError
+from pcsr_cli.training.config import load_config
+from pcsr_cli.training.log import Decoded, Event, Progress, Saved, Skipped, Validated
+from pcsr_cli.training.trainer import load_state
+from tests.failing import fails
+from tests.training.conftest import recipe_file
+
+__all__ = ["recipe_file"]
+
+
+def test_a_recipe_becomes_a_model(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    command.command(recipe_file, out=tmp_path / "run", json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert Path(document["model"], "model.safetensors").is_file()
+    assert Path(document["log"]).is_file() and Path(document["plot"]).is_file()
+
+
+def send_at(kind: type[Event], number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send a signal to this process at the first event of a kind."""
+    left = [number]
+
+    def observe(event: Event) -> None:
+        if isinstance(event, kind) and left:
+            os.kill(os.getpid(), left.pop())
+
+    @contextmanager
+    def show_run(*_: Any) -> Iterator[Callable[[Event], None]]:
+        yield observe
+
+    monkeypatch.setattr(command, "show_run", show_run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_stopped_run_saves_its_state_and_prints_how_to_continue(
+    recipe_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    before = signal.getsignal(number)
+    send_at(Progress, number, monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        command.command(recipe_file, out=tmp_path / "run", device="cpu")
+    assert ended.value.code == 128 + number
+    assert "--resume" in capsys.readouterr().err
+    assert load_state(tmp_path / "run" / "state.pt", load_config(recipe_file).model.spec).step == 2
+    assert signal.getsignal(number) is before
+    with fails(RefusedOutputError, f"{tmp_path / 'run'} already contains a run."):
+        command.command(recipe_file, out=tmp_path / "run")
+
+
+def test_cutting_images_can_be_interrupted(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    send_at(Decoded, signal.SIGINT, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        command.command(recipe_file, out=tmp_path / "run")
+    assert list((recipe_file.parent / "cache").iterdir()) == []
+
+
+def test_only_a_second_ctrl_c_ends_the_process() -> None:
+    with command.StopSignals() as signals:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert signals.received == signal.SIGHUP
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with command.StopSignals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert signals.received is None
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+
+
+@pytest.mark.parametrize("chosen", [{"json": True, "quiet": True}, {"resume": True, "start": Path("x")}], ids=str)
+def test_options_that_exclude_each_other_are_refused(recipe_file: Path, tmp_path: Path, chosen: dict[str, Any]) -> None:
+    with fails(UsageError, "exclude each other."):
+        command.command(recipe_file, out=tmp_path / "run", **chosen)
+
+
+def test_the_panel_shows_every_event() -> None:
+    from rich.console import Console
+
+    events: list[Event] = [
+        Decoded(Path("a.png"), 1, 2),
+        Skipped(Path("b[red].png"), "It is broken."),
+        Progress(2, 10, 20, 0.5, 1e-3, 4.0, 64.0, 2.0, 2.5, 0.4),
+        Validated(4, 26.0, 26.1, 24.6, 0.3, 3e9, stage=2, step=10, seconds=2.0),
+        Saved(Path("run/state.pt"), 2, 10),
+    ]
+    parts = ("1 of 2 images", "b[red].png", "10 of 20", "40.0%", "26.00 dB (+1.40 over bicubic", "0:00:02", "state.pt")
+    panel, console = command.RunPanel("tiny"), Console(width=100, record=True, file=io.StringIO())
+    for event in events:
+        panel(event)
+        console.print(panel.draw())
+    text = console.export_text()
+    assert not [part for part in parts if part not in text]
+
+
+def test_a_sparkline_has_at_most_48_bars() -> None:
+    assert command.sparkline([3.0]) == "▁"
+    assert command.sparkline([1.0, 2.0]) == "▁█"
+    assert len(command.sparkline([float(value) for value in range(1000)])) == 48

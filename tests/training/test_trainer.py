@@ -1,0 +1,132 @@
+"""Schedule, averaged weights, and the state file: written atomically and refused where it does not fit."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from msgspec.structs import replace as replace_settings
+
+from pcsr_cli.errors import OutputError, TrainingError
+from pcsr_cli.model.network import Pcsr
+from pcsr_cli.training.config import StageConfig, TrainConfig, load_config
+from pcsr_cli.training.session import train
+from pcsr_cli.training.trainer import (
+    Schedule,
+    Trainer,
+    average_weights,
+    learning_rate,
+    load_state,
+    save_state,
+)
+from tests.command import ROOT
+from tests.failing import fails
+
+BUILTIN_STATE = ROOT / "recipes" / "builtin_state" / "stage1.pt"
+
+
+@pytest.fixture
+def saved(recipe: TrainConfig, tmp_path: Path) -> Path:
+    """The state of a new run."""
+    path = tmp_path / "state.pt"
+    save_state(Trainer(Pcsr(recipe.model.spec), 1, recipe.stage1).state(seconds=1.5), path)
+    return path
+
+
+def test_a_state_can_be_read_back(recipe: TrainConfig, tmp_path: Path) -> None:
+    state = Trainer(Pcsr(recipe.model.spec), 1, recipe.stage1).state(seconds=1.5)
+    save_state(state, tmp_path / "state.pt")
+    loaded = load_state(tmp_path / "state.pt", recipe.model.spec)
+    assert loaded.seconds == 1.5 and loaded.architecture == state.architecture
+    assert all(torch.equal(value, loaded.ema[name]) for name, value in state.ema.items())
+
+
+def test_a_full_disk_keeps_the_old_state(recipe: TrainConfig, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, before = load_state(saved, recipe.model.spec), saved.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with fails(OutputError, str(saved), "no space left on device"):
+        save_state(state, saved)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.glob(".*")) == []
+
+
+def test_another_kind_of_file_is_refused(recipe: TrainConfig, tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
+    with fails(TrainingError, f"{tmp_path / 'other.pt'} is not a training state of this version."):
+        load_state(tmp_path / "other.pt", recipe.model.spec)
+
+
+def test_a_state_with_the_extra_keys_of_the_first_versions_loads(recipe: TrainConfig, saved: Path) -> None:
+    torch.save({**torch.load(saved, weights_only=True), "seed": 3, "last_step": 6}, saved)
+    assert load_state(saved, recipe.model.spec).seconds == 1.5
+
+
+def test_the_published_state_of_builtin_continues(recipe: TrainConfig, tmp_path: Path) -> None:
+    """Stage 1 runs on for two iterations and keeps the averaged weights close; the second stage follows."""
+    config = load_config(ROOT / "recipes" / "builtin.toml")
+    state = load_state(BUILTIN_STATE, config.model.spec)
+    assert state.step == 241_102
+    stage = replace_settings(config.stage1, iterations=state.step + 2, batch=2, crop=8, pixels=64)
+    short = replace_settings(recipe.stage2, iterations=2)
+    config = replace_settings(recipe, model=config.model, stage1=stage, stage2=short)
+    assert train(config, tmp_path / "run", resume=BUILTIN_STATE) is not None
+    after = load_state(tmp_path / "run" / "stage1.pt", config.model.spec)
+    assert after.step == state.step + 2
+    assert all(torch.allclose(value, state.ema[name], atol=1e-4) for name, value in after.ema.items())
+
+
+def test_the_script_of_the_recipe_rewinds_a_state(tmp_path: Path) -> None:
+    spec = load_config(ROOT / "recipes" / "builtin.toml").model.spec
+    script, output = ROOT / "recipes" / "rewind.py", tmp_path / "rewound.pt"
+    subprocess.run([sys.executable, script, BUILTIN_STATE, "0.5", output], check=True)
+    before, after = load_state(BUILTIN_STATE, spec), load_state(output, spec)
+    assert (before.progress, after.progress) == (1.0, 0.5)
+    assert before.step == after.step
+
+
+def test_an_optimizer_of_another_network_is_refused(recipe: TrainConfig) -> None:
+    model = Pcsr(recipe.model.spec)
+    first, second = Trainer(model, 1, recipe.stage1), Trainer(model, 2, recipe.stage2)
+    state = replace(second.state(seconds=0.0), optimizer=first.state(seconds=0.0).optimizer)
+    with fails(TrainingError, "The state's optimizer belongs to another network."):
+        second.restore(state)
+
+
+def test_averaged_weights_move_slower_with_age_and_counters_are_copied(recipe: TrainConfig) -> None:
+    model = Pcsr(replace_settings(recipe.model, backbone="carn", depth=None).spec)
+    average = average_weights(model, 0.5)
+    name = "heavy_sampler.imnet.layers.0.bias"
+    counters = [key for key in model.state_dict() if key.endswith("num_batches_tracked")]
+    expected = model.state_dict()[name].clone()
+    for count in range(1, 15):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(1)
+        average.update_parameters(model)
+        expected.lerp_(model.state_dict()[name], 1 - min(0.5, count / (count + 10)))
+    averaged = average.module.state_dict()
+    torch.testing.assert_close(averaged[name], expected)
+    assert counters and all(averaged[key] == 14 for key in counters)
+
+
+def test_the_rate_follows_a_cosine_that_can_be_stretched_and_shortened() -> None:
+    config = StageConfig(iterations=100, learning_rate=1.0, final_learning_rate=0.0)
+    schedule = Schedule(100)
+    rates = []
+    while not schedule.finished:
+        rates.append(learning_rate(config, schedule))
+        schedule.advance()
+        if schedule.step == 50:
+            assert learning_rate(config, schedule) == pytest.approx(0.5)
+            schedule.last_step = 60
+    assert len(rates) == 60
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 1 and rates[-1] < 0.03
+    assert schedule.progress == pytest.approx(1)
+    assert learning_rate(config, schedule) == pytest.approx(0)
