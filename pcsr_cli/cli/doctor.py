@@ -9,7 +9,7 @@ from pcsr_cli.errors import CheckError
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.doctor import Examination, Finding
 
-COLOURS = {"fine": "green", "short": "yellow", "broken": "bold red"}
+COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
 def command(registry: options.RegistryFile = None, json: options.Json = False) -> None:
@@ -26,9 +26,9 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
         print_document(_document(found))
     else:
         found = examine(own, _show)
-    if found.broken:
+    if found.errors:
         raise CheckError(
-            f"{found.broken} of {len(found.findings)} things do not work.", "What to do is said beside each."
+            f"{found.errors} of {len(found.findings)} things do not work.", "What to do is said beside each."
         )
 
 
@@ -36,21 +36,23 @@ def _show(finding: "Finding") -> None:
     from rich.text import Text
 
     state = finding.state.value
-    said = Text.assemble((f"{state:<8}", COLOURS[state]), (f"{finding.subject:<15}", "bold"), printable(finding.said))
+    message = Text.assemble(
+        (f"{state:<8}", COLOURS[state]), (f"{finding.subject:<15}", "bold"), printable(finding.message)
+    )
     console = stdout_console()
-    console.print(said, soft_wrap=True)
+    console.print(message, soft_wrap=True)
     if finding.next_step:
         console.print(Text(f"{'':8}-> {printable(finding.next_step)}"), soft_wrap=True)
 
 
 def _document(found: "Examination") -> dict[str, object]:
     return {
-        "healthy": not found.broken,
+        "healthy": not found.errors,
         "findings": [
             {
                 "subject": finding.subject,
                 "state": finding.state.value,
-                "said": printable(finding.said),
+                "message": printable(finding.message),
                 "next_step": printable(finding.next_step),
                 **finding.facts,
             }

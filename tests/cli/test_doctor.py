@@ -35,18 +35,18 @@ def test_what_is_found_is_told_line_by_line(run_pcsr: Pcsr) -> None:
 
 def test_no_hub(run_pcsr: Pcsr) -> None:
     hub = examine(run_pcsr, 0)["hub"]
-    assert (hub["state"], hub["reachable"]) == ("short", False)
-    assert tells(f"{hub['said']} {hub['next_step']}", "No model can be fetched:")
+    assert (hub["state"], hub["reachable"]) == ("warning", False)
+    assert tells(f"{hub['message']} {hub['next_step']}", "No model can be fetched:")
     offline = examine(run_pcsr, 0, HF_HUB_OFFLINE="1")["hub"]
-    assert offline["state"] == "short" and "HF_HUB_OFFLINE" in offline["said"]
+    assert offline["state"] == "warning" and "HF_HUB_OFFLINE" in offline["message"]
 
 
 def test_a_hub_that_answers(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
     told = examine(run_pcsr, 0, "--registry", _pinned(run_pcsr, hub, tiny_folder))["hub"]
-    assert (told["state"], told["reachable"]) == ("fine", True)
+    assert (told["state"], told["reachable"]) == ("ok", True)
     assert hub.asked("GET") == [], "nothing is fetched"
     hub.trouble = Trouble.NOT_A_HUB
-    assert examine(run_pcsr, 0)["hub"]["state"] == "short"
+    assert examine(run_pcsr, 0)["hub"]["state"] == "warning"
 
 
 def _pinned(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> Path:
@@ -65,7 +65,7 @@ def test_a_damaged_cache_entry(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> N
     assert "cache entry" not in examine(run_pcsr, 0)
     damage(weights(run_pcsr, commit))
     entry = examine(run_pcsr, 1)["cache entry"]
-    assert (entry["state"], entry["repo"], entry["files"]) == ("broken", REPO, ["model.safetensors"])
+    assert (entry["state"], entry["repo"], entry["files"]) == ("error", REPO, ["model.safetensors"])
     run_pcsr(*entry["next_step"].removeprefix("Run: pcsr ").split()).succeeded()
     assert "cache entry" not in examine(run_pcsr, 0)
 
@@ -78,13 +78,13 @@ def test_a_damaged_model_of_the_registry_is_fetched_again_on_use(run_pcsr: Pcsr,
     (file,) = cached.glob("snapshots/*/model.safetensors")
     damage(file)
     told = examine(run_pcsr, 1, "--registry", own)
-    assert (told["model carn"]["state"], told["cache entry"]["state"]) == ("short", "broken")
+    assert (told["model carn"]["state"], told["cache entry"]["state"]) == ("warning", "error")
 
 
 def test_an_unwritable_cache(run_pcsr: Pcsr) -> None:
     (run_pcsr.scratch / "file").write_text("")
     cache = examine(run_pcsr, 1, HF_HOME=str(run_pcsr.scratch / "file"))["cache"]
-    assert (cache["state"], cache["writable"]) == ("broken", False)
+    assert (cache["state"], cache["writable"]) == ("error", False)
     assert "HF_HOME" in cache["next_step"]
 
 
@@ -106,13 +106,13 @@ def test_wrong_weights(run_pcsr: Pcsr, whole: bool) -> None:
     own = run_pcsr.scratch / "own.toml"
     own.write_text(text[text.index("[models.builtin]") :].replace("packaged", "folder"))
     told = examine(run_pcsr, 1, "--registry", own)["model builtin"]
-    assert told["state"] == "broken"
+    assert told["state"] == "error"
     assert tells(
-        f"{told['said']} {told['next_step']}",
+        f"{told['message']} {told['next_step']}",
         "are not those its registry entry names: their sha256 is" if whole else "is no whole safetensors file:",
     )
 
 
 def test_a_registry_that_cannot_be_read(run_pcsr: Pcsr) -> None:
     told = examine(run_pcsr, 1, "--registry", "nowhere.toml")["registry"]
-    assert told["state"] == "broken" and tells(f"{told['said']} {told['next_step']}", "cannot be read:")
+    assert told["state"] == "error" and tells(f"{told['message']} {told['next_step']}", "Cannot read the registry")

@@ -1,0 +1,179 @@
+"""The checks of ``pcsr doctor``: each problem is named together with a next step."""
+
+import importlib
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from huggingface_hub import constants
+
+import pcsr_cli
+from pcsr_cli.evaluate import doctor
+from pcsr_cli.evaluate.doctor import (
+    MACHINE_CHECKS,
+    TESTED_TORCH,
+    Check,
+    Finding,
+    State,
+    cache_checks,
+    format_checks,
+    model_checks,
+)
+from pcsr_cli.images import formats
+from pcsr_cli.model.registry import HubLocation
+from tests.command import ROOT
+from tests.model.test_hub_cache import SHA256, put
+
+
+def run(checks: Iterable[Check]) -> dict[str, Finding]:
+    """Run checks and return their findings by subject."""
+    findings = (check() for check in checks)
+    return {finding.subject: finding for finding in findings if finding is not None}
+
+
+class TestMachine:
+    def test_versions_memory_and_threads_are_reported(self) -> None:
+        found = run(MACHINE_CHECKS)
+        assert pcsr_cli.__version__ in found["versions"].message
+        assert found["torch"].facts["version"] == torch.__version__
+        assert found["libraries"].facts["pillow"] == metadata.version("pillow")
+        assert found["memory"].facts["total"] == psutil.virtual_memory().total
+        assert found["threads"].facts["threads"] == torch.get_num_threads()
+
+    @staticmethod
+    def without_pyvips(name: str) -> str:
+        if name == "pyvips":
+            raise metadata.PackageNotFoundError
+        return "1.0"
+
+    @pytest.mark.parametrize(
+        ("where", "name", "replacement", "subject", "state", "step"),
+        [
+            (doctor, "TESTED_TORCH", ("1.1.0", "1.2.3"), "torch", State.WARNING, "pip install torch==1.2.3"),
+            (metadata, "version", without_pyvips, "libraries", State.ERROR, "pip install pyvips"),
+            (shutil, "which", lambda name: f"/usr/bin/{name}", "device", State.WARNING, "CUDA"),
+            (doctor, "free_memory", lambda device: 2**28, "memory", State.WARNING, "Close other programs"),
+            (doctor, "onednn_usable", lambda like: False, "kernels", State.WARNING, "oneDNN"),
+        ],
+    )
+    def test_a_problem_is_named(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        where: object,
+        name: str,
+        replacement: object,
+        subject: str,
+        state: State,
+        step: str,
+    ) -> None:
+        monkeypatch.setattr(where, name, replacement)
+        finding = run(MACHINE_CHECKS)[subject]
+        assert finding.state is state
+        assert step in finding.next_step
+
+    def test_the_figures_were_made_with_a_tested_torch(self) -> None:
+        constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        assert f"torch=={TESTED_TORCH[-1]}" in constraints
+
+    def test_a_limit_on_threads_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert "OMP_NUM_THREADS=1" in run(MACHINE_CHECKS)["threads"].message
+
+
+class TestModels:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """An empty cache, and a Hub that answers."""
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(doctor, "reach", lambda location, name: None)
+        return tmp_path
+
+    @staticmethod
+    def snapshot(cache: Path) -> Path:
+        folder = cache / "models--someone--tiny" / "snapshots" / ("0" * 40)
+        folder.mkdir(parents=True)
+        return folder
+
+    def test_a_healthy_installation_needs_no_next_step(self, cache: Path) -> None:
+        found = run([*cache_checks(), *model_checks()])
+        assert {finding.state for finding in found.values()} == {State.OK}
+        assert found["model builtin"].facts["sha256"] is not None
+        assert list(cache.iterdir()) == []
+
+    def test_the_size_of_the_cache_is_reported(self, cache: Path) -> None:
+        put(self.snapshot(cache), "model.safetensors", SHA256, b"weights")
+        assert run(cache_checks())["cache"].facts == {"folder": str(cache), "bytes": 7, "writable": True}
+
+    def test_a_full_disk_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doctor, "MIN_DISK", 2**80)
+        assert run(cache_checks())["cache"].state is State.WARNING
+
+    def test_a_model_of_another_program_is_ignored(self, cache: Path) -> None:
+        folder = self.snapshot(cache)
+        put(folder, "config.json", "a", b'{"model_type": "llama"}')
+        put(folder, "model.safetensors", SHA256, b"changed")
+        assert "cache entry" not in run(cache_checks())
+
+    @pytest.mark.parametrize(("config", "weights"), [("a", SHA256), (SHA256, "a")], ids=["weights", "config"])
+    def test_a_damaged_model_is_named(self, cache: Path, config: str, weights: str) -> None:
+        folder = self.snapshot(cache)
+        put(folder, "config.json", config, b'{"heavy_sampler_spec": {}}')
+        put(folder, "model.safetensors", weights, b"changed")
+        finding = run(cache_checks())["cache entry"]
+        assert finding.state is State.ERROR
+        assert finding.next_step == f"Run: pcsr models fetch someone/tiny@{'0' * 40}"
+        assert finding.facts["files"] == ["config.json" if weights == "a" else "model.safetensors"]
+
+    def test_the_wait_for_the_hub_has_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        released = threading.Event()
+
+        def silent(location: HubLocation, name: str) -> None:
+            released.wait(60)
+
+        monkeypatch.setattr(doctor, "reach", silent)
+        monkeypatch.setattr(doctor, "HUB_TIMEOUT", 0.05)
+        finding = run(model_checks())["hub"]
+        released.set()
+        assert finding.state is State.WARNING and "does not answer" in finding.message
+
+
+class TestFormats:
+    def test_working_formats_are_listed(self) -> None:
+        finding = run(format_checks())["formats"]
+        assert finding.state is State.OK
+        assert {"PNG", "JPEG", "TIFF"} <= set(finding.message.replace(",", "").replace(";", "").split())
+
+    def test_a_missing_plug_in_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(formats, "find_spec", lambda module: None)
+        found = run(format_checks())
+        assert found["format HEIC"].state is State.WARNING
+        assert "pillow-heif" in found["format HEIC"].message
+        assert found["format HEIC"].next_step == "Run: pip install pillow-heif"
+        assert found["format JPEG XL"].next_step == "Run: pip install pillow-jxl-plugin"
+        assert "HEIC" not in found["formats"].message
+
+    def test_a_plug_in_that_cannot_be_imported_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(name: str) -> object:
+            raise ImportError(f"libheif.so is missing, for {name}")
+
+        monkeypatch.setattr(formats, "find_spec", lambda module: object())
+        monkeypatch.setattr(importlib, "import_module", broken)
+        finding = run(format_checks())["format HEIC"]
+        assert finding.state is State.WARNING and "libheif.so is missing" in finding.message
+
+    def test_a_pillow_format_that_does_not_work_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        load: Callable[[formats.Format], None] = formats.load
+
+        def broken(format: formats.Format) -> None:
+            if format.name == "WebP":
+                raise OSError("encoder error -2")
+            load(format)
+
+        monkeypatch.setattr(formats, "load", broken)
+        found = run(format_checks())
+        assert found["format WebP"].state is State.ERROR and "encoder error -2" in found["format WebP"].message
