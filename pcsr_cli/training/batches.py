@@ -73,48 +73,38 @@ def largest_window(crop: int, scales: tuple[ScaleShare, ...]) -> int:
     return length + 2 * margin(length, crop)
 
 
+@dataclass(frozen=True)
 class BatchMaker:
     """Makes the batches of one stage from ``patches`` (count, patch, patch, 3) uint8.
 
     This process makes part ``rank`` of ``processes`` equal parts of each batch.
     """
 
-    def __init__(
-        self,
-        patches: NDArray[np.uint8],
-        stage: StageConfig,
-        scales: tuple[ScaleShare, ...],
-        seed: tuple[int, ...],
-        device: torch.device,
-        rank: int = 0,
-        processes: int = 1,
-    ) -> None:
-        assert stage.batch % processes == 0, "check_batches refuses such a recipe"
-        self._patches = patches
-        self._stage = stage
-        self._scales = scales
-        self._seed = seed
-        self._device = device
-        self._rank = rank
-        self._part = stage.batch // processes
+    patches: NDArray[np.uint8]
+    stage: StageConfig
+    scales: tuple[ScaleShare, ...]
+    seed: tuple[int, ...]
+    device: torch.device
+    rank: int = 0
+    processes: int = 1
 
     def make(self, step: int) -> Batch:
         """Make this process's part of the batch of iteration ``step``."""
-        random = np.random.default_rng((*self._seed, step))
-        crop = self._stage.crop
-        length = round(crop * _draw_scale(self._scales, random))
+        random = np.random.default_rng((*self.seed, step))
+        crop = self.stage.crop
+        length = round(crop * _draw_scale(self.scales, random))
         side = margin(length, crop)
-        rows = _choose_positions(make_axis(crop, length, 0, length, self._device), self._stage.pixels, random)
-        columns = _choose_positions(make_axis(crop, length, 0, length, self._device), self._stage.pixels, random)
-        windows = torch.from_numpy(self._windows(length + 2 * side, random)).to(self._device)
+        axis = make_axis(crop, length, 0, length, self.device)
+        rows, columns = (_choose_positions(axis, self.stage.pixels, random) for _ in range(2))
+        windows = torch.from_numpy(self._windows(length + 2 * side, random)).to(self.device)
         truth = windows[:, side : side + length, side : side + length]
         chosen = truth.index_select(1, rows[1]).index_select(2, columns[1])
         return Batch(shrink(windows, length, crop), chosen.float().div_(255), rows[0], columns[0])
 
     def _windows(self, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
         """The HR windows of this process, (b, side, side, 3), flipped and transposed at random."""
-        batch = self._stage.batch
-        count, patch = self._patches.shape[:2]
+        batch = self.stage.batch
+        count, patch = self.patches.shape[:2]
         plan = np.column_stack(
             (
                 random.integers(count, size=batch),
@@ -122,10 +112,10 @@ class BatchMaker:
                 random.integers(2, size=(batch, 3)),
             )
         )
-        own = plan[self._rank * self._part : (self._rank + 1) * self._part]
-        windows = np.empty((self._part, side, side, 3), np.uint8)
+        own = np.array_split(plan, self.processes)[self.rank]
+        windows = np.empty((len(own), side, side, 3), np.uint8)
         for window, (index, top, left, flip_rows, flip_columns, transpose) in zip(windows, own, strict=True):
-            pixels = self._patches[index, top : top + side, left : left + side]
+            pixels = self.patches[index, top : top + side, left : left + side]
             pixels = pixels[:: 1 - 2 * flip_rows, :: 1 - 2 * flip_columns]
             window[:] = pixels.swapaxes(0, 1) if transpose else pixels
         return windows

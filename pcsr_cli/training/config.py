@@ -12,19 +12,8 @@ from msgspec.structs import asdict
 
 from pcsr_cli.errors import TrainingError
 from pcsr_cli.images.files import read_text, reason
-from pcsr_cli.model.spec import (
-    NO_MEAN,
-    BackboneSpec,
-    Hidden,
-    Mean,
-    ModelSpec,
-    Samplers,
-    Scale,
-    Scales,
-    Size,
-    Table,
-    convert,
-)
+from pcsr_cli.model import spec as network
+from pcsr_cli.model.spec import ModelSpec, Scales, Table, convert
 
 MAX_NUMBER = 10**15
 
@@ -62,12 +51,12 @@ class DataConfig(Table, frozen=True):
 class ModelConfig(Table, frozen=True):
     """The network: backbone and hidden sizes of the samplers, lightest first, and of the classifier."""
 
-    samplers: Samplers
+    samplers: network.Samplers
     backbone: str = "dense"
-    width: Size = 32
-    depth: Size | None = None
-    classifier: Hidden = ()
-    mean: Mean = NO_MEAN
+    width: network.Size = 32
+    depth: network.Size | None = None
+    classifier: network.Hidden = ()
+    mean: network.Mean = network.NO_MEAN
 
     def __post_init__(self) -> None:
         _ = self.spec  # checks the backbone
@@ -75,16 +64,15 @@ class ModelConfig(Table, frozen=True):
     @property
     def spec(self) -> ModelSpec:
         """The network as the engine describes it."""
-        return ModelSpec(
-            BackboneSpec(self.backbone, self.width, self.depth), self.samplers, self.classifier, mean=self.mean
-        )
+        backbone = network.BackboneSpec(self.backbone, self.width, self.depth)
+        return ModelSpec(backbone, self.samplers, self.classifier, self.mean)
 
 
 class ScaleShare(Table, frozen=True):
     """A range of scales (``low`` = ``high`` for a fixed one) and its relative share of the batches."""
 
-    low: Scale
-    high: Scale
+    low: network.Scale
+    high: network.Scale
     share: Positive = 1.0
 
     def __post_init__(self) -> None:
@@ -167,8 +155,6 @@ def load_config(path: Path) -> TrainConfig:
     """Read a recipe. Raises TrainingError if the file is missing or not a valid recipe."""
     try:
         data = tomllib.loads(read_text(path))
-    except FileNotFoundError as error:
-        raise TrainingError(f"There is no recipe {path}.", "Check the path.") from error
     except OSError as error:
         raise TrainingError(f"Cannot read the recipe {path}: {reason(error)}.", "Check the path.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

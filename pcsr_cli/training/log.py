@@ -10,10 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from pcsr_cli.errors import OutputError, PlotError
 from pcsr_cli.images.files import atomic_write, reason
 from pcsr_cli.model.network import Pcsr
-from pcsr_cli.training.config import ScaleShare, StageConfig, TrainConfig
+from pcsr_cli.training.config import TrainConfig
+
+FREE_SPACE = "Free space, or choose another folder."
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,12 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Quality:
-    """The quality of some weights at one scale, averaged over the validation images.
+class Validated:
+    """The quality of the averaged weights at one scale, averaged over the validation images.
 
     ``psnr`` (dB), ``heavy_share`` and ``flops`` (executed, per image) use the default routing in the second stage and
     the heaviest branch for all pixels in the first. ``psnr_heavy`` uses the heaviest branch for all pixels.
-    ``psnr_bicubic`` is the PSNR of bicubic upscaling.
+    ``psnr_bicubic`` is the PSNR of bicubic upscaling. ``seconds`` is the age of the run.
     """
 
     scale: int
@@ -69,12 +73,6 @@ class Quality:
     psnr_bicubic: float
     heavy_share: float
     flops: float
-
-
-@dataclass(frozen=True)
-class Validated(Quality):
-    """The quality of the averaged weights after ``step`` iterations of ``stage``, ``seconds`` into the run."""
-
     stage: int
     step: int
     seconds: float
@@ -97,23 +95,21 @@ def ignore(event: Event) -> None:
     """Discard an event."""
 
 
+@dataclass(frozen=True)
 class Log:
-    """An observer that appends every event to a file, one JSON object per line."""
+    """An observer that appends every event to the file ``path``, one JSON object per line."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    path: Path
 
     def __call__(self, event: Event) -> None:
         """Append an event. Raises OutputError."""
         entry = {"event": type(event).__name__.lower(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
         line = json.dumps({**entry, **asdict(event)}, default=str)
         try:
-            with self._path.open("a", encoding="utf-8") as stream:
+            with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(line + "\n")
         except OSError as error:
-            raise OutputError(
-                f"Cannot write the log {self._path}: {reason(error)}.", "Free space, or choose another folder."
-            ) from error
+            raise OutputError(f"Cannot write the log {self.path}: {reason(error)}.", FREE_SPACE) from error
 
 
 def read_log(path: Path, event: str) -> Iterator[dict[str, Any]]:
@@ -132,117 +128,23 @@ def read_log(path: Path, event: str) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-CARD_NAME = "README.md"
-
-_CARD = """\
----
-license: {licence_tag}
-library_name: pcsr
-pipeline_tag: image-to-image
-tags:
-- super-resolution
----
-
-# {config.name}
-
-A PCSR super-resolution network (Jeong et al., ECCV 2024) for {scales}, trained with `pcsr train`.
-Licence: {config.licence}.
-
-    pcsr upscale small.png large.png --scale {scales.largest:g} --model FOLDER
-
-## Network
-
-Backbone `{backbone.name}` with {backbone.width} channels{depth}. {parameters:,} parameters.
-Hidden sizes of the samplers, lightest first: {samplers}. Hidden sizes of the classifier: {classifier}.
-
-## Data
-
-| images | licence | shrunk by |
-|---|---|---|
-{sources}
-
-The images are cut into patches of {config.data.patch} pixels. The most detailed {config.data.keep:.0%} are used.
-
-## Recipe
-
-Batches by scale: {shares}. Seed {config.seed}. Training took {hours:.1f} hours.
-
-1. Backbone and heaviest sampler, {loss}: {steps_1:,} iterations, {stage_1}.
-2. Lighter samplers and classifier, the rest frozen: {steps_2:,} iterations, {stage_2}.
-   Balance weight {config.stage2.balance:g}, target share of heavy pixels {config.stage2.heavy_share:g}.
-
-## Figures
-
-{figures}
-"""
-
-
 def write_card(config: TrainConfig, model: Pcsr, folder: Path, log: Path, seconds: float) -> None:
     """Write the model card into ``folder``; the figures come from ``log``. Raises OutputError."""
-    spec = config.model.spec
-    steps = {entry["stage"]: entry["step"] for entry in read_log(log, "saved")}
-    tail = config.stage1.square_tail
-    text = _CARD.format(
+    template = Path(__file__).with_name("card.md.jinja").read_text(encoding="utf-8")
+    validated = {entry["scale"]: entry for entry in read_log(log, "validated") if entry["stage"] == 2}
+    text = jinja2.Template(template, undefined=jinja2.StrictUndefined, trim_blocks=True).render(
         config=config,
-        licence_tag=config.licence.lower(),
-        scales=config.trained_scales,
-        backbone=spec.backbone,
-        depth=f", depth {spec.backbone.depth}" if spec.backbone.depth else "",
-        samplers=", ".join(str(list(hidden)) for hidden in spec.samplers),
-        classifier=list(spec.classifier),
+        base_name=lambda path: Path(path).name,
         parameters=model.parameter_count(),
-        sources="\n".join(
-            f"| {source.title or Path(source.path).name} | {source.licence or 'not stated'} "
-            f"| {', '.join(f'{reduction:g}' for reduction in source.reductions)} |"
-            for source in config.data.sources
-        ),
-        shares=_shares(config.scales),
+        total_share=sum(scale.share for scale in config.scales),
         hours=seconds / 3600,
-        loss=f"L1 loss, mean squared error in the last {tail:.0%}" if tail else "L1 loss",
-        steps_1=steps.get(1, 0),
-        stage_1=_stage(config.stage1),
-        steps_2=steps.get(2, 0),
-        stage_2=_stage(config.stage2),
-        figures=_figures(config, log),
+        steps={1: 0, 2: 0} | {entry["stage"]: entry["step"] for entry in read_log(log, "saved")},
+        figures=[entry for _, entry in sorted(validated.items())] if config.validation else [],
     )
     try:
-        (folder / CARD_NAME).write_text(text, encoding="utf-8")
+        (folder / "README.md").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise OutputError(
-            f"Cannot write the model card to {folder}: {reason(error)}.", "Free space, or choose another folder."
-        ) from error
-
-
-def _shares(scales: tuple[ScaleShare, ...]) -> str:
-    total = sum(scale.share for scale in scales)
-    return ", ".join(
-        f"x{scale.low:g}" + (f" to x{scale.high:g}" if scale.high > scale.low else "") + f" {scale.share / total:.0%}"
-        for scale in scales
-    )
-
-
-def _stage(stage: StageConfig) -> str:
-    return (
-        f"batch {stage.batch}, LR crops of {stage.crop} pixels, Adam from {stage.learning_rate:g} along a cosine, "
-        f"{stage.precision}, averaged weights ({stage.ema:g})"
-    )
-
-
-def _figures(config: TrainConfig, log: Path) -> str:
-    last = {entry["scale"]: entry for entry in read_log(log, "validated") if entry["stage"] == 2}
-    if config.validation is None or not last:
-        return "Not measured."
-    rows = "\n".join(
-        f"| x{scale} | {entry['psnr']:.2f} dB | {entry['heavy_share']:.1%} | {entry['psnr_heavy']:.2f} dB "
-        f"| {entry['psnr_bicubic']:.2f} dB | {entry['flops'] / 1e9:.2f} |"
-        for scale, entry in sorted(last.items())
-    )
-    return (
-        f"Measured on `{Path(config.validation.path).name}`: whole images, RGB, 8 bits, without as many border pixels "
-        "as the scale, with the default routing and refinement of `pcsr upscale`.\n\n"
-        "| scale | routed | heavy pixels | all heavy | bicubic | executed GFLOPs per image |\n"
-        f"|---|---|---|---|---|---|\n{rows}"
-    )
+        raise OutputError(f"Cannot write the model card to {folder}: {reason(error)}.", FREE_SPACE) from error
 
 
 def plot_run(log: Path, output: Path) -> None:
@@ -267,7 +169,6 @@ def plot_run(log: Path, output: Path) -> None:
             rows = [entry for entry in validated if entry["stage"] == stage and entry["scale"] == scale]
             key = "psnr_heavy" if stage == 1 else "psnr"
             _curve(panels[1][column], rows, key, f"x{scale:g}", marker="o")
-            panels[1][column].set_ylabel("PSNR, dB")
             panels[1][column].legend()
     with atomic_write(output) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
@@ -275,7 +176,5 @@ def plot_run(log: Path, output: Path) -> None:
 
 def _curve(axes: Any, entries: list[dict[str, Any]], key: str, label: str, marker: str = "") -> None:
     axes.plot([e["step"] for e in entries], [e[key] for e in entries], label=label, marker=marker, linewidth=1)
-    axes.set_xlabel("iteration")
-    axes.set_ylabel(key)
-    axes.set_title(label if key == "loss" else "")
+    axes.set(xlabel="iteration", ylabel="loss" if key == "loss" else "PSNR, dB", title=label if key == "loss" else "")
     axes.grid(alpha=0.3)

@@ -59,6 +59,14 @@ def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixel
     return patches
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents if they do not exist. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot make the folder {folder}: {reason(error)}.", "Choose another folder.") from error
+
+
 def _is_cache(path: Path) -> bool:
     """Whether pcsr wrote this file."""
     if path.is_symlink() or not is_file(path):
@@ -84,22 +92,14 @@ def _find_images(config: TrainConfig) -> Iterator[_Image]:
 
 
 def _fingerprint(data: DataConfig, images: list[_Image]) -> str:
-    stats = [image.path.stat() for image in images]
-    entries = [
-        (image.name, image.reductions, stat.st_size, stat.st_mtime_ns)
-        for image, stat in zip(images, stats, strict=True)
-    ]
+    stats = [(image, image.path.stat()) for image in images]
+    entries = [(image.name, image.reductions, stat.st_size, stat.st_mtime_ns) for image, stat in stats]
     return hashlib.sha256(json.dumps([data.patch, data.keep, entries]).encode()).hexdigest()[:16]
 
 
 def _build(path: Path, data: DataConfig, images: list[_Image], observe: Observer) -> None:
     """Cut all images into patches and write the most detailed ones to ``path``."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"Cannot make the folder {path.parent}: {reason(error)}.", "Choose another folder."
-        ) from error
+    make_folder(path.parent)
     with temporary_file(path) as cut, atomic_write(path) as chosen:
         scores: list[float] = []
         with cut.open("wb") as stream:

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, distributed
 
 from pcsr_cli.engine.device import resolve_device
-from pcsr_cli.errors import OutputError, TrainingError
-from pcsr_cli.images.files import reason, remove_leftovers
+from pcsr_cli.errors import TrainingError
+from pcsr_cli.images.files import remove_leftovers
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.batches import BatchMaker, largest_window
 from pcsr_cli.training.config import TrainConfig
-from pcsr_cli.training.log import Event, Log, Observer, Progress, Saved, Validated, ignore, write_card
-from pcsr_cli.training.patches import Pixels, open_patches
+from pcsr_cli.training.log import Event, Log, Observer, Progress, Saved, ignore, write_card
+from pcsr_cli.training.patches import Pixels, make_folder, open_patches
 from pcsr_cli.training.stages import Loss
 from pcsr_cli.training.trainer import RunState, Trainer, diverged, learning_rate, load_state, save_state
 from pcsr_cli.training.validation import Validator
@@ -46,23 +46,10 @@ class Processes:
     count: int
     device: torch.device
 
-    @property
-    def leads(self) -> bool:
-        """Whether this process is the leader."""
-        return self.rank == 0
-
-    def from_leader(self, value: bool) -> bool:
-        """The leader's ``value``, in every process."""
-        if self.count == 1:
-            return value
-        shared = torch.tensor([float(value)], device=self.device)
-        distributed.broadcast(shared, src=0)
-        return bool(shared)
-
     def mean(self, value: Tensor) -> float:
         """The mean of a number over the processes, in every process."""
         if self.count > 1:
-            value = value.clone()
+            value = value.to(self.device, copy=True)
             distributed.all_reduce(value)
         return float(value) / self.count
 
@@ -101,10 +88,7 @@ class Run:
         self, config: TrainConfig, folder: Path, observe: Observer, processes: Processes, seconds: float = 0.0
     ) -> None:
         """Make the folder and remove temporary files of killed runs. Raises OutputError, and as ``Validator``."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"Cannot make the folder {folder}: {reason(error)}.", "Choose another folder.") from error
+        make_folder(folder)
         self.config = config
         self.folder = folder
         self.processes = processes
@@ -112,7 +96,7 @@ class Run:
         self._log = Log(folder / LOG_NAME)
         self._started = time.monotonic() - seconds
         self._validator = None
-        if processes.leads:
+        if is_leader():
             for place in (folder, folder / MODEL_NAME):
                 remove_leftovers(place)
             if config.validation is not None:
@@ -125,22 +109,21 @@ class Run:
 
     def report(self, event: Event) -> None:
         """Log an event and pass it to the observer. Raises OutputError."""
-        if self.processes.leads:
+        if is_leader():
             self._log(event)
             self._observe(event)
 
     def validate(self, trainer: Trainer) -> None:
         """Measure the averaged weights, if the recipe names validation images."""
         if self._validator is not None:
-            step, stage = trainer.schedule.step, trainer.stage
-            for quality in self._validator.measure(trainer.averaged, stage):
-                self.report(Validated(**vars(quality), stage=stage, step=step, seconds=self.seconds))
+            for event in self._validator.measure(trainer.averaged, trainer.stage, trainer.schedule.step, self.seconds):
+                self.report(event)
         self.processes.wait()
 
     def save(self, trainer: Trainer, name: str = STATE_NAME) -> None:
         """Save the state to resume from. Raises OutputError, and TrainingError if training diverged."""
         state = trainer.state(self.seconds)  # in every process, so that all of them end if it fails
-        if self.processes.leads:
+        if is_leader():
             path = self.folder / name
             save_state(state, path)
             self.report(Saved(path, state.stage, state.step))
@@ -148,7 +131,7 @@ class Run:
     def finish(self, model: Pcsr, steps: int) -> Path:
         """Write the model folder after ``steps`` iterations of the second stage: config, weights and card."""
         target = self.folder / MODEL_NAME
-        if self.processes.leads:
+        if is_leader():
             save_folder(model, self.config.trained_scales, target)
             write_card(self.config, model, target, self.folder / LOG_NAME, self.seconds)
             self.report(Saved(target, 2, steps))
@@ -156,40 +139,28 @@ class Run:
         return target
 
 
-class Meter:
-    """Measures the mean loss and the speed since the last report."""
+def measure_progress(run: Run, trainer: Trainer, losses: list[Loss], seconds: float) -> Progress:
+    """The progress of the iterations with these losses, which took ``seconds``.
 
-    def __init__(self, device: torch.device) -> None:
-        self._loss = self._share = torch.zeros((), device=device)
-        self._count = 0
-        self._elapsed = 0.0
-
-    def add(self, loss: Loss, seconds: float) -> None:
-        """Add an iteration."""
-        self._loss = self._loss + loss.total.detach()
-        if loss.heavy_share is not None:
-            self._share = self._share + loss.heavy_share
-        self._count += 1
-        self._elapsed += seconds
-
-    def report(self, run: Run, trainer: Trainer) -> Progress:
-        """The progress to report. Raises TrainingError if the loss is not finite."""
-        schedule, rate = trainer.schedule, self._count / max(1e-9, self._elapsed)
-        loss, share = (run.processes.mean(total) / self._count for total in (self._loss, self._share))
-        if not math.isfinite(loss):
-            raise diverged(schedule.step)
-        return Progress(
-            stage=trainer.stage,
-            step=schedule.step,
-            last_step=schedule.last_step,
-            loss=loss,
-            learning_rate=learning_rate(trainer.config, schedule),
-            rate=rate,
-            crops=rate * trainer.config.batch,
-            seconds=run.seconds,
-            seconds_left=(schedule.last_step - schedule.step) / rate,
-            heavy_share=share if trainer.stage == 2 else None,
-        )
+    Raises TrainingError if the loss is not finite.
+    """
+    schedule, rate = trainer.schedule, len(losses) / max(1e-9, seconds)
+    loss = run.processes.mean(torch.stack([each.total for each in losses]).mean())
+    if not math.isfinite(loss):
+        raise diverged(schedule.step)
+    shares = [each.heavy_share for each in losses if each.heavy_share is not None]
+    return Progress(
+        stage=trainer.stage,
+        step=schedule.step,
+        last_step=schedule.last_step,
+        loss=loss,
+        learning_rate=learning_rate(trainer.config, schedule),
+        rate=rate,
+        crops=rate * trainer.config.batch,
+        seconds=run.seconds,
+        seconds_left=(schedule.last_step - schedule.step) / rate,
+        heavy_share=run.processes.mean(torch.stack(shares).mean()) if shares else None,
+    )
 
 
 def run_stage(run: Run, trainer: Trainer, maker: BatchMaker, stop: Callable[[], bool]) -> bool:
@@ -197,17 +168,16 @@ def run_stage(run: Run, trainer: Trainer, maker: BatchMaker, stop: Callable[[], 
 
     Raises TrainingError, OutputError.
     """
-    config, schedule, meter = run.config, trainer.schedule, Meter(trainer.model.device)
+    config, schedule, processes = run.config, trainer.schedule, run.processes
+    losses, started = [], time.monotonic()
     while not schedule.finished:
-        started = time.perf_counter()
-        loss = trainer.iterate(maker.make(schedule.step))
-        meter.add(loss, time.perf_counter() - started)
-        if schedule.step % config.report_every == 0:
-            run.report(meter.report(run, trainer))
-            meter = Meter(trainer.model.device)
-        # Several processes agree on stopping only once per report, because that takes a broadcast.
-        may_stop = run.processes.count == 1 or schedule.step % config.report_every == 0
-        if may_stop and run.processes.from_leader(stop()):
+        losses.append(trainer.iterate(maker.make(schedule.step)))
+        must_report = schedule.step % config.report_every == 0
+        if must_report:
+            run.report(measure_progress(run, trainer, losses, time.monotonic() - started))
+            losses, started = [], time.monotonic()
+        # Several processes agree on stopping only once per report, because they have to communicate for that.
+        if (must_report or processes.count == 1) and processes.mean(torch.tensor(float(stop()))) > 0:
             run.save(trainer)
             return False
         if schedule.step % config.checkpoint_every == 0:
@@ -237,7 +207,11 @@ def train(
     with join_processes(device) as processes:
         check_batches(config, processes.count)
         run = Run(config, folder, observe, processes, seconds=state.seconds if state else 0.0)
-        return _run_stages(run, _open_patches(run), state, stop)
+        smallest = max(largest_window(stage.crop, config.scales) for stage in config.stages)
+        if is_leader():
+            open_patches(config, smallest, run.report)  # makes them if they are missing
+        processes.wait()
+        return _run_stages(run, open_patches(config, smallest, run.report), state, stop)
 
 
 def check_batches(config: TrainConfig, processes: int) -> None:
@@ -248,17 +222,6 @@ def check_batches(config: TrainConfig, processes: int) -> None:
                 f"{processes} processes cannot share stage{number}.batch = {stage.batch} evenly.",
                 f"Set it to a multiple of {processes}.",
             )
-
-
-def _open_patches(run: Run) -> Pixels:
-    """Open the patches; the leader makes them first where they are missing."""
-    smallest = max(largest_window(stage.crop, run.config.scales) for stage in run.config.stages)
-    if not run.processes.leads:
-        run.processes.wait()
-    patches = open_patches(run.config, smallest, run.report)
-    if run.processes.leads:
-        run.processes.wait()
-    return patches
 
 
 def _run_stages(run: Run, patches: Pixels, state: RunState | None, stop: Callable[[], bool]) -> Path | None:
@@ -272,8 +235,8 @@ def _run_stages(run: Run, patches: Pixels, state: RunState | None, stop: Callabl
         trainer = Trainer(model, number, stage, distributed=processes.count > 1)
         if state is not None and state.stage == number:
             trainer.restore(state)
-        seed, rank, count = (config.seed, number), processes.rank, processes.count
-        maker = BatchMaker(patches, stage, config.scales, seed, processes.device, rank, count)
+        seed = (config.seed, number)
+        maker = BatchMaker(patches, stage, config.scales, seed, processes.device, processes.rank, processes.count)
         if not run_stage(run, trainer, maker, stop):
             return None
         if number == 1:

@@ -3,7 +3,6 @@
 A loss is a mean over this process's part of the batch; its mean over the processes is the loss of the whole batch.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor, distributed, nn
 from pcsr_cli.engine.grid import Axis, bilinear
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.sampler import PixelSampler
-from pcsr_cli.model.spec import sampler_names
 from pcsr_cli.training.batches import Batch
 from pcsr_cli.training.config import StageConfig
 
@@ -29,12 +27,13 @@ class Loss:
     heavy_share: Tensor | None = None
 
 
-def trained_parts(model: Pcsr, stage: int) -> tuple[nn.Module, ...]:
-    """The modules that a stage trains; all others are frozen."""
-    names = sampler_names(model.spec.branches)
-    if stage == 1:
-        return model.encoder, model.get_submodule(names[-1])
-    return model.classifier, *(model.get_submodule(name) for name in names[:-1])
+def freeze(model: Pcsr, stage: int) -> list[nn.Parameter]:
+    """Freeze the parts that a stage does not train; return the other parameters in a fixed order."""
+    *lighter, heaviest = model.samplers
+    model.requires_grad_(False)
+    for module in (model.encoder, heaviest) if stage == 1 else (model.classifier, *lighter):
+        module.requires_grad_(True)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def branch_pixels(sampler: PixelSampler, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
@@ -110,11 +109,3 @@ def _residual(model: Pcsr, x: Tensor, batch: Batch) -> Tensor:
     base = bilinear(x, batch.rows, batch.columns).permute(0, 2, 3, 1)
     truth = model.normalise(batch.truth.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return truth - base
-
-
-def freeze(model: Pcsr, trained: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """Freeze all modules but ``trained``; return the trainable parameters in a fixed order."""
-    model.requires_grad_(False)
-    for module in trained:
-        module.requires_grad_(True)
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]

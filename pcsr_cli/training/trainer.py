@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import ModelSpec, Scales, write_config
 from pcsr_cli.training.batches import Batch
 from pcsr_cli.training.config import StageConfig
-from pcsr_cli.training.stages import HeavyStage, Loss, RoutingStage, freeze, trained_parts
+from pcsr_cli.training.stages import HeavyStage, Loss, RoutingStage, freeze
 
 FORMAT = 1
 BETAS = (0.9, 0.99)
@@ -138,7 +137,7 @@ class Trainer:
         self.stage = stage
         self.config = config
         self.schedule = Schedule(config.iterations)
-        self._parameters = freeze(model, trained_parts(model, stage))
+        self._parameters = freeze(model, stage)
         model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.train()
         if stage == 2:
@@ -157,8 +156,10 @@ class Trainer:
         """Run one iteration and return the loss before the optimizer's step."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.schedule)
-        square = self.stage == 1 and self._in_tail(self.config.square_tail)
-        with self._precision():
+        config, progress = self.config, self.schedule.progress
+        lowered = config.precision == "bfloat16" and progress < 1 - config.float32_tail
+        square = self.stage == 1 and progress >= 1 - config.square_tail
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=lowered):
             loss: Loss = self._network(batch, square=True) if square else self._network(batch)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss.total)
@@ -166,14 +167,7 @@ class Trainer:
         self._optimizer.step()
         self.schedule.advance()
         self._average.update_parameters(self.model)
-        return loss
-
-    def _precision(self) -> AbstractContextManager[object]:
-        lowered = self.config.precision == "bfloat16" and not self._in_tail(self.config.float32_tail)
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=lowered)
-
-    def _in_tail(self, share: float) -> bool:
-        return self.schedule.progress >= 1 - share
+        return Loss(loss.total.detach(), loss.heavy_share)
 
     def state(self, seconds: float) -> RunState:
         """The state to resume from, after ``seconds`` of training.

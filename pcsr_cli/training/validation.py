@@ -19,7 +19,7 @@ from pcsr_cli.model.flops import GIGA
 from pcsr_cli.model.load import Identity, LoadedModel
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import TrainConfig
-from pcsr_cli.training.log import Observer, Quality, Skipped
+from pcsr_cli.training.log import Observer, Skipped, Validated
 
 MeasuredPair = tuple[Pair, float]
 """An LR and an HR image, and the PSNR (dB) of bicubic upscaling."""
@@ -37,31 +37,28 @@ class Validator:
         self._model = LoadedModel(
             network, Identity(config.name, None, "", config.licence, "in training", None), config.trained_scales
         )
-        contests = [Contest(self._model, scale, usual_settings(scale)) for scale in config.validation.scales]
+        contests = [
+            Contest(self._model, scale, Settings(refine=usual_refine(scale))) for scale in config.validation.scales
+        ]
         self._pairs = [(contest, load_pairs(folder, contest, observe)) for contest in contests]
 
-    def measure(self, weights: Mapping[str, Tensor], stage: int) -> Iterator[Quality]:
-        """Yield the quality of ``weights`` at each scale.
-
-        The classifier is untrained in the first stage, so all pixels are heavy there.
-        """
+    def measure(self, weights: Mapping[str, Tensor], stage: int, step: int, seconds: float) -> Iterator[Validated]:
+        """Yield the quality of ``weights`` at each scale; the first stage has no routing, so all pixels are heavy."""
         self._model.network.load_state_dict(weights)
         for contest, pairs in self._pairs:
             heavy = [contest.enter(pair.lr).enlarge(Method("heavy")) for pair, _ in pairs]
             routed = heavy if stage == 1 else [contest.enter(pair.lr).run(self._routing)[0] for pair, _ in pairs]
-            yield Quality(
+            yield Validated(
                 scale=int(contest.scale),
                 psnr=_mean_psnr(routed, pairs),
                 psnr_heavy=_mean_psnr(heavy, pairs),
                 psnr_bicubic=fmean(bicubic for _, bicubic in pairs),
                 heavy_share=fmean(_known(result.heavy_share) for result in routed),
                 flops=fmean(_known(result.executed) for result in routed) * GIGA,
+                stage=stage,
+                step=step,
+                seconds=seconds,
             )
-
-
-def usual_settings(scale: float) -> Settings:
-    """The default settings for upscaling by ``scale``."""
-    return Settings(refine=usual_refine(scale))
 
 
 def load_pairs(folder: Path, contest: Contest, observe: Observer) -> list[MeasuredPair]:

@@ -121,7 +121,7 @@ def test_a_recipe_needs_sources_and_scales(tmp_path: Path) -> None:
 
 
 def test_a_recipe_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with fails(TrainingError, f"There is no recipe {tmp_path / 'nothing.toml'}."):
+    with fails(TrainingError, f"Cannot read the recipe {tmp_path / 'nothing.toml'}: no such file or directory."):
         load_config(tmp_path / "nothing.toml")
     with fails(TrainingError, f"Cannot read the recipe {tmp_path}:"):
         load_config(tmp_path)

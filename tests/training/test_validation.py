@@ -30,7 +30,9 @@ def test_the_figures_equal_those_of_bench(validated: TrainConfig) -> None:
     """At x2, which is not refined by default, and at x3, which is."""
     torch.manual_seed(0)
     model = Pcsr(validated.model.spec).eval()
-    measured = {quality.scale: quality for quality in Validator(validated, CPU, ignore).measure(model.state_dict(), 2)}
+    measured = {
+        quality.scale: quality for quality in Validator(validated, CPU, ignore).measure(model.state_dict(), 2, 6, 1.0)
+    }
     assert list(measured) == [2, 3]
     loaded = LoadedModel(model, Identity("tiny", None, "", "", "", None), Scales((2.0, 3.0)))
     for scale, quality in measured.items():
@@ -49,7 +51,7 @@ def test_broken_images_and_those_that_are_all_border_are_reported_and_skipped(va
     events: list[Event] = []
     validator = Validator(replace(validated, validation=ValidationConfig("pictures", scales=(3,))), CPU, events.append)
     assert [event.path.name for event in events if isinstance(event, Skipped)] == ["broken.png", "tiny.png"]
-    list(validator.measure(Pcsr(validated.model.spec).state_dict(), 1))
+    list(validator.measure(Pcsr(validated.model.spec).state_dict(), 1, 6, 1.0))
 
 
 def test_a_folder_without_usable_images_is_refused(validated: TrainConfig) -> None:
@@ -69,6 +71,6 @@ def test_the_first_stage_is_measured_with_all_pixels_heavy(validated: TrainConfi
     weights = Pcsr(validated.model.spec).state_dict()
     weights["classifier.imnet.layers.2.bias"] = torch.tensor([9.0, -9.0])
     validator = Validator(validated, CPU, ignore)
-    first, second = (next(validator.measure(weights, stage)) for stage in (1, 2))
+    first, second = (next(validator.measure(weights, stage, 6, 1.0)) for stage in (1, 2))
     assert first.psnr == first.psnr_heavy == second.psnr_heavy
     assert first.heavy_share == 1 and second.heavy_share == 0
