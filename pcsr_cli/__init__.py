@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pcsr_cli.api import Upscaled, load_model, upscale
     from pcsr_cli.engine.routing import Adaptive, Threshold, Tradeoff
     from pcsr_cli.errors import PcsrError
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ __all__ = [
 
 _HOMES = {
     "Adaptive": "engine.routing",
-    "LoadedModel": "model.load",
+    "LoadedModel": "model.registry",
     "PcsrError": "errors",
     "Threshold": "engine.routing",
     "Tradeoff": "engine.routing",

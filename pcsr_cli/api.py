@@ -25,8 +25,7 @@ from pcsr_cli.images.modes import to_pil
 from pcsr_cli.images.read import read_pil
 from pcsr_cli.images.resize import resize_bicubic
 from pcsr_cli.images.write import PictureWriter
-from pcsr_cli.model.load import AUTO, LoadedModel, find_model
-from pcsr_cli.model.registry import Registry, load_registry
+from pcsr_cli.model.registry import AUTO, LoadedModel, Registry, find_model, load_registry
 
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
 ResultT = TypeVar("ResultT")

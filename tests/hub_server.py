@@ -1,7 +1,7 @@
-"""A Hub on loopback: HEAD and GET of /{repo}/resolve/{revision}/{file} with the headers the real one sends.
+"""A Hub on the loopback interface that answers HEAD and GET of /{repo}/resolve/{revision}/{file} like the real one.
 
-Weights are stored as the Hub stores large files: ``resolve`` answers with a redirect to another host and the file's
-sha256 and size in headers of their own. Small files come from ``resolve`` itself, named by git's blob sha1.
+The Hub stores weights as large files: ``resolve`` redirects to another host and sends the file's sha256 and size in
+extra headers. ``resolve`` sends small files itself, with git's blob sha1 as their ETag.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 
 class Trouble(Enum):
-    """How the Hub misbehaves."""
+    """A fault of the Hub."""
 
     NO_REPOSITORY = auto()
     GATED = auto()
@@ -24,20 +24,20 @@ class Trouble(Enum):
     DAMAGES = auto()
     CUTS_SHORT = auto()
     SILENT = auto()
-    SLAMS_THE_DOOR = auto()
+    CLOSES_CONNECTION = auto()
     NOT_A_HUB = auto()
 
 
 @dataclass
 class Repository:
-    """One repository: files by commit, commits by branch; ``token`` is what a private one asks for."""
+    """One repository: files by commit, commits by branch. ``token`` is the token that a private one requires."""
 
     commits: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     token: str | None = None
 
     def add(self, folder: Path, branch: str = "main") -> str:
-        """Commit the files of a folder to a branch; returns the commit."""
+        """Commit the files of a folder to a branch. Returns the commit."""
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         content = b"".join(name.encode() + data for name, data in files.items())
         commit = hashlib.sha1(content + branch.encode()).hexdigest()
@@ -48,7 +48,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Request:
-    """What the Hub was asked."""
+    """One request to the Hub."""
 
     method: str
     path: str
@@ -56,11 +56,16 @@ class Request:
 
 
 class Hub:
-    """The server, in threads of its own; ``trouble`` may be set at any time."""
+    """The server, in its own threads. A test may set ``trouble`` and ``forged`` at any time.
+
+    ``forged`` headers replace those of the answers to HEAD requests, after the first ``honest`` requests.
+    """
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.trouble: Trouble | None = None
+        self.forged: dict[str, str] = {}
+        self.honest = 0
         self.requests: list[Request] = []
         self.released = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler, self)
@@ -73,19 +78,19 @@ class Hub:
 
     @property
     def endpoint(self) -> str:
-        """What HF_ENDPOINT has to be."""
+        """The value of HF_ENDPOINT."""
         return f"http://127.0.0.1:{self.port}"
 
     def add(self, repo: str, folder: Path, branch: str = "main") -> str:
-        """Commit the files of a folder to a branch of a repository; returns the commit."""
+        """Commit the files of a folder to a branch of a repository. Returns the commit."""
         return self.repositories.setdefault(repo, Repository()).add(folder, branch)
 
     def asked(self, method: str = "GET") -> list[str]:
-        """The paths asked for by one method."""
+        """The paths of the requests with one method."""
         return [request.path for request in self.requests if request.method == method]
 
     def close(self) -> None:
-        """Go away; nothing answers at this port any more."""
+        """Stop the server and free its port."""
         self.released.set()
         self._server.shutdown()
         self._server.server_close()
@@ -133,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._resolve(repo, revision, name, token)
 
     def _in_trouble(self) -> bool:
-        """Misbehave as told before looking at what is asked for; whether that was all."""
+        """Answer according to ``trouble``. False if the request is to be answered normally."""
         match self.hub.trouble:
             case Trouble.NO_REPOSITORY:
                 self._refuse(404, "RepoNotFound")
@@ -146,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             case Trouble.SILENT:
                 self.hub.released.wait(60)
                 self.close_connection = True
-            case Trouble.SLAMS_THE_DOOR:
+            case Trouble.CLOSES_CONNECTION:
                 self.close_connection = True
             case Trouble.NOT_A_HUB:
                 self._send(b"<html>Please log in to this network.</html>", {})
@@ -173,8 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
         sha256 = hashlib.sha256(content).hexdigest()
         self.send_response(302)
         self.send_header("Location", f"http://localhost:{self.hub.port}/large/{sha256}")
-        self.send_header("X-Repo-Commit", commit)
-        self.send_header("X-Linked-Etag", f'"{sha256}"')
+        self._send_header("X-Repo-Commit", commit)
+        self._send_header("X-Linked-Etag", f'"{sha256}"')
         self.send_header("X-Linked-Size", str(len(content)))
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -194,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[: len(content) // 2]
         self.send_response(200)
         for key, value in headers.items():
-            self.send_header(key, value)
+            self._send_header(key, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command == "GET":
@@ -208,3 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def _send_header(self, key: str, value: str) -> None:
+        forged = self.command == "HEAD" and len(self.hub.asked("HEAD")) > self.hub.honest
+        self.send_header(key, self.hub.forged.get(key, value) if forged else value)

@@ -18,7 +18,7 @@ from pcsr_cli.images import formats as plug_ins
 from pcsr_cli.images.image import to_8_bits
 from pcsr_cli.images.read import read_image
 from pcsr_cli.model.checkpoint import save_folder
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.failing import fails
 from tests.images import levels

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pcsr_cli.evaluate.bench import Measured, Options, Result
     from pcsr_cli.evaluate.dataset import PairFiles
     from pcsr_cli.evaluate.methods import Method
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 METHODS = "threshold,adm,heavy,light,bicubic"
 

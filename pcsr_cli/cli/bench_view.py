@@ -12,7 +12,7 @@ from pcsr_cli.cli.console import printable
 
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.bench import Options, Result, Row
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 NARROW = 100
 """Terminal columns below which the table leaves out what is least."""

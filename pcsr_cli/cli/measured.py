@@ -12,7 +12,7 @@ from pcsr_cli.images.files import atomic_write
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.dataset import SkippedImage
     from pcsr_cli.evaluate.sweep import Curve, Options
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 
 def write_rows(output: Path, rows: Sequence[Any], replace: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
     from pcsr_cli.evaluate.originals import LoadedOriginal
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 Measured = TypeVar("Measured")
 

@@ -99,7 +99,7 @@ def convert_model(
 ) -> None:
     """Convert a published .pth to config.json and model.safetensors."""
     from pcsr_cli.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME, build_model, read_pth, save_folder
-    from pcsr_cli.model.load import DEFAULT_SCALES
+    from pcsr_cli.model.registry import DEFAULT_SCALES
 
     options.check_talk(json, quiet)
     taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if exists(folder / name)]
@@ -145,6 +145,6 @@ def _details(entry: "Entry") -> dict[str, Any]:
 def _state(entry: "Entry") -> str:
     if isinstance(entry.location, Path):
         return "here" if is_folder(entry.location) else "missing"
-    from pcsr_cli.model.hub_cache import is_cached
+    from pcsr_cli.model.hub import is_cached
 
     return "cached" if is_cached(entry.location) else "not cached"

@@ -14,8 +14,7 @@ from pcsr_cli.errors import UsageError
 if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
     from pcsr_cli.engine.routing import Routing
-    from pcsr_cli.model.load import LoadedModel
-    from pcsr_cli.model.registry import Registry
+    from pcsr_cli.model.registry import LoadedModel, Registry
 
 SMALLEST_TILE = 8
 """LR pixels; smaller tiles are mostly halo, and of a large picture there would be millions."""

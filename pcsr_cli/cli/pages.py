@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
     from pcsr_cli.evaluate.html.page import Made, PagePicture
     from pcsr_cli.evaluate.sweep import Options
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 ReportFile = Annotated[
     Path | None,

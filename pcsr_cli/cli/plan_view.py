@@ -13,7 +13,7 @@ from pcsr_cli.cli.console import printable
 from pcsr_cli.engine.device import describe_device
 from pcsr_cli.images.image import Layout
 from pcsr_cli.jobs.plan import Disk, Forecast, Range, Rate
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 MEBI = 2**20
 

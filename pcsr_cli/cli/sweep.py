@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pcsr_cli.evaluate.dataset import PairFiles, SkippedImage
     from pcsr_cli.evaluate.sweep import Curve, Grid, Options
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 GRID = re.compile(r"[-+]?[\d.][\d.eE:,+-]*")
 USUAL = "usual"

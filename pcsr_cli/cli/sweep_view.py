@@ -12,7 +12,7 @@ from pcsr_cli.cli.console import printable
 
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.sweep import Curve, Options, Point
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 ROWS = 12
 WIDEST = 110

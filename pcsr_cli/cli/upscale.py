@@ -8,7 +8,7 @@ from pcsr_cli.cli import upscale_options as own
 from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 
 def command(

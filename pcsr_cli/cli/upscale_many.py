@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pcsr_cli.jobs.find import Task
     from pcsr_cli.jobs.folder import Existing, FolderRun
     from pcsr_cli.jobs.request import Request
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 
 def run(

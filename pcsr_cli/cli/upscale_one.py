@@ -16,7 +16,7 @@ from pcsr_cli.errors import InputError, UsageError
 if TYPE_CHECKING:
     from pcsr_cli.jobs.report import Report
     from pcsr_cli.jobs.request import Request
-    from pcsr_cli.model.load import LoadedModel
+    from pcsr_cli.model.registry import LoadedModel
 
 
 def run(

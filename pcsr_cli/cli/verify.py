@@ -11,8 +11,8 @@ from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.verify import Verification
-    from pcsr_cli.model.load import LoadedModel
     from pcsr_cli.model.network import Pcsr
+    from pcsr_cli.model.registry import LoadedModel
 
 Source = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to check with.")]
 Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger; any real number from 1.")]

@@ -9,7 +9,7 @@ from rich.text import Text
 from pcsr_cli.cli.console import printable
 from pcsr_cli.engine.device import describe_device
 from pcsr_cli.evaluate.verify import ROUNDING, TIE, Comparison, Verification
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 
 def show(picture: str, part: str, model: LoadedModel, found: Verification, console: Console) -> None:

@@ -29,7 +29,7 @@ from pcsr_cli.evaluate.metrics import luma, psnr, ssim
 from pcsr_cli.evaluate.originals import LoadedOriginal
 from pcsr_cli.evaluate.runner import Contest, Enlarged, check_scales
 from pcsr_cli.model.flops import GIGA, model_costs, original_flops
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,8 @@ from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.images import formats
 from pcsr_cli.images.formats import FORMATS, Format
-from pcsr_cli.model.hub import reach
-from pcsr_cli.model.hub_cache import is_cached, is_whole, is_whole_here, revision_of
-from pcsr_cli.model.registry import Entry, HubLocation, Registry, load_registry
+from pcsr_cli.model.hub import HubLocation, is_cached, is_whole, is_whole_here, reach, revision_of
+from pcsr_cli.model.registry import Entry, Registry, load_registry
 
 TESTED_TORCH = ("2.13.0",)
 """The versions of torch that the test suite was run with. The published figures were made with the last one."""
@@ -239,7 +238,7 @@ def check_model(entry: Entry, registry: Registry) -> Finding:
         if not is_cached(location):
             message = f"not in the cache; it is downloaded from {location.repo} on first use"
             return Finding(subject, State.OK, message, facts=missing)
-        if not is_whole_here(location):
+        if not is_whole_here(location, entry.sha256):
             message = "damaged in the cache; it is downloaded again on next use"
             return Finding(subject, State.WARNING, message, f"Run: pcsr models fetch {entry.name}", missing)
     try:

@@ -20,7 +20,7 @@ from pcsr_cli.evaluate.originals import LoadedOriginal
 from pcsr_cli.images.resize import resize_bicubic_8bit
 from pcsr_cli.model.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.model.layers import Cost
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pcsr_cli.evaluate.originals import LoadedOriginal
 from pcsr_cli.evaluate.runner import Contest, check_scales
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, paper_flops
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 
 class Meter:

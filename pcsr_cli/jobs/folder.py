@@ -20,7 +20,7 @@ from pcsr_cli.jobs.journal import Entry, Journal, has_content, same_settings
 from pcsr_cli.jobs.pipeline import Ready, overlapped
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Errand, Request
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 Existing = Literal["refuse", "skip", "overwrite"]
 """What to do with a result that exists but is not the one that this run would make."""

@@ -17,7 +17,7 @@ from pcsr_cli.jobs.pipeline import Belt, Computed, Finished, Ready
 from pcsr_cli.jobs.report import BudgetReport, Gflops, Report, text_chunks
 from pcsr_cli.jobs.request import Errand, Request, format_of
 from pcsr_cli.jobs.upscale_file import Enlarging, Putting, Watch
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from pcsr_cli.images.files import is_folder
 from pcsr_cli.images.formats import Format, fit
 from pcsr_cli.images.image import Layout
 from pcsr_cli.model.flops import GIGA, Executed, executed_flops, model_costs, paper_flops
-from pcsr_cli.model.load import LoadedModel
 from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.registry import LoadedModel
 
 WORKSPACE = 320 * 2**20
 """Bytes that bands, tables and chunks take at most on a CPU, as measured of CARN, the widest model we know."""

@@ -13,7 +13,7 @@ from pcsr_cli.engine.routing import Adaptive, Budget, Cuts, Everywhere, Routing,
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscale import Outcome
 from pcsr_cli.model.flops import GIGA, Executed, executed_flops, model_costs, original_flops, paper_flops
-from pcsr_cli.model.load import Identity, LoadedModel
+from pcsr_cli.model.registry import Identity, LoadedModel
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pcsr_cli.jobs.pipeline import Belt, Computed, Finished, Ready, Stages
 from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks, with_saving
 from pcsr_cli.jobs.request import Errand, Request, format_of
 from pcsr_cli.model.flops import GIGA, model_costs, original_flops
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 Got = TypeVar("Got")
 

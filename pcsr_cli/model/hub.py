@@ -1,212 +1,352 @@
-"""Files from the Hugging Face Hub, through huggingface_hub and its standard cache, checked byte by byte.
+"""Model files from the Hugging Face Hub, through huggingface_hub and its standard cache.
 
-A damaged cache entry is noticed and fetched again; what the Hub sends is checked against the etag it names. HF_HOME,
-HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE work as they do everywhere.
+Each cached file is checked before it is used: against the sha256 in the registry, the hash that the cache has as its
+name, and its format. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual effect. The functions import
+huggingface_hub when they are called, because it is slow to import and fails on an invalid HF_ENDPOINT.
 """
 
+import hashlib
+import json
 import logging
+import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx2
-
-from pcsr_cli.model.hub_address import check_endpoint
-
-check_endpoint()
-
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import (
-    FileMetadataError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import logging as hub_logging
-from huggingface_hub.utils.tqdm import silent_tqdm, tqdm
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
 
 from pcsr_cli.errors import HubError
-from pcsr_cli.model.hub_cache import forget, is_whole, matches_etag, revision_of
-from pcsr_cli.model.registry import COMMIT, HubLocation
 
 TIMEOUT = 5.0
-"""Seconds to wait for the Hub's first answer."""
+"""Seconds to wait for a connection to the Hub, and for its first answer."""
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+ETAG = re.compile(r'(W/)?("?)([0-9a-f]{40}|[0-9a-f]{64})\2')
+"""git's blob sha1 of a small file, the sha256 of a large one."""
+
+
+@dataclass(frozen=True)
+class HubLocation:
+    """Two files of a Hub repository; ``revision`` is a commit, a branch or a tag."""
+
+    repo: str
+    revision: str
+    config: str = "config.json"
+    weights: str = "model.safetensors"
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """The files of a model in the cache, and the commit they are from."""
+    """A model's files in the cache, and their commit."""
 
     config: Path
     weights: Path
     revision: str
 
 
-def fetch(location: HubLocation, name: str, show_progress: bool = False) -> Fetched:
-    """Make sure a model's files are in the Hub cache, whole, and return where; ``name`` is what a user calls it.
+def client() -> ModuleType:
+    """The module huggingface_hub. Raises HubError if HF_ENDPOINT is not an http(s) address."""
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    try:
+        parts = urlsplit(endpoint)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # for example a port that is not a number
+        valid = False
+    if not valid or any(letter.isspace() for letter in endpoint):
+        raise HubError(
+            f"HF_ENDPOINT is {endpoint!r}, which is not an http(s) address.", "Unset it, or use https://huggingface.co."
+        )
+    import huggingface_hub.constants
 
-    A cached file of a pinned commit is used without asking the Hub; its content is checked all the same. Raises
-    HubError if the Hub cannot be reached and the file is not cached, if it refuses, or if what it sends is damaged."""
+    return huggingface_hub
+
+
+def fetch(location: HubLocation, name: str, sha256: str | None = None, show_progress: bool = False) -> Fetched:
+    """Download a model's files into the Hub cache, unless they are there, and return their paths.
+
+    ``name`` is the user's name for the model, ``sha256`` the expected hash of its weights. A cached file of a commit is
+    used without a request to the Hub. A damaged one is removed and fetched again, once. Raises HubError if the Hub
+    cannot be reached and a file is not cached, if the Hub refuses, or if a file arrives damaged.
+    """
     if not REVISION.fullmatch(location.revision):
-        raise HubError(f"{location.revision!r} is no revision.", "Give a branch, tag or commit of the repository.")
-    with _two_files_and_nothing_else(), _hub_errors(location, name):
-        config, revision = _fetch_file(location, location.config, location.revision, name, show_progress)
-        weights, revision = _fetch_file(location, location.weights, revision, name, show_progress)
+        raise HubError(f"{location.revision!r} is not a valid revision.", "Use a branch, tag or commit.")
+    with _clear_errors(location, name):
+        config = _fetch_file(location, location.config, location.revision, name, None, show_progress)
+        revision = revision_of(config)
+        weights = _fetch_file(location, location.weights, revision, name, sha256, show_progress)
     return Fetched(config, weights, revision)
 
 
 def reach(location: HubLocation, name: str) -> None:
-    """Ask the Hub for a model's config, and fetch nothing. Raises HubError unless it answers as it should."""
-    with _two_files_and_nothing_else(), _hub_errors(location, name):
+    """Request the metadata of a model's config. Raises HubError unless the Hub answers correctly."""
+    with _clear_errors(location, name):
         try:
-            url = hf_hub_url(location.repo, location.config, revision=location.revision)
-            if get_hf_file_metadata(url, timeout=TIMEOUT).commit_hash is None:
-                raise FileMetadataError("no commit")
-        except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-            if not _is_out_of_reach(error):
+            with _safe_headers():
+                _request_metadata(location, location.config, location.revision)
+        except _connection_errors() as error:
+            if not _is_unavailable(error):
                 raise
             raise HubError(
-                f"No model can be fetched: {_why_not(error)}.",
-                "What is cached, and builtin, work without; else check the network, HF_ENDPOINT and the proxy.",
+                f"No model can be fetched: {_why_unavailable(error)}.",
+                "Cached models and builtin still work. Check the network, HF_ENDPOINT and the proxy.",
             ) from error
 
 
-def _fetch_file(location: HubLocation, file: str, revision: str, name: str, show_progress: bool) -> tuple[Path, str]:
-    cached = _cached(location, file, revision)
-    whole = cached is not None and is_whole(cached)
-    if cached is not None and whole and (COMMIT.fullmatch(revision) or constants.HF_HUB_OFFLINE):
-        return cached, revision_of(cached)
+def is_cached(location: HubLocation) -> bool:
+    """Whether both files of a pinned location are in the cache. ``fetch`` checks their content."""
+    return all(path.is_file() for path in _snapshot_paths(location))
+
+
+def is_whole_here(location: HubLocation, sha256: str | None = None) -> bool:
+    """Whether both files of a pinned location are in the cache and undamaged."""
+    config, weights = _snapshot_paths(location)
+    return is_whole(config) and is_whole(weights, sha256)
+
+
+def is_whole(cached: Path, digest: str | None = None) -> bool:
+    """Whether a cached file is undamaged.
+
+    Its content must match ``digest`` (sha256 or git's blob sha1), the hash after which the cache named it, if any, and
+    the format of its suffix.
+    """
+    if not cached.is_file():
+        return False
+    digests = {digest} if digest else set()
+    if cached.is_symlink():
+        digests.add(cached.readlink().name)
+    return all(_has_digest(cached, each) for each in digests) and _has_format(cached)
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    if len(digest) == 64 and ETAG.fullmatch(digest):
+        return file_sha256(path) == digest
+    if len(digest) == 40 and ETAG.fullmatch(digest):
+        content = path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == digest
+    return True  # an older version of the cache may use names that are not hashes
+
+
+def _has_format(path: Path) -> bool:
+    """Whether a .json is valid JSON and a .safetensors has a valid header and all its bytes."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        metadata = get_hf_file_metadata(hf_hub_url(location.repo, file, revision=revision), timeout=TIMEOUT)
-    except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-        if cached is None or not _is_out_of_reach(error):
-            raise
-        if whole:
-            return cached, revision_of(cached)
-        raise HubError(
-            f"{file} of {location.repo} is damaged in the cache, and {_why_not(error)}.",
-            f"Run `pcsr models fetch {name}` once with a network, or name a folder with config.json and "
-            "model.safetensors.",
-        ) from error
-    if metadata.commit_hash is None or metadata.etag is None:
-        raise FileMetadataError("no commit, or no etag")
-    at_commit = _cached(location, file, metadata.commit_hash)
-    damaged = at_commit is not None and not is_whole(at_commit)
-    # By the name asked for, so that the cache learns which commit a branch is at.
-    path = _download(location, file, revision, damaged, show_progress)
-    moved_meanwhile = revision_of(path) != metadata.commit_hash
-    if not is_whole(path) or (not moved_meanwhile and matches_etag(path, metadata.etag) is False):
-        forget(path)
-        raise HubError(
-            f"What the Hub sent for {file} of {location.repo} does not match the checksum it names.",
-            "Nothing was kept; try again, or check the proxy between here and the Hub.",
-        )
-    return path, revision_of(path)
-
-
-def _download(location: HubLocation, file: str, revision: str, again: bool, show_progress: bool) -> Path:
-    bar = tqdm if show_progress else silent_tqdm
-    try:
-        return Path(
-            hf_hub_download(
-                location.repo, file, revision=revision, force_download=again, etag_timeout=TIMEOUT, tqdm_class=bar
-            )
-        )
-    except OSError as error:
-        # Too few or too many bytes: a plain OSError without a number, unlike those of the disk or the network.
-        if type(error) is OSError and error.errno is None:
-            raise HubError(
-                f"What the Hub sent for {file} of {location.repo} does not match the checksum it names.",
-                "Nothing was kept; try again, or check the proxy between here and the Hub.",
-            ) from error
-        raise
-
-
-def _cached(location: HubLocation, file: str, revision: str) -> Path | None:
-    found = try_to_load_from_cache(location.repo, file, revision=revision)
-    return Path(found) if isinstance(found, str) else None
-
-
-def _is_out_of_reach(error: Exception) -> bool:
-    """Whether the Hub did not answer, or only with its own failure, so that the cache may stand in for it."""
-    if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in {408, 429} or error.response.status_code >= 500
+        if path.suffix == ".json":
+            json.loads(path.read_bytes())
+        elif path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy"):
+                pass
+    except (ValueError, RecursionError, SafetensorError):
+        return False
     return True
 
 
-def _why_not(error: Exception) -> str:
-    if isinstance(error, OfflineModeIsEnabled):
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def revision_of(cached: Path) -> str:
+    """The commit of a cached file."""
+    return cached.parent.name
+
+
+def remove(cached: Path) -> None:
+    """Remove a cached file and each link on the path to its content."""
+    while cached.is_symlink():
+        target = cached.parent / cached.readlink()
+        cached.unlink()
+        cached = target
+    cached.unlink(missing_ok=True)
+
+
+def _snapshot_paths(location: HubLocation) -> tuple[Path, Path]:
+    repository = Path(client().constants.HF_HUB_CACHE) / f"models--{location.repo.replace('/', '--')}"
+    snapshot = repository / "snapshots" / location.revision
+    return snapshot / location.config, snapshot / location.weights
+
+
+def _fetch_file(
+    location: HubLocation, file: str, revision: str, name: str, sha256: str | None, show_progress: bool
+) -> Path:
+    found = client().try_to_load_from_cache(location.repo, file, revision=revision)
+    cached = Path(found) if isinstance(found, str) else None
+    whole = cached is not None and is_whole(cached, sha256)
+    if cached is not None and whole and (COMMIT.fullmatch(revision) or client().constants.HF_HUB_OFFLINE):
+        return cached
+    with _safe_headers():
+        try:
+            metadata = _request_metadata(location, file, revision)
+        except _connection_errors() as error:
+            if cached is None or not _is_unavailable(error):
+                raise
+            if whole:
+                return cached
+            raise HubError(
+                f"{file} of {location.repo} is damaged in the cache, and {_why_unavailable(error)}.", _fetch_later(name)
+            ) from error
+        if cached is not None and not whole:
+            remove(cached)
+        if not (sha256 and len(metadata.etag) == len(sha256) and metadata.etag != sha256):
+            for again in (False, True):
+                path = _download(location, file, revision, again, show_progress)
+                if path is None:
+                    continue
+                # A branch may have moved since the metadata was requested.
+                same_commit = revision_of(path) == metadata.commit_hash
+                if is_whole(path, sha256 or (metadata.etag if same_commit else None)):
+                    return path
+                remove(path)
+    raise HubError(
+        f"{file} of {location.repo} arrived damaged: its content does not match its checksum or its format.",
+        "It was removed. Try again, or check HF_ENDPOINT and the proxy between this machine and the Hub.",
+    )
+
+
+def _request_metadata(location: HubLocation, file: str, revision: str) -> Any:
+    hub = client()
+    metadata = hub.get_hf_file_metadata(hub.hf_hub_url(location.repo, file, revision=revision), timeout=TIMEOUT)
+    if metadata.commit_hash is None or metadata.etag is None:
+        raise _hub_errors().FileMetadataError("no commit, or no ETag")
+    return metadata
+
+
+def _download(location: HubLocation, file: str, revision: str, again: bool, show_progress: bool) -> Path | None:
+    """Download a file into the cache. None if the Hub sends too few or too many bytes."""
+    from huggingface_hub.utils.tqdm import silent_tqdm, tqdm
+
+    bar = tqdm if show_progress else silent_tqdm
+    try:
+        # With the name of the branch and not its commit, so that the cache stores the branch as well.
+        path = client().hf_hub_download(
+            location.repo, file, revision=revision, force_download=again, etag_timeout=TIMEOUT, tqdm_class=bar
+        )
+    except OSError as error:
+        if type(error) is OSError and error.errno is None:  # huggingface_hub raises it for a wrong size
+            return None
+        raise
+    return Path(path)
+
+
+def _hub_errors() -> ModuleType:
+    client()
+    import huggingface_hub.errors
+
+    return huggingface_hub.errors
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """The exceptions of requests to the Hub. The HTTP library is the one that huggingface_hub uses."""
+    errors = _hub_errors()
+    http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
+    return http_error, errors.OfflineModeIsEnabled
+
+
+def _is_unavailable(error: Exception) -> bool:
+    """Whether the Hub did not answer, or answered with a temporary failure. The cache is a substitute then."""
+    response = getattr(error, "response", None)
+    return response is None or response.status_code in {408, 429} or response.status_code >= 500
+
+
+def _why_unavailable(error: Exception) -> str:
+    hub = client()
+    if isinstance(error, _hub_errors().OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE forbids fetching it"
-    if isinstance(error, HfHubHTTPError):
-        return f"the Hub ({constants.ENDPOINT}) answers with error {error.response.status_code}"
-    return f"the Hub ({constants.ENDPOINT}) cannot be reached"
+    if isinstance(error, _hub_errors().HfHubHTTPError):
+        return f"the Hub ({hub.constants.ENDPOINT}) answers with error {error.response.status_code}"
+    return f"the Hub ({hub.constants.ENDPOINT}) cannot be reached"
+
+
+def _fetch_later(name: str) -> str:
+    return f"Run `pcsr models fetch {name}` once online, or use a folder with config.json and model.safetensors."
 
 
 @contextmanager
-def _two_files_and_nothing_else() -> Iterator[None]:
-    """While inside, huggingface_hub neither logs nor asks the Hub for anything but what it is told to fetch.
+def _clear_errors(location: HubLocation, name: str) -> Iterator[None]:
+    """Prepare huggingface_hub for requests, and turn its exceptions into HubError.
 
-    It would else ask for a list of tools to recognise in the environment, which can hang for seconds."""
-    verbosity, telemetry = hub_logging.get_verbosity(), constants.HF_HUB_DISABLE_TELEMETRY
+    Inside the block it does not log, and it does not request a list of development tools, which can hang for seconds.
+    """
+    hub = client()
+    from huggingface_hub.utils import logging as hub_logging
+
+    verbosity, telemetry = hub_logging.get_verbosity(), hub.constants.HF_HUB_DISABLE_TELEMETRY
     hub_logging.set_verbosity(logging.ERROR)
-    constants.HF_HUB_DISABLE_TELEMETRY = True
+    hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield
+    except (HubError, MemoryError):
+        raise
+    except Exception as error:  # the HTTP library, a proxy or hf_xet raise more than documented
+        raise _explained(error, location, name) from error
+    finally:
+        hub_logging.set_verbosity(verbosity)
+        hub.constants.HF_HUB_DISABLE_TELEMETRY = telemetry
+
+
+@contextmanager
+def _safe_headers() -> Iterator[None]:
+    """Inside the block, refuse answers to this thread whose ETag or commit is not a hash.
+
+    huggingface_hub uses both as names of files: a path there would lead out of the cache.
+    """
+    try:
+        session = client().get_session()
+    except Exception as error:  # a proxy address or a certificate file that the HTTP library does not accept
+        reason = " ".join(str(error).split())
+        raise HubError(
+            f"Cannot open a connection to the Hub: {reason}.", "Check the proxy settings and SSL_CERT_FILE."
+        ) from error
+    thread = threading.get_ident()
+
+    def check(response: Any) -> None:
+        commit = response.headers.get("X-Repo-Commit")
+        if threading.get_ident() != thread or response.request.method != "HEAD" or commit is None:
+            return
+        etag = response.headers.get("X-Linked-Etag") or response.headers.get("ETag")
+        if not COMMIT.fullmatch(commit) or (etag is not None and not ETAG.fullmatch(etag)):
+            raise _hub_errors().FileMetadataError("the commit or the ETag is not a hash")
+
+    session.event_hooks["response"].append(check)
     try:
         yield
     finally:
-        hub_logging.set_verbosity(verbosity)
-        constants.HF_HUB_DISABLE_TELEMETRY = telemetry
+        session.event_hooks["response"].remove(check)
 
 
-@contextmanager
-def _hub_errors(location: HubLocation, name: str) -> Iterator[None]:
-    """Turn what huggingface_hub and its HTTP client raise into one sentence and a next step."""
-    repo = location.repo
-    try:
-        yield
-    except GatedRepoError as error:
-        raise HubError(f"{repo} is gated.", "Ask for access on its page, then set HF_TOKEN.") from error
-    except RepositoryNotFoundError as error:
-        raise HubError(
-            f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN to a token that may read it."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise HubError(
-            f"{repo} has no revision {location.revision}.", "Give a branch, tag or commit it has."
-        ) from error
-    except RemoteEntryNotFoundError as error:
-        raise HubError(
-            f"{repo} lacks {location.config} or {location.weights}.", "Give a repository that holds a PCSR model."
-        ) from error
-    except HFValidationError as error:
-        raise HubError(f"{repo!r} is not a name the Hub accepts.", "It has the form user/repo.") from error
-    except FileMetadataError as error:
-        raise HubError(
-            f"What answers at {constants.ENDPOINT} is not the Hub.", "Check HF_ENDPOINT and the network's login page."
-        ) from error
-    except (httpx2.HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
-        raise HubError(
-            f"{repo} is not in the cache, and {_why_not(error)}.",
-            f"Run `pcsr models fetch {name}` once with a network, or name a folder with config.json and "
-            "model.safetensors.",
-        ) from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise HubError(
-            f"The Hub cache {constants.HF_HUB_CACHE} cannot be used: {reason}.",
-            "Free space or point HF_HOME to a folder that can be written.",
-        ) from error
-    except (httpx2.InvalidURL, RuntimeError, ValueError) as error:
-        # An address, proxy or token that makes no request, or hf_xet, which knows no better type.
-        reason = " ".join(str(error).split())
-        raise HubError(
-            f"{repo} cannot be asked for: {reason}.", "Check HF_ENDPOINT, HF_TOKEN and the proxy settings."
-        ) from error
+def _explained(error: Exception, location: HubLocation, name: str) -> HubError:
+    hub, repo = client(), location.repo
+    errors = _hub_errors()
+    if isinstance(error.__cause__, errors.FileMetadataError):
+        error = error.__cause__
+    match error:
+        case errors.GatedRepoError():
+            return HubError(f"{repo} is gated.", "Request access on its page, then set HF_TOKEN.")
+        case errors.RepositoryNotFoundError():
+            return HubError(f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN to a valid token.")
+        case errors.RevisionNotFoundError():
+            return HubError(f"{repo} has no revision {location.revision}.", "Use one of its branches, tags or commits.")
+        case errors.RemoteEntryNotFoundError():
+            return HubError(f"{repo} lacks {location.config} or {location.weights}.", "Use a PCSR model.")
+        case errors.HFValidationError():
+            return HubError(f"{repo!r} is not a valid repository name.", "It has the form user/repo.")
+        case errors.FileMetadataError():
+            return HubError(
+                f"The server at {hub.constants.ENDPOINT} is not a Hub.",
+                "Check HF_ENDPOINT, or log in to the network.",
+            )
+        case _ if isinstance(error, (*_connection_errors(), errors.LocalEntryNotFoundError)):
+            return HubError(f"{repo} is not in the cache, and {_why_unavailable(error)}.", _fetch_later(name))
+        case OSError():
+            return HubError(
+                f"The Hub cache {hub.constants.HF_HUB_CACHE} cannot be used: {error.strerror or error}.",
+                "Free space or point HF_HOME to a writable folder.",
+            )
+    reason = " ".join(str(error).split())
+    return HubError(f"Cannot request {repo}: {reason}.", "Check HF_ENDPOINT, HF_TOKEN and the proxy settings.")

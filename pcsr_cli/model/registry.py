@@ -8,15 +8,16 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from pcsr_cli.errors import RegistryError, UnknownModelError
-from pcsr_cli.images.files import is_file, read_text, reason
+from pcsr_cli.errors import HubError, ModelError, RegistryError, UnknownModelError
+from pcsr_cli.images.files import exists, is_file, read_text, reason
+from pcsr_cli.model.hub import COMMIT, Fetched, HubLocation, fetch, file_sha256
 from pcsr_cli.model.spec import (
     NO_MEAN,
     UNIT_STD,
@@ -32,8 +33,11 @@ from pcsr_cli.model.spec import (
     convert,
 )
 
+if TYPE_CHECKING:
+    from pcsr_cli.model.checkpoint import Checkpoint
+    from pcsr_cli.model.network import Pcsr
+
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -41,18 +45,14 @@ ORIGINALS = ("carn", "fsrcnn", "srresnet")
 ORIGINAL = re.compile("|".join(ORIGINALS))
 FOLDER = re.compile(r"(?!.*://)[^\x00-\x1f\x7f]+")
 
+AUTO = "auto"
+NOT_STATED = "not stated"
+
+DEFAULT_SCALES = Scales((4.0,))
+"""The scales of a published model whose files do not list any."""
+
 Positive = Annotated[int, Meta(ge=1)]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class HubLocation:
-    """Two files of a Hub repository; ``revision`` is a commit, a branch or a tag."""
-
-    repo: str
-    revision: str
-    config: str = "config.json"
-    weights: str = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,12 @@ class Registry:
 
 
 def own_registry_path() -> Path | None:
-    """The packaged ``weights.toml``'s counterpart of the user's own, if there is one.
-
-    PCSR_REGISTRY names it; else it is ``pcsr/weights.toml`` in the configuration directory.
-    """
+    """The user's own registry file: PCSR_REGISTRY, or ``pcsr/weights.toml`` in the configuration folder, if any."""
     if named := os.environ.get("PCSR_REGISTRY"):
         return Path(named)
-    try:
-        configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    except RuntimeError:  # a user without a home
-        return None
-    path = configuration / "pcsr" / "weights.toml"
+    from platformdirs import user_config_path
+
+    path = user_config_path("pcsr") / "weights.toml"
     return path if is_file(path) else None
 
 
@@ -190,7 +185,7 @@ class _Entry(Table, frozen=True, kw_only=True):
             if value is not None and not pattern.fullmatch(value):
                 raise ValueError(rule)
 
-    def location(self, registry: Path) -> "HubLocation | Path":
+    def location(self, registry: Path) -> HubLocation | Path:
         """The model's place, given the path of the registry file."""
         if self.packaged is not None:
             return Path(__file__).parent.parent / self.packaged
@@ -224,3 +219,112 @@ def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
         original=entry.original,
         sha256=entry.sha256,
     )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The weights of a model, for reports and for the metadata of results.
+
+    ``revision`` is the commit on the Hub, None for a local model. ``original`` names the network to compare it with.
+    """
+
+    name: str
+    revision: str | None
+    sha256: str
+    licence: str
+    source: str
+    original: str | None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to run, the identity of its weights, and the scales it was trained for.
+
+    ``notes`` tell the user why another model was not chosen.
+    """
+
+    network: "Pcsr"
+    identity: Identity
+    scales: Scales
+    notes: tuple[str, ...] = ()
+
+
+def find_model(reference: str, registry: Registry, scale: float, show_progress: bool = False) -> LoadedModel:
+    """Find, fetch if necessary, check and build a model, in float32 on the CPU.
+
+    ``reference`` is ``auto`` (the registry's choice for ``scale``), a registry name, ``user/repo[@revision]`` on the
+    Hub, a folder with config.json and model.safetensors, a ``.safetensors`` file with its config beside it, or a
+    published ``.pth``. Raises UnknownModelError, HubError, ModelError.
+    """
+    if reference == AUTO:
+        return _choose(registry, scale, show_progress)
+    if reference in registry.entries:
+        return _load_entry(registry.entries[reference], show_progress)
+    path = Path(reference)
+    if reference and exists(path):
+        from pcsr_cli.model.checkpoint import read_checkpoint
+
+        # The name without its folders, because results contain it.
+        return _load_unregistered(read_checkpoint(path), path.resolve().name, None, reference)
+    repo, _, revision = reference.partition("@")
+    if REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}:
+        fetched = fetch(HubLocation(repo, revision or "main"), reference, show_progress=show_progress)
+        return _load_unregistered(_read_fetched(fetched), repo, fetched.revision, repo)
+    return _load_entry(registry.get(reference), show_progress)
+
+
+def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedModel:
+    """The first model in the registry's order that was trained for ``scale`` and is available, else the last one."""
+    candidates = [registry.get(name) for name in registry.auto]
+    if not candidates:
+        raise RegistryError("The registry has no list `auto`, from which to choose a model.", "Name a model.")
+    notes: list[str] = []
+    for entry in candidates:
+        if entry.scales.trained(scale):
+            try:
+                return replace(_load_entry(entry, show_progress), notes=tuple(notes))
+            except HubError as error:
+                notes.append(f"{error.sentence.rstrip('.')}: continued without {entry.name}")
+    return replace(_load_entry(candidates[-1], show_progress), notes=tuple(notes))
+
+
+def _load_entry(entry: Entry, show_progress: bool) -> LoadedModel:
+    from pcsr_cli.model.checkpoint import build_model, read_checkpoint
+
+    if isinstance(entry.location, HubLocation):
+        fetched = fetch(entry.location, entry.name, entry.sha256, show_progress)
+        checkpoint, revision = _read_fetched(fetched), fetched.revision
+    else:
+        checkpoint, revision = read_checkpoint(entry.location), None
+    sha256 = file_sha256(checkpoint.weights)
+    if entry.sha256 not in (None, sha256):
+        raise ModelError(
+            f"The weights of {entry.name} have the sha256 {sha256}, but its registry entry requires {entry.sha256}.",
+            "Install pcsr again, or copy the weights again.",
+        )
+    found, wanted = checkpoint.spec, entry.spec
+    if (found.backbone, found.samplers, found.classifier) != (wanted.backbone, wanted.samplers, wanted.classifier):
+        raise ModelError(f"The config of {entry.name} differs from its registry entry.", "Correct the entry.")
+    network = build_model(replace(checkpoint, spec=wanted))
+    if network.encoder.receptive_radius != entry.receptive_radius:
+        raise ModelError(
+            f"The registry entry of {entry.name} has the wrong receptive_radius {entry.receptive_radius}.",
+            f"Correct it to {network.encoder.receptive_radius}.",
+        )
+    identity = Identity(entry.name, revision, sha256, entry.licence, entry.source, entry.original)
+    return LoadedModel(network, identity, entry.scales)
+
+
+def _read_fetched(fetched: Fetched) -> "Checkpoint":
+    from pcsr_cli.model.checkpoint import read_safetensors
+
+    return read_safetensors(fetched.config, fetched.weights)
+
+
+def _load_unregistered(checkpoint: "Checkpoint", name: str, revision: str | None, source: str) -> LoadedModel:
+    from pcsr_cli.model.checkpoint import build_model
+
+    backbone = checkpoint.spec.backbone.name
+    original = backbone if backbone in ORIGINALS else None
+    identity = Identity(name, revision, file_sha256(checkpoint.weights), NOT_STATED, source, original)
+    return LoadedModel(build_model(checkpoint), identity, checkpoint.scales or DEFAULT_SCALES)

@@ -16,8 +16,8 @@ from pcsr_cli.evaluate.methods import Method
 from pcsr_cli.evaluate.metrics import psnr
 from pcsr_cli.evaluate.runner import Contest, Enlarged
 from pcsr_cli.model.flops import GIGA
-from pcsr_cli.model.load import Identity, LoadedModel
 from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.training.config import TrainConfig
 from pcsr_cli.training.log import Observer, Skipped, Validated
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 import pcsr_cli
 from pcsr_cli.model.checkpoint import save_folder
-from pcsr_cli.model.hub_cache import file_sha256
+from pcsr_cli.model.hub import file_sha256
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
 from tests.failing import tells

@@ -22,7 +22,7 @@ from pcsr_cli.evaluate.metrics import psnr
 from pcsr_cli.evaluate.originals import LoadedOriginal, load_original
 from pcsr_cli.images.resize import make_lr, resize_bicubic_8bit
 from pcsr_cli.model.backbones import ORIGINALS
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.evaluate.test_sweep import IDENTITY
 from tests.failing import fails

@@ -25,9 +25,9 @@ from pcsr_cli.evaluate.doctor import (
     model_checks,
 )
 from pcsr_cli.images import formats
-from pcsr_cli.model.registry import HubLocation
+from pcsr_cli.model.hub import HubLocation
 from tests.command import ROOT
-from tests.model.test_hub_cache import SHA256, put
+from tests.model.test_hub import SHA256, put
 
 
 def run(checks: Iterable[Check]) -> dict[str, Finding]:
@@ -123,7 +123,7 @@ class TestModels:
     def test_a_damaged_model_is_named(self, cache: Path, config: str, weights: str) -> None:
         folder = self.snapshot(cache)
         put(folder, "config.json", config, b'{"heavy_sampler_spec": {}}')
-        put(folder, "model.safetensors", weights, b"changed")
+        put(folder, "model.safetensors", weights, b"\x02\0\0\0\0\0\0\0{}")
         finding = run(cache_checks())["cache entry"]
         assert finding.state is State.ERROR
         assert finding.next_step == f"Run: pcsr models fetch someone/tiny@{'0' * 40}"

@@ -17,8 +17,8 @@ from pcsr_cli.evaluate.originals import LoadedOriginal
 from pcsr_cli.evaluate.sweep import Curve, Meter, Options, Point, check, mean_curve, parse_grid, sweep
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.flops import executed_flops, model_costs, paper_flops
-from pcsr_cli.model.load import Identity, LoadedModel
 from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.failing import fails
 from tests.images import levels

@@ -14,7 +14,7 @@ from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, fit
 from pcsr_cli.images.image import ImageData, Metadata, Pixels
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import write_image
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 from tests.images import deep_levels, levels, save_deep
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

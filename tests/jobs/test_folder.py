@@ -33,7 +33,7 @@ from pcsr_cli.jobs.folder import (
 )
 from pcsr_cli.jobs.journal import Entry, Journal
 from pcsr_cli.jobs.request import Request
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 from tests.failing import fails
 from tests.images import levels, save
 from tests.jobs.test_journal import FROM_VERSION_1

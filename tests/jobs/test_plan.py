@@ -18,7 +18,7 @@ from pcsr_cli.images.image import ImageData, Layout
 from pcsr_cli.images.write import write_image
 from pcsr_cli.jobs.plan import Forecast, Range, Rate, forecast, look_at_disk, measure_rate
 from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, paper_flops
-from pcsr_cli.model.load import LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 from tests.failing import fails
 from tests.tiny import picture
 

@@ -11,7 +11,7 @@ from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Thr
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.images.image import ImageData
 from pcsr_cli.jobs.report import Gflops, Report, Seconds, describe_rule, make_report, text_chunks
-from pcsr_cli.model.load import Identity, LoadedModel
+from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.images import levels
 from tests.tiny import tiny_model

@@ -1,10 +1,12 @@
-"""Models come from the Hub into its standard cache, whole or not at all, and the usual variables are honoured.
+"""Models are fetched from the Hub into its standard cache, complete or not at all.
 
-The client reads its variables when it is imported, so all of this runs ``pcsr models fetch`` in processes of its own.
+huggingface_hub reads its environment variables when it is imported, so most tests run ``pcsr models fetch`` in a new
+process.
 """
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -12,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from pcsr_cli.errors import HubError
 from pcsr_cli.model.checkpoint import save_folder
-from pcsr_cli.model.hub_address import check_endpoint
+from pcsr_cli.model.hub import HubLocation, client, is_cached, is_whole, remove, revision_of
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
 from tests.failing import fails, tells
@@ -31,12 +34,30 @@ def commit(hub: Hub, tiny_folder: Path) -> str:
     return hub.add(REPO, tiny_folder)
 
 
+OFFLINE = "HF_HUB_OFFLINE forbids fetching it."
+FETCH_LATER = f"Run `pcsr models fetch {REPO}"
+PINNED = """
+[models.tiny]
+repo = "someone/tiny"
+revision = "{commit}"
+sha256 = "{sha256}"
+backbone = {{ name = "fsrcnn", width = 8 }}
+samplers = [[4], [8, 8, 8]]
+classifier = []
+scales = [4]
+receptive_radius = 6
+licence = "MIT"
+source = "a test"
+"""
+DAMAGED = "arrived damaged: its content does not match its checksum or its format."
+
+
 def fetch(run_pcsr: Pcsr, reference: str = REPO, **env: str) -> Ran:
     return run_pcsr("models", "fetch", reference, "--json", env=env)
 
 
 def refused(ran: Ran, *parts: str) -> None:
-    """Check that it failed and says this, in one line."""
+    """Check that the command failed with one line that contains these parts."""
     assert tells(ran.told(HubError.exit_code).stderr, *parts), f"another failure: {ran.stderr}"
 
 
@@ -116,7 +137,7 @@ def test_a_revision_is_a_branch_or_a_commit(run_pcsr: Pcsr, hub: Hub, tiny_folde
     [
         None,
         Trouble.BROKEN,
-        pytest.param(Trouble.SLAMS_THE_DOOR, marks=pytest.mark.slow),
+        pytest.param(Trouble.CLOSES_CONNECTION, marks=pytest.mark.slow),
         pytest.param(Trouble.SILENT, marks=pytest.mark.slow),
     ],
 )
@@ -162,8 +183,7 @@ def test_damage_that_cannot_be_repaired_is_told(run_pcsr: Pcsr, hub: Hub, commit
     refused(
         offline,
         f"model.safetensors of {REPO} is damaged in the cache, and HF_HUB_OFFLINE forbids fetching it.",
-        f"Run `pcsr models fetch {reference}` once with a network, or name a folder with config.json and "
-        "model.safetensors.",
+        f"Run `pcsr models fetch {reference}`",
     )
     hub.close()
     gone = fetch(run_pcsr, reference)
@@ -171,15 +191,14 @@ def test_damage_that_cannot_be_repaired_is_told(run_pcsr: Pcsr, hub: Hub, commit
         gone,
         f"model.safetensors of {REPO} is damaged in the cache, and the Hub ({run_pcsr.env['HF_ENDPOINT']}) "
         "cannot be reached.",
-        f"Run `pcsr models fetch {reference}` once with a network, or name a folder with config.json and "
-        "model.safetensors.",
+        f"Run `pcsr models fetch {reference}`",
     )
 
 
 @pytest.mark.parametrize("trouble", [Trouble.DAMAGES, Trouble.CUTS_SHORT])
 def test_wrong_bytes_are_refused_and_not_kept(run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble) -> None:
     hub.trouble = trouble
-    refused(fetch(run_pcsr), "does not match the checksum it names.")
+    refused(fetch(run_pcsr), DAMAGED)
     assert [name for name in content(cache(run_pcsr)) if not name.startswith("refs")] == []
     hub.trouble = None
     fetch(run_pcsr).succeeded()
@@ -190,7 +209,7 @@ def test_wrong_bytes_do_not_replace_what_was_damaged(run_pcsr: Pcsr, hub: Hub, c
     fetch(run_pcsr).succeeded()
     damage(weights(run_pcsr, commit))
     hub.trouble = Trouble.DAMAGES
-    refused(fetch(run_pcsr), "does not match the checksum it names.")
+    refused(fetch(run_pcsr), DAMAGED)
     assert not weights(run_pcsr, commit).exists()
     hub.trouble = None
     fetch(run_pcsr).succeeded()
@@ -202,7 +221,7 @@ def test_an_unreachable_hub_is_told_at_once_with_the_way_out(run_pcsr: Pcsr) -> 
     refused(
         fetch(run_pcsr),
         f"{REPO} is not in the cache, and {why}.",
-        f"Run `pcsr models fetch {REPO}` once with a network, or name a folder with config.json and model.safetensors.",
+        FETCH_LATER,
     )
     assert time.perf_counter() - started < 5
     assert content(Path(run_pcsr.env["HOME"])) == []
@@ -223,8 +242,8 @@ def test_a_silent_hub_is_not_waited_for(run_pcsr: Pcsr, hub: Hub) -> None:
         (Trouble.GATED, "is gated.", REPO),
         (Trouble.FORBIDDEN, "is not in the cache, and", "error 403"),
         (Trouble.BROKEN, "is not in the cache, and", "error 500"),
-        (Trouble.SLAMS_THE_DOOR, "is not in the cache, and", "cannot be reached"),
-        (Trouble.NOT_A_HUB, "What answers at", "HF_ENDPOINT"),
+        (Trouble.CLOSES_CONNECTION, "is not in the cache, and", "cannot be reached"),
+        (Trouble.NOT_A_HUB, "is not a Hub.", "HF_ENDPOINT"),
     ],
 )
 def test_a_refusal_is_told_as_what_it_is(
@@ -237,7 +256,7 @@ def test_a_refusal_is_told_as_what_it_is(
 
 def test_what_is_not_on_the_hub_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
     refused(fetch(run_pcsr, "someone/else"), "The Hub has no repository someone/else.")
-    refused(fetch(run_pcsr, "some--one/else"), "'some--one/else' is not a name the Hub accepts.")
+    refused(fetch(run_pcsr, "some--one/else"), "'some--one/else' is not a valid repository name.")
     for revision in ("nowhere", "0" * 40):
         refused(fetch(run_pcsr, f"{REPO}@{revision}"), f"{REPO} has no revision {revision}.")
     (tmp_path / "text").mkdir()
@@ -248,8 +267,74 @@ def test_what_is_not_on_the_hub_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, t
 
 @pytest.mark.parametrize("revision", ["../../../secret", "a..b/../c", "a b", "/etc", "-x"])
 def test_a_revision_is_no_path(run_pcsr: Pcsr, hub: Hub, commit: str, revision: str) -> None:
-    refused(fetch(run_pcsr, f"{REPO}@{revision}"), f"{revision!r} is no revision.")
+    refused(fetch(run_pcsr, f"{REPO}@{revision}"), f"{revision!r} is not a valid revision.")
     assert all(revision not in request.path for request in hub.requests)
+
+
+@pytest.mark.parametrize("honest", [0, 1], ids=["first request", "second request"])
+@pytest.mark.parametrize("etag", ["{home}/evil", "../../../evil", "a/b", "..", "abc123", "0" * 5000, "%2e%2e%2fevil"])
+def test_an_etag_that_is_not_a_hash_never_becomes_a_file_name(
+    run_pcsr: Pcsr, hub: Hub, commit: str, etag: str, honest: int
+) -> None:
+    hub.forged = {"ETag": f'"{etag.format(home=run_pcsr.env["HOME"])}"'}
+    hub.honest = honest
+    refused(fetch(run_pcsr), "is not a Hub.")
+    assert content(Path(run_pcsr.env["HOME"])) == []
+    hub.forged = {}
+    fetch(run_pcsr).succeeded()
+
+
+@pytest.mark.parametrize("header", ["X-Linked-Etag", "X-Repo-Commit"])
+def test_other_headers_never_become_file_names(run_pcsr: Pcsr, hub: Hub, commit: str, header: str) -> None:
+    hub.forged, hub.honest = {header: "../../../evil"}, 2  # the requests for config.json are answered correctly
+    refused(fetch(run_pcsr), "is not a Hub.")
+    assert not list(Path(run_pcsr.env["HOME"]).rglob("evil*"))
+
+
+@pytest.mark.parametrize("form", ['W/"{}"', "{}", '"{}"'])
+def test_an_etag_may_be_weak_or_without_quotes(
+    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path, form: str
+) -> None:
+    config = (tiny_folder / "config.json").read_bytes()
+    hub.forged = {"ETag": form.format(hashlib.sha1(b"blob %d\0" % len(config) + config).hexdigest())}
+    fetch(run_pcsr).succeeded()
+
+
+def test_a_login_page_is_not_kept(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+    page = b"<html>Please log in to this network.</html>"
+    whole = hub.repositories[REPO].commits[commit]
+    for name in whole:
+        hub.repositories[REPO].commits[commit] = {**whole, name: page}
+        refused(fetch(run_pcsr), f"{name} of {REPO} {DAMAGED}")
+        hub.repositories[REPO].commits[commit] = whole
+        fetch(run_pcsr).succeeded()
+        shutil.rmtree(cache(run_pcsr))
+
+
+@pytest.mark.parametrize("links", ["0", "1"], ids=["links", "no links"])
+def test_weights_must_have_the_sha256_of_the_registry(
+    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path, links: str
+) -> None:
+    run_pcsr.env["HF_HUB_DISABLE_SYMLINKS"] = links
+    registry = run_pcsr.cwd / "own.toml"
+    right = hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
+    for sha256, succeeds in (("0" * 64, False), (right, True)):
+        registry.write_text(PINNED.format(commit=commit, sha256=sha256))
+        ran = run_pcsr("models", "fetch", "tiny", "--registry", registry, "--json")
+        assert (ran.code == 0) == succeeds
+        assert weights(run_pcsr, commit).exists() == succeeds
+    damage(weights(run_pcsr, commit))
+    run_pcsr("models", "fetch", "tiny", "--registry", registry).succeeded()
+    assert weights(run_pcsr, commit).read_bytes() == (tiny_folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "variables", [{"ALL_PROXY": "socks9://127.0.0.1:1", "NO_PROXY": ""}, {"SSL_CERT_FILE": "/nonexistent"}], ids=str
+)
+def test_a_setting_that_prevents_connections_is_named(
+    run_pcsr: Pcsr, hub: Hub, commit: str, variables: dict[str, str]
+) -> None:
+    refused(fetch(run_pcsr, **variables), "Cannot open a connection to the Hub:")
 
 
 def test_the_token_is_sent_to_the_hub_and_to_no_other_host(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
@@ -263,13 +348,13 @@ def test_the_token_is_sent_to_the_hub_and_to_no_other_host(run_pcsr: Pcsr, hub: 
 
 
 def test_a_token_that_cannot_be_sent_is_told(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
-    refused(fetch(run_pcsr, HF_TOKEN="hf_schlüssel"), "cannot be asked for:")
+    refused(fetch(run_pcsr, HF_TOKEN="hf_schlüssel"), f"Cannot request {REPO}:")
 
 
 def test_an_endpoint_that_is_none_is_told(run_pcsr: Pcsr) -> None:
     for arguments in (["models", "fetch", REPO], ["models"]):
         ran = run_pcsr(*arguments, env={"HF_ENDPOINT": "http://127.0.0.1:port"})
-        refused(ran, "HF_ENDPOINT, 'http://127.0.0.1:port', is no address of a Hub.")
+        refused(ran, "HF_ENDPOINT is 'http://127.0.0.1:port', which is not an http(s) address.")
 
 
 @pytest.mark.parametrize(
@@ -278,14 +363,14 @@ def test_an_endpoint_that_is_none_is_told(run_pcsr: Pcsr) -> None:
 )
 def test_what_is_no_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    with fails(HubError, f"HF_ENDPOINT, {endpoint!r}, is no address of a Hub."):
-        check_endpoint()
+    with fails(HubError, f"HF_ENDPOINT is {endpoint!r}, which is not an http(s) address."):
+        client()
 
 
 @pytest.mark.parametrize("endpoint", ["", "https://huggingface.co", "http://127.0.0.1:9/", "http://[::1]:80/mirror"])
 def test_what_is_one(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    check_endpoint()
+    client()
 
 
 @pytest.mark.slow
@@ -310,7 +395,7 @@ def test_offline_means_offline(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     refused(
         offline,
         f"{REPO} is not in the cache, and HF_HUB_OFFLINE forbids fetching it.",
-        f"Run `pcsr models fetch {REPO}` once with a network, or name a folder with config.json and model.safetensors.",
+        FETCH_LATER,
     )
     assert hub.requests == []
     fetch(run_pcsr).succeeded()
@@ -335,3 +420,79 @@ def test_a_full_disk_leaves_no_half_of_a_model(run_pcsr: Pcsr, hub: Hub, commit:
     assert "too large" in ran.stderr
     blobs = cache(run_pcsr) / "blobs"
     assert all(path.stat().st_size < 2000 and "incomplete" not in path.name for path in blobs.iterdir())
+
+
+# The cache.
+
+LOCATION = HubLocation("someone/tiny", "0" * 40)
+CONTENT = b"weights"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+GIT_SHA1 = hashlib.sha1(b"blob 7\0weights").hexdigest()
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the cache keeps the files of LOCATION."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--someone--tiny" / "snapshots" / LOCATION.revision
+    folder.mkdir(parents=True)
+    return folder
+
+
+def put(snapshot: Path, name: str, etag: str, content: bytes = CONTENT) -> Path:
+    blob = snapshot.parent.parent / "blobs" / etag
+    blob.parent.mkdir(exist_ok=True)
+    blob.write_bytes(content)
+    (snapshot / name).symlink_to(blob)
+    return snapshot / name
+
+
+def test_both_files_have_to_be_cached(snapshot: Path) -> None:
+    assert not is_cached(LOCATION)
+    put(snapshot, "config.json", "a")
+    assert not is_cached(LOCATION)
+    put(snapshot, "model.safetensors", "b").resolve().unlink()
+    assert not is_cached(LOCATION)
+    put(snapshot, "config.json.old", "b")
+    assert is_cached(LOCATION)
+
+
+@pytest.mark.parametrize("etag", [SHA256, GIT_SHA1, "W/of-another-kind".replace("/", "-")])
+def test_content_that_fits_its_name_is_whole(snapshot: Path, etag: str) -> None:
+    assert is_whole(put(snapshot, "file", etag))
+
+
+@pytest.mark.parametrize("etag", [SHA256, GIT_SHA1])
+@pytest.mark.parametrize("content", [b"", b"Weights", b"weights\n"])
+def test_content_that_does_not_is_damaged(snapshot: Path, etag: str, content: bytes) -> None:
+    assert not is_whole(put(snapshot, "file", etag, content))
+
+
+def test_a_plain_file_has_no_hash_to_match(snapshot: Path) -> None:
+    (snapshot / "file").write_bytes(b"anything")
+    assert is_whole(snapshot / "file")
+    assert not is_whole(snapshot / "no file")
+
+
+def test_the_revision_is_the_snapshots_name(snapshot: Path) -> None:
+    assert revision_of(snapshot / "file") == LOCATION.revision
+
+
+def test_forgetting_follows_links_to_the_end(snapshot: Path, tmp_path: Path) -> None:
+    # As in the cache's store of blobs that several repositories share.
+    shared = tmp_path / "shared"
+    shared.write_bytes(CONTENT)
+    blob = put(snapshot, "file", SHA256).resolve()
+    blob.unlink()
+    blob.symlink_to(shared)
+    remove(snapshot / "file")
+    assert not (snapshot / "file").is_symlink()
+    assert not blob.is_symlink()
+    assert not shared.exists()
+
+
+def test_forgetting_what_is_gone_is_no_error(snapshot: Path) -> None:
+    remove(snapshot / "file")
+    put(snapshot, "file", SHA256).resolve().unlink()
+    remove(snapshot / "file")
+    assert not (snapshot / "file").is_symlink()

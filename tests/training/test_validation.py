@@ -10,8 +10,8 @@ from pcsr_cli.errors import InputError, TrainingError
 from pcsr_cli.evaluate.bench import Options, bench
 from pcsr_cli.evaluate.dataset import find_pairs
 from pcsr_cli.evaluate.methods import parse_methods
-from pcsr_cli.model.load import Identity, LoadedModel
 from pcsr_cli.model.network import Pcsr
+from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
 from pcsr_cli.training.config import TrainConfig, ValidationConfig
 from pcsr_cli.training.log import Event, Skipped, ignore

@@ -25,7 +25,7 @@ from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, Grid, Options, Point, expl
 from pcsr_cli.images.files import atomic_write, finite
 from pcsr_cli.images.resize import resize_bicubic_8bit
 from pcsr_cli.jobs.maps import TINT, difficulty_colours
-from pcsr_cli.model.load import Identity, LoadedModel
+from pcsr_cli.model.registry import Identity, LoadedModel
 
 
 @dataclass(frozen=True)

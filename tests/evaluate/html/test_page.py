@@ -16,7 +16,7 @@ from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.dataset import Pair
 from pcsr_cli.evaluate.html.page import Made, Page, PagePicture, check_page, render, see_picture, write_page
 from pcsr_cli.evaluate.sweep import Options, mean_curve, parse_grid, sweep
-from pcsr_cli.model.load import Identity, LoadedModel
+from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.failing import fails
 from tests.images import levels
