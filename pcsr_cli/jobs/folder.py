@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 import pcsr_cli
 from pcsr_cli.errors import OutputError, RefusedOutputError, is_out_of_memory
-from pcsr_cli.images.files import exists, fingerprint, is_folder, reason, remove_leftovers
+from pcsr_cli.images.files import cannot_write, exists, fingerprint, is_folder, remove_leftovers
 from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.frames import steps_for
 from pcsr_cli.jobs.journal import Entry, Journal, has_content, same_settings
@@ -97,7 +97,7 @@ def _exists(output: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:  # such as a name that is too long
-        raise OutputError(f"Cannot write {output}: {reason(error)}.", "Choose another name.") from error
+        raise cannot_write(output, error, "Choose another name.") from error
     return True
 
 
@@ -112,14 +112,12 @@ def lock(folder: Path) -> Iterator[None]:
     if exists(folder) and not is_folder(folder):
         raise RefusedOutputError(f"{folder} is not a folder. Several images need one.", "Choose another name.")
     file_lock = FileLock(folder / LOCK_NAME, timeout=0)
-    with _writable(folder):
-        try:
+    try:
+        with _writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
             file_lock.acquire()
-        except Timeout as error:
-            raise OutputError(
-                f"Another pcsr is writing to {folder}.", "Wait until it has finished, or choose another folder."
-            ) from error
+    except Timeout as error:
+        raise OutputError(f"Another pcsr is writing to {folder}.", "Wait, or choose another folder.") from error
     try:
         yield
     finally:
@@ -138,10 +136,10 @@ def prepare_folders(folder: Path, outputs: Iterable[Path]) -> None:
 def _writable(folder: Path) -> Iterator[None]:
     try:
         yield
+    except Timeout:
+        raise
     except OSError as error:
-        raise OutputError(
-            f"Cannot write to the folder {folder}: {reason(error)}.", "Check its permissions, or choose another."
-        ) from error
+        raise cannot_write(f"The folder {folder}", error, "Check its permissions, or choose another.") from error
 
 
 @dataclass(frozen=True)
@@ -227,9 +225,7 @@ class FolderRun:
                 os.fsync(written.fileno())
             result = fingerprint(file)
         except OSError as error:
-            raise OutputError(
-                f"Cannot write {errand.output}: {reason(error)}.", "Free some space, or choose another folder."
-            ) from error
+            raise cannot_write(errand.output, error) from error
         self.journal.append(Entry(name, ready.content, self.steps.way(errand.output), result, info))
 
 

@@ -141,15 +141,11 @@ def _parse(line: bytes) -> Entry | None:
 def _from_version_1(document: dict[str, Any]) -> dict[str, Any]:
     """Convert a line of pcsr 0.1, which stored the routing as the ``repr`` of a dataclass, or a budget as its text."""
     settings, info = document.pop("way"), document.pop("told")
-    name, _, arguments = settings["routing"].removesuffix(")").partition("(")
-    number = arguments.partition("=")[2]
-    match name:
-        case "Threshold":
-            routing: Routing = Threshold(float(number))
-        case "Tradeoff":
-            routing = Tradeoff(float(number))
-        case "Adaptive":
-            routing = Adaptive()
-        case _:
-            return {**document, "settings": {**settings, "routing": {"budget": name}}, "info": info}
-    return {**document, "settings": {**settings, "routing": routing_settings(routing)}, "info": info}
+    name, _, argument = settings["routing"].removesuffix(")").partition("(")
+    routing: dict[str, Any] = {"budget": name}
+    if name in {"Threshold", "Tradeoff"}:
+        key, _, value = argument.partition("=")
+        routing = {"threshold" if key == "cut" else "k": float(value)}
+    elif name == "Adaptive":
+        routing = {"adm": True}
+    return {**document, "settings": {**settings, "routing": routing}, "info": info}

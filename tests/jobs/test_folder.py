@@ -242,7 +242,7 @@ def test_a_missing_source_is_left_to_the_run(folder: Folder) -> None:
 
 def test_an_impossible_name_is_refused_before_any_work(tmp_path: Path) -> None:
     task = Task(tmp_path, Path("a" * 999))
-    with fails(OutputError, "Cannot write", "Choose another name."):
+    with fails(OutputError, "cannot be written:", "Choose another name."):
         plan_work([task], tmp_path, Journal(tmp_path), lambda task: SETTINGS, "refuse")
 
 
@@ -292,7 +292,7 @@ def test_a_file_cannot_be_the_output_folder(tmp_path: Path) -> None:
         lock(tmp_path / "file"),
     ):
         pass
-    with fails(OutputError, "Cannot write to the folder"), lock(tmp_path / "file" / "out"):
+    with fails(OutputError, "cannot be written:"), lock(tmp_path / "file" / "out"):
         pass
 
 
@@ -305,7 +305,7 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
             raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(folder_module, "FileLock", Refusing)
-    with fails(OutputError, f"Cannot write to the folder {tmp_path}: read-only file system."), lock(tmp_path):
+    with fails(OutputError, f"The folder {tmp_path} cannot be written: read-only file system."), lock(tmp_path):
         pass
 
 
@@ -320,5 +320,5 @@ def test_folders_are_created_and_temporary_files_removed(tmp_path: Path) -> None
     assert (tmp_path / "new" / "er").is_dir()
     assert [path.exists() for path in leftovers + others] == [False, False, True, True]
     (tmp_path / "file").touch()
-    with fails(OutputError, "Cannot write to the folder"):
+    with fails(OutputError, "cannot be written:"):
         prepare_folders(tmp_path, [Path("file/a.png")])
