@@ -1,53 +1,68 @@
-"""``pcsr bench``: ways to enlarge a folder of pictures, compared in quality, compute and time."""
+"""``pcsr bench``: compare methods in quality, compute and time over folders of images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pcsr_cli.cli import measured, measuring, options, pages
-from pcsr_cli.cli.console import print_document, print_message, progress_bar, stdout_console
+from pcsr_cli.cli import measuring, options
+from pcsr_cli.cli.console import print_document, print_message, printable, progress_bar, stdout_console
 
 if TYPE_CHECKING:
-    from pcsr_cli.evaluate.bench import Measured, Options, Result
-    from pcsr_cli.evaluate.dataset import PairFiles
+    from rich.table import Table
+    from rich.text import Text
+
+    from pcsr_cli.evaluate.bench import Measured, Options, Result, Row
+    from pcsr_cli.evaluate.dataset import PairFiles, SkippedImage
     from pcsr_cli.evaluate.methods import Method
     from pcsr_cli.model.registry import LoadedModel
 
 METHODS = "threshold,adm,heavy,light,bicubic"
 
-Folder = Annotated[
-    list[Path], typer.Argument(metavar="FOLDER...", help="Folders of HR pictures, or with HR and LR_xN in them.")
+EXAMPLES = options.examples(
+    "pcsr bench folder  # five methods on reduced images",
+    "pcsr bench folder --methods threshold,k=1,bicubic --csv rows.csv",
+)
+
+NARROW = 100
+"""Terminal columns below which the table is compact."""
+
+Folders = Annotated[
+    list[Path],
+    typer.Argument(metavar="FOLDER...", help="Measure folders of HR images, or folders with HR and LR_xN in them."),
 ]
 Methods = Annotated[
     str,
     typer.Option(
         "--methods",
-        help="Any of threshold, k, adm, heavy, light, patch, bicubic, lanczos, original; threshold=0.3, k=1, patch=64.",
+        help="Compare these methods: threshold, k, adm, heavy, light, patch, bicubic, lanczos, original; "
+        "some take a value, such as threshold=0.3, k=1, patch=64.",
     ),
 ]
 Protocol = Annotated[
-    Literal["whole", "paper"], typer.Option("--protocol", help="paper cuts to the patch grid of the paper's tables.")
+    Literal["whole", "paper"],
+    typer.Option("--protocol", help="Measure whole images, or crop them to the patch grid of the paper's tables."),
 ]
 Budget = Annotated[
     str | None,
     typer.Option(
         "--budget",
-        help="One cut with which all pictures together spend 60% of the original's GFLOPs, or 50G.",
+        help="Find one cut so that all images together spend this much: 60% of the original's GFLOPs, or 50G.",
         rich_help_panel=options.ROUTING,
     ),
 ]
 Save = Annotated[
     Path | None,
     typer.Option(
-        "--save", metavar="DIR", help="Keep the enlarged pictures as PNG files there.", rich_help_panel=options.RESULTS
+        "--save", metavar="DIR", help="Keep the enlarged images as PNG files here.", rich_help_panel=options.OUTPUT
     ),
 ]
 
 
 def command(
-    folders: Folder,
+    folders: Folders,
     scale: measuring.Scale = 4.0,
     lr: measuring.LrPath = None,
     no_reference: measuring.NoReference = False,
@@ -64,16 +79,17 @@ def command(
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
     save: Save = None,
-    report: pages.ReportFile = None,
+    report: measuring.ReportFile = None,
     csv: measuring.CsvFile = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare ways to enlarge: quality against compute over folders of pictures."""
-    options.check_talk(json, quiet)
+    """Compare methods in quality, compute and time over folders of images."""
+    options.check_output_mode(json, quiet)
     from pcsr_cli.engine.routing import parse_allowance
     from pcsr_cli.evaluate import bench, sweep
+    from pcsr_cli.evaluate.html.page import check_page
 
     chosen = _choose_methods(methods, original is not None, budget is not None)
     allowance = None if budget is None else parse_allowance(budget)
@@ -81,51 +97,47 @@ def command(
     minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
     if report is not None:
-        from pcsr_cli.evaluate.html.page import check_page
-
         check_page(report, grid)
     sources = measuring.find_sources(folders, scale, lr, no_reference)
-    kept = () if save is None else _kept(save, sources, chosen)
-    measuring.check_results((report, csv, *kept), sources, overwrite)
-    loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = bench.Options(chosen, scale, minimum, side, luma, protocol == "paper", given, allowance)
+    saved = () if save is None else _saved_files(save, sources, chosen)
+    measuring.check_results((report, csv, *saved), sources, overwrite)
+    loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
+    asked = bench.Options(chosen, scale, minimum, side, luma, protocol == "paper", network, allowance)
     bench.check(loaded, asked)
-    swept = sweep.Options(grid, scale, minimum, side, luma, given)
+    swept = sweep.Options(grid, scale, minimum, side, luma, network)
     if report is not None:
         sweep.check(loaded, swept)
     result = _measure(loaded, sources, asked, save, overwrite, quiet or json)
     if csv is not None:
-        measured.write_rows(csv, result.rows, overwrite)
+        measuring.write_rows(csv, result.rows, overwrite)
     if report is not None:
-        seen, skipped = pages.see_pictures(loaded, sources, swept, quiet or json, asked.paper, result)
-        missing = (*result.skipped, *skipped)
-        pages.write(report, loaded, swept, no_reference, overwrite, seen, missing, result)
+        images, skipped = measuring.measure_for_page(loaded, sources, swept, quiet or json, asked.paper, result)
+        skipped = (*result.skipped, *skipped)
+        measuring.write_page(report, loaded, swept, no_reference, overwrite, images, skipped, result)
     if json:
         print_document(_document(loaded, asked, result, no_reference))
     elif not quiet:
-        from pcsr_cli.cli.bench_view import show
-
-        show(result, loaded, asked, no_reference, stdout_console())
+        _show(result, loaded, asked, no_reference)
     if result.skipped:
         raise SystemExit(1)
 
 
 def _choose_methods(text: str, original: bool, budget: bool) -> "tuple[Method, ...]":
-    """Those named, and those that options stand for."""
+    """Return the named methods, and those that --original and --budget add."""
     from pcsr_cli.evaluate.methods import Method, parse_methods
 
-    meant = (Method("original"),) * original + (Method("budget"),) * budget
-    return tuple(dict.fromkeys((*parse_methods(text), *meant)))
+    added = (Method("original"),) * original + (Method("budget"),) * budget
+    return tuple(dict.fromkeys((*parse_methods(text), *added)))
 
 
-def _kept(folder: Path, sources: "Sequence[PairFiles]", methods: "Sequence[Method]") -> tuple[Path, ...]:
-    """The files that enlarged pictures are kept as, in a folder that is made for them. Raises OutputError."""
+def _saved_files(folder: Path, sources: "Sequence[PairFiles]", methods: "Sequence[Method]") -> tuple[Path, ...]:
+    """Create the folder for --save and return the paths of the enlarged images. Raises OutputError."""
     measuring.make_folder(folder)
-    return tuple(_kept_as(folder, source.name, method.label) for source in sources for method in methods)
+    return tuple(_saved_file(folder, source.name, method.label) for source in sources for method in methods)
 
 
-def _kept_as(folder: Path, picture: str, method: str) -> Path:
-    return folder / f"{Path(picture).stem}_{method.replace(' = ', '').replace(' ', '-').lower()}.png"
+def _saved_file(folder: Path, image: str, method: str) -> Path:
+    return folder / f"{Path(image).stem}_{method.replace(' = ', '').replace(' ', '-').lower()}.png"
 
 
 def _measure(
@@ -134,25 +146,24 @@ def _measure(
     asked: "Options",
     save: Path | None,
     replace: bool,
-    silent: bool,
+    quiet: bool,
 ) -> "Result":
-    """Bench, and keep each enlarged picture as it is done, if ``save`` says where."""
+    """Run the bench and save the enlarged images in ``save``, if it is given."""
     from pcsr_cli.evaluate import bench
     from pcsr_cli.evaluate.dataset import SkippedImage
     from pcsr_cli.images.image import ImageData
     from pcsr_cli.images.write import write_image
 
-    with progress_bar("bench", silent) as report_progress:
+    with progress_bar("bench", quiet) as progress:
 
         def observe(event: "Measured | SkippedImage") -> None:
             if isinstance(event, SkippedImage):
                 print_message(f"pcsr: skipped: {event.reason}")
                 return
-            report_progress(event.done / event.total)
+            progress(event.done / event.total)
             if save is not None:
-                write_image(
-                    _kept_as(save, event.row.picture, event.row.method), ImageData(event.rgb), {}, replace=replace
-                )
+                output = _saved_file(save, event.row.picture, event.row.method)
+                write_image(output, ImageData(event.rgb), {}, replace=replace)
 
         return bench.bench(model, sources, asked, observe)
 
@@ -161,7 +172,7 @@ def _document(model: "LoadedModel", asked: "Options", result: "Result", no_refer
     from dataclasses import asdict
 
     return {
-        **measured.provenance(model),
+        **measuring.provenance(model),
         "scale": asked.scale,
         "protocol": "paper" if asked.paper else "whole",
         "refine": asked.refine,
@@ -169,5 +180,65 @@ def _document(model: "LoadedModel", asked: "Options", result: "Result", no_refer
         "psnr_against": "all heavy" if no_reference else "HR",
         "images": [asdict(row) for row in result.rows],
         "mean": [asdict(row) for row in result.mean],
-        "skipped": measured.skipped_entries(result.skipped),
+        "skipped": measuring.skipped_entries(result.skipped),
     }
+
+
+def _show(result: "Result", model: "LoadedModel", asked: "Options", no_reference: bool) -> None:
+    """Print the rows by image, then the means."""
+    from rich.text import Text
+
+    console = stdout_console()
+    against = "all heavy" if no_reference else "HR"
+    title = (
+        f"{model.identity.name} x{asked.scale:g}; PSNR of {'luma' if asked.luma else 'RGB'} against {against}, "
+        f"SSIM of luma, both without {-(-asked.scale // 1):.0f} border pixels; GFLOPs (paper's count) and executed; "
+        "seconds of computing (none for patch, which is composed)."
+    )
+    console.print(Text(printable(title)))
+    single = len(result.mean) == 1
+    table = _empty_table("image" if single else "image, method", console.width)
+    for image, group in groupby(result.rows, key=lambda row: (row.picture, row.size)):
+        if not single:
+            table.add_row(_name(*image), style="bold")
+        for row in group:
+            table.add_row(_name(row.picture, row.size) if single else f"  {row.method}", *_cells(row))
+    table.add_section()
+    table.add_row(f"mean of {len(result.rows) // len(result.mean)}", style="bold")
+    for row in result.mean:
+        table.add_row(f"  {row.method}", *_cells(row))
+    console.print(table)
+    if result.skipped:
+        console.print(f"{len(result.skipped)} skipped, see above.")
+
+
+def _empty_table(first: str, width: int) -> "Table":
+    from rich.table import Table
+
+    gap = 1 if width < NARROW else 2
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    table.add_column(first, no_wrap=True, overflow="ellipsis", max_width=width - 59 if width < NARROW else None)
+    for heading in ("heavy", "PSNR", "SSIM", "GFLOPs", "exec.", "of orig.", "s", "MP/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _name(name: str, size: tuple[int, int] | None) -> "Text":
+    from rich.text import Text
+
+    return Text(printable(name) if size is None else f"{printable(name)} {size[0]}x{size[1]}")
+
+
+def _cells(row: "Row") -> Iterator[str]:
+    yield _number(row.heavy_share, ".1%")
+    yield "equal" if row.psnr == float("inf") else _number(row.psnr, ".3f")
+    yield _number(row.ssim, ".4f")
+    yield _number(row.paper, ",.2f")
+    yield _number(row.executed, ",.2f")
+    yield _number(row.original_share, ".1%")
+    yield _number(row.seconds, ".2f")
+    yield _number(row.megapixels_per_second, ".2f")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

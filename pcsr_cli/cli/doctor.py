@@ -1,4 +1,4 @@
-"""``pcsr doctor``: what pcsr stands on here, and what to do about each shortfall."""
+"""``pcsr doctor``: check this installation."""
 
 from typing import TYPE_CHECKING
 
@@ -9,38 +9,35 @@ from pcsr_cli.errors import CheckError
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.doctor import Examination, Finding
 
+EXAMPLES = options.examples("pcsr doctor  # what works, and how to fix what does not")
 COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
 def command(registry: options.RegistryFile = None, json: options.Json = False) -> None:
-    """Look at versions, device, cache, models and formats, and say what to do.
+    """Check versions, device, cache, models and formats, and print how to fix problems.
 
-    Exit code 0 unless something is broken, then 1.
+    Exit code 0 unless something is broken, else 1.
     """
     from pcsr_cli.evaluate.doctor import examine
     from pcsr_cli.model.registry import own_registry_path
 
     own = registry or own_registry_path()
+    found = examine(own) if json else examine(own, _show)
     if json:
-        found = examine(own)
         print_document(_document(found))
-    else:
-        found = examine(own, _show)
     if found.errors:
-        raise CheckError(
-            f"{found.errors} of {len(found.findings)} things do not work.", "What to do is said beside each."
-        )
+        raise CheckError(f"{found.errors} of {len(found.findings)} checks failed.", "Follow the advice of each.")
 
 
 def _show(finding: "Finding") -> None:
     from rich.text import Text
 
     state = finding.state.value
-    message = Text.assemble(
+    text = Text.assemble(
         (f"{state:<8}", COLOURS[state]), (f"{finding.subject:<15}", "bold"), printable(finding.message)
     )
     console = stdout_console()
-    console.print(message, soft_wrap=True)
+    console.print(text, soft_wrap=True)
     if finding.next_step:
         console.print(Text(f"{'':8}-> {printable(finding.next_step)}"), soft_wrap=True)
 

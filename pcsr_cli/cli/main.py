@@ -1,5 +1,6 @@
 """The ``pcsr`` command."""
 
+import os
 import signal
 import sys
 import warnings
@@ -10,25 +11,32 @@ from typing import Annotated
 import typer
 
 import pcsr_cli
-from pcsr_cli.cli import bench, console, doctor, help, models, options, plan, report, sweep, train, upscale, verify
+from pcsr_cli.cli import bench, console, doctor, models, options, plan, report, sweep, train, upscale, verify
+
+UPSCALE, EVALUATE, CHECK, MODELS = "Upscale", "Evaluate", "Check", "Models"
+"""Panels of the help."""
 
 app = typer.Typer(
     name="pcsr",
-    help="Enlarge pictures with PCSR networks: compute goes where the picture needs it.",
-    cls=help.GroupedCommands,
-    rich_markup_mode=None,
+    help="Enlarge images with PCSR networks, which compute more where an image needs it.",
+    epilog=options.examples(
+        "pcsr upscale in.png out.png  # four times larger, with the best model",
+        "pcsr upscale folder results --scale 2  # a folder of images",
+        "pcsr verify in.png  # check that the result is exact",
+    ),
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("upscale", cls=help.GroupedCommand, rich_help_panel=help.ENLARGE)(upscale.command)
-app.command("plan", cls=help.GroupedCommand, rich_help_panel=help.ENLARGE)(plan.command)
-app.command("bench", cls=help.GroupedCommand, rich_help_panel=help.MEASURE)(bench.command)
-app.command("sweep", cls=sweep.Command, rich_help_panel=help.MEASURE)(sweep.command)
-app.command("report", cls=help.GroupedCommand, rich_help_panel=help.MEASURE)(report.command)
-app.command("verify", cls=help.GroupedCommand, rich_help_panel=help.CHECK)(verify.command)
-app.command("doctor", cls=help.GroupedCommand, rich_help_panel=help.CHECK)(doctor.command)
-app.command("train", cls=help.GroupedCommand, rich_help_panel=help.MODELS)(train.command)
-app.add_typer(models.app, name="models", rich_help_panel=help.MODELS)
+app.command("upscale", epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
+app.command("plan", epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
+app.command("bench", epilog=bench.EXAMPLES, rich_help_panel=EVALUATE)(bench.command)
+app.command("sweep", cls=sweep.Command, epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)
+app.command("report", epilog=report.EXAMPLES, rich_help_panel=EVALUATE)(report.command)
+app.command("verify", epilog=verify.EXAMPLES, rich_help_panel=CHECK)(verify.command)
+app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=CHECK)(doctor.command)
+app.command("train", rich_help_panel=MODELS)(train.command)
+app.add_typer(models.app, name="models", rich_help_panel=MODELS)
 
 
 def _print_version(wanted: bool) -> None:
@@ -72,11 +80,12 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments:  # versions of Click differ in where they print the help, and in the exit code
+    if not arguments and "_PCSR_COMPLETE" not in os.environ:
+        # Versions of Click differ in where they print the help, and in the exit code.
         with redirect_stdout(sys.stderr):
             app(["--help"], prog_name="pcsr", standalone_mode=False)
         return console.USAGE
-    options.check_arguments(arguments)
+    options.check_no_empty_argument(arguments)
     return app(arguments, prog_name="pcsr", standalone_mode=False) or 0
 
 

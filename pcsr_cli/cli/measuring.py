@@ -1,69 +1,85 @@
-"""What ``bench``, ``sweep`` and ``report`` share: options, what comes before any work, and how it goes pair by pair."""
+"""Options and steps that ``bench``, ``sweep``, ``report`` and ``verify`` share."""
 
-from collections.abc import Iterable, Sequence
+import csv
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import print_message, progress_bar
+from pcsr_cli.cli.console import print_message, printable, progress_bar
 from pcsr_cli.errors import InputError, OutputError
-from pcsr_cli.images.files import reason
+from pcsr_cli.images.files import atomic_write, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pcsr_cli.engine.device import Precision
+    from pcsr_cli.evaluate.bench import Result
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
+    from pcsr_cli.evaluate.html.page import Made, PagePicture
     from pcsr_cli.evaluate.originals import LoadedOriginal
+    from pcsr_cli.evaluate.sweep import Curve, Options
     from pcsr_cli.model.registry import LoadedModel
 
 Measured = TypeVar("Measured")
 
 THRESHOLDS = "0:1:0.05"
-"""The cuts of a curve, if nobody says otherwise."""
+"""The default cuts of a curve."""
 
-Pictures = Annotated[
+Images = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[IMAGE|FOLDER...]", help="HR pictures, folders of them. [default: the one that ships]"),
+    typer.Argument(
+        metavar="[IMAGE|FOLDER...]",
+        help="Measure these HR images and folders of HR images.",
+        show_default="the packaged photograph",
+    ),
 ]
 Scale = Annotated[
-    float, typer.Option("--scale", "-s", help="How many times larger: a whole number, or any with --no-reference.")
+    float,
+    typer.Option("--scale", "-s", help="Enlarge by this factor: a whole number, or any with --no-reference."),
 ]
 OriginalPath = Annotated[
-    Path | None, typer.Option("--original", help="Weights of the original network, .pth or .safetensors.")
+    Path | None, typer.Option("--original", help="Measure the original network with these weights as well.")
 ]
 LrPath = Annotated[
-    Path | None, typer.Option("--lr", help="The LR pictures: a folder of the same names, or one for one picture.")
+    Path | None, typer.Option("--lr", help="Take the LR images from here: a folder, or a file for a single image.")
 ]
 NoReference = Annotated[
-    bool, typer.Option("--no-reference", help="The pictures are LR: compare with all heavy instead of with HR.")
+    bool, typer.Option("--no-reference", help="Take the images as LR and compare with all heavy instead of HR.")
 ]
-Luma = Annotated[bool, typer.Option("--luma", help="PSNR of luma instead of RGB (SSIM is of luma always).")]
+Luma = Annotated[bool, typer.Option("--luma", help="Compute PSNR of luma instead of RGB; SSIM is always of luma.")]
 CsvFile = Annotated[
     Path | None,
-    typer.Option("--csv", metavar="FILE", help="Also write the rows as CSV.", rich_help_panel=options.RESULTS),
+    typer.Option("--csv", metavar="FILE", help="Write the rows as CSV.", rich_help_panel=options.OUTPUT),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="FILE", help="Write an HTML page with the results.", rich_help_panel=options.OUTPUT
+    ),
 ]
 
 
 def find_sources(
-    pictures: "Sequence[Path] | None", scale: float, lr: Path | None, no_reference: bool
+    images: Sequence[Path] | None, scale: float, lr: Path | None, no_reference: bool
 ) -> "tuple[PairFiles, ...]":
-    """What is to be measured, by default the picture that ships. Raises as ``check_scale`` and ``find_pairs``."""
+    """Find the images to measure. Raises as ``check_scale`` and ``find_pairs``."""
     from pcsr_cli.api import check_scale
     from pcsr_cli.evaluate.dataset import demo_image, find_pairs
 
     check_scale(scale)
-    return find_pairs(pictures or [demo_image()], scale, lr, no_reference)
+    return find_pairs(images or [demo_image()], scale, lr, no_reference)
 
 
-def check_results(results: "Iterable[Path | None]", sources: "Sequence[PairFiles]", overwrite: bool) -> None:
-    """Refuse files that cannot or must not be written: pictures to measure never. Raises as ``check_outputs``."""
+def check_results(results: Iterable[Path | None], sources: "Sequence[PairFiles]", overwrite: bool) -> None:
+    """Check the paths of the results; an input is never overwritten. Raises as ``check_outputs``."""
     from pcsr_cli.images.files import check_outputs
 
-    read = [file for source in sources for file in (source.hr, source.lr) if file is not None]
-    check_outputs([result for result in results if result is not None], read, overwrite)
+    inputs = [file for source in sources for file in (source.hr, source.lr) if file is not None]
+    check_outputs([result for result in results if result is not None], inputs, overwrite)
 
 
 def load(
@@ -75,35 +91,35 @@ def load(
     scale: float,
     quiet: bool,
 ) -> "tuple[LoadedModel, LoadedOriginal | None]":
-    """The model, and the original network where its weights are given. Raises as loading does."""
+    """Load the model, and the original network if its weights are given. Raises as loading does."""
     from pcsr_cli.engine.device import resolve_device, resolve_precision
     from pcsr_cli.evaluate.originals import load_original
 
     where = resolve_device(device)
     resolve_precision(precision, where)
-    given = None if original is None else load_original(original, where)
-    return options.load_model(model, device, precision, registry, scale, quiet), given
+    network = None if original is None else load_original(original, where)
+    return options.load_model(model, device, precision, registry, scale, quiet), network
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder to write into. Raises OutputError."""
+    """Create a folder for results. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made: {reason(error)}.", "Choose another.") from error
+        raise OutputError(f"Cannot create the folder {folder}: {reason(error)}.", "Use another folder.") from error
 
 
 def each_pair(
     label: str,
     sources: "Sequence[PairFiles]",
     scale: float,
-    silent: bool,
+    quiet: bool,
     measure: "Callable[[Pair, Callable[[float], None]], Measured]",
     paper: bool = False,
 ) -> "tuple[list[Measured], tuple[SkippedImage, ...]]":
-    """Measure pair by pair; a broken one is named and skipped. ``paper`` cuts them as ``load_pair`` does.
+    """Measure every pair of HR and LR images; skip the ones that fail. ``paper`` crops them as ``load_pair`` does.
 
-    Raises InputError if none is left.
+    Raises InputError if all fail.
     """
     from pcsr_cli.evaluate.dataset import SkippedImage, load_pair
 
@@ -112,13 +128,141 @@ def each_pair(
     for source in sources:
         try:
             pair = load_pair(source, scale, paper)
-            with progress_bar(f"{label} {source.name}", silent) as report_progress:
-                done.append(measure(pair, report_progress))
+            with progress_bar(f"{label} {source.name}", quiet) as progress:
+                done.append(measure(pair, progress))
         except InputError as error:
             if len(sources) == 1:
                 raise
             skipped.append(SkippedImage(source.name, str(error)))
             print_message(f"pcsr: skipped: {error}")
     if not done:
-        raise InputError("No picture could be measured.", skipped[0].reason)
+        raise InputError("All images failed.", skipped[0].reason)
     return done, tuple(skipped)
+
+
+def write_rows(output: Path, rows: Sequence[Any], replace: bool) -> None:
+    """Write dataclasses of one type as CSV; None becomes an empty cell. Raises OutputError, RefusedOutputError."""
+    names = [field.name for field in fields(rows[0])]
+    with atomic_write(output, replace) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for row in rows:
+            writer.writerow([_cell(getattr(row, name)) for name in names])
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def provenance(model: "LoadedModel") -> Mapping[str, object]:
+    """Return the versions, the weights and the device of a measurement for its JSON document."""
+    import torch
+
+    import pcsr_cli
+    from pcsr_cli.engine.device import describe_device
+
+    return {
+        "pcsr": pcsr_cli.__version__,
+        "torch": torch.__version__,
+        "model": asdict(model.identity),
+        "device": describe_device(model.network.device),
+        "threads": torch.get_num_threads(),
+        "precision": model.network.precision,
+    }
+
+
+def skipped_entries(skipped: "Sequence[SkippedImage]") -> list[dict[str, str]]:
+    """Return the images that failed, for a JSON document."""
+    return [{key: printable(value) for key, value in asdict(one).items()} for one in skipped]
+
+
+def curves_document(
+    model: "LoadedModel",
+    asked: "Options",
+    curves: "Sequence[Curve]",
+    skipped: "Sequence[SkippedImage]",
+    no_reference: bool,
+) -> dict[str, object]:
+    """Return the curves of a sweep and their mean as a JSON document."""
+    from pcsr_cli.evaluate.sweep import KNEE_RULE, mean_curve
+
+    return {
+        **provenance(model),
+        "scale": asked.scale,
+        "refine": asked.refine,
+        "grid": {"of": asked.grid.kind, "values": list(asked.grid.values)},
+        "psnr_of": "luma" if asked.luma else "RGB",
+        "psnr_against": "all heavy" if no_reference else "HR",
+        "knee_rule": KNEE_RULE,
+        "curves": [_curve_document(curve) for curve in curves],
+        "mean": _curve_document(mean_curve(curves) if len(curves) > 1 else curves[0]),
+        "skipped": skipped_entries(skipped),
+    }
+
+
+def _curve_document(curve: "Curve") -> dict[str, object]:
+    marks = {"light": curve.light, "heavy": curve.heavy, "adm": curve.adm, "knee": curve.knee}
+    named = {name: None if point is None else asdict(point) for name, point in marks.items()}
+    original = None if curve.original is None else asdict(curve.original)
+    points = [asdict(point) for point in curve.points]
+    return {"picture": printable(curve.picture), "points": points, **named, "original": original}
+
+
+def measure_for_page(
+    model: "LoadedModel",
+    sources: "Sequence[PairFiles]",
+    asked: "Options",
+    quiet: bool,
+    paper: bool = False,
+    measured: "Result | None" = None,
+) -> "tuple[list[PagePicture], tuple[SkippedImage, ...]]":
+    """Measure every image for the page of ``write_page``; skip the ones that fail. Raises InputError if all fail.
+
+    After a bench, only the images that it measured: it has printed the errors of the others."""
+    from pcsr_cli.evaluate.html.page import see_picture
+
+    def measure(pair: "Pair", progress: Callable[[float], None]) -> "PagePicture":
+        return see_picture(model, pair, asked, progress)
+
+    names = {source.name for source in sources} if measured is None else {row.picture for row in measured.rows}
+    chosen = [source for source in sources if source.name in names]
+    return each_pair("report", chosen, asked.scale, quiet, measure, paper)
+
+
+def write_page(
+    output: Path,
+    model: "LoadedModel",
+    asked: "Options",
+    no_reference: bool,
+    replace: bool,
+    images: "Sequence[PagePicture]",
+    skipped: "Sequence[SkippedImage]",
+    result: "Result | None" = None,
+) -> None:
+    """Write the HTML page, with the tables of a bench if there is one. Raises OutputError, RefusedOutputError."""
+    from pcsr_cli.evaluate.html import page
+
+    rows, mean = ((), ()) if result is None else (result.rows, result.mean)
+    made = _made(model, asked, no_reference)
+    page.write_page(output, page.Page(made, tuple(images), tuple(skipped), rows, mean), replace)
+
+
+def _made(model: "LoadedModel", asked: "Options", no_reference: bool) -> "Made":
+    from pcsr_cli.evaluate.html.page import Made
+
+    origin = provenance(model)
+    return Made(
+        command=shlex.join(("pcsr", *sys.argv[1:])),
+        model=model.identity,
+        parameters=model.network.parameter_count(),
+        scale=asked.scale,
+        refine=asked.refine,
+        luma=asked.luma,
+        no_reference=no_reference,
+        grid=asked.grid,
+        device=str(origin["device"]),
+        precision=model.network.precision,
+        versions=f"pcsr {origin['pcsr']}, torch {origin['torch']}",
+    )

@@ -1,4 +1,4 @@
-"""``pcsr models``: what there is, fetched, shown, converted."""
+"""``pcsr models``: list, download, show and convert models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +7,6 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_document, print_message, printable, stdout_console
-from pcsr_cli.cli.help import GroupedCommands
 from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.images.files import exists, is_folder
 
@@ -15,20 +14,26 @@ if TYPE_CHECKING:
     from pcsr_cli.model.registry import Entry
 
 app = typer.Typer(
-    cls=GroupedCommands,
-    help="List, fetch, show and convert models.",
-    rich_markup_mode=None,
+    help="List, download, show and convert models.",
+    rich_markup_mode="rich",
     invoke_without_command=True,
+    epilog=options.examples(
+        "pcsr models  # all models",
+        "pcsr models show builtin  # the details of one model",
+    ),
 )
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A name that `pcsr models` lists.", autocompletion=options.complete_model)
+    str,
+    typer.Argument(
+        metavar="NAME", help="Show the model of this name in `pcsr models`.", autocompletion=options.complete_model
+    ),
 ]
 Reference = Annotated[
     str,
     typer.Argument(
         metavar="NAME",
-        help="A name that `pcsr models` lists, user/repo[@revision] on the Hub, or a folder to check.",
+        help="Download this model: a name in `pcsr models` or user/repo@revision. Of a folder, check the files.",
         autocompletion=options.complete_model,
     ),
 ]
@@ -36,8 +41,8 @@ Reference = Annotated[
 
 @app.callback(invoke_without_command=True)
 def list_models(context: typer.Context, registry: options.RegistryFile = None, json: options.Json = False) -> None:
-    """List, fetch, show and convert models; without a command, list them."""
-    if context.invoked_subcommand is not None:  # which takes them for its own unless it is given others
+    """List, download, show and convert models. Without a command, list them."""
+    if context.invoked_subcommand is not None:  # `pcsr models --json show NAME` equals `pcsr models show NAME --json`
         given = {"registry": registry, "json": json}
         context.default_map = {context.invoked_subcommand: {name: value for name, value in given.items() if value}}
         return
@@ -64,17 +69,17 @@ def fetch_model(
     name: Reference, registry: options.RegistryFile = None, json: options.Json = False, quiet: options.Quiet = False
 ) -> None:
     """Download a model into the Hub cache and check it."""
-    options.check_talk(json, quiet)
+    options.check_output_mode(json, quiet)
     identity = options.load_model(name, "cpu", "fp32", registry, 4.0, quiet=json or quiet).identity
     if json:
         print_document({"name": identity.name, "revision": identity.revision, "sha256": identity.sha256})
     elif not quiet:
-        print_message(f"{identity.name} is here and whole: sha256 {identity.sha256}.")
+        print_message(f"{identity.name} is downloaded and complete: sha256 {identity.sha256}.")
 
 
 @app.command("show")
 def show_model(name: Name, registry: options.RegistryFile = None, json: options.Json = False) -> None:
-    """Show what the registry says of a model."""
+    """Show the registry entry of a model."""
     entry = options.load_registry(registry).get(name)
     details = _describe(entry) | _details(entry)
     if json:
@@ -91,9 +96,9 @@ def show_model(name: Name, registry: options.RegistryFile = None, json: options.
 
 @app.command("convert")
 def convert_model(
-    source: Annotated[Path, typer.Argument(metavar="IN.pth", help="A published checkpoint.")],
-    folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where to put config.json and model.safetensors.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    source: Annotated[Path, typer.Argument(metavar="IN.pth", help="Convert this published checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Write the two files to this folder.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -101,10 +106,10 @@ def convert_model(
     from pcsr_cli.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME, build_model, read_pth, save_folder
     from pcsr_cli.model.registry import DEFAULT_SCALES
 
-    options.check_talk(json, quiet)
+    options.check_output_mode(json, quiet)
     taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if exists(folder / name)]
     if taken and not overwrite:
-        raise RefusedOutputError(f"{folder / taken[0]} already exists.", "Choose another name, or say --overwrite.")
+        raise RefusedOutputError(f"{folder / taken[0]} already exists.", "Choose another name.", setting="overwrite")
     checkpoint = read_pth(source)
     network = build_model(checkpoint)
     save_folder(network, checkpoint.scales or DEFAULT_SCALES, folder, overwrite)

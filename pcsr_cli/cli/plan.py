@@ -1,28 +1,44 @@
-"""``pcsr plan``: what ``pcsr upscale`` would take, without doing it."""
+"""``pcsr plan``: estimate the cost of ``pcsr upscale`` without writing a result."""
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli import upscale_options as upscaling
-from pcsr_cli.cli.console import print_document, stdout_console
+from pcsr_cli.cli.console import print_document, printable, stdout_console
 from pcsr_cli.images.files import is_folder
 
 if TYPE_CHECKING:
-    from pcsr_cli.images.formats import Format
+    from rich.table import Table
 
-Source = Annotated[Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or a pattern in quotes.")]
+    from pcsr_cli.images.formats import Format
+    from pcsr_cli.images.image import Layout
+    from pcsr_cli.jobs.plan import Disk, Forecast, Range, Rate
+    from pcsr_cli.model.registry import LoadedModel
+
+MEBI = 2**20
+
+EXAMPLES = options.examples(
+    "pcsr plan in.png out.png  # size, tiles, memory, GFLOPs, time and disk space",
+    "pcsr plan folder results --scale 2  # a table with a sum",
+)
+
+Source = Annotated[
+    Path, typer.Argument(metavar="IN", help="Plan for this image, folder of images, or pattern in quotes.")
+]
 Output = Annotated[
-    Path | None, typer.Argument(metavar="[OUT]", help="Where the result would go: a file, or for many a folder.")
+    Path | None, typer.Argument(metavar="[OUT]", help="Check the disk for this result, or folder of results.")
 ]
 
 
 def command(
     source: Source,
     output: Output = None,
-    scale: upscaling.Scale = 4.0,
+    scale: options.Scale = 4.0,
     model: options.Model = "auto",
     threshold: options.Threshold = None,
     k: options.Tradeoff = None,
@@ -34,17 +50,17 @@ def command(
     memory: options.Memory = "auto",
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
-    format: upscaling.FormatName = None,
-    allow_huge: upscaling.AllowHuge = False,
-    recursive: upscaling.Recursive = False,
+    format: options.FormatName = None,
+    allow_huge: options.AllowHuge = False,
+    recursive: options.Recursive = False,
     json: options.Json = False,
 ) -> None:
-    """Tell what enlarging would take: size, tiles, memory, GFLOPs, time, disk. Nothing is computed or written.
+    """Estimate size, tiles, memory, GFLOPs, time and disk space of an upscale, without writing a result.
 
-    A --budget of `pcsr upscale` lies between the GFLOPs told; how the picture has to be cut for it, only computing
-    tells."""
+    The command downloads the model if it is not cached, and computes one small tile to measure the speed. GFLOPs and
+    time are ranges from all light to all heavy: a --budget of `pcsr upscale` lies between them.
+    """
     from pcsr_cli.api import check_scale, working_scale
-    from pcsr_cli.cli import plan_view
     from pcsr_cli.engine.routing import default_routing
     from pcsr_cli.engine.upscale import Settings
     from pcsr_cli.images.formats import readable_suffixes
@@ -53,7 +69,7 @@ def command(
     from pcsr_cli.jobs.plan import forecast, look_at_disk, measure_rate
 
     check_scale(scale)
-    asked = options.choose_routing(threshold, k, adm)
+    routing = options.choose_routing(threshold, k, adm)
     minimum = options.choose_refine(refine, no_refine, scale)
     side, kept = options.choose_tile(tile), options.choose_memory(memory)
     many = is_folder(source) or is_pattern(source)
@@ -61,7 +77,9 @@ def command(
     layouts = [(path, read_layout(path, allow_huge)) for path in paths]
     formats = [_format(path, output, format, many) for path in paths]
     loaded = options.load_model(model, device, precision, registry, scale, quiet=json)
-    settings = Settings(asked or default_routing(loaded.network.spec.branches), refine=minimum, tile=side, memory=kept)
+    settings = Settings(
+        routing or default_routing(loaded.network.spec.branches), refine=minimum, tile=side, memory=kept
+    )
     rate = measure_rate(loaded, working_scale(loaded, scale))
     forecasts = [
         forecast(path, layout, loaded, scale, settings, rate, chosen)
@@ -70,13 +88,13 @@ def command(
     folder = None if output is None else output if many else output.parent
     disk = None if folder is None else look_at_disk(folder, sum(one.most_bytes for one in forecasts))
     if json:
-        print_document(plan_view.as_document(forecasts, loaded, scale, rate, disk))
+        print_document(_document(forecasts, loaded, scale, rate, disk))
     else:
-        plan_view.show(forecasts, loaded, scale, rate, disk, stdout_console())
+        _show(forecasts, loaded, scale, rate, disk)
 
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":
-    """The format of a result; None where nothing is known of where it goes. Raises UsageError."""
+    """Return the format of a result, None if neither output nor format is given. Raises UsageError."""
     from pcsr_cli.images.formats import choose_format
     from pcsr_cli.jobs.request import suffix_of
 
@@ -85,3 +103,150 @@ def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "F
     if many or output is None:
         return choose_format(Path("x" + suffix_of(path, name)))
     return choose_format(output, name)
+
+
+def _show(
+    forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, rate: "Rate", disk: "Disk | None"
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = stdout_console()
+    facts = _facts(forecasts[0], scale) if len(forecasts) == 1 else []
+    if not facts:
+        console.print(_table(forecasts))
+        console.print()
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in (*facts, *_common_facts(forecasts, model, rate, disk)):
+        table.add_row(name, Text(printable(value)))
+    console.print(table)
+
+
+def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
+    strips = f" in {len(one.plan.strips)} strips" if len(one.plan.strips) > 1 else ""
+    output = ""
+    if one.format is not None:
+        output = f", {one.format.name} {'written while computing' if one.format.streamed else 'collected in memory'}"
+    return [
+        ("Image", f"{one.source}: {_size(one.picture)}, {_kind(one.picture)}"),
+        ("Result", f"{_size(one.result)} (x{scale:g}), {_kind(one.result)}{output}"),
+        ("Tiles", f"{len(one.plan.tiles):,}{strips}, {one.passes} pass{'es' * (one.passes > 1)}"),
+        ("GFLOPs", f"{_range(one.paper)} (paper's count), {_range(one.executed)} executed"),
+    ]
+
+
+def _common_facts(
+    forecasts: "Sequence[Forecast]", model: "LoadedModel", rate: "Rate", disk: "Disk | None"
+) -> list[tuple[str, str]]:
+    from pcsr_cli.engine.device import describe_device
+
+    seconds = sorted(_pair(_sum([one.seconds for one in forecasts])))
+    facts = [
+        ("Model", f"{model.identity.name} on {describe_device(model.network.device)}"),
+        ("Memory", f"at most about {max(one.memory for one in forecasts) / MEBI:,.0f} MiB at the peak"),
+        ("Time", f"about {_duration(seconds[0])} to {_duration(seconds[1])} of computing, estimated"),
+        ("", f"from {_range(rate.gflops)} GFLOP/s, measured on one small tile"),
+    ]
+    if disk is not None:
+        verdict = "enough" if disk.enough else "MAY NOT BE ENOUGH"
+        space = f"{_bytes(disk.free)} free at {disk.folder}, at most {_bytes(disk.most)} needed"
+        facts.append(("Disk", f"{space}: {verdict}"))
+    notes = dict.fromkeys(note for one in forecasts for note in one.notes)
+    return facts + [("Note", f"{note}.") for note in notes]
+
+
+def _table(forecasts: "Sequence[Forecast]") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("image", overflow="fold")
+    for heading in ("result", "tiles", "GFLOPs", "seconds", "MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in forecasts:
+        figures = (f"{len(one.plan.tiles):,}", _range(one.executed), _range(one.seconds), f"{one.memory / MEBI:,.0f}")
+        table.add_row(Text(printable(one.source.name)), _size(one.result), *figures)
+    sums = (_range(_sum([one.executed for one in forecasts])), _range(_sum([one.seconds for one in forecasts])))
+    table.add_row(f"{len(forecasts):,} images", "", "", *sums, "")
+    return table
+
+
+def _document(
+    forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, rate: "Rate", disk: "Disk | None"
+) -> dict[str, Any]:
+    """Return the plan as a JSON document. Ranges are [all light, all heavy]; memory and seconds are estimates."""
+    from pcsr_cli.engine.device import describe_device
+
+    document: dict[str, Any] = {
+        "scale": scale,
+        "model": model.identity.name,
+        "device": describe_device(model.network.device),
+        "pictures": [_forecast_document(forecast) for forecast in forecasts],
+        "memory_bytes": max(one.memory for one in forecasts),
+        "seconds": _pair(_sum([one.seconds for one in forecasts])),
+        "gflops_per_second": _pair(rate.gflops),
+    }
+    if disk is not None:
+        document["disk"] = {
+            "folder": str(disk.folder),
+            "free_bytes": disk.free,
+            "most_bytes": disk.most,
+            "enough": disk.enough,
+        }
+    return document
+
+
+def _forecast_document(one: "Forecast") -> dict[str, Any]:
+    return {
+        "source": str(one.source),
+        "input_size": [one.picture.width, one.picture.height],
+        "output_size": [one.result.width, one.result.height],
+        "depth": one.result.depth,
+        "grey": one.result.grey,
+        "alpha": one.result.alpha,
+        "format": None if one.format is None else one.format.name,
+        "tiles": len(one.plan.tiles),
+        "strips": len(one.plan.strips),
+        "passes": one.passes,
+        "gflops": {"paper": _pair(one.paper), "executed": _pair(one.executed)},
+        "memory_bytes": one.memory,
+        "seconds": _pair(one.seconds),
+        "most_bytes": one.most_bytes,
+        "notes": list(one.notes),
+    }
+
+
+def _sum(ranges: "Sequence[Range]") -> "Range":
+    return reduce(add, ranges)
+
+
+def _pair(values: "Range") -> list[float]:
+    return [values.light, values.heavy]
+
+
+def _range(values: "Range") -> str:
+    return " - ".join(f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in sorted(_pair(values)))
+
+
+def _size(layout: "Layout") -> str:
+    return f"{layout.width}x{layout.height}"
+
+
+def _kind(layout: "Layout") -> str:
+    return f"{'grey' if layout.grey else 'RGB'}{' with alpha' * layout.alpha}, {layout.depth} bits a channel"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"

@@ -1,23 +1,25 @@
-"""``pcsr report``: a page to look at, in one file."""
+"""``pcsr report``: write an HTML page about images, their routing and its cost."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pcsr_cli.cli import measured, measuring, options, pages
+from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import print_document, print_message
 
-Output = Annotated[Path, typer.Argument(metavar="OUT.html", help="The page to write.")]
+EXAMPLES = options.examples("pcsr report page.html in.png  # one file that any browser opens")
+
+Output = Annotated[Path, typer.Argument(metavar="OUT.html", help="Write the page to this file.")]
 Thresholds = Annotated[
     str,
-    typer.Option("--threshold", metavar="GRID", help="Where the handle stops: START:STOP:STEP or a comma list."),
+    typer.Option("--threshold", metavar="GRID", help="Measure at these cuts: START:STOP:STEP or a comma list."),
 ]
 
 
 def command(
     output: Output,
-    pictures: measuring.Pictures = None,
+    images: measuring.Images = None,
     threshold: Thresholds = measuring.THRESHOLDS,
     scale: measuring.Scale = 4.0,
     lr: measuring.LrPath = None,
@@ -35,8 +37,8 @@ def command(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a page to look at: before and after, where the compute went, and what every cut would cost."""
-    options.check_talk(json, quiet)
+    """Write an HTML page that compares images before and after, and shows their routing and its cost."""
+    options.check_output_mode(json, quiet)
     from pcsr_cli.evaluate.html.page import check_page
     from pcsr_cli.evaluate.sweep import Options, check, parse_grid
 
@@ -44,18 +46,18 @@ def command(
     check_page(output, grid)
     minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
-    sources = measuring.find_sources(pictures, scale, lr, no_reference)
+    sources = measuring.find_sources(images, scale, lr, no_reference)
     measuring.check_results([output], sources, overwrite)
-    loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = Options(grid, scale, minimum, side, luma, given)
+    loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
+    asked = Options(grid, scale, minimum, side, luma, network)
     check(loaded, asked)
-    seen, skipped = pages.see_pictures(loaded, sources, asked, quiet or json)
-    pages.write(output, loaded, asked, no_reference, overwrite, seen, skipped)
+    measured, skipped = measuring.measure_for_page(loaded, sources, asked, quiet or json)
+    measuring.write_page(output, loaded, asked, no_reference, overwrite, measured, skipped)
     if json:
-        curves = [picture.curve for picture in seen]
-        document = measured.curves_document(loaded, asked, curves, skipped, no_reference)
+        curves = [image.curve for image in measured]
+        document = measuring.curves_document(loaded, asked, curves, skipped, no_reference)
         print_document({"report": str(output), **document})
     elif not quiet:
-        print_message(f"The page is in {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser.")
+        print_message(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB). Open it in a browser.")
     if skipped:
         raise SystemExit(1)

@@ -1,55 +1,76 @@
-"""``pcsr sweep``: the curve of quality over compute, from one pass over each picture."""
+"""``pcsr sweep``: the curve of quality over compute, from one pass over each image."""
 
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from pcsr_cli.cli import measured, measuring, options, pages
+from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import print_document, printable, stdout_console
-from pcsr_cli.cli.help import GroupedCommand
-from pcsr_cli.errors import UsageError
 from pcsr_cli.images.files import exists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.table import Table
+
     from pcsr_cli.evaluate.dataset import PairFiles, SkippedImage
-    from pcsr_cli.evaluate.sweep import Curve, Grid, Options
+    from pcsr_cli.evaluate.sweep import Curve, Grid, Options, Point
     from pcsr_cli.model.registry import LoadedModel
 
+EXAMPLES = options.examples(
+    "pcsr sweep in.png --threshold 0:1:0.1  # the curve at eleven cuts",
+    "pcsr sweep --k  # a curve along k, over the packaged photograph",
+)
+
 GRID = re.compile(r"[-+]?[\d.][\d.eE:,+-]*")
-USUAL = "usual"
-"""What a grid option without a value stands for."""
+DEFAULT = "default"
+"""The value of a grid option that is given without one."""
 KS = "-1:2:0.25"
-"""The usual grid of k."""
+"""The default grid of k."""
+
+PLOT_ROWS = 12
+MAX_PLOT_WIDTH = 110
+"""Size of the curve on the terminal, in characters."""
 
 Thresholds = Annotated[
     str | None,
     typer.Option(
-        "--threshold", metavar="[GRID]", help=f"START:STOP:STEP, a comma list, or nothing: {measuring.THRESHOLDS}."
+        "--threshold",
+        metavar="[GRID]",
+        help="Sweep p_heavy over START:STOP:STEP or a comma list.",
+        show_default=measuring.THRESHOLDS,
     ),
 ]
 Tradeoffs = Annotated[
-    str | None, typer.Option("--k", metavar="[GRID]", help=f"The same for k; nothing stands for {KS}.")
+    str | None,
+    typer.Option("--k", metavar="[GRID]", help=f"Sweep k over START:STOP:STEP, a comma list, or without a value {KS}."),
 ]
 Plot = Annotated[
     Path | None,
-    typer.Option("--plot", metavar="FILE", help="Draw the curve: .png, .svg or .pdf.", rich_help_panel=options.RESULTS),
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Draw the curve to a .png, .svg or .pdf file.",
+        rich_help_panel=options.OUTPUT,
+    ),
 ]
 
 
-class Command(GroupedCommand):
-    """A command whose grid options may go without a value: what follows is taken for one where it looks like one."""
+class Command(TyperCommand):
+    """A command whose grid options may be given without a value, which Typer does not support."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join each grid option with its value, or with the usual grid."""
+        """Join each grid option with its value, or with the default."""
         return super().parse_args(ctx, join_grids(args))
 
 
 def join_grids(arguments: list[str]) -> list[str]:
-    """``--k -1:2:1`` to ``--k=-1:2:1``, and ``--k`` alone, or before an option or a path, to ``--k=usual``."""
+    """Replace ``--k -1:2:1`` by ``--k=-1:2:1``, and ``--k`` alone or before an option or a path by ``--k=default``."""
     joined: list[str] = []
     rest = list(arguments)
     while rest:
@@ -58,14 +79,14 @@ def join_grids(arguments: list[str]) -> list[str]:
             return [*joined, argument, *rest]
         if argument in {"--threshold", "--k"}:
             value = rest[0] if rest else "--"
-            meant = GRID.fullmatch(value) or not (value.startswith("-") or exists(Path(value)))
-            argument += f"={rest.pop(0) if meant else USUAL}"
+            is_value = GRID.fullmatch(value) or not (value.startswith("-") or exists(Path(value)))
+            argument += f"={rest.pop(0) if is_value else DEFAULT}"
         joined.append(argument)
     return joined
 
 
 def command(
-    pictures: measuring.Pictures = None,
+    images: measuring.Images = None,
     threshold: Thresholds = None,
     k: Tradeoffs = None,
     scale: measuring.Scale = 4.0,
@@ -81,34 +102,41 @@ def command(
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
     plot: Plot = None,
-    report: pages.ReportFile = None,
+    report: measuring.ReportFile = None,
     csv: measuring.CsvFile = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw quality over compute for every cut, and find the one worth choosing."""
-    options.check_talk(json, quiet)
+    """Measure quality over compute for a grid of cuts, and find the knee of the curve."""
+    options.check_output_mode(json, quiet)
     from pcsr_cli.evaluate import sweep
+    from pcsr_cli.evaluate.html.page import check_page
 
     grid = _choose_grid(threshold, k)
     minimum = options.choose_refine(refine, no_refine, scale)
     side = options.choose_tile(tile)
     if plot is not None:
-        from pcsr_cli.evaluate.sweep import check_figure
-
-        check_figure(plot)
+        sweep.check_figure(plot)
     if report is not None:
-        from pcsr_cli.evaluate.html.page import check_page
-
         check_page(report, grid)
-    sources = measuring.find_sources(pictures, scale, lr, no_reference)
+    sources = measuring.find_sources(images, scale, lr, no_reference)
     measuring.check_results((plot, report, csv), sources, overwrite)
-    loaded, given = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = sweep.Options(grid, scale, minimum, side, luma, given)
+    loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
+    asked = sweep.Options(grid, scale, minimum, side, luma, network)
     sweep.check(loaded, asked)
-    curves, skipped = _draw(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
-    _hand_over(loaded, asked, curves, skipped, plot, csv, overwrite, json, quiet, no_reference)
+    curves, skipped = _measure(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
+    mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
+    quality = f"PSNR {'(luma) ' if luma else ''}against {'all heavy' if no_reference else 'HR'}"
+    if plot is not None:
+        title = printable(f"{loaded.identity.name} x{scale:g}, {mean.picture}")
+        sweep.plot_curves(plot, curves, mean, quality, title, overwrite)
+    if csv is not None:
+        measuring.write_rows(csv, mean.points, overwrite)
+    if json:
+        print_document(measuring.curves_document(loaded, asked, curves, skipped, no_reference))
+    elif not quiet:
+        _show(mean, loaded, asked, quality)
     if skipped:
         raise SystemExit(1)
 
@@ -116,60 +144,113 @@ def command(
 def _choose_grid(threshold: str | None, k: str | None) -> "Grid":
     from pcsr_cli.evaluate.sweep import parse_grid
 
-    if threshold is not None and k is not None:
-        raise UsageError("--threshold and --k exclude each other.", "Give one of them.")
+    options.check_exclusive({"--threshold": threshold is not None, "--k": k is not None})
     if k is not None:
-        return parse_grid("k", KS if k == USUAL else k)
-    return parse_grid("threshold", measuring.THRESHOLDS if threshold in {None, USUAL} else str(threshold))
+        return parse_grid("k", KS if k == DEFAULT else k)
+    return parse_grid("threshold", measuring.THRESHOLDS if threshold in {None, DEFAULT} else str(threshold))
 
 
-def _draw(
+def _measure(
     loaded: "LoadedModel",
     sources: "tuple[PairFiles, ...]",
     asked: "Options",
-    silent: bool,
+    quiet: bool,
     report: Path | None,
     replace: bool,
     no_reference: bool,
-) -> "tuple[list[Curve], tuple[SkippedImage, ...]]":
-    """Every picture's curve, and the pictures that have none; with ``report`` the page to look at, too."""
+) -> "tuple[Sequence[Curve], tuple[SkippedImage, ...]]":
+    """Return the curves and the images that failed, and write the page to ``report``, if it is given."""
     if report is None:
         from pcsr_cli.evaluate.sweep import sweep
 
         return measuring.each_pair(
-            "sweep", sources, asked.scale, silent, lambda pair, progress: sweep(loaded, pair, asked, progress)
+            "sweep", sources, asked.scale, quiet, lambda pair, progress: sweep(loaded, pair, asked, progress)
         )
-    seen, skipped = pages.see_pictures(loaded, sources, asked, silent)
-    pages.write(report, loaded, asked, no_reference, replace, seen, skipped)
-    return [picture.curve for picture in seen], skipped
+    images, skipped = measuring.measure_for_page(loaded, sources, asked, quiet)
+    measuring.write_page(report, loaded, asked, no_reference, replace, images, skipped)
+    return [image.curve for image in images], skipped
 
 
-def _hand_over(
-    loaded: "LoadedModel",
-    asked: "Options",
-    curves: "list[Curve]",
-    skipped: "Sequence[SkippedImage]",
-    plot: Path | None,
-    csv: Path | None,
-    replace: bool,
-    json: bool,
-    quiet: bool,
-    no_reference: bool,
-) -> None:
-    from pcsr_cli.evaluate import sweep
+def _show(curve: "Curve", model: "LoadedModel", asked: "Options", quality: str) -> None:
+    """Print the table of points and the curve."""
+    from rich.text import Text
 
-    mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
-    quality = f"PSNR {'(luma) ' if asked.luma else ''}against {'all heavy' if no_reference else 'HR'}"
-    if plot is not None:
-        from pcsr_cli.evaluate.sweep import plot_curves
+    from pcsr_cli.evaluate.sweep import KNEE_RULE
 
-        title = printable(f"{loaded.identity.name} x{asked.scale:g}, {mean.picture}")
-        plot_curves(plot, curves, mean, quality, title, replace)
-    if csv is not None:
-        measured.write_rows(csv, mean.points, replace)
-    if json:
-        print_document(measured.curves_document(loaded, asked, curves, skipped, no_reference))
-    elif not quiet:
-        from pcsr_cli.cli.sweep_view import show
+    console = stdout_console()
+    title = f"{model.identity.name} x{asked.scale:g}, {curve.picture}: {quality}, dB; SSIM of luma"
+    console.print(Text(printable(f"{title}; GFLOPs (paper's count) and executed.")))
+    console.print(_table(curve))
+    console.print()
+    if not _finite(curve):
+        console.print(Text("Every result equals the reference: there is no curve to draw."))
+        return
+    for line in draw(curve, min(console.width, MAX_PLOT_WIDTH), console.encoding):
+        console.print(Text(line), no_wrap=True, crop=True)
+    console.print(Text(f"A: ADM. K: the knee, {KNEE_RULE}." if curve.knee else "A: ADM. There is no knee."))
 
-        show(mean, loaded, asked, quality, stdout_console())
+
+def _table(curve: "Curve") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("cut", "k", "heavy", "GFLOPs", "exec.", "of orig.", "PSNR", "SSIM"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for point in curve.points:
+        name, style = ("knee", "bold") if point == curve.knee else ("", None)
+        table.add_row(*_cells(point, curve), name, style=style)
+    table.add_section()
+    for name, point in (("all light", curve.light), ("all heavy", curve.heavy), ("ADM", curve.adm)):
+        table.add_row(*_cells(point, curve), name)
+    if curve.original is not None:
+        original = curve.original
+        quality = "-" if original.psnr is None else f"{original.psnr:.3f}"
+        figures = (f"{original.paper:,.2f}", f"{original.executed:,.2f}", "100.0%", quality)
+        table.add_row("-", "-", "-", *figures, "-", "original")
+    return table
+
+
+def _cells(point: "Point", curve: "Curve") -> Iterator[str]:
+    yield "-" if point.cut is None else f"{point.cut:.4f}"
+    yield "-" if point.k is None else f"{point.k:.2f}".replace("-0.00", "0.00")
+    yield f"{point.heavy_share:.1%}"
+    yield f"{point.paper:,.2f}"
+    yield f"{point.executed:,.2f}"
+    yield "-" if curve.original is None else f"{point.paper / curve.original.paper:.1%}"
+    yield f"{point.psnr:.3f}" if math.isfinite(point.psnr) else "equal"
+    yield "-" if point.ssim is None else f"{point.ssim:.4f}"
+
+
+def _finite(curve: "Curve") -> "list[Point]":
+    return [point for point in (*curve.points, curve.light, curve.heavy, curve.adm) if math.isfinite(point.psnr)]
+
+
+def draw(curve: "Curve", width: int, encoding: str) -> Iterator[str]:
+    """Draw PSNR over GFLOPs in lines of at most ``width`` characters. At least one PSNR must be finite."""
+    points = _finite(curve)
+    low, high = min(point.psnr for point in points), max(point.psnr for point in points)
+    left, right = min(point.paper for point in points), max(point.paper for point in points)
+    columns = max(20, width - 9)
+    dot = "•" if encoding.lower().startswith("utf") else "o"
+    grid = [[" "] * columns for _ in range(PLOT_ROWS)]
+
+    def put(point: "Point", mark: str) -> None:
+        if math.isfinite(point.psnr):
+            x = (point.paper - left) / (right - left) if right > left else 0.0
+            y = (point.psnr - low) / (high - low) if high > low else 0.0
+            grid[PLOT_ROWS - 1 - round(y * (PLOT_ROWS - 1))][round(x * (columns - 1))] = mark
+
+    for point in points:
+        put(point, dot)
+    if curve.knee is not None:
+        put(curve.knee, "K")
+    put(curve.adm, "A")
+    for number, cells in enumerate(grid):
+        level = high - (high - low) * number / (PLOT_ROWS - 1)
+        label = f"{level:7.3f}" if number in {0, PLOT_ROWS - 1, PLOT_ROWS // 2} else ""
+        yield f"{label:>7} |{''.join(cells)}".rstrip()
+    yield f"{'':7} +{'-' * (columns - 1)}"
+    ends = f"{left:,.2f}", "GFLOPs (paper's count)", f"{right:,.2f}"
+    space = columns - sum(map(len, ends))
+    yield f"{'':8}{ends[0]}{' ' * (space // 2)}{ends[1]}{' ' * (space - space // 2)}{ends[2]}"

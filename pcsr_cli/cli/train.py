@@ -42,8 +42,8 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model from a recipe, in two stages."""
-    options.check_talk(json, quiet)
-    options.check_apart({"--resume": resume, "--from": start is not None})
+    options.check_output_mode(json, quiet)
+    options.check_exclusive({"--resume": resume, "--from": start is not None})
     from pcsr_cli.training.config import load_config
     from pcsr_cli.training.log import Decoded
     from pcsr_cli.training.session import LOG_NAME, STATE_NAME, is_leader, train

@@ -1,19 +1,155 @@
-"""``pcsr upscale``: a picture in, a larger one out, or a folder of them, and the truth about what it took."""
+"""``pcsr upscale``: enlarge one image, or many into a folder."""
 
+import io
+import os
+import sys
 import time
-from typing import TYPE_CHECKING
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+
+import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli import upscale_options as own
-from pcsr_cli.errors import UsageError
+from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar, stderr_console
+from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
+from pcsr_cli.images.files import exists, is_folder
+from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, Template, find_images, is_pattern, name_outputs, parse_template
 
 if TYPE_CHECKING:
+    from pcsr_cli.cli.upscale_view import BatchProgress, Summary
+    from pcsr_cli.jobs.find import Task
+    from pcsr_cli.jobs.folder import Existing, FolderRun
+    from pcsr_cli.jobs.request import Request
     from pcsr_cli.model.registry import LoadedModel
+
+EXAMPLES = options.examples(
+    "pcsr upscale in.jpg out.webp --scale 2.5 --adm  # any scale from 1",
+    "pcsr upscale in.png out.png --budget 80%  # 80% of the original's GFLOPs",
+    "pcsr upscale 'folder/*.png' results --skip-existing  # only missing results",
+    "pcsr upscale in.png out.png --map map.png  # draw which pixels are heavy",
+    "pcsr upscale - - --format png < in.png > out.png  # in a pipe",
+)
+MANY = "Several images"
+MAPS = "Routing maps and masks"
+
+STREAM = Path("-")
+"""stdin as an input, stdout as an output."""
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN... OUT",
+        help="Enlarge IN to OUT: an image and its result, or a folder (or 'pattern*') and a folder for the results. "
+        "With --out-dir, all paths are inputs. Use - for stdin or stdout.",
+        show_default=False,
+    ),
+]
+OutDir = Annotated[
+    Path | None, typer.Option("--out-dir", metavar="DIR", help="Write all results here.", rich_help_panel=MANY)
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="Name results by this template; it may contain {stem}, {name}, {suffix} and {scale}.",
+        show_default=DEFAULT_TEMPLATE,
+        rich_help_panel=MANY,
+    ),
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Keep existing results and skip their images.", rich_help_panel=MANY)
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first image that fails.", rich_help_panel=MANY)
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=0,
+        max=64,
+        help="Read this many images ahead and write as many behind, in threads; one is computed at a time.",
+        show_default="1",
+        rich_help_panel=MANY,
+    ),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option("--quality", help="Set the quality of lossy formats, 1 to 100.", rich_help_panel=options.OUTPUT),
+]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Write lossless WebP, AVIF or JPEG XL.", rich_help_panel=options.OUTPUT)
+]
+Compression = Annotated[
+    int | None,
+    typer.Option("--compression", help="Compress PNG and TIFF, 0 (fast) to 9 (small).", rich_help_panel=options.OUTPUT),
+]
+Strip = Annotated[
+    bool, typer.Option("--strip", help="Remove all metadata except the colour profile.", rich_help_panel=options.OUTPUT)
+]
+Frames = Annotated[bool, typer.Option("--frames", help="Enlarge all frames of a GIF, WebP or PNG animation.")]
+Preview = Annotated[
+    bool, typer.Option("--preview", help="Draw a detail before and after in the terminal.", rich_help_panel=MAPS)
+]
+MapFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", metavar="FILE", help="Draw the routing of each pixel to a .png or .npy file.", rich_help_panel=MAPS
+    ),
+]
+MapStyle = Annotated[
+    Literal["overlay", "mask", "difficulty", "data"] | None,
+    typer.Option(
+        "--map-style",
+        metavar="STYLE",
+        help="Draw heavy pixels over the result (overlay), branches in grey (mask), or p_heavy in colours (difficulty) "
+        "or 16 bits (data).",
+        show_default="overlay",
+        rich_help_panel=MAPS,
+    ),
+]
+ForceHeavy = Annotated[
+    Path | None,
+    typer.Option(
+        "--force-heavy", metavar="MASK", help="Make pixels heavy where this image is bright.", rich_help_panel=MAPS
+    ),
+]
+ForceLight = Annotated[
+    Path | None,
+    typer.Option(
+        "--force-light", metavar="MASK", help="Make pixels light where this image is bright.", rich_help_panel=MAPS
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several images that are written to one folder."""
+
+    inputs: tuple[Path, ...]
+    folder: Path
+    template: Template
+    recursive: bool = False
+    skip_existing: bool = False
+    fail_fast: bool = False
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Single:
+    """One image. Both paths may be ``STREAM``."""
+
+    source: Path
+    output: Path
 
 
 def command(
-    paths: own.Paths,
-    scale: own.Scale = 4.0,
+    paths: Paths,
+    scale: options.Scale = 4.0,
     model: options.Model = "auto",
     threshold: options.Threshold = None,
     k: options.Tradeoff = None,
@@ -26,44 +162,42 @@ def command(
     memory: options.Memory = "auto",
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
-    format: own.FormatName = None,
-    quality: own.Quality = None,
-    lossless: own.Lossless = False,
-    compression: own.Compression = None,
-    strip: own.Strip = False,
-    frames: own.Frames = False,
-    allow_huge: own.AllowHuge = False,
+    format: options.FormatName = None,
+    quality: Quality = None,
+    lossless: Lossless = False,
+    compression: Compression = None,
+    strip: Strip = False,
+    frames: Frames = False,
+    allow_huge: options.AllowHuge = False,
     overwrite: options.Overwrite = False,
-    out_dir: own.OutDir = None,
-    recursive: own.Recursive = False,
-    name: own.Name = None,
-    skip_existing: own.SkipExisting = False,
-    fail_fast: own.FailFast = False,
-    jobs: own.Jobs = None,
-    map: own.MapFile = None,
-    map_style: own.MapStyle = None,
-    force_heavy: own.ForceHeavy = None,
-    force_light: own.ForceLight = None,
-    preview: own.Preview = False,
+    out_dir: OutDir = None,
+    recursive: options.Recursive = False,
+    name: Name = None,
+    skip_existing: SkipExisting = False,
+    fail_fast: FailFast = False,
+    jobs: Jobs = None,
+    map: MapFile = None,
+    map_style: MapStyle = None,
+    force_heavy: ForceHeavy = None,
+    force_light: ForceLight = None,
+    preview: Preview = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Enlarge a picture, or many."""
-    options.check_talk(json, quiet)
-    options.check_apart({"--preview": preview, "--quiet": quiet})
-    options.check_apart({"--overwrite": overwrite, "--skip-existing": skip_existing})
-    for option, mask in {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light}.items():
-        options.check_apart({"--frames": frames, option: mask is not None})
+    """Enlarge one image, or many into a folder."""
     started = time.perf_counter()
+    options.check_output_mode(json, quiet)
+    options.check_exclusive({"--preview": preview, "--quiet": quiet})
+    options.check_exclusive({"--overwrite": overwrite, "--skip-existing": skip_existing})
+    of_one_image = {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light}
+    for option, value in of_one_image.items():
+        options.check_exclusive({"--frames": frames, option: value is not None})
     if map is None and map_style is not None:
-        raise UsageError("--map-style has no use without a map.", "Say where it goes with --map FILE.")
-    work = own.choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
-    if isinstance(work, own.Batch):
-        own.check_single(
-            {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light, "--preview": preview}
-        )
+        raise UsageError("--map-style needs --map.", "Give the file of the map with --map FILE.")
+    work = choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
+    if isinstance(work, Batch):
+        _check_single({**of_one_image, "--preview": preview or None})
     from pcsr_cli.api import check_scale
-    from pcsr_cli.cli import upscale_many, upscale_one
     from pcsr_cli.engine.device import resolve_device, resolve_precision
     from pcsr_cli.engine.routing import parse_allowance
     from pcsr_cli.images.formats import SaveOptions
@@ -91,7 +225,208 @@ def command(
     def load() -> "LoadedModel":
         return options.load_model(model, device, precision, registry, scale, quiet)
 
-    if isinstance(work, own.Batch):
-        upscale_many.run(work, request, load, overwrite, json, quiet)
+    if isinstance(work, Batch):
+        _upscale_many(work, request, load, overwrite, json, quiet)
     else:
-        upscale_one.run(work, request, load, overwrite, json, quiet, started, preview)
+        _upscale_one(work, request, load, overwrite, json, quiet, started, preview)
+
+
+def choose_work(
+    paths: list[str],
+    out_dir: Path | None,
+    name: str | None = None,
+    recursive: bool = False,
+    skip_existing: bool = False,
+    fail_fast: bool = False,
+    jobs: int | None = None,
+) -> Single | Batch:
+    """Return the work that the arguments ask for. Raises UsageError."""
+    named = tuple(_path(text) for text in paths)
+    inputs, output = (named, out_dir) if out_dir is not None else (named[:-1], named[-1])
+    if not inputs:
+        raise UsageError("There is no output.", "Give OUT, or --out-dir DIR. See `pcsr upscale --help`.")
+    if out_dir is None and not (len(inputs) == 1 and (is_folder(inputs[0]) or is_pattern(inputs[0]))):
+        if len(inputs) > 1:
+            raise UsageError(
+                "Several images need a folder for their results.",
+                "Give it with --out-dir DIR. See `pcsr upscale --help`.",
+            )
+        of_batches = {
+            "--recursive": recursive,
+            "--name": name is not None,
+            "--skip-existing": skip_existing,
+            "--fail-fast": fail_fast,
+            "--jobs": jobs is not None,
+        }
+        for option in (option for option, given in of_batches.items() if given):
+            raise UsageError(f"{option} needs a folder or several images.", "Remove it, or add --out-dir.")
+        if paths[-1].endswith("/"):
+            raise UsageError(f"{paths[-1]} is a folder, but one image needs a file.", f"Use --out-dir {paths[-1]}.")
+        return Single(inputs[0], output)
+    if STREAM in (*inputs, output):
+        raise UsageError("- (stdin or stdout) cannot be one of several images.", "Use a file.")
+    template = Template() if name is None else parse_template(name)
+    return Batch(inputs, output, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
+
+
+def _path(text: str) -> Path:
+    """Return the path of an argument; ``./-`` is a file of that name, not ``STREAM``."""
+    path = Path(text)
+    return path.absolute() if path == STREAM and text != str(STREAM) else path
+
+
+def _check_single(given: Mapping[str, Path | bool | None]) -> None:
+    for option in (option for option, value in given.items() if value is not None):
+        raise UsageError(f"{option} is for a single image.", "Remove it, or enlarge one image.")
+
+
+def _upscale_one(
+    work: Single,
+    request: "Request",
+    load: "Callable[[], LoadedModel]",
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+    started: float,
+    preview: bool,
+) -> None:
+    from pcsr_cli.cli.upscale_view import open_preview, show_report
+    from pcsr_cli.images.read import open_source
+    from pcsr_cli.jobs.frames import steps_for
+    from pcsr_cli.jobs.pipeline import overlapped
+    from pcsr_cli.jobs.request import Errand, format_of
+
+    output = _output(work, request, json)
+    format_of(output, request)
+    _check_outputs(output, work, request, overwrite)
+    source = _read_stdin() if work.source == STREAM else work.source
+    with open_source(source):  # a missing file is an error before the model is loaded or downloaded
+        pass
+    tap = open_preview() if preview else None
+    model = load()
+    name = "stdin" if work.source == STREAM else work.source.name
+    with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
+        watch = None if tap is None else tap.watch
+        enlarging = steps_for(model, request, lambda errand, share: progress(share), watch=watch, stills=False)
+        loading = time.perf_counter() - started
+        with closing(overlapped([Errand(source, output, overwrite)], enlarging)) as line:
+            (finished,) = line
+    if finished.error is not None:
+        raise finished.error
+    report = enlarging.report(finished, loading)
+    if json:
+        print_document(report.as_document())
+    elif not quiet:
+        show_report(report, stderr_console(), model.notes)
+    if tap is not None:
+        tap.show()
+
+
+def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
+    if work.output != STREAM:
+        return work.output
+    if json:
+        raise UsageError("--json and the image cannot both go to stdout.", "Give the result a file name.")
+    if request.format is None:
+        raise UsageError("A result on stdout has no suffix.", "Choose the format, such as --format png.")
+    if sys.stdout.isatty():
+        raise UsageError("Refusing to write image data to a terminal.", "Redirect it: > out.png")
+    return sys.stdout.buffer
+
+
+def _check_outputs(output: Path | BinaryIO, work: Single, request: "Request", overwrite: bool) -> None:
+    from pcsr_cli.images.files import check_outputs
+
+    drawn = None if request.map is None else request.map.output
+    results = [result for result in (output, drawn) if isinstance(result, Path)]
+    inputs = [file for file in (work.source, request.force_heavy, request.force_light) if file is not None]
+    check_outputs(results, inputs, overwrite)
+
+
+def _read_stdin() -> BinaryIO:
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    if not content:
+        raise InputError("stdin is empty.", "Pipe an image into it.")
+    return io.BytesIO(content)
+
+
+def _upscale_many(
+    work: Batch, request: "Request", load: "Callable[[], LoadedModel]", overwrite: bool, json: bool, quiet: bool
+) -> None:
+    """Enlarge what is not done yet and print a summary. Raises SystemExit(1) if an image fails."""
+    from pcsr_cli.cli.upscale_view import BatchProgress, Summary
+    from pcsr_cli.images.formats import readable_suffixes
+    from pcsr_cli.jobs.folder import FolderRun, lock
+
+    _check_folder(work)
+    found = find_images(work.inputs, readable_suffixes(), work.recursive, work.folder)
+    tasks = _name_outputs(found.tasks, work, request)
+    model = load()
+    summary = Summary(others=found.others)
+    for folder, error in found.unread:
+        summary.add_failed(folder, None, explain(error))
+    with lock(work.folder):
+        existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
+        progress = BatchProgress(quiet or json)
+        with progress_bar("comparing existing results", quiet or json) as compared:
+            run = FolderRun(work.folder, tasks, model, request, existing, progress.update, compared)
+        for task, why in run.work.skipped:
+            summary.add_skipped(task.source, work.folder / task.output, why)
+        summary.pending = len(run.work.todo)
+        try:
+            with progress.shown(run.work.todo):
+                _run_batch(run, work, progress, summary)
+        finally:
+            if json:
+                print_document(summary.as_document())
+            elif not quiet:
+                summary.show(stderr_console(), model.notes)
+    if summary.failed:
+        raise SystemExit(1)
+
+
+def _check_folder(work: Batch) -> None:
+    """Raise RefusedOutputError if the folder for the results is a file, looks like one, or is an input."""
+    from pcsr_cli.images.formats import readable_suffixes
+
+    looks_like_a_file = work.folder.suffix.lower() in readable_suffixes()
+    if not is_folder(work.folder) and (exists(work.folder) or looks_like_a_file):
+        raise RefusedOutputError(f"{work.folder} is not a folder. Several images need one.", "Choose another name.")
+    inputs = [path for path in work.inputs if is_folder(path)]
+    for pattern in filter(is_pattern, work.inputs):
+        inputs += {task.source.parent for task in find_images([pattern], ()).tasks}
+    if is_folder(work.folder) and any(path.samefile(work.folder) for path in inputs):
+        raise RefusedOutputError(
+            f"{work.folder} is an input: results in it would be enlarged again by the next run.",
+            "Use another folder, such as one within it.",
+        )
+
+
+def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request") -> "tuple[Task, ...]":
+    """Choose the result of every image and check that its format supports the options. Raises UsageError."""
+    from pcsr_cli.jobs.request import format_of, suffix_of
+
+    def suffix(path: Path) -> str:
+        return suffix_of(path, request.format, request.frames)
+
+    named = name_outputs(tasks, work.folder, work.template, request.scale, suffix)
+    for output in {task.output.suffix: task.output for task in named}.values():
+        format_of(output, request)
+    return named
+
+
+def _run_batch(run: "FolderRun", work: Batch, progress: "BatchProgress", summary: "Summary") -> None:
+    from pcsr_cli.jobs.folder import Done
+
+    with closing(run.run(work.jobs, work.fail_fast)) as events:
+        for event in events:
+            progress.count()
+            summary.pending -= 1
+            if isinstance(event, Done):
+                summary.reports.append(event.report)
+                continue
+            explained = explain(event.error)
+            summary.add_failed(event.task.source, work.folder / event.task.output, explained)
+            print_message(f"pcsr: skipped: {explained.sentence}")
+            if os.environ.get("PCSR_DEBUG") == "1":
+                traceback.print_exception(event.error)

@@ -1,36 +1,47 @@
-"""``pcsr verify``: what pcsr promises, checked on a picture of one's own and on this very machine."""
+"""``pcsr verify``: check on an image and on this machine that the result does not depend on how it is computed."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcsr_cli.cli import measured, options
-from pcsr_cli.cli.console import print_document, progress_bar, stdout_console
+from pcsr_cli.cli import measuring, options
+from pcsr_cli.cli.console import print_document, printable, progress_bar, stdout_console
 from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
-    from pcsr_cli.evaluate.verify import Verification
+    from rich.table import Table
+
+    from pcsr_cli.evaluate.verify import Comparison, Verification
     from pcsr_cli.model.network import Pcsr
     from pcsr_cli.model.registry import LoadedModel
 
-Source = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to check with.")]
-Scale = Annotated[float, typer.Option("--scale", "-s", help="How many times larger; any real number from 1.")]
+EXAMPLES = options.examples(
+    "pcsr verify in.png  # the whole image",
+    "pcsr verify in.png --crop 48 --tile 16 --precision bf16  # a part, bf16 too",
+)
+
+Source = Annotated[Path, typer.Argument(metavar="IMAGE", help="Check with this image.")]
 Tiles = Annotated[
     list[int],
     typer.Option(
-        "--tile", min=options.SMALLEST_TILE, help="Tile side in LR pixels; may be repeated. [default: several]"
+        "--tile",
+        min=options.MIN_TILE,
+        help="Check this tile side in LR pixels; may be repeated.",
+        show_default="several",
+        rich_help_panel=options.DEVICE,
     ),
 ]
 Crop = Annotated[
-    int | None, typer.Option("--crop", min=options.SMALLEST_TILE, help="Only the middle N x N pixels of the picture.")
+    int | None, typer.Option("--crop", min=options.MIN_TILE, help="Use only the middle N x N pixels of the image.")
 ]
 
 
 def command(
     source: Source,
-    scale: Scale = 4.0,
-    tiles: Tiles = [],  # noqa: B006 (Typer's way)
+    scale: options.Scale = 4.0,
+    tiles: Tiles = [],  # noqa: B006 (Typer reads it)
     crop: Crop = None,
     model: options.Model = "auto",
     device: options.Device = "auto",
@@ -39,12 +50,12 @@ def command(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Check on a picture that tiles, threads and passes change nothing.
+    """Check on an image that tiles, threads and passes do not change the result.
 
-    The whole picture at once, in fp32, is compared with tiles of several sizes, with one thread (or two), for ADM with
-    features computed twice, and with --precision if that is not fp32. Exit code 0 if all of it is as promised, else 1.
+    The whole image at once, in fp32, is compared with tiles of several sizes, with one thread (or two), with ADM that
+    computes features twice, and with --precision if it is not fp32. Exit code 0 if all checks pass, else 1.
     """
-    options.check_talk(json, quiet)
+    options.check_output_mode(json, quiet)
     from pcsr_cli.api import check_scale, working_scale
     from pcsr_cli.engine.device import resolve_device, resolve_precision
     from pcsr_cli.evaluate.verify import crop_middle, verify
@@ -62,13 +73,11 @@ def command(
     if json:
         print_document(_document(source, part, loaded, found))
     elif not quiet:
-        from pcsr_cli.cli.verify_view import show
-
-        show(source.name, part, loaded, found, stdout_console())
+        _show(source.name, part, loaded, found)
     if not found.passed:
         raise CheckError(
-            f"{found.failures} of {1 + len(found.comparisons)} checks of {source.name} went beyond what pcsr promises.",
-            "Report it with what `pcsr verify --json` and `pcsr doctor --json` print.",
+            f"{found.failures} of {1 + len(found.comparisons)} checks of {source.name} failed.",
+            "Report the output of `pcsr verify --json` and `pcsr doctor --json`.",
         )
 
 
@@ -80,7 +89,7 @@ def _load_again(
     registry: Path | None,
     scale: float,
 ) -> "Pcsr":
-    """The very same model in half precision, which rounds its weights."""
+    """Load the same model in half precision."""
     from pcsr_cli.api import load_model
 
     name = loaded.identity.name if model == "auto" else model
@@ -91,7 +100,7 @@ def _document(source: Path, part: str, model: "LoadedModel", found: "Verificatio
     from dataclasses import asdict
 
     return {
-        **measured.provenance(model),
+        **measuring.provenance(model),
         "picture": str(source),
         "checked": part,
         "input_size": list(reversed(found.lr_size)),
@@ -100,3 +109,71 @@ def _document(source: Path, part: str, model: "LoadedModel", found: "Verificatio
         "halo": {**asdict(found.halo), "passed": found.halo.passed},
         "comparisons": [{**asdict(one), "passed": one.passed} for one in found.comparisons],
     }
+
+
+def _show(name: str, part: str, model: "LoadedModel", found: "Verification") -> None:
+    from rich.text import Text
+
+    from pcsr_cli.engine.device import describe_device
+
+    console = stdout_console()
+    (height, width), (high, wide) = found.lr_size, found.hr_size
+    where = f"{model.identity.name}, {describe_device(model.network.device)}"
+    head = f"{name}, {part}: {width}x{height} -> {wide}x{high}; {where}"
+    console.print(Text(printable(head)), soft_wrap=True)
+    halo = found.halo
+    seen = "and no tile lacks a pixel it needs" if halo.same else "and tiles lack pixels they need"
+    console.print(f"Halo of {halo.halo} LR pixels, network radius {halo.reach}, {seen}: {_verdict(halo.passed)}")
+    console.print()
+    console.print(_table(found))
+    console.print()
+    for line in _explanation(found):
+        console.print(line)
+
+
+def _table(found: "Verification") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Against the whole image", no_wrap=True)
+    for heading in ("difference", "levels", "changed", "flipped"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for routing, comparisons in groupby(found.comparisons, key=lambda one: one.routing):
+        table.add_row(Text(routing, style="bold"))
+        for one in comparisons:
+            table.add_row(f"  {one.way}", *_cells(one))
+    return table
+
+
+def _cells(one: "Comparison") -> tuple[str, ...]:
+    flipped = f"{one.flipped:,}" if not one.ties else f"{one.flipped:,} ({one.ties:,} ties)"
+    verdict = _verdict(one.passed, one.judged_exactly)
+    return f"{one.difference:.1e}", f"{one.levels}", f"{one.changed:,}", flipped, verdict
+
+
+def _verdict(passed: bool, exactly: bool = True) -> str:
+    if not passed:
+        return "[bold red]BROKEN[/]"
+    return "[green]same[/]" if exactly else "[green]near[/]"
+
+
+def _explanation(found: "Verification") -> list[str]:
+    from pcsr_cli.evaluate.verify import ROUNDING, TIE
+
+    lines = [
+        f"same: values differ by at most {ROUNDING:g} (of 1), and a pixel changes branch only if its p_heavy is within "
+        f"{TIE:g} of the cut.",
+    ]
+    tolerances = dict.fromkeys(one.tolerance for one in found.comparisons if not one.judged_exactly)
+    lines.extend(
+        f"near: values differ by at most {tolerance.difference:g}, and at most {tolerance.flipped:.0%} of the pixels "
+        "change branch, because half precision rounds the weights."
+        for tolerance in tolerances
+    )
+    lines.append(
+        "difference and levels (of 255) are the largest among pixels that keep their branch; changed counts 8-bit "
+        "values of all pixels."
+    )
+    return [*lines, "All checks passed." if found.passed else f"{found.failures} checks failed."]

@@ -71,8 +71,8 @@ def test_missing_file(refused: Refused) -> None:
 
 def test_folder_where_a_file_is_meant(refused: Refused, run_pcsr: Pcsr) -> None:
     (run_pcsr.cwd / "folder").mkdir()
-    refused(2, "out.png is no folder", "another name", arguments=["folder", "out.png"])
-    refused(1, "no picture in folder", arguments=["folder", "results"])
+    refused(2, "out.png is not a folder", "another name", arguments=["folder", "out.png"])
+    refused(1, "No image found in folder", arguments=["folder", "results"])
 
 
 @pytest.mark.parametrize("content", [b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\0" * 999])
@@ -347,7 +347,7 @@ def test_config_with_more_than_is_known(refused: Refused, broken: Path) -> None:
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps({**config, "\x1b[2Jcolour\n": 1}))
     # Nothing a file says may steer the terminal.
-    refused(1, "unknown keys: \\x1b[2Jcolour\\x0a", arguments=["in.png", "out.png", "--model", broken])
+    refused(1, "unknown field `\\x1b[2Jcolour\\x0a`", arguments=["in.png", "out.png", "--model", broken])
 
 
 @pytest.mark.parametrize("gone", ["config.json", "model.safetensors"])

@@ -70,7 +70,7 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
         (UsageError, "The original network comes without weights.", ["folder", "--methods", "original"]),
         (ModelError, "There is no file", ["folder", "--original", "nowhere.pth"]),
         (OutputError, "cannot be written:", ["folder", "--csv", "nowhere/rows.csv"]),
-        (OutputError, "cannot be made:", ["folder", "--save", "folder/a.png"]),
+        (OutputError, "Cannot create the folder", ["folder", "--save", "folder/a.png"]),
         (RefusedOutputError, "is also an input.", ["folder", "--csv", "folder/a.png", "--overwrite"]),
         (
             UsageError,

@@ -133,7 +133,7 @@ def test_one_bad_file_is_named_and_costs_no_other(many: Folders) -> None:
     ran = many()
     assert (ran.code, ran.stdout) == (1, "")
     assert sorted(many.results()) == ["a_x4.png", "c_x4.png"]
-    assert "pcsr: left out: in/b.png is not a picture" in ran.stderr
+    assert "pcsr: skipped: in/b.png is not a picture" in ran.stderr
     words = [line.split()[:2] for line in ran.stderr.splitlines()]
     assert ["done", "2"] in words and ["failed", "1"] in words
     document = many("--json").document
@@ -192,7 +192,7 @@ def test_quiet_says_only_what_failed(many: Folders) -> None:
     ran = many("--quiet").succeeded()
     assert (ran.stdout, ran.stderr) == ("", "")
     (many.cwd / "in" / "b.png").write_bytes(b"nonsense")
-    assert many("--quiet").stderr.splitlines() == ["pcsr: left out: in/b.png is not a picture of a known format."]
+    assert many("--quiet").stderr.splitlines() == ["pcsr: skipped: in/b.png is not a picture of a known format."]
 
 
 @pytest.mark.slow
@@ -312,12 +312,12 @@ def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
     ("arguments", "code", "said"),
     [
         (["in/a.png"], 2, "There is no output."),
-        (["in/a.png", "in/b.png", "out"], 2, "Several pictures need a folder for their results."),
-        (["in/a.png", "o.png", "--recursive"], 2, "is for folders and many pictures."),
-        (["in/a.png", "o.png", "--jobs", "2"], 2, "is for folders and many pictures."),
-        (["in/a.png", "o.png", "--name", "{stem}"], 2, "is for folders and many pictures."),
-        (["in", "in"], 2, "is read from and cannot take the results: they would be pictures to enlarge, too."),
-        (["in/*.png", "in"], 2, "is read from and cannot take the results: they would be pictures to enlarge, too."),
+        (["in/a.png", "in/b.png", "out"], 2, "Several images need a folder for their results."),
+        (["in/a.png", "o.png", "--recursive"], 2, "needs a folder or several images."),
+        (["in/a.png", "o.png", "--jobs", "2"], 2, "needs a folder or several images."),
+        (["in/a.png", "o.png", "--name", "{stem}"], 2, "needs a folder or several images."),
+        (["in", "in"], 2, "is an input: results in it would be enlarged again by the next run."),
+        (["in/*.png", "in"], 2, "is an input: results in it would be enlarged again by the next run."),
         (["in", "in/a.png"], 2, "is not a folder. Several images need one."),
         (["in", "in/a.png/out"], 1, "cannot be written:"),
         (["in", "out", "--name", "{colour}"], 2, "Invalid name template"),
@@ -329,11 +329,11 @@ def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
         (["in", "out", "--name", "{stem}" + "x" * 300 + "{suffix}"], 1, "cannot be written:"),
         (["nowhere/*.png", "out"], 1, "No file matches"),
         (["empty", "out"], 1, "No image found in"),
-        (["in", "-"], 2, "- stands for one picture and cannot be one of many."),
-        (["-", "--out-dir", "out"], 2, "- stands for one picture and cannot be one of many."),
+        (["in", "-"], 2, "- (stdin or stdout) cannot be one of several images."),
+        (["-", "--out-dir", "out"], 2, "- (stdin or stdout) cannot be one of several images."),
         (["in/a.png", "-"], 2, "A result on stdout has no suffix."),
-        (["in/a.png", "-", "--format", "png", "--json"], 2, "--json and the picture cannot both go to stdout."),
-        (["-", "o.png"], 1, "There is nothing on stdin."),
+        (["in/a.png", "-", "--format", "png", "--json"], 2, "--json and the image cannot both go to stdout."),
+        (["-", "o.png"], 1, "stdin is empty."),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )
@@ -490,7 +490,7 @@ def test_stopped_at_any_moment_nothing_is_half_written(
             there = many.results()
             assert {name: expected[name] for name in there} == there
             if ran.code == code and there:
-                assert "run the same command again to go on" in " ".join(ran.stderr.split())
+                assert "run the same command again to continue" in " ".join(ran.stderr.split())
         assert totals(many("--json").succeeded())[0] == 30 - (len(there) if (many.cwd / "out").is_dir() else 0)
         assert many.results() == expected
 
@@ -534,7 +534,7 @@ def test_a_journal_that_cannot_grow_means_no_results(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png", size=(2, 2))
     ran = many("--quiet", largest_file=900)
     assert ran.code == 1
-    assert ran.stderr.count(f"left out: Cannot write the journal out/{JOURNAL}: file too large.") == 2
+    assert ran.stderr.count(f"skipped: Cannot write the journal out/{JOURNAL}: file too large.") == 2
     assert [line["name"] for line in many.journal()] == sorted(many.results()) == ["a_x4.png"]
     assert totals(many("--json").succeeded()) == (2, 1, 0, 0)
 

@@ -1,4 +1,4 @@
-"""Help is in groups, and every example in it runs."""
+"""Commands and options are in panels of the help, and every example in the help runs."""
 
 import re
 import shlex
@@ -9,54 +9,52 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pcsr_cli.cli.examples import EXAMPLES
+from pcsr_cli.cli import bench, doctor, main, models, plan, report, sweep, upscale, verify
 from tests.command import ROOT, Pcsr
 
-COMMANDS = [example.command for examples in EXAMPLES.values() for example in examples]
+EPILOGS = {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (upscale, plan, bench, sweep)}
+EPILOGS |= {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (report, verify, doctor)}
+EPILOGS |= {"": str(main.app.info.epilog), "models": str(models.app.info.epilog)}
+EXAMPLES = {command: epilog.split("\n\n")[1:] for command, epilog in EPILOGS.items()}
 
 
-def headings(text: str) -> dict[str, list[str]]:
-    """What stands first in the lines under each heading."""
+def panels(text: str) -> dict[str, list[str]]:
+    """Return the names of the commands or options in each panel."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
-        if heading := re.fullmatch(r"(\w[\w ]*):", line):
-            found[heading[1]] = []
-        elif found and re.match(r"  \S", line):
-            found[list(found)[-1]].append(line.split()[0].rstrip(","))
+        if title := re.fullmatch(r"╭─ (.+?) ─+╮", line):
+            found[title[1]] = []
+        elif name := re.match(r"│ (?:\*  +)?([\w-]+)", line):
+            found[list(found)[-1]].append(name[1])
     return found
 
 
-def test_commands_are_grouped_by_what_they_are_for(run_pcsr: Pcsr) -> None:
-    groups = headings(run_pcsr("--help").succeeded().stdout)
-    assert groups["Enlarge"][0] == "upscale"
-    assert {"bench", "sweep"} <= set(groups["Measure and look"])
-    assert groups["Check"] == ["verify", "doctor"]
-    assert groups["Models"] == ["train", "models"]
-    assert {"--version", "-h"} <= set(groups["Options"])
+def test_commands_are_in_panels(run_pcsr: Pcsr) -> None:
+    found = panels(run_pcsr("--help").succeeded().stdout)
+    assert found["Upscale"] == ["upscale", "plan"]
+    assert found["Evaluate"] == ["bench", "sweep", "report"]
+    assert found["Check"] == ["verify", "doctor"]
+    assert found["Models"] == ["train", "models"]
+    assert {"--version", "--help"} <= set(found["Options"])
 
 
 @pytest.mark.parametrize("command", ["upscale", "bench", "sweep", "verify"])
-def test_options_are_grouped_by_what_they_are_about(run_pcsr: Pcsr, command: str) -> None:
-    groups = headings(run_pcsr(command, "--help").succeeded().stdout)
-    assert "-m" in groups["Model"]
-    assert "--device" in groups["Where and how it is computed"]
-    assert "-s" in groups["Options"] and "-h" in groups["Options"]
-    assert list(groups)[-2:] == ["Options", "Examples"]
+def test_options_are_in_panels(run_pcsr: Pcsr, command: str) -> None:
+    found = panels(run_pcsr(command, "--help").succeeded().stdout)
+    assert "--model" in found["Model"]
+    assert "--device" in found["Device and memory"]
+    assert {"--scale", "--help"} <= set(found["Options"])
 
 
-def test_every_command_with_examples_shows_them(run_pcsr: Pcsr) -> None:
-    for path, examples in EXAMPLES.items():
-        told = run_pcsr(*path.split()[1:], "--help").succeeded().stdout
-        for example in examples:
-            assert f"  {example.command}\n      {example.said}\n" in told
-
-
-def test_no_sentence_about_a_command_is_cut_short(run_pcsr: Pcsr) -> None:
-    assert "..." not in run_pcsr("--help").succeeded().stdout.replace("[ARGS]...", "")
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_the_help_shows_every_example_in_one_line(run_pcsr: Pcsr, command: str) -> None:
+    lines = run_pcsr(*command.split(), "--help").succeeded().stdout.splitlines()
+    assert set(EXAMPLES[command]) <= {line.strip() for line in lines}
+    assert all(example.startswith(f"pcsr {command}".strip()) for example in EXAMPLES[command])
 
 
 def prepare(folder: Path) -> None:
-    """The files that examples speak of."""
+    """Create the files that the examples read."""
     with Image.open(ROOT / "examples" / "chelsea.png") as photograph:
         small = photograph.crop((100, 50, 160, 90))
     for name in ("in.png", "in.jpg"):
@@ -66,11 +64,11 @@ def prepare(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-def test_an_example_runs_as_shown(command: str, run_pcsr: Pcsr) -> None:
+@pytest.mark.parametrize("example", [example for examples in EXAMPLES.values() for example in examples])
+def test_an_example_runs_as_shown(example: str, run_pcsr: Pcsr) -> None:
     prepare(run_pcsr.cwd)
-    if set(command) & set("<>|"):
-        shell = command.replace("pcsr", f"{shlex.quote(sys.executable)} -m pcsr_cli", 1)
+    if set(example) & set("<>|"):
+        shell = example.replace("pcsr", f"{shlex.quote(sys.executable)} -m pcsr_cli", 1)
         subprocess.run(shell, shell=True, cwd=run_pcsr.cwd, env=run_pcsr.env, check=True, timeout=200)
     else:
-        run_pcsr(*shlex.split(command)[1:]).succeeded()
+        run_pcsr(*shlex.split(example, comments=True)[1:]).succeeded()

@@ -66,7 +66,7 @@ def test_masks_are_obeyed_and_counted(enlarge: Pcsr, tiny_folder: Path) -> None:
         ),
         (2, "A map is not written as", ["--map", "m.gif"]),
         (2, "A .npy file holds p_heavy as numbers, not the style", ["--map", "m.npy", "--map-style", "overlay"]),
-        (2, "--map-style has no use without a map.", ["--map-style", "mask"]),
+        (2, "--map-style needs --map.", ["--map-style", "mask"]),
         (2, "Two results have the path", ["--map", "out.png"]),
         (2, "is also an input.", ["--force-heavy", "face.png", "--map", "face.png", "--overwrite"]),
     ],
@@ -87,7 +87,7 @@ def test_an_existing_map_is_not_replaced_unasked(enlarge: Pcsr, tiny_folder: Pat
 @pytest.mark.parametrize("option", ["--map", "--force-heavy", "--force-light"])
 def test_many_pictures_have_no_one_map(enlarge: Pcsr, tiny_folder: Path, option: str) -> None:
     ran = enlarge("upscale", "in.png", "face.png", "--out-dir", "out", option, "m.png", "--model", tiny_folder).told(2)
-    assert tells(ran.stderr, f"{option} is for a single picture.")
+    assert tells(ran.stderr, f"{option} is for a single image.")
 
 
 def test_a_map_of_a_reduced_result_is_drawn(enlarge: Pcsr, tiny_folder: Path) -> None:

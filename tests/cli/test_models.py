@@ -86,7 +86,7 @@ def test_a_cached_model_is_listed_as_such(run_pcsr: Command, hub: Hub, tiny_fold
     assert state() == "not cached"
     told = run_pcsr("models", "fetch", "tiny", "--registry", registry).succeeded()
     assert told.stdout == ""
-    assert "here and whole" in told.stderr
+    assert "downloaded and complete" in told.stderr
     assert state() == "cached"
     asked = len(hub.requests)
     run_pcsr("models", "fetch", "tiny", "--registry", registry, "--quiet").succeeded()

@@ -1,18 +1,18 @@
-"""Options that make no sense are refused in the table's words; those that do become the library's objects."""
+"""Invalid options are refused; valid ones become objects of the library."""
 
 from pathlib import Path
 
 import pytest
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.upscale_options import STREAM, Single, choose_work
+from pcsr_cli.cli.upscale import STREAM, Single, choose_work
 from pcsr_cli.engine.refine import NEVER
 from pcsr_cli.engine.routing import Adaptive, Threshold, Tradeoff
 from pcsr_cli.errors import UsageError
 from tests.failing import fails
 
 
-def test_one_routing_at_most() -> None:
+def test_at_most_one_routing() -> None:
     assert options.choose_routing(None, None, False) is None
     assert options.choose_routing(0.25, None, False) == Threshold(0.25)
     assert options.choose_routing(None, 1.0, False) == Tradeoff(1.0)
@@ -21,28 +21,27 @@ def test_one_routing_at_most() -> None:
         options.choose_routing(0.5, 1.0, True, "60%")
 
 
-def test_everything_and_nothing_cannot_be_said() -> None:
+def test_json_and_quiet_exclude_each_other() -> None:
     with fails(UsageError, "--json and --quiet exclude each other."):
-        options.check_talk(json=True, quiet=True)
+        options.check_output_mode(json=True, quiet=True)
 
 
 @pytest.mark.parametrize("refine", [-1, 10])
 def test_refine_has_a_range(refine: int) -> None:
-    with fails(
-        UsageError, f"--refine {refine} is out of range.", f"Choose 0 (smooth all light pixels) to {NEVER} (none)."
-    ):
+    with fails(UsageError, f"--refine {refine} is out of range.", f"Use 0 (smooth all light pixels) to {NEVER}"):
         options.choose_refine(refine, no_refine=False, scale=4)
+
+
+def test_refine_depends_on_the_scale() -> None:
     assert options.choose_refine(None, no_refine=True, scale=4) == NEVER
     assert [options.choose_refine(None, no_refine=False, scale=scale) for scale in (2, 3, 4)] == [NEVER, 1, 1]
+    with fails(UsageError, "--refine and --no-refine exclude each other."):
+        options.choose_refine(3, True, 4)
 
 
 @pytest.mark.parametrize("tile", ["7", "1.5", "big", "", "9" * 30])
-def test_a_tile_has_a_side(tile: str) -> None:
-    with fails(
-        UsageError,
-        f"--tile {tile[:20]} is no size.",
-        f"Give auto or a number of LR pixels from {options.SMALLEST_TILE}, such as 256.",
-    ):
+def test_an_invalid_tile_is_refused(tile: str) -> None:
+    with fails(UsageError, f"Invalid --tile {tile[:20]}.", f"from {options.MIN_TILE}, such as 256."):
         options.choose_tile(tile)
 
 
@@ -51,8 +50,8 @@ def test_a_tile_is_a_number_or_auto() -> None:
 
 
 @pytest.mark.parametrize("memory", ["lots", "-1G", "1X", ""])
-def test_memory_is_an_amount(memory: str) -> None:
-    with fails(UsageError, f"--memory {memory} is no amount."):
+def test_an_invalid_amount_of_memory_is_refused(memory: str) -> None:
+    with fails(UsageError, f"Invalid --memory {memory}."):
         options.choose_memory(memory)
 
 
@@ -62,15 +61,15 @@ def test_amounts_of_memory() -> None:
     assert options.choose_memory("1.5G") == 3 * 2**29
 
 
-def test_an_empty_argument_is_no_current_folder() -> None:
-    for arguments, what in (
+def test_an_empty_argument_is_refused() -> None:
+    for arguments, name in (
         (["upscale", "", "out"], "An argument"),
         (["upscale", "in", "--out-dir", ""], "--out-dir"),
         (["sweep", "--lr="], "--lr"),
     ):
-        with fails(UsageError, f"{what} is empty."):
-            options.check_arguments(arguments)
-    options.check_arguments(["upscale", "a=b=", "--name={stem}=", "-", "."])
+        with fails(UsageError, f"{name} is empty."):
+            options.check_no_empty_argument(arguments)
+    options.check_no_empty_argument(["upscale", "a=b=", "--name={stem}=", "-", "."])
 
 
 def test_a_stream_is_a_dash_and_nothing_else() -> None:
@@ -78,11 +77,6 @@ def test_a_stream_is_a_dash_and_nothing_else() -> None:
     assert choose_work(["./-", "-"], None) == Single(Path.cwd() / "-", STREAM)
 
 
-def test_one_picture_becomes_no_folder() -> None:
-    with fails(UsageError, "new/ is the name of a folder, and one picture becomes a file."):
+def test_the_result_of_one_image_is_not_a_folder() -> None:
+    with fails(UsageError, "new/ is a folder, but one image needs a file."):
         choose_work(["in.png", "new/"], None)
-
-
-def test_refinement_is_asked_for_or_refused() -> None:
-    with fails(UsageError, "--refine and --no-refine exclude each other."):
-        options.choose_refine(3, True, 4)

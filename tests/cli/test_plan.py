@@ -47,7 +47,7 @@ def test_a_folder_is_a_table_with_a_sum(run_pcsr: Pcsr, tiny_folder: Path) -> No
     for number in range(3):
         save(run_pcsr.cwd / f"{number}.png", levels(10 + number, 12))
     ran = run_pcsr("plan", ".", "results", "--model", tiny_folder).succeeded()
-    assert "48x40" in ran.stdout and "3 pictures" in ran.stdout
+    assert "48x40" in ran.stdout and "3 images" in ran.stdout
     document = run_pcsr("plan", ".", "results", "--model", tiny_folder, "--json").succeeded().document
     assert len(document["pictures"]) == 3
     assert document["disk"]["most_bytes"] == sum(one["most_bytes"] for one in document["pictures"])

@@ -40,7 +40,7 @@ def test_the_terminal_shows_table_and_curve(run_pcsr: Pcsr, tiny_folder: Path, p
     (run_pcsr.cwd / "more").mkdir()
     save(run_pcsr.cwd / "more" / "b.png", levels(48, 40, seed=1))
     ran = run_pcsr("sweep", "in.png", "more", "--k", "--model", tiny_folder, env={"COLUMNS": columns}).succeeded()
-    assert "mean of 2" in ran.stdout and "GFLOPs (paper)" in ran.stdout and "ADM" in ran.stdout
+    assert "mean of 2" in ran.stdout and "GFLOPs (paper's count)" in ran.stdout and "ADM" in ran.stdout
     assert max(map(len, ran.stdout.splitlines())) <= int(columns)
 
 
@@ -96,7 +96,7 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
         (InputError, "does not exist.", ["x" * 300]),
         (UsageError, "is no grid of numbers.", ["--threshold", "x" * 300]),
         (InputError, "do not match x4:", ["in.png", "--lr", "in.png"]),
-        (InputError, "No picture could be measured.", ["text.png", "text.png"]),
+        (InputError, "All images failed.", ["text.png", "text.png"]),
     ],
 )
 def test_mistakes_get_a_sentence(
@@ -114,10 +114,10 @@ def test_mistakes_get_a_sentence(
     [
         (["--k", "-1:2:0.5"], ["--k=-1:2:0.5"]),
         (["--k", "0,1", "x.png"], ["--k=0,1", "x.png"]),
-        (["--threshold"], ["--threshold=usual"]),
-        (["--threshold", "--json"], ["--threshold=usual", "--json"]),
+        (["--threshold"], ["--threshold=default"]),
+        (["--threshold", "--json"], ["--threshold=default", "--json"]),
         (["--threshold", "lots"], ["--threshold=lots"]),
-        (["--k", "/"], ["--k=usual", "/"]),
+        (["--k", "/"], ["--k=default", "/"]),
         (["--k=1", "--", "--k"], ["--k=1", "--", "--k"]),
     ],
 )

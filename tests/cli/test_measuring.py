@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pcsr_cli.cli.measured import write_rows
+from pcsr_cli.cli.measuring import write_rows
 from pcsr_cli.errors import RefusedOutputError
 from tests.failing import fails
 
