@@ -1,35 +1,49 @@
-"""Checkpoint files to networks: strict about keys and shapes, and never executing anything.
+"""Read checkpoint files and build networks from them, strictly and without executing any code in them.
 
-Reads a folder or a ``.safetensors`` with its ``config.json``, and the authors' ``.pth`` (a dict whose ``model`` holds
-constructor arguments and state dict), the latter with ``weights_only=True``.
+The formats are a folder or a ``.safetensors`` file with its ``config.json``, and the authors' ``.pth``: a dict whose
+``model`` holds constructor arguments and a state dict, loaded with ``weights_only=True``.
 """
 
 import contextlib
 import json
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pcsr_cli.errors import ModelError, OutputError
-from pcsr_cli.images.files import atomic_write, exists, is_file, is_folder
+from pcsr_cli.images.files import (
+    already_exists,
+    atomic_write,
+    exists,
+    follow_links,
+    is_file,
+    is_folder,
+    read_text,
+    reason,
+)
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import ModelSpec, Scales, parse_config, write_config
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+CONFIG_KEY = "pcsr_config"
+"""The key in the metadata of a safetensors file under which ``save_folder`` stores a copy of the config."""
+
+MAX_LISTED_KEYS = 8
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as read from files; ``scales`` is None where they do not tell."""
+    """A model read from files. ``scales`` is None if they do not list any."""
 
     spec: ModelSpec
     scales: Scales | None
@@ -46,20 +60,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return read_safetensors(own if is_file(own) else path.with_name(CONFIG_NAME), path)
     if path.suffix in {".pth", ".pt"}:
         return read_pth(path)
-    raise ModelError(f"{path} is no model.", "Give a folder with config.json, a .safetensors or a .pth.")
+    raise ModelError(f"{path} is not a model.", "Use a folder with config.json, a .safetensors or a .pth.")
 
 
 def read_safetensors(config: Path, weights: Path) -> Checkpoint:
-    """Read a ``config.json`` and the ``.safetensors`` it belongs to. Raises ModelError."""
+    """Read a ``config.json`` and its ``.safetensors``. Raises ModelError.
+
+    If there is no ``config.json``, the copy in the metadata of the weights is read.
+    """
     try:
-        decoded = json.loads(config.read_text(encoding="utf-8"))
+        decoded = json.loads(_stored_config(config, weights) or read_text(config))
     except OSError as error:
-        raise ModelError(f"{config} cannot be read: {error.strerror}.", "It has to lie with the weights.") from error
+        raise ModelError(f"Cannot read {config}: {reason(error)}.", "Put it beside the weights.") from error
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy it again.") from error
     spec, scales = parse_config(decoded, str(config))
     if not is_file(weights):
-        raise ModelError(f"{weights} is missing.", "It has to lie with its config.json.")
+        raise ModelError(f"{weights} is missing.", "Put it beside its config.json.")
     return Checkpoint(spec, scales, load_safetensors(weights), weights)
 
 
@@ -68,27 +85,45 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is no whole safetensors file: {error}.", "Fetch or copy it again.") from error
+        raise ModelError(f"{path} is not a complete safetensors file: {error}.", "Fetch or copy it again.") from error
+
+
+def _stored_config(config: Path, weights: Path) -> str | None:
+    """The copy of the config in the weights, if ``config`` is missing, as after a killed ``save_folder``."""
+    if exists(config) or not is_file(weights):
+        return None
+    with contextlib.suppress(SafetensorError, OSError), safe_open(weights, framework="pt") as file:
+        return (file.metadata() or {}).get(CONFIG_KEY)
+    return None
 
 
 def load_pickle(path: Path) -> object:
-    """What PyTorch has saved in a file: tensors and plain values, else it is refused. Raises ModelError."""
+    """The tensors and plain values that PyTorch saved in a file. Raises ModelError for all other content."""
     if not is_file(path):
         raise ModelError(f"There is no file {path}.", "Check the path.")
     try:
+        _refuse_compression(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on odd pickles and TorchScript archives, which are refused anyway
+            warnings.simplefilter("ignore")  # torch warns about unusual pickles and TorchScript, and then refuses them
             content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path} holds more than tensors, or is damaged, and was not opened.",
-            "Only files that weights_only loading accepts are safe to read.",
+            f"{path} is damaged or contains more than tensors, and was not opened.",
+            "Use a file that torch.load accepts with weights_only=True.",
         ) from error
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file trips the reader anywhere
-        raise ModelError(f"{path} is no readable PyTorch checkpoint.", "Fetch or copy it again.") from error
+    except Exception as error:  # torch.load raises many types for damaged files
+        raise ModelError(f"{path} is not a readable PyTorch checkpoint.", "Fetch or copy it again.") from error
     return content
+
+
+def _refuse_compression(path: Path) -> None:
+    """Raise ValueError for a compressed archive, which can be far larger in memory. torch.save never compresses."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("the archive is compressed")
 
 
 def read_pth(path: Path) -> Checkpoint:
@@ -97,18 +132,18 @@ def read_pth(path: Path) -> Checkpoint:
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("args"), dict) or not isinstance(model.get("sd"), dict):
         raise ModelError(
-            f"{path} is not laid out as a published PCSR checkpoint (model: name, args, sd).",
-            "Give a .pth as its authors publish it, or a folder with config.json and model.safetensors.",
+            f"{path} does not have the layout of a published PCSR checkpoint (model: name, args, sd).",
+            "Use a .pth of the authors, or a folder with config.json and model.safetensors.",
         )
     spec, scales = parse_config(model["args"], f"{path}: args")
     state = model["sd"]
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise ModelError(f"{path}: its state dict holds more than named tensors.", "Fetch or copy it again.")
+        raise ModelError(f"{path}: the state dict contains more than named tensors.", "Fetch or copy it again.")
     return Checkpoint(spec, scales, state, path)
 
 
 def build_model(checkpoint: Checkpoint) -> Pcsr:
-    """The network with its weights, in float32 on the CPU, ready to evaluate. Raises ModelError."""
+    """The network with its weights, in float32 on the CPU and in evaluation mode. Raises ModelError."""
     with torch.device("meta"):
         model = Pcsr(checkpoint.spec)
     load_strictly(model, checkpoint.state, str(checkpoint.weights))
@@ -116,59 +151,71 @@ def build_model(checkpoint: Checkpoint) -> Pcsr:
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Give a network its weights; every key and shape has to fit, every number has to be finite.
+    """Load weights into a network, which may be on the meta device.
 
-    Works on networks built on the meta device. Raises ModelError naming missing, unexpected and misshapen keys.
+    Raises ModelError that names missing, unexpected and misshapen keys, and keys whose numbers are not finite.
     """
     wanted = network.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    unexpected = sorted(set(state) - set(wanted))
-    misshapen = sorted(key for key in set(wanted) & set(state) if wanted[key].shape != state[key].shape)
-    complaints = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    told = "; ".join(f"{what}: {_listed(keys)}" for what, keys in complaints.items() if keys)
-    if told:
-        raise ModelError(f"{origin} does not fit its config: keys {told}.", "Check that the two belong together.")
-    fitting = {key: _plain(value, wanted[key].dtype, f"{origin}: {key}") for key, value in state.items()}
+    problems = {
+        "missing": sorted(set(wanted) - set(state)),
+        "unexpected": sorted(set(state) - set(wanted)),
+        "wrong shape": sorted(key for key in set(wanted) & set(state) if wanted[key].shape != state[key].shape),
+    }
+    message = "; ".join(f"{problem}: {_listed(keys)}" for problem, keys in problems.items() if keys)
+    if message:
+        raise ModelError(f"{origin} does not fit its config: {message}.", "Check that they belong together.")
+    fitting = {key: _converted(value, wanted[key].dtype, f"{origin}: {key}") for key, value in state.items()}
     broken = sorted(key for key, value in fitting.items() if not value.isfinite().all())
     if broken:
-        raise ModelError(f"{origin} holds numbers that are not finite: {_listed(broken)}.", "Fetch or train it again.")
+        raise ModelError(f"{origin} contains infinite or NaN values: {_listed(broken)}.", "Fetch or train it again.")
     network.load_state_dict(fitting, strict=True, assign=True)
 
 
-def _plain(value: Tensor, dtype: torch.dtype, origin: str) -> Tensor:
-    """A tensor as the network wants it, from any precision. Raises ModelError for other kinds of tensors."""
-    usual = value.layout == torch.strided and not value.is_quantized and not value.is_meta
-    if not usual or value.is_floating_point() != dtype.is_floating_point or value.is_complex():
-        raise ModelError(f"{origin} is not an ordinary tensor of {dtype}.", "Fetch or train it again.")
+def _converted(value: Tensor, dtype: torch.dtype, origin: str) -> Tensor:
+    """A dense tensor in the network's precision. Raises ModelError for other kinds of tensors."""
+    dense = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+    if not dense or value.is_floating_point() != dtype.is_floating_point or value.is_complex():
+        raise ModelError(f"{origin} is not a dense tensor of {dtype}.", "Fetch or train it again.")
     return value.detach().to(dtype)
+
+
+def _listed(keys: list[str]) -> str:
+    rest = f" and {len(keys) - MAX_LISTED_KEYS} more" if len(keys) > MAX_LISTED_KEYS else ""
+    return ", ".join(keys[:MAX_LISTED_KEYS]) + rest
 
 
 def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True) -> None:
     """Write config.json and model.safetensors that ``read_checkpoint`` reads back, both or neither.
 
-    Raises OutputError, and without ``replace`` RefusedOutputError where one is there."""
+    Also if the process is killed, the folder holds the complete old model or the complete new one: the weights contain
+    a copy of the config, and an old config.json is removed before the weights are replaced. Raises OutputError, and
+    RefusedOutputError if a file exists and ``replace`` is false.
+    """
     config = json.dumps(write_config(model.spec, scales), indent=2) + "\n"
     state = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in model.state_dict().items()
     }
-    with (
-        _folder(folder),
-        atomic_write(folder / CONFIG_NAME, replace) as text,
-        atomic_write(folder / WEIGHTS_NAME, replace) as weights,
-    ):
-        weights.write_bytes(save(state))
+    config_path, weights_path = folder / CONFIG_NAME, folder / WEIGHTS_NAME
+    for path in (config_path, weights_path):
+        if exists(path) and not replace:
+            raise already_exists(path)
+    # The block's end writes the weights first.
+    with _folder(folder), atomic_write(config_path, replace) as text, atomic_write(weights_path, replace) as weights:
         text.write_text(config, encoding="utf-8")
+        weights.write_bytes(save(state, {"format": "pt", CONFIG_KEY: config}))
+        if replace:
+            follow_links(config_path).unlink(missing_ok=True)
 
 
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """A folder to write into; made if need be, and then removed again if what is inside fails."""
+    """Make a folder for the block. If the block fails, remove the folders that were made."""
     made = [parent for parent in (folder, *folder.parents) if not exists(parent)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another.") from error
+        raise OutputError(f"Cannot make the folder {folder}: {reason(error)}.", "Choose another.") from error
     try:
         yield
     except BaseException:
@@ -176,8 +223,3 @@ def _folder(folder: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
-
-
-def _listed(keys: list[str], most: int = 8) -> str:
-    rest = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(keys[:most]) + rest

@@ -109,7 +109,7 @@ def test_wrong_weights(run_pcsr: Pcsr, whole: bool) -> None:
     assert told["state"] == "error"
     assert tells(
         f"{told['message']} {told['next_step']}",
-        "are not those its registry entry names: their sha256 is" if whole else "is no whole safetensors file:",
+        "but its registry entry requires" if whole else "is not a complete safetensors file:",
     )
 
 

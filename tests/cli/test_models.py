@@ -272,6 +272,6 @@ def test_converting_to_where_nothing_can_be_written_leaves_nothing(run_pcsr: Com
     before = run_pcsr.files()
     run_pcsr("models", "convert", "in.pth", "in.pth").told(1, "in.pth")
     run_pcsr("models", "convert", "in.pth", "in.pth/out").told(1, "in.pth")
-    run_pcsr("models", "convert", "in.pth", "out" * 200).told(1, "cannot be made", "too long")
+    run_pcsr("models", "convert", "in.pth", "out" * 200).told(1, "Cannot make the folder", "too long")
     run_pcsr("models", "convert", "in.pth", "new/out", largest_file=3000).told(1, "cannot be written", "large")
     assert run_pcsr.files() == before

@@ -126,7 +126,7 @@ def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
             load_original(path, torch.device("cpu"))
     for damaged in (b"", b"\x80\x02."):
         path.write_bytes(damaged)
-        with fails(ModelError, f"{path} is no readable PyTorch checkpoint."):
+        with fails(ModelError, f"{path} is not a readable PyTorch checkpoint."):
             load_original(path, torch.device("cpu"))
 
 

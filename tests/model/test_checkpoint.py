@@ -1,8 +1,12 @@
-"""Checkpoint files become networks: strictly, finitely, and without running anything."""
+"""Checkpoint files are read strictly and without executing any code in them."""
 
 import json
+import os
 import pickle
 import random
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pcsr_cli.errors import ModelError, OutputError, PcsrError
+from pcsr_cli.errors import ModelError, OutputError, PcsrError, RefusedOutputError
 from pcsr_cli.model.checkpoint import build_model, load_pickle, load_strictly, read_checkpoint, save_folder
 from pcsr_cli.model.spec import ModelSpec, Scales, write_config
 from tests.failing import fails
@@ -19,7 +23,7 @@ from tests.tiny import BACKBONES, tiny_model, tiny_spec
 
 
 def changed(folder: Path, tmp_path: Path, **changes: object) -> Path:
-    """A copy of a model's folder with other settings in its config."""
+    """A copy of a model's folder with changes to its config; None removes a key."""
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
@@ -59,7 +63,7 @@ def test_a_model_is_ready_to_evaluate(tiny_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("backbone", "mean"), [("carn", (0.4488, 0.4371, 0.4040)), ("fsrcnn", (0, 0, 0)), ("srresnet", (0, 0, 0))]
 )
-def test_normalisation_is_the_backbones_unless_the_folder_tells(
+def test_normalisation_is_the_backbones_unless_the_config_states_it(
     tmp_path: Path, backbone: str, mean: tuple[float, float, float]
 ) -> None:
     save_folder(tiny_model(backbone), Scales((4.0,)), tmp_path / "model")
@@ -71,8 +75,8 @@ def test_normalisation_is_the_backbones_unless_the_folder_tells(
 
 
 def test_a_safetensors_has_its_config_beside_it(tiny_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.safetensors").write_bytes((tiny_folder / "model.safetensors").read_bytes())
-    with fails(ModelError, f"{tmp_path / 'config.json'} cannot be read: No such file or directory."):
+    save_file(load_file(tiny_folder / "model.safetensors"), tmp_path / "mine.safetensors")
+    with fails(ModelError, f"Cannot read {tmp_path / 'config.json'}: no such file or directory."):
         read_checkpoint(tmp_path / "mine.safetensors")
     (tmp_path / "config.json").write_text("not this one")
     (tmp_path / "mine.json").write_text((tiny_folder / "config.json").read_text())
@@ -106,40 +110,40 @@ def write_pickle(path: Path, content: object) -> None:
     ("name", "write", "said"),
     [
         ("gone.pth", lambda path: None, "There is no file"),
-        ("text.txt", lambda path: path.write_text("hello"), "is no model."),
-        ("text.pth", lambda path: path.write_text("hello"), "is no readable PyTorch checkpoint."),
+        ("text.txt", lambda path: path.write_text("hello"), "is not a model."),
+        ("text.pth", lambda path: path.write_text("hello"), "is not a readable PyTorch checkpoint."),
         (
             "code.pth",
             lambda path: write_pickle(path, print),
-            "holds more than tensors, or is damaged, and was not opened.",
+            "is damaged or contains more than tensors, and was not opened.",
         ),
-        ("empty.pth", lambda path: path.write_bytes(b""), "is no readable PyTorch checkpoint."),
-        ("stop.pth", lambda path: path.write_bytes(b"\x80\x02."), "is no readable PyTorch checkpoint."),
+        ("empty.pth", lambda path: path.write_bytes(b""), "is not a readable PyTorch checkpoint."),
+        ("stop.pth", lambda path: path.write_bytes(b"\x80\x02."), "is not a readable PyTorch checkpoint."),
         (
             "list.pth",
             lambda path: torch.save([1, 2], path),
-            "is not laid out as a published PCSR checkpoint (model: name, args, sd).",
+            "does not have the layout of a published PCSR checkpoint (model: name, args, sd).",
         ),
         (
             "half.pth",
             lambda path: torch.save({"model": {"sd": {}}}, path),
-            "is not laid out as a published PCSR checkpoint (model: name, args, sd).",
+            "does not have the layout of a published PCSR checkpoint (model: name, args, sd).",
         ),
         (
             "numbers.pth",
             lambda path: torch.save({"model": {"args": published(tiny_spec("carn")), "sd": {"a": 1}}}, path),
-            "its state dict holds more than named tensors.",
+            "the state dict contains more than named tensors.",
         ),
     ],
 )
-def test_what_is_no_model_is_told(tmp_path: Path, name: str, write: Callable[[Path], object], said: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, name: str, write: Callable[[Path], object], said: str) -> None:
     write(tmp_path / name)
     with fails(ModelError, str(tmp_path / name), said):
         read_checkpoint(tmp_path / name)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_is_read_or_refused_whatever_its_bytes(tmp_path: Path, zipped: bool) -> None:
+def test_a_damaged_pickle_is_read_or_refused(tmp_path: Path, zipped: bool) -> None:
     torch.save(
         {"model": state(), "numbers": [1, 2.5, "three"]}, tmp_path / "whole", _use_new_zipfile_serialization=zipped
     )
@@ -157,11 +161,11 @@ def test_a_pickle_is_read_or_refused_whatever_its_bytes(tmp_path: Path, zipped: 
     assert refusals > 100
 
 
-def test_what_is_no_folder_of_a_model_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     copy = changed(tiny_folder, tmp_path)
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    with fails(ModelError, "is no whole safetensors file:"):
+    with fails(ModelError, "is not a complete safetensors file:"):
         read_checkpoint(copy)
     weights.unlink()
     with fails(ModelError, f"{weights} is missing."):
@@ -184,27 +188,25 @@ def test_every_missing_and_unexpected_key_is_named() -> None:
     weights = state()
     weights["extra.b"] = weights.pop(KEY)
     weights["extra.a"] = torch.zeros(1)
-    sentence = refused("does not fit its config: keys", weights).sentence
+    sentence = refused("does not fit its config:", weights).sentence
     assert f"missing: {KEY}; unexpected: extra.a, extra.b" in sentence
 
 
-def test_of_very_many_keys_some_are_named_and_the_rest_counted() -> None:
-    assert "and" in (sentence := refused("does not fit its config: keys", {}).sentence)
+def test_a_long_list_of_keys_is_cut() -> None:
+    assert "and" in (sentence := refused("does not fit its config:", {}).sentence)
     assert len(sentence) < 500
     assert f"{len(state()) - 8} more" in sentence
 
 
 def test_other_shapes_are_named() -> None:
-    assert (
-        f"of another shape: {KEY}" in refused("does not fit its config: keys", state() | {KEY: torch.zeros(2)}).sentence
-    )
+    assert f"wrong shape: {KEY}" in refused("does not fit its config:", state() | {KEY: torch.zeros(2)}).sentence
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
 def test_numbers_that_are_not_finite_in_float32_are_named(value: float) -> None:
     broken = state()[KEY].double()
     broken[1] = value
-    assert f"not finite: {KEY}" in refused("holds numbers that are not finite:", state() | {KEY: broken}).sentence
+    assert f"NaN values: {KEY}" in refused("contains infinite or NaN values:", state() | {KEY: broken}).sentence
 
 
 @pytest.mark.parametrize(
@@ -218,13 +220,11 @@ def test_numbers_that_are_not_finite_in_float32_are_named(value: float) -> None:
     ids=["complex", "whole numbers", "sparse", "without data"],
 )
 def test_tensors_of_another_kind_are_named(value: Tensor) -> None:
-    assert (
-        f"{KEY} is not an ordinary tensor" in refused("is not an ordinary tensor of", state() | {KEY: value}).sentence
-    )
+    assert f"{KEY} is not a dense tensor" in refused("is not a dense tensor of", state() | {KEY: value}).sentence
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_another_precision_are_welcome(tmp_path: Path, tiny_folder: Path, dtype: torch.dtype) -> None:
+def test_weights_of_another_precision_are_converted(tmp_path: Path, tiny_folder: Path, dtype: torch.dtype) -> None:
     folder = changed(tiny_folder, tmp_path)
     save_file({key: value.to(dtype) for key, value in load_file(folder / "model.safetensors").items()}, folder / "x")
     (folder / "x").rename(folder / "model.safetensors")
@@ -255,3 +255,81 @@ def test_saving_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with fails(OutputError, "cannot be written:", "Free space, or choose another"):
         save_folder(tiny_model("fsrcnn"), Scales((4.0,)), tmp_path / "new" / "folder")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_that_never_ends_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = changed(tiny_folder, tmp_path)
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    with fails(ModelError, "Cannot read"):
+        read_checkpoint(folder)
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": state()}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+    with fails(ModelError, "is not a readable PyTorch checkpoint."):
+        load_pickle(tmp_path / "bomb.pth")
+
+
+def test_saving_does_not_replace_a_config_unless_allowed(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("mine")
+    with fails(RefusedOutputError, "config.json"):
+        save_folder(tiny_model("fsrcnn"), Scales((4.0,)), tmp_path, replace=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == "mine"
+
+
+# Saves a model and kills itself before the file operation of the given number; prints the number of operations without.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pcsr_cli.model.checkpoint import save_folder
+from pcsr_cli.model.spec import Scales
+from tests.tiny import tiny_model
+
+model = tiny_model("carn", seed=2)
+for last in range(100):
+    folder = Path(sys.argv[1]) / str(last)
+    if sys.argv[2:]:
+        save_folder(tiny_model("fsrcnn"), Scales((4.0,)), folder)
+    child = os.fork()
+    if not child:
+        count = 0
+
+        def audit(event, arguments):
+            global count
+            if event in {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "open"}:
+                count += 1
+                if count > last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(audit)
+        save_folder(model, Scales((2.0,)), folder)
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_killed_process_leaves_the_old_model_or_the_new_one(tmp_path: Path, existing: bool) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path), *(["existing"] if existing else [])]
+    subprocess.run(command, check=True, timeout=200)
+    found = {}
+    for folder in sorted(tmp_path.iterdir(), key=lambda folder: int(folder.name)):
+        try:
+            checkpoint = read_checkpoint(folder)
+        except ModelError:
+            assert not existing and not any(folder.glob("*.safetensors"))
+            continue
+        network = build_model(checkpoint)
+        new = checkpoint.scales == Scales((2.0,))
+        expected = tiny_model("carn", seed=2) if new else tiny_model("fsrcnn")
+        assert torch.equal(network.classifier.first.weight, expected.classifier.first.weight)
+        found[int(folder.name)] = new
+    assert len(found) > 2 and found[max(found)]
+    assert existing == (False in found.values())
