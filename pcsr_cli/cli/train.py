@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from pcsr_cli.training.log import Event, Observer, Progress, Validated
 
 BARS = "▁▂▃▄▅▆▇█"
-CURVE_WIDTH = 48
-SECONDS_BETWEEN_LINES = 30.0
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 Recipe = Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")]
 Folder = Annotated[
@@ -53,111 +52,92 @@ def command(
     state = folder / STATE_NAME
     if state.exists() and not resume and start is None:
         raise RefusedOutputError(f"{folder} already contains a run.", "Use --resume to continue it, or another --out.")
-    with show_run(config.name, quiet or json or not is_leader()) as show, StopSignals() as signals:
+    with show_run(config.name, quiet or json or not is_leader()) as show, record_signals() as received:
 
         def observe(event: "Event") -> None:
             show(event)
-            if isinstance(event, Decoded):
-                signals.raise_received()  # training has not started, so there is no state to save
+            if isinstance(event, Decoded) and received:  # there is no state to save before training starts
+                raise KeyboardInterrupt if received[0] == signal.SIGINT else SystemExit(128 + received[0])
 
         start = state if resume else start
-        model = train(config, folder, observe, resume=start, device=device, stop=lambda: signals.received is not None)
-    if model is None and signals.received is not None:
+        model = train(config, folder, observe, resume=start, device=device, stop=lambda: bool(received))
+    if model is None:
         if is_leader():
             print_message(f"The state is saved. Continue with: pcsr train {recipe} --out {folder} --resume")
-        raise SystemExit(128 + signals.received)
+        raise SystemExit(128 + [*received, signal.SIGTERM][0])  # another process may have received the signal
     if is_leader():
-        plot = _plot(folder / LOG_NAME, folder / "curve.png", quiet)
-        if json:
-            print_document({"model": str(model), "log": str(folder / LOG_NAME), "plot": plot and str(plot)})
-        elif not quiet:
-            print_message(f"The model is in {model}. Use it with --model {model}.")
+        _finish(model, folder / LOG_NAME, folder / "curve.png", json, quiet)
 
 
-def _plot(log: Path, output: Path, quiet: bool) -> Path | None:
-    """Plot the run. Print a message and return None if that fails."""
+def _finish(model: Path, log: Path, plot: Path, json: bool, quiet: bool) -> None:
+    """Plot the run if possible and print where the files are."""
     from pcsr_cli.training.log import plot_run
 
+    drawn = None
     try:
-        plot_run(log, output)
+        plot_run(log, plot)
+        drawn = str(plot)
     except (PlotError, OutputError) as error:
         if not quiet:
             print_message(f"No plot: {error}")
-        return None
-    return output
+    if json:
+        print_document({"model": str(model), "log": str(log), "plot": drawn})
+    elif not quiet:
+        print_message(f"The model is in {model}. Use it with --model {model}.")
 
 
-class StopSignals:
-    """Records SIGINT, SIGTERM and SIGHUP instead of ending the process while in use.
+@contextmanager
+def record_signals() -> Iterator[list[signal.Signals]]:
+    """Append SIGINT, SIGTERM and SIGHUP to the yielded list instead of ending the process.
 
-    A second Ctrl-C ends the process. Closing a terminal and some process managers send a signal twice, so a second
-    SIGTERM or SIGHUP has no effect. A signal that was ignored stays ignored.
+    A second Ctrl-C raises KeyboardInterrupt. Closing a terminal and some process managers send a signal twice, so a
+    second SIGTERM or SIGHUP has no effect. A signal that was ignored stays ignored.
     """
+    received: list[signal.Signals] = []
 
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        usual = {signal.Signals[name]: signal.getsignal(signal.Signals[name]) for name in names}
-        self._usual = {number: handler for number, handler in usual.items() if handler != signal.SIG_IGN}
+    def record(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number))
 
-    def __enter__(self) -> "StopSignals":
-        for number in self._usual:
-            signal.signal(number, self._record)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._usual.items():
+    usual = {number: signal.getsignal(number) for number in signal.Signals if number.name in STOP_SIGNALS}
+    handlers = {number: handler for number, handler in usual.items() if handler != signal.SIG_IGN}
+    for number in handlers:
+        signal.signal(number, record)
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-
-    def raise_received(self) -> None:
-        """Handle the received signal, if there is one, as if it had not been recorded."""
-        if self.received is not None:
-            signal.signal(self.received, self._usual[self.received])
-            signal.raise_signal(self.received)
-
-    def _record(self, number: int, frame: FrameType | None) -> None:
-        if self.received is None:
-            self.received = signal.Signals(number)
-        elif number == signal.SIGINT:
-            self.received = signal.SIGINT
-            self.raise_received()
 
 
 @contextmanager
 def show_run(name: str, quiet: bool) -> Iterator["Observer"]:
-    """Yield an observer that shows the events of a run."""
-    console = stderr_console()
-    if quiet:
-        yield lambda event: None
-    elif console.is_terminal:
-        from rich.live import Live
+    """Yield an observer that shows a run in a panel, or in lines if stderr is not a terminal."""
+    from rich.live import Live
 
-        panel = RunPanel(name)
-        with Live(get_renderable=panel.draw, console=console, refresh_per_second=4):
-            yield panel
-    else:
-        yield RunLines()
+    from pcsr_cli.training.log import Progress, Skipped, Validated, ignore
 
+    console, panel = stderr_console(), RunPanel(name)
+    next_line = 0.0
 
-class RunLines:
-    """Prints events as lines, the progress every 30 seconds."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, event: "Event") -> None:
-        """Print an event."""
-        from pcsr_cli.training.log import Progress, Skipped, Validated
-
+    def print_line(event: "Event") -> None:
+        nonlocal next_line
         match event:
             case Skipped():
                 print_message(f"Skipped {event.path}: {event.reason}")
-            case Progress() if event.seconds >= self._next:
-                self._next = event.seconds + SECONDS_BETWEEN_LINES
+            case Progress() if event.seconds >= next_line:
+                next_line = event.seconds + 30
                 facts = ", ".join(f"{key} {value}" for key, value in _describe_progress(event))
                 print_message(f"stage {event.stage}: {facts}")
             case Validated():
-                print_message(f"stage {event.stage}, iteration {event.step:,}, {_describe_quality(event)}")
+                print_message(f"stage {event.stage}, iteration {event.step:,}, x{event.scale}: {_describe_quality(event)}")
+
+    if quiet or not console.is_terminal:
+        yield ignore if quiet else print_line
+        return
+    with Live(get_renderable=panel.draw, console=console, refresh_per_second=4):
+        yield panel
 
 
 class RunPanel:
@@ -181,6 +161,7 @@ class RunPanel:
                 if self._progress is not None and self._progress.stage != event.stage:
                     self._losses.clear()
                 self._progress = event
+                self._facts.pop("decoded", None)
                 self._losses.append(event.loss)
                 self._facts |= {**dict(_describe_progress(event)), "curve": sparkline(self._losses)}
             case Validated():
@@ -213,7 +194,7 @@ class RunPanel:
 
 def sparkline(values: list[float]) -> str:
     """Draw values as a row of at most 48 bars, the newest on the right."""
-    count = min(CURVE_WIDTH, len(values))
+    count = min(48, len(values))
     shown = [values[(index + 1) * len(values) // count - 1] for index in range(count)]
     low, high = min(shown), max(shown)
     span = (high - low) or 1.0
@@ -233,7 +214,7 @@ def _describe_progress(event: "Progress") -> list[tuple[str, str]]:
 
 
 def _describe_quality(event: "Validated") -> str:
-    text = f"x{event.scale}: {event.psnr:.2f} dB ({event.psnr - event.psnr_bicubic:+.2f} over bicubic"
+    text = f"{event.psnr:.2f} dB ({event.psnr - event.psnr_bicubic:+.2f} over bicubic"
     if event.stage == 2:
         text += f", {event.heavy_share:.1%} heavy, all heavy {event.psnr_heavy:.2f} dB"
     return f"{text}), {event.flops / 1e9:.2f} GFLOPs per image"

@@ -162,19 +162,21 @@ def plot_run(log: Path, output: Path) -> None:
     figure = Figure(figsize=(9, 3.5 + 3.5 * bool(validated)), layout="constrained")
     panels = figure.subplots(2 if validated else 1, 2, squeeze=False)
     for column, stage in enumerate((1, 2)):
-        of_stage = [entry for entry in progress if entry["stage"] == stage]
-        _curve(panels[0][column], of_stage, "loss", f"stage {stage}")
-        panels[0][column].set_yscale("log")
+        curves = [(panels[0][column], "loss", "", [entry for entry in progress if entry["stage"] == stage])]
         for scale in sorted({entry["scale"] for entry in validated}):
-            rows = [entry for entry in validated if entry["stage"] == stage and entry["scale"] == scale]
-            key = "psnr_heavy" if stage == 1 else "psnr"
-            _curve(panels[1][column], rows, key, f"x{scale:g}", marker="o")
-            panels[1][column].legend()
+            entries = [entry for entry in validated if (entry["stage"], entry["scale"]) == (stage, scale)]
+            curves.append((panels[1][column], "psnr_heavy" if stage == 1 else "psnr", f"x{scale}", entries))
+        for axes, key, label, entries in curves:
+            axes.plot(
+                [entry["step"] for entry in entries],
+                [entry[key] for entry in entries],
+                label=label,
+                marker="." if label else "",
+            )
+            axes.set(title=f"stage {stage}", xlabel="iteration", ylabel="PSNR, dB" if label else "loss")
+            axes.set_yscale("linear" if label else "log")
+            axes.grid(alpha=0.3)
+            if label:
+                axes.legend()
     with atomic_write(output) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
-
-
-def _curve(axes: Any, entries: list[dict[str, Any]], key: str, label: str, marker: str = "") -> None:
-    axes.plot([e["step"] for e in entries], [e[key] for e in entries], label=label, marker=marker, linewidth=1)
-    axes.set(xlabel="iteration", ylabel="loss" if key == "loss" else "PSNR, dB", title=label if key == "loss" else "")
-    axes.grid(alpha=0.3)

@@ -138,10 +138,9 @@ def _patches(image: _Image, side: int, observe: Observer) -> Iterator[Pixels]:
     for reduction in image.reductions:
         smaller = _reduce(pixels, reduction)
         rows, columns = smaller.shape[0] // side, smaller.shape[1] // side
-        for row in range(rows):
-            for column in range(columns):
-                used = True
-                yield smaller[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        grid = smaller[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+        yield from grid.swapaxes(1, 2).reshape(-1, side, side, 3)
+        used = used or rows * columns > 0
     if not used:
         observe(Skipped(image.path, f"It is smaller than a patch of {side} pixels."))
 

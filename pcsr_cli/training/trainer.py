@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pcsr_cli.errors import ModelError, TrainingError
-from pcsr_cli.images.files import atomic_write, exists
+from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.checkpoint import load_pickle
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import ModelSpec, Scales, write_config
@@ -53,9 +53,8 @@ def architecture(spec: ModelSpec) -> dict[str, Any]:
 
 def save_state(state: RunState, path: Path) -> None:
     """Write ``state`` to ``path`` atomically. Raises OutputError."""
-    content = {"format": FORMAT, **{entry.name: getattr(state, entry.name) for entry in fields(state)}}
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        torch.save(content, stream)
+        torch.save({"format": FORMAT, **vars(state)}, stream)
 
 
 def load_state(path: Path, spec: ModelSpec) -> RunState:
@@ -63,12 +62,10 @@ def load_state(path: Path, spec: ModelSpec) -> RunState:
 
     Raises TrainingError if the state is missing, broken, or of another architecture.
     """
-    if not exists(path):
-        raise TrainingError(f"There is no saved state at {path}.", START_NEW)
     try:
         content = load_pickle(path)
     except ModelError as error:
-        raise TrainingError(f"{path} is not a readable training state.", START_NEW) from error
+        raise TrainingError(f"Cannot resume: {error.sentence}", START_NEW) from error
     names = {entry.name for entry in fields(RunState)}
     if not isinstance(content, dict) or content.get("format") != FORMAT or not names <= content.keys():
         raise TrainingError(f"{path} is not a training state of this version.", START_NEW)
@@ -118,8 +115,8 @@ def average_weights(model: Pcsr, decay: float) -> AveragedModel:
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         if averaged[0].is_floating_point():
-            move = get_ema_multi_avg_fn(min(decay, int(count) / (int(count) + 10)))  # type: ignore[no-untyped-call]
-            move(averaged, current, count)
+            updates = int(average.n_averaged)  # the same number as count, but always on the CPU
+            get_ema_multi_avg_fn(min(decay, updates / (updates + 10)))(averaged, current, count)  # type: ignore
         else:  # the batch counter of BatchNorm
             for target, source in zip(averaged, current, strict=True):
                 target.copy_(source)

@@ -65,18 +65,23 @@ def test_a_stopped_run_saves_its_state_and_prints_how_to_continue(
         command.command(recipe_file, out=tmp_path / "run")
 
 
-def test_cutting_images_can_be_interrupted(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    send_at(Decoded, signal.SIGINT, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize(
+    ("number", "end"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["SIGINT", "SIGTERM"]
+)
+def test_cutting_images_can_be_interrupted(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, end: type[BaseException]
+) -> None:
+    send_at(Decoded, number, monkeypatch)
+    with pytest.raises(end):
         command.command(recipe_file, out=tmp_path / "run")
     assert list((recipe_file.parent / "cache").iterdir()) == []
 
 
 def test_only_a_second_ctrl_c_ends_the_process() -> None:
-    with command.StopSignals() as signals:
+    with command.record_signals() as received:
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
             signal.raise_signal(number)
-        assert signals.received == signal.SIGHUP
+        assert received[0] == signal.SIGHUP
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
@@ -84,9 +89,9 @@ def test_only_a_second_ctrl_c_ends_the_process() -> None:
 def test_an_ignored_signal_stays_ignored() -> None:
     usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with command.StopSignals() as signals:
+        with command.record_signals() as received:
             signal.raise_signal(signal.SIGHUP)
-            assert signals.received is None
+            assert not received
     finally:
         signal.signal(signal.SIGHUP, usual)
 
