@@ -131,7 +131,9 @@ def show_run(name: str, quiet: bool) -> Iterator["Observer"]:
                 facts = ", ".join(f"{key} {value}" for key, value in _describe_progress(event))
                 print_message(f"stage {event.stage}: {facts}")
             case Validated():
-                print_message(f"stage {event.stage}, iteration {event.step:,}, x{event.scale}: {_describe_quality(event)}")
+                print_message(
+                    f"stage {event.stage}, iteration {event.step:,}, x{event.scale}: {_describe_quality(event)}"
+                )
 
     if quiet or not console.is_terminal:
         yield ignore if quiet else print_line

@@ -5,6 +5,7 @@ format omits: normalisation, trained scales, and samplers between light and heav
 unknown keys while it converts; the ``__post_init__`` methods check what depends on more than one key.
 """
 
+import re
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -56,7 +57,20 @@ def convert(
         reason, _, path = str(problem).partition(" - at ")
         key = path.replace("`", "").removeprefix("$").removeprefix(".")
         place = f"{origin}: {key}" if key else origin
+        if reason.startswith(("Object contains unknown field", "Invalid enum value")):
+            reason += f"; allowed are {_allowed(kind, key)}"
         raise error(f"{place} is invalid: {reason[:1].lower()}{reason[1:]}.", next_step) from problem
+
+
+def _allowed(kind: type, path: str) -> str:
+    """The keys of the struct, or the values of the literal, at a path such as ``data.sources[0]``."""
+    info: Any = msgspec.inspect.type_info(kind)
+    for part in re.findall(r"\w+", path):
+        info = info.item_type if part.isdigit() else {field.encode_name: field.type for field in info.fields}[part]
+        if isinstance(info, msgspec.inspect.UnionType):  # an optional struct
+            info = info.types[0]
+    is_struct = isinstance(info, msgspec.inspect.StructType)
+    return ", ".join(field.encode_name for field in info.fields) if is_struct else ", ".join(info.values)
 
 
 class Table(Struct, frozen=True, forbid_unknown_fields=True):
