@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from pcsr_cli.evaluate.bench import Measured, Options, Result, Row
+    from pcsr_cli.evaluate.bench import BenchOptions, BenchResult, Measurement, Row
     from pcsr_cli.evaluate.dataset import PairFiles, SkippedImage
     from pcsr_cli.evaluate.methods import Method
     from pcsr_cli.model.registry import LoadedModel
@@ -102,9 +102,9 @@ def command(
     saved = () if save is None else _saved_files(save, sources, chosen)
     measuring.check_results((report, csv, *saved), sources, overwrite)
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = bench.Options(chosen, scale, minimum, side, luma, protocol == "paper", network, allowance)
+    asked = bench.BenchOptions(chosen, scale, minimum, side, luma, protocol == "paper", network, allowance)
     bench.check(loaded, asked)
-    swept = sweep.Options(grid, scale, minimum, side, luma, network)
+    swept = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
     if report is not None:
         sweep.check(loaded, swept)
     result = _measure(loaded, sources, asked, save, overwrite, quiet or json)
@@ -143,11 +143,11 @@ def _saved_file(folder: Path, image: str, method: str) -> Path:
 def _measure(
     model: "LoadedModel",
     sources: "Sequence[PairFiles]",
-    asked: "Options",
+    asked: "BenchOptions",
     save: Path | None,
     replace: bool,
     quiet: bool,
-) -> "Result":
+) -> "BenchResult":
     """Run the bench and save the enlarged images in ``save``, if it is given."""
     from pcsr_cli.evaluate import bench
     from pcsr_cli.evaluate.dataset import SkippedImage
@@ -156,19 +156,21 @@ def _measure(
 
     with progress_bar("bench", quiet) as progress:
 
-        def observe(event: "Measured | SkippedImage") -> None:
+        def observe(event: "Measurement | SkippedImage") -> None:
             if isinstance(event, SkippedImage):
                 print_message(f"pcsr: skipped: {event.reason}")
                 return
             progress(event.done / event.total)
             if save is not None:
-                output = _saved_file(save, event.row.picture, event.row.method)
+                output = _saved_file(save, event.row.image, event.row.method)
                 write_image(output, ImageData(event.rgb), {}, replace=replace)
 
         return bench.bench(model, sources, asked, observe)
 
 
-def _document(model: "LoadedModel", asked: "Options", result: "Result", no_reference: bool) -> dict[str, object]:
+def _document(
+    model: "LoadedModel", asked: "BenchOptions", result: "BenchResult", no_reference: bool
+) -> dict[str, object]:
     from dataclasses import asdict
 
     return {
@@ -184,7 +186,7 @@ def _document(model: "LoadedModel", asked: "Options", result: "Result", no_refer
     }
 
 
-def _show(result: "Result", model: "LoadedModel", asked: "Options", no_reference: bool) -> None:
+def _show(result: "BenchResult", model: "LoadedModel", asked: "BenchOptions", no_reference: bool) -> None:
     """Print the rows by image, then the means."""
     from rich.text import Text
 
@@ -198,11 +200,11 @@ def _show(result: "Result", model: "LoadedModel", asked: "Options", no_reference
     console.print(Text(printable(title)))
     single = len(result.mean) == 1
     table = _empty_table("image" if single else "image, method", console.width)
-    for image, group in groupby(result.rows, key=lambda row: (row.picture, row.size)):
+    for image, group in groupby(result.rows, key=lambda row: (row.image, row.size)):
         if not single:
             table.add_row(_name(*image), style="bold")
         for row in group:
-            table.add_row(_name(row.picture, row.size) if single else f"  {row.method}", *_cells(row))
+            table.add_row(_name(row.image, row.size) if single else f"  {row.method}", *_cells(row))
     table.add_section()
     table.add_row(f"mean of {len(result.rows) // len(result.mean)}", style="bold")
     for row in result.mean:

@@ -17,11 +17,11 @@ from pcsr_cli.images.files import atomic_write, reason
 
 if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
-    from pcsr_cli.evaluate.bench import Result
+    from pcsr_cli.evaluate.bench import BenchResult
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
-    from pcsr_cli.evaluate.html.page import Made, PagePicture
+    from pcsr_cli.evaluate.html.page import PageImage, PageInfo
     from pcsr_cli.evaluate.originals import LoadedOriginal
-    from pcsr_cli.evaluate.sweep import Curve, Options
+    from pcsr_cli.evaluate.sweep import Curve, SweepOptions
     from pcsr_cli.model.registry import LoadedModel
 
 Measured = TypeVar("Measured")
@@ -180,7 +180,7 @@ def skipped_entries(skipped: "Sequence[SkippedImage]") -> list[dict[str, str]]:
 
 def curves_document(
     model: "LoadedModel",
-    asked: "Options",
+    asked: "SweepOptions",
     curves: "Sequence[Curve]",
     skipped: "Sequence[SkippedImage]",
     no_reference: bool,
@@ -207,26 +207,26 @@ def _curve_document(curve: "Curve") -> dict[str, object]:
     named = {name: None if point is None else asdict(point) for name, point in marks.items()}
     original = None if curve.original is None else asdict(curve.original)
     points = [asdict(point) for point in curve.points]
-    return {"picture": printable(curve.picture), "points": points, **named, "original": original}
+    return {"image": printable(curve.image), "points": points, **named, "original": original}
 
 
 def measure_for_page(
     model: "LoadedModel",
     sources: "Sequence[PairFiles]",
-    asked: "Options",
+    asked: "SweepOptions",
     quiet: bool,
     paper: bool = False,
-    measured: "Result | None" = None,
-) -> "tuple[list[PagePicture], tuple[SkippedImage, ...]]":
+    measured: "BenchResult | None" = None,
+) -> "tuple[list[PageImage], tuple[SkippedImage, ...]]":
     """Measure every image for the page of ``write_page``; skip the ones that fail. Raises InputError if all fail.
 
     After a bench, only the images that it measured: it has printed the errors of the others."""
-    from pcsr_cli.evaluate.html.page import see_picture
+    from pcsr_cli.evaluate.html.page import build_image
 
-    def measure(pair: "Pair", progress: Callable[[float], None]) -> "PagePicture":
-        return see_picture(model, pair, asked, progress)
+    def measure(pair: "Pair", progress: Callable[[float], None]) -> "PageImage":
+        return build_image(model, pair, asked, progress)
 
-    names = {source.name for source in sources} if measured is None else {row.picture for row in measured.rows}
+    names = {source.name for source in sources} if measured is None else {row.image for row in measured.rows}
     chosen = [source for source in sources if source.name in names]
     return each_pair("report", chosen, asked.scale, quiet, measure, paper)
 
@@ -234,12 +234,12 @@ def measure_for_page(
 def write_page(
     output: Path,
     model: "LoadedModel",
-    asked: "Options",
+    asked: "SweepOptions",
     no_reference: bool,
     replace: bool,
-    images: "Sequence[PagePicture]",
+    images: "Sequence[PageImage]",
     skipped: "Sequence[SkippedImage]",
-    result: "Result | None" = None,
+    result: "BenchResult | None" = None,
 ) -> None:
     """Write the HTML page, with the tables of a bench if there is one. Raises OutputError, RefusedOutputError."""
     from pcsr_cli.evaluate.html import page
@@ -249,11 +249,11 @@ def write_page(
     page.write_page(output, page.Page(made, tuple(images), tuple(skipped), rows, mean), replace)
 
 
-def _made(model: "LoadedModel", asked: "Options", no_reference: bool) -> "Made":
-    from pcsr_cli.evaluate.html.page import Made
+def _made(model: "LoadedModel", asked: "SweepOptions", no_reference: bool) -> "PageInfo":
+    from pcsr_cli.evaluate.html.page import PageInfo
 
     origin = provenance(model)
-    return Made(
+    return PageInfo(
         command=shlex.join(("pcsr", *sys.argv[1:])),
         model=model.identity,
         parameters=model.network.parameter_count(),

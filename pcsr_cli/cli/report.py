@@ -40,7 +40,7 @@ def command(
     """Write an HTML page that compares images before and after, and shows their routing and its cost."""
     options.check_output_mode(json, quiet)
     from pcsr_cli.evaluate.html.page import check_page
-    from pcsr_cli.evaluate.sweep import Options, check, parse_grid
+    from pcsr_cli.evaluate.sweep import SweepOptions, check, parse_grid
 
     grid = parse_grid("threshold", threshold)
     check_page(output, grid)
@@ -49,7 +49,7 @@ def command(
     sources = measuring.find_sources(images, scale, lr, no_reference)
     measuring.check_results([output], sources, overwrite)
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = Options(grid, scale, minimum, side, luma, network)
+    asked = SweepOptions(grid, scale, minimum, side, luma, network)
     check(loaded, asked)
     measured, skipped = measuring.measure_for_page(loaded, sources, asked, quiet or json)
     measuring.write_page(output, loaded, asked, no_reference, overwrite, measured, skipped)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pcsr_cli.evaluate.dataset import PairFiles, SkippedImage
-    from pcsr_cli.evaluate.sweep import Curve, Grid, Options, Point
+    from pcsr_cli.evaluate.sweep import Curve, CutGrid, Point, SweepOptions
     from pcsr_cli.model.registry import LoadedModel
 
 EXAMPLES = options.examples(
@@ -123,13 +123,13 @@ def command(
     sources = measuring.find_sources(images, scale, lr, no_reference)
     measuring.check_results((plot, report, csv), sources, overwrite)
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = sweep.Options(grid, scale, minimum, side, luma, network)
+    asked = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
     sweep.check(loaded, asked)
     curves, skipped = _measure(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
     quality = f"PSNR {'(luma) ' if luma else ''}against {'all heavy' if no_reference else 'HR'}"
     if plot is not None:
-        title = printable(f"{loaded.identity.name} x{scale:g}, {mean.picture}")
+        title = printable(f"{loaded.identity.name} x{scale:g}, {mean.image}")
         sweep.plot_curves(plot, curves, mean, quality, title, overwrite)
     if csv is not None:
         measuring.write_rows(csv, mean.points, overwrite)
@@ -141,7 +141,7 @@ def command(
         raise SystemExit(1)
 
 
-def _choose_grid(threshold: str | None, k: str | None) -> "Grid":
+def _choose_grid(threshold: str | None, k: str | None) -> "CutGrid":
     from pcsr_cli.evaluate.sweep import parse_grid
 
     options.check_exclusive({"--threshold": threshold is not None, "--k": k is not None})
@@ -153,7 +153,7 @@ def _choose_grid(threshold: str | None, k: str | None) -> "Grid":
 def _measure(
     loaded: "LoadedModel",
     sources: "tuple[PairFiles, ...]",
-    asked: "Options",
+    asked: "SweepOptions",
     quiet: bool,
     report: Path | None,
     replace: bool,
@@ -171,14 +171,14 @@ def _measure(
     return [image.curve for image in images], skipped
 
 
-def _show(curve: "Curve", model: "LoadedModel", asked: "Options", quality: str) -> None:
+def _show(curve: "Curve", model: "LoadedModel", asked: "SweepOptions", quality: str) -> None:
     """Print the table of points and the curve."""
     from rich.text import Text
 
     from pcsr_cli.evaluate.sweep import KNEE_RULE
 
     console = stdout_console()
-    title = f"{model.identity.name} x{asked.scale:g}, {curve.picture}: {quality}, dB; SSIM of luma"
+    title = f"{model.identity.name} x{asked.scale:g}, {curve.image}: {quality}, dB; SSIM of luma"
     console.print(Text(printable(f"{title}; GFLOPs (paper's count) and executed.")))
     console.print(_table(curve))
     console.print()

@@ -1,4 +1,4 @@
-"""Quality against compute over many pictures: ways to enlarge, measured side by side in one run."""
+"""``pcsr bench``: methods of upscaling, compared on many images by quality, compute and time."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -33,10 +33,11 @@ from pcsr_cli.model.registry import LoadedModel
 
 
 @dataclass(frozen=True)
-class Options:
-    """What to measure. ``refine`` and ``tile`` are the engine's; ``luma`` is about PSNR, SSIM is always of luma.
+class BenchOptions:
+    """The settings of a bench. ``refine`` and ``tile`` are the engine's; ``luma`` selects PSNR of luma.
 
-    ``paper`` cuts pictures as the paper's tables do; ``allowance`` goes with the method "budget", one cut for all.
+    ``paper`` crops images as the paper's tables do. ``allowance`` belongs to the method "budget": one cut for all
+    images.
     """
 
     methods: tuple[Method, ...]
@@ -51,14 +52,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Row:
-    """One picture by one method, or the mean of all by one. What a method does not have is None.
+    """One image with one method, or the mean of all images. Values that a method does not have are None.
 
-    ``size`` is the result's (width, height). ``psnr`` is in dB, against HR, or without one against all heavy; ``paper``
-    and ``executed`` are GFLOPs, ``original_share`` GFLOPs (paper) over the original network's. ``seconds`` is
-    computing only.
+    ``size`` is (width, height) of the result. ``psnr`` is in dB, against HR or, without HR, against all heavy. SSIM is
+    of luma. ``paper`` and ``executed`` are GFLOPs. ``original_share`` is ``paper`` divided by the GFLOPs of the
+    original network. ``seconds`` is computing time.
     """
 
-    picture: str
+    image: str
     method: str
     size: tuple[int, int] | None
     heavy_share: float | None
@@ -72,8 +73,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Result:
-    """All that was measured; ``mean`` has one row a method."""
+class BenchResult:
+    """All rows, the mean row of each method, and the images that could not be measured."""
 
     rows: tuple[Row, ...]
     mean: tuple[Row, ...]
@@ -81,8 +82,8 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One picture by one method, as it is done: how many of how many, the row and the pixels."""
+class Measurement:
+    """A measured image: its row, its pixels (H, W, 3), and how many of the ``total`` measurements are done."""
 
     done: int
     total: int
@@ -90,100 +91,99 @@ class Measured:
     rgb: NDArray[np.uint8]
 
 
-Observe = Callable[[Measured | SkippedImage], None]
+Observe = Callable[[Measurement | SkippedImage], None]
 
 
-def bench(model: LoadedModel, sources: Sequence[PairFiles], options: Options, observe: Observe) -> Result:
-    """Measure every method on every picture; what cannot be measured is told to ``observe`` and left out.
+def bench(model: LoadedModel, pairs: Sequence[PairFiles], options: BenchOptions, observe: Observe) -> BenchResult:
+    """Measure every method on every image, and call ``observe`` for each measurement and each skipped image.
 
-    Raises UsageError where the model or the methods do not allow it, InputError where no picture is left.
+    Raises UsageError if the model does not support the options, InputError if no image can be measured.
     """
     check(model, options)
     rows: list[Row] = []
     skipped: list[SkippedImage] = []
-    total = len(sources) * len(options.methods)
+    total = len(pairs) * len(options.methods)
     settings = Settings(refine=options.refine, tile=options.tile)
-    budget = None if options.allowance is None else _pooled(model, sources, options, options.allowance)
+    budget = None if options.allowance is None else _common_cut(model, pairs, options, options.allowance)
     contest = Contest(model, options.scale, settings, options.original, budget)
-    for source in sources:
+    for files in pairs:
         try:
-            pair = load_pair(source, options.scale, options.paper)
+            pair = load_pair(files, options.scale, options.paper)
             if not rows:
                 _warm_up(contest, options.methods, pair)
             for row, rgb in _measure(contest, pair, options):
                 rows.append(row)
-                observe(Measured(len(rows), total, row, rgb))
+                observe(Measurement(len(rows), total, row, rgb))
         except InputError as error:
-            skipped.append(SkippedImage(source.name, str(error)))
+            skipped.append(SkippedImage(files.name, str(error)))
             observe(skipped[-1])
     if not rows:
-        reason = skipped[0].reason if skipped else "There is none."
-        raise InputError("No picture could be measured.", reason)
+        raise InputError("All images failed.", skipped[0].reason if skipped else "Give at least one image.")
     mean = tuple(mean_row([row for row in rows if row.method == method.label]) for method in options.methods)
-    return Result(tuple(rows), mean, tuple(skipped))
+    return BenchResult(tuple(rows), mean, tuple(skipped))
 
 
-def check(model: LoadedModel, options: Options) -> None:
-    """Raise UsageError, before any work, for what the model or the request does not allow."""
+def check(model: LoadedModel, options: BenchOptions) -> None:
+    """Raise UsageError, before any work, if the model does not support the options."""
     check_scales(model, options.scale, options.original)
     kinds = {method.kind for method in options.methods}
     if "original" in kinds and options.original is None:
-        raise UsageError("The original network comes without weights.", "Give them with --original PATH.")
+        raise UsageError(
+            "The method original needs the weights of the original network, which do not ship with pcsr.",
+            "Give their path.",
+            setting="original",
+        )
     if options.allowance is not None and options.allowance.unit == "s":
         raise UsageError("Over a folder a budget is in GFLOPs: seconds depend on more than the cut.", "Such as 60%.")
     assert ("budget" in kinds) == (options.allowance is not None)
     two_only = [method.label for method in options.methods if method.kind in {"threshold", "patch", "budget"}]
     branches = model.network.spec.branches
     if branches != 2 and two_only:
-        methods = ", ".join(two_only)
         raise UsageError(
-            f"The model has {branches} branches, not two: no {methods}.", "Compare k, adm, heavy and light instead."
+            f"These methods need a model with two branches, not {branches}: {', '.join(two_only)}.",
+            "Use k, adm, heavy and light instead.",
         )
 
 
-def _measure(contest: Contest, pair: Pair, options: Options) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
-    """Every method on one picture."""
+def _measure(contest: Contest, pair: Pair, options: BenchOptions) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
+    """Run every method on one image."""
     entrant = contest.enter(pair.lr)
     truth = entrant.all_heavy if pair.hr is None else pair.hr
     shave = math.ceil(options.scale)
-    luma_truth = luma(truth)
-    cost = entrant.original_cost
-    original = None if cost is None else cost.paper / GIGA
+    truth_luma = luma(truth)
+    original = None if entrant.original_cost is None else entrant.original_cost.paper / GIGA
     for method in options.methods:
-        done = entrant.enlarge(method)
-        luma_result = luma(done.rgb)
-        quality = psnr(luma_result, luma_truth, shave) if options.luma else psnr(done.rgb, truth, shave)
-        likeness = ssim(luma_result, luma_truth, shave)
-        yield _row(pair.name, method, done, quality, likeness, original), done.rgb
+        result = entrant.enlarge(method)
+        result_luma = luma(result.rgb)
+        quality = psnr(result_luma, truth_luma, shave) if options.luma else psnr(result.rgb, truth, shave)
+        yield _row(pair.name, method, result, quality, ssim(result_luma, truth_luma, shave), original), result.rgb
 
 
-def _row(name: str, method: Method, done: Enlarged, quality: float, likeness: float, original: float | None) -> Row:
-    height, width = done.rgb.shape[:2]
-    share = None if original is None or done.paper is None else done.paper / original
-    rate = None if not done.seconds else height * width / 1e6 / done.seconds
+def _row(name: str, method: Method, result: Enlarged, psnr: float, ssim: float, original: float | None) -> Row:
+    height, width = result.rgb.shape[:2]
     return Row(
-        picture=name,
+        image=name,
         method=method.label,
         size=(width, height),
-        heavy_share=done.heavy_share,
-        psnr=quality,
-        ssim=None if math.isnan(likeness) else likeness,
-        paper=done.paper,
-        executed=done.executed,
-        original_share=share,
-        seconds=done.seconds,
-        megapixels_per_second=rate,
+        heavy_share=result.heavy_share,
+        psnr=psnr,
+        ssim=None if math.isnan(ssim) else ssim,
+        paper=result.paper,
+        executed=result.executed,
+        original_share=None if original is None or result.paper is None else result.paper / original,
+        seconds=result.seconds,
+        megapixels_per_second=height * width / 1e6 / result.seconds if result.seconds else None,
     )
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
-    """The mean of one method's rows: of each column by itself, but shares and rates of the sums."""
+    """Return the mean of the rows of one method. The share of the original and the rate are ratios of means."""
     paper = _mean([row.paper for row in rows])
     originals = [row.paper / row.original_share for row in rows if row.paper is not None and row.original_share]
     seconds = _mean([row.seconds for row in rows])
     megapixels = fmean([row.size[0] * row.size[1] / 1e6 for row in rows if row.size is not None])
     return Row(
-        picture="mean",
+        image="mean",
         method=rows[0].method,
         size=None,
         heavy_share=_mean([row.heavy_share for row in rows]),
@@ -198,30 +198,32 @@ def mean_row(rows: Sequence[Row]) -> Row:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean of those there are."""
+    """Return the mean of the known values, None if there are none."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
 
 def _warm_up(contest: Contest, methods: Sequence[Method], pair: Pair) -> None:
-    """Run each method once on a corner: a first run sets up kernels, and its time would tell nothing."""
+    """Run each method once on a small crop, because the first run includes the setup of kernels."""
     entrant = contest.enter(pair.lr[:64, :64])
     for method in methods:
         entrant.enlarge(method)
 
 
-def _pooled(model: LoadedModel, sources: Sequence[PairFiles], options: Options, allowance: Allowance) -> Routing | None:
-    """One cut with which all pictures together spend the budget, from the difficulties of all of them."""
-    pictures: list[NDArray[np.uint8]] = []
-    for source in sources:
+def _common_cut(
+    model: LoadedModel, pairs: Sequence[PairFiles], options: BenchOptions, allowance: Allowance
+) -> Routing | None:
+    """Return the routing with one cut that spends the budget over all images; None if no image can be loaded."""
+    images: list[NDArray[np.uint8]] = []
+    for files in pairs:
         try:
-            pictures.append(load_pair(source, options.scale, options.paper).lr)
+            images.append(load_pair(files, options.scale, options.paper).lr)
         except PcsrError:
-            continue  # told when its turn comes
-    if not pictures:
+            continue  # reported when the image is measured
+    if not images:
         return None
-    lr_pixels = sum(lr.shape[0] * lr.shape[1] for lr in pictures)
-    sizes = [hr_size((lr.shape[0], lr.shape[1]), options.scale) for lr in pictures]
+    lr_pixels = sum(lr.shape[0] * lr.shape[1] for lr in images)
+    sizes = [hr_size((lr.shape[0], lr.shape[1]), options.scale) for lr in images]
     size = Size(lr_pixels, sum(height * width for height, width in sizes))
     costs = model_costs(model.network)
     original = original_flops(model.identity.original, options.scale, lr_pixels)
@@ -229,7 +231,7 @@ def _pooled(model: LoadedModel, sources: Sequence[PairFiles], options: Options, 
     assert budget.gflops is not None
     survey = DifficultySurvey(size.hr_pixels)
     settings = Settings(refine=options.refine, tile=options.tile)
-    for lr in pictures:
+    for lr in images:
         survey_difficulties(model.network, as_lr(lr), options.scale, settings, survey)
     cut = cut_for_share(survey.values(), heavy_share(costs, size, budget.gflops))
     return Threshold(min(1.0, cut)) if cut >= 0 else ALL_HEAVY

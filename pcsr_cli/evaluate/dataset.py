@@ -37,7 +37,7 @@ class PairFiles:
 class SkippedImage:
     """An image that could not be measured, and the reason."""
 
-    picture: str
+    image: str
     reason: str
 
 

@@ -37,7 +37,7 @@ def test_the_document_the_table_and_what_is_kept(run_pcsr: Pcsr, tiny_folder: Pa
     assert [row["method"] for row in ran.document["mean"]] == ["ADM", "patch 4"]
     assert len(ran.document["images"]) == 4 and ran.document["skipped"] == []
     with (run_pcsr.cwd / "rows.csv").open() as file:
-        assert [row["picture"] for row in csv.DictReader(file)] == ["a.png", "a.png", "b.png", "b.png"]
+        assert [row["image"] for row in csv.DictReader(file)] == ["a.png", "a.png", "b.png", "b.png"]
     assert {"kept/a_adm.png", "kept/b_patch-4.png"} < set(run_pcsr.files())
 
 
@@ -53,7 +53,7 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
     ran = run_pcsr("bench", folder, "--model", tiny_folder, "--json", "--methods", "light")
     assert ran.code == 1
     assert "a.png is not a picture" in ran.stderr
-    assert [row["picture"] for row in ran.document["images"]] == ["b.png"]
+    assert [row["image"] for row in ran.document["images"]] == ["b.png"]
     assert len(ran.document["skipped"]) == 1
 
 
@@ -67,7 +67,7 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
         (UsageError, "A budget of", ["folder", "--budget", "lots"]),
         (UsageError, "cannot be met.", ["folder", "--budget", "1%"]),
         (UsageError, "was trained for", ["folder", "--scale", "2"]),
-        (UsageError, "The original network comes without weights.", ["folder", "--methods", "original"]),
+        (UsageError, "needs the weights of the original network", ["folder", "--methods", "original"]),
         (ModelError, "There is no file", ["folder", "--original", "nowhere.pth"]),
         (OutputError, "cannot be written:", ["folder", "--csv", "nowhere/rows.csv"]),
         (OutputError, "Cannot create the folder", ["folder", "--save", "folder/a.png"]),

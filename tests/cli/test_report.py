@@ -27,7 +27,7 @@ def test_its_figures_are_what_sweep_prints(run_pcsr: Pcsr, tiny_folder: Path, pi
     swept = run_pcsr("sweep", "folder", *grid).succeeded().document
     told = run_pcsr("report", "p.html", "folder", *grid).succeeded().document
     document = embedded(page_at(run_pcsr.cwd / "p.html"))
-    for curve, picture, same in zip(swept["curves"], document["pictures"], told["curves"], strict=True):
+    for curve, picture, same in zip(swept["curves"], document["images"], told["curves"], strict=True):
         assert curve["points"] == picture["curve"]["points"] == same["points"]
     assert swept["mean"]["points"] == document["mean"]["points"] == told["mean"]["points"]
     assert told["report"] == "p.html"
@@ -37,7 +37,7 @@ def test_its_figures_are_what_sweep_prints(run_pcsr: Pcsr, tiny_folder: Path, pi
 def test_sweep_writes_it_too(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     grid = ["--k", "-1:2:1", "--model", str(tiny_folder), "--json"]
     swept = run_pcsr("sweep", "folder", *grid, "--report", "p.html").succeeded().document
-    picture = embedded(page_at(run_pcsr.cwd / "p.html"))["pictures"][1]
+    picture = embedded(page_at(run_pcsr.cwd / "p.html"))["images"][1]
     assert swept["curves"][1]["points"] == picture["curve"]["points"]
 
 
@@ -45,7 +45,7 @@ def test_bench_writes_it_with_its_methods(run_pcsr: Pcsr, tiny_folder: Path, pic
     asked = ["--methods", "adm,bicubic", "--model", str(tiny_folder), "--json"]
     rows = run_pcsr("bench", "folder", *asked, "--report", "p.html").succeeded().document["mean"]
     text = page_at(run_pcsr.cwd / "p.html")
-    assert "Methods side by side" in text
+    assert "Methods compared" in text
     for row in rows:
         assert f'<data value="{row["psnr"]}">{row["psnr"]:.3f}</data>' in text
 
@@ -55,7 +55,7 @@ def test_bench_leaves_a_broken_picture_out_and_says_so_once(run_pcsr: Pcsr, tiny
     ran = run_pcsr("bench", "folder", "--methods", "bicubic", "--model", tiny_folder, "--report", "p.html")
     assert ran.code == 1 and ran.stderr.count("skipped: ") == 1
     text = page_at(run_pcsr.cwd / "p.html")
-    assert len(embedded(text)["pictures"]) == 2 and text.count("Skipped: folder/c.png is not a picture") == 1
+    assert len(embedded(text)["images"]) == 2 and text.count("Skipped: folder/c.png is not a picture") == 1
 
 
 def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
@@ -63,14 +63,14 @@ def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, picture
     ran = run_pcsr("report", "p.html", "folder", "--threshold", "0.5", "--model", tiny_folder, "--json")
     assert ran.code == 1 and "skipped: " in ran.stderr
     text = page_at(run_pcsr.cwd / "p.html")
-    assert len(embedded(text)["pictures"]) == 2 and "Skipped: folder/c.png is not a picture" in text
-    assert [one["picture"] for one in ran.document["skipped"]] == ["c.png"]
+    assert len(embedded(text)["images"]) == 2 and "Skipped: folder/c.png is not a picture" in text
+    assert [one["image"] for one in ran.document["skipped"]] == ["c.png"]
 
 
 @pytest.mark.parametrize("command", [["report", "p.txt"], ["sweep", "--report", "p.txt"]], ids=" ".join)
 def test_only_html_is_written(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path, command: list[str]) -> None:
     ran = run_pcsr(*command, "folder", "--model", tiny_folder).told(2)
-    assert tells(ran.stderr, "A report is not written as 'p.txt'.")
+    assert tells(ran.stderr, "Cannot write a report as 'p.txt'.")
 
 
 def test_an_existing_page_is_not_replaced_unasked(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:

@@ -31,7 +31,7 @@ def test_what_was_left_out_is_in_the_document(run_pcsr: Pcsr, tiny_folder: Path,
     (run_pcsr.cwd / "broken.png").write_bytes(b"no picture")
     asked: list[str | Path] = ["--threshold", "0.5", "--model", tiny_folder, "--json"]
     ran = run_pcsr("sweep", "in.png", "broken.png", *asked)
-    assert ran.code == 1 and [one["picture"] for one in ran.document["skipped"]] == ["broken.png"]
+    assert ran.code == 1 and [one["image"] for one in ran.document["skipped"]] == ["broken.png"]
     assert run_pcsr("sweep", "in.png", *asked).succeeded().document["skipped"] == []
 
 
@@ -46,7 +46,7 @@ def test_the_terminal_shows_table_and_curve(run_pcsr: Pcsr, tiny_folder: Path, p
 
 def test_without_a_path_or_a_grid_the_picture_that_ships(run_pcsr: Pcsr, tiny_folder: Path) -> None:
     document = run_pcsr("sweep", "--threshold", "--model", tiny_folder, "--json").succeeded().document
-    assert document["mean"]["picture"] == "chelsea.png" and len(document["mean"]["points"]) == 21
+    assert document["mean"]["image"] == "chelsea.png" and len(document["mean"]["points"]) == 21
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -77,13 +77,13 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
 @pytest.mark.parametrize(
     ("kind", "said", "arguments"),
     [
-        (UsageError, "is no grid of numbers.", ["--threshold", "lots"]),
+        (UsageError, "Invalid grid", ["--threshold", "lots"]),
         (UsageError, "is out of range.", ["--threshold", "0:2:0.5"]),
         (UsageError, "is out of range.", ["--threshold", "-1:1:0.5"]),
-        (UsageError, "points. Give 1 to", ["--threshold", "1:0:0.5"]),
+        (UsageError, "points. Use 1 to", ["--threshold", "1:0:0.5"]),
         (UsageError, "exclude each other.", ["--threshold", "--k"]),
         (InputError, "does not exist.", ["nowhere.png"]),
-        (OutputError, "A plot is not written as", ["--plot", "c.txt"]),
+        (OutputError, "Cannot write a plot as", ["--plot", "c.txt"]),
         (RefusedOutputError, "is a folder.", ["--plot", "folder.png"]),
         (RefusedOutputError, "is a folder.", ["--csv", "folder.png"]),
         (OutputError, "cannot be written:", ["--plot", "nowhere/c.png"]),
@@ -94,7 +94,7 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
         (RefusedOutputError, "Two results have the path", ["in.png", "--plot", "c.png", "--csv", "./c.png"]),
         (OutputError, "cannot be written:", ["in.png", "--plot", "x" * 300 + ".png"]),
         (InputError, "does not exist.", ["x" * 300]),
-        (UsageError, "is no grid of numbers.", ["--threshold", "x" * 300]),
+        (UsageError, "Invalid grid", ["--threshold", "x" * 300]),
         (InputError, "do not match x4:", ["in.png", "--lr", "in.png"]),
         (InputError, "All images failed.", ["text.png", "text.png"]),
     ],

@@ -15,7 +15,7 @@ from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.routing import Allowance
 from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import InputError, ModelError, UsageError
-from pcsr_cli.evaluate.bench import Options, bench, check
+from pcsr_cli.evaluate.bench import BenchOptions, bench, check
 from pcsr_cli.evaluate.dataset import SkippedImage, find_pairs
 from pcsr_cli.evaluate.methods import Method, parse_methods, patch_mask
 from pcsr_cli.evaluate.metrics import psnr
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_method_side_by_side(folder: Path) -> None:
     methods = parse_methods("threshold=0.4,k=1,adm,heavy,light,patch=4,bicubic,lanczos")
-    result = bench(MODEL, find_pairs([folder], 4), Options(methods, 4, 1), lambda event: None)
+    result = bench(MODEL, find_pairs([folder], 4), BenchOptions(methods, 4, 1), lambda event: None)
     assert len(result.rows) == 16 and not result.skipped
     rows = {row.method: row for row in result.rows[:8]}
     assert rows["all heavy"].heavy_share == 1 and rows["all light"].heavy_share == 0
@@ -59,7 +59,7 @@ def test_every_method_side_by_side(folder: Path) -> None:
 
 
 def test_without_a_reference_all_heavy_is_one(folder: Path) -> None:
-    options = Options(parse_methods("heavy,light"), 4, 1)
+    options = BenchOptions(parse_methods("heavy,light"), 4, 1)
     result = bench(MODEL, find_pairs([folder], 4, no_reference=True), options, lambda event: None)
     assert result.rows[0].psnr == math.inf and result.rows[1].psnr is not None and result.rows[1].psnr < 100
 
@@ -67,12 +67,12 @@ def test_without_a_reference_all_heavy_is_one(folder: Path) -> None:
 def test_a_broken_file_is_named_and_left_out(folder: Path) -> None:
     (folder / "0.png").write_bytes(b"no picture")
     told: list[object] = []
-    result = bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light"), 4, 1), told.append)
-    assert [row.picture for row in result.rows] == ["1.png"]
+    result = bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), told.append)
+    assert [row.image for row in result.rows] == ["1.png"]
     assert isinstance(told[0], SkippedImage) and "0.png is not a picture" in told[0].reason
     (folder / "1.png").write_bytes(b"")
-    with fails(InputError, "No picture could be measured.") as failed:
-        bench(MODEL, find_pairs([folder], 4), Options(parse_methods("light"), 4, 1), told.append)
+    with fails(InputError, "All images failed.") as failed:
+        bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), told.append)
     assert "0.png" in failed.value.next_step
 
 
@@ -81,7 +81,7 @@ def test_a_budget_is_one_cut_for_all(tmp_path: Path) -> None:
     for number, rgb in enumerate(pictures):
         save(tmp_path / f"{number}.png", rgb)
     model = LoadedModel(MODEL.network, replace(IDENTITY, original=None), MODEL.scales)
-    options = Options((Method("heavy"), Method("budget")), 4, 1, allowance=Allowance(80, "%"))
+    options = BenchOptions((Method("heavy"), Method("budget")), 4, 1, allowance=Allowance(80, "%"))
     result = bench(model, find_pairs([tmp_path], 4), options, lambda event: None)
     heavy, budget = result.mean
     assert heavy.paper is not None and budget.paper == pytest.approx(0.8 * heavy.paper, rel=1e-3)
@@ -97,7 +97,7 @@ def test_a_budget_is_one_cut_for_all(tmp_path: Path) -> None:
 
 def test_a_budget_in_seconds_is_for_single_pictures() -> None:
     with fails(UsageError, "Over a folder a budget is in GFLOPs: seconds depend on more than the cut."):
-        check(MODEL, Options((Method("budget"),), 4, 1, allowance=Allowance(8, "s")))
+        check(MODEL, BenchOptions((Method("budget"),), 4, 1, allowance=Allowance(8, "s")))
 
 
 def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path) -> None:
@@ -108,11 +108,11 @@ def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path)
     save_file(network.state_dict(), path)
     original = load_original(path, torch.device("cpu"))
     assert original.name == "fsrcnn"
-    options = Options(parse_methods("original"), 4, 1, original=original)
+    options = BenchOptions(parse_methods("original"), 4, 1, original=original)
     row = bench(MODEL, find_pairs([folder / "0.png"], 4), options, lambda event: None).rows[0]
     assert row.psnr is not None and row.paper == pytest.approx(original.cost(13 * 15).paper / 1e9)
-    with fails(UsageError, "The original network comes without weights."):
-        bench(MODEL, find_pairs([folder], 4), Options(parse_methods("original"), 4, 1), lambda event: None)
+    with fails(UsageError, "needs the weights of the original network"):
+        bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("original"), 4, 1), lambda event: None)
 
 
 def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
@@ -132,14 +132,14 @@ def test_what_is_no_original_network_is_told(tmp_path: Path) -> None:
 
 def test_what_the_model_or_the_original_is_not_made_for_is_told() -> None:
     three = LoadedModel(tiny_model("carn", 3), IDENTITY, Scales((2.0, 4.0)))
-    with fails(UsageError, "The model has 3 branches, not two: no threshold 0.5, patch 32."):
-        check(three, Options(parse_methods("heavy,threshold,adm,patch"), 4, 1))
-    check(three, Options(parse_methods("heavy,adm,light,k"), 4, 1))
+    with fails(UsageError, "These methods need a model with two branches, not 3: threshold 0.5, patch 32."):
+        check(three, BenchOptions(parse_methods("heavy,threshold,adm,patch"), 4, 1))
+    check(three, BenchOptions(parse_methods("heavy,adm,light,k"), 4, 1))
     with fails(UsageError, "The model tiny was trained for x4, not x2."):
-        check(MODEL, Options(parse_methods("adm"), scale=2, refine=1))
+        check(MODEL, BenchOptions(parse_methods("adm"), scale=2, refine=1))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     with fails(UsageError, "The original network enlarges x4."):
-        check(three, Options(parse_methods("adm"), scale=2, refine=1, original=original))
+        check(three, BenchOptions(parse_methods("adm"), scale=2, refine=1, original=original))
 
 
 @pytest.mark.parametrize(
@@ -179,13 +179,13 @@ def test_the_hardest_patches_come_first_and_the_last_is_cut() -> None:
 def test_the_published_figures(shared: Path, name: str) -> None:
     model = load_model(str(shared / "hub" / "3587jjh" / "pcsr_carn"))
     golden = json.loads((shared / "golden" / "set5_set14.json").read_text())[f"{name.capitalize()}_carn"]
-    options = Options(parse_methods("threshold,adm,patch"), 4, 1, paper=True)
+    options = BenchOptions(parse_methods("threshold,adm,patch"), 4, 1, paper=True)
     result = bench(model, find_pairs([shared / "images" / name], 4), options, lambda event: None)
     expected = {(image["image"], label): image[key] for image in golden["images"] for key, label in LABELS.items()}
     rows = [row for row in result.rows if row.method in LABELS.values()]
-    assert {(row.picture, row.method) for row in rows} == set(expected)
+    assert {(row.image, row.method) for row in rows} == set(expected)
     for row in rows:
-        published = expected[row.picture, row.method]
+        published = expected[row.image, row.method]
         assert row.psnr == pytest.approx(published["psnr"], abs=1e-4)
         assert row.paper == pytest.approx(published["gflops"], rel=2e-5)
     pixel, _, patch = result.mean

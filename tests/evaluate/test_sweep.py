@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.dataset import Pair
 from pcsr_cli.evaluate.metrics import luma, psnr, ssim
 from pcsr_cli.evaluate.originals import LoadedOriginal
-from pcsr_cli.evaluate.sweep import Curve, Meter, Options, Point, check, mean_curve, parse_grid, sweep
+from pcsr_cli.evaluate.sweep import Curve, Meter, Point, SweepOptions, check, mean_curve, parse_grid, sweep
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.model.network import Pcsr
@@ -61,7 +62,7 @@ def a_pair(hr: bool = True) -> Pair:
 
 
 def test_points_are_separate_upscales() -> None:
-    curve = sweep(MODEL, a_pair(), Options(parse_grid("k", "-1:2:1"), 4, 1))
+    curve = sweep(MODEL, a_pair(), SweepOptions(parse_grid("k", "-1:2:1"), 4, 1))
     costs = model_costs(MODEL.network)
     lr = picture(14, 23).mul(255).round().byte()
     routed: list[tuple[Point, Routing]] = [
@@ -81,18 +82,18 @@ def test_points_are_separate_upscales() -> None:
 
 
 def test_without_hr_all_heavy_is_the_measure() -> None:
-    curve = sweep(MODEL, a_pair(hr=False), Options(parse_grid("threshold", "0,0.5,1"), 4, 1))
+    curve = sweep(MODEL, a_pair(hr=False), SweepOptions(parse_grid("threshold", "0,0.5,1"), 4, 1))
     assert curve.heavy.psnr == math.inf == curve.points[0].psnr
     assert curve.points[0].ssim == pytest.approx(1)
     assert curve.light.psnr < curve.points[1].psnr < math.inf
 
 
 def test_samplers_of_one_cost_have_a_curve_but_no_k() -> None:
-    spec = replace(tiny_spec("carn"), samplers=((4,), (4,)))
+    spec = msgspec.structs.replace(tiny_spec("carn"), samplers=((4,), (4,)))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LoadedModel(Pcsr(spec).eval().requires_grad_(False), IDENTITY, Scales((4.0,)))
-    curve = sweep(model, a_pair(), Options(parse_grid("threshold", "0.3,0.5,0.7"), 4, 1))
+    curve = sweep(model, a_pair(), SweepOptions(parse_grid("threshold", "0.3,0.5,0.7"), 4, 1))
     assert [point.k for point in curve.points] == [None] * 3 and curve.knee is None
 
 
@@ -129,13 +130,13 @@ def test_grids(text: str, values: tuple[float, ...]) -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [
-        ("threshold", "", "points. Give 1 to"),
-        ("threshold", "1:0:0.1", "points. Give 1 to"),
-        ("threshold", "0:1:1e-9", "points. Give 1 to"),
-        ("threshold", "a:b:c", "is no grid of numbers."),
-        ("threshold", "0:1", "is no grid of numbers."),
-        ("threshold", "0:1:0", "is no grid of numbers."),
-        ("threshold", "nan", "is no grid of numbers."),
+        ("threshold", "", "points. Use 1 to"),
+        ("threshold", "1:0:0.1", "points. Use 1 to"),
+        ("threshold", "0:1:1e-9", "points. Use 1 to"),
+        ("threshold", "a:b:c", "Invalid grid"),
+        ("threshold", "0:1", "Invalid grid"),
+        ("threshold", "0:1:0", "Invalid grid"),
+        ("threshold", "nan", "Invalid grid"),
         ("threshold", "0:1.5:0.5", "is out of range."),
         ("threshold", "-0.1", "is out of range."),
         ("k", "0:200:50", "is out of range."),
@@ -150,14 +151,14 @@ def test_three_branches_have_no_curve() -> None:
     model = tiny_model("carn", 3)
     with fails(UsageError, "Cuts are compared between two branches, but this model has 3."):
         Composer(predict_branches(model, picture(9, 9), 4, Settings(refine=1)), 1)
-    with fails(UsageError, "Cuts are compared between two branches, but this model has 3."):
-        check(LoadedModel(model, IDENTITY, Scales((4.0,))), Options(GRID, 4, 1))
+    with fails(UsageError, "A sweep needs a model with two branches, but this model has 3."):
+        check(LoadedModel(model, IDENTITY, Scales((4.0,))), SweepOptions(GRID, 4, 1))
 
 
 def test_what_the_model_or_the_original_is_not_made_for_has_no_curve() -> None:
     with fails(UsageError, "The model tiny was trained for x4, not x2."):
-        check(MODEL, Options(GRID, scale=2, refine=1))
+        check(MODEL, SweepOptions(GRID, scale=2, refine=1))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
     with fails(UsageError, "The original network enlarges x4."):
-        check(both, Options(GRID, scale=2, refine=1, original=original))
+        check(both, SweepOptions(GRID, scale=2, refine=1, original=original))

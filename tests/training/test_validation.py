@@ -7,7 +7,7 @@ from PIL import Image
 
 from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.errors import InputError, TrainingError
-from pcsr_cli.evaluate.bench import Options, bench
+from pcsr_cli.evaluate.bench import BenchOptions, bench
 from pcsr_cli.evaluate.dataset import find_pairs
 from pcsr_cli.evaluate.methods import parse_methods
 from pcsr_cli.model.network import Pcsr
@@ -37,7 +37,7 @@ def test_the_figures_equal_those_of_bench(validated: TrainConfig) -> None:
     loaded = LoadedModel(model, Identity("tiny", None, "", "", "", None), Scales((2.0, 3.0)))
     for scale, quality in measured.items():
         sources = find_pairs([validated.folder / "pictures"], scale)
-        options = Options(parse_methods("threshold,heavy,bicubic"), scale, usual_refine(scale))
+        options = BenchOptions(parse_methods("threshold,heavy,bicubic"), scale, usual_refine(scale))
         routed, heavy, bicubic = bench(loaded, sources, options, lambda _: None).mean
         assert quality.heavy_share == routed.heavy_share and 0.1 < quality.heavy_share < 0.9
         assert (quality.psnr, quality.psnr_heavy, quality.psnr_bicubic) == (routed.psnr, heavy.psnr, bicubic.psnr)

@@ -1,4 +1,4 @@
-"""Pictures made small enough to lie within a page: the whole one, scaled down if need be, and a detail as it is."""
+"""Previews of an image for the page: the whole image, scaled down if necessary, and a detail at full size."""
 
 import base64
 import io
@@ -10,31 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-WHOLE_PIXELS = 2_100_000
-"""Results of up to so many pixels are shown pixel for pixel."""
+MAX_PIXELS = 2_100_000
+"""Results with up to this many pixels are shown at full size."""
 
 SCALED_PIXELS = 1_400_000
-"""Larger ones are scaled down to as many, with a detail of their own pixels beside that."""
+"""Larger results are scaled down to this many pixels, and a detail at full size is added."""
 
 DETAIL = 640
-"""Side of a detail in HR pixels."""
+"""Side of the detail in HR pixels."""
 
-MOST_BYTES = 2_100_000
-"""What a picture may take in all, before base64 makes a third more of it."""
+MAX_BYTES = 2_100_000
+"""Size of all previews of an image. base64 adds a third."""
 
-LONGEST_SIDE = 16_000
-"""WebP ends a little above."""
+MAX_SIDE = 16_000
+"""WebP allows slightly more."""
 
 QUALITIES = (92, 86, 80, 72, 62, 50, 38)
+
+MAX_BOUNDARIES = 255
+MIN_COLOURS = 64
+"""Number of difficulty levels that the colours of the map need."""
 
 
 @dataclass(frozen=True)
 class Preview:
     """A rectangle of the result as the page shows it.
 
-    ``left``, ``top``, ``width``, ``height`` are in HR pixels, ``size`` (width, height) is what is embedded. ``layers``
-    are WebP pictures by name, ``difficulty`` a lossless one whose red holds levels of ``Boundaries``; both are data
-    URIs.
+    ``left``, ``top``, ``width`` and ``height`` are in HR pixels, ``size`` is the embedded (width, height). ``layers``
+    maps names to WebP images. ``difficulty`` is a lossless WebP image with ``Boundaries.levels`` in its red channel.
+    All images are data URIs.
     """
 
     left: int
@@ -47,40 +51,36 @@ class Preview:
 
     @property
     def scaled(self) -> bool:
-        """Whether it has fewer pixels than what it shows."""
+        """Whether the preview has fewer pixels than the rectangle."""
         return self.size != (self.width, self.height)
 
 
 @dataclass(frozen=True)
 class Boundaries:
-    """Difficulty as levels of 8 bits: the level of a pixel is how many of ``values`` (ascending) it exceeds.
+    """Difficulty as 8-bit levels: the level of a pixel is the number of ``values`` (ascending) that it exceeds.
 
-    The cuts of a curve are among them, so that a level tells exactly which side of each a pixel is on.
+    The cuts of the curve are among the values, so a level shows exactly on which side of each cut a pixel is.
     """
 
     values: tuple[float, ...]
 
     def levels(self, difficulty: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """(H, W) float32 to levels, compared as the engine compares: p_heavy > cut, in float32."""
+        """Convert (H, W) float32 to levels with the engine's comparison: p_heavy > cut, in float32."""
         return np.searchsorted(np.array(self.values, np.float32), difficulty, side="left").astype(np.uint8)
 
     def index(self, cut: float) -> int:
-        """Which boundary a cut is: a pixel is heavy where its level is above it."""
+        """Return the index of a cut. A pixel is heavy if its level is above it."""
         return self.values.index(cut)
 
 
-MOST_BOUNDARIES = 255
-FILL = 64
-"""Pixels there are at least, for the colours of the map."""
-
-
 def choose_boundaries(cuts: Sequence[float]) -> Boundaries:
-    """All the cuts (at most MOST_BOUNDARIES), and between them enough others for the map's colours."""
+    """Return all cuts (at most MAX_BOUNDARIES) and, between them, more values for the colours of the map."""
     chosen = set(cuts)
-    assert len(chosen) <= MOST_BOUNDARIES
-    for other in np.linspace(0, 1, FILL + 1).tolist():
-        if len(chosen) < MOST_BOUNDARIES and min((abs(other - cut) for cut in chosen), default=1) > 0.5 / FILL:
-            chosen.add(other)
+    assert len(chosen) <= MAX_BOUNDARIES
+    for value in np.linspace(0, 1, MIN_COLOURS + 1).tolist():
+        distance = min((abs(value - cut) for cut in chosen), default=1)
+        if len(chosen) < MAX_BOUNDARIES and distance > 0.5 / MIN_COLOURS:
+            chosen.add(value)
     return Boundaries(tuple(sorted(chosen)))
 
 
@@ -90,30 +90,31 @@ def make_previews(
     boundaries: Boundaries,
     interest: NDArray[np.float32],
 ) -> tuple[Preview, ...]:
-    """The whole picture, and where that has to be scaled down a detail, within MOST_BYTES.
+    """Return a preview of the whole image and, if that is scaled down, one of a detail, within MAX_BYTES.
 
-    ``layers`` are (H, W, 3) uint8, ``difficulty`` and ``interest`` (H, W); the detail is where there is most interest.
+    ``layers`` are (H, W, 3) uint8, ``difficulty`` and ``interest`` (H, W). The detail is the square with the largest
+    sum of ``interest``.
     """
     height, width = difficulty.shape
     regions = [(0, 0, width, height)]
-    if height * width > WHOLE_PIXELS:
+    if height * width > MAX_PIXELS:
         regions.append(_most_interesting(interest))
     for shrink in (1.0, 0.7, 0.5, 0.35):
-        cut = [_Cutting(layers, difficulty, region, shrink) for region in regions]
-        maps = [_webp(part.levels(boundaries), lossless=True) for part in cut]
+        crops = [_Crop(layers, difficulty, region, shrink) for region in regions]
+        maps = [_webp(crop.levels(boundaries), lossless=True) for crop in crops]
         for quality in QUALITIES:
-            packed = [{name: _webp(rgb, quality) for name, rgb in part.layers.items()} for part in cut]
-            total = sum(map(len, maps)) + sum(len(data) for part in packed for data in part.values())
-            if total <= MOST_BYTES or (shrink == 0.35 and quality == QUALITIES[-1]):
+            packed = [{name: _webp(rgb, quality) for name, rgb in crop.layers.items()} for crop in crops]
+            total = sum(map(len, maps)) + sum(len(data) for images in packed for data in images.values())
+            if total <= MAX_BYTES or (shrink == 0.35 and quality == QUALITIES[-1]):
                 return tuple(
-                    part.preview({name: _uri(data) for name, data in pictures.items()}, _uri(levels))
-                    for part, pictures, levels in zip(cut, packed, maps, strict=True)
+                    Preview(*crop.region, crop.size, {name: _uri(data) for name, data in images.items()}, _uri(levels))
+                    for crop, images, levels in zip(crops, packed, maps, strict=True)
                 )
-    raise AssertionError("the last try is taken whatever its size")
+    raise AssertionError("the last attempt is accepted at any size")
 
 
-class _Cutting:
-    """A region of every layer at the size it is embedded in."""
+class _Crop:
+    """A region of every layer at its embedded size."""
 
     def __init__(
         self,
@@ -123,13 +124,13 @@ class _Cutting:
         shrink: float,
     ) -> None:
         left, top, width, height = self.region = region
-        most = WHOLE_PIXELS if width * height <= WHOLE_PIXELS else SCALED_PIXELS
-        factor = min(1.0, math.sqrt(most / (width * height)), LONGEST_SIDE / max(width, height))
+        pixels = MAX_PIXELS if width * height <= MAX_PIXELS else SCALED_PIXELS
+        factor = min(1.0, math.sqrt(pixels / (width * height)), MAX_SIDE / max(width, height))
         factor *= shrink if width * height > DETAIL**2 else 1.0
         self.size = (max(1, round(width * factor)), max(1, round(height * factor)))
         inside = (slice(top, top + height), slice(left, left + width))
-        self.layers = {name: self._scaled(rgb[inside]) for name, rgb in layers.items()}
-        # One real pixel stands for each embedded one: a mean would be no pixel's difficulty.
+        self.layers = {name: self._resized(rgb[inside]) for name, rgb in layers.items()}
+        # Difficulty is sampled, not averaged: a mean is not the difficulty of any pixel.
         rows, columns = (
             (np.arange(short) * 2 + 1) * long // (2 * short)
             for short, long in zip(self.size[::-1], (height, width), strict=True)
@@ -139,17 +140,14 @@ class _Cutting:
     def levels(self, boundaries: Boundaries) -> NDArray[np.uint8]:
         return np.repeat(boundaries.levels(self.difficulty)[..., None], 3, axis=2)
 
-    def preview(self, layers: Mapping[str, str], difficulty: str) -> Preview:
-        return Preview(*self.region, self.size, layers, difficulty)
-
-    def _scaled(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _resized(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.size == rgb.shape[1::-1]:
             return rgb
         return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(self.size, Image.Resampling.LANCZOS))
 
 
 def _most_interesting(interest: NDArray[np.float32]) -> tuple[int, int, int, int]:
-    """The square of at most DETAIL pixels a side with the largest sum, as (left, top, width, height)."""
+    """Return (left, top, width, height) of the square of at most DETAIL pixels a side with the largest sum."""
     height, width = interest.shape
     high, wide = min(DETAIL, height), min(DETAIL, width)
     sums = np.zeros((height + 1, width + 1))

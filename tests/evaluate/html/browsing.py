@@ -1,4 +1,4 @@
-"""A page in the system's Chromium, without a window: opened from disk, watched for errors and requests."""
+"""Opens a page from disk in headless Chromium and records its errors and requests."""
 
 import base64
 import os
@@ -27,10 +27,10 @@ FLAGS = (
 
 @contextmanager
 def chromium() -> Iterator["Browser"]:
-    """The browser; skips the test where there is none. PCSR_CHROMIUM names another than the one on the path."""
+    """Start Chromium, from PCSR_CHROMIUM or the path, or skip the test without it."""
     program = os.environ.get("PCSR_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("no Chromium: install it (Debian: apt-get install chromium), or name it in PCSR_CHROMIUM")
+        pytest.skip("no Chromium: install it (Debian: apt-get install chromium) or set PCSR_CHROMIUM")
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
@@ -39,25 +39,25 @@ def chromium() -> Iterator["Browser"]:
 
 
 @dataclass
-class Seen:
-    """An open page, and what it said and asked for."""
+class OpenPage:
+    """An open page with its console errors and requests."""
 
     page: "Page"
-    said: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
     def open(self, file: Path) -> None:
-        """Open a page, afresh if it was open."""
+        """Load or reload a page."""
         self.page.goto(file.as_uri())
         self.page.locator("article .stage").first.scroll_into_view_if_needed()
-        self.page.wait_for_selector('article[data-picture="0"] .stage[data-ready]')
+        self.page.wait_for_selector('article[data-image="0"] .stage[data-ready]')
 
     def values(self, which: str) -> dict[str, str]:
-        """The exact figures of a panel, ``0`` for the first picture or ``mean``, by their names."""
+        """Return the exact figures of a panel (``0`` for the first image, or ``mean``) by name."""
         return self._figures(which, "element.value")
 
     def texts(self, which: str) -> dict[str, str]:
-        """The same as they are printed."""
+        """Return the printed figures of a panel."""
         return self._figures(which, "element.textContent")
 
     def _figures(self, which: str, what: str) -> dict[str, str]:
@@ -68,14 +68,14 @@ class Seen:
         return dict(found)
 
     def centre(self, selector: str) -> tuple[float, float]:
-        """The middle of what a selector finds first, in the window; it is scrolled to."""
+        """Scroll to the first element of a selector and return its centre in the window."""
         self.page.locator(selector).first.scroll_into_view_if_needed()
         box = self.page.locator(selector).first.bounding_box()
         assert box is not None, selector
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """Press at one place, move, and let go at another."""
+        """Press the mouse at one point, move it, and release it at another."""
         self.page.mouse.move(*start)
         self.page.mouse.down()
         self.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
@@ -83,15 +83,15 @@ class Seen:
         self.page.mouse.up()
 
     def style(self, selector: str, name: str) -> str:
-        """A computed style."""
+        """Return a computed style."""
         return str(
             self.page.eval_on_selector(selector, f"element => getComputedStyle(element).getPropertyValue('{name}')")
         )
 
     def pixels(self, side: str) -> bytes:
-        """The pixels of a layer of the first picture: red, green, blue and alpha of each."""
+        """Return the RGBA bytes of a layer of the first image."""
         found = self.page.eval_on_selector(
-            f'article[data-picture="0"] .side.{side} canvas',
+            f'article[data-image="0"] .side.{side} canvas',
             """canvas => {
                 const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
                 return btoa(Array.from(data, (level) => String.fromCharCode(level)).join(""));
@@ -103,15 +103,15 @@ class Seen:
 @contextmanager
 def opened(
     browser: "Browser", file: Path, width: int = 1280, height: int = 900, scheme: Literal["light", "dark"] = "light"
-) -> Iterator[Seen]:
-    """The page in a window of its own, without transitions, once its first picture is there."""
+) -> Iterator[OpenPage]:
+    """Open a page in a new window without transitions and wait for its first image."""
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
-    seen = Seen(context.new_page())
-    seen.page.on("console", lambda message: seen.said.append(message.text) if message.type == "error" else None)
-    seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
-    seen.page.on("request", lambda request: seen.requests.append(request.url))
-    seen.open(file)
-    yield seen
+    opened = OpenPage(context.new_page())
+    opened.page.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else None)
+    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.page.on("request", lambda request: opened.requests.append(request.url))
+    opened.open(file)
+    yield opened
     context.close()

@@ -1,4 +1,4 @@
-"""The page: a sweep's figures, one file, no requests, whatever the pictures are called."""
+"""The page: it shows the figures of a sweep, makes no requests, and treats names as text."""
 
 import base64
 import hashlib
@@ -14,8 +14,8 @@ import pytest
 
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.dataset import Pair
-from pcsr_cli.evaluate.html.page import Made, Page, PagePicture, check_page, render, see_picture, write_page
-from pcsr_cli.evaluate.sweep import Options, mean_curve, parse_grid, sweep
+from pcsr_cli.evaluate.html.page import Page, PageImage, PageInfo, build_image, check_page, render, write_page
+from pcsr_cli.evaluate.sweep import SweepOptions, mean_curve, parse_grid, sweep
 from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.failing import fails
@@ -25,60 +25,60 @@ from tests.tiny import tiny_model
 IDENTITY = Identity("tiny", None, "5" * 64, "MIT", "nowhere", "carn")
 MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
 GRID = parse_grid("threshold", "0:1:0.25")
-OPTIONS = Options(GRID, 4, 1)
+OPTIONS = SweepOptions(GRID, 4, 1)
 
 
 def pair(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> Pair:
     return Pair(name, levels(12, 15, seed=seed), levels(48, 60, seed=seed + 1) if has_hr else None, 4)
 
 
-def seen(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> PagePicture:
-    return see_picture(MODEL, pair(name, seed, has_hr), OPTIONS)
+def page_image(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> PageImage:
+    return build_image(MODEL, pair(name, seed, has_hr), OPTIONS)
 
 
-def page_of(*pictures: PagePicture, command: str = "pcsr report p.html", no_reference: bool = False) -> Page:
-    made = Made(command, IDENTITY, 1234, 4, 1, False, no_reference, GRID, "cpu", "float32", "pcsr 0, torch 2")
-    return Page(made, pictures)
+def page_of(*images: PageImage, command: str = "pcsr report p.html", no_reference: bool = False) -> Page:
+    info = PageInfo(command, IDENTITY, 1234, 4, 1, False, no_reference, GRID, "cpu", "float32", "pcsr 0, torch 2")
+    return Page(info, images)
 
 
 def embedded(text: str) -> Any:
     (data,) = re.findall(r'<script type="application/json" id="page-data">(.*?)</script>', text, flags=re.DOTALL)
-    return json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    return json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
 @pytest.mark.parametrize("has_hr", [True, False], ids=["HR", "all heavy"])
-def test_its_figures_are_the_sweeps(has_hr: bool) -> None:
+def test_the_figures_equal_a_sweep(has_hr: bool) -> None:
     curve = sweep(MODEL, pair(has_hr=has_hr), OPTIONS)
-    document = embedded(render(page_of(seen(has_hr=has_hr), no_reference=not has_hr)))
-    points = document["pictures"][0]["curve"]["points"]
+    document = embedded(render(page_of(page_image(has_hr=has_hr), no_reference=not has_hr)))
+    points = document["images"][0]["curve"]["points"]
     assert [point["cut"] for point in points] == list(GRID.values)
     for shown, expected in zip(points, curve.points, strict=True):
         finite = None if expected.psnr == float("inf") else expected.psnr
         assert (shown["psnr"], shown["ssim"]) == (finite, expected.ssim)
         assert (shown["paper"], shown["executed"]) == (expected.paper, expected.executed)
         assert shown["heavy_share"] == expected.heavy_share
-    assert "hr" in document["pictures"][0]["previews"][0]["layers"] or not has_hr
+    assert "hr" in document["images"][0]["previews"][0]["layers"] or not has_hr
 
 
-def test_its_mean_is_the_sweeps() -> None:
-    pictures = seen("a.png"), seen("b.png", 5)
-    expected = mean_curve([picture.curve for picture in pictures])
-    document = embedded(render(page_of(*pictures)))
+def test_the_mean_equals_the_mean_curve_of_a_sweep() -> None:
+    images = page_image("a.png"), page_image("b.png", 5)
+    expected = mean_curve([image.curve for image in images])
+    document = embedded(render(page_of(*images)))
     assert [point["psnr"] for point in document["mean"]["points"]] == [point.psnr for point in expected.points]
 
 
-def test_a_picture_that_bicubic_reproduces_spoils_no_page() -> None:
+def test_an_infinite_psnr_becomes_null() -> None:
     flat = Pair("flat.png", np.full((12, 15, 3), 128, np.uint8), np.full((48, 60, 3), 128, np.uint8), 4)
-    picture = see_picture(MODEL, flat, OPTIONS)
-    assert picture.bicubic == math.inf
-    document = embedded(render(page_of(seen(), picture)))
-    assert document["pictures"][0]["bicubic"] > 0
-    assert document["pictures"][1]["bicubic"] is document["mean_bicubic"] is None
+    image = build_image(MODEL, flat, OPTIONS)
+    assert image.bicubic == math.inf
+    document = embedded(render(page_of(page_image(), image)))
+    assert document["images"][0]["bicubic"] > 0
+    assert document["images"][1]["bicubic"] is document["mean_bicubic"] is None
 
 
 def test_progress_rises_to_one() -> None:
     shares: list[float] = []
-    see_picture(MODEL, pair(), OPTIONS, shares.append)
+    build_image(MODEL, pair(), OPTIONS, shares.append)
     assert shares == sorted(shares) and shares[-1] == 1
 
 
@@ -97,18 +97,18 @@ def tags(text: str) -> list[tuple[str, dict[str, str | None]]]:
     return parser.tags
 
 
-def test_nothing_in_it_leads_elsewhere() -> None:
+def test_all_links_stay_inside_the_page() -> None:
     links = [
         str(value)
-        for tag, attributes in tags(render(page_of(seen())))
+        for tag, attributes in tags(render(page_of(page_image())))
         for name, value in attributes.items()
         if name in {"src", "href", "action", "data", "poster", "srcset"} and tag != "data"
     ]
     assert links and all(link.startswith(("data:", "#")) for link in links)
 
 
-def test_its_policy_names_what_it_holds_and_forbids_the_rest() -> None:
-    text = render(page_of(seen()))
+def test_the_content_security_policy_allows_only_the_style_and_the_script_of_the_page() -> None:
+    text = render(page_of(page_image()))
     (policy,) = [str(attributes["content"]) for tag, attributes in tags(text) if "Content-Security" in str(attributes)]
     assert policy.startswith("default-src 'none'; img-src data:;")
     for kind, pattern in (("style", r"<style>(.*?)</style>"), ("script", r"<script>(.*?)</script>")):
@@ -118,35 +118,35 @@ def test_its_policy_names_what_it_holds_and_forbids_the_rest() -> None:
     assert not [attributes for _, attributes in tags(text) if "style" in attributes or "onclick" in attributes]
 
 
-def test_a_page_that_came_to_be_there_meanwhile_is_let_be(tmp_path: Path) -> None:
+def test_an_existing_page_is_replaced_only_on_request(tmp_path: Path) -> None:
     output = tmp_path / "p.html"
     output.write_text("mine")
     with fails(RefusedOutputError, f"{output} already exists."):
-        write_page(output, page_of(seen()), replace=False)
+        write_page(output, page_of(page_image()), replace=False)
     assert output.read_text() == "mine"
-    write_page(output, page_of(seen()), replace=True)
+    write_page(output, page_of(page_image()), replace=True)
     assert output.read_text() != "mine"
 
 
 @pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "<b>&amp;", "'\" {{ 7 * 7 }}", "\udcff.png"])
-def test_names_are_only_text(name: str, tmp_path: Path) -> None:
-    plain, odd = page_of(seen()), page_of(seen(name), command=f"pcsr {name}")
+def test_names_and_commands_are_escaped(name: str, tmp_path: Path) -> None:
+    plain, odd = page_of(page_image()), page_of(page_image(name), command=f"pcsr {name}")
     assert [tag for tag, _ in tags(render(odd))] == [tag for tag, _ in tags(render(plain))]
     write_page(tmp_path / "p.html", odd, replace=False)
-    assert embedded((tmp_path / "p.html").read_text(encoding="utf-8"))["pictures"][0]["name"] == name.replace(
+    assert embedded((tmp_path / "p.html").read_text(encoding="utf-8"))["images"][0]["name"] == name.replace(
         "\udcff", "?"
     )
 
 
-def test_it_says_where_it_comes_from() -> None:
-    text = render(page_of(seen(), command="pcsr report p.html --scale 4"))
+def test_the_page_names_model_command_and_versions() -> None:
+    text = render(page_of(page_image(), command="pcsr report p.html --scale 4"))
     for fact in ("tiny", "5" * 64, "MIT", "1,234", "pcsr report p.html --scale 4", "torch 2"):
         assert fact in text
 
 
-def test_what_cannot_be_a_page_is_refused_before_any_work() -> None:
+def test_other_suffixes_and_too_many_cuts_are_refused() -> None:
     check_page(Path("p.html"), GRID)
-    with fails(RefusedOutputError, "A report is not written as"):
+    with fails(RefusedOutputError, "Cannot write a report as"):
         check_page(Path("p.png"), GRID)
     with fails(UsageError, "A report holds at most 255 cuts, not 501."):
         check_page(Path("p.html"), parse_grid("threshold", "0:1:0.002"))

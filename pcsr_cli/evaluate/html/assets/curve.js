@@ -1,4 +1,4 @@
-// The curve of quality over compute, with a handle on it that sets the cut.
+// The curve of quality over compute. Its handle sets the cut.
 
 const SVG = "http://www.w3.org/2000/svg";
 const UNIT = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
@@ -11,7 +11,7 @@ function drawn(name, attributes, ...children) {
   return made;
 }
 
-/** Round numbers within a range, about as many as asked for. */
+/** Return about `count` round numbers in a range, and the digits to print them with. */
 function ticks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -26,7 +26,7 @@ function diamond(x, y, r) {
 }
 
 class Curve {
-  /** `choose(index)` is called when the user picks a point; `changeConvention(key)` when the other axis is wanted. */
+  /** Call `choose(index)` when the user selects a point, and `changeConvention(key)` when they select an axis. */
   constructor(host, curve, name, choose, changeConvention) {
     this.host = host;
     this.curve = curve;
@@ -48,7 +48,7 @@ class Curve {
   makeRadios(name, changeConvention) {
     const fieldset = element("fieldset", { class: "conventions" }, element("legend", {}, "GFLOPs"));
     const inputs = {};
-    for (const [key, text] of [["paper", "by the paper"], ["executed", "executed"]]) {
+    for (const [key, text] of [["paper", "paper's count"], ["executed", "executed"]]) {
       inputs[key] = element("input", { type: "radio", name: `convention of ${this.host.dataset.curve}`, value: key });
       inputs[key].addEventListener("change", () => changeConvention(key));
       fieldset.append(element("label", {}, inputs[key], text));
@@ -67,7 +67,7 @@ class Curve {
     this.place();
   }
 
-  /** Where a point lies, in pixels; one that equals its reference has no finite PSNR and lies at the top. */
+  /** Return the position of a point in pixels. A result equal to the reference has no finite PSNR and is at the top. */
   at(point) {
     return [this.x(point[this.convention]), point.psnr === null ? MARGIN.top : this.y(point.psnr)];
   }
@@ -81,8 +81,8 @@ class Curve {
     const across = all.map((point) => point[this.convention]);
     const up = all.map((point) => point.psnr).filter((value) => value !== null);
     if (original && original.psnr !== null) up.push(original.psnr);
-    const range = (values, room) => {
-      const low = Math.min(...values), high = Math.max(...values), space = (high - low || Math.abs(high) * 0.01 || 1) * room;
+    const range = (values, margin) => {
+      const low = Math.min(...values), high = Math.max(...values), space = (high - low || Math.abs(high) * 0.01 || 1) * margin;
       return [low - space, high + space];
     };
     const [left, right] = range(across, 0.04), [low, high] = range(up.length ? up : [0, 1], 0.08);
@@ -104,7 +104,7 @@ class Curve {
         drawn("text", { x: MARGIN.left - 8 * UNIT, y: y + 4 * UNIT, "text-anchor": "end" }, value.toFixed(beside.digits)));
     }
     for (const value of below.values) parts.push(drawn("text", { x: this.x(value), y: floor + 18 * UNIT, "text-anchor": "middle" }, grouped(value, below.digits)));
-    parts.push(drawn("text", { x: width - MARGIN.right, y: floor + 37 * UNIT, "text-anchor": "end" }, this.convention === "paper" ? "GFLOPs by the paper" : "GFLOPs executed"),
+    parts.push(drawn("text", { x: width - MARGIN.right, y: floor + 37 * UNIT, "text-anchor": "end" }, this.convention === "paper" ? "GFLOPs (paper's count)" : "GFLOPs (executed)"),
       drawn("text", { x: 0, y: 12 * UNIT }, `PSNR, dB, against ${page.reference}`));
     return parts;
   }
@@ -128,7 +128,7 @@ class Curve {
     return parts;
   }
 
-  /** A mark with its name: below the curve, or above and to the left of it, where the curve is not. */
+  /** Return a mark and its label, below the curve (side 1) or above it and to the left (side -1). */
   named(point, text, kind, shape, side) {
     const [cx, cy] = this.at(point);
     const label = side > 0 ? { x: cx + 10 * UNIT, y: cy + 20 * UNIT } : { x: cx - 10 * UNIT, y: cy - 10 * UNIT, "text-anchor": "end" };
@@ -170,7 +170,7 @@ class Curve {
     move(event);
   }
 
-  /** Points run from the dearest to the cheapest, the axis the other way. */
+  /** Points are in the order of falling GFLOPs, the axis is in the order of rising GFLOPs. */
   press(event) {
     const last = this.curve.points.length - 1;
     const to = { ArrowRight: -1, ArrowUp: -1, ArrowLeft: 1, ArrowDown: 1, PageUp: -5, PageDown: 5, Home: last, End: -last }[event.key];

@@ -1,5 +1,5 @@
 "use strict";
-// Figures as text: formatted as `pcsr sweep` prints them, the exact number kept in <data value>.
+// Figures in the format of `pcsr sweep`. <data value> holds the exact number.
 
 const page = JSON.parse(document.getElementById("page-data").textContent);
 
@@ -30,7 +30,7 @@ function figure(key, value) {
   return element("data", { value: String(value), "data-figure": key }, FORMS[FORM_OF[key]](value));
 }
 
-/** The figures of a curve at one of its points, savings included. */
+/** Return the figures of a curve at one point, savings included. */
 function figuresAt(curve, index) {
   const point = curve.points[index];
   return {
@@ -44,7 +44,7 @@ function describe(curve, index) {
   const at = figuresAt(curve, index);
   const quality = at.psnr === null ? `equal to ${page.reference}` : `${FORMS.psnr(at.psnr)} dB`;
   const where = at.cut === null ? "" : `cut ${FORMS.cut(at.cut)}: `;
-  return `${where}${FORMS.share(at.heavy_share)} heavy, ${quality}, ${FORMS.gflops(at.paper)} GFLOPs by the paper, ${FORMS.gflops(at.executed)} executed`;
+  return `${where}${FORMS.share(at.heavy_share)} heavy, ${quality}, ${FORMS.gflops(at.paper)} GFLOPs (paper's count), ${FORMS.gflops(at.executed)} executed`;
 }
 
 /** Fill the panel beside a curve. */
@@ -65,9 +65,9 @@ function showFigures(host, curve, index, bicubic) {
   if (curve.original) {
     const { paper, executed } = curve.original;
     rows.push(["original network", FORMS.gflops(paper), FORMS.gflops(executed)]);
-    rows.push(["PCSR of the original", FORMS.share(at.paper / paper), FORMS.share(at.executed / executed)]);
+    rows.push(["PCSR / original", FORMS.share(at.paper / paper), FORMS.share(at.executed / executed)]);
   }
-  const heading = element("tr", {}, ...["GFLOPs", "by the paper", "executed"].map((name, column) => element("th", { scope: "col", class: column ? "number" : "" }, name)));
+  const heading = element("tr", {}, ...["GFLOPs", "paper's count", "executed"].map((name, column) => element("th", { scope: "col", class: column ? "number" : "" }, name)));
   const body = rows.map(([name, ...cells]) => element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", { class: "number" }, cell))));
   const table = element("table", {}, element("thead", {}, heading), element("tbody", {}, ...body));
 

@@ -1,12 +1,12 @@
-// All together: one cut and one convention for the whole page.
+// Connects the parts: one cut and one count of GFLOPs for the whole page.
 
 const curves = [];
 const stages = [];
-const tables = [...document.querySelectorAll("table#pictures, table.bench")];
+const tables = [...document.querySelectorAll("table#images, table.bench")];
 
 function subject(which) {
   if (which === "mean") return { curve: page.mean, bicubic: page.mean_bicubic };
-  return page.pictures[Number(which)];
+  return page.images[Number(which)];
 }
 
 function choose(index) {
@@ -16,11 +16,11 @@ function choose(index) {
     const { curve, bicubic } = subject(host.dataset.figures);
     showFigures(host, curve, index, bicubic);
   }
-  for (const row of document.querySelectorAll("#pictures [data-picture]")) {
-    const at = figuresAt(subject(row.dataset.picture).curve, index);
+  for (const row of document.querySelectorAll("#images [data-image]")) {
+    const at = figuresAt(subject(row.dataset.image).curve, index);
     for (const cell of row.querySelectorAll("[data-key]")) cell.replaceChildren(figure(cell.dataset.key, at[cell.dataset.key]));
   }
-  const [cut] = page.pictures.map((picture) => picture.curve.points[index].cut);
+  const [cut] = page.images.map((image) => image.curve.points[index].cut);
   for (const output of document.querySelectorAll("output.cut")) output.replaceChildren(figure("cut", cut));
   tables.forEach(keepSorted);
 }
@@ -32,8 +32,8 @@ function changeConvention(key) {
 for (const host of document.querySelectorAll("[data-curve]")) {
   curves.push(new Curve(host, subject(host.dataset.curve).curve, host.dataset.name, choose, changeConvention));
 }
-for (const article of document.querySelectorAll("article[data-picture]")) {
-  stages.push(new Stage(article, page.pictures[Number(article.dataset.picture)]));
+for (const article of document.querySelectorAll("article[data-image]")) {
+  stages.push(new Stage(article, page.images[Number(article.dataset.image)]));
 }
 tables.forEach(makeSortable);
 changeConvention("paper");

@@ -1,8 +1,8 @@
-// Zooming and panning a stage: with the mouse, with fingers, with keys and with buttons.
+// Zooms and pans a stage with the mouse, touch, keys and buttons.
 
 function makePannable(stage) {
   const { box, find } = stage;
-  const place = (event) => {
+  const position = (event) => {
     const edge = box.getBoundingClientRect();
     return [event.clientX - edge.left, event.clientY - edge.top];
   };
@@ -11,16 +11,16 @@ function makePannable(stage) {
   find(".zoom-fit").addEventListener("click", () => stage.zoomTo(1));
   find(".zoom-real").addEventListener("click", () => stage.zoomTo(1 / stage.fit));
   const detail = find(".zoom-detail");
-  if (detail) detail.addEventListener("click", () => stage.showDetail(stage.picture.previews[1]));
+  if (detail) detail.addEventListener("click", () => stage.showDetail(stage.image.previews[1]));
 
   for (const kind of ["pointerdown", "dblclick", "keydown"]) find(".zooms").addEventListener(kind, (event) => event.stopPropagation());
 
   box.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.metaKey) return; // plain scrolling is the page's
+    if (!event.ctrlKey && !event.metaKey) return; // without a modifier the wheel scrolls the page
     event.preventDefault();
-    stage.zoomTo(stage.view.zoom * 1.0025 ** -event.deltaY, place(event));
+    stage.zoomTo(stage.view.zoom * 1.0025 ** -event.deltaY, position(event));
   }, { passive: false });
-  box.addEventListener("dblclick", (event) => stage.zoomTo(stage.view.zoom * 2, place(event)));
+  box.addEventListener("dblclick", (event) => stage.zoomTo(stage.view.zoom * 2, position(event)));
   box.addEventListener("keydown", (event) => {
     const { zoom, x, y } = stage.view;
     const act = {
@@ -42,14 +42,14 @@ function makePannable(stage) {
   };
   box.addEventListener("pointerdown", (event) => {
     if (event.button > 0) return;
-    fingers.set(event.pointerId, place(event));
+    fingers.set(event.pointerId, position(event));
     if (stage.view.zoom > 1 || fingers.size > 1) for (const id of fingers.keys()) box.setPointerCapture(id);
     last = together();
     box.classList.add("moving");
   });
   box.addEventListener("pointermove", (event) => {
     if (!fingers.has(event.pointerId)) return;
-    fingers.set(event.pointerId, place(event));
+    fingers.set(event.pointerId, position(event));
     const now = together();
     const { zoom, x, y } = stage.view;
     stage.move({ zoom, x: x + now.middle[0] - last.middle[0], y: y + now.middle[1] - last.middle[1] });

@@ -1,8 +1,8 @@
-// A picture's layers, one over another: left and right of a divider, and the map. They share one zoom and one place.
+// The layers of an image: left and right of a divider, and the map on top. They share zoom and position.
 
 const LAYERS = { bicubic: "bicubic", pcsr: "PCSR", heavy: "all heavy", light: "all light", hr: "HR" };
-const CLOSEST = 8; // pixels of the screen for one of the result
-const ALWAYS = 4; // times larger than fitting, even if that is closer
+const MAX_PIXEL = 8; // screen pixels for one image pixel at the highest zoom
+const MIN_RANGE = 4; // the highest zoom is at least this many times the fitting size
 
 async function decoded(uri) {
   const image = new Image();
@@ -18,7 +18,7 @@ function pixelsOf(image) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-/** Colours as one 32-bit number a pixel, whatever the machine's byte order. */
+/** Pack a colour into one 32-bit number in the byte order of the machine. */
 function packed(red, green, blue, alpha) {
   return new Uint32Array(new Uint8ClampedArray([red, green, blue, alpha]).buffer)[0];
 }
@@ -26,8 +26,8 @@ function packed(red, green, blue, alpha) {
 const scaleColours = Array.from({ length: 256 }, (_, index) => [0, 2, 4].map((at) => parseInt(page.colours.slice(6 * index + at, 6 * index + at + 2), 16)));
 
 class Stage {
-  constructor(article, picture) {
-    this.picture = picture;
+  constructor(article, image) {
+    this.image = image;
     this.find = (selector) => article.querySelector(selector);
     this.box = this.find(".stage");
     this.index = page.start;
@@ -37,11 +37,11 @@ class Stage {
     this.makeControls();
     this.makeDivider();
     new ResizeObserver(() => this.resize()).observe(this.box.parentElement);
-    new IntersectionObserver(([entry]) => this.see(entry.isIntersecting), { rootMargin: "60% 0px" }).observe(this.box);
+    new IntersectionObserver(([entry]) => this.setVisible(entry.isIntersecting), { rootMargin: "60% 0px" }).observe(this.box);
   }
 
   makeControls() {
-    const names = Object.keys(LAYERS).filter((name) => name === "pcsr" || name in this.picture.previews[0].layers);
+    const names = Object.keys(LAYERS).filter((name) => name === "pcsr" || name in this.image.previews[0].layers);
     for (const [side, chosen] of [["left", "bicubic"], ["right", "pcsr"]]) {
       const select = this.find(`.${side}-layer`);
       for (const name of names) select.append(element("option", { value: name }, LAYERS[name]));
@@ -96,29 +96,29 @@ class Stage {
     });
   }
 
-  /** The stage is as wide as it may be; the picture fits into it. */
+  /** Fit the image into the width of the page. */
   resize() {
     const width = this.box.parentElement.clientWidth;
-    const [pictureWidth, pictureHeight] = this.picture.size;
-    const height = Math.min((width * pictureHeight) / pictureWidth, Math.max(240, innerHeight * 0.8));
-    this.fit = Math.min(width / pictureWidth, height / pictureHeight);
+    const [imageWidth, imageHeight] = this.image.size;
+    const height = Math.min((width * imageHeight) / imageWidth, Math.max(240, innerHeight * 0.8));
+    this.fit = Math.min(width / imageWidth, height / imageHeight);
     this.box.style.height = `${height}px`;
     for (const world of this.box.querySelectorAll(".world")) {
-      world.style.width = `${pictureWidth * this.fit}px`;
-      world.style.height = `${pictureHeight * this.fit}px`;
+      world.style.width = `${imageWidth * this.fit}px`;
+      world.style.height = `${imageHeight * this.fit}px`;
     }
     this.move(this.view);
   }
 
   allowed(zoom) {
-    return Math.min(Math.max(ALWAYS, CLOSEST / this.fit), Math.max(1, zoom));
+    return Math.min(Math.max(MIN_RANGE, MAX_PIXEL / this.fit), Math.max(1, zoom));
   }
 
-  /** Zoom 1 shows all; x and y are where the picture's corner lies on the stage. Every layer follows. */
+  /** Set the view of all layers. At zoom 1 the image fits; x and y are the position of its corner on the stage. */
   move({ zoom, x, y }) {
     const at = this.allowed(zoom);
-    const inside = (offset, room, length) => (length <= room ? (room - length) / 2 : Math.min(0, Math.max(room - length, offset)));
-    const [width, height] = this.picture.size.map((side) => side * this.fit * at);
+    const inside = (offset, space, length) => (length <= space ? (space - length) / 2 : Math.min(0, Math.max(space - length, offset)));
+    const [width, height] = this.image.size.map((side) => side * this.fit * at);
     this.view = { zoom: at, x: inside(x, this.box.clientWidth, width), y: inside(y, this.box.clientHeight, height) };
     const style = this.box.style;
     style.setProperty("--zoom", at);
@@ -129,40 +129,40 @@ class Stage {
     this.find(".zoom-level").textContent = `${Math.round(100 * at * this.fit)}%`;
   }
 
-  /** Zoom about a place on the stage, by default its middle. */
-  zoomTo(zoom, place = [this.box.clientWidth / 2, this.box.clientHeight / 2]) {
+  /** Zoom and keep one point of the stage fixed, by default its centre. */
+  zoomTo(zoom, point = [this.box.clientWidth / 2, this.box.clientHeight / 2]) {
     const ratio = this.allowed(zoom) / this.view.zoom;
-    this.move({ zoom: this.view.zoom * ratio, x: place[0] - (place[0] - this.view.x) * ratio, y: place[1] - (place[1] - this.view.y) * ratio });
+    this.move({ zoom: this.view.zoom * ratio, x: point[0] - (point[0] - this.view.x) * ratio, y: point[1] - (point[1] - this.view.y) * ratio });
   }
 
-  /** Show a rectangle of the picture as large as it may be, at most pixel for pixel where that is enough. */
+  /** Fit a rectangle of the image into the stage. */
   showDetail({ left, top, width, height }) {
     const zoom = Math.min(this.box.clientWidth / (width * this.fit), this.box.clientHeight / (height * this.fit));
     const size = this.fit * zoom;
     this.move({ zoom, x: this.box.clientWidth / 2 - (left + width / 2) * size, y: this.box.clientHeight / 2 - (top + height / 2) * size });
   }
 
-  /** Pictures are unpacked when they come near, and forgotten when they are gone: there may be many. */
-  async see(visible) {
+  /** Decode the layers shortly before they scroll into view and release them afterwards: a page may hold many images. */
+  async setVisible(visible) {
     this.visible = visible;
     if (!visible) {
       this.loaded = null;
       for (const world of this.box.querySelectorAll(".world")) world.replaceChildren();
       return;
     }
-    const loaded = await Promise.all(this.picture.previews.map((preview) => this.load(preview)));
+    const loaded = await Promise.all(this.image.previews.map((preview) => this.load(preview)));
     if (!this.visible) return;
     this.loaded = loaded;
-    for (const world of this.box.querySelectorAll(".world")) world.replaceChildren(...this.picture.previews.map((preview) => this.canvasFor(preview)));
+    for (const world of this.box.querySelectorAll(".world")) world.replaceChildren(...this.image.previews.map((preview) => this.canvasFor(preview)));
     this.update();
     this.box.dataset.ready = "yes";
   }
 
   async load(preview) {
     const names = Object.keys(preview.layers);
-    const pictures = await Promise.all([...names.map((name) => decoded(preview.layers[name])), decoded(preview.difficulty)]);
-    const images = Object.fromEntries(names.map((name, number) => [name, pictures[number]]));
-    const levels = pixelsOf(pictures.at(-1)).data.filter((_, at) => at % 4 === 0);
+    const all = await Promise.all([...names.map((name) => decoded(preview.layers[name])), decoded(preview.difficulty)]);
+    const images = Object.fromEntries(names.map((name, number) => [name, all[number]]));
+    const levels = pixelsOf(all.at(-1)).data.filter((_, at) => at % 4 === 0);
     const light = pixelsOf(images.light);
     const made = new ImageData(light.width, light.height);
     return {
@@ -173,7 +173,7 @@ class Stage {
 
   canvasFor({ left, top, width, height, size }) {
     const canvas = element("canvas", { width: size[0], height: size[1] });
-    const [wide, high] = this.picture.size;
+    const [wide, high] = this.image.size;
     Object.assign(canvas.style, { left: `${(100 * left) / wide}%`, top: `${(100 * top) / high}%`, width: `${(100 * width) / wide}%`, height: `${(100 * height) / high}%` });
     return canvas;
   }
@@ -190,7 +190,7 @@ class Stage {
 
   update() {
     if (!this.loaded) return;
-    const level = this.picture.cutLevels[this.index];
+    const level = this.image.cutLevels[this.index];
     for (const { levels, light, heavy, made } of this.loaded) {
       const out = new Uint32Array(made.data.buffer);
       for (let at = 0; at < out.length; at++) out[at] = levels[at] > level ? heavy[at] : light[at];
@@ -214,9 +214,9 @@ class Stage {
 
   paintMap() {
     if (!this.loaded) return;
-    const level = this.picture.cutLevels[this.index];
+    const level = this.image.cutLevels[this.index];
     const byDifficulty = this.find(".map-style").value === "difficulty";
-    const bounds = [0, ...this.picture.boundaries, 1].map((value) => Math.min(1, Math.max(0, value)));
+    const bounds = [0, ...this.image.boundaries, 1].map((value) => Math.min(1, Math.max(0, value)));
     const colours = new Uint32Array(256);
     for (let at = 0; at < bounds.length - 1; at++) {
       const middle = (bounds[at] + bounds[at + 1]) / 2;

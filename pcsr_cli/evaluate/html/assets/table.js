@@ -1,4 +1,4 @@
-// Tables that sort by any of their columns.
+// Tables that can be sorted by any column.
 
 function sortValue(row, column) {
   const cell = row.cells[column];
@@ -12,7 +12,7 @@ function compare(a, b) {
   return String(a).localeCompare(String(b), "en", { numeric: true });
 }
 
-/** Sort the body by the column whose heading says it is sorted; equal rows keep their order. */
+/** Sort the body by the column with aria-sort. Equal rows keep their order. */
 function keepSorted(table) {
   const headings = [...table.tHead.rows[0].cells];
   const column = headings.findIndex((heading) => heading.getAttribute("aria-sort") !== "none");
