@@ -27,10 +27,9 @@ from benchmarks.originals import prepared_original
 from benchmarks.stages import REST, stage_flops, watched_engine
 from benchmarks.timing import Timed, alternate, timed
 from pcsr_cli.engine.device import peak_memory
-from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.engine.routing import Adaptive, Routing
-from pcsr_cli.engine.upscale import ByteCanvas, Outcome, Settings, upscale
+from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
 from pcsr_cli.model.backbones import ORIGINALS, Original
 from pcsr_cli.model.flops import executed_flops, model_costs, original_flops
 from pcsr_cli.model.network import Pcsr
@@ -161,8 +160,7 @@ def _stages(measured: Measured, lr: Tensor, runs: int) -> Rows:
 
 
 def _enlarged(network: Pcsr, lr: Tensor, routing: Routing) -> Outcome:
-    canvas = ByteCanvas(*hr_size((lr.shape[2], lr.shape[3]), 4))
-    return upscale(network, lr, 4, Settings(routing, refine=usual_refine(4)), canvas)
+    return upscale_whole(network, lr, 4, Settings(routing, refine=usual_refine(4)), torch.uint8)[2]
 
 
 def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
@@ -171,8 +169,8 @@ def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
     for height, width in SCALING:
         lr = torch.from_numpy(_tiled(height, width)).permute(2, 0, 1)[None].float() / 255
 
-        def run(lr: Tensor = lr, size: tuple[int, int] = (4 * height, 4 * width)) -> None:
-            upscale(network, lr, 4, Settings(refine=usual_refine(4)), ByteCanvas(*size))
+        def run(lr: Tensor = lr) -> None:
+            upscale_whole(network, lr, 4, Settings(refine=usual_refine(4)), torch.uint8)
 
         taken = alternate({"run": run}, max(1, min(runs, 20_000_000 // (height * width * 16))))["run"]
         peak = (peak_memory(lr.device) or 0) / 2**20

@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine import refine
+from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.fused.samplers import PreparedMlp
-from pcsr_cli.engine.refine import RowRefiner
 from pcsr_cli.engine.sampling import AreaSampler
-from pcsr_cli.engine.upscale import ByteCanvas, Outcome
+from pcsr_cli.engine.upscale import Outcome, StripBuffer
 from pcsr_cli.model.flops import ModelCosts
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import sampler_names
@@ -70,7 +70,7 @@ def watched_engine() -> Iterator[Stopwatch]:
     watch = Stopwatch()
     with ExitStack() as stack:
 
-        def put(owner: type, name: str, function: Callable[..., Any]) -> None:
+        def put(owner: object, name: str, function: Callable[..., Any]) -> None:
             stack.enter_context(patch.object(owner, name, function))
 
         put(PreparedModel, "__init__", watch.introduced(PreparedModel.__init__))
@@ -78,8 +78,8 @@ def watched_engine() -> Iterator[Stopwatch]:
         for name in ("table", "__call__", "in_pieces"):
             put(PreparedMlp, name, watch.timed(getattr(PreparedMlp, name)))
         put(AreaSampler, "_base", watch.timed(AreaSampler._base, BASE))
-        put(RowRefiner, "push", watch.timed(RowRefiner.push, REFINEMENT))
-        put(ByteCanvas, "write", watch.timed(ByteCanvas.write, WRITING))
+        put(refine, "refine", watch.timed(refine.refine, REFINEMENT))
+        put(StripBuffer, "write", watch.timed(StripBuffer.write, WRITING))
         yield watch
 
 

@@ -1,6 +1,7 @@
-"""The Python face: upscale a tensor, an array or a PIL picture; the command line stands on the same functions."""
+"""The Python interface: upscale a tensor, an array or a PIL image. The command line uses the same functions."""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -10,36 +11,32 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pcsr_cli.engine.device import Precision, resolve_device, resolve_precision
+from pcsr_cli.engine.device import LEVELS, Precision, as_lr, device_notes, resolve_device, resolve_precision
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.levels import as_lr
-from pcsr_cli.engine.output import ResultRows
+from pcsr_cli.engine.output import output_rows
 from pcsr_cli.engine.refine import NEVER, usual_refine
 from pcsr_cli.engine.routing import Routing, default_routing
-from pcsr_cli.engine.routing_map import RoutingMap
-from pcsr_cli.engine.upscale import FloatCanvas, Outcome, Progress, RowCanvas, Settings
+from pcsr_cli.engine.upscale import HrRows, Outcome, Progress, Settings, Upscaling, upscale_whole
 from pcsr_cli.engine.upscale import upscale as run_engine
 from pcsr_cli.errors import DeviceError, InputError, ScaleError, UsageError, in_full
-from pcsr_cli.images.image import ImageData, Pixels, fill_transparent
+from pcsr_cli.images.image import ImageData, fill_transparent
 from pcsr_cli.images.modes import to_pil
 from pcsr_cli.images.read import read_pil
 from pcsr_cli.images.resize import resize_bicubic
-from pcsr_cli.images.write import PictureWriter
 from pcsr_cli.model.registry import AUTO, LoadedModel, Registry, find_model, load_registry
 
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
 ResultT = TypeVar("ResultT")
 
 SPILL = 0.5
-"""How far a float picture may exceed [0, 1], as the result of an earlier enlargement does a little."""
+"""How far a float image may exceed [0, 1], as the result of an earlier upscale does a little."""
 
 
 @dataclass(frozen=True)
 class Upscaled(Generic[ResultT]):
-    """A result: ``image`` is of the kind that went in, ``branches`` (H, W) uint8 tells each pixel's branch.
+    """A result: ``image`` is of the kind that went in, ``branches`` (H, W) uint8 are its pixels' branches.
 
-    Where branches were not asked for they are (0, 0).
-    ``branches`` and ``outcome`` belong to ``working_scale``, the scale the network ran at; where it is larger than
+    ``branches`` and ``outcome`` belong to ``working_scale``, the scale the network ran at. If that is larger than
     ``scale``, the result was reduced from there."""
 
     image: ResultT
@@ -69,7 +66,7 @@ def load_model(
     network = found.network.to(chosen_device, dtype)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise DeviceError(f"The weights of {found.identity.name} do not fit {precision}.", "Use --precision fp32.")
-    return replace(found, network=network)
+    return replace(found, network=network, notes=found.notes + device_notes(chosen_device))
 
 
 def check_scale(scale: float) -> None:
@@ -100,13 +97,13 @@ def upscale(
     tile: int | None = None,
     progress: Progress | None = None,
 ) -> Upscaled[AnyImage]:
-    """Enlarge a picture by ``scale``; the result is of the same kind.
+    """Enlarge an image by ``scale``; the result is of the same kind.
 
     ``image`` is a float tensor (1, 3, h, w) or (3, h, w), RGB in [0, 1] (the result is float32 and not clamped); or
-    a uint8 or uint16 array (h, w, 3), RGB; or a PIL picture (transparency is enlarged, too; the result is upright, as
-    its EXIF says). ``routing`` is a Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches;
-    ``refine`` the paper's #h (9: off), by default 1 from x3 and off below; ``tile`` in LR pixels. Raises InputError,
-    ScaleError, UsageError."""
+    a uint8 or uint16 array (h, w, 3), RGB; or a PIL image (transparency is enlarged, too; the result is turned
+    upright as its EXIF says). ``routing`` is a Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two
+    branches; ``refine`` the paper's #h (9: off), by default 1 from x3 and off below; ``tile`` in LR pixels.
+    Raises InputError, ScaleError, UsageError."""
     refine = usual_refine(scale) if refine is None else refine
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
         raise UsageError(f"refine={refine}, tile={tile} is out of range.", "refine is 0 to 9, tile None or at least 1.")
@@ -114,79 +111,66 @@ def upscale(
     if isinstance(image, Tensor):
         return _upscale_tensor(image, model, scale, settings, progress)
     if isinstance(image, Image.Image):
-        done = upscale_picture(read_pil(image), model, scale, settings, progress)
+        done = upscale_image(read_pil(image), model, scale, settings, progress)
         return Upscaled(to_pil(done.image), done.branches, done.outcome, done.scale, done.working_scale)
     if not isinstance(image, np.ndarray):
-        raise InputError(f"A {type(image).__name__} is no picture.", "Give a tensor, an array or a PIL picture.")
+        raise InputError(f"Cannot upscale a {type(image).__name__}.", "Use a tensor, an array or a PIL image.")
     if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(
-            f"An array of {image.dtype} {image.shape} is no RGB picture.", "Give uint8 or uint16 (h, w, 3)."
+            f"An array of {image.dtype} {image.shape} is not an RGB image.", "Use uint8 or uint16 (h, w, 3)."
         )
-    done = upscale_picture(ImageData(image), model, scale, settings, progress)
+    done = upscale_image(ImageData(image), model, scale, settings, progress)
     rgb: Any = done.image.rgb  # of the type that went in
     return Upscaled(rgb, done.branches, done.outcome, done.scale, done.working_scale)
 
 
-def upscale_picture(
-    picture: ImageData,
-    model: LoadedModel,
-    scale: float,
-    settings: Settings,
-    progress: Progress | None = None,
-    keep_branches: bool = True,
+def upscale_image(
+    image: ImageData, model: LoadedModel, scale: float, settings: Settings, progress: Progress | None = None
 ) -> Upscaled[ImageData]:
-    """Enlarge a picture, all of the result in memory. Raises ScaleError, UsageError."""
+    """Enlarge an image in memory. Raises ScaleError, UsageError."""
     at = working_scale(model, scale)
-    collected = _Collected(hr_size(picture.size, scale), picture.rgb.dtype, picture.alpha is not None)
-    branches = np.empty(hr_size(picture.size, at) if keep_branches else (0, 0), np.uint8)
-    kept = branches if keep_branches else None
-    outcome = upscale_onto(picture, model, scale, settings, collected, progress, branches=kept)
-    enlarged = replace(picture, rgb=collected.rgb, alpha=collected.alpha)
-    return Upscaled(enlarged, branches, outcome, scale, at)
+    size = hr_size(image.size, scale)
+    upscaling = start_upscale(image, model, scale, settings, image.depth, progress=progress)
+    rgb = np.empty((*size, 3), image.rgb.dtype)
+    alpha = None if image.alpha is None else np.empty(size, image.rgb.dtype)
+    branches = np.empty(upscaling.plan.hr_size, np.uint8)
+    top = 0
+    rows = output_rows(_keep_branches(upscaling, branches), image, upscaling.plan.hr_size, size, image.depth)
+    for block in rows:
+        part = slice(top, top := top + len(block))
+        rgb[part] = block if alpha is None else block[..., :-1]
+        if alpha is not None:
+            alpha[part] = block[..., -1]
+    return Upscaled(replace(image, rgb=rgb, alpha=alpha), branches, upscaling.outcome, scale, at)
 
 
-def upscale_onto(
-    picture: ImageData,
+def _keep_branches(rows: Iterable[HrRows], branches: NDArray[np.uint8]) -> Iterator[HrRows]:
+    """The same rows; their branches are copied to ``branches`` (H, W)."""
+    top = 0
+    for block in rows:
+        branches[top : top + len(block.labels)] = block.labels.numpy()
+        top += len(block.labels)
+        yield block
+
+
+def start_upscale(
+    image: ImageData,
     model: LoadedModel,
     scale: float,
     settings: Settings,
-    writer: PictureWriter,
+    depth: int,
+    *,
+    p_heavy: bool = False,
     progress: Progress | None = None,
-    depth: int | None = None,
-    branches: NDArray[np.uint8] | None = None,
-    routed: RoutingMap | None = None,
-) -> Outcome:
-    """Enlarge a picture and hand its rows to a writer while the rest is computed.
+) -> Upscaling:
+    """The upscale of an image at the working scale, its rows as ``output_rows`` takes them for ``depth`` bits.
 
-    The writer gets every row once, from the top: (n, W, C) with one channel of grey or three of RGB, as the picture
-    has, and one more where it has alpha, at ``depth`` bits (8 or 16, the picture's own by default); they are its own to
-    keep. Neither the result nor the features stand in memory whole. ``branches`` is filled with each pixel's branch if
-    given: (H, W) at the working scale; ``routed`` takes down how pixels were routed. Raises ScaleError, UsageError, and
-    what the writer raises."""
+    Raises ScaleError, UsageError."""
     at = working_scale(model, scale)
-    painted, size = hr_size(picture.size, at), hr_size(picture.size, scale)
-    bits = depth or 8 * picture.rgb.itemsize
-    rows = ResultRows(painted, size, bits, picture.grey, picture.alpha, writer)
-    labels = None if branches is None else torch.from_numpy(branches)
-    canvas = RowCanvas(painted[1], rows.painted_dtype, rows.take, labels)
-    lr = as_lr(fill_transparent(picture.rgb, picture.alpha))
-    return run_engine(model.network, lr, at, settings, canvas, progress, routed)
-
-
-class _Collected:
-    """Rows of a picture, collected in memory: ``rgb`` (H, W, 3), ``alpha`` (H, W) or None."""
-
-    def __init__(self, size: tuple[int, int], dtype: np.dtype[Any], has_alpha: bool) -> None:
-        self.rgb = np.empty((*size, 3), dtype)
-        self.alpha = np.empty(size, dtype) if has_alpha else None
-        self.done = 0
-
-    def write(self, rows: Pixels) -> None:
-        place = slice(self.done, self.done + len(rows))
-        self.rgb[place] = rows if self.alpha is None else rows[..., :-1]
-        if self.alpha is not None:
-            self.alpha[place] = rows[..., -1]
-        self.done = place.stop
+    reduced = hr_size(image.size, at) != hr_size(image.size, scale)
+    dtype = torch.float32 if reduced else LEVELS[depth]
+    lr = as_lr(fill_transparent(image.rgb, image.alpha))
+    return run_engine(model.network, lr, at, settings, dtype=dtype, p_heavy=p_heavy, progress=progress)
 
 
 def _upscale_tensor(
@@ -195,17 +179,15 @@ def _upscale_tensor(
     lr = image[None] if image.ndim == 3 else image
     if lr.ndim != 4 or lr.shape[:2] != (1, 3) or not lr.numel() or not lr.is_floating_point():
         raise InputError(
-            f"A tensor of {image.dtype} {tuple(image.shape)} is no RGB picture.", "Give float (1, 3, h, w) in [0, 1]."
+            f"A tensor of {image.dtype} {tuple(image.shape)} is not an RGB image.", "Use float (1, 3, h, w) in [0, 1]."
         )
     if not -SPILL <= lr.min().item() <= lr.max().item() <= 1 + SPILL:
-        raise InputError("The tensor's values are not in [0, 1].", "Divide 8-bit levels by 255, 16-bit ones by 65535.")
+        raise InputError("The tensor's values are not in [0, 1].", "Divide 8-bit values by 255, 16-bit ones by 65535.")
     at = working_scale(model, scale)
-    lr_size = (lr.shape[2], lr.shape[3])
-    canvas = FloatCanvas(*hr_size(lr_size, at))
-    outcome = run_engine(model.network, lr.float(), at, settings, canvas, progress)
-    rgb = canvas.rgb
-    if hr_size(lr_size, scale) != hr_size(lr_size, at):
-        reduced = resize_bicubic(rgb.permute(1, 2, 0).numpy(), *hr_size(lr_size, scale))
-        rgb = torch.from_numpy(reduced).permute(2, 0, 1)
-    result = (rgb[None] if image.ndim == 4 else rgb).to(image.device)
-    return Upscaled(result, canvas.labels.numpy(), outcome, scale, at)
+    size = hr_size((lr.shape[2], lr.shape[3]), scale)
+    rgb, branches, outcome = upscale_whole(model.network, lr.float(), at, settings, progress=progress)
+    if size != outcome.plan.hr_size:
+        rgb = torch.from_numpy(resize_bicubic(rgb.numpy(), *size))
+    planes = rgb.permute(2, 0, 1).contiguous()
+    result = (planes[None] if image.ndim == 4 else planes).to(image.device)
+    return Upscaled(result, branches.numpy(), outcome, scale, at)

@@ -16,10 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pcsr_cli.engine import upscale as passes
 from pcsr_cli.engine import upscale as upscaling
 from pcsr_cli.engine.routing import Cuts
-from pcsr_cli.engine.upscale import ByteCanvas, FloatCanvas, Outcome, Settings, plan_for, upscale
+from pcsr_cli.engine.upscale import Outcome, Settings, plan_for, upscale_whole
 from pcsr_cli.model.network import Pcsr
 from tests.tiny import tiny_spec
 
@@ -171,7 +170,7 @@ def run_on_fake_cuda(
     how: Settings,
     lr_size: tuple[int, int] = (4, 8),
     branches: int = 2,
-    canvas_type: type[FloatCanvas] | type[ByteCanvas] = FloatCanvas,
+    dtype: torch.dtype = torch.float32,
 ) -> Traffic:
     """Upscale a picture by 1.5 as if on a GPU."""
     with torch.device("meta"):
@@ -179,8 +178,8 @@ def run_on_fake_cuda(
     plan = plan_for(model, lr_size, 1.5, how)
     assert plan.hr_edges
     monkeypatch.setattr(upscaling, "plan_for", lambda *_: plan)
-    monkeypatch.setattr(passes, "decide_adaptively", _decide_without_numbers)
-    monkeypatch.setattr(passes, "DifficultySurvey", _SurveyWithoutNumbers)
+    monkeypatch.setattr(upscaling, "decide_adaptively", _decide_without_numbers)
+    monkeypatch.setattr(upscaling, "DifficultySurvey", _SurveyWithoutNumbers)
     arrivals = _Arrivals()
     monkeypatch.setattr(torch.cuda, "Event", arrivals)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
@@ -188,6 +187,6 @@ def run_on_fake_cuda(
     with FakeTensorMode(), _Copies() as copies, _WithoutCuda() as methods:
         on_cuda = {key: torch.empty(value.shape, dtype=value.dtype, device=CUDA) for key, value in state.items()}
         model.load_state_dict(on_cuda, assign=True)
-        outcome = upscale(model, torch.empty(1, 3, *lr_size), 1.5, how, canvas_type(*plan.hr_size))
+        _, _, outcome = upscale_whole(model, torch.empty(1, 3, *lr_size), 1.5, how, dtype)
     moved = copies.under_way
     return Traffic(outcome, methods.asked + copies.waited, moved["to device"], moved["to host"], arrivals.waited_for)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fast_pytorch_kmeans import KMeans
 from torch import Tensor
 
-from pcsr_cli.engine.routing import Adaptive, Budget, Everywhere, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Adaptive, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.model.flops import model_costs
 from pcsr_cli.model.network import Pcsr
 
@@ -34,7 +34,7 @@ class Expected:
 @torch.no_grad()
 def upscale(model: Pcsr, lr: Tensor, scale: float, routing: Routing, refine: int = 1) -> Expected:
     """Enlarge ``lr`` (1, 3, h, w), RGB in [0, 1], as sections 1 and 2 of the specification say."""
-    assert not isinstance(routing, Budget | Everywhere), "thresholds by another name"
+    assert not isinstance(routing, Budget | SingleBranch), "thresholds by another name"
     mean = torch.tensor(model.spec.mean, device=lr.device).view(1, 3, 1, 1)
     std = torch.tensor(model.spec.std, device=lr.device).view(1, 3, 1, 1)
     x = (lr - mean) / std

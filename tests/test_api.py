@@ -144,7 +144,7 @@ def test_a_result_can_go_in_again(model: LoadedModel) -> None:
     ids=lambda tensor: f"{tensor.dtype} {tuple(tensor.shape)}",
 )
 def test_other_tensors_are_refused(model: LoadedModel, tensor: torch.Tensor) -> None:
-    with fails(InputError, f"A tensor of {tensor.dtype} {tuple(tensor.shape)} is no RGB picture."):
+    with fails(InputError, f"A tensor of {tensor.dtype} {tuple(tensor.shape)} is not an RGB image."):
         pcsr_cli.upscale(tensor, model)
 
 
@@ -169,13 +169,13 @@ def test_values_far_from_a_picture_are_refused(model: LoadedModel, value: float)
     ids=lambda array: f"{array.dtype} {array.shape}",
 )
 def test_other_arrays_are_refused(model: LoadedModel, array: Any) -> None:
-    with fails(InputError, f"An array of {array.dtype} {array.shape} is no RGB picture."):
+    with fails(InputError, f"An array of {array.dtype} {array.shape} is not an RGB image."):
         pcsr_cli.upscale(array, model)
 
 
 @pytest.mark.parametrize("thing", ["in.png", None, [[1, 2]], b"bytes"])
 def test_other_things_are_refused(model: LoadedModel, thing: Any) -> None:
-    with fails(InputError, f"A {type(thing).__name__} is no picture."):
+    with fails(InputError, f"Cannot upscale a {type(thing).__name__}."):
         pcsr_cli.upscale(thing, model)
 
 

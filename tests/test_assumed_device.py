@@ -12,7 +12,7 @@ from pcsr_cli.engine import sampling
 from pcsr_cli.engine.grid import Axis, make_axis
 from pcsr_cli.engine.refine import NEVER
 from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
-from pcsr_cli.engine.upscale import ByteCanvas, Settings
+from pcsr_cli.engine.upscale import Settings
 from tests.fake_cuda import run_on_fake_cuda
 from tests.tiny import BACKBONES
 
@@ -34,7 +34,7 @@ def test_three_branches_are_no_exception(monkeypatch: pytest.MonkeyPatch, routin
 
 
 def test_bytes_come_back_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_on_fake_cuda(monkeypatch, "dense", Settings(refine=1, tile=5, memory=2**20), canvas_type=ByteCanvas)
+    run_on_fake_cuda(monkeypatch, "dense", Settings(refine=1, tile=5, memory=2**20), dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("left_behind", ["nearest", "rel", "low", "weight"])
@@ -56,12 +56,12 @@ def test_the_host_waits_equally_often_for_each_tile_whatever_its_size(
     monkeypatch: pytest.MonkeyPatch, side: int, tile: int, refine: int, branches: int
 ) -> None:
     how = Settings(Tradeoff(0.5), refine=refine, tile=tile, memory=2**20)
-    traffic = run_on_fake_cuda(monkeypatch, "carn", how, (side, side), branches, ByteCanvas)
+    traffic = run_on_fake_cuda(monkeypatch, "carn", how, (side, side), branches, torch.uint8)
     tiles = (side // tile) ** 2
     refined = refine < NEVER
     assert traffic.waits == {
         "nonzero": tiles * branches,  # the pixels of each branch
-        "item": branches,  # the counts, at the very end
+        "item": side // tile,  # whether all numbers of a strip are finite
     }
     # Colours and labels; the last row of all comes apart.
     assert traffic.downloads == traffic.arrivals == 2 * (tiles + refined * side // tile)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pcsr_cli.engine.refine import NEVER
 from pcsr_cli.engine.routing import Adaptive, Tradeoff
-from pcsr_cli.engine.upscale import ByteCanvas, FloatCanvas, Outcome, Settings, upscale
+from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
 from pcsr_cli.evaluate.metrics import psnr
 from pcsr_cli.model.checkpoint import build_model, read_checkpoint
 from pcsr_cli.model.flops import model_costs, original_flops, paper_flops
@@ -64,13 +64,12 @@ def expected() -> dict[str, dict[str, Any]]:
 
 
 @cache
-def upscaled(case: str) -> tuple[ByteCanvas, Outcome]:
-    lr, hr = demo()
-    canvas = ByteCanvas(*hr.shape[:2])
+def upscaled(case: str) -> tuple[Tensor, Tensor, Outcome]:
+    lr, _ = demo()
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        return canvas, upscale(published_carn(), lr, SCALE, CASES[case], canvas)
+        return upscale_whole(published_carn(), lr, SCALE, CASES[case], torch.uint8)
     finally:
         torch.set_num_threads(threads)
 
@@ -82,34 +81,34 @@ def read(path: Path) -> np.ndarray[Any, Any]:
 
 @whole_pictures
 def test_the_demo_image_agrees(case: str) -> None:
-    canvas, _ = upscaled(case)
+    rgb, labels, _ = upscaled(case)
     golden = torch.from_numpy(read(GOLDEN / f"{case}.png")).int()
     golden_heavy = torch.from_numpy(read(GOLDEN / f"{case}_heavy.png")) > 0
-    flipped = (canvas.labels > 0) != golden_heavy
+    flipped = (labels > 0) != golden_heavy
     assert int(flipped.sum()) <= MOST_FLIPPED
-    difference = (canvas.rgb.int() - golden).abs()[~surroundings(flipped)]
+    difference = (rgb.int() - golden).abs()[~surroundings(flipped)]
     assert int(difference.max()) <= 1
     assert float((difference == 0).float().mean()) >= 0.9999
 
 
 @whole_pictures
 def test_as_many_pixels_are_heavy(case: str) -> None:
-    _, outcome = upscaled(case)
+    _, _, outcome = upscaled(case)
     assert outcome.branch_pixels[1] == pytest.approx(expected()[case]["heavy_pixels"], abs=MOST_FLIPPED)
     assert outcome.heavy_share == pytest.approx(expected()[case]["heavy_fraction"], abs=1e-4)
 
 
 @whole_pictures
 def test_flops_by_the_paper_agree(case: str) -> None:
-    _, outcome = upscaled(case)
+    _, _, outcome = upscaled(case)
     flops = paper_flops(model_costs(published_carn()), outcome.plan.lr_pixels, outcome.branch_pixels)
     assert flops / 1e9 == pytest.approx(expected()[case]["gflops"], rel=1e-4)
 
 
 @whole_pictures
 def test_quality_agrees(case: str) -> None:
-    canvas, _ = upscaled(case)
-    decibels = psnr(canvas.rgb.numpy(), demo()[1], shave=4)
+    rgb, _, _ = upscaled(case)
+    decibels = psnr(rgb.numpy(), demo()[1], shave=4)
     assert decibels == pytest.approx(expected()[case]["psnr_rgb_shave4"], abs=1e-4)
 
 
@@ -120,11 +119,10 @@ def test_a_crop_agrees_before_rounding(case: str, tile: int | None) -> None:
         lr = torch.from_numpy(crop["lr"]).permute(2, 0, 1)[None] / 255
         golden, golden_heavy = torch.from_numpy(crop[case]), torch.from_numpy(crop[f"{case}_heavy"])
     how = Settings(CASES[case].routing, refine=CASES[case].refine, tile=tile)
-    canvas = FloatCanvas(*golden_heavy.shape)
-    upscale(published_carn(), lr, SCALE, how, canvas)
-    flipped = (canvas.labels > 0) != golden_heavy
+    rgb, labels, _ = upscale_whole(published_carn(), lr, SCALE, how)
+    flipped = (labels > 0) != golden_heavy
     assert int(flipped.sum()) <= 2
-    assert (canvas.rgb - golden).abs().amax(dim=0)[~surroundings(flipped)].max() < 1e-4
+    assert (rgb.permute(2, 0, 1) - golden).abs().amax(dim=0)[~surroundings(flipped)].max() < 1e-4
 
 
 def test_the_original_costs_what_was_measured() -> None:

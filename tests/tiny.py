@@ -1,11 +1,13 @@
 """Tiny networks whose every layer affects the output, and test images."""
 
 import copy
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec
 
@@ -71,3 +73,17 @@ def _spread_outputs(model: Pcsr) -> None:
         scale = spread / outputs.std(dim=0).clamp(min=1e-3)
         last.weight.mul_(scale[:, None])
         last.bias.sub_(outputs.mean(dim=0)).mul_(scale)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A whole result: ``rgb`` (3, H, W), not clamped, and ``labels`` (H, W)."""
+
+    rgb: Tensor
+    labels: Tensor
+
+
+def upscaled(model: Pcsr, lr: Tensor, scale: float, settings: Settings) -> tuple[Result, Outcome]:
+    """The result of an upscale as float32, and its outcome."""
+    rgb, labels, outcome = upscale_whole(model, lr, scale, settings)
+    return Result(rgb.permute(2, 0, 1), labels), outcome

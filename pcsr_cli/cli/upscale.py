@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
@@ -292,9 +292,9 @@ def _upscale_one(
 ) -> None:
     from pcsr_cli.cli.upscale_view import open_preview, show_report
     from pcsr_cli.images.read import open_source
-    from pcsr_cli.jobs.frames import steps_for
     from pcsr_cli.jobs.pipeline import overlapped
-    from pcsr_cli.jobs.request import Errand, format_of
+    from pcsr_cli.jobs.request import Job, format_of
+    from pcsr_cli.jobs.upscale_file import Upscaler
 
     output = _output(work, request, json)
     format_of(output, request)
@@ -306,14 +306,19 @@ def _upscale_one(
     model = load()
     name = "stdin" if work.source == STREAM else work.source.name
     with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
-        watch = None if tap is None else tap.watch
-        enlarging = steps_for(model, request, lambda errand, share: progress(share), watch=watch, stills=False)
+        upscaler = Upscaler(
+            model,
+            request,
+            progress=lambda job, share: progress(share),
+            tap=None if tap is None else tap.tap,
+            stills=False,
+        )
         loading = time.perf_counter() - started
-        with closing(overlapped([Errand(source, output, overwrite)], enlarging)) as line:
-            (finished,) = line
-    if finished.error is not None:
-        raise finished.error
-    report = enlarging.report(finished, loading)
+        with closing(overlapped([Job(source, output, overwrite)], upscaler)) as line:
+            ((_, result),) = line
+    if isinstance(result, Exception):
+        raise result
+    report = replace(result, seconds=replace(result.seconds, load=loading + result.seconds.load))
     if json:
         print_document(report.as_document())
     elif not quiet:

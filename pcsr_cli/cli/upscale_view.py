@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -20,12 +20,12 @@ from rich.text import Text
 from pcsr_cli.cli.console import print_message, printable, stderr_console
 from pcsr_cli.errors import PcsrError
 from pcsr_cli.images.image import Pixels, to_8_bits
-from pcsr_cli.jobs.pipeline import Ready
 from pcsr_cli.jobs.report import Gflops, Report
 
 if TYPE_CHECKING:
     from pcsr_cli.jobs.find import Task
-    from pcsr_cli.jobs.request import Errand
+    from pcsr_cli.jobs.request import Job
+    from pcsr_cli.jobs.upscale_file import JobInput
 
 MEBI = 2**20
 MEGA = 1e6
@@ -230,10 +230,10 @@ class BatchProgress:
             yield
         self._bars = None
 
-    def update(self, errand: "Errand", share: float) -> None:
+    def update(self, job: "Job", share: float) -> None:
         """Set the share of the current image that is computed."""
         if self._bars is not None:
-            index = self._indices.get(errand.source, 0)
+            index = self._indices.get(job.source, 0)
             self._bars.update(self._current, description=self._names[index], completed=share, count=f"{share:.0%}")
             self._bars.update(self._all, completed=self._starts[index] + share * self._sizes[index])
 
@@ -274,10 +274,12 @@ class PreviewTap:
         self.origin = (0, 0)
         self._row = 0
 
-    def watch(self, ready: Ready) -> "PreviewTap":
-        """Choose the detail of an image before its result is computed."""
-        self.choose(ready.picture.rgb, (ready.layout.height, ready.layout.width))
-        return self
+    def tap(self, read: "JobInput", rows: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Choose the detail of an image, then pass the rows of its result on."""
+        self.choose(read.image.rgb, (read.layout.height, read.layout.width))
+        for block in rows:
+            self.write(block)
+            yield block
 
     def choose(self, rgb: Pixels, size: tuple[int, int]) -> None:
         """Choose the detail of an image (h, w, 3) whose result has ``size`` (H, W)."""

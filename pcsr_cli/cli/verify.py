@@ -106,7 +106,6 @@ def _document(source: Path, part: str, model: "LoadedModel", found: "Verificatio
         "input_size": list(reversed(found.lr_size)),
         "output_size": list(reversed(found.hr_size)),
         "passed": found.passed,
-        "halo": {**asdict(found.halo), "passed": found.halo.passed},
         "comparisons": [{**asdict(one), "passed": one.passed} for one in found.comparisons],
     }
 
@@ -121,9 +120,6 @@ def _show(name: str, part: str, model: "LoadedModel", found: "Verification") -> 
     where = f"{model.identity.name}, {describe_device(model.network.device)}"
     head = f"{name}, {part}: {width}x{height} -> {wide}x{high}; {where}"
     console.print(Text(printable(head)), soft_wrap=True)
-    halo = found.halo
-    seen = "and no tile lacks a pixel it needs" if halo.same else "and tiles lack pixels they need"
-    console.print(f"Halo of {halo.halo} LR pixels, network radius {halo.reach}, {seen}: {_verdict(halo.passed)}")
     console.print()
     console.print(_table(found))
     console.print()

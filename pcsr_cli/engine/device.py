@@ -3,6 +3,7 @@
 import contextlib
 import re
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.errors import DeviceError
+from pcsr_cli.images.image import Pixels
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -20,35 +22,40 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` takes cuda, else mps, else cpu. Raises DeviceError if it is not there."""
+    """The device of that name; ``auto`` is cuda where there is one, else cpu. Raises DeviceError if it is not there."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"{name!r} is no device.", "Choose auto, cpu, cuda, cuda:1, ... or mps.") from error
+        raise DeviceError(f"Unknown device {name!r}.", "Use auto, cpu, cuda, cuda:1, ... or mps.") from error
     present = {
         "cpu": not device.index,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available() and not device.index,
     }
     if not present.get(device.type, False):
-        raise DeviceError(f"The device {name} is not available here.", "Use --device cpu, or auto.")
+        raise DeviceError(f"The device {name} is not available on this machine.", "Use cpu or auto.")
     return device
+
+
+def device_notes(device: torch.device) -> tuple[str, ...]:
+    """What a user should know about results from a device."""
+    return ("pcsr is untested on mps: compare a result with one computed on the cpu",) if device.type == "mps" else ()
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype to compute in. ``auto`` is float32 on every device: what the published figures were made with."""
     if precision not in get_args(Precision):
         known = ", ".join(get_args(Precision))
-        raise DeviceError(f"{precision!r} is no precision.", f"Choose one of {known}.")
+        raise DeviceError(f"Unknown precision {precision!r}.", f"Use one of {known}.")
     if precision == "bf16" and device.type == "mps":
         raise DeviceError("bf16 is not supported on mps.", "Use fp16 or fp32.")
     return _DTYPES.get(precision, torch.float32)
 
 
 def describe_device(device: torch.device) -> str:
-    """The device for people: its name, and on a CPU the number of threads."""
+    """A device's name, with the model of a GPU or the number of threads of a CPU."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -62,7 +69,7 @@ def peak_memory(device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    if sys.platform == "linux":  # not getrusage's: there a process inherits the peak of the one that started it
+    if sys.platform == "linux":  # getrusage would include the peak of the process that started this one
         try:
             status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -74,27 +81,81 @@ def peak_memory(device: torch.device) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+_FLOAT32_LOCK = threading.Lock()
+_FLOAT32_USERS = 0
+_FLOAT32_BEFORE: list[str] = []
+
+
 @contextlib.contextmanager
-def full_float32() -> Iterator[None]:
-    """While inside, float32 is float32 on CUDA devices, too: convolutions would else round to TF32's 10 bits."""
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Compute float32 in float32 on a CUDA device while inside: convolutions would else round to TF32's 10 bits.
+
+    PyTorch has one such setting for the whole process. The first of several threads inside changes it, the last one
+    restores it, and a value that was set meanwhile stays. On other devices it is left alone.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    global _FLOAT32_USERS, _FLOAT32_BEFORE
     parts = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [part.fp32_precision for part in parts]
-    for part in parts:
-        part.fp32_precision = "ieee"
+    with _FLOAT32_LOCK:
+        if _FLOAT32_USERS == 0:
+            _FLOAT32_BEFORE = [part.fp32_precision for part in parts]
+            for part in parts:
+                part.fp32_precision = "ieee"
+        _FLOAT32_USERS += 1
     try:
         yield
     finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
+        with _FLOAT32_LOCK:
+            _FLOAT32_USERS -= 1
+            if _FLOAT32_USERS == 0:
+                for part, before in zip(parts, _FLOAT32_BEFORE, strict=True):
+                    if part.fp32_precision == "ieee":
+                        part.fp32_precision = before
 
 
-UNDER_WAY = 4
-"""Copies to the host that may be under way at once: colours and branches of two tiles, one arriving while the next is
-computed."""
+def empty_cache(device: torch.device) -> None:
+    """Give memory that PyTorch keeps for later back to a CUDA device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+LEVELS = {8: torch.uint8, 16: torch.uint16}
+"""The integer type of an image, by bits a channel."""
+
+PEAKS = {torch.uint8: 255, torch.uint16: 65_535}
+"""The level of 1.0, by type."""
+
+UINT16_DEVICES = {"cpu", "cuda"}
+"""Devices that have uint16; for others it is converted on the host."""
+
+
+def as_lr(rgb: Pixels) -> Tensor:
+    """An image (h, w, 3) of uint8 or uint16 as the engine takes it, (1, 3, h, w); copied only if PyTorch needs it."""
+    usable = rgb.flags.writeable and all(stride >= 0 for stride in rgb.strides)
+    return torch.from_numpy(rgb if usable else rgb.copy()).permute(2, 0, 1)[None]
+
+
+def to_levels(rgb: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers in [0, 1], or somewhat outside, rounded and clamped to levels of uint8 or uint16; as float32 unchanged.
+
+    The result is on the same device, or on the CPU if the device does not have the type."""
+    if dtype.is_floating_point:
+        return rgb
+    if dtype == torch.uint16 and rgb.device.type not in UINT16_DEVICES:
+        rgb = rgb.cpu()
+    peak = PEAKS[dtype]
+    return rgb.mul(peak).round_().clamp_(0, peak).to(dtype)
+
+
+def to_numbers(pixels: Tensor) -> Tensor:
+    """Pixels of uint8 or uint16 as float32 in [0, 1]; floating-point numbers unchanged."""
+    return pixels if pixels.is_floating_point() else pixels.float().div_(PEAKS[pixels.dtype])
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:
-    """The same on a device; the host does not wait until it has arrived there."""
+    """A tensor on a device; the host does not wait until a copy from host memory to CUDA has arrived."""
     if device.type != "cuda" or values.device.type != "cpu":
         return values.to(device)
     pinned = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
@@ -102,31 +163,43 @@ def upload(values: Tensor, device: torch.device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
+def upload_numbers(pixels: Tensor, device: torch.device) -> Tensor:
+    """Pixels or numbers as float32 in [0, 1] on a device."""
+    if pixels.dtype == torch.uint16 and device.type not in UINT16_DEVICES:
+        pixels = to_numbers(pixels)
+    return to_numbers(upload(pixels, device))
+
+
+MAX_COPIES = 4
+"""Copies to the host in progress at once: colours and branches of two tiles, one arriving while the next is computed.
+"""
+
+
 class Downloads:
-    """Copies to places in host memory: on the host at once, from CUDA while the device goes on, done by ``settle``."""
+    """Copies into host memory: from the host at once, from CUDA in the background until ``settle``."""
 
     def __init__(self) -> None:
-        self.under_way: deque[tuple[torch.cuda.Event, Tensor, Tensor]] = deque()
+        self.in_progress: deque[tuple[torch.cuda.Event, Tensor, Tensor]] = deque()
 
-    def bring(self, values: Tensor, place: Tensor) -> None:
-        """Copy ``values`` to ``place``, a host tensor of the same shape and type that is not to be read yet."""
+    def bring(self, values: Tensor, target: Tensor) -> None:
+        """Copy ``values`` to ``target`` of the same shape and type, in host memory. It may be read after ``settle``."""
         if values.device.type != "cuda":
-            place.copy_(values)
+            target.copy_(values)
             return
-        landing = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
-        landing.copy_(values, non_blocking=True)
+        pinned = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
+        pinned.copy_(values, non_blocking=True)
         arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrived.record(torch.cuda.current_stream(values.device))
-        self.under_way.append((arrived, landing, place))
-        while len(self.under_way) > UNDER_WAY:
-            self._land()
+        self.in_progress.append((arrived, pinned, target))
+        while len(self.in_progress) > MAX_COPIES:
+            self._finish_one()
 
     def settle(self) -> None:
-        """Wait until everything is in its place."""
-        while self.under_way:
-            self._land()
+        """Wait until every copy is done."""
+        while self.in_progress:
+            self._finish_one()
 
-    def _land(self) -> None:
-        arrived, landing, place = self.under_way.popleft()
+    def _finish_one(self) -> None:
+        arrived, pinned, target = self.in_progress.popleft()
         arrived.synchronize()
-        place.copy_(landing)
+        target.copy_(pinned)

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pcsr_cli.engine.device import upload
-from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.device import upload_numbers
+from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.fused.rows import Ledger
-from pcsr_cli.engine.levels import to_numbers
 from pcsr_cli.engine.sampling import FeatureBand
 from pcsr_cli.engine.tiles import Span, Tile
 from pcsr_cli.model.flops import Executed
@@ -35,7 +34,7 @@ class TileFeatures:
 
     def seen(self, prepared: PreparedModel, tile: Tile) -> Tensor:
         """What a tile sees of the picture: (1, 3, h, w) float32 in [0, 1], on the model's device."""
-        return to_numbers(upload(self.lr[:, :, *tile.seen.slices], prepared.device))
+        return upload_numbers(self.lr[:, :, *tile.seen.slices], prepared.device)
 
     def bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         """The features a tile samples, top to bottom; ``lr`` is what it has ``seen``."""

@@ -57,7 +57,7 @@ def pixel_centres(length: int) -> Tensor:
     """Centres -1 + (2i + 1)/n of n pixels on [-1, 1], float32.
 
     Summed in this order on purpose: published results carry this very float32 rounding, which near the right border
-    moves a position by up to 2e-5 LR pixels. In exact arithmetic ten times as many of their 8-bit values would
+    is_animated a position by up to 2e-5 LR pixels. In exact arithmetic ten times as many of their 8-bit values would
     differ."""
     half = 1 / length
     return (-1 + half) + (2 * half) * torch.arange(length, dtype=torch.float32, device="cpu")

@@ -1,66 +1,39 @@
-"""From the rows that the network paints to the rows that a file gets: reduced, of one grey, with transparency."""
+"""From the rows of an upscale to the rows of a file: reduced, in one grey, with transparency, as 8 or 16 bits."""
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from pcsr_cli.engine.levels import to_levels
-from pcsr_cli.images.image import Pixels
+from pcsr_cli.engine.device import LEVELS, to_levels
+from pcsr_cli.engine.upscale import HrRows
+from pcsr_cli.images.image import ImageData, Pixels
 from pcsr_cli.images.resize import RowResizer, resize_bicubic_rows
-from pcsr_cli.images.write import PictureWriter
-
-DTYPES = {8: torch.uint8, 16: torch.uint16}
-"""Types of levels, by bits a channel."""
-
-BAND_BYTES = 2**24
-"""Finished rows handed over at once: what else is made of them is then small beside a strip of the result."""
 
 
-class ResultRows:
-    """The way from painted rows to a writer.
+def output_rows(
+    rows: Iterable[HrRows], image: ImageData, working_size: tuple[int, int], size: tuple[int, int], depth: int
+) -> Iterator[Pixels]:
+    """The rows of the enlarged ``image``, from the top: blocks (n, W, C) of uint8 or uint16, by ``depth``.
 
-    ``painted`` is the (height, width) the network works at, ``size`` that of the result: where they differ, rows are
-    painted as numbers and reduced bicubically. ``depth`` is 8 or 16 bits; with ``grey`` the writer gets one colour
-    channel, and with ``alpha`` (h, w), levels of any size and depth, their enlargement as the last channel."""
-
-    def __init__(
-        self,
-        painted: tuple[int, int],
-        size: tuple[int, int],
-        depth: int,
-        grey: bool,
-        alpha: Pixels | None,
-        writer: PictureWriter,
-    ) -> None:
-        self.size = size
-        self.levels = DTYPES[depth]
-        self.grey = grey
-        self.alpha = None if alpha is None else Alpha(alpha, size, depth)
-        self.writer = writer
-        self.resizer = None if painted == size else RowResizer(painted, size)
-        self.done = 0
-
-    @property
-    def painted_dtype(self) -> torch.dtype:
-        """What ``take`` wants: float32 numbers where they are to be reduced, else levels."""
-        return self.levels if self.resizer is None else torch.float32
-
-    def take(self, rows: Tensor) -> None:
-        """The next painted rows, (n, W, 3) on the CPU."""
-        step = max(1, BAND_BYTES // (rows.shape[1] * 3 * rows.itemsize))
-        for band in torch.split(rows, step):
-            if self.resizer is not None:
-                band = to_levels(torch.from_numpy(self.resizer.push(band.numpy())), self.levels)
-            if len(band):
-                self._write(band.numpy())
-
-    def _write(self, rgb: Pixels) -> None:
-        start, self.done = self.done, self.done + len(rgb)
-        channels = _grey(rgb) if self.grey else rgb
-        if self.alpha is not None:
-            channels = np.concatenate((channels, self.alpha.rows(start, self.done)[..., None]), axis=2)
-        # A writer that lags behind must not keep all of a strip alive by a view of it.
-        self.writer.write(channels.copy() if channels is rgb else channels)
+    ``rows`` are the result at ``working_size`` (height, width). If that is not ``size``, they are float32 and reduced
+    bicubically, else levels of ``depth`` bits. A grey image gets one colour channel; one with alpha gets its bicubic
+    enlargement as the last channel."""
+    resizer = None if working_size == size else RowResizer(working_size, size)
+    alpha = None if image.alpha is None else Alpha(image.alpha, size, depth)
+    top = 0
+    for block in rows:
+        levels = block.rgb
+        if resizer is not None:
+            levels = to_levels(torch.from_numpy(resizer.push(block.rgb.numpy())), LEVELS[depth])
+        rgb: Pixels = levels.numpy()
+        if not len(rgb):
+            continue
+        channels = _grey(rgb) if image.grey else rgb
+        if alpha is not None:
+            channels = np.concatenate((channels, alpha.rows(top, top + len(rgb))[..., None]), axis=2)
+        top += len(rgb)
+        yield channels
 
 
 class Alpha:

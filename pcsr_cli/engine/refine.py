@@ -4,6 +4,8 @@ A light pixel with at least #h heavy pixels among its 3x3 neighbours becomes the
 included, of the prediction before any replacement. The image's outermost ring is never replaced.
 """
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -72,30 +74,23 @@ def sum_3x3(x: Tensor) -> Tensor:
     return columns
 
 
-class RowRefiner:
-    """Refines a region that comes in bands of rows, top to bottom; the same numbers as all at once.
+def refine_bands(bands: Iterable[tuple[Tensor, Tensor]], minimum: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Refine a region that comes in bands of rows, top to bottom; the result is the same as for the whole at once.
 
-    A row can be refined once the next has come, so results lag by one row.
+    ``bands`` are predictions (n, W, 3) float32 with their branches (n, W) uint8, as are the results. A row is refined
+    once the row below it has come, so results lag by one row and a band may be empty.
     """
-
-    def __init__(self, minimum: int) -> None:
-        self.minimum = minimum
-        self.tail: tuple[Tensor, Tensor] | None = None
-
-    def push(self, prediction: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Take rows (n, W, 3) and (n, W); returns the rows that are finished, which may be none, and their labels."""
-        if self.minimum >= NEVER:
-            return prediction, labels
+    if minimum >= NEVER:
+        yield from bands
+        return
+    tail: tuple[Tensor, Tensor] | None = None
+    for prediction, labels in bands:
         first = 0
-        if self.tail is not None:
-            prediction, labels = torch.cat((self.tail[0], prediction)), torch.cat((self.tail[1], labels))
-            first = self.tail[1].shape[0] - 1
-        refined = refine(prediction, labels > 0, self.minimum)
-        self.tail = (prediction[-2:].clone(), labels[-2:].clone())
-        return refined[first:-1], labels[first:-1]
-
-    def finish(self) -> tuple[Tensor, Tensor] | None:
-        """The last row, which nothing below could change."""
-        if self.tail is None:
-            return None
-        return self.tail[0][-1:], self.tail[1][-1:]
+        if tail is not None:
+            prediction, labels = torch.cat((tail[0], prediction)), torch.cat((tail[1], labels))
+            first = tail[1].shape[0] - 1
+        refined = refine(prediction, labels > 0, minimum)
+        tail = (prediction[-2:].clone(), labels[-2:].clone())
+        yield refined[first:-1], labels[first:-1]
+    if tail is not None:
+        yield tail[0][-1:], tail[1][-1:]

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsr_cli.engine.device import upload
+from pcsr_cli.engine.grid import nearest_index
+from pcsr_cli.engine.tiles import Rect, Span
 from pcsr_cli.errors import UsageError, in_full
 from pcsr_cli.model.flops import GIGA, ModelCosts, paper_flops
 
@@ -53,32 +55,28 @@ class Adaptive:
 
 @dataclass(frozen=True)
 class Budget:
-    """The cut that spends just so much: ``gflops`` by the paper's convention, or ``seconds`` of computing.
+    """The cut that spends a number of GFLOPs (paper's count); for two branches only.
 
-    One of the two is given; for two branches only. ``asked`` tells where the number comes from.
+    ``asked`` is the budget as the user gave it, if that was a share.
     """
 
-    gflops: float | None = None
-    seconds: float | None = None
+    gflops: float
     asked: str = ""
-
-    def __post_init__(self) -> None:
-        assert (self.gflops is None) != (self.seconds is None)
 
 
 @dataclass(frozen=True)
-class Everywhere:
-    """Every pixel to one branch, whatever the classifier says: to the heaviest, or to the lightest."""
+class SingleBranch:
+    """Every pixel to one branch, the heaviest or the lightest, regardless of the classifier."""
 
     heavy: bool
 
 
-ALL_LIGHT, ALL_HEAVY = Everywhere(heavy=False), Everywhere(heavy=True)
+ALL_LIGHT, ALL_HEAVY = SingleBranch(heavy=False), SingleBranch(heavy=True)
 
 BELOW_ALL, ABOVE_ALL = -1.0, 2.0
 """The cuts that every difficulty exceeds and that none does, even where a classifier saturates at 0 or 1."""
 
-Routing = Threshold | Tradeoff | Adaptive | Budget | Everywhere
+Routing = Threshold | Tradeoff | Adaptive | Budget | SingleBranch
 
 
 def default_routing(branches: int) -> Routing:
@@ -151,7 +149,7 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
             raise UsageError(
                 f"A budget cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
             )
-        case Everywhere(heavy):
+        case SingleBranch(heavy):
             return Cuts((BELOW_ALL if heavy else ABOVE_ALL,) * (len(shares) - 1))
         case Tradeoff(k) if len(shares) == 2:
             return Cuts((tradeoff_cut((shares[0], shares[1]), k),))
@@ -247,7 +245,7 @@ def _representatives(flat: Tensor) -> Tensor:
     """Every value, or ADM_SAMPLE of them evenly spaced in order of size, the smallest and the largest included.
 
     Picking by size rather than by place leaves next to no noise, which matters: k-means stops at a tolerance, and a
-    slightly different mean can cost or save it a step that moves the cut by a hundredth.
+    slightly different mean can cost or save it a step that is_animated the cut by a hundredth.
     """
     if flat.numel() <= ADM_SAMPLE:
         return flat
@@ -256,15 +254,15 @@ def _representatives(flat: Tensor) -> Tensor:
     return ordered[index].to(flat.device)
 
 
-_ALLOWANCE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|G|s)", flags=re.IGNORECASE)
+_ALLOWANCE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|G)", flags=re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What may be spent, as asked for: percent of the original network's GFLOPs, GFLOPs, or seconds."""
+    """A budget as the user gave it: percent of the original network's GFLOPs, or GFLOPs."""
 
     amount: float
-    unit: Literal["%", "G", "s"]
+    unit: Literal["%", "G"]
 
     def __str__(self) -> str:
         return f"{in_full(self.amount)}{self.unit}"
@@ -279,12 +277,11 @@ class Size:
 
 
 def parse_allowance(text: str) -> Allowance:
-    """``60%``, ``50G`` or ``8s``. Raises UsageError."""
+    """``60%`` or ``50G``. Raises UsageError."""
     found = _ALLOWANCE.fullmatch(text.strip())
     if found is None or not 0 < float(found[1]) < math.inf:
-        raise UsageError(f"A budget of {text[:20]!r} is none.", "Such as 60% (of the original), 50G (FLOPs) or 8s.")
-    unit: dict[str, Literal["%", "G", "s"]] = {"%": "%", "g": "G", "s": "s"}
-    return Allowance(float(found[1]), unit[found[2].lower()])
+        raise UsageError(f"Invalid budget {text[:20]!r}.", "Use a share (60%) or GFLOPs (50G).")
+    return Allowance(float(found[1]), "%" if found[2] == "%" else "G")
 
 
 def gflops_range(costs: ModelCosts, size: Size) -> tuple[float, float]:
@@ -298,14 +295,12 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
     """The budget for pictures of a size; ``original`` is the original network's GFLOPs (paper), None without one.
 
     Without one, percents are of all heavy. Raises UsageError for other than two branches, and outside of what is
-    feasible, where that is known before anything ran (for seconds it is not).
+    feasible.
     """
     if len(costs.branches) != 2:
         raise UsageError(
             f"A budget cuts between two branches, but this model has {len(costs.branches)}.", "Use --k or --adm."
         )
-    if allowance.unit == "s":
-        return Budget(seconds=allowance.amount)
     least, most = gflops_range(costs, size)
     if allowance.unit == "G":
         wanted, asked = allowance.amount, ""
@@ -353,3 +348,74 @@ def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:
     above_it = ordered.size - int(np.searchsorted(ordered, edge, side="right"))
     with_it = ordered.size - int(np.searchsorted(ordered, edge, side="left"))
     return at if wanted - above_it < with_it - wanted else below
+
+
+@dataclass(frozen=True, eq=False)
+class Forced:
+    """The HR pixels of an image that must be light, and those that must be heavy.
+
+    Each mask is (h, w) bool on the CPU, or None for no pixel. It may have any size: an HR pixel follows the nearest
+    mask pixel, in a mask of the HR size the same one. Where both are set, heavy wins; ``clashes`` counts such pixels.
+    """
+
+    hr_size: tuple[int, int]
+    light: Tensor | None = None
+    heavy: Tensor | None = None
+
+    def override(self, labels: Tensor, area: Rect, heaviest: int) -> None:
+        """Change the branches (n, W) uint8 of an area of HR pixels in place, on any device."""
+        for mask, branch in ((self.light, 0), (self.heavy, heaviest)):
+            if mask is not None:
+                labels.masked_fill_(self._over(mask, area).to(labels.device), branch)
+
+    def free(self, area: Rect) -> Tensor:
+        """The pixels of an area that are left to the classifier, (n, W) bool."""
+        chosen = torch.zeros(area.rows.length, area.columns.length, dtype=torch.bool, device="cpu")
+        for mask in (self.light, self.heavy):
+            if mask is not None:
+                chosen |= self._over(mask, area)
+        return ~chosen
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many HR pixels are forced light, and how many heavy."""
+        light, heavy = (0 if mask is None else self._count(mask) for mask in (self.light, self.heavy))
+        return light, heavy
+
+    def share_of_free(self, share: float) -> float:
+        """The share of the free pixels that has to be heavy for a share of all to be, as nearly as masks allow."""
+        light, heavy = self.counts
+        pixels = self.hr_size[0] * self.hr_size[1]
+        free = pixels - light - heavy
+        return min(1.0, max(0.0, (share * pixels - heavy) / free)) if free else 0.0
+
+    @property
+    def clashes(self) -> int:
+        """How many HR pixels are set in both masks."""
+        if self.light is None or self.heavy is None:
+            return 0
+        light, heavy = self.light, self.heavy
+        rows = (Rect(Span(row, row + 1), Span(0, self.hr_size[1])) for row in range(self.hr_size[0]))
+        return sum(int((self._over(light, row) & self._over(heavy, row)).sum()) for row in rows)
+
+    def _over(self, mask: Tensor, area: Rect) -> Tensor:
+        """A mask over an area, (n, W) bool."""
+        if tuple(mask.shape) == self.hr_size:
+            return mask[area.slices]
+        rows, columns = (
+            _nearest(length, hr_length, span)
+            for length, hr_length, span in zip(mask.shape, self.hr_size, (area.rows, area.columns), strict=True)
+        )
+        return mask[rows[:, None], columns]
+
+    def _count(self, mask: Tensor) -> int:
+        """The HR pixels that a mask sets: its own, each as often as it is the nearest."""
+        rows, columns = (
+            torch.bincount(_nearest(length, hr_length, Span(0, hr_length)), minlength=length)
+            for length, hr_length in zip(mask.shape, self.hr_size, strict=True)
+        )
+        return int((mask.to(torch.int64) * columns).sum(dim=1) @ rows)
+
+
+def _nearest(length: int, hr_length: int, span: Span) -> Tensor:
+    return nearest_index(length, hr_length, torch.arange(span.start, span.stop, dtype=torch.int64, device="cpu"))

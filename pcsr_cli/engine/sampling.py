@@ -12,11 +12,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pcsr_cli.engine.forced import Forced
-from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.fused.samplers import PreparedMlp
 from pcsr_cli.engine.grid import Axis, bilinear, make_axis
-from pcsr_cli.engine.routing import Decision, difficulty
+from pcsr_cli.engine.routing import Decision, Forced, difficulty
 from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan
 from pcsr_cli.model.flops import Executed
 
@@ -42,7 +41,7 @@ class Prediction:
     """HR rows ``rows`` (in the image) of an area.
 
     ``rgb`` (n, W, 3) is float32 in [0, 1] but not clamped, ``labels`` (n, W) uint8 are the branches, ``branch_pixels``
-    their counts; ``probabilities`` (n, W, M) float32 are what the classifier said.
+    their counts; ``probabilities`` (n, W, M) float32 are the classifier's, lightest branch first.
     """
 
     rows: Span
@@ -50,6 +49,11 @@ class Prediction:
     labels: Tensor
     probabilities: Tensor
     branch_pixels: tuple[int, ...]
+
+    @property
+    def difficulty(self) -> Tensor:
+        """The difficulties, (n, W) float32: p_heavy for two branches."""
+        return difficulty(self.probabilities.flatten(0, 1)).view(self.labels.shape)
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,14 @@ class AreaSampler:
             yield difficulty(probabilities).view(chunk.rows.length, -1)
 
     def predict(self, band: FeatureBand, decision: Decision, forced: Forced | None = None) -> Iterator[Prediction]:
-        """Route and sample the area's HR rows nearest to a band; ``forced`` pixels go where they are told to."""
+        """Route and sample the area's HR rows nearest to a band; ``forced`` pixels keep their branch."""
         for chunk in self._chunks(band):
             probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
             labels = decision.labels(probabilities)
             height = chunk.rows.length
             if forced is not None:
                 area = Rect(chunk.rows, self.area.columns)
-                forced.overrule(labels.view(height, -1), area, self.prepared.branches - 1)
+                forced.override(labels.view(height, -1), area, self.prepared.branches - 1)
             residual = torch.empty(labels.shape[0], 3, dtype=torch.float32, device=labels.device)
             counts = []
             for branch, sampler in enumerate(self.prepared.samplers):
@@ -115,8 +119,8 @@ class AreaSampler:
                 counts.append(pixels.shape[0])
                 residual.index_copy_(0, pixels, chunk.sample(sampler, pixels))
             rgb = residual.view(height, -1, 3).add_(self._base(chunk.rows))
-            said = probabilities.view(height, -1, probabilities.shape[1])
-            yield Prediction(chunk.rows, rgb, labels.view(height, -1), said, tuple(counts))
+            shaped = probabilities.view(height, -1, probabilities.shape[1])
+            yield Prediction(chunk.rows, rgb, labels.view(height, -1), shaped, tuple(counts))
 
     def all_branches(self, band: FeatureBand) -> Iterator[AllBranches]:
         """Every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""

@@ -78,6 +78,11 @@ class Tile:
     sampled: Rect
     seen: Rect
 
+    @property
+    def half(self) -> tuple[int, int]:
+        """Half of its height and width in LR pixels, at least one pixel each."""
+        return -(-self.owned.rows.length // 2), -(-self.owned.columns.length // 2)
+
 
 @dataclass(frozen=True)
 class TilePlan:
@@ -99,10 +104,9 @@ class TilePlan:
         """The HR rows of each row of tiles, from the top."""
         return tuple(dict.fromkeys(tile.core.rows for tile in self.tiles))
 
-    def quarters(self, tile: Tile) -> tuple[Tile, ...]:
-        """A tile cut in half both ways, for when it was too large; one LR pixel stays as it is."""
-        half = (-(-tile.owned.rows.length // 2), -(-tile.owned.columns.length // 2))
-        return _cut(tile.owned, half, self.lr_size, self.hr_size, self.halo, self.ring)
+    def cut(self, tile: Tile, largest: tuple[int, int]) -> tuple[Tile, ...]:
+        """A tile cut into tiles of at most ``largest`` (height, width) LR pixels."""
+        return _cut(tile.owned, largest, self.lr_size, self.hr_size, self.halo, self.ring)
 
     @property
     def lr_pixels(self) -> int:

@@ -133,8 +133,6 @@ def check(model: LoadedModel, options: BenchOptions) -> None:
             "Give their path.",
             setting="original",
         )
-    if options.allowance is not None and options.allowance.unit == "s":
-        raise UsageError("Over a folder a budget is in GFLOPs: seconds depend on more than the cut.", "Such as 60%.")
     assert ("budget" in kinds) == (options.allowance is not None)
     two_only = [method.label for method in options.methods if method.kind in {"threshold", "patch", "budget"}]
     branches = model.network.spec.branches

@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.engine.device import full_float32
-from pcsr_cli.engine.levels import as_lr, to_levels, to_numbers
+from pcsr_cli.engine.device import as_lr, full_float32, to_levels, to_numbers
 from pcsr_cli.errors import ModelError
 from pcsr_cli.images.files import is_file
 from pcsr_cli.model.backbones import ORIGINALS, Original
@@ -36,7 +35,7 @@ class LoadedOriginal:
         device = next(self.network.parameters()).device
         mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
         x = to_numbers(as_lr(lr).to(device))
-        with full_float32():
+        with full_float32(x.device):
             rgb = self.network(x - mean)[0] + mean[0]
         levels: NDArray[np.uint8] = to_levels(rgb, torch.uint8).permute(1, 2, 0).cpu().numpy()
         return np.ascontiguousarray(levels)

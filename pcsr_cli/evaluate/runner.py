@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.routing import Routing, default_routing
-from pcsr_cli.engine.upscale import ByteCanvas, Outcome, Settings, predict_branches, upscale
+from pcsr_cli.engine.upscale import Outcome, Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.methods import Method, patch_mask
@@ -109,13 +110,12 @@ class Entrant:
         """The engine by a routing."""
         contest = self.contest
         settings = replace(contest.settings, routing=routing)
-        canvas = ByteCanvas(*self.size)
         started = time.perf_counter()
-        outcome = upscale(contest.model.network, as_lr(self.lr), contest.scale, settings, canvas)
+        rgb, _, outcome = upscale_whole(contest.model.network, as_lr(self.lr), contest.scale, settings, torch.uint8)
         seconds = time.perf_counter() - started
         paper = paper_flops(self.costs, outcome.plan.lr_pixels, outcome.branch_pixels) / GIGA
         executed = executed_flops(self.costs, outcome.executed) / GIGA
-        return Enlarged(canvas.rgb.numpy(), outcome.heavy_share, paper, executed, seconds), outcome
+        return Enlarged(rgb.numpy(), outcome.heavy_share, paper, executed, seconds), outcome
 
     def _by_patch(self, side: int) -> Enlarged:
         """Routed by patch with as many heavy pixels as the first method routed by pixel, by default at 0.5."""

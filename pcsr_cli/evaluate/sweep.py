@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.engine.levels import as_lr
+from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.routing import ABOVE_ALL, BELOW_ALL, DifficultySurvey, decide_adaptively, tradeoff_cut
 from pcsr_cli.engine.tiles import Span
 from pcsr_cli.engine.upscale import Settings, predict_branches

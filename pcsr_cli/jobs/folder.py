@@ -15,11 +15,11 @@ import pcsr_cli
 from pcsr_cli.errors import OutputError, RefusedOutputError, is_out_of_memory
 from pcsr_cli.images.files import cannot_write, exists, fingerprint, is_folder, remove_leftovers
 from pcsr_cli.jobs.find import Task
-from pcsr_cli.jobs.frames import steps_for
 from pcsr_cli.jobs.journal import Entry, Journal, has_content, same_settings
-from pcsr_cli.jobs.pipeline import Ready, overlapped
+from pcsr_cli.jobs.pipeline import overlapped
 from pcsr_cli.jobs.report import Report
-from pcsr_cli.jobs.request import Errand, Request
+from pcsr_cli.jobs.request import Job, Request
+from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from pcsr_cli.model.registry import LoadedModel
 
 Existing = Literal["refuse", "skip", "overwrite"]
@@ -168,7 +168,7 @@ class FolderRun:
         model: LoadedModel,
         request: Request,
         existing: Existing = "refuse",
-        progress: Callable[[Errand, float], None] | None = None,
+        progress: Callable[[Job, float], None] | None = None,
         checking: Callable[[float], None] = lambda share: None,
     ) -> None:
         """Decide what to do. ``checking`` is called with the share of the tasks that were checked; ``progress``,
@@ -178,10 +178,8 @@ class FolderRun:
         self.folder = folder
         self._replace = existing == "overwrite"
         self.journal = Journal(folder)
-        self.steps = steps_for(model, request, progress, self._record)
-        self.work: Work = plan_work(
-            tasks, folder, self.journal, lambda task: self.steps.way(folder / task.output), existing, checking
-        )
+        self.upscaler = Upscaler(model, request, progress=progress, record=self._record)
+        self.work: Work = plan_work(tasks, folder, self.journal, self._settings_key, existing, checking)
 
     def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[Done | Failed, None, None]:
         """Upscale the images in order and yield an event for each. Close the generator as with ``overlapped``.
@@ -190,16 +188,18 @@ class FolderRun:
         An image that runs out of memory is tried once more at the end, alone. The traceback of an error is dropped
         before the next event, because it keeps the image in memory."""
         prepare_folders(self.folder, [task.output for task in self.work.todo])
-        pending = {Errand(task.source, self.folder / task.output, self._replace): task for task in self.work.todo}
+        pending = {Job(task.source, self.folder / task.output, self._replace): task for task in self.work.todo}
         while pending:
-            retries: dict[Errand, Task] = {}
-            with closing(overlapped(pending, self.steps, jobs)) as line:
-                for finished in line:
-                    task, error = pending[finished.item], finished.error
-                    if error is None:
-                        yield Done(task, self.steps.report(finished))
-                    elif is_out_of_memory(error) and jobs > 0 and not fail_fast:
-                        retries[finished.item] = task
+            retries: dict[Job, Task] = {}
+            with closing(overlapped(pending, self.upscaler, jobs)) as line:
+                for job, result in line:
+                    task = pending[job]
+                    if isinstance(result, Report):
+                        yield Done(task, result)
+                        continue
+                    error = result
+                    if is_out_of_memory(error) and jobs > 0 and not fail_fast:
+                        retries[job] = task
                     else:
                         yield Failed(task, error)
                         if fail_fast:
@@ -209,24 +209,26 @@ class FolderRun:
                                 f"The disk is full; the run stopped at {self.folder / task.output}.",
                                 "Free some space and run the command again.",
                             ) from error
-                    if error is not None:
-                        error.__traceback__ = error.__cause__ = error.__context__ = None
+                    error.__traceback__ = error.__cause__ = error.__context__ = None
             pending, jobs = retries, 0
 
-    def _record(self, errand: Errand, ready: Ready, file: Path) -> None:
+    def _settings_key(self, task: Task) -> Mapping[str, Any]:
+        return self.upscaler.settings_key(self.folder / task.output)
+
+    def _record(self, job: Job, read: JobInput, file: Path) -> None:
         """Add a finished temporary file to the journal before it is moved into place. Raises OutputError.
 
         The file is synced first, so that even a power failure leaves no incomplete result."""
-        assert isinstance(errand.output, Path) and ready.content is not None
-        name = errand.output.relative_to(self.folder).as_posix()
-        info = {"source": str(errand.source), "pcsr": pcsr_cli.__version__}
+        assert isinstance(job.output, Path) and read.content is not None
+        name = job.output.relative_to(self.folder).as_posix()
+        info = {"source": str(job.source), "pcsr": pcsr_cli.__version__}
         try:
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
             result = fingerprint(file)
         except OSError as error:
-            raise cannot_write(errand.output, error) from error
-        self.journal.append(Entry(name, ready.content, self.steps.way(errand.output), result, info))
+            raise cannot_write(job.output, error) from error
+        self.journal.append(Entry(name, read.content, self.upscaler.settings_key(job.output), result, info))
 
 
 def disk_is_full(error: BaseException | None) -> bool:

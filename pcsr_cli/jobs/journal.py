@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.engine.routing import Adaptive, Allowance, Budget, Everywhere, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Adaptive, Allowance, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.files import Fingerprint, fingerprint, reason
 
@@ -115,7 +115,7 @@ def routing_settings(routing: Routing | Allowance) -> dict[str, Any]:
             return {"k": k}
         case Adaptive():
             return {"adm": True}
-        case Everywhere(heavy):
+        case SingleBranch(heavy):
             return {"all": "heavy" if heavy else "light"}
         case Budget(gflops):
             return {"budget": f"{gflops}G"}

@@ -1,6 +1,6 @@
 """Maps as files: drawn while the result's rows go by, or once routing is known."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pcsr_cli.engine.forced import Forced
 from pcsr_cli.engine.grid import nearest_index
-from pcsr_cli.engine.routing_map import RoutingMap
+from pcsr_cli.engine.routing import Cuts, Forced
+from pcsr_cli.engine.upscale import HrRows, Upscaling
 from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.images.formats import choose_format
@@ -292,6 +292,36 @@ def request_map(output: Path, style: Style | None, replace: bool = False) -> Map
     return MapRequest(output, style or "overlay", replace)
 
 
+class RoutingMap:
+    """The difficulty (H, W) float32 and the branch (H, W) uint8 of every pixel of a result, on the CPU.
+
+    ``forced`` counts the pixels forced light and those forced heavy; ``cuts`` are empty where branches were chosen by
+    their cost."""
+
+    def __init__(self, height: int, width: int, branches: int = 2, forced: tuple[int, int] = (0, 0)) -> None:
+        self.branches = branches
+        self.forced = forced
+        self.cuts: tuple[float, ...] = ()
+        self.difficulty = torch.empty(height, width, dtype=torch.float32)
+        self.labels = torch.empty(height, width, dtype=torch.uint8)
+
+    @property
+    def branch_pixels(self) -> tuple[int, ...]:
+        """How many pixels each branch got."""
+        return tuple(int((self.labels == branch).sum()) for branch in range(self.branches))
+
+    def record(self, upscaling: Upscaling) -> Iterator[HrRows]:
+        """The same rows; how they were routed is noted."""
+        if isinstance(upscaling.decision, Cuts):
+            self.cuts = upscaling.decision.values
+        top = 0
+        for rows in upscaling:
+            assert rows.p_heavy is not None
+            part = slice(top, top := top + len(rows.labels))
+            self.difficulty[part], self.labels[part] = rows.p_heavy, rows.labels
+            yield rows
+
+
 class MapDrawing:
     """A map in the making: takes the rows of the result as they are written."""
 
@@ -313,6 +343,12 @@ class MapDrawing:
         if self.layout.grey:
             colour = np.repeat(colour, 3, axis=2)
         self.writer.write(tinted(colour, labels, self.routed.branches))
+
+    def tap(self, rows: Iterable[Pixels]) -> Iterator[Pixels]:
+        """The same rows, after they were drawn."""
+        for block in rows:
+            self.write(block)
+            yield block
 
     def _labels(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Branches of some rows of the result; of a reduced one, those of the nearest pixels that were routed."""

@@ -1,227 +1,179 @@
-"""Reading, computing and writing, overlapped: readers are ahead of the computing and writers behind, not by much.
+"""Jobs done with reading, computing and writing overlapped: readers work a little ahead, writers a little behind.
 
-Computing is done one picture at a time, in the caller's thread: it uses all cores by itself.
+One image is computed at a time, in the calling thread, as computing uses all cores by itself.
 """
 
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-from pcsr_cli.engine.forced import Forced
-from pcsr_cli.engine.routing import Routing
-from pcsr_cli.engine.routing_map import RoutingMap
-from pcsr_cli.engine.upscale import Outcome
-from pcsr_cli.images.files import Fingerprint
-from pcsr_cli.images.formats import Format
-from pcsr_cli.images.image import ImageData, Layout, Pixels
-from pcsr_cli.jobs.request import Errand
+from pcsr_cli.images.image import Pixels
+from pcsr_cli.jobs.report import Report
+from pcsr_cli.jobs.request import Job
+from pcsr_cli.jobs.upscale_file import Computation, JobInput, Upscaler
 
-Load = TypeVar("Load")
+Item = TypeVar("Item")
 
 
-class BeltStoppedError(Exception):
-    """The other end has gone away; why, it tells itself."""
+class StoppedError(Exception):
+    """The other end of a queue stopped; its own exception says why."""
 
 
-class Belt(Generic[Load]):
-    """One thread puts, another takes, in order; when either stops, the other learns of it at its next step.
+class BoundedQueue(Generic[Item]):
+    """A queue between two threads: one puts, the other iterates. When either stops, so does the other at its next step.
 
-    At most ``room`` loads are on it or being taken care of, so that a slow writer holds the computing up instead of
-    filling the memory. Made of queues that an interruption cannot leave locked."""
+    At most ``size`` items are queued or in use, so that a slow reader holds up the other thread instead of filling the
+    memory. It is made of SimpleQueues, whose locks an interruption cannot leave held."""
 
-    def __init__(self, room: int = 2) -> None:
-        self._loads: SimpleQueue[Load | None] = SimpleQueue()  # None ends it
+    def __init__(self, size: int = 2) -> None:
+        self._items: SimpleQueue[Item | None] = SimpleQueue()  # None ends it
         self._places: SimpleQueue[None] = SimpleQueue()
         self._stopped = False
-        for _ in range(room):
+        for _ in range(size):
             self._places.put(None)
 
-    def put(self, load: Load) -> None:
-        """Hand a load over, when there is room. Raises BeltStoppedError."""
+    def put(self, item: Item) -> None:
+        """Put an item as soon as there is a place. Raises StoppedError."""
         if not self._stopped:
             self._places.get()
         if self._stopped:
-            raise BeltStoppedError
-        self._loads.put(load)
+            raise StoppedError
+        self._items.put(item)
 
     def close(self) -> None:
-        """Nothing more comes: who takes gets what is left and is done."""
-        self._loads.put(None)
+        """End the queue after the items that are in it."""
+        self._items.put(None)
 
     def stop(self) -> None:
-        """End it at once, from either end or from outside."""
+        """End the queue at once; any thread may call this."""
         self._stopped = True
         self._places.put(None)
-        self._loads.put(None)
+        self._items.put(None)
 
-    def loads(self) -> Iterator[Load]:
-        """What was put, until it is closed. Raises BeltStoppedError if it is stopped before."""
+    def __iter__(self) -> Iterator[Item]:
+        """The items, until the queue is closed. Raises StoppedError if it is stopped before."""
         while True:
-            load = self._loads.get()
+            item = self._items.get()
             if self._stopped:
-                raise BeltStoppedError
-            if load is None:
+                raise StoppedError
+            if item is None:
                 return
-            yield load
+            yield item
+            del item
             self._places.put(None)
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A picture that was read, found to fit its output's format, and routed."""
+def overlapped(
+    jobs: Iterable[Job], upscaler: Upscaler, ahead: int = 1
+) -> Generator[tuple[Job, Report | Exception], None, None]:
+    """Do every job and yield it, in order, when it is finished, with its report or with the error that ended it.
 
-    picture: ImageData
-    content: Fingerprint | None
-    format: Format
-    layout: Layout
-    routing: Routing
-    notes: tuple[str, ...]
-    seconds: float
-    forced: Forced | None = None
-    routed: RoutingMap | None = None
-
-
-@dataclass(frozen=True)
-class Computed:
-    """What came of computing, and when it ended."""
-
-    ready: Ready
-    outcome: Outcome
-    began: float
-    ended: float
-
-
-@dataclass(frozen=True)
-class Finished:
-    """An errand that is done: computed, and in its place at the time of ``written``. Or it failed with ``error``."""
-
-    item: Errand
-    computed: Computed | None = None
-    written: float | None = None
-    error: Exception | None = None
-
-
-class Stages(ABC):
-    """What is done for every errand. Each may raise: then that one has failed, and no other."""
-
-    @abstractmethod
-    def read(self, item: Errand) -> Ready:
-        """In a thread of its own, ahead."""
-
-    @abstractmethod
-    def compute(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> Computed:
-        """In the caller's thread; puts rows that are finished on the belt."""
-
-    @abstractmethod
-    def write(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> float:
-        """In a thread of its own, beginning with ``compute`` and going on behind it; when it was done."""
-
-
-def overlapped(items: Iterable[Errand], stages: Stages, jobs: int = 1) -> Generator[Finished, None, None]:
-    """Take every errand through its stages and give them in order, each when it is finished.
-
-    Up to ``jobs`` items are read ahead of the one that is computed and as many are still being written behind it;
-    with 0 each is finished before the next is begun. When this is closed (``contextlib.closing`` sees to it) nothing
-    is left running: what is being written is given up."""
-    line = _Line(stages, jobs)
-    coming = iter(items)
+    Up to ``ahead`` jobs are read before the one that is computed, and as many are still being written after it; with 0
+    each is finished before the next begins. An error ends its own job only. When this generator is closed (use
+    ``contextlib.closing``) or interrupted, nothing is left running and unfinished files are removed."""
+    line = _Line(upscaler, ahead)
+    coming = iter(jobs)
     try:
         while True:
-            while line.wants_more and (item := next(coming, None)) is not None:
-                line.read(item)
+            while line.wants_more and (job := next(coming, None)) is not None:
+                line.read(job)
             if not line.ahead:
                 break
             line.compute()
-            while len(line.behind) > jobs:
-                yield line.settle()
+            while len(line.behind) > ahead:
+                yield line.finish()
         while line.behind:
-            yield line.settle()
-    except (KeyboardInterrupt, SystemExit):  # what was written by then counts
-        line.give_up()
-        yield from line.written()
+            yield line.finish()
+    except (KeyboardInterrupt, SystemExit):  # jobs that are written by now are done
+        line.stop()
+        while line.behind:
+            job, result = line.finish()
+            if isinstance(result, Report):
+                yield job, result
         raise
     finally:
-        line.give_up()
+        line.stop()
 
 
 @dataclass
-class _UnderWay:
-    item: Errand
-    belt: Belt[Pixels]
+class _Started:
+    """A job that is computed or written, and what is known of it so far."""
+
+    job: Job
+    queue: BoundedQueue[Pixels]
+    read: JobInput | None = None
+    computation: Computation | None = None
     writing: "Future[float] | None" = None
-    computed: Computed | None = None
     error: Exception | None = None
 
 
 class _Line:
-    """What is ahead of the computing and what behind it."""
+    """The jobs that are read ahead of the computing, and those started."""
 
-    def __init__(self, stages: Stages, jobs: int) -> None:
-        self.ahead: deque[tuple[Errand, Future[Ready]]] = deque()
-        self.behind: deque[_UnderWay] = deque()
-        self._stages = stages
-        self._jobs = jobs
-        self._readers = ThreadPoolExecutor(max(1, jobs), "read")
-        self._writers = ThreadPoolExecutor(jobs + 1, "write")
+    def __init__(self, upscaler: Upscaler, ahead: int) -> None:
+        self.ahead: deque[tuple[Job, Future[JobInput]]] = deque()
+        self.behind: deque[_Started] = deque()
+        self._upscaler = upscaler
+        self._most_ahead = ahead
+        self._readers = ThreadPoolExecutor(max(1, ahead), "read")
+        self._writers = ThreadPoolExecutor(ahead + 1, "write")
 
     @property
     def wants_more(self) -> bool:
-        """Whether another may be read: the one to be computed and those ahead of it."""
-        return len(self.ahead) <= self._jobs
+        """Whether another job may be read: the next to be computed and those ahead of it."""
+        return len(self.ahead) <= self._most_ahead
 
-    def read(self, item: Errand) -> None:
-        self.ahead.append((item, self._readers.submit(self._stages.read, item)))
+    def read(self, job: Job) -> None:
+        self.ahead.append((job, self._readers.submit(self._upscaler.read, job)))
 
     def compute(self) -> None:
-        """Compute the next item while its writer takes what is done."""
-        item, reading = self.ahead.popleft()
-        # Known before anything waits for its belt: whatever interrupts, `give_up` finds it.
-        this = _UnderWay(item, Belt())
-        self.behind.append(this)
+        """Compute the next job while its writer takes the rows."""
+        job, reading = self.ahead.popleft()
+        # Among those behind before any thread waits for its queue: `stop` finds it, whatever interrupts.
+        started = _Started(job, BoundedQueue())
+        self.behind.append(started)
         try:
-            read = reading.result()
-            this.writing = self._writers.submit(self._write, item, read, this.belt)
-            this.computed = self._stages.compute(item, read, this.belt)
-            this.belt.close()
-        except BeltStoppedError:  # the writer tells why
+            started.read = reading.result()
+            started.writing = self._writers.submit(self._write, job, started.read, started.queue)
+            started.computation = self._upscaler.compute(job, started.read)
+            with closing(started.computation) as computation:
+                for rows in computation:
+                    started.queue.put(rows)
+            started.queue.close()
+        except StoppedError:  # the writer has failed, with an error of its own
             pass
         except Exception as error:
-            this.error = error
-            this.belt.stop()
+            started.error = error
+            started.queue.stop()
 
-    def _write(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> float:
+    def _write(self, job: Job, read: JobInput, queue: BoundedQueue[Pixels]) -> float:
         try:
-            return self._stages.write(item, read, belt)
+            return self._upscaler.write(job, read, queue)
         finally:
-            belt.stop()
+            queue.stop()
 
-    def settle(self) -> Finished:
-        """Wait until the first of those behind is written."""
+    def finish(self) -> tuple[Job, Report | Exception]:
+        """Wait until the first of those behind is written, or has failed."""
         first = self.behind[0]
-        written: float | None = None
-        error = first.error
+        result: Report | Exception = first.error or StoppedError()
         try:
             written = None if first.writing is None else first.writing.result()
-        except Exception as mishap:
-            error = error or mishap
+            if written is not None and first.error is None:
+                assert first.read is not None and first.computation is not None
+                result = self._upscaler.report(first.job, first.read, first.computation, written)
+        except Exception as error:
+            result = first.error or error
         self.behind.popleft()
-        return Finished(first.item, error=error) if error else Finished(first.item, first.computed, written)
+        return first.job, result
 
-    def written(self) -> Iterator[Finished]:
-        """Those that are in their place, after the others were given up."""
-        while self.behind:
-            done = self.settle()
-            if done.written is not None and done.error is None:
-                yield done
-
-    def give_up(self) -> None:
-        """Stop whatever is under way and wait until it has."""
-        for under_way in self.behind:
-            under_way.belt.stop()
+    def stop(self) -> None:
+        """Stop everything that is under way and wait until it has stopped."""
+        for started in self.behind:
+            started.queue.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._writers.shutdown(wait=True, cancel_futures=True)
         self._readers.shutdown(wait=True)

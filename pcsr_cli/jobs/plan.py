@@ -12,12 +12,13 @@ import psutil
 import torch
 
 from pcsr_cli.api import working_scale
+from pcsr_cli.engine.device import LEVELS
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget
 from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing
 from pcsr_cli.engine.tiles import TilePlan
-from pcsr_cli.engine.upscale import FloatCanvas, Settings, plan_for, upscale
+from pcsr_cli.engine.upscale import Settings, hr_pixel_bytes, plan_for, upscale_whole
 from pcsr_cli.images.files import is_folder
 from pcsr_cli.images.formats import Format, fit
 from pcsr_cli.images.image import Layout
@@ -97,9 +98,8 @@ def measure_rate(model: LoadedModel, scale: float) -> Rate:
     lr = torch.rand(1, 3, *PROBE, generator=torch.Generator().manual_seed(0))
 
     def gflops(routing: Routing, part: torch.Tensor) -> float:
-        canvas = FloatCanvas(*hr_size((part.shape[2], part.shape[3]), scale))
         started = time.perf_counter()
-        outcome = upscale(model.network, part, scale, Settings(routing, refine=usual_refine(scale)), canvas)
+        _, _, outcome = upscale_whole(model.network, part, scale, Settings(routing, refine=usual_refine(scale)))
         return executed_flops(costs, outcome.executed) / GIGA / (time.perf_counter() - started)
 
     gflops(ALL_HEAVY, lr[:, :, :8])
@@ -123,7 +123,7 @@ def forecast(
     notes: tuple[str, ...] = ()
     if format is not None:
         result, notes = fit(result, format)
-    pixel_bytes = 3 * (4 if painted != size else result.depth // 8)
+    pixel_bytes = hr_pixel_bytes(torch.float32 if painted != size else LEVELS[result.depth])
     plan = plan_for(model.network, lr_size, at, settings, pixel_bytes)
     passes = 2 if isinstance(settings.routing, Adaptive | Budget) else 1
     kept = _kept_features(model.network, plan, settings) if passes > 1 else 0

@@ -1,7 +1,7 @@
 """The report of one upscale. The panel, the JSON document and the text chunks of a PNG are made from it."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ import torch
 import pcsr_cli
 from pcsr_cli.engine.device import describe_device, peak_memory
 from pcsr_cli.engine.refine import NEVER
-from pcsr_cli.engine.routing import Adaptive, Budget, Cuts, Everywhere, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Adaptive, Budget, Cuts, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscale import Outcome
 from pcsr_cli.model.flops import GIGA, Executed, executed_flops, model_costs, original_flops, paper_flops
@@ -49,7 +49,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class BudgetReport:
-    """A budget and how close it came: ``asked`` and ``spent`` in GFLOPs (paper) or in seconds of computing."""
+    """A budget and how close the upscale came to it, in GFLOPs (paper's count)."""
 
     unit: str
     asked: float
@@ -118,7 +118,7 @@ class Report:
 
 def make_report(
     model: LoadedModel,
-    outcome: Outcome,
+    outcomes: Sequence[Outcome],
     routing: Routing,
     refine: int,
     *,
@@ -130,9 +130,15 @@ def make_report(
     seconds: Seconds,
     notes: tuple[str, ...] = (),
 ) -> Report:
-    """Make the report of an upscale; ``output_size`` is (height, width)."""
-    paper, executed = count_gflops(model, outcome, working_scale)
-    height, width = outcome.plan.lr_size
+    """Make the report of an upscale; ``outcomes`` has one for each frame, ``output_size`` is (height, width).
+
+    Counts are sums over the frames."""
+    counts = [count_gflops(model, outcome, working_scale) for outcome in outcomes]
+    paper, executed = (_sum_gflops(each) for each in zip(*counts, strict=True))
+    height, width = outcomes[0].plan.lr_size
+    budget = None
+    if isinstance(routing, Budget):
+        budget = BudgetReport("GFLOPs", len(outcomes) * routing.gflops, paper.pcsr)
     return Report(
         source=source,
         output=output,
@@ -144,30 +150,22 @@ def make_report(
         parameters=model.network.parameter_count(),
         device=describe_device(model.network.device),
         precision=model.network.precision,
-        routing=_describe_routing(routing, refine, outcome),
-        tiles=len(outcome.plan.tiles),
+        routing=_describe_routing(routing, refine, outcomes),
+        tiles=sum(len(outcome.plan.tiles) for outcome in outcomes),
         paper=paper,
         executed=executed,
         seconds=seconds,
         peak_memory=peak_memory(model.network.device),
         notes=notes,
-        budget=_spent(routing, paper.pcsr, seconds.compute),
+        budget=budget,
     )
 
 
-def _spent(routing: Routing, gflops: float, seconds: float) -> BudgetReport | None:
-    match routing:
-        case Budget(gflops=float(asked)):
-            return BudgetReport("GFLOPs", asked, gflops)
-        case Budget(seconds=float(asked)):
-            return BudgetReport("seconds", asked, seconds)
-        case _:
-            return None
-
-
-def with_saving(report: Report, seconds: float, model: LoadedModel) -> Report:
-    """Return the report with the seconds of saving and the peak memory after it."""
-    return replace(report, seconds=replace(report.seconds, save=seconds), peak_memory=peak_memory(model.network.device))
+def _sum_gflops(gflops: Sequence[Gflops]) -> Gflops:
+    originals = [one.original for one in gflops if one.original is not None]
+    return Gflops(
+        sum(one.pcsr for one in gflops), sum(one.all_heavy for one in gflops), sum(originals) if originals else None
+    )
 
 
 def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gflops, Gflops]:
@@ -214,17 +212,23 @@ def describe_rule(routing: Routing) -> str:
             return f"k = {k:g}"
         case Adaptive():
             return "ADM"
-        case Everywhere(heavy):
+        case SingleBranch(heavy):
             return "all heavy" if heavy else "all light"
-        case Budget(gflops, seconds, asked):
-            amount = f"{seconds:g} s" if gflops is None else f"{gflops:.4g} GFLOPs"
+        case Budget(gflops, asked):
+            amount = f"{gflops:.4g} GFLOPs"
             return f"budget {asked}: {amount}" if asked else f"budget {amount}"
 
 
-def _describe_routing(routing: Routing, refine: int, outcome: Outcome) -> RoutingReport:
-    cuts = outcome.decision.values if isinstance(outcome.decision, Cuts) else ()
+def _describe_routing(routing: Routing, refine: int, outcomes: Sequence[Outcome]) -> RoutingReport:
+    """The routing of all frames, with cuts only if all frames have the same."""
+    decision = outcomes[0].decision
+    same = len({outcome.decision for outcome in outcomes}) == 1
+    cuts = decision.values if same and isinstance(decision, Cuts) else ()
     rule = describe_rule(routing)
-    return RoutingReport(rule, cuts, min(refine, NEVER), outcome.branch_pixels, outcome.heavy_share, *outcome.forced)
+    if isinstance(routing, Budget) and len(outcomes) > 1:
+        rule += " a frame"
+    pixels = tuple(sum(counts) for counts in zip(*(outcome.branch_pixels for outcome in outcomes), strict=True))
+    return RoutingReport(rule, cuts, min(refine, NEVER), pixels, pixels[-1] / sum(pixels), *outcomes[0].forced)
 
 
 def _executed_all_heavy(plan: TilePlan, branches: int) -> Executed:

@@ -36,8 +36,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Errand:
-    """From where to where: files, or streams; whether what is there may be replaced."""
+class Job:
+    """One image to upscale: its file or stream, the file or stream of its result, and whether that may be replaced."""
 
     source: Path | BinaryIO
     output: Path | BinaryIO

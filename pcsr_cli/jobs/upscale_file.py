@@ -1,183 +1,199 @@
-"""One picture on its way: read, enlarged, written; the three steps as a pipeline wants them, with one model for all."""
+"""One image file upscaled in three steps: read, compute, write. A loop, a thread or a cluster worker may call them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcsr_cli.api import upscale_onto, working_scale
-from pcsr_cli.engine.forced import Forced
+import numpy as np
+
+from pcsr_cli.api import start_upscale, working_scale
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.routing import Routing, Size, default_routing, to_budget
-from pcsr_cli.engine.routing_map import RoutingMap
-from pcsr_cli.engine.upscale import Settings
+from pcsr_cli.engine.output import output_rows
+from pcsr_cli.engine.routing import Forced, Routing, Size, default_routing, to_budget
+from pcsr_cli.engine.upscale import Outcome, Settings
 from pcsr_cli.errors import InputError
+from pcsr_cli.images.animation import Frame, is_animated, open_animation, open_frame_writer
 from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
-from pcsr_cli.images.formats import fit
-from pcsr_cli.images.image import Layout, Pixels
+from pcsr_cli.images.formats import Format, check_animated, fit
+from pcsr_cli.images.image import ImageData, Layout, Pixels
 from pcsr_cli.images.read import read_image, source_name
-from pcsr_cli.images.write import PictureWriter, name_of, open_writer
+from pcsr_cli.images.write import name_of, open_writer
 from pcsr_cli.jobs.journal import routing_settings
-from pcsr_cli.jobs.maps import open_map, read_forced
-from pcsr_cli.jobs.pipeline import Belt, Computed, Finished, Ready, Stages
-from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks, with_saving
-from pcsr_cli.jobs.request import Errand, Request, format_of
+from pcsr_cli.jobs.maps import RoutingMap, open_map, read_forced
+from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks
+from pcsr_cli.jobs.request import Job, Request, format_of
 from pcsr_cli.model.flops import GIGA, model_costs, original_flops
 from pcsr_cli.model.registry import LoadedModel
 
-Got = TypeVar("Got")
+Content = TypeVar("Content")
 
 
-Watch = Callable[[Ready], PictureWriter]
-"""Asked with a picture before its rows come, gives who looks on as they do; nobody else may change them."""
+@dataclass(frozen=True)
+class JobInput:
+    """The image, or the animation, of a job: read, found to fit its output's format, and routed.
+
+    ``image`` is the first of ``frames``, which an animation has several of, with the file's metadata; an animation is
+    shown ``plays`` times, 0 for ever. ``content`` is the file's, if it is recorded; ``seconds`` is the time of reading.
+    """
+
+    image: ImageData
+    frames: tuple[Frame, ...]
+    plays: int
+    content: Fingerprint | None
+    format: Format
+    layout: Layout
+    routing: Routing
+    notes: tuple[str, ...]
+    seconds: float
+    forced: Forced | None = None
+    map: RoutingMap | None = None
+
+    @property
+    def moving(self) -> bool:
+        """Whether this is an animation."""
+        return len(self.frames) > 1
 
 
-class Enlarging(Stages):
-    """The steps for every picture of a run. ``progress`` hears the share of the picture that is being computed,
-    ``watch`` gives who sees the rows of a result as they are written, ``record`` hears of each finished file before it
-    is put in its place; then files are read with their fingerprints."""
+class Computation(Iterator[Pixels]):
+    """The rows of a job's result, one frame after the other, computed as they are taken.
+
+    ``outcomes`` has one for each frame that is complete, ``ended`` is when the last one was."""
+
+    def __init__(self, rows: Callable[["Computation"], Generator[Pixels, None, None]]) -> None:
+        self.outcomes: list[Outcome] = []
+        self.began = self.ended = time.perf_counter()
+        self._rows = rows(self)
+
+    def __next__(self) -> Pixels:
+        return next(self._rows)
+
+    def close(self) -> None:
+        """Give up what is left."""
+        self._rows.close()
+
+
+Tap = Callable[[JobInput, Iterable[Pixels]], Iterable[Pixels]]
+"""Passes the rows of a result on unchanged, and may look at them."""
+
+
+class Upscaler:
+    """The three steps for every job of a run.
+
+    ``progress`` is called with the share of the job that is computed; ``record`` with each finished file before it is
+    put in its place, and files are then read with their fingerprints; ``tap`` sees the rows before they are written.
+    With ``request.frames``, images that do not move are refused unless ``stills``."""
 
     def __init__(
         self,
         model: LoadedModel,
         request: Request,
-        progress: Callable[[Errand, float], None] | None = None,
-        record: Callable[[Errand, Ready, Path], None] | None = None,
-        watch: Watch | None = None,
+        *,
+        progress: Callable[[Job, float], None] | None = None,
+        record: Callable[[Job, JobInput, Path], None] | None = None,
+        tap: Tap | None = None,
+        stills: bool = True,
     ) -> None:
         self.model = model
         self.request = request
-        self.at = working_scale(model, request.scale)
+        self.working_scale = working_scale(model, request.scale)
         self._progress = progress
         self._record = record
-        self._watch = watch
+        self._tap = tap
+        self._stills = stills
 
-    def read(self, item: Errand) -> Ready:
-        """Read a picture and see that its result can be had. Raises InputError, RefusedOutputError, UsageError."""
+    def read(self, job: Job) -> JobInput:
+        """Read an image and check that its result can be written.
+
+        Raises InputError, RefusedOutputError, UsageError."""
         began = time.perf_counter()
-        picture, content = self.with_content(item, lambda: read_image(item.source, self.request.allow_huge))
-        format = format_of(item.output, self.request)
-        wanted = Layout(
-            *hr_size(picture.size, self.request.scale), picture.grey, picture.alpha is not None, picture.depth
-        )
-        layout, notes = fit(wanted, format, None if self.request.save.strip else picture.metadata)
-        routing = self.routing_for(picture.size)
-        notes = (*picture.notes, *notes, *self.note_of_reduction())
-        forced, routed = self._steering(picture.size, (layout.height, layout.width))
-        return Ready(picture, content, format, layout, routing, notes, time.perf_counter() - began, forced, routed)
-
-    def with_content(self, item: Errand, read: Callable[[], Got]) -> tuple[Got, Fingerprint | None]:
-        """What ``read`` gives, and the content of the file it read if that is to be recorded. Raises InputError where
-        the file changed meanwhile."""
-        path = item.source
-        if self._record is None or not isinstance(path, Path) or not is_file(path):
-            return read(), None
-        try:
-            before = path.stat()
-            content = fingerprint(path)
-            got = read()
-            after = path.stat()
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {reason(error)}.", "Check the path.") from error
-        if any(getattr(before, name) != getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns")):
-            raise InputError(f"{path} was changed while it was read.", "Run the command again.")
-        return got, content
-
-    def tell_progress(self, item: Errand, share: float) -> None:
-        """Tell whoever wants to know how much of a picture is computed."""
-        if self._progress is not None:
-            self._progress(item, share)
-
-    def tell_finished(self, item: Errand, read: Ready, file: Path) -> None:
-        """Tell whoever keeps a record of a finished file that is about to be put in its place."""
-        if self._record is not None:
-            self._record(item, read, file)
-
-    def onlookers(self, read: Ready) -> list[PictureWriter]:
-        """Who sees the rows of a result before they are written."""
-        return [] if self._watch is None else [self._watch(read)]
-
-    def _steering(self, size: tuple[int, int], result: tuple[int, int]) -> tuple[Forced | None, RoutingMap | None]:
-        """The masks for a picture, and what takes down its routing where a map is wanted. Raises InputError."""
-        asked, painted = self.request, hr_size(size, self.at)
-        forced = read_forced(asked.force_heavy, asked.force_light, size, result, painted)
-        if asked.map is None:
-            return forced, None
+        asked = self.request
+        (image, frames, plays), content = self._with_fingerprint(job, lambda: self._frames(job))
+        format = format_of(job.output, asked)
+        size, notes = hr_size(image.size, asked.scale), image.notes
+        if len(frames) > 1:
+            check_animated(format)
+            wanted = Layout(*size, False, any(frame.picture.alpha is not None for frame in frames))
+            notes = (f"{len(frames)} frames were enlarged",)
+        else:
+            wanted = Layout(*size, image.grey, image.alpha is not None, image.depth)
+        layout, changes = fit(wanted, format, None if asked.save.strip else image.metadata)
+        working_size = hr_size(image.size, self.working_scale)
+        forced = read_forced(asked.force_heavy, asked.force_light, image.size, size, working_size)
         counts = (0, 0) if forced is None else forced.counts
-        return forced, RoutingMap(*painted, self.model.network.spec.branches, counts)
-
-    def compute(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> Computed:
-        """Enlarge a picture, its rows onto the belt as they are done."""
-        asked = self.request
-        settings = Settings(read.routing, refine=asked.refine, tile=asked.tile, memory=asked.memory, forced=read.forced)
-        began = time.perf_counter()
-
-        def progress(share: float) -> None:
-            self.tell_progress(item, share)
-
-        outcome = upscale_onto(
-            read.picture,
-            self.model,
-            asked.scale,
-            settings,
-            Putting(belt),
-            progress,
-            read.layout.depth,
-            routed=read.routed,
+        return JobInput(
+            image=image,
+            frames=frames,
+            plays=plays,
+            content=content,
+            format=format,
+            layout=layout,
+            routing=self._routing_for(image.size),
+            notes=(*notes, *changes, *self._note_of_reduction()),
+            seconds=time.perf_counter() - began,
+            forced=forced,
+            map=None if asked.map is None else RoutingMap(*working_size, self.model.network.spec.branches, counts),
         )
-        return Computed(read, outcome, began, time.perf_counter())
 
-    def write(self, item: Errand, read: Ready, belt: Belt[Pixels]) -> float:
-        """Write what comes on the belt; gives the time when it was in its place. Raises OutputError."""
-        asked = self.request
+    def compute(self, job: Job, read: JobInput) -> Computation:
+        """Upscale an image; the work is done while the rows are taken."""
+        return Computation(lambda computation: self._rows(job, read, computation))
+
+    def write(self, job: Job, read: JobInput, rows: Iterable[Pixels]) -> float:
+        """Write the rows of a result; returns the time when the file was in its place. Raises OutputError."""
+        asked, metadata = self.request, read.image.metadata
         text = text_chunks(self.model.identity, read.routing, asked.refine, asked.scale)
+        rows = rows if self._tap is None else self._tap(read, rows)
 
-        def finished(file: Path) -> None:
-            self.tell_finished(item, read, file)
+        def before_placing(file: Path) -> None:
+            if self._record is not None:
+                self._record(job, read, file)
 
-        with ExitStack() as stack:  # the map is put in place last: there is none without its result
-            takers = self.onlookers(read)
-            if asked.map is not None and read.routed is not None:
-                takers.append(stack.enter_context(open_map(asked.map, read.routed, read.layout)))
-            metadata = read.picture.metadata
-            writer = open_writer(
-                item.output, read.format, read.layout, metadata, text, asked.save, finished, item.replace
+        if read.moving:
+            size = (read.layout.height, read.layout.width)
+            with open_frame_writer(
+                job.output, read.format, size, read.plays, metadata, text, asked.save, before_placing, job.replace
+            ) as frames:
+                for frame, image in zip(read.frames, _images(rows, read), strict=True):
+                    frames.add(image, frame.milliseconds)
+            return time.perf_counter()
+        with ExitStack() as stack:  # the map is put in its place last: without a result there is none
+            if asked.map is not None and read.map is not None:
+                rows = stack.enter_context(open_map(asked.map, read.map, read.layout)).tap(rows)
+            out = stack.enter_context(
+                open_writer(
+                    job.output, read.format, read.layout, metadata, text, asked.save, before_placing, job.replace
+                )
             )
-            takers.append(stack.enter_context(writer))  # the last: from then on the rows are its own
-            for rows in belt.loads():
-                for taker in takers:
-                    taker.write(rows)
+            out.write_all(rows)
         return time.perf_counter()
 
-    def report(self, finished: Finished, loading: float = 0.0) -> Report:
-        """What is to be said of a picture that is done; ``loading`` are seconds spent before it was read."""
-        computed, written = finished.computed, finished.written
-        assert computed is not None and written is not None
-        ready, asked = computed.ready, self.request
-        report = make_report(
+    def report(self, job: Job, read: JobInput, computation: Computation, written: float) -> Report:
+        """The report on a finished job, whose file was in its place at the time ``written``."""
+        asked = self.request
+        return make_report(
             self.model,
-            computed.outcome,
-            ready.routing,
+            computation.outcomes,
+            read.routing,
             asked.refine,
-            source=source_name(finished.item.source),
-            output=name_of(finished.item.output),
-            output_size=(ready.layout.height, ready.layout.width),
+            source=source_name(job.source),
+            output=name_of(job.output),
+            output_size=(read.layout.height, read.layout.width),
             scale=asked.scale,
-            working_scale=self.at,
-            seconds=Seconds(loading + ready.seconds, computed.ended - computed.began, 0.0),
-            notes=self.model.notes + ready.notes,
+            working_scale=self.working_scale,
+            seconds=Seconds(read.seconds, computation.ended - computation.began, max(0.0, written - computation.ended)),
+            notes=self.model.notes + read.notes,
         )
-        return with_saving(report, max(0.0, written - computed.ended), self.model)
 
-    def way(self, output: Path) -> Mapping[str, Any]:
-        """All that decides what a result will be, but for its picture; for the journal."""
+    def settings_key(self, output: Path) -> Mapping[str, Any]:
+        """Everything but the image that decides what a result will be; for the journal."""
         asked = self.request
         identity = self.model.identity
         return {
             "scale": asked.scale,
-            "routing": routing_settings(asked.allowance or asked.routing or self._usual_routing()),
+            "routing": routing_settings(asked.allowance or asked.routing or self._default_routing()),
             "refine": asked.refine,
             "precision": self.model.network.precision,
             "format": format_of(output, asked).name,
@@ -186,37 +202,89 @@ class Enlarging(Stages):
             "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
         }
 
-    def _usual_routing(self) -> Routing:
+    def _frames(self, job: Job) -> tuple[ImageData, tuple[Frame, ...], int]:
+        """The image with its metadata, all frames, and how often these are shown."""
+        huge = self.request.allow_huge
+        if not self.request.frames or (self._stills and not is_animated(job.source)):
+            image = read_image(job.source, huge)
+            return image, (Frame(image, 0.0),), 0
+        with open_animation(job.source, huge) as animation:
+            frames = tuple(animation.frames)
+            return replace(frames[0].picture, metadata=animation.metadata), frames, animation.plays
+
+    def _rows(self, job: Job, read: JobInput, computation: Computation) -> Generator[Pixels, None, None]:
+        """Every frame's rows; what else is known of the computation is noted there."""
+        asked = self.request
+        settings = Settings(read.routing, refine=asked.refine, tile=asked.tile, memory=asked.memory, forced=read.forced)
+        computation.began = time.perf_counter()
+
+        def progress(share: float) -> None:
+            if self._progress is not None:
+                self._progress(job, (len(computation.outcomes) + share) / len(read.frames))
+
+        for frame in read.frames:
+            image, depth = frame.picture, read.layout.depth
+            upscaling = start_upscale(
+                image, self.model, asked.scale, settings, depth, p_heavy=read.map is not None, progress=progress
+            )
+            hr_rows = upscaling if read.map is None else read.map.record(upscaling)
+            yield from output_rows(hr_rows, image, upscaling.plan.hr_size, hr_size(image.size, asked.scale), depth)
+            computation.outcomes.append(upscaling.outcome)
+        computation.ended = time.perf_counter()
+
+    def _with_fingerprint(self, job: Job, read: Callable[[], Content]) -> tuple[Content, Fingerprint | None]:
+        """The result of ``read``, and the fingerprint of the file it read if that is to be recorded.
+
+        Raises InputError if the file changed meanwhile."""
+        path = job.source
+        if self._record is None or not isinstance(path, Path) or not is_file(path):
+            return read(), None
+        try:
+            before = path.stat()
+            content = fingerprint(path)
+            result = read()
+            after = path.stat()
+        except OSError as error:
+            raise InputError(f"Cannot read {path}: {reason(error)}.", "Check the path.") from error
+        if any(getattr(before, name) != getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns")):
+            raise InputError(f"{path} was changed while it was read.", "Run the command again.")
+        return result, content
+
+    def _default_routing(self) -> Routing:
         return default_routing(self.model.network.spec.branches)
 
-    def routing_for(self, lr_size: tuple[int, int]) -> Routing:
-        """The routing asked for, or the usual one, or the budget for a picture of this size. Raises UsageError where
-        that cannot be met."""
+    def _routing_for(self, lr_size: tuple[int, int]) -> Routing:
+        """The routing asked for, or the default, or the budget for an image of this size.
+
+        Raises UsageError for a budget that cannot be met."""
         if self.request.routing is not None:
             return self.request.routing
         if self.request.allowance is None:
-            return self._usual_routing()
-        lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, self.at)
-        original = original_flops(self.model.identity.original, self.at, lr_pixels)
+            return self._default_routing()
+        lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, self.working_scale)
+        original = original_flops(self.model.identity.original, self.working_scale, lr_pixels)
         size = Size(lr_pixels, result[0] * result[1])
         costs = model_costs(self.model.network)
         return to_budget(self.request.allowance, costs, size, None if original is None else original.paper / GIGA)
 
-    def note_of_reduction(self) -> tuple[str, ...]:
-        """That results are reduced to the scale asked for, if they are."""
-        scale = self.request.scale
-        if self.at == scale:
+    def _note_of_reduction(self) -> tuple[str, ...]:
+        scale, at = self.request.scale, self.working_scale
+        if at == scale:
             return ()
         trained = self.model.scales
-        return (f"the model was trained for {trained}: enlarged x{self.at:g}, then reduced bicubically to x{scale:g}",)
+        return (f"the model was trained for {trained}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",)
 
 
-class Putting:
-    """The belt, as something that takes rows."""
-
-    def __init__(self, belt: Belt[Pixels]) -> None:
-        self._belt = belt
-
-    def write(self, rows: Pixels) -> None:
-        """Put the next rows on it."""
-        self._belt.put(rows)
+def _images(rows: Iterable[Pixels], read: JobInput) -> Iterator[ImageData]:
+    """The rows of an animation as one image a frame, with the channels of that frame."""
+    blocks: list[Pixels] = []
+    frames = iter(read.frames)
+    for block in rows:
+        blocks.append(block)
+        if sum(map(len, blocks)) == read.layout.height:
+            frame, channels = next(frames).picture, np.concatenate(blocks)
+            alpha = None if frame.alpha is None else np.ascontiguousarray(channels[..., -1])
+            colours = channels if alpha is None else channels[..., :-1]
+            rgb = np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else np.ascontiguousarray(colours)
+            yield ImageData(rgb, alpha, frame.grey)
+            blocks.clear()

@@ -13,9 +13,10 @@ ENLARGE = """
 import sys
 import numpy as np, torch
 from pathlib import Path
-from pcsr_cli.api import upscale_onto
+from pcsr_cli.api import start_upscale
 from pcsr_cli.engine.device import peak_memory
 from pcsr_cli.engine import memory
+from pcsr_cli.engine.output import output_rows
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.api import load_model
 from pcsr_cli.images.formats import choose_format
@@ -28,8 +29,10 @@ memory.STRIP_BYTES = 2**23
 height, width, output, folder, adm = int(sys.argv[1]), 700, Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "adm"
 picture = ImageData(np.full((height, width, 3), (200, 100, 37), np.uint8))
 settings = Settings(Adaptive(), refine=1, memory=0) if adm else Settings(Threshold(1.0), refine=9)
-with open_writer(output, choose_format(output), Layout(4 * height, 4 * width)) as writer:
-    upscale_onto(picture, load_model(folder, "cpu"), 4, settings, writer)
+upscaling = start_upscale(picture, load_model(folder, "cpu"), 4, settings, 8)
+size = (4 * height, 4 * width)
+with open_writer(output, choose_format(output), Layout(*size)) as writer:
+    writer.write_all(output_rows(upscaling, picture, size, size, 8))
 print(peak_memory(torch.device("cpu")))
 """
 

@@ -1,20 +1,19 @@
-"""Masks overrule the classifier where they are set, and nowhere else, whatever the tiles."""
+"""Masks override the classifier where they are set, and nowhere else, whatever the tiles."""
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.engine.forced import Forced
 from pcsr_cli.engine.grid import hr_size, nearest_index
-from pcsr_cli.engine.routing import Adaptive, Budget, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Adaptive, Budget, Forced, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.tiles import Rect, Span
-from pcsr_cli.engine.upscale import FloatCanvas, Outcome, Settings, upscale
+from pcsr_cli.engine.upscale import Outcome, Settings
 from pcsr_cli.model.flops import model_costs, paper_flops
 from tests import reference
 from tests.closeness import assert_same
 from tests.strategies import examples, lengths, routings, scales
-from tests.tiny import picture, tiny_model
+from tests.tiny import Result, picture, tiny_model, upscaled
 
 ROUTINGS = [Threshold(0.5), Tradeoff(0.5), Adaptive()]
 
@@ -25,9 +24,8 @@ def marks(height: int, width: int, seed: int, share: float = 0.2) -> Tensor:
 
 def run(
     settings: Settings, scale: float = 2, size: tuple[int, int] = (13, 11), branches: int = 2
-) -> tuple[FloatCanvas, Outcome]:
-    canvas = FloatCanvas(*hr_size(size, scale))
-    return canvas, upscale(tiny_model("fsrcnn", branches), picture(*size), scale, settings, canvas)
+) -> tuple[Result, Outcome]:
+    return upscaled(tiny_model("fsrcnn", branches), picture(*size), scale, settings)
 
 
 def masks(size: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -38,7 +36,7 @@ def masks(size: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
 
 @examples(0.5)
 @given(lengths, lengths, scales, routings, st.sampled_from([2, 3]), st.integers(0, 9), st.booleans())
-def test_masks_are_obeyed_exactly_and_tiles_change_nothing(
+def test_masks_are_followed_exactly_and_tiles_change_nothing(
     height: int, width: int, scale: float, routing: Routing, branches: int, refine: int, of_lr: bool
 ) -> None:
     if branches == 3 and isinstance(routing, Threshold):
@@ -66,8 +64,8 @@ def test_masks_are_obeyed_exactly_and_tiles_change_nothing(
 def test_what_is_executed_is_counted_as_it_ran() -> None:
     size = (26, 22)
     light, heavy = masks(size)
-    canvas, outcome = run(Settings(refine=9, forced=Forced(size, light, heavy)))
-    pixels = int((canvas.labels == 1).sum())
+    result, outcome = run(Settings(refine=9, forced=Forced(size, light, heavy)))
+    pixels = int((result.labels == 1).sum())
     assert outcome.branch_pixels == (size[0] * size[1] - pixels, pixels)
     assert outcome.executed.branches == outcome.branch_pixels
     assert outcome.executed.classifier == size[0] * size[1]

@@ -9,28 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pcsr_cli.engine import output as result_rows
-from pcsr_cli.engine.levels import to_levels
-from pcsr_cli.engine.output import DTYPES, Alpha, ResultRows
-from pcsr_cli.images.image import Pixels
+from pcsr_cli.engine.device import LEVELS, to_levels
+from pcsr_cli.engine.output import Alpha, output_rows
+from pcsr_cli.engine.upscale import HrRows
+from pcsr_cli.images.image import ImageData, Pixels
 from pcsr_cli.images.resize import resize_bicubic
 
 sides = st.integers(1, 12)
 depths = st.sampled_from([8, 16])
-
-
-class Collected:
-    """A writer that remembers."""
-
-    def __init__(self) -> None:
-        self.bands: list[Pixels] = []
-
-    def write(self, rows: Pixels) -> None:
-        self.bands.append(rows.copy())
-
-    @property
-    def pixels(self) -> Pixels:
-        return np.concatenate(self.bands)
 
 
 def numbers(height: int, width: int) -> torch.Tensor:
@@ -43,26 +29,23 @@ def levels(height: int, width: int, depth: int) -> Pixels:
     return random.integers(0, 2**depth, (height, width), dtype=np.uint8 if depth == 8 else np.uint16)
 
 
-def streamed(rows: ResultRows, writer: Collected, painted: torch.Tensor, cuts: list[int]) -> Pixels:
-    """What the writer got, when rows came in strips that end at the cuts."""
-    edges = [0, *sorted(cut % len(painted) for cut in cuts), len(painted)]
-    for start, stop in pairwise(edges):
-        rows.take(painted[start:stop])
-    return writer.pixels
+def streamed(rgb: torch.Tensor, image: ImageData, size: tuple[int, int], depth: int, cuts: list[int]) -> Pixels:
+    """The output rows of a result that comes in blocks that end at the cuts."""
+    edges = [0, *sorted(cut % len(rgb) for cut in cuts), len(rgb)]
+    labels = torch.zeros(rgb.shape[:2], dtype=torch.uint8)
+    blocks = (HrRows(rgb[start:stop], labels[start:stop]) for start, stop in pairwise(edges))
+    return np.concatenate(list(output_rows(blocks, image, (rgb.shape[0], rgb.shape[1]), size, depth)))
 
 
 @given(sides, sides, depths, st.booleans(), st.booleans(), st.lists(st.integers(0, 99), max_size=4))
 def test_rows_in_any_strips_are_the_whole(
     height: int, width: int, depth: int, grey: bool, with_alpha: bool, cuts: list[int]
 ) -> None:
-    painted = to_levels(numbers(2 * height, 2 * width), DTYPES[depth])
     size = (2 * height, 2 * width)
+    rgb = to_levels(numbers(*size), LEVELS[depth])
     alpha = levels(height, width, depth) if with_alpha else None
-    writer = Collected()
-    rows = ResultRows(size, size, depth, grey, alpha, writer)
-    assert rows.painted_dtype == painted.dtype
-    got = streamed(rows, writer, painted, cuts)
-    colour = painted.numpy()
+    got = streamed(rgb, ImageData(np.zeros((height, width, 3), np.uint8), alpha, grey), size, depth, cuts)
+    colour = rgb.numpy()
     if grey:
         colour = np.rint(colour.mean(axis=2, keepdims=True, dtype=np.float32)).astype(colour.dtype)
     assert np.array_equal(got[..., : colour.shape[2]], colour)
@@ -83,19 +66,11 @@ def enlarged(alpha: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
 def test_reduced_in_bands_is_reduced_whole(
     height: int, width: int, depth: int, down: float, across: float, cuts: list[int]
 ) -> None:
-    painted, wanted = (4 * height, 4 * width), (round(4 * height * down), round(4 * width * across))
-    writer, whole = Collected(), numbers(*painted)
-    rows = ResultRows(painted, wanted, depth, False, None, writer)
-    got = streamed(rows, writer, whole if painted != wanted else to_levels(whole, DTYPES[depth]), cuts)
-    expected = whole if painted == wanted else torch.from_numpy(resize_bicubic(whole.numpy(), *wanted).copy())
-    assert np.array_equal(got, to_levels(expected, DTYPES[depth]).numpy())
-
-
-def test_long_strips_are_handed_over_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_rows, "BAND_BYTES", 2 * 5 * 3)
-    writer = Collected()
-    ResultRows((7, 5), (7, 5), 8, False, None, writer).take(to_levels(numbers(7, 5), torch.uint8))
-    assert [len(band) for band in writer.bands] == [2, 2, 2, 1]
+    working, wanted = (4 * height, 4 * width), (round(4 * height * down), round(4 * width * across))
+    whole, image = numbers(*working), ImageData(np.zeros((height, width, 3), np.uint8))
+    got = streamed(whole if working != wanted else to_levels(whole, LEVELS[depth]), image, wanted, depth, cuts)
+    expected = whole if working == wanted else torch.from_numpy(resize_bicubic(whole.numpy(), *wanted).copy())
+    assert np.array_equal(got, to_levels(expected, LEVELS[depth]).numpy())
 
 
 @pytest.mark.parametrize(("depth", "level"), [(8, 128), (16, 32896)])

@@ -1,12 +1,14 @@
 """Refinement smooths light pixels beside heavy ones, and nothing else."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.engine.refine import NEVER, RowRefiner, refine
+from pcsr_cli.engine.refine import NEVER, refine, refine_bands
 from tests.reference import smooth_seams
 
 sides = st.integers(1, 12)
@@ -85,29 +87,20 @@ def test_rows_that_come_in_bands_are_refined_alike(
     height: int, width: int, seed: int, share: float, minimum: int, bands: list[int]
 ) -> None:
     prediction, heavy = case(height, width, seed, share)
-    refiner, parts, start = RowRefiner(minimum), [], 0
-    while start < height:
-        stop = start + bands.pop()
-        parts.append(refiner.push(prediction[start:stop].clone(), heavy[start:stop].byte()))
-        start = stop
-    if last := refiner.finish():
-        parts.append(last)
+    edges = list(itertools.accumulate(bands, initial=0))
+    pairs = [(prediction[a:b].clone(), heavy[a:b].byte()) for a, b in itertools.pairwise(edges) if a < height]
+    parts = list(refine_bands(pairs, minimum))
     assert torch.equal(torch.cat([rgb for rgb, _ in parts]), refine(prediction, heavy, minimum))
     assert torch.equal(torch.cat([labels for _, labels in parts]), heavy.byte())
 
 
 def test_refined_rows_lag_by_no_more_than_one() -> None:
     prediction, heavy = case(6, 5, seed=5)
-    refiner = RowRefiner(1)
-    handed_over = [refiner.push(prediction[row : row + 1], heavy[row : row + 1].byte())[1].shape[0] for row in range(6)]
-    assert handed_over == [0, 1, 1, 1, 1, 1]
-    last = refiner.finish()
-    assert last is not None and last[1].shape == (1, 5)
+    rows = ((prediction[row : row + 1], heavy[row : row + 1].byte()) for row in range(6))
+    assert [len(labels) for _, labels in refine_bands(rows, 1)] == [0, 1, 1, 1, 1, 1, 1]
 
 
 def test_rows_pass_straight_through_where_nothing_is_refined() -> None:
     prediction, heavy = case(3, 5, seed=6)
-    refiner = RowRefiner(NEVER)
-    rgb, _ = refiner.push(prediction, heavy.byte())
-    assert torch.equal(rgb, prediction)
-    assert refiner.finish() is None
+    ((rgb, _),) = refine_bands([(prediction, heavy.byte())], NEVER)
+    assert rgb is prediction

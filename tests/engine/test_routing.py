@@ -55,7 +55,7 @@ class TestThreshold:
         with fails(UsageError, "A threshold cuts between two branches, but this model has 3."):
             decide(Threshold(), (1, 2, 3))
         with fails(UsageError, "A budget cuts between two branches, but this model has 3."):
-            decide(Budget(seconds=1), (1, 2, 3))
+            decide(Budget(gflops=1), (1, 2, 3))
 
 
 class TestTradeoff:

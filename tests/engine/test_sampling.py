@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli.engine import sampling
-from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.grid import bilinear, make_axis
 from pcsr_cli.engine.routing import CostRule, Cuts, Decision, difficulty
 from pcsr_cli.engine.sampling import AreaSampler, FeatureBand, hr_rows

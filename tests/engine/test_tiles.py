@@ -110,10 +110,16 @@ def sides(inner: Rect, outer: Rect, limits: tuple[int, int]) -> tuple[tuple[Span
 @given(plans, st.data())
 def test_quarters_of_a_tile_share_out_what_it_owned(plan: TilePlan, data: st.DataObject) -> None:
     tile = data.draw(st.sampled_from(plan.tiles))
-    parts = plan.quarters(tile)
+    parts = plan.cut(tile, tile.half)
     assert 1 <= len(parts) <= 4
     assert sum(part.core.area for part in parts) == tile.core.area
     assert sum(part.owned.area for part in parts) == tile.owned.area
     for part in parts:
         assert tile.seen.rows.start <= part.seen.rows.start < part.seen.rows.stop <= tile.seen.rows.stop
     assert len(parts) > 1 or tile.owned.area == 1
+
+
+@given(plans, st.data())
+def test_a_tile_that_is_small_enough_stays(plan: TilePlan, data: st.DataObject) -> None:
+    tile = data.draw(st.sampled_from(plan.tiles))
+    assert plan.cut(tile, (tile.owned.rows.length, tile.owned.columns.length)) == (tile,)

@@ -10,20 +10,40 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli.engine import memory
-from pcsr_cli.engine.fused import kernels
-from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine import upscale as upscaling
+from pcsr_cli.engine.fused import PreparedModel, kernels
 from pcsr_cli.engine.fused.rows import Ledger
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, DifficultySurvey, Routing, Threshold, Tradeoff
-from pcsr_cli.engine.upscale import ByteCanvas, FloatCanvas, Outcome, RowCanvas, Settings, survey_difficulties, upscale
-from pcsr_cli.errors import UsageError
+from pcsr_cli.engine.routing import (
+    ALL_HEAVY,
+    ALL_LIGHT,
+    Adaptive,
+    Cuts,
+    DifficultySurvey,
+    Forced,
+    Routing,
+    Threshold,
+    Tradeoff,
+)
+from pcsr_cli.engine.upscale import (
+    HrRows,
+    Settings,
+    Upscaling,
+    predict_branches,
+    survey_difficulties,
+    upscale,
+    upscale_whole,
+)
+from pcsr_cli.errors import ModelError, UsageError
 from pcsr_cli.model.backbones.dense import DenseBackbone
 from pcsr_cli.model.flops import Executed
 from pcsr_cli.model.network import Pcsr
 from tests import reference
 from tests.closeness import assert_same
+from tests.failing import fails
 from tests.strategies import examples, lengths, routings, routings_of_many, scales
 from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
+from tests.tiny import upscaled as run
 
 WHOLE = 1_000
 """A tile size larger than any picture here."""
@@ -34,11 +54,6 @@ SHORT_OF_MEMORY = (
     MemoryError(),
 )
 """The ways in which that is told."""
-
-
-def run(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> tuple[FloatCanvas, Outcome]:
-    canvas = FloatCanvas(*hr_size((lr.shape[2], lr.shape[3]), scale))
-    return canvas, upscale(model, lr, scale, how, canvas)
 
 
 def assert_follows_formula(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> None:
@@ -133,6 +148,7 @@ def test_halo_is_as_wide_as_needed_and_no_narrower_would_do(backbone: str, monke
     # A NaN marks everything that depends on it, however faintly: here the first row of the second tile just does.
     # Of the plain operations, that is: oneDNN's ReLU makes 0 of it.
     monkeypatch.setattr(kernels, "onednn_usable", lambda _: False)
+    monkeypatch.setattr(upscaling._Passes, "_raise_if_not_finite", lambda _: None)
     model = changeable_model(backbone)
     radius, how = model.encoder.receptive_radius, Settings(refine=9, tile=45)
     lr = torch.zeros(1, 3, 90, 3)
@@ -189,8 +205,8 @@ def test_adm_computes_features_again_where_they_do_not_fit() -> None:
 @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
 def test_progress_rises_to_one_in_even_steps(routing: Routing) -> None:
     shares: list[float] = []
-    canvas = FloatCanvas(24, 24)
-    upscale(tiny_model("fsrcnn"), picture(12, 12), 2, Settings(routing, refine=1, tile=6), canvas, shares.append)
+    settings = Settings(routing, refine=1, tile=6)
+    upscale_whole(tiny_model("fsrcnn"), picture(12, 12), 2, settings, progress=shares.append)
     steps = len(shares)
     assert steps == (8 if isinstance(routing, Adaptive) else 4)
     assert shares == pytest.approx([(index + 1) / steps for index in range(steps)])
@@ -219,10 +235,9 @@ def test_bytes_are_the_floats_rounded_and_clamped() -> None:
     model, lr = tiny_model("fsrcnn"), 3 * picture(9, 11) - 1
     floats, _ = run(model, lr, 3, Settings(refine=1, tile=5))
     assert floats.rgb.min() < 0 < 1 < floats.rgb.max(), "the case should need clamping"
-    canvas = ByteCanvas(27, 33)
-    upscale(model, lr, 3, Settings(refine=1, tile=5), canvas)
-    assert torch.equal(canvas.rgb, (floats.rgb * 255).round().clamp(0, 255).permute(1, 2, 0).byte())
-    assert torch.equal(canvas.labels, floats.labels)
+    rgb, labels, _ = upscale_whole(model, lr, 3, Settings(refine=1, tile=5), torch.uint8)
+    assert torch.equal(rgb, (floats.rgb * 255).round().clamp(0, 255).permute(1, 2, 0).byte())
+    assert torch.equal(labels, floats.labels)
 
 
 def test_input_is_left_alone() -> None:
@@ -262,50 +277,117 @@ def test_pictures_of_levels_are_as_good_as_numbers(routing: Routing, dtype: torc
     assert torch.equal(of_levels.rgb, of_numbers.rgb)
 
 
-class TestInStrips:
-    """A result that leaves in strips of rows is the whole one."""
+class TestRows:
+    """The rows of a result come in order, as wide as the image, and together are the whole."""
 
     @examples(0.5)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.integers(0, 9))
-    def test_bit_for_bit(
+    def test_are_the_whole_bit_for_bit(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
     ) -> None:
         model, lr = tiny_model(backbone), picture(height, width)
         how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
-        size = hr_size((height, width), scale)
-        whole, strips = ByteCanvas(*size), list[Tensor]()
-        upscale(model, lr, scale, how, whole)
-        branches = torch.empty(size, dtype=torch.uint8)
-        outcome = upscale(model, lr, scale, how, RowCanvas(size[1], torch.uint8, strips.append, branches))
-        assert torch.equal(torch.cat(strips), whole.rgb)
-        assert torch.equal(branches, whole.labels)
-        assert len(strips) == len(outcome.plan.strips)
+        whole, labels, outcome = upscale_whole(model, lr, scale, how, torch.uint8)
+        upscaling = upscale(model, lr, scale, how, dtype=torch.uint8)
+        rows = list(upscaling)
+        assert torch.equal(torch.cat([block.rgb for block in rows]), whole)
+        assert torch.equal(torch.cat([block.labels for block in rows]), labels)
+        assert upscaling.outcome == outcome
+        assert len(rows) == len(outcome.plan.strips)
 
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
     @pytest.mark.parametrize("backbone", BACKBONES)
-    def test_strips_are_chosen_by_what_they_take(
-        self, backbone: str, routing: Routing, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        model, lr, how, strips = tiny_model(backbone), picture(50, 30), Settings(routing, refine=1), list[Tensor]()
-        monkeypatch.setattr(memory, "SHORTEST_STRIP", 1)
-        monkeypatch.setattr(memory, "STRIP_BYTES", 3 * 60 * 40)
-        upscale(model, lr, 2, how, RowCanvas(60, torch.uint8, strips.append))
-        assert [len(strip) for strip in strips] == [32, 34, 34]
+    def test_come_strip_by_strip(self, backbone: str, routing: Routing, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, lr, how = tiny_model(backbone), picture(50, 30), Settings(routing, refine=1)
         whole, _ = run(model, lr, 2, how)
+        monkeypatch.setattr(memory, "SHORTEST_STRIP", 1)
+        monkeypatch.setattr(memory, "STRIP_BYTES", 4 * 60 * 40)
+        strips = [rows.rgb for rows in upscale(model, lr, 2, how, dtype=torch.uint8)]
+        assert [len(strip) for strip in strips] == [32, 34, 34]
         # Rounding may differ where another strip adds up in another order, and then tip a level over.
         difference = torch.cat(strips).float() - (whole.rgb * 255).round().clamp(0, 255).permute(1, 2, 0)
         assert difference.abs().max() <= 1
         assert (difference != 0).float().mean() < 0.001
 
-    def test_a_tile_done_again_leaves_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        model, lr, strips = tiny_model("dense"), picture(24, 30), list[Tensor]()
-        smooth = ByteCanvas(48, 60)
-        upscale(model, lr, 2, Settings(refine=1, tile=12), smooth)
+    def test_come_in_small_blocks_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(upscaling, "BLOCK_BYTES", 2 * 20 * 3)
+        model, lr, how = tiny_model("dense"), picture(7, 10), Settings(refine=1)
+        blocks = list(upscale(model, lr, 2, how, dtype=torch.uint8, p_heavy=True))
+        assert [len(block.rgb) for block in blocks] == [2] * 7
+        for block in blocks:
+            assert block.p_heavy is not None
+            for part in (block.rgb, block.labels, block.p_heavy):
+                assert part.untyped_storage().nbytes() == part.numel() * part.itemsize
+
+    def test_may_be_changed_in_place(self) -> None:
+        rows = next(upscale(tiny_model("dense"), picture(5, 5), 2, Settings(refine=1)))
+        rows.rgb.add_(1)
+
+    def test_are_computed_as_they_are_taken(self) -> None:
+        shares: list[float] = []
+        rows = upscale(
+            tiny_model("dense"), picture(12, 12), 2, Settings(Threshold(0), refine=9, tile=6), progress=shares.append
+        )
+        assert isinstance(rows.decision, Cuts) and not shares
+        next(rows)
+        assert shares[-1] == 0.5
+        next(rows)
+        with pytest.raises(StopIteration):
+            next(rows)
+
+    def test_a_tile_done_again_comes_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, lr, how = tiny_model("dense"), picture(24, 30), Settings(refine=1, tile=12)
+        smooth, _, _ = upscale_whole(model, lr, 2, how, torch.uint8)
         refused = _refuse_larger_than(monkeypatch, 300)
-        upscale(model, lr, 2, Settings(refine=1, tile=12), RowCanvas(60, torch.uint8, strips.append))
+        strips = [rows.rgb for rows in upscale(model, lr, 2, how, dtype=torch.uint8)]
         assert refused, "the test has to refuse something"
         assert [len(strip) for strip in strips] == [24, 24]
-        assert (torch.cat(strips).int() - smooth.rgb.int()).abs().max() <= 1
+        assert (torch.cat(strips).int() - smooth.int()).abs().max() <= 1
+
+
+class TestProbabilities:
+    """Rows carry p_heavy if asked to, and it agrees with the branches."""
+
+    SIZE = hr_size((17, 23), 2.5)
+
+    def rows(self, branches: int, settings: Settings) -> tuple[Upscaling, Tensor, Tensor]:
+        model, lr = tiny_model("fsrcnn", branches), picture(17, 23)
+        upscaling = upscale(model, lr, 2.5, settings, p_heavy=True)
+        rows = list(upscaling)
+        values = [block.p_heavy for block in rows if block.p_heavy is not None]
+        return upscaling, torch.cat(values), torch.cat([block.labels for block in rows])
+
+    @pytest.mark.parametrize("refine", [1, 9])
+    @pytest.mark.parametrize("tile", [None, 8])
+    @pytest.mark.parametrize(
+        ("branches", "routing"),
+        [(2, Threshold(0.5)), (2, Threshold(0.2)), (2, Tradeoff(1)), (2, Adaptive()), (3, Adaptive())],
+        ids=str,
+    )
+    def test_branches_are_p_heavy_over_the_cuts(
+        self, branches: int, routing: Routing, tile: int | None, refine: int
+    ) -> None:
+        upscaling, values, labels = self.rows(branches, Settings(routing, refine=refine, tile=tile))
+        assert isinstance(upscaling.decision, Cuts)
+        assert torch.equal(labels, upscaling.decision.labels_of_difficulty(values))
+        assert 0 < (labels > 0).float().mean() < 1, "the case should have both kinds of pixels"
+
+    @pytest.mark.parametrize("tile", [None, 8])
+    def test_p_heavy_is_that_of_exploring(self, tile: int | None) -> None:
+        how = Settings(refine=1, tile=tile)
+        explored = predict_branches(tiny_model("fsrcnn"), picture(17, 23), 2.5, how)
+        assert torch.allclose(self.rows(2, how)[1], explored.difficulty, atol=1e-6)
+
+    def test_forced_pixels_keep_their_p_heavy(self) -> None:
+        heavy = torch.zeros(*self.SIZE, dtype=torch.bool)
+        heavy[3:9] = True
+        _, free, _ = self.rows(2, Settings(refine=1, tile=8))
+        _, values, labels = self.rows(2, Settings(refine=1, tile=8, forced=Forced(self.SIZE, heavy=heavy)))
+        assert (labels[heavy] == 1).all() and torch.equal(values, free)
+
+    def test_is_left_out_unless_asked_for(self) -> None:
+        rows: HrRows = next(upscale(tiny_model("dense"), picture(4, 4), 2, Settings(refine=1)))
+        assert rows.p_heavy is None
 
 
 class TestWhatGoesWrong:
@@ -324,6 +406,13 @@ class TestWhatGoesWrong:
         assert torch.allclose(cut.rgb, smooth.rgb, atol=1e-5)
         assert torch.equal(cut.labels, smooth.labels)
         assert outcome.branch_pixels == expected.branch_pixels
+
+    def test_after_the_first_shortage_all_tiles_are_smaller(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        emptied: list[torch.device] = []
+        monkeypatch.setattr(upscaling, "empty_cache", emptied.append)
+        refused = _refuse_larger_than(monkeypatch, 20 * 20)
+        _, outcome = run(tiny_model("dense"), picture(40, 48), 2, Settings(Adaptive(), refine=1, tile=16))
+        assert len(outcome.plan.tiles) == 9 and len(refused) == len(emptied) == 1
 
     def test_a_tile_surveyed_again_counts_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model, lr = tiny_model("dense"), picture(23, 30)
@@ -356,6 +445,37 @@ class TestWhatGoesWrong:
         half, outcome = run(full.half(), lr, 2, Settings(routing, refine=1))
         assert half.rgb.isfinite().all()
         assert sum(outcome.branch_pixels) == outcome.plan.hr_pixels
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    def test_a_classifier_that_half_precision_cannot_hold_is_done_in_full(
+        self, routing: Routing, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        honest = PreparedModel.probabilities
+
+        def overflowing(self: PreparedModel, logits: Tensor) -> Tensor:
+            found = honest(self, logits)
+            if self.model.dtype == dtype:
+                found[3] = torch.nan
+            return found
+
+        monkeypatch.setattr(PreparedModel, "probabilities", overflowing)
+        lr, half, how = picture(12, 10), changeable_model("carn").to(dtype), Settings(routing, refine=1, tile=6)
+        rgb, labels, _ = upscale_whole(half, lr, 2, how)
+        expected_rgb, expected_labels, _ = upscale_whole(copy.deepcopy(half).float(), lr, 2, how)
+        assert torch.equal(rgb, expected_rgb) and torch.equal(labels, expected_labels)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+    @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
+    @pytest.mark.parametrize("part", ["encoder", "classifier", "sampler"])
+    def test_a_result_that_is_not_finite_is_an_error(self, part: str, routing: Routing, dtype: torch.dtype) -> None:
+        model = changeable_model("fsrcnn")
+        for name, weights in model.named_parameters():
+            if part in name:
+                weights.data.fill_(torch.nan)
+        for type_ in (torch.float32, torch.uint8):
+            with fails(ModelError, "not finite, even in float32"):
+                upscale_whole(model.to(dtype), picture(6, 5), 2, Settings(routing, refine=1), type_)
 
     @pytest.mark.parametrize(
         ("routing", "memory", "times"),

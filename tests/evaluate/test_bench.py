@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pcsr_cli.engine.levels import as_lr
 from safetensors.torch import save_file
 
 from pcsr_cli.api import load_model
-from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.routing import Allowance
 from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import InputError, ModelError, UsageError
@@ -93,11 +93,6 @@ def test_a_budget_is_one_cut_for_all(tmp_path: Path) -> None:
     cut = torch.cat([each.view(-1) for each in seen]).sort(descending=True).values[spent]
     assert shares == [pytest.approx((each > cut).float().mean().item()) for each in seen]
     assert shares[0] != pytest.approx(shares[1], abs=0.05)
-
-
-def test_a_budget_in_seconds_is_for_single_pictures() -> None:
-    with fails(UsageError, "Over a folder a budget is in GFLOPs: seconds depend on more than the cut."):
-        check(MODEL, BenchOptions((Method("budget"),), 4, 1, allowance=Allowance(8, "s")))
 
 
 def test_the_original_network_is_known_by_its_keys(folder: Path, tmp_path: Path) -> None:

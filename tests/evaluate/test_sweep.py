@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
-from pcsr_cli.engine.upscale import ByteCanvas, Settings, predict_branches, upscale
+from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.dataset import Pair
@@ -36,11 +36,11 @@ MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
 def test_a_composed_result_is_an_upscales(refine: int, tile: int | None, cut: float) -> None:
     model, lr = tiny_model("carn"), picture(14, 23)
     composer = Composer(predict_branches(model, lr, 4, Settings(refine=refine, tile=tile)), refine)
-    canvas = ByteCanvas(56, 92)
-    outcome = upscale(model, lr, 4, Settings(Threshold(cut), refine=refine, tile=tile), canvas)
+    settings = Settings(Threshold(cut), refine=refine, tile=tile)
+    rgb, labels, outcome = upscale_whole(model, lr, 4, settings, torch.uint8)
     mask = composer.mask(cut)
-    assert (mask == (canvas.labels > 0)).all()
-    difference = np.abs(composer.compose(mask).astype(int) - canvas.rgb.numpy())
+    assert (mask == (labels > 0)).all()
+    difference = np.abs(composer.compose(mask).astype(int) - rgb.numpy())
     assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
     assert composer.executed(mask) == outcome.executed
 
@@ -69,11 +69,10 @@ def test_points_are_separate_upscales() -> None:
         (point, Tradeoff(k)) for point, k in zip(curve.points, (-1, 0, 1, 2), strict=True)
     ]
     for point, routing in [*routed, (curve.adm, Adaptive())]:
-        canvas = ByteCanvas(56, 92)
-        outcome = upscale(MODEL.network, lr, 4, Settings(routing, refine=1), canvas)
+        rgb, _, outcome = upscale_whole(MODEL.network, lr, 4, Settings(routing, refine=1), torch.uint8)
         assert point.heavy_share == pytest.approx(outcome.heavy_share)
         assert point.paper == pytest.approx(paper_flops(costs, 14 * 23, outcome.branch_pixels) / 1e9)
-        assert point.psnr == pytest.approx(psnr(canvas.rgb.numpy(), levels(56, 92, seed=5), 4), abs=1e-4)
+        assert point.psnr == pytest.approx(psnr(rgb.numpy(), levels(56, 92, seed=5), 4), abs=1e-4)
         if isinstance(routing, Tradeoff):
             assert point.k == pytest.approx(routing.k, abs=1e-9)
             assert point.executed == pytest.approx(executed_flops(costs, outcome.executed) / 1e9)

@@ -7,15 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from pcsr_cli.api import load_model
 from pcsr_cli.engine.routing import Adaptive, Threshold
-from pcsr_cli.engine.upscale import Settings, predict_branches, upscale
+from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.evaluate import verify as verification
 from pcsr_cli.evaluate.verify import EXACT, LOWER, TIE, Comparison, Tolerance, crop_middle, verify, ways
-from tests.command import ROOT
-from tests.evaluate.test_halo_check import shorten_halo
 from tests.images import levels
 from tests.tiny import BACKBONES, changeable_model, tiny_model
 
@@ -44,15 +40,6 @@ def test_pictures_of_16_bits_are_as_good() -> None:
         verify(tiny_model("dense"), rgb, 2, [20]) for rgb in (PICTURE[:24], PICTURE[:24].astype(np.uint16) * 257)
     )
     assert eight == sixteen
-
-
-def test_a_halo_one_pixel_short_fails_even_where_no_pixel_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_halo(monkeypatch)
-    with Image.open(ROOT / "examples" / "chelsea.png") as photograph:
-        rgb = np.asarray(photograph.crop((100, 50, 150, 90)))
-    found = verify(load_model("builtin").network, rgb, 2, [20])
-    assert all(one.passed for one in found.comparisons)
-    assert not found.passed and found.failures == 1
 
 
 def test_tiles_that_see_nothing_around_them_differ() -> None:
@@ -84,16 +71,16 @@ def _nearest_to_cut(model: Any) -> tuple[int, int]:
 
 def _flip_when_tiled(monkeypatch: pytest.MonkeyPatch, at: tuple[int, int]) -> None:
     """Give one pixel of every tiled result the other branch, and another colour."""
-    honest = upscale
+    honest = upscale_whole
 
-    def flipping(model: Any, lr: Any, scale: Any, settings: Settings, canvas: Any, progress: Any) -> Any:
-        outcome = honest(model, lr, scale, settings, canvas, progress)
+    def flipping(model: Any, lr: Any, scale: Any, settings: Settings, **named: Any) -> Any:
+        rgb, labels, outcome = honest(model, lr, scale, settings, **named)
         if settings.tile == 20:
-            canvas.labels[at] = 1 - canvas.labels[at]
-            canvas.rgb[:, at[0], at[1]] += torch.where(canvas.rgb[:, at[0], at[1]] < 0.5, 0.3, -0.3)
-        return outcome
+            labels[at] = 1 - labels[at]
+            rgb[at] += torch.where(rgb[at] < 0.5, 0.3, -0.3)
+        return rgb, labels, outcome
 
-    monkeypatch.setattr(verification, "upscale", flipping)
+    monkeypatch.setattr(verification, "upscale_whole", flipping)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -110,7 +97,7 @@ def test_half_precision_that_is_far_off_fails() -> None:
     for sampler in lower.samplers:
         sampler.imnet.layers[-1].bias.add_(0.1)  # type: ignore[operator]
     found = verify(tiny_model("carn"), PICTURE, 1, tiles=[60], lower=lower)
-    assert found.halo.passed and not found.passed
+    assert not found.passed
 
 
 @pytest.mark.parametrize("present", [1, 2])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pcsr_cli.api import load_model, upscale_picture
+from pcsr_cli.api import load_model, upscale_image
 from pcsr_cli.engine.routing import default_routing
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, fit
@@ -151,7 +151,7 @@ def model(tiny_folder: Path) -> LoadedModel:
 
 def enlarged(picture: ImageData, model: LoadedModel) -> ImageData:
     settings = Settings(default_routing(model.network.spec.branches), refine=1)
-    return upscale_picture(picture, model, 4, settings).image
+    return upscale_image(picture, model, 4, settings).image
 
 
 @each_kind

@@ -1,11 +1,12 @@
 """The benchmarks' stages: every FLOP is one stage's, every stage is seen, and the engine is left as it was."""
 
 import pytest
+import torch
 
 from benchmarks.stages import BACKBONE, BASE, CLASSIFIER, PREPARING, REFINEMENT, WRITING, stage_flops, watched_engine
 from pcsr_cli.engine.fused.samplers import PreparedMlp
 from pcsr_cli.engine.routing import default_routing
-from pcsr_cli.engine.upscale import ByteCanvas, Settings, upscale
+from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.model.flops import executed_flops, model_costs
 from tests.tiny import picture, tiny_model
 
@@ -15,7 +16,7 @@ def test_stages_share_all_flops_and_all_are_seen(branches: int) -> None:
     model = tiny_model("carn", branches)
     settings = Settings(default_routing(branches), refine=1)
     with watched_engine() as watch:
-        outcome = upscale(model, picture(9, 13), 4, settings, ByteCanvas(36, 52))
+        _, _, outcome = upscale_whole(model, picture(9, 13), 4, settings, torch.uint8)
     costs = model_costs(model)
     flops = stage_flops(costs, outcome)
     assert sum(flops.values()) == pytest.approx(executed_flops(costs, outcome.executed))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pcsr_cli.api import load_model, upscale_onto
+from pcsr_cli.api import load_model, start_upscale
 from pcsr_cli.engine.routing import Threshold
 from pcsr_cli.errors import InputError, OutputError, RefusedOutputError
 from pcsr_cli.images.files import Fingerprint, fingerprint
@@ -118,9 +118,9 @@ def test_an_image_that_runs_out_of_memory_is_tried_again_at_the_end(
         asked.append(str(picture.size))
         if asked.count(str(picture.size)) == 1 and picture.size == (6, 7):
             raise MemoryError
-        return upscale_onto(picture, *arguments, **named)
+        return start_upscale(picture, *arguments, **named)
 
-    monkeypatch.setattr(upscale_file, "upscale_onto", short)
+    monkeypatch.setattr(upscale_file, "start_upscale", short)
     run = make_run(tmp_path, model, "a.png", "b.png", "c.png")
     save(tmp_path / "b.png", levels(6, 7))
     events = list(run.run())
@@ -134,7 +134,7 @@ def test_an_image_that_runs_out_of_memory_twice_fails(
     def short(*arguments: Any, **named: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(upscale_file, "upscale_onto", short)
+    monkeypatch.setattr(upscale_file, "start_upscale", short)
     (event,) = make_run(tmp_path, model, "a.png").run()
     assert isinstance(event, Failed) and isinstance(event.error, MemoryError)
     assert names(tmp_path) == []

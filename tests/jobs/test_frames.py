@@ -8,11 +8,9 @@ from PIL import Image
 from pcsr_cli.api import load_model
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.animation import open_animation
-from pcsr_cli.jobs import frames
-from pcsr_cli.jobs.frames import ReadyFrames, steps_for
-from pcsr_cli.jobs.pipeline import Ready
-from pcsr_cli.jobs.request import Errand, Request
-from pcsr_cli.jobs.upscale_file import Enlarging
+from pcsr_cli.jobs import upscale_file
+from pcsr_cli.jobs.request import Job, Request
+from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from tests.failing import fails
 from tests.images import levels, save
 
@@ -23,27 +21,27 @@ def film(path: Path) -> Path:
     return path
 
 
-def read(steps: Enlarging, path: Path) -> Ready:
-    return steps.read(Errand(path, path.with_name("result.png")))
+def read(upscaler: Upscaler, path: Path) -> JobInput:
+    return upscaler.read(Job(path, path.with_name("result.png")))
 
 
 @pytest.fixture
-def steps(tiny_folder: Path) -> Enlarging:
-    return steps_for(load_model(str(tiny_folder)), Request(refine=1, frames=True), record=lambda *finished: None)
+def upscaler(tiny_folder: Path) -> Upscaler:
+    return Upscaler(load_model(str(tiny_folder)), Request(refine=1, frames=True), record=lambda *finished: None)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_a_damaged_film_does_not_become_a_still(steps: Enlarging, tmp_path: Path, suffix: str) -> None:
+def test_a_damaged_film_does_not_become_a_still(upscaler: Upscaler, tmp_path: Path, suffix: str) -> None:
     path = film(tmp_path / f"film{suffix}")
-    whole = read(steps, path)
-    assert isinstance(whole, ReadyFrames) and len(whole.frames) == 6
+    whole = read(upscaler, path)
+    assert whole.moving and len(whole.frames) == 6
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with fails(InputError, "is truncated or damaged:"):
-        read(steps, path)
+        read(upscaler, path)
 
 
 def test_a_film_that_changes_meanwhile_does_not_become_a_still(
-    steps: Enlarging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = film(tmp_path / "film.gif")
 
@@ -51,17 +49,17 @@ def test_a_film_that_changes_meanwhile_does_not_become_a_still(
         path.touch()
         return open_animation(source, allow_huge)
 
-    monkeypatch.setattr(frames, "open_animation", read_and_changed)
+    monkeypatch.setattr(upscale_file, "open_animation", read_and_changed)
     with fails(InputError, "was changed while it was read."):
-        read(steps, path)
+        read(upscaler, path)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.jpg"])
-def test_what_does_not_move_is_a_still(steps: Enlarging, tmp_path: Path, name: str) -> None:
-    assert type(read(steps, save(tmp_path / name))) is Ready
+def test_what_does_not_move_is_a_still(upscaler: Upscaler, tmp_path: Path, name: str) -> None:
+    assert not read(upscaler, save(tmp_path / name)).moving
 
 
 def test_of_a_single_picture_frames_were_asked_for_in_earnest(tiny_folder: Path, tmp_path: Path) -> None:
-    steps = steps_for(load_model(str(tiny_folder)), Request(refine=1, frames=True), stills=False)
+    upscaler = Upscaler(load_model(str(tiny_folder)), Request(refine=1, frames=True), stills=False)
     with fails(InputError, "has only one frame."):
-        read(steps, save(tmp_path / "a.gif"))
+        read(upscaler, save(tmp_path / "a.gif"))

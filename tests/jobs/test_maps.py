@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from pcsr_cli.engine.grid import nearest_index
-from pcsr_cli.engine.routing_map import RoutingMap
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.images.image import Layout
 from pcsr_cli.images.read import read_image
-from pcsr_cli.jobs.maps import MapRequest, Style, as_16_bit, coloured, mask, open_map, request_map, tinted
+from pcsr_cli.jobs.maps import MapRequest, RoutingMap, Style, as_16_bit, coloured, mask, open_map, request_map, tinted
 from tests.failing import fails
 from tests.images import levels
 

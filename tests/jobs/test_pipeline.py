@@ -1,59 +1,70 @@
-"""Reading, computing and writing overlap, in order, by so many and no more; one item's mishap is its own."""
+"""Reading, computing and writing overlap, in order and within bounds; an error ends its own job only."""
 
 import contextlib
 import threading
 import time
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from pcsr_cli.jobs.pipeline import Belt, BeltStoppedError, Stages, overlapped
+from pcsr_cli.jobs import pipeline
+from pcsr_cli.jobs.pipeline import BoundedQueue, StoppedError, overlapped
 
 STEP = 0.05
 
 
 @dataclass
-class Scripted(Stages):
-    """Stages that sleep, keep a diary and fail where they are told to. Numbers stand for errands and for rows."""
+class Scripted:
+    """Steps that sleep, keep a diary and fail where they are told to. Numbers stand for jobs and for rows."""
 
     seconds: float = 0.0
     failing: dict[str, int] = field(default_factory=dict)
     diary: list[str] = field(default_factory=list)
 
-    def read(self, item: Any) -> Any:
-        return self._do("read", item)
+    def read(self, job: int) -> int:
+        return self._do("read", job)
 
-    def compute(self, item: Any, read: Any, belt: Belt[Any]) -> Any:
+    def compute(self, job: int, read: int) -> Generator[int, None, None]:
         for row in range(5):
-            belt.put(10 * item + row)
-        return self._do("compute", item)
+            yield 10 * job + row
+        self._do("compute", job)
 
-    def write(self, item: Any, read: Any, belt: Belt[Any]) -> Any:
-        if self.failing.get("write at once") == item:
+    def write(self, job: int, read: int, rows: Iterable[int]) -> list[int]:
+        if self.failing.get("write at once") == job:
             raise OSError("full")
-        rows = list(belt.loads())
-        self._do("write", item)
-        return rows
+        written = list(rows)
+        self._do("write", job)
+        return written
 
-    def _do(self, what: str, item: int) -> int:
+    def report(self, job: int, read: int, computation: object, written: list[int]) -> list[int]:
+        return written
+
+    def _do(self, what: str, job: int) -> int:
         time.sleep(self.seconds)
-        if self.failing.get(what) == item:
+        if self.failing.get(what) == job:
             raise ValueError(what)
-        self.diary.append(f"{what} {item}")
-        return item
+        self.diary.append(f"{what} {job}")
+        return job
 
 
-def run(items: Any, stages: Stages, jobs: int = 1) -> Any:
-    return overlapped(items, stages, jobs)
+@pytest.fixture(autouse=True)
+def lists_are_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "Report", list)
 
 
-@pytest.mark.parametrize("jobs", [0, 1, 3])
-def test_everything_arrives_whole_and_in_order(jobs: int) -> None:
-    done = list(run(range(1, 8), Scripted(), jobs))
-    assert [finished.item for finished in done] == list(range(1, 8))
-    assert [finished.computed for finished in done] == list(range(1, 8))
-    assert [finished.written for finished in done] == [[10 * n + row for row in range(5)] for n in range(1, 8)]
+def run(jobs: Iterable[int], steps: Scripted, ahead: int = 1) -> Any:
+    return overlapped(jobs, steps, ahead)  # type: ignore[arg-type]
+
+
+def rows_of(*jobs: int) -> list[tuple[int, list[int]]]:
+    return [(job, [10 * job + row for row in range(5)]) for job in jobs]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_everything_arrives_whole_and_in_order(ahead: int) -> None:
+    assert list(run(range(1, 8), Scripted(), ahead)) == rows_of(*range(1, 8))
 
 
 def test_nothing_to_do_is_nothing() -> None:
@@ -61,18 +72,18 @@ def test_nothing_to_do_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("what", ["read", "compute", "write", "write at once"])
-@pytest.mark.parametrize("jobs", [0, 1])
-def test_the_mishap_of_one_is_nobody_elses(what: str, jobs: int) -> None:
-    done = list(run(range(1, 6), Scripted(failing={what: 3}), jobs))
-    assert [finished.item for finished in done if finished.error is not None] == [3]
-    assert [finished.written for finished in done if finished.error is None] == [
-        [10 * n + row for row in range(5)] for n in (1, 2, 4, 5)
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_an_error_ends_its_own_job_only(what: str, ahead: int) -> None:
+    done = list(run(range(1, 6), Scripted(failing={what: 3}), ahead))
+    assert [(job, type(result)) for job, result in done if isinstance(result, Exception)] == [
+        (3, OSError if what == "write at once" else ValueError)
     ]
+    assert [each for each in done if each[0] != 3] == rows_of(1, 2, 4, 5)
 
 
-def seconds_of(jobs: int) -> float:
+def seconds_of(ahead: int) -> float:
     started = time.perf_counter()
-    assert len(list(run(range(1, 9), Scripted(STEP), jobs))) == 8
+    assert len(list(run(range(1, 9), Scripted(STEP), ahead))) == 8
     return time.perf_counter() - started
 
 
@@ -82,75 +93,100 @@ def test_three_stages_of_equal_length_take_a_third() -> None:
     assert side_by_side < 0.6 * one_by_one  # 10 steps instead of 24
 
 
-@pytest.mark.parametrize("jobs", [0, 1, 2])
-def test_no_more_than_jobs_are_read_ahead_or_written_behind(jobs: int) -> None:
-    stages = Scripted(STEP / 5)
-    list(run(range(1, 10), stages, jobs))
-    for number, line in enumerate(stages.diary):
-        what, item = line.split()
-        before = stages.diary[:number]
-        if what == "read":  # the one being computed, and `jobs` ahead of it
-            assert before.count(f"compute {int(item) - jobs - 2}") or int(item) <= jobs + 2
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_no_more_than_so_many_are_read_ahead_or_written_behind(ahead: int) -> None:
+    steps = Scripted(STEP / 5)
+    list(run(range(1, 10), steps, ahead))
+    for number, line in enumerate(steps.diary):
+        what, job = line.split()
+        before = steps.diary[:number]
+        if what == "read":  # the one being computed, and `ahead` before it
+            assert before.count(f"compute {int(job) - ahead - 2}") or int(job) <= ahead + 2
         if what == "compute":
-            assert before.count(f"write {int(item) - jobs - 1}") or int(item) <= jobs + 1
+            assert before.count(f"write {int(job) - ahead - 1}") or int(job) <= ahead + 1
 
 
 def test_stopping_early_gives_up_what_is_being_written() -> None:
-    stages = Scripted(STEP)
+    steps = Scripted(STEP)
     before = threading.active_count()
-    with contextlib.closing(run(range(1, 10), stages, 1)) as done:
-        assert next(done).item == 1
+    with contextlib.closing(run(range(1, 10), steps, 1)) as done:
+        assert next(done)[0] == 1
     assert threading.active_count() == before
-    assert "compute 4" not in stages.diary
+    assert "compute 4" not in steps.diary
 
 
-def test_an_interruption_goes_through_leaves_nothing_running_and_tells_what_was_written() -> None:
+def test_an_interruption_goes_through_leaves_nothing_running_and_yields_what_was_written() -> None:
     class Interrupted(Scripted):
-        def compute(self, item: Any, read: Any, belt: Belt[Any]) -> Any:
-            belt.put(1)
-            if item == 3:
+        def compute(self, job: int, read: int) -> Generator[int, None, None]:
+            yield 1
+            if job == 3:
                 while "write 2" not in self.diary:
                     time.sleep(0.001)
                 raise KeyboardInterrupt
-            return super().compute(item, read, belt)
+            yield from super().compute(job, read)
 
     before = threading.active_count()
-    stages = Interrupted()
-    told: list[int] = []
-    with pytest.raises(KeyboardInterrupt), contextlib.closing(run(range(1, 10), stages)) as done:
-        told.extend(finished.item for finished in done)
+    finished: list[int] = []
+    with pytest.raises(KeyboardInterrupt), contextlib.closing(run(range(1, 10), Interrupted())) as done:
+        finished.extend(job for job, _ in done)
     assert threading.active_count() == before
-    assert told == [1, 2], "what was written by then was not told"
+    assert finished == [1, 2], "what was written by then was not yielded"
 
 
-class TestABelt:
-    def test_holds_the_one_who_puts_up(self) -> None:
-        belt: Belt[int] = Belt(room=2)
+def test_an_interruption_while_reading_goes_through() -> None:
+    class Interrupted(Scripted):
+        def read(self, job: int) -> int:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run([1], Interrupted()))
+
+
+def test_a_failed_writer_ends_the_computation() -> None:
+    closed: list[int] = []
+
+    class Endless(Scripted):
+        def compute(self, job: int, read: int) -> Generator[int, None, None]:
+            try:
+                while True:
+                    yield job
+            finally:
+                closed.append(job)
+
+    ((_, error),) = run([3], Endless(failing={"write at once": 3}))
+    assert isinstance(error, OSError) and closed == [3]
+
+
+class TestBoundedQueue:
+    """A queue holds its writer up when it is full, and stops both ends."""
+
+    def test_holds_up_the_thread_that_puts(self) -> None:
+        queue: BoundedQueue[int] = BoundedQueue(size=2)
         put: list[int] = []
 
         def fill() -> None:
-            with contextlib.suppress(BeltStoppedError):
+            with contextlib.suppress(StoppedError):
                 for number in range(10):
-                    belt.put(number)
+                    queue.put(number)
                     put.append(number)
 
         thread = threading.Thread(target=fill)
         thread.start()
         time.sleep(STEP)
         assert put == [0, 1]
-        loads = belt.loads()
-        assert (next(loads), next(loads)) == (0, 1)
+        items = iter(queue)
+        assert (next(items), next(items)) == (0, 1)
         time.sleep(STEP)
         assert put == [0, 1, 2]
-        belt.stop()
+        queue.stop()
         thread.join()
 
-    def test_stopped_it_lets_go_of_both_ends(self) -> None:
-        belt: Belt[int] = Belt()
-        belt.put(1)
-        belt.stop()
+    def test_stops_both_ends(self) -> None:
+        queue: BoundedQueue[int] = BoundedQueue()
+        queue.put(1)
+        queue.stop()
         for _ in range(2):
-            with pytest.raises(BeltStoppedError):
-                belt.put(2)
-        with pytest.raises(BeltStoppedError):
-            next(belt.loads())
+            with pytest.raises(StoppedError):
+                queue.put(2)
+        with pytest.raises(StoppedError):
+            next(iter(queue))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pcsr_cli.api import load_model
-from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Everywhere, Threshold
-from pcsr_cli.engine.upscale import RowCanvas, Settings, upscale
+from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, SingleBranch, Threshold
+from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.images.formats import choose_format
 from pcsr_cli.images.image import ImageData, Layout
@@ -41,10 +41,10 @@ def foresee(
 @pytest.mark.parametrize("tile", [None, 9])
 @pytest.mark.parametrize("routing", [ALL_LIGHT, ALL_HEAVY])
 def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
-    model: LoadedModel, routing: Everywhere, tile: int | None, memory: int | None
+    model: LoadedModel, routing: SingleBranch, tile: int | None, memory: int | None
 ) -> None:
     how = Settings(routing, refine=1, tile=tile, memory=memory)
-    outcome = upscale(model.network, picture(14, 19), 4, how, RowCanvas(76, dtype(8), lambda rows: None))
+    _, _, outcome = upscale_whole(model.network, picture(14, 19), 4, how, torch.uint8)
     told, costs = foresee(model, Layout(14, 19), how=how), model_costs(model.network)
     light = routing == ALL_LIGHT
     assert outcome.heavy_share == (0 if light else 1)
@@ -58,7 +58,7 @@ def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
 @pytest.mark.parametrize("memory", [None, 0])
 def test_two_passes_cost_what_they_cost(model: LoadedModel, memory: int | None) -> None:
     how = Settings(Adaptive(), refine=1, tile=9, memory=memory)
-    outcome = upscale(model.network, picture(14, 19), 4, how, RowCanvas(76, dtype(8), lambda rows: None))
+    _, _, outcome = upscale_whole(model.network, picture(14, 19), 4, how, torch.uint8)
     told = foresee(model, Layout(14, 19), how=how)
     executed = (executed_flops(model_costs(model.network), outcome.executed) - outcome.executed.repeated) / GIGA
     assert told.passes == 2

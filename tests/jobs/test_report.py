@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsr_cli.api import load_model, upscale_picture
+from pcsr_cli.api import load_model, upscale_image
 from pcsr_cli.engine.refine import NEVER
 from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.upscale import Settings
@@ -23,10 +23,10 @@ def model(tiny_folder: Path) -> LoadedModel:
 
 
 def report(model: LoadedModel, routing: Routing, refine: int = 1, tile: int | None = None, scale: float = 4) -> Report:
-    done = upscale_picture(ImageData(levels(9, 14)), model, scale, Settings(routing, refine=refine, tile=tile))
+    done = upscale_image(ImageData(levels(9, 14)), model, scale, Settings(routing, refine=refine, tile=tile))
     return make_report(
         model,
-        done.outcome,
+        [done.outcome],
         routing,
         refine,
         source="in.png",

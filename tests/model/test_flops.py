@@ -12,9 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pcsr_cli.engine import upscale as passes
 from pcsr_cli.engine.fused import backbones, kernels
-from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.routing import Adaptive, Cuts, Routing, Threshold, decide_adaptively
-from pcsr_cli.engine.upscale import FloatCanvas, Settings, upscale
+from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.flops import Executed, ModelCosts, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.model.network import Pcsr
@@ -136,9 +135,8 @@ ONEDNN = {torch.ops.mkldnn._convolution_pointwise: convolution, torch.ops.mkldnn
 
 def executed_and_counted(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> tuple[float, int]:
     """Our closed form for a run of the engine, and PyTorch's own count of that very run."""
-    canvas = FloatCanvas(*hr_size((lr.shape[2], lr.shape[3]), scale))
     with FlopCounterMode(display=False, custom_mapping=ONEDNN) as counter:
-        outcome = upscale(model, lr, scale, how, canvas)
+        _, _, outcome = upscale_whole(model, lr, scale, how)
     return executed_flops(model_costs(model), outcome.executed), counter.get_total_flops()
 
 

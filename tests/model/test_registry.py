@@ -347,7 +347,7 @@ def test_what_is_none_of_these(asked: list[HubLocation], reference: str) -> None
 
 
 def test_device_and_precision_are_checked_before_anything_is_fetched(asked: list[HubLocation]) -> None:
-    for device, precision, said in (("toaster", "auto", "is no device."), ("cpu", "fp64", "is no precision.")):
+    for device, precision, said in (("toaster", "auto", "Unknown device"), ("cpu", "fp64", "Unknown precision")):
         with fails(DeviceError, said):
             load_model("someone/tiny", device, precision)  # type: ignore[arg-type]
     assert asked == []

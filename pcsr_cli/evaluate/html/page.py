@@ -19,7 +19,7 @@ import jinja2
 import numpy as np
 import torch
 
-from pcsr_cli.engine.levels import to_levels
+from pcsr_cli.engine.device import to_levels
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.bench import Row
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage

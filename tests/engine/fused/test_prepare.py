@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from pcsr_cli.engine.fused import backbones
-from pcsr_cli.engine.fused.prepare import PreparedModel
+from pcsr_cli.engine.fused import PreparedModel, backbones
 from pcsr_cli.engine.fused.rows import Ledger
 from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
 
