@@ -8,8 +8,8 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.levels import as_lr
 from pcsr_cli.engine.routing import (
     ALL_HEAVY,
     Allowance,

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pcsr_cli.engine.levels import as_lr
 from safetensors.torch import save_file
 
 from pcsr_cli.api import load_model
+from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.routing import Allowance
 from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import InputError, ModelError, UsageError
