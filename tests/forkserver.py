@@ -1,9 +1,8 @@
-"""``pcsr`` in a fresh process, again and again, without importing torch each time.
+"""Runs ``pcsr`` in a fork of this process for each request, so that torch is imported only once.
 
-Run as a program this imports what is slow to import, then forks once for each request that it reads as a line of JSON.
-The child sets up directory, environment and limits, and runs the command as ``python -m pcsr_cli`` would: its exit
-code, its output, its files and its signals are its own. Nothing that reads the environment when it is imported,
-such as the Hub's client, is imported before the fork.
+A request is one line of JSON on stdin. The child sets its folder, environment, streams and limits, and runs the command
+as ``python -m pcsr_cli`` does. Modules that read the environment when they are imported, such as the client of the Hub,
+are not imported before the fork.
 """
 
 import contextlib
@@ -16,19 +15,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-SLOW = ["torch", "fast_pytorch_kmeans", "safetensors.torch", "PIL.Image", "numpy", "typer", "rich.progress", "httpx2"]
+SLOW = ["torch", "fast_pytorch_kmeans", "safetensors.torch", "PIL.Image", "numpy", "typer", "rich.progress"]
 SLOW += ["rich.panel", "rich.table", "PIL.ImageOps", "tqdm.auto", "filelock", "yaml", "fsspec"]
 SLOW += ["pcsr_cli.cli.main", "pcsr_cli.model.checkpoint", "pcsr_cli.engine.upscale", "pcsr_cli.images.animation"]
-PATIENCE = 120
-"""Seconds until a command is ended."""
+OPTIONAL = ["typer._adapters", "typer.rich_utils", "httpx", "httpx2"]
+TIMEOUT = 120
+"""Seconds."""
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Run requests until stdin ends."""
     for name in SLOW:
         importlib.import_module(name)
-    with contextlib.suppress(ImportError):  # Typer reads options with pydantic where there is one
-        importlib.import_module("typer._adapters")
+    for name in OPTIONAL:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)
     gc.freeze()
     sys.stdout.write("ready\n")
@@ -37,33 +38,33 @@ def main() -> None:
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            _become(request)
+            _run(request)
         if request["signalled"] is not None:
-            _signal_in_time(child, *request["signalled"])
+            _signal_after(child, *request["signalled"])
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
 
 
-def _signal_in_time(child: int, seconds: float, number: int) -> None:
-    """Send a signal after so many seconds, if the child is still there: it is not reaped before, so no other has its
-    number."""
+def _signal_after(child: int, seconds: float, number: int) -> None:
+    """Send a signal after a number of seconds if the child still runs. It is not reaped before, so its number is not
+    reused."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         time.sleep(0.005)
     os.kill(child, number)
 
 
-def _become(request: dict[str, Any]) -> None:
-    """Run the command and never return."""
+def _run(request: dict[str, Any]) -> None:
+    """Run the command and exit."""
     import resource
     import signal
 
-    signal.alarm(PATIENCE)
+    signal.alarm(TIMEOUT)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # Streams of its own: those of this program hold what it said so far and how it says it.
+    # New streams: those of this process have their own buffers and encodings.
     encoding = request["env"].get("PYTHONIOENCODING", "utf-8")
     sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
@@ -83,9 +84,9 @@ def _become(request: dict[str, Any]) -> None:
     sys.argv = ["pcsr", *request["arguments"]]
     code: object = 70
     try:
-        from pcsr_cli.cli.main import main as run
+        from pcsr_cli.cli.main import main as pcsr
 
-        run()
+        pcsr()
     except SystemExit as stop:
         code = stop.code
     except BaseException:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pcsr_cli.cli import measuring, options
-from pcsr_cli.cli.console import print_document, print_message, printable, progress_bar, stdout_console
+from pcsr_cli.cli.console import figures_table, print_document, print_message, printable, progress_bar, stdout_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,29 +35,26 @@ Folders = Annotated[
 ]
 Methods = Annotated[
     str,
-    typer.Option(
+    options.option(
         "--methods",
-        help="Compare these methods: threshold, k, adm, heavy, light, patch, bicubic, lanczos, original; "
+        "Compare these methods: threshold, k, adm, heavy, light, patch, bicubic, lanczos, original; "
         "some take a value, such as threshold=0.3, k=1, patch=64.",
     ),
 ]
 Protocol = Annotated[
     Literal["whole", "paper"],
-    typer.Option("--protocol", help="Measure whole images, or crop them to the patch grid of the paper's tables."),
+    options.option("--protocol", "Measure whole images, or crop them to the patch grid of the paper's tables."),
 ]
 Budget = Annotated[
     str | None,
-    typer.Option(
+    options.option(
         "--budget",
-        help="Find one cut so that all images together spend this much: 60% of the original's GFLOPs, or 50G.",
-        rich_help_panel=options.ROUTING,
+        "Find one cut so that all images together spend this much: 60% of the original's GFLOPs, or 50G.",
+        options.ROUTING,
     ),
 ]
 Save = Annotated[
-    Path | None,
-    typer.Option(
-        "--save", metavar="DIR", help="Keep the enlarged images as PNG files here.", rich_help_panel=options.OUTPUT
-    ),
+    Path | None, options.option("--save", "Keep the enlarged images as PNG files here.", options.OUTPUT, metavar="DIR")
 ]
 
 
@@ -215,13 +212,10 @@ def _show(result: "BenchResult", model: "LoadedModel", asked: "BenchOptions", no
 
 
 def _empty_table(first: str, width: int) -> "Table":
-    from rich.table import Table
-
-    gap = 1 if width < NARROW else 2
-    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
-    table.add_column(first, no_wrap=True, overflow="ellipsis", max_width=width - 59 if width < NARROW else None)
-    for heading in ("heavy", "PSNR", "SSIM", "GFLOPs", "exec.", "of orig.", "s", "MP/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    figures = ("heavy", "PSNR", "SSIM", "GFLOPs", "exec.", "of orig.", "s", "MP/s")
+    table = figures_table(first, *figures, gap=1 if width < NARROW else 2)
+    column = table.columns[0]
+    column.no_wrap, column.overflow, column.max_width = True, "ellipsis", width - 59 if width < NARROW else None
     return table
 
 

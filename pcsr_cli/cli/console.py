@@ -18,7 +18,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -27,6 +27,7 @@ from pcsr_cli.images.files import finite, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 USAGE = 2
 INTERRUPTED = 130
@@ -56,6 +57,30 @@ def stdout_console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+def facts_table(facts: Iterable[tuple[str, object]]) -> "Table":
+    """Return a table of names in bold and values."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, Text(printable(str(value))))
+    return table
+
+
+def figures_table(first: str, *headings: str, gap: int = 2) -> "Table":
+    """Return an empty table without lines: the first column is text, the others are figures."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    table.add_column(first, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def print_message(text: str) -> None:

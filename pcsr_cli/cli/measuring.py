@@ -38,28 +38,21 @@ Images = Annotated[
     ),
 ]
 Scale = Annotated[
-    float,
-    typer.Option("--scale", "-s", help="Enlarge by this factor: a whole number, or any with --no-reference."),
+    float, options.option("--scale", "Enlarge by this factor: a whole number, or any with --no-reference.", short="-s")
 ]
 OriginalPath = Annotated[
-    Path | None, typer.Option("--original", help="Measure the original network with these weights as well.")
+    Path | None, options.option("--original", "Measure the original network with these weights as well.")
 ]
 LrPath = Annotated[
-    Path | None, typer.Option("--lr", help="Take the LR images from here: a folder, or a file for a single image.")
+    Path | None, options.option("--lr", "Take the LR images from here: a folder, or a file for a single image.")
 ]
 NoReference = Annotated[
-    bool, typer.Option("--no-reference", help="Take the images as LR and compare with all heavy instead of HR.")
+    bool, options.option("--no-reference", "Take the images as LR and compare with all heavy instead of HR.")
 ]
-Luma = Annotated[bool, typer.Option("--luma", help="Compute PSNR of luma instead of RGB; SSIM is always of luma.")]
-CsvFile = Annotated[
-    Path | None,
-    typer.Option("--csv", metavar="FILE", help="Write the rows as CSV.", rich_help_panel=options.OUTPUT),
-]
+Luma = Annotated[bool, options.option("--luma", "Compute PSNR of luma instead of RGB; SSIM is always of luma.")]
+CsvFile = Annotated[Path | None, options.option("--csv", "Write the rows as CSV.", options.OUTPUT, metavar="FILE")]
 ReportFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--report", metavar="FILE", help="Write an HTML page with the results.", rich_help_panel=options.OUTPUT
-    ),
+    Path | None, options.option("--report", "Write an HTML page with the results.", options.OUTPUT, metavar="FILE")
 ]
 
 

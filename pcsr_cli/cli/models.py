@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import print_document, print_message, printable, stdout_console
+from pcsr_cli.cli.console import facts_table, print_document, print_message, printable, stdout_console
 from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.images.files import exists, is_folder
 
@@ -15,28 +15,19 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="List, download, show and convert models.",
+    epilog=options.examples("pcsr models  # all models", "pcsr models show builtin  # the details of one model"),
     rich_markup_mode="rich",
     invoke_without_command=True,
-    epilog=options.examples(
-        "pcsr models  # all models",
-        "pcsr models show builtin  # the details of one model",
-    ),
 )
 
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME", help="Show the model of this name in `pcsr models`.", autocompletion=options.complete_model
-    ),
-]
-Reference = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME",
-        help="Download this model: a name in `pcsr models` or user/repo@revision. Of a folder, check the files.",
-        autocompletion=options.complete_model,
-    ),
-]
+NAME = typer.Argument(
+    metavar="NAME", help="Use a name in the list of `pcsr models`.", autocompletion=options.complete_model
+)
+REFERENCE = typer.Argument(
+    metavar="NAME",
+    help="Download a name in the list of `pcsr models`, or user/repo@revision; check the files of a folder.",
+    autocompletion=options.complete_model,
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -54,19 +45,21 @@ def list_models(context: typer.Context, registry: options.RegistryFile = None, j
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("name", "scales", "parameters", "licence", "state"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
+    table = Table("name", "scales", "parameters", "licence", "state", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[2].justify = "right"
     for row in rows:
         parameters = "" if row["parameters"] is None else f"{row['parameters']:,}"
         cells = (row["name"], row["scales"], parameters, row["licence"], row["state"])
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
     stdout_console().print(table)
 
 
 @app.command("fetch")
 def fetch_model(
-    name: Reference, registry: options.RegistryFile = None, json: options.Json = False, quiet: options.Quiet = False
+    name: Annotated[str, REFERENCE],
+    registry: options.RegistryFile = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Download a model into the Hub cache and check it."""
     options.check_output_mode(json, quiet)
@@ -78,27 +71,21 @@ def fetch_model(
 
 
 @app.command("show")
-def show_model(name: Name, registry: options.RegistryFile = None, json: options.Json = False) -> None:
+def show_model(name: Annotated[str, NAME], registry: options.RegistryFile = None, json: options.Json = False) -> None:
     """Show the registry entry of a model."""
     entry = options.load_registry(registry).get(name)
     details = _describe(entry) | _details(entry)
     if json:
         print_document(details)
         return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    for key, value in details.items():
-        table.add_row(key.replace("_", " "), Text(printable(str(value)), overflow="fold"))
-    stdout_console().print(table)
+    stdout_console().print(facts_table((key.replace("_", " "), value) for key, value in details.items()))
 
 
 @app.command("convert")
 def convert_model(
     source: Annotated[Path, typer.Argument(metavar="IN.pth", help="Convert this published checkpoint.")],
     folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Write the two files to this folder.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model.")] = False,
+    overwrite: Annotated[bool, options.option("--overwrite", "Replace an existing model.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -120,13 +107,8 @@ def convert_model(
 
 
 def _describe(entry: "Entry") -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "scales": str(entry.scales),
-        "parameters": entry.parameters,
-        "licence": entry.licence,
-        "state": _state(entry),
-    }
+    fields = {"name": entry.name, "scales": str(entry.scales), "parameters": entry.parameters}
+    return {**fields, "licence": entry.licence, "state": _state(entry)}
 
 
 def _details(entry: "Entry") -> dict[str, Any]:

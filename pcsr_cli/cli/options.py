@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,14 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]", *commands])
 
 
+def option(
+    name: str, help: str, panel: str | None = None, *, short: str = "", default: str | bool = True, **settings: Any
+) -> Any:
+    """Declare an option in a panel of the help. ``default`` describes a default value that depends on other options."""
+    names = (name, short) if short else (name,)
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=default, **settings)
+
+
 def complete_model(incomplete: str) -> list[tuple[str, str]]:
     """Return the models whose names start with ``incomplete``, each with its scales, for shell completion."""
     from pcsr_cli.errors import PcsrError
@@ -46,88 +54,63 @@ def complete_model(incomplete: str) -> list[tuple[str, str]]:
 
 Model = Annotated[
     str,
-    typer.Option(
+    option(
         "--model",
-        "-m",
-        help="Use this model: auto, a registry name, user/repo@revision, a folder, a .safetensors or a .pth file.",
+        "Use this model: auto, a registry name, user/repo@revision, a folder, a .safetensors or a .pth file.",
+        MODEL,
+        short="-m",
         autocompletion=complete_model,
-        rich_help_panel=MODEL,
     ),
 ]
 RegistryFile = Annotated[
-    Path | None,
-    typer.Option("--registry", help="Add the models of this weights.toml to the packaged ones.", rich_help_panel=MODEL),
+    Path | None, option("--registry", "Add the models of this weights.toml to the packaged ones.", MODEL)
 ]
-Scale = Annotated[float, typer.Option("--scale", "-s", help="Enlarge by this factor, any real number from 1.")]
+Scale = Annotated[float, option("--scale", "Enlarge by this factor, any real number from 1.", short="-s")]
 Threshold = Annotated[
     float | None,
-    typer.Option(
-        "--threshold",
-        help="Send pixels with p_heavy above this value to the heavy branch, 0 to 1.",
-        show_default="0.5",
-        rich_help_panel=ROUTING,
+    option(
+        "--threshold", "Send pixels with p_heavy above this value to the heavy branch, 0 to 1.", ROUTING, default="0.5"
     ),
 ]
-Tradeoff = Annotated[
-    float | None,
-    typer.Option("--k", help="Trade quality for compute, -1 to 2; larger is cheaper.", rich_help_panel=ROUTING),
-]
-Adaptive = Annotated[
-    bool, typer.Option("--adm", help="Let ADM choose the routing from the whole image.", rich_help_panel=ROUTING)
-]
+Tradeoff = Annotated[float | None, option("--k", "Trade quality for compute, -1 to 2; larger is cheaper.", ROUTING)]
+Adaptive = Annotated[bool, option("--adm", "Let ADM choose the routing from the whole image.", ROUTING)]
 Budget = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--budget",
-        help="Spend this much compute: a share of the original network's GFLOPs (60%) or an amount (50G).",
-        rich_help_panel=ROUTING,
+        "Spend this much compute: a share of the original network's GFLOPs (60%) or an amount (50G).",
+        ROUTING,
     ),
 ]
 Refine = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--refine",
-        help="Smooth light pixels with at least this many heavy neighbours (#h), 0 to 9.",
-        show_default="1 from x3, else 9",
-        rich_help_panel=ROUTING,
+        "Smooth light pixels with at least this many heavy neighbours (#h), 0 to 9.",
+        ROUTING,
+        default="1 from x3, else 9",
     ),
 ]
-NoRefine = Annotated[bool, typer.Option("--no-refine", help="Do not smooth light pixels.", rich_help_panel=ROUTING)]
-Device = Annotated[
-    str, typer.Option("--device", help="Compute on auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=DEVICE)
-]
-Tile = Annotated[
-    str,
-    typer.Option(
-        "--tile", help="Set the tile side in LR pixels, or auto; the result is the same.", rich_help_panel=DEVICE
-    ),
-]
+NoRefine = Annotated[bool, option("--no-refine", "Do not smooth light pixels.", ROUTING)]
+Device = Annotated[str, option("--device", "Compute on auto, cpu, cuda, cuda:1 or mps.", DEVICE)]
+Tile = Annotated[str, option("--tile", "Set the tile side in LR pixels, or auto; the result is the same.", DEVICE)]
 PrecisionName = Annotated[
     Literal["auto", "fp32", "fp16", "bf16"],
-    typer.Option("--precision", help="Compute in this precision; auto is fp32, as published.", rich_help_panel=DEVICE),
+    option("--precision", "Compute in this precision; auto is fp32, as published.", DEVICE),
 ]
 Memory = Annotated[
-    str,
-    typer.Option(
-        "--memory", help="Limit what ADM keeps of its first pass: auto, or such as 512M or 2G.", rich_help_panel=DEVICE
-    ),
+    str, option("--memory", "Limit what ADM keeps of its first pass: auto, or such as 512M or 2G.", DEVICE)
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=OUTPUT)]
+Overwrite = Annotated[bool, option("--overwrite", "Replace existing results.", OUTPUT)]
 FormatName = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="Write this format, such as png.",
-        show_default="by the suffix",
-        rich_help_panel=OUTPUT,
-    ),
+    str | None, option("--format", "Write this format, such as png.", OUTPUT, default="by the suffix")
 ]
-AllowHuge = Annotated[bool, typer.Option("--allow-huge", help="Read images with more pixels than the safe limit.")]
+AllowHuge = Annotated[bool, option("--allow-huge", "Read images with more pixels than the safe limit.")]
 Recursive = Annotated[
-    bool, typer.Option("--recursive", "-r", help="Include subfolders and keep their structure in the results.")
+    bool, option("--recursive", "Include subfolders and keep their structure in the results.", short="-r")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Json = Annotated[bool, option("--json", "Print one JSON document on stdout.")]
+Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
 
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":

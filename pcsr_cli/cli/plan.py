@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import print_document, printable, stdout_console
+from pcsr_cli.cli.console import facts_table, figures_table, print_document, printable, stdout_console
 from pcsr_cli.images.files import is_folder
 
 if TYPE_CHECKING:
@@ -108,20 +108,12 @@ def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "F
 def _show(
     forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, rate: "Rate", disk: "Disk | None"
 ) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     console = stdout_console()
     facts = _facts(forecasts[0], scale) if len(forecasts) == 1 else []
     if not facts:
         console.print(_table(forecasts))
         console.print()
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in (*facts, *_common_facts(forecasts, model, rate, disk)):
-        table.add_row(name, Text(printable(value)))
-    console.print(table)
+    console.print(facts_table([*facts, *_common_facts(forecasts, model, rate, disk)]))
 
 
 def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
@@ -158,13 +150,9 @@ def _common_facts(
 
 
 def _table(forecasts: "Sequence[Forecast]") -> "Table":
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("image", overflow="fold")
-    for heading in ("result", "tiles", "GFLOPs", "seconds", "MiB"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = figures_table("image", "result", "tiles", "GFLOPs", "seconds", "MiB")
     for one in forecasts:
         figures = (f"{len(one.plan.tiles):,}", _range(one.executed), _range(one.seconds), f"{one.memory / MEBI:,.0f}")
         table.add_row(Text(printable(one.source.name)), _size(one.result), *figures)
@@ -189,12 +177,8 @@ def _document(
         "gflops_per_second": _pair(rate.gflops),
     }
     if disk is not None:
-        document["disk"] = {
-            "folder": str(disk.folder),
-            "free_bytes": disk.free,
-            "most_bytes": disk.most,
-            "enough": disk.enough,
-        }
+        document["disk"] = {"folder": str(disk.folder), "free_bytes": disk.free}
+        document["disk"] |= {"most_bytes": disk.most, "enough": disk.enough}
     return document
 
 

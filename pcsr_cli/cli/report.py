@@ -12,8 +12,7 @@ EXAMPLES = options.examples("pcsr report page.html in.png  # one file that any b
 
 Output = Annotated[Path, typer.Argument(metavar="OUT.html", help="Write the page to this file.")]
 Thresholds = Annotated[
-    str,
-    typer.Option("--threshold", metavar="GRID", help="Measure at these cuts: START:STOP:STEP or a comma list."),
+    str, options.option("--threshold", "Measure at these cuts: START:STOP:STEP or a comma list.", metavar="GRID")
 ]
 
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from typer.core import TyperCommand
 
 from pcsr_cli.cli import measuring, options
-from pcsr_cli.cli.console import print_document, printable, stdout_console
+from pcsr_cli.cli.console import figures_table, print_document, printable, stdout_console
 from pcsr_cli.images.files import exists
 
 if TYPE_CHECKING:
@@ -39,25 +38,20 @@ MAX_PLOT_WIDTH = 110
 
 Thresholds = Annotated[
     str | None,
-    typer.Option(
+    options.option(
         "--threshold",
+        "Sweep p_heavy over START:STOP:STEP or a comma list.",
         metavar="[GRID]",
-        help="Sweep p_heavy over START:STOP:STEP or a comma list.",
-        show_default=measuring.THRESHOLDS,
+        default=measuring.THRESHOLDS,
     ),
 ]
 Tradeoffs = Annotated[
     str | None,
-    typer.Option("--k", metavar="[GRID]", help=f"Sweep k over START:STOP:STEP, a comma list, or without a value {KS}."),
+    options.option("--k", f"Sweep k over START:STOP:STEP, a comma list, or without a value {KS}.", metavar="[GRID]"),
 ]
 Plot = Annotated[
     Path | None,
-    typer.Option(
-        "--plot",
-        metavar="FILE",
-        help="Draw the curve to a .png, .svg or .pdf file.",
-        rich_help_panel=options.OUTPUT,
-    ),
+    options.option("--plot", "Draw the curve to a .png, .svg or .pdf file.", options.OUTPUT, metavar="FILE"),
 ]
 
 
@@ -191,12 +185,8 @@ def _show(curve: "Curve", model: "LoadedModel", asked: "SweepOptions", quality: 
 
 
 def _table(curve: "Curve") -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("cut", "k", "heavy", "GFLOPs", "exec.", "of orig.", "PSNR", "SSIM"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = figures_table("cut", "k", "heavy", "GFLOPs", "exec.", "of orig.", "PSNR", "SSIM", "")
+    table.columns[0].justify, table.columns[-1].justify = "right", "left"
     for point in curve.points:
         name, style = ("knee", "bold") if point == curve.knee else ("", None)
         table.add_row(*_cells(point, curve), name, style=style)
