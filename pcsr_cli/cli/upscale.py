@@ -48,81 +48,58 @@ Paths = Annotated[
         show_default=False,
     ),
 ]
-OutDir = Annotated[
-    Path | None, typer.Option("--out-dir", metavar="DIR", help="Write all results here.", rich_help_panel=MANY)
-]
+OutDir = Annotated[Path | None, options.option("--out-dir", "Write all results here.", MANY, metavar="DIR")]
 Name = Annotated[
     str | None,
-    typer.Option(
+    options.option(
         "--name",
-        help="Name results by this template; it may contain {stem}, {name}, {suffix} and {scale}.",
-        show_default=DEFAULT_TEMPLATE,
-        rich_help_panel=MANY,
+        "Name results by this template; it may contain {stem}, {name}, {suffix} and {scale}.",
+        MANY,
+        default=DEFAULT_TEMPLATE,
     ),
 ]
-SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Keep existing results and skip their images.", rich_help_panel=MANY)
-]
-FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="Stop at the first image that fails.", rich_help_panel=MANY)
-]
+SkipExisting = Annotated[bool, options.option("--skip-existing", "Keep existing results and skip their images.", MANY)]
+FailFast = Annotated[bool, options.option("--fail-fast", "Stop at the first image that fails.", MANY)]
 Jobs = Annotated[
     int | None,
-    typer.Option(
+    options.option(
         "--jobs",
+        "Read this many images ahead and write as many behind, in threads; one is computed at a time.",
+        MANY,
         min=0,
         max=64,
-        help="Read this many images ahead and write as many behind, in threads; one is computed at a time.",
-        show_default="1",
-        rich_help_panel=MANY,
+        default="1",
     ),
 ]
 Quality = Annotated[
-    int | None,
-    typer.Option("--quality", help="Set the quality of lossy formats, 1 to 100.", rich_help_panel=options.OUTPUT),
+    int | None, options.option("--quality", "Set the quality of lossy formats, 1 to 100.", options.OUTPUT)
 ]
-Lossless = Annotated[
-    bool, typer.Option("--lossless", help="Write lossless WebP, AVIF or JPEG XL.", rich_help_panel=options.OUTPUT)
-]
+Lossless = Annotated[bool, options.option("--lossless", "Write lossless WebP, AVIF or JPEG XL.", options.OUTPUT)]
 Compression = Annotated[
-    int | None,
-    typer.Option("--compression", help="Compress PNG and TIFF, 0 (fast) to 9 (small).", rich_help_panel=options.OUTPUT),
+    int | None, options.option("--compression", "Compress PNG and TIFF, 0 (fast) to 9 (small).", options.OUTPUT)
 ]
-Strip = Annotated[
-    bool, typer.Option("--strip", help="Remove all metadata except the colour profile.", rich_help_panel=options.OUTPUT)
-]
-Frames = Annotated[bool, typer.Option("--frames", help="Enlarge all frames of a GIF, WebP or PNG animation.")]
-Preview = Annotated[
-    bool, typer.Option("--preview", help="Draw a detail before and after in the terminal.", rich_help_panel=MAPS)
-]
+Strip = Annotated[bool, options.option("--strip", "Remove all metadata except the colour profile.", options.OUTPUT)]
+Frames = Annotated[bool, options.option("--frames", "Enlarge all frames of a GIF, WebP or PNG animation.")]
+Preview = Annotated[bool, options.option("--preview", "Draw a detail before and after in the terminal.", MAPS)]
 MapFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--map", metavar="FILE", help="Draw the routing of each pixel to a .png or .npy file.", rich_help_panel=MAPS
-    ),
+    Path | None, options.option("--map", "Draw the routing of each pixel to a .png or .npy file.", MAPS, metavar="FILE")
 ]
 MapStyle = Annotated[
     Literal["overlay", "mask", "difficulty", "data"] | None,
-    typer.Option(
+    options.option(
         "--map-style",
-        metavar="STYLE",
-        help="Draw heavy pixels over the result (overlay), branches in grey (mask), or p_heavy in colours (difficulty) "
+        "Draw heavy pixels over the result (overlay), branches in grey (mask), or p_heavy in colours (difficulty) "
         "or 16 bits (data).",
-        show_default="overlay",
-        rich_help_panel=MAPS,
+        MAPS,
+        metavar="STYLE",
+        default="overlay",
     ),
 ]
 ForceHeavy = Annotated[
-    Path | None,
-    typer.Option(
-        "--force-heavy", metavar="MASK", help="Make pixels heavy where this image is bright.", rich_help_panel=MAPS
-    ),
+    Path | None, options.option("--force-heavy", "Make pixels heavy where this image is bright.", MAPS, metavar="MASK")
 ]
 ForceLight = Annotated[
-    Path | None,
-    typer.Option(
-        "--force-light", metavar="MASK", help="Make pixels light where this image is bright.", rich_help_panel=MAPS
-    ),
+    Path | None, options.option("--force-light", "Make pixels light where this image is bright.", MAPS, metavar="MASK")
 ]
 
 

@@ -25,16 +25,16 @@ EXAMPLES = options.examples(
 Source = Annotated[Path, typer.Argument(metavar="IMAGE", help="Check with this image.")]
 Tiles = Annotated[
     list[int],
-    typer.Option(
+    options.option(
         "--tile",
+        "Check this tile side in LR pixels; may be repeated.",
+        options.DEVICE,
         min=options.MIN_TILE,
-        help="Check this tile side in LR pixels; may be repeated.",
-        show_default="several",
-        rich_help_panel=options.DEVICE,
+        default="several",
     ),
 ]
 Crop = Annotated[
-    int | None, typer.Option("--crop", min=options.MIN_TILE, help="Use only the middle N x N pixels of the image.")
+    int | None, options.option("--crop", "Use only the middle N x N pixels of the image.", min=options.MIN_TILE)
 ]
 
 

@@ -53,7 +53,7 @@ class Refused:
         before = self.run_pcsr.files()
         model = () if "--model" in arguments else ("--model", self.model)
         ran = self.run_pcsr("upscale", *arguments, *model, largest_file=largest_file)
-        ran.told(code, *words)
+        ran.failed(code, *words)
         assert self.run_pcsr.files() == before
 
 
@@ -93,7 +93,7 @@ def test_an_empty_file(refused: Refused, run_pcsr: Pcsr) -> None:
 )
 def test_a_pipe_that_nobody_feeds_is_not_waited_for(run_pcsr: Pcsr, command: str) -> None:
     os.mkfifo(run_pcsr.cwd / "pipe")
-    run_pcsr(*command.replace("PIPE", "pipe").split()).told(1, "pipe")
+    run_pcsr(*command.replace("PIPE", "pipe").split()).failed(1, "pipe")
     assert run_pcsr.files() == ["pipe"]
 
 
@@ -154,7 +154,7 @@ def test_path_that_cannot_be(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, c
     if arguments[0] not in {"models", "train"}:
         arguments += ["--model", tiny_folder]
     ran = run_pcsr(*arguments)
-    ran.told(2 if ran.code == 2 else 1)
+    ran.failed(2 if ran.code == 2 else 1)
     assert run_pcsr.files() == ["in.png"]
 
 
@@ -394,9 +394,9 @@ def test_nor_is_it_where_tensors_are_meant(
     write(broken / "model.safetensors", {"model": Malice(tmp_path / "owned")})
     refused(1, "model.safetensors", arguments=["in.png", "out.png", "--model", broken])
     ran = refused.run_pcsr("bench", ".", "--original", broken / "model.safetensors", "--model", refused.model)
-    ran.told(1, "model.safetensors")
+    ran.failed(1, "model.safetensors")
     (broken / "model.safetensors").rename(tmp_path / "original.pth")
-    refused.run_pcsr("bench", ".", "--original", tmp_path / "original.pth", "--model", refused.model).told(1, "pth")
+    refused.run_pcsr("bench", ".", "--original", tmp_path / "original.pth", "--model", refused.model).failed(1, "pth")
     assert not (tmp_path / "owned").exists()
 
 

@@ -83,7 +83,7 @@ def test_mistakes_get_a_sentence(
     run_pcsr: Pcsr, tiny_folder: Path, folder: Path, kind: type[PcsrError], said: str, arguments: list[str]
 ) -> None:
     (run_pcsr.cwd / "empty").mkdir()
-    ran = run_pcsr("bench", *arguments, "--model", tiny_folder).told(kind.exit_code)
+    ran = run_pcsr("bench", *arguments, "--model", tiny_folder).failed(kind.exit_code)
     assert tells(ran.stderr, said)
 
 
@@ -91,7 +91,7 @@ def test_no_two_pictures_are_kept_under_one_name(run_pcsr: Pcsr, tiny_folder: Pa
     other = run_pcsr.cwd / "other"
     other.mkdir()
     save(other / "a.jpg", levels(48, 56))
-    ran = run_pcsr("bench", folder, other, "--methods", "bicubic", "--save", "kept", "--model", tiny_folder).told(2)
+    ran = run_pcsr("bench", folder, other, "--methods", "bicubic", "--save", "kept", "--model", tiny_folder).failed(2)
     assert tells(ran.stderr, "Two results have the path kept/a_bicubic.png.")
 
 
@@ -102,7 +102,7 @@ def test_what_is_there_is_replaced_only_when_asked(run_pcsr: Pcsr, tiny_folder: 
         there.write_text("mine")
         option = {"kept/a_bicubic.png": "--save", "rows.csv": "--csv", "page.html": "--report"}[name]
         asked = ["bench", "folder", "--methods", "bicubic", "--model", str(tiny_folder), option, name.split("/")[0]]
-        assert tells(run_pcsr(*asked).told(2).stderr, f"{name} already exists.")
+        assert tells(run_pcsr(*asked).failed(2).stderr, f"{name} already exists.")
         assert there.read_text() == "mine"
         run_pcsr(*asked, "--overwrite").succeeded()
         assert there.read_bytes() != b"mine"
@@ -112,5 +112,5 @@ def test_upscale_by_budget_says_how_close_it_came(run_pcsr: Pcsr, tiny_folder: P
     arguments: list[str | Path] = ["upscale", folder / "a.png", "out.png", "--model", tiny_folder]
     budget = run_pcsr(*arguments, "--budget", "4%", "--json").succeeded().document["budget"]
     assert budget["spent"] == pytest.approx(budget["asked"], rel=0.01)
-    run_pcsr(*arguments, "--overwrite", "--budget", "0.1%").told(2, "cannot be met", "all light", "all heavy")
-    run_pcsr(*arguments, "--overwrite", "--budget", "60%", "--adm").told(2, "exclude each other")
+    run_pcsr(*arguments, "--overwrite", "--budget", "0.1%").failed(2, "cannot be met", "all light", "all heavy")
+    run_pcsr(*arguments, "--overwrite", "--budget", "60%", "--adm").failed(2, "exclude each other")

@@ -102,7 +102,7 @@ def with_model(arguments: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("arguments", TO_STDOUT, ids=" ".join)
 def test_a_closed_stdout_is_an_error_before_any_work(pcsr: Pcsr, arguments: list[str]) -> None:
-    ran = pcsr(*with_model(arguments), stdout_is="closed").told(2)
+    ran = pcsr(*with_model(arguments), stdout_is="closed").failed(2)
     assert tells(ran.stderr, "stdout is closed, but the output goes to stdout.")
     assert not (pcsr.cwd / "out.png").exists()
 
@@ -115,7 +115,7 @@ def test_a_closed_stdout_that_is_not_needed_is_no_error(pcsr: Pcsr) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="no /dev/full")
 @pytest.mark.parametrize("arguments", TO_STDOUT, ids=" ".join)
 def test_a_full_stdout_is_an_error(pcsr: Pcsr, arguments: list[str]) -> None:
-    ran = pcsr(*with_model(arguments), stdout_is="full").told(1, "no space left")
+    ran = pcsr(*with_model(arguments), stdout_is="full").failed(1, "no space left")
     if arguments[-1] != "png":
         assert tells(ran.stderr, "Cannot write to stdout:")
 

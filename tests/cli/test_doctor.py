@@ -72,7 +72,7 @@ def test_a_damaged_cache_entry(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> N
 
 def test_a_damaged_model_of_the_registry_is_fetched_again_on_use(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
     own = _pinned(run_pcsr, hub, tiny_folder)
-    run_pcsr("models", "fetch", REPO).told(1)
+    run_pcsr("models", "fetch", REPO).failed(1)
     run_pcsr("models", "fetch", "3587jjh/pcsr_carn").succeeded()
     cached = Path(run_pcsr.env["HF_HOME"]) / "hub" / "models--3587jjh--pcsr_carn"
     (file,) = cached.glob("snapshots/*/model.safetensors")

@@ -243,7 +243,7 @@ def test_a_result_that_was_edited_is_not_lost(many: Folders) -> None:
     expected = many.results()
     (many.cwd / "out" / "a_x4.png").write_bytes(b"edited")
     (many.cwd / "out" / "b_x4.png").unlink()
-    assert tells(many().told(2).stderr, "out/a_x4.png already exists and was changed since.")
+    assert tells(many().failed(2).stderr, "out/a_x4.png already exists and was changed since.")
     assert many.results() == {"a_x4.png": b"edited"}
     ran = many("--skip-existing", "--json").succeeded()
     assert totals(ran) == (1, 1, 0, 0)
@@ -279,7 +279,7 @@ def test_other_existing_results_are_refused_skipped_or_overwritten(many: Folders
         save_folder(tiny_model("fsrcnn", seed=1), Scales((4.0,)), many.model)
     else:
         (many.cwd / "out" / JOURNAL).unlink()
-    ran = many(*arguments).told(2, "1 more result exists too.", "--overwrite", "--skip-existing")
+    ran = many(*arguments).failed(2, "1 more result exists too.", "--overwrite", "--skip-existing")
     assert tells(ran.stderr, f"a_x4.png already exists and {REASONS[change]}; 1 more result exists too.")
     assert totals(many(*arguments, "--skip-existing", "--json").succeeded()) == (0, 2, 0, 0)
     assert many.results() == before
@@ -341,13 +341,13 @@ def test_refusals(many: Folders, arguments: list[str], code: int, said: str) -> 
     many.put("a.png", "b.png")
     (many.cwd / "empty").mkdir()
     before = many.run_pcsr.files()
-    ran = many.run_pcsr("upscale", *arguments, "--model", many.model).told(code)
+    ran = many.run_pcsr("upscale", *arguments, "--model", many.model).failed(code)
     assert tells(ran.stderr, said), ran.stderr
     assert set(many.run_pcsr.files()) - set(before) <= {"out", f"out/{LOCK_NAME}"}
 
 
 def test_options_that_exclude_each_other(many: Folders) -> None:
-    many("--overwrite", "--skip-existing").told(2, "--overwrite and --skip-existing exclude")
+    many("--overwrite", "--skip-existing").failed(2, "--overwrite and --skip-existing exclude")
 
 
 def test_two_runs_into_one_folder(many: Folders) -> None:
@@ -360,7 +360,7 @@ def test_two_runs_into_one_folder(many: Folders) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        ran = many().told(1)
+        ran = many().failed(1)
         assert tells(ran.stderr, "Another pcsr is writing to out.")
         holder.communicate("")
     many().succeeded()

@@ -75,18 +75,20 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
     enlarge: Pcsr, tiny_folder: Path, code: int, said: str, more: list[str]
 ) -> None:
     before = enlarge.files()
-    ran = enlarge(*arguments(tiny_folder, *more)).told(code)
+    ran = enlarge(*arguments(tiny_folder, *more)).failed(code)
     assert tells(ran.stderr, said)
     assert enlarge.files() == before
 
 
 def test_an_existing_map_is_not_replaced_unasked(enlarge: Pcsr, tiny_folder: Path) -> None:
-    enlarge(*arguments(tiny_folder, "--map", "face.png")).told(2, "already exists")
+    enlarge(*arguments(tiny_folder, "--map", "face.png")).failed(2, "already exists")
 
 
 @pytest.mark.parametrize("option", ["--map", "--force-heavy", "--force-light"])
 def test_many_pictures_have_no_one_map(enlarge: Pcsr, tiny_folder: Path, option: str) -> None:
-    ran = enlarge("upscale", "in.png", "face.png", "--out-dir", "out", option, "m.png", "--model", tiny_folder).told(2)
+    ran = enlarge("upscale", "in.png", "face.png", "--out-dir", "out", option, "m.png", "--model", tiny_folder).failed(
+        2
+    )
     assert tells(ran.stderr, f"{option} is for a single image.")
 
 

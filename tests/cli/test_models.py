@@ -96,7 +96,7 @@ def test_a_cached_model_is_listed_as_such(run_pcsr: Command, hub: Hub, tiny_fold
 def test_options_before_the_command_are_its_own(run_pcsr: Command) -> None:
     before = run_pcsr("models", "--json", "show", "builtin").succeeded()
     assert before.document == run_pcsr("models", "show", "builtin", "--json").succeeded().document
-    run_pcsr("models", "--registry", "gone.toml", "show", "builtin").told(1, "gone.toml")
+    run_pcsr("models", "--registry", "gone.toml", "show", "builtin").failed(1, "gone.toml")
 
 
 def test_show_tells_what_the_registry_knows(run_pcsr: Command) -> None:
@@ -111,7 +111,7 @@ def test_show_tells_what_the_registry_knows(run_pcsr: Command) -> None:
 
 @pytest.mark.parametrize("command", ["show", "fetch"])
 def test_unknown_names_are_told_with_the_known_ones(run_pcsr: Command, command: str) -> None:
-    run_pcsr("models", command, "nonsense").told(2, "no model 'nonsense'", "carn")
+    run_pcsr("models", command, "nonsense").failed(2, "no model 'nonsense'", "carn")
 
 
 # A registry of one's own.
@@ -157,12 +157,12 @@ def test_a_folder_in_a_registry_is_relative_to_it(run_pcsr: Command, tiny_folder
 )
 def test_a_bad_registry_is_refused(run_pcsr: Command, text: str, words: list[str]) -> None:
     registry = own_registry(run_pcsr, text)
-    run_pcsr("models", "--registry", registry).told(1, "own.toml", *words)
+    run_pcsr("models", "--registry", registry).failed(1, "own.toml", *words)
 
 
 def test_a_registry_that_is_not_there_is_told(run_pcsr: Command) -> None:
-    run_pcsr("models", "--registry", "nowhere.toml").told(1, "nowhere.toml")
-    run_pcsr("models", env={"PCSR_REGISTRY": "nowhere.toml"}).told(1, "nowhere.toml", "PCSR_REGISTRY")
+    run_pcsr("models", "--registry", "nowhere.toml").failed(1, "nowhere.toml")
+    run_pcsr("models", env={"PCSR_REGISTRY": "nowhere.toml"}).failed(1, "nowhere.toml", "PCSR_REGISTRY")
 
 
 def test_files_that_are_not_what_the_registry_says_are_refused(run_pcsr: Command, tiny_folder: Path) -> None:
@@ -173,7 +173,7 @@ def test_files_that_are_not_what_the_registry_says_are_refused(run_pcsr: Command
         ("radius = 6", "radius = 5"),
     ):
         registry = own_registry(run_pcsr, entry.replace(right, wrong))
-        run_pcsr("models", "fetch", "mine", "--registry", registry).told(1, "mine", "registry")
+        run_pcsr("models", "fetch", "mine", "--registry", registry).failed(1, "mine", "registry")
 
 
 # Convert.
@@ -233,7 +233,7 @@ def test_a_checkpoint_of_the_published_keys_and_shapes_is_converted(
 
 @pytest.mark.parametrize("command", [("fetch", "builtin"), ("convert", "in.pth", "out")])
 def test_everything_and_nothing_cannot_both_be_said(run_pcsr: Command, command: tuple[str, ...]) -> None:
-    ran = run_pcsr("models", *command, "--json", "--quiet").told(2)
+    ran = run_pcsr("models", *command, "--json", "--quiet").failed(2)
     assert tells(ran.stderr, "--json and --quiet exclude each other.")
 
 
@@ -242,7 +242,7 @@ def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
     write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     (run_pcsr.cwd / "out").mkdir()
     (run_pcsr.cwd / "out" / "config.json").write_text("mine")
-    refused = run_pcsr("models", "convert", "in.pth", "out").told(RefusedOutputError.exit_code)
+    refused = run_pcsr("models", "convert", "in.pth", "out").failed(RefusedOutputError.exit_code)
     assert tells(refused.stderr, f"{Path('out/config.json')} already exists.")
     assert (run_pcsr.cwd / "out" / "config.json").read_text() == "mine"
     ran = run_pcsr("models", "convert", "in.pth", "out", "--overwrite").succeeded()
@@ -254,7 +254,7 @@ def test_what_is_no_checkpoint_is_not_converted(run_pcsr: Command, source: str) 
     (run_pcsr.cwd / "folder").mkdir()
     (run_pcsr.cwd / "text.pth").write_text("text")
     before = run_pcsr.files()
-    run_pcsr("models", "convert", source, "out").told(1, source)
+    run_pcsr("models", "convert", source, "out").failed(1, source)
     assert run_pcsr.files() == before
 
 
@@ -262,7 +262,7 @@ def test_a_checkpoint_that_does_not_fit_its_arguments_is_not_converted(run_pcsr:
     state = dict(tiny_model("fsrcnn").state_dict())
     del state["encoder.head_conv.0.bias"]
     write_pth(run_pcsr.cwd / "in.pth", tiny_spec("fsrcnn"), state)
-    run_pcsr("models", "convert", "in.pth", "out").told(1, "missing: encoder.head_conv.0.bias")
+    run_pcsr("models", "convert", "in.pth", "out").failed(1, "missing: encoder.head_conv.0.bias")
     assert run_pcsr.files() == ["in.pth"]
 
 
@@ -270,8 +270,8 @@ def test_converting_to_where_nothing_can_be_written_leaves_nothing(run_pcsr: Com
     model = tiny_model("fsrcnn")
     write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     before = run_pcsr.files()
-    run_pcsr("models", "convert", "in.pth", "in.pth").told(1, "in.pth")
-    run_pcsr("models", "convert", "in.pth", "in.pth/out").told(1, "in.pth")
-    run_pcsr("models", "convert", "in.pth", "out" * 200).told(1, "Cannot make the folder", "too long")
-    run_pcsr("models", "convert", "in.pth", "new/out", largest_file=3000).told(1, "cannot be written", "large")
+    run_pcsr("models", "convert", "in.pth", "in.pth").failed(1, "in.pth")
+    run_pcsr("models", "convert", "in.pth", "in.pth/out").failed(1, "in.pth")
+    run_pcsr("models", "convert", "in.pth", "out" * 200).failed(1, "Cannot make the folder", "too long")
+    run_pcsr("models", "convert", "in.pth", "new/out", largest_file=3000).failed(1, "cannot be written", "large")
     assert run_pcsr.files() == before

@@ -55,8 +55,8 @@ def test_a_folder_is_a_table_with_a_sum(run_pcsr: Pcsr, tiny_folder: Path) -> No
 
 
 def test_what_upscaling_would_refuse_is_refused(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
-    assert tells(run_pcsr("plan", "no.png").told(1).stderr, "There is no file no.png.")
-    assert tells(run_pcsr("plan", "in.png", "--scale", "0.5").told(2).stderr, "A scale of 0.5 does not enlarge.")
+    assert tells(run_pcsr("plan", "no.png").failed(1).stderr, "There is no file no.png.")
+    assert tells(run_pcsr("plan", "in.png", "--scale", "0.5").failed(2).stderr, "A scale of 0.5 does not enlarge.")
     save(run_pcsr.cwd / "wide.png", levels(1, 5000))
     ran = run_pcsr("plan", "wide.png", "out.webp", "--model", tiny_folder)
     assert tells(ran.stderr, "pixels a side, not") and ran.code == 2

@@ -148,10 +148,10 @@ def _read(terminal: int) -> bytes:
 
 
 def test_several_images_have_no_preview(run_pcsr: Pcsr, photograph: Path) -> None:
-    ran = run_pcsr("upscale", "in.png", "--out-dir", "out", "--preview").told(2)
+    ran = run_pcsr("upscale", "in.png", "--out-dir", "out", "--preview").failed(2)
     assert tells(ran.stderr, "--preview is for a single image.")
 
 
 def test_preview_and_quiet_exclude_each_other(run_pcsr: Pcsr, photograph: Path) -> None:
-    ran = run_pcsr("upscale", "in.png", "out.png", "--preview", "--quiet").told(2)
+    ran = run_pcsr("upscale", "in.png", "out.png", "--preview", "--quiet").failed(2)
     assert tells(ran.stderr, "--preview and --quiet exclude each other.")

@@ -69,13 +69,13 @@ def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, picture
 
 @pytest.mark.parametrize("command", [["report", "p.txt"], ["sweep", "--report", "p.txt"]], ids=" ".join)
 def test_only_html_is_written(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path, command: list[str]) -> None:
-    ran = run_pcsr(*command, "folder", "--model", tiny_folder).told(2)
+    ran = run_pcsr(*command, "folder", "--model", tiny_folder).failed(2)
     assert tells(ran.stderr, "Cannot write a report as 'p.txt'.")
 
 
 def test_an_existing_page_is_not_replaced_unasked(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (run_pcsr.cwd / "p.html").write_text("mine")
-    run_pcsr("report", "p.html", "folder", "--model", tiny_folder).told(2, "already exists")
+    run_pcsr("report", "p.html", "folder", "--model", tiny_folder).failed(2, "already exists")
     assert page_at(run_pcsr.cwd / "p.html") == "mine"
 
 
@@ -84,15 +84,15 @@ def test_no_command_replaces_a_page_unasked(
     run_pcsr: Pcsr, tiny_folder: Path, pictures: Path, command: list[str]
 ) -> None:
     (run_pcsr.cwd / "p.html").write_text("mine")
-    ran = run_pcsr(*command, "--report", "p.html", "--model", tiny_folder).told(2)
+    ran = run_pcsr(*command, "--report", "p.html", "--model", tiny_folder).failed(2)
     assert tells(ran.stderr, "p.html already exists.")
 
 
 def test_a_name_too_long_is_told(run_pcsr: Pcsr, tiny_folder: Path) -> None:
-    ran = run_pcsr("report", "p.html", "x" * 300, "--model", tiny_folder).told(1)
+    ran = run_pcsr("report", "p.html", "x" * 300, "--model", tiny_folder).failed(1)
     assert tells(ran.stderr, f"{'x' * 300} does not exist.")
 
 
 def test_too_fine_a_grid_is_refused(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
-    ran = run_pcsr("report", "p.html", "folder", "--threshold", "0:1:0.003", "--model", tiny_folder).told(2)
+    ran = run_pcsr("report", "p.html", "folder", "--threshold", "0:1:0.003", "--model", tiny_folder).failed(2)
     assert tells(ran.stderr, "A report holds at most")

@@ -20,5 +20,5 @@ MIB = 2**20
 def test_it_is_told_in_one_sentence(run_pcsr: Pcsr, tiny_folder: object, output: str, most: int, where: str) -> None:
     save(run_pcsr.cwd / "in.png", np.full((1500, 2000, 3), 77, np.uint8))
     ran = run_pcsr("upscale", "in.png", output, "--model", str(tiny_folder), most_memory=most)
-    assert tells(ran.told(1).stderr, "There is not enough memory."), where
+    assert tells(ran.failed(1).stderr, "There is not enough memory."), where
     assert run_pcsr.files() == ["in.png"]

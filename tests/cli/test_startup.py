@@ -91,7 +91,7 @@ def test_a_bare_command_shows_its_help(run_pcsr: Pcsr) -> None:
     ids=" ".join,
 )
 def test_a_wrong_command_line_points_to_the_help(run_pcsr: Pcsr, arguments: list[str]) -> None:
-    run_pcsr(*arguments).told(2, "--help`")
+    run_pcsr(*arguments).failed(2, "--help`")
     assert run_pcsr.files() == []
 
 

@@ -71,7 +71,7 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
     (hidden / "__init__.py").write_text("raise ImportError")
     env = {"PYTHONPATH": f"{run_pcsr.scratch}:{run_pcsr.env['PYTHONPATH']}"}
     ran = run_pcsr.in_new_interpreter("sweep", "in.png", "--model", str(tiny_folder), "--plot", "c.png", env=env)
-    assert tells(ran.told(1).stderr, "Plots need matplotlib.")
+    assert tells(ran.failed(1).stderr, "Plots need matplotlib.")
 
 
 @pytest.mark.parametrize(

@@ -219,8 +219,8 @@ def test_a_frame_of_a_film_becomes_what_the_picture_alone_does(upscale: Upscale)
 
 
 def test_what_does_not_move_has_no_frames(upscale: Upscale) -> None:
-    assert tells(upscale("--frames").told(1).stderr, "in.png has only one frame.")
-    assert tells(upscale("--frames", "--map", "m.png").told(2).stderr, "--frames and --map exclude each other.")
+    assert tells(upscale("--frames").failed(1).stderr, "in.png has only one frame.")
+    assert tells(upscale("--frames", "--map", "m.png").failed(2).stderr, "--frames and --map exclude each other.")
 
 
 def test_a_large_or_odd_picture_makes_no_noise(upscale: Upscale) -> None:

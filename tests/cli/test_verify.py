@@ -65,7 +65,7 @@ def test_nothing_is_said_where_nothing_is_wanted(run_pcsr: Pcsr, tiny_folder: Pa
     "arguments", [["--tile", "4"], ["--crop", "0"], ["--scale", "0.5"], ["--json", "--quiet"], ["--device", "toaster"]]
 )
 def test_nonsense_is_wrong_usage(run_pcsr: Pcsr, photograph: Path, arguments: list[str]) -> None:
-    run_pcsr("verify", "in.png", *arguments).told(2)
+    run_pcsr("verify", "in.png", *arguments).failed(2)
 
 
 def test_the_picture_that_ships_passes(run_pcsr: Pcsr) -> None:

@@ -58,7 +58,7 @@ def fetch(run_pcsr: Pcsr, reference: str = REPO, **env: str) -> Ran:
 
 def refused(ran: Ran, *parts: str) -> None:
     """Check that the command failed with one line that contains these parts."""
-    assert tells(ran.told(HubError.exit_code).stderr, *parts), f"another failure: {ran.stderr}"
+    assert tells(ran.failed(HubError.exit_code).stderr, *parts), f"another failure: {ran.stderr}"
 
 
 def cache(run_pcsr: Pcsr) -> Path:
@@ -231,7 +231,7 @@ def test_an_unreachable_hub_is_told_at_once_with_the_way_out(run_pcsr: Pcsr) -> 
 def test_a_silent_hub_is_not_waited_for(run_pcsr: Pcsr, hub: Hub) -> None:
     hub.trouble = Trouble.SILENT
     started = time.perf_counter()
-    fetch(run_pcsr).told(1, "cannot be reached")
+    fetch(run_pcsr).failed(1, "cannot be reached")
     assert time.perf_counter() - started < 9
 
 
