@@ -1,11 +1,11 @@
-"""Maps as files: drawn while the result's rows go by, or once routing is known."""
+"""Masks that force branches, and maps of the routing, which are written while the rows of the result are computed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -14,404 +14,367 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pcsr_cli.engine.grid import nearest_index
-from pcsr_cli.engine.routing import Cuts, Forced
-from pcsr_cli.engine.upscale import HrRows, Upscaling
+from pcsr_cli.engine.routing import Cuts, Decision, Forced
+from pcsr_cli.engine.upscale import HrRows
 from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.images.formats import choose_format
 from pcsr_cli.images.image import Layout, Pixels, to_8_bits
 from pcsr_cli.images.read import read_image
-from pcsr_cli.images.write import PictureWriter, open_writer
+from pcsr_cli.images.write import open_writer
+
+Size: TypeAlias = tuple[int, int]
+"""Height and width."""
+
+Branches: TypeAlias = NDArray[np.uint8]
+"""The branch of each pixel, (n, W)."""
+
+PHeavy: TypeAlias = NDArray[np.float32]
+"""The probability of each pixel to be heavy, (n, W); with more than two branches, the difficulty."""
 
 
 def read_forced(
-    heavy: Path | None, light: Path | None, lr_size: tuple[int, int], hr_size: tuple[int, int], painted: tuple[int, int]
+    heavy: Path | None, light: Path | None, lr_size: Size, hr_size: Size, working_size: Size
 ) -> Forced | None:
-    """The masks for one picture, None without any; sizes are (height, width).
+    """Read the masks of one image. Returns None without a mask.
 
-    A mask has the size of the picture or of its result, ``hr_size``; ``painted`` is that at which the network works.
-    It marks the pixels that are bright, at least half of full in some channel, and not transparent. Raises InputError
-    for a mask that cannot be read or has another size, and for pixels that both masks want.
-    """
+    A mask has the size of the image or of its result (``hr_size``); the network computes at ``working_size``. A pixel
+    is marked if it is opaque and one of its channels is in the upper half of its range. Raises InputError for a mask
+    that cannot be read or has another size, and for pixels that both masks mark."""
     if heavy is None and light is None:
         return None
-    light_marks, heavy_marks = (None if path is None else _read(path, lr_size, hr_size) for path in (light, heavy))
-    forced = Forced(painted, light_marks, heavy_marks)
+    light_marks, heavy_marks = (None if path is None else _read_mask(path, lr_size, hr_size) for path in (light, heavy))
+    forced = Forced(working_size, light_marks, heavy_marks)
     if count := forced.clashes:
-        raise InputError(
-            f"The masks force {count:,} pixels of the result to be both heavy and light.", "Clear one of the two."
-        )
+        raise InputError(f"The masks force {count:,} pixels to be both heavy and light.", "Change one of the masks.")
     return forced
 
 
-def _read(path: Path, lr_size: tuple[int, int], hr_size: tuple[int, int]) -> Tensor:
-    """(h, w) bool."""
-    picture = read_image(path)
-    if picture.size not in (lr_size, hr_size):
+def _read_mask(path: Path, lr_size: Size, hr_size: Size) -> Tensor:
+    """The marked pixels, (h, w) bool."""
+    image = read_image(path)
+    if image.size not in (lr_size, hr_size):
+        found, small, large = (f"{width}x{height}" for height, width in (image.size, lr_size, hr_size))
         raise InputError(
-            f"The mask {path} is {_told(picture.size)}, not {_told(lr_size)} like the picture or {_told(hr_size)} "
-            "like its result.",
-            "Give it one of these sizes.",
+            f"The mask {path} is {found}, but the image is {small} and its result {large}.", "Use one of these sizes."
         )
-    half = np.iinfo(picture.rgb.dtype).max / 2
-    marks = picture.rgb.max(axis=2) > half
-    if picture.alpha is not None:
-        marks &= picture.alpha > half
+    half = np.iinfo(image.rgb.dtype).max / 2
+    marks = image.rgb.max(axis=2) > half
+    if image.alpha is not None:
+        marks &= image.alpha > half
     return torch.from_numpy(marks)
 
 
-def _told(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"
+Style = Literal["overlay", "mask", "difficulty", "data"]
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """Where to write a map, what it shows, and whether to replace an existing file.
+
+    ``overlay`` is the result with heavy pixels tinted, ``mask`` the branches in grey, ``difficulty`` p_heavy in
+    colours, ``data`` p_heavy as numbers: float32 in a .npy, 16 bits in a .png."""
+
+    output: Path
+    style: Style
+    replace: bool = False
+
+    @property
+    def is_npy(self) -> bool:
+        """Whether the map is an array of numbers and not an image."""
+        return self.output.suffix.lower() == ".npy"
+
+    @property
+    def needs_p_heavy(self) -> bool:
+        """Whether the map shows p_heavy and not only branches."""
+        return self.style in {"difficulty", "data"}
+
+
+def request_map(output: Path, style: Style | None, replace: bool = False) -> MapRequest:
+    """Check a request. Without a style, a .npy holds data and a .png an overlay.
+
+    Raises RefusedOutputError, UsageError."""
+    suffix = output.suffix.lower()
+    if suffix == ".npy":
+        if style not in {None, "data"}:
+            raise UsageError(f"A .npy map holds p_heavy as numbers and has no style {style}.", "Write a .png.")
+        return MapRequest(output, "data", replace)
+    if suffix != ".png":
+        raise RefusedOutputError(f"Cannot write a map as {output.name!r}.", "Use .png, or .npy for p_heavy as numbers.")
+    return MapRequest(output, style or "overlay", replace)
+
+
+class RoutingRows:
+    """The routing of a result, recorded while its rows are computed and taken by the writer of a map.
+
+    It holds only the blocks of rows that are recorded and not yet taken. ``size`` is the size that the network computes
+    at, ``forced`` counts the pixels whose branch a mask chose (light, heavy), ``branch_pixels`` all recorded pixels.
+    ``cuts`` is empty if the routing has none."""
+
+    def __init__(self, size: Size, branches: int, forced: tuple[int, int] = (0, 0)) -> None:
+        self.size = size
+        self.forced = forced
+        self.branch_pixels = [0] * branches
+        self.cuts: tuple[float, ...] = ()
+        self._blocks: deque[HrRows] = deque()
+
+    def record(self, rows: Iterable[HrRows], decision: Decision) -> Iterator[HrRows]:
+        """Yield the rows of an upscale unchanged, and record their routing."""
+        self.cuts = decision.values if isinstance(decision, Cuts) else ()
+        for block in rows:
+            for branch in range(len(self.branch_pixels)):
+                self.branch_pixels[branch] += int((block.labels == branch).sum())
+            self._blocks.append(replace(block, rgb=_NO_COLOURS))
+            yield block
+
+    def take(self) -> Iterator[HrRows]:
+        """Take the blocks that were recorded since the last call, without colours."""
+        while self._blocks:
+            yield self._blocks.popleft()
+
+
+_NO_COLOURS = torch.empty(0)
+
+
+class _RowFile(Protocol):
+    def write(self, rows: Any) -> None: ...
+
+
+class _NpyFile:
+    """Appends rows to a .npy file of float32. The pages of a memory map would count as memory of this process."""
+
+    def __init__(self, file: BinaryIO, size: Size) -> None:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": size})
+        self._file = file
+
+    def write(self, rows: PHeavy) -> None:
+        self._file.write(np.ascontiguousarray(rows, "<f4").data)
+
+
+@contextmanager
+def open_map(request: MapRequest, routing: RoutingRows, layout: Layout) -> Iterator["MapWriter"]:
+    """Open a map of a result with this layout. All rows of the result must go through ``MapWriter.tap``.
+
+    The file exists if the block ends without an error, and only then. Raises OutputError, RefusedOutputError."""
+    height, width = routing.size
+    if request.is_npy:
+        with atomic_write(request.output, request.replace) as temporary, temporary.open("wb") as numbers:
+            yield (writer := MapWriter(request, routing, layout, _NpyFile(numbers, routing.size)))
+            writer.finish()
+        return
+    if request.style == "overlay":
+        legend = shares_height(layout.width, len(routing.branch_pixels), any(routing.forced))
+        drawn = Layout(layout.height + legend, layout.width)
+    elif request.style == "difficulty":
+        drawn = Layout(height + len(p_heavy_legend(width, ())), width)
+    else:
+        drawn = Layout(height, width, grey=True, depth=16 if request.style == "data" else 8)
+    with open_writer(request.output, choose_format(request.output), drawn, replace=request.replace) as png:
+        yield (writer := MapWriter(request, routing, layout, png))
+        writer.finish()
+
+
+class MapWriter:
+    """Draws a map and writes it while the rows of its result are written.
+
+    An overlay has the size of the result. If the network computes at a larger size, each pixel of the overlay shows the
+    branch of the nearest computed pixel. All other maps have the size that the network computes at."""
+
+    def __init__(self, request: MapRequest, routing: RoutingRows, layout: Layout, file: _RowFile) -> None:
+        self._request = request
+        self._routing = routing
+        self._layout = layout
+        self._file = file
+        self._top = 0  # the next row of the result
+        self._labels = np.empty((0, routing.size[1]), np.uint8)  # the branches from row ``_first`` on
+        self._first = 0
+
+    def tap(self, rows: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Yield the rows of the result, (n, W, 1 to 4), unchanged, after their part of the map was written."""
+        for block in rows:
+            if self._request.style == "overlay":
+                self._write_overlay(block)
+            else:
+                self._write_routing()
+            yield block
+
+    def finish(self) -> None:
+        """Write the rest of the map and its legend."""
+        routing, width = self._routing, self._layout.width
+        if self._request.style == "overlay":
+            height = shares_height(width, len(routing.branch_pixels), any(routing.forced))
+            self._file.write(shares_legend(width, routing.branch_pixels, routing.forced, height))
+            return
+        self._write_routing()
+        if self._request.style == "difficulty":
+            self._file.write(p_heavy_legend(routing.size[1], routing.cuts))
+
+    def _write_routing(self) -> None:
+        for block in self._routing.take():
+            if self._request.style == "mask":
+                self._file.write(as_greys(block.labels.numpy(), len(self._routing.branch_pixels))[..., None])
+                continue
+            assert block.p_heavy is not None
+            p_heavy = block.p_heavy.numpy()
+            if self._request.is_npy:
+                self._file.write(p_heavy)
+            elif self._request.style == "data":
+                self._file.write(as_16_bits(p_heavy)[..., None])
+            else:
+                self._file.write(as_colours(p_heavy))
+
+    def _write_overlay(self, block: Pixels) -> None:
+        rgb = to_8_bits(block[..., : 1 if self._layout.grey else 3])
+        labels = self._next_labels(len(block))
+        self._file.write(tint(np.broadcast_to(rgb, (*labels.shape, 3)), labels, len(self._routing.branch_pixels)))
+
+    def _next_labels(self, count: int) -> Branches:
+        """The branches of the next ``count`` rows of the result."""
+        size, layout = self._routing.size, self._layout
+        rows = nearest_index(size[0], layout.height, torch.arange(self._top, self._top + count)).numpy()
+        columns = nearest_index(size[1], layout.width, torch.arange(layout.width)).numpy()
+        recorded = [block.labels.numpy() for block in self._routing.take()]
+        self._labels = np.concatenate([self._labels, *recorded])[rows[0] - self._first :]
+        self._first = rows[0]
+        self._top += count
+        labels: Branches = self._labels[np.ix_(rows - rows[0], columns)]
+        return labels
 
 
 TINT = (255, 106, 0)
-"""What marks a heavy pixel, in sRGB levels."""
-
-STEPS = 256
-_FINE = 4096
-
-_TO_CONES = np.array(
-    [[1.0, 0.3963377774, 0.2158037573], [1.0, -0.1055613458, -0.0638541728], [1.0, -0.0894841775, -1.2914855480]]
-)
-_TO_LINEAR_RGB = np.array(
-    [
-        [4.0767416621, -3.3077115913, 0.2309699292],
-        [-1.2684380046, 2.6097574011, -0.3413193965],
-        [-0.0041960863, -0.7034186147, 1.7076147010],
-    ]
-)
-
-
-@cache
-def difficulty_colours() -> NDArray[np.uint8]:
-    """The scale from 0 to 1: (256, 3) sRGB levels."""
-    path = _path(np.linspace(0, 1, _FINE))
-    travelled = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))))
-    even = np.linspace(0, travelled[-1], STEPS)
-    lab = np.stack([np.interp(even, travelled, axis) for axis in path.T], axis=1)
-    return np.rint(oklab_to_srgb(lab) * 255).astype(np.uint8)
-
-
-def oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Oklab (..., 3) to sRGB in [0, 1], clipped to its gamut."""
-    linear = ((lab @ _TO_CONES.T) ** 3 @ _TO_LINEAR_RGB.T).clip(0, 1)
-    return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
-
-
-def _path(at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points on the scale's curve, Oklab (n, 3), for positions in [0, 1]; all of them are in sRGB's gamut."""
-    lightness = 0.2 + 0.73 * at
-    chroma = 0.15 * np.sin(np.pi * (0.08 + 0.84 * at)) ** 0.8
-    hue = np.radians(280 + 182 * at)
-    return np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
-
+"""The colour that marks heavy pixels in an overlay, sRGB."""
 
 STRENGTH = 0.55
-"""How much of a heavy pixel's colour is the tint."""
+"""The share of the tint in the colour of a heavy pixel."""
 
 
-def tinted(rgb: NDArray[np.uint8], labels: NDArray[np.uint8], branches: int) -> NDArray[np.uint8]:
-    """The result (n, W, 3) with its pixels tinted, the heavier the stronger; light ones stay as they are."""
-    marked = rgb.copy()
+def tint(rgb: NDArray[np.uint8], labels: Branches, branches: int) -> NDArray[np.uint8]:
+    """Tint the pixels (n, W, 3) of all branches but the lightest, the heaviest most."""
+    tinted = rgb.copy()
     for branch in range(1, branches):
-        colour = _mixing_table(STRENGTH * branch / (branches - 1))
         inside = labels == branch
-        for channel in range(3):
-            marked[inside, channel] = colour[channel][rgb[inside, channel]]
-    return marked
+        for channel, tone in enumerate(_mix(np.arange(256), STRENGTH * branch / (branches - 1))):
+            tinted[inside, channel] = tone[rgb[inside, channel]]
+    return tinted
 
 
-def mask(labels: NDArray[np.uint8], branches: int) -> NDArray[np.uint8]:
-    """Branches (H, W) as greys: the lightest black, the heaviest white, others evenly between."""
-    greys = np.rint(np.linspace(0, 255, branches)).astype(np.uint8)
-    drawn: NDArray[np.uint8] = greys[labels]
-    return drawn
+def _mix(values: NDArray[np.int64], strength: float) -> list[NDArray[np.uint8]]:
+    """Mix values of 0 to 255 with each channel of the tint."""
+    return [np.rint(values * (1 - strength) + tone * strength).astype(np.uint8) for tone in TINT]
 
 
-def coloured(difficulty: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Difficulty (H, W) in [0, 1] in the colours of the scale, (H, W, 3)."""
-    index = (difficulty * np.float32(STEPS)).astype(np.int32).clip(0, STEPS - 1)
-    drawn: NDArray[np.uint8] = difficulty_colours()[index]
-    return drawn
+def as_greys(labels: Branches, branches: int) -> NDArray[np.uint8]:
+    """Draw branches as greys: the lightest black, the heaviest white, the others evenly between."""
+    greys: NDArray[np.uint8] = np.rint(np.linspace(0, 255, branches)).astype(np.uint8)[labels]
+    return greys
 
 
-def as_16_bit(difficulty: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Difficulty in [0, 1] as levels of 16 bits, the nearest."""
-    return np.rint(difficulty.astype(np.float64) * 65535).clip(0, 65535).astype(np.uint16)
+def as_colours(p_heavy: PHeavy) -> NDArray[np.uint8]:
+    """Draw p_heavy (n, W) in [0, 1] in the colours of its scale, (n, W, 3)."""
+    steps = len(P_HEAVY_COLOURS)
+    colours: NDArray[np.uint8] = P_HEAVY_COLOURS[(p_heavy * np.float32(steps)).astype(np.int32).clip(0, steps - 1)]
+    return colours
 
 
-def _mixing_table(strength: float) -> list[NDArray[np.uint8]]:
-    """For each channel, what becomes of each level under the tint."""
-    levels = np.arange(256)
-    return [np.rint(levels * (1 - strength) + tone * strength).astype(np.uint8) for tone in TINT]
+def as_16_bits(p_heavy: PHeavy) -> NDArray[np.uint16]:
+    """Round p_heavy in [0, 1] to the nearest of 65,536 values."""
+    return np.rint(p_heavy.astype(np.float64) * 65535).clip(0, 65535).astype(np.uint16)
 
 
 PAPER, INK = (255, 255, 255), (27, 27, 31)
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-@dataclass(frozen=True)
-class _Type:
-    """The type of a legend: its font, the height of its letters and the space between things, in pixels."""
-
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-    size: int
-
-    @property
-    def space(self) -> int:
-        return max(2, self.size // 2)
-
-    def width(self, text: str) -> int:
-        return round(self.font.getlength(text))
+def _font(width: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, int, int]:
+    """The font of a legend, its size and the space between things, in pixels."""
+    size = min(40, max(10, width // 55))
+    return ImageFont.load_default(size), size, max(2, size // 2)
 
 
 def shares_legend(
     width: int, branch_pixels: Sequence[int], forced: tuple[int, int] = (0, 0), height: int = 0
 ) -> NDArray[np.uint8]:
-    """What an overlay shows: a swatch a branch with its share of the pixels; (n, ``width``, 3) uint8.
+    """Draw the legend of an overlay: a swatch for each branch and its share of the pixels, (n, ``width``, 3).
 
-    ``forced`` are the pixels forced light and heavy, told where there are any; ``height`` is the least there is to be.
-    """
+    ``forced`` counts the pixels that masks forced light and heavy. ``height`` is the minimum of n."""
     total = sum(branch_pixels)
-    shares = [count / total for count in branch_pixels]
-    light, heavy = (count / total for count in forced)
-    return _draw_entries(width, _entries(shares, light, heavy), height)
+    light, heavy = (pixels / total for pixels in forced)
+    return _draw_shares(width, [pixels / total for pixels in branch_pixels], light, heavy, height)
 
 
 def shares_height(width: int, branches: int, forced: bool) -> int:
-    """Rows that a legend of shares needs at most, whatever they will be."""
-    whole = 1.0 if forced else 0.0
-    return len(_draw_entries(width, _entries([1.0] * branches, whole, whole), 0))
+    """Return the height of the tallest legend of shares. The shares are known only after the last row."""
+    return len(_draw_shares(width, [1.0] * branches, float(forced), float(forced), 0))
 
 
-def difficulty_legend(width: int, cuts: Sequence[float]) -> NDArray[np.uint8]:
-    """The scale of difficulty from 0 to 1 with ticks, and the cuts that were made marked below it."""
-    kind = _type_for(width)
-    space, bar = kind.space, max(4, kind.size)
-    height = space + bar + kind.size * 3 + space
-    image = Image.new("RGB", (width, height), PAPER)
-    left, right = min(space, width // 8), width - min(space, width // 8)
-    long = max(1, right - left)
-    index = (np.arange(long) * STEPS // long).clip(0, STEPS - 1)
-    scale = np.broadcast_to(difficulty_colours()[index], (bar, long, 3))
-    image.paste(Image.fromarray(np.ascontiguousarray(scale)), (left, space))
-    pen = ImageDraw.Draw(image)
-    shown = [tick for tick in TICKS if long > 10 * kind.size or tick in {0.0, 1.0}]
-    for tick in shown:
-        _label(pen, kind, f"{tick:g}", left + tick * (long - 1), space + bar + kind.size // 4, (left, right))
-    for cut in cuts:
-        at = left + min(1.0, max(0.0, cut)) * (long - 1)
-        thick = max(1, kind.size // 8)
-        pen.rectangle((round(at) - thick, space - thick, round(at) + thick, space + bar + thick), fill=PAPER)
-        pen.rectangle((round(at) - thick // 2, space - thick, round(at) + thick // 2, space + bar + thick), fill=INK)
-        _label(pen, kind, f"cut {cut:.4f}", at, space + bar + kind.size * 3 // 2, (left, right))
-    return np.asarray(image)
-
-
-def _entries(shares: Sequence[float], light: float, heavy: float) -> list[tuple[tuple[int, int, int], str]]:
-    """Each branch's colour and what is said of it; ``light`` and ``heavy`` are shares that were forced."""
-    heaviest = len(shares) - 1
-    entries = []
-    for branch, share in enumerate(shares):
-        name = "light" if not branch else "heavy" if branch == heaviest else f"branch {branch + 1}"
-        forced = light if not branch else heavy if branch == heaviest else 0.0
-        told = f" ({forced:.1%} forced)" if forced else ""
-        entries.append((_swatch(branch / heaviest), f"{name} {share:.1%}{told}"))
-    return entries
-
-
-def _swatch(weight: float) -> tuple[int, int, int]:
-    strength = STRENGTH * weight
-    red, green, blue = (round(200 * (1 - strength) + tone * strength) for tone in TINT)
-    return red, green, blue
-
-
-def _type_for(width: int) -> _Type:
-    size = min(40, max(10, width // 55))
-    return _Type(ImageFont.load_default(size), size)
-
-
-def _label(
-    pen: ImageDraw.ImageDraw, kind: _Type, text: str, centre: float, top: float, inside: tuple[int, int]
-) -> None:
-    """Text about a place, moved inward at the ends."""
-    width = kind.width(text)
-    left = min(max(centre - width / 2, inside[0]), max(inside[0], inside[1] - width))
-    pen.text((round(left), round(top)), text, fill=INK, font=kind.font)
-
-
-def _draw_entries(width: int, entries: Sequence[tuple[tuple[int, int, int], str]], height: int) -> NDArray[np.uint8]:
-    """Swatches with text beside them, in as many lines as they need."""
-    kind = _type_for(width)
-    space, size = kind.space, kind.size
-    line = size + space * 2
+def _draw_shares(width: int, shares: Sequence[float], light: float, heavy: float, height: int) -> NDArray[np.uint8]:
+    """Draw swatches with text beside them in as many lines as they need. ``light`` and ``heavy`` are forced shares."""
+    font, size, space = _font(width)
+    names = ["light", *(f"branch {branch}" for branch in range(2, len(shares))), "heavy"]
+    notes = [f" ({share:.1%} forced)" if share else "" for share in (light, *[0.0] * (len(shares) - 2), heavy)]
+    texts = [f"{name} {share:.1%}{note}" for name, share, note in zip(names, shares, notes, strict=True)]
     places: list[tuple[int, int]] = []
     left, top = space, 0
-    for _, text in entries:
-        wanted = size + space + kind.width(text) + 2 * space
-        if left > space and left + wanted > width:
-            left, top = space, top + line
+    for text in texts:
+        needed = size + space + round(font.getlength(text)) + 2 * space
+        if left > space and left + needed > width:
+            left, top = space, top + size + space * 2
         places.append((left, top))
-        left += wanted
-    image = Image.new("RGB", (width, max(height, top + line)), PAPER)
+        left += needed
+    image = Image.new("RGB", (width, max(height, top + size + space * 2)), PAPER)
     pen = ImageDraw.Draw(image)
-    for (colour, text), (left, top) in zip(entries, places, strict=True):
+    for branch, (text, (left, top)) in enumerate(zip(texts, places, strict=True)):
+        strength = STRENGTH * branch / (len(shares) - 1)
+        colour = tuple(round(200 * (1 - strength) + tone * strength) for tone in TINT)
         pen.rectangle((left, top + space, left + size - 1, top + space + size - 1), fill=colour, outline=INK)
-        pen.text((left + size + space, top + space - size // 8), text, fill=INK, font=kind.font)
+        pen.text((left + size + space, top + space - size // 8), text, fill=INK, font=font)
     return np.asarray(image)
 
 
-Style = Literal["overlay", "mask", "difficulty", "data"]
-BAND = 256
-"""Rows drawn at once."""
+def p_heavy_legend(width: int, cuts: Sequence[float]) -> NDArray[np.uint8]:
+    """Draw the colour scale of p_heavy with ticks and a mark for each cut, (n, ``width``, 3)."""
+    font, size, space = _font(width)
+    image = Image.new("RGB", (width, space + size + size * 3 + space), PAPER)
+    pen = ImageDraw.Draw(image)
+    margin = min(space, width // 8)
+    length = max(1, width - 2 * margin)
+
+    def label(text: str, centre: float, top: int) -> None:
+        room = round(font.getlength(text))
+        left = min(max(centre - room / 2, margin), max(margin, width - margin - room))
+        pen.text((round(left), top), text, fill=INK, font=font)
+
+    scale = P_HEAVY_COLOURS[np.arange(length) * len(P_HEAVY_COLOURS) // length]
+    image.paste(Image.fromarray(np.ascontiguousarray(np.broadcast_to(scale, (size, length, 3)))), (margin, space))
+    for tick in TICKS if length > 10 * size else (0.0, 1.0):
+        label(f"{tick:g}", margin + tick * (length - 1), space + size + size // 4)
+    thick = max(1, size // 8)
+    for cut in cuts:
+        at = margin + min(1.0, max(0.0, cut)) * (length - 1)
+        for half, colour in ((thick, PAPER), (thick // 2, INK)):
+            pen.rectangle((round(at) - half, space - thick, round(at) + half, space + size + thick), fill=colour)
+        label(f"cut {cut:.4f}", at, space + size + size * 3 // 2)
+    return np.asarray(image)
 
 
-@dataclass(frozen=True)
-class MapRequest:
-    """Where a map goes, and what it shows: the result tinted, branches, p_heavy in colours or as data; whether what is
-    there may be replaced."""
-
-    output: Path
-    style: Style
-    replace: bool = False
-
-
-def request_map(output: Path, style: Style | None, replace: bool = False) -> MapRequest:
-    """The map asked for; by default an overlay, and of a .npy the numbers. Raises RefusedOutputError, UsageError."""
-    suffix = output.suffix.lower()
-    if suffix == ".npy":
-        if style not in {None, "data"}:
-            raise UsageError(
-                f"A .npy file holds p_heavy as numbers, not the style {style}.", "Write a .png, or leave it out."
-            )
-        return MapRequest(output, "data", replace)
-    if suffix != ".png":
-        raise RefusedOutputError(
-            f"A map is not written as {output.name!r}.", "Use .png, or .npy for p_heavy as numbers."
-        )
-    return MapRequest(output, style or "overlay", replace)
-
-
-class RoutingMap:
-    """The difficulty (H, W) float32 and the branch (H, W) uint8 of every pixel of a result, on the CPU.
-
-    ``forced`` counts the pixels forced light and those forced heavy; ``cuts`` are empty where branches were chosen by
-    their cost."""
-
-    def __init__(self, height: int, width: int, branches: int = 2, forced: tuple[int, int] = (0, 0)) -> None:
-        self.branches = branches
-        self.forced = forced
-        self.cuts: tuple[float, ...] = ()
-        self.difficulty = torch.empty(height, width, dtype=torch.float32)
-        self.labels = torch.empty(height, width, dtype=torch.uint8)
-
-    @property
-    def branch_pixels(self) -> tuple[int, ...]:
-        """How many pixels each branch got."""
-        return tuple(int((self.labels == branch).sum()) for branch in range(self.branches))
-
-    def record(self, upscaling: Upscaling) -> Iterator[HrRows]:
-        """The same rows; how they were routed is noted."""
-        if isinstance(upscaling.decision, Cuts):
-            self.cuts = upscaling.decision.values
-        top = 0
-        for rows in upscaling:
-            assert rows.p_heavy is not None
-            part = slice(top, top := top + len(rows.labels))
-            self.difficulty[part], self.labels[part] = rows.p_heavy, rows.labels
-            yield rows
-
-
-class MapDrawing:
-    """A map in the making: takes the rows of the result as they are written."""
-
-    def __init__(self, request: MapRequest, routed: RoutingMap, layout: Layout) -> None:
-        self.request = request
-        self.routed = routed
-        self.layout = layout
-        self.writer: PictureWriter | None = None
-        self.done = 0
-
-    def write(self, rows: Pixels) -> None:
-        """The next rows of the result, (n, W, 1 to 4), of which an overlay shows the colours."""
-        if self.request.style != "overlay":
-            return
-        assert self.writer is not None
-        labels = self._labels(self.done, self.done + len(rows))
-        self.done += len(rows)
-        colour = to_8_bits(rows[..., : 1 if self.layout.grey else 3])
-        if self.layout.grey:
-            colour = np.repeat(colour, 3, axis=2)
-        self.writer.write(tinted(colour, labels, self.routed.branches))
-
-    def tap(self, rows: Iterable[Pixels]) -> Iterator[Pixels]:
-        """The same rows, after they were drawn."""
-        for block in rows:
-            self.write(block)
-            yield block
-
-    def _labels(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Branches of some rows of the result; of a reduced one, those of the nearest pixels that were routed."""
-        labels = self.routed.labels
-        size = (self.layout.height, self.layout.width)
-        if tuple(labels.shape) == size:
-            return labels[start:stop].numpy()
-        rows = nearest_index(labels.shape[0], size[0], torch.arange(start, stop))
-        columns = nearest_index(labels.shape[1], size[1], torch.arange(size[1]))
-        return labels[rows[:, None], columns].numpy()
-
-
-@contextmanager
-def open_map(request: MapRequest, routed: RoutingMap, layout: Layout) -> Iterator[MapDrawing]:
-    """A map of a result of this layout, which takes its rows; written whole when the block ends well, else not at all.
-
-    ``routed`` has to be complete by then, and of each row before it comes. Raises OutputError, RefusedOutputError.
-    """
-    drawing = MapDrawing(request, routed, layout)
-    height, width = routed.labels.shape
-    if request.output.suffix.lower() == ".npy":
-        yield drawing
-        _save_numbers(request, routed)
-        return
-    if request.style == "overlay":
-        room = shares_height(layout.width, routed.branches, any(routed.forced))
-        with _png(request, Layout(layout.height + room, layout.width)) as drawing.writer:
-            yield drawing
-            drawing.writer.write(shares_legend(layout.width, routed.branch_pixels, routed.forced, room))
-        return
-    yield drawing
-    difficulty, labels = routed.difficulty.numpy(), routed.labels.numpy()
-    if request.style == "mask":
-        _draw(request, Layout(height, width, grey=True), lambda part: mask(labels[part], routed.branches)[..., None])
-    elif request.style == "data":
-        _draw(request, Layout(height, width, True, depth=16), lambda part: as_16_bit(difficulty[part])[..., None])
-    else:
-        legend = difficulty_legend(width, routed.cuts)
-        _draw(request, Layout(height + len(legend), width), lambda part: coloured(difficulty[part]), height, legend)
-
-
-@contextmanager
-def _png(request: MapRequest, layout: Layout) -> Iterator[PictureWriter]:
-    with open_writer(request.output, choose_format(request.output), layout, replace=request.replace) as writer:
-        yield writer
-
-
-def _draw(
-    request: MapRequest,
-    layout: Layout,
-    draw: Callable[[slice], Pixels],
-    height: int | None = None,
-    legend: NDArray[np.uint8] | None = None,
-) -> None:
-    """Write a map band by band, its legend below."""
-    rows = layout.height if height is None else height
-    with _png(request, layout) as writer:
-        for top in range(0, rows, BAND):
-            writer.write(draw(slice(top, min(top + BAND, rows))))
-        if legend is not None:
-            writer.write(legend)
-
-
-def _save_numbers(request: MapRequest, routed: RoutingMap) -> None:
-    with atomic_write(request.output, request.replace) as temporary, temporary.open("wb") as file:
-        np.save(file, routed.difficulty.numpy())
+P_HEAVY_COLOURS: NDArray[np.uint8] = np.frombuffer(
+    bytes.fromhex(
+        "12132c13132d14132e1514301614311714321815341815351916361b16381c16391d173a1e173b1f173d20183e21183f221840231841"
+        "241943261944271945281a46291a472a1a482c1b492d1b4a2e1b4b301b4c311c4e321c4f331c50351d50361d51371d52391d533a1e54"
+        "3b1e553d1e563e1e57401f58411f58421f5944205a45205b47205c48205c4a215d4b215e4c215e4e215f4f2260512260522261542261"
+        "5523625723625823635a24635b24645d24645e24656025656125666325666426666626676726676926676a27686c27686d27686f2869"
+        "702869722869732969752969762969782a6a792a6a7b2b6a7c2b6a7e2b6a7f2c6a812c6a822c6a842d6a852d6a872e6a882e6a892f6a"
+        "8b2f6a8c306a8e306a8f316a91316a9232699432699533699633699834699934699b35689c35689d36689f3768a03768a23867a33867"
+        "a43967a63a66a73a66a83b66a93c66ab3d65ac3d65ad3e65af3f64b04064b14064b24163b44263b54362b64462b74462b84561ba4661"
+        "bb4760bc4860bd4960be4a5fbf4b5fc04c5ec14d5ec24e5ec44f5dc5505dc6515cc7525cc8535bc9545bca555bcb565acc575acc5859"
+        "cd5959ce5a59cf5b58d05c58d15e57d25f57d36057d36156d46256d56456d66555d76655d76755d86854d96a54d96b54da6c54db6d54"
+        "db6f53dc7053dd7153dd7353de7453df7553df7653e07853e07953e17a53e17c53e27d53e27e53e38053e38153e48353e48453e48554"
+        "e58754e58854e68955e68b55e68c56e78e56e78f57e79057e79258e89358e89559e8965ae8975ae9995be99a5ce99c5de99d5ee99f5f"
+        "e9a060eaa161eaa362eaa463eaa664eaa765eaa866eaaa67eaab69eaad6aeaae6bebaf6cebb16eebb26febb471ebb572ebb674ebb875"
+        "ebb977ebbb78ebbc7aebbd7cebbf7debc07febc181ebc383ebc484ebc586ebc788ebc88aebc98cebcb8eebcc8febcd91ebcf93ebd095"
+        "ebd197ebd299ebd49bebd59debd69febd7a1ebd9a4ebdaa6ebdba8ebdcaaebddacecdfaeece0b0ece1b3ece2b5ece3b7ede4b9ede5bb"
+        "ede7beede8c0eee9c2eeeac4"
+    ),
+    np.uint8,
+).reshape(256, 3)
+"""The colour scale of p_heavy from 0 to 1, sRGB. Equal steps look equal (computed in Oklab), and lightness rises."""

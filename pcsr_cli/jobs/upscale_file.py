@@ -22,7 +22,7 @@ from pcsr_cli.images.image import ImageData, Layout, Pixels
 from pcsr_cli.images.read import read_image, source_name
 from pcsr_cli.images.write import name_of, open_writer
 from pcsr_cli.jobs.journal import routing_settings
-from pcsr_cli.jobs.maps import RoutingMap, open_map, read_forced
+from pcsr_cli.jobs.maps import RoutingRows, open_map, read_forced
 from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks
 from pcsr_cli.jobs.request import Job, Request, format_of
 from pcsr_cli.model.flops import GIGA, model_costs, original_flops
@@ -49,7 +49,7 @@ class JobInput:
     notes: tuple[str, ...]
     seconds: float
     forced: Forced | None = None
-    map: RoutingMap | None = None
+    map: RoutingRows | None = None
 
     @property
     def moving(self) -> bool:
@@ -134,7 +134,7 @@ class Upscaler:
             notes=(*notes, *changes, *self._note_of_reduction()),
             seconds=time.perf_counter() - began,
             forced=forced,
-            map=None if asked.map is None else RoutingMap(*working_size, self.model.network.spec.branches, counts),
+            map=None if asked.map is None else RoutingRows(working_size, self.model.network.spec.branches, counts),
         )
 
     def compute(self, job: Job, read: JobInput) -> Computation:
@@ -225,9 +225,15 @@ class Upscaler:
         for frame in read.frames:
             image, depth = frame.picture, read.layout.depth
             upscaling = start_upscale(
-                image, self.model, asked.scale, settings, depth, p_heavy=read.map is not None, progress=progress
+                image,
+                self.model,
+                asked.scale,
+                settings,
+                depth,
+                p_heavy=asked.map is not None and asked.map.needs_p_heavy,
+                progress=progress,
             )
-            hr_rows = upscaling if read.map is None else read.map.record(upscaling)
+            hr_rows = upscaling if read.map is None else read.map.record(upscaling, upscaling.decision)
             yield from output_rows(hr_rows, image, upscaling.plan.hr_size, hr_size(image.size, asked.scale), depth)
             computation.outcomes.append(upscaling.outcome)
         computation.ended = time.perf_counter()

@@ -58,14 +58,14 @@ def test_masks_are_obeyed_and_counted(enlarge: Pcsr, tiny_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "said", "more"),
     [
-        (1, "like the picture or", ["--force-heavy", "odd.png"]),
+        (1, "but the image is", ["--force-heavy", "odd.png"]),
         (
             1,
-            "pixels of the result to be both heavy and light.",
+            "pixels to be both heavy and light.",
             ["--force-heavy", "face.png", "--force-light", "face.png"],
         ),
-        (2, "A map is not written as", ["--map", "m.gif"]),
-        (2, "A .npy file holds p_heavy as numbers, not the style", ["--map", "m.npy", "--map-style", "overlay"]),
+        (2, "Cannot write a map as", ["--map", "m.gif"]),
+        (2, "A .npy map holds p_heavy as numbers", ["--map", "m.npy", "--map-style", "overlay"]),
         (2, "--map-style needs --map.", ["--map-style", "mask"]),
         (2, "Two results have the path", ["--map", "out.png"]),
         (2, "is also an input.", ["--force-heavy", "face.png", "--map", "face.png", "--overwrite"]),

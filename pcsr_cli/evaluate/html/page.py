@@ -28,7 +28,7 @@ from pcsr_cli.evaluate.metrics import luma, psnr
 from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, CutGrid, Point, SweepOptions, explore, mean_curve, trace
 from pcsr_cli.images.files import atomic_write, finite
 from pcsr_cli.images.resize import resize_bicubic_8bit
-from pcsr_cli.jobs.maps import TINT, difficulty_colours
+from pcsr_cli.jobs.maps import P_HEAVY_COLOURS, TINT
 from pcsr_cli.model.registry import Identity, LoadedModel
 
 SUFFIXES = {".html", ".htm"}
@@ -99,7 +99,7 @@ class Page:
             {
                 "grid": {"kind": self.info.grid.kind, "values": list(self.info.grid.values)},
                 "start": min(range(len(cuts)), key=lambda index: abs(cuts[index] - 0.5)),
-                "colours": "".join(f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in difficulty_colours()),
+                "colours": P_HEAVY_COLOURS.tobytes().hex(),
                 "tint": list(TINT),
                 "reference": self.info.reference,
                 "images": [_image_document(image) for image in self.images],
