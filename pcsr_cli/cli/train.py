@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BARS = "▁▂▃▄▅▆▇█"
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-
 Recipe = Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")]
 Folder = Annotated[
     Path | None,
@@ -198,8 +197,7 @@ def sparkline(values: list[float]) -> str:
     """Draw values as a row of at most 48 bars, the newest on the right."""
     count = min(48, len(values))
     shown = [values[(index + 1) * len(values) // count - 1] for index in range(count)]
-    low, high = min(shown), max(shown)
-    span = (high - low) or 1.0
+    low, span = min(shown), (max(shown) - min(shown)) or 1.0
     return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in shown)
 
 

@@ -92,7 +92,9 @@ class BatchMaker:
         """Make this process's part of the batch of iteration ``step``."""
         random = np.random.default_rng((*self.seed, step))
         crop = self.stage.crop
-        length = round(crop * _draw_scale(self.scales, random))
+        shares = np.array([scale.share for scale in self.scales])
+        scale = self.scales[int(random.choice(len(shares), p=shares / shares.sum()))]
+        length = round(crop * float(random.uniform(scale.low, scale.high)))
         side = margin(length, crop)
         axis = make_axis(crop, length, 0, length, self.device)
         rows, columns = (_choose_positions(axis, self.stage.pixels, random) for _ in range(2))
@@ -119,12 +121,6 @@ class BatchMaker:
             pixels = pixels[:: 1 - 2 * flip_rows, :: 1 - 2 * flip_columns]
             window[:] = pixels.swapaxes(0, 1) if transpose else pixels
         return windows
-
-
-def _draw_scale(scales: tuple[ScaleShare, ...], random: np.random.Generator) -> float:
-    weights = np.array([scale.share for scale in scales])
-    chosen = scales[int(random.choice(len(scales), p=weights / weights.sum()))]
-    return float(random.uniform(chosen.low, chosen.high))
 
 
 def _choose_positions(axis: Axis, pixels: int, random: np.random.Generator) -> tuple[Axis, Tensor]:

@@ -128,16 +128,6 @@ class Run:
             save_state(state, path)
             self.report(Saved(path, state.stage, state.step))
 
-    def finish(self, model: Pcsr, steps: int) -> Path:
-        """Write the model folder after ``steps`` iterations of the second stage: config, weights and card."""
-        target = self.folder / MODEL_NAME
-        if is_leader():
-            save_folder(model, self.config.trained_scales, target)
-            write_card(self.config, model, target, self.folder / LOG_NAME, self.seconds)
-            self.report(Saved(target, 2, steps))
-        self.processes.wait()
-        return target
-
 
 def measure_progress(run: Run, trainer: Trainer, losses: list[Loss], seconds: float) -> Progress:
     """The progress of the iterations with these losses, which took ``seconds``.
@@ -242,4 +232,10 @@ def _run_stages(run: Run, patches: Pixels, state: RunState | None, stop: Callabl
         if number == 1:
             run.save(trainer, STAGE_1_NAME)
         model.load_state_dict(trainer.averaged)
-    return run.finish(model, trainer.schedule.step)
+    target = run.folder / MODEL_NAME
+    if is_leader():
+        save_folder(model, config.trained_scales, target)
+        write_card(config, model, target, run.folder / LOG_NAME, run.seconds)
+        run.report(Saved(target, 2, trainer.schedule.step))
+    processes.wait()
+    return target
