@@ -97,8 +97,8 @@ class Run:
         self._started = time.monotonic() - seconds
         self._validator = None
         if is_leader():
-            for place in (folder, folder / MODEL_NAME):
-                remove_leftovers(place)
+            for path in (folder, folder / MODEL_NAME):
+                remove_leftovers(path)
             if config.validation is not None:
                 self._validator = Validator(config, processes.device, self.report)
 
