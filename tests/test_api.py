@@ -14,7 +14,7 @@ from PIL import Image
 import pcsr_cli
 from pcsr_cli.api import load_model
 from pcsr_cli.errors import InputError, PcsrError, ScaleError, UsageError, in_full
-from pcsr_cli.images import formats as plug_ins
+from pcsr_cli.images import formats
 from pcsr_cli.images.image import to_8_bits
 from pcsr_cli.images.read import read_image
 from pcsr_cli.model.checkpoint import save_folder
@@ -193,8 +193,8 @@ def test_a_picture_comes_back_upright_as_the_command_line_turns_it(
 ) -> None:
     path, exif = tmp_path / f"in.{suffix}", Image.Exif()
     exif[0x0112] = 6
-    for format in plug_ins.PLUG_IN_FORMATS:
-        plug_ins.load(format)
+    for format in formats.PLUG_IN_FORMATS:
+        formats.load_plug_in(format)
     Image.fromarray(levels(16, 32)).save(path, exif=exif.tobytes())
     wanted = pcsr_cli.upscale(to_8_bits(read_image(path).rgb), model).image
     with Image.open(path) as image:

@@ -309,7 +309,7 @@ def _format_error(format: Format) -> str | None:
         return f"needs {format.plug_in}, which is not installed"
     file = io.BytesIO()
     try:
-        formats.load(format)
+        formats.load_plug_in(format)
         Image.new("RGB", (16, 16)).save(file, format.pillow)
         with Image.open(file) as image:
             image.load()

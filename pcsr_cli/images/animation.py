@@ -1,8 +1,8 @@
-"""Animations: every frame as a picture, one after the other, and files of many frames."""
+"""Animations: read frame by frame, written from all frames at once."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,27 +10,28 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.images.formats import Format, SaveOptions, check_animated, keepable
+from pcsr_cli.images.formats import Format, SaveOptions, check_animated
 from pcsr_cli.images.image import ImageData, Metadata, to_8_bits
-from pcsr_cli.images.metadata import of_size, read_metadata
+from pcsr_cli.images.metadata import read_metadata
 from pcsr_cli.images.modes import from_pil
-from pcsr_cli.images.read import ANIMATIONS, check_size, open_if_known, open_source, reading_errors, source_name
-from pcsr_cli.images.write import as_image, destination, encode, writing_errors
+from pcsr_cli.images.read import ANIMATED, check_size, open_source, open_with_pillow, reading_errors, source_name
+from pcsr_cli.images.tiff import is_tiff
+from pcsr_cli.images.write import as_pil, encode_with_pillow, kept_metadata, open_destination, writing_errors
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame as it is seen, and for how long."""
+    """A complete frame, and how long it is shown."""
 
-    picture: ImageData
+    image: ImageData
     milliseconds: float
 
 
 @dataclass(frozen=True)
 class Animation:
-    """An animation that is open for reading: ``frames`` are decoded as they are asked for, once.
+    """An open animation. ``frames`` decodes each frame when it is needed, once.
 
-    ``plays`` is how often it is to be played, 0 for ever; ``size`` height and width."""
+    ``size`` is height and width; ``plays`` is how often the animation is played, 0 for ever."""
 
     size: tuple[int, int]
     count: int
@@ -40,50 +41,46 @@ class Animation:
 
 
 def is_animated(source: Path | BinaryIO) -> bool:
-    """Whether a picture has frames that can all be enlarged. Raises InputError for a file that cannot be opened."""
+    """Whether a file has several frames that can be upscaled. Raises InputError if it cannot be opened."""
     with open_source(source) as file, reading_errors(source):
-        return _count(open_if_known(file, source_name(source))) > 1
+        return not is_tiff(file) and _count(open_with_pillow(file, source_name(source))) > 1
 
 
 @contextmanager
 def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterator[Animation]:
-    """Every frame of a GIF, WebP or PNG. Raises InputError, also while frames are read; a picture that does not move
-    is refused as well."""
+    """Open a GIF, WebP or PNG with several frames. Raises InputError, also while frames are read."""
     name = source_name(source)
     with open_source(source) as file:
         with reading_errors(source):
-            image = open_if_known(file, name)
-            count = _count(image)
+            image = None if is_tiff(file) else open_with_pillow(file, name)
+            count = 0 if image is None else _count(image)
             if image is None or count < 2:
-                raise InputError(f"{name} has only one frame.", "Leave --frames out.")
+                raise InputError(f"{name} has only one frame.", "Use a GIF, WebP or PNG animation.", setting="frames")
             check_size(name, image.width, image.height, allow_huge)
             metadata, _, _ = read_metadata(image.info, image.getexif)
-        frames = _frames(image, _first(image), count, source)
+        frames = _frames(image, count, source)
         yield Animation((image.height, image.width), count, _plays(image), metadata, frames)
 
 
-def _count(image: Image.Image | None) -> int:
-    """How many frames there are to be enlarged; none of a picture of another kind."""
-    if image is None or image.format not in ANIMATIONS:
-        return 0
-    return getattr(image, "n_frames", 1) - _first(image)
+def _count(image: Image.Image) -> int:
+    return getattr(image, "n_frames", 1) - _first(image) if image.format in ANIMATED else 0
 
 
 def _first(image: Image.Image) -> int:
-    """The number of the first frame: a PNG's still, where it has one, is no part of its animation."""
+    """The number of the first frame: the default image of a PNG may not belong to the animation."""
     return 1 if getattr(image, "default_image", False) else 0
 
 
 def _plays(image: Image.Image) -> int:
-    """How often, from what the formats say: a GIF, how often again, and nothing for once."""
+    """The number of plays, 0 for ever. A GIF stores the number of repetitions, and nothing for a single play."""
     loop = image.info.get("loop")
     if image.format == "GIF":
         return 1 if loop is None else 0 if loop == 0 else loop + 1
     return loop or 0
 
 
-def _frames(image: Image.Image, first: int, count: int, source: Path | BinaryIO) -> Iterator[Frame]:
-    for number in range(first, first + count):
+def _frames(image: Image.Image, count: int, source: Path | BinaryIO) -> Iterator[Frame]:
+    for number in range(_first(image), _first(image) + count):
         with reading_errors(source):
             image.seek(number)
             image.load()
@@ -91,18 +88,18 @@ def _frames(image: Image.Image, first: int, count: int, source: Path | BinaryIO)
         yield frame
 
 
+@dataclass
 class FrameWriter:
-    """``add`` frames in their order; they are kept in memory until the file is made of them."""
+    """Collects frames of the size (height, width) in their order."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
-        self.images: list[Image.Image] = []
-        self.milliseconds: list[float] = []
+    size: tuple[int, int]
+    images: list[Image.Image] = field(default_factory=list)
+    milliseconds: list[float] = field(default_factory=list)
 
-    def add(self, picture: ImageData, milliseconds: float) -> None:
-        """The next frame, of the size of all; 16 bits are rounded to 8."""
-        assert picture.size == self.size, f"{picture.size} among frames of {self.size}"
-        self.images.append(as_image(to_8_bits(picture.channels())))
+    def add(self, image: ImageData, milliseconds: float) -> None:
+        """Add the next frame; 16 bits are rounded to 8."""
+        assert image.size == self.size, f"a frame of {image.size} among frames of {self.size}"
+        self.images.append(as_pil(to_8_bits(image.channels())))
         self.milliseconds.append(milliseconds)
 
 
@@ -115,51 +112,46 @@ def open_frame_writer(
     metadata: Metadata | None = None,
     text: Mapping[str, str] | None = None,
     options: SaveOptions | None = None,
-    before_placing: Callable[[Path], None] | None = None,
+    before_commit: Callable[[Path], None] | None = None,
     replace: bool = True,
 ) -> Iterator[FrameWriter]:
-    """A writer for an animation of (height, width), put in its place whole when the block ends well.
+    """A writer for an animation of (height, width); the file gets its name when the block ends.
 
-    A GIF has 256 colours a frame. ``plays`` 0 is for ever. Raises OutputError, and RefusedOutputError for formats
-    without animation."""
+    ``plays`` 0 is for ever; the other arguments are those of ``open_writer``. Raises OutputError, and
+    RefusedOutputError for formats without animation."""
     check_animated(format)
-    chosen, described = options or SaveOptions(), metadata or Metadata()
-    kept = Metadata(icc=described.icc) if chosen.strip else keepable(of_size(described, *size), format)[0]
-    said = {} if chosen.strip else text or {}
+    options = options or SaveOptions()
+    kept = kept_metadata(metadata or Metadata(), *size, format, options)
     writer = FrameWriter(size)
-    with destination(output, before_placing, replace) as file:
+    with open_destination(output, before_commit, replace) as file:
         yield writer
         assert writer.images, "an animation has frames"
-        images = _alike(writer.images)
+        images = _same_mode(writer.images)
         timing = _timing(format, plays, writer.milliseconds, images[0].mode)
         if format.name == "PNG":
-            timing["pnginfo"] = _chunks(said)
+            chunks = PngInfo()
+            for key, value in ({} if options.strip else text or {}).items():
+                chunks.add_itxt(key, value)
+            timing["pnginfo"] = chunks
         with writing_errors(output, format):
-            encode(file, images, format, kept, chosen, **timing)
+            encode_with_pillow(file, images, format, kept, options, **timing)
 
 
-def _alike(images: list[Image.Image]) -> list[Image.Image]:
-    """All in RGB, or all in RGBA where one of them is not opaque."""
+def _same_mode(images: list[Image.Image]) -> list[Image.Image]:
+    """All frames in RGB, or in RGBA if one is not opaque."""
     clear = any("A" in image.getbands() and image.getchannel("A").getextrema()[0] != 255 for image in images)
     return [image.convert("RGBA" if clear else "RGB") for image in images]
 
 
 def _timing(format: Format, plays: int, milliseconds: list[float], mode: str) -> dict[str, object]:
-    """Order and time in the words of Pillow's encoders."""
+    """Pillow's options for durations and repetitions."""
     timing: dict[str, object] = {"save_all": True}
     if format.name == "GIF":
         timing["duration"] = [round(time / 10) * 10 for time in milliseconds]
-        timing["disposal"] = 2 if mode == "RGBA" else 0  # else the frame before shines through
+        timing["disposal"] = 2 if mode == "RGBA" else 0  # otherwise the previous frame shines through
         if plays != 1:
             timing["loop"] = max(0, plays - 1)
     else:
         timing["duration"] = [round(time) for time in milliseconds]
         timing["loop"] = plays
     return timing
-
-
-def _chunks(text: Mapping[str, str]) -> PngInfo:
-    chunks = PngInfo()
-    for key, value in text.items():
-        chunks.add_itxt(key, value)
-    return chunks

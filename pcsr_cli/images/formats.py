@@ -1,4 +1,4 @@
-"""The formats of results: what each can hold, which options it has, and which one a name asks for."""
+"""The output formats: what each one holds, its options, and the choice by name or suffix."""
 
 import importlib
 import math
@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import PurePath
 
-from pcsr_cli.errors import RefusedOutputError, UsageError
+from pcsr_cli.errors import PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.image import Layout, Metadata
 
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """How to write: ``quality`` 1 to 100 for lossy formats, ``lossless`` for those that can be either,
-    ``compression`` 0 (fast) to 9 (small) for PNG and TIFF, ``strip`` to leave all metadata out but the colour
-    profile, without which colours would shift. None and False are the format's own way."""
+    """Options of the encoders; None and False stand for a format's default.
+
+    ``quality`` is 1 to 100 for lossy formats. ``lossless`` is for formats that can be both. ``compression`` is 0 (fast)
+    to 9 (small) for PNG and TIFF. ``strip`` removes all metadata except the colour profile, because without it colours
+    would shift."""
 
     quality: int | None = None
     lossless: bool = False
@@ -25,13 +27,13 @@ class SaveOptions:
 
 @dataclass(frozen=True)
 class Format:
-    """What a format of files can hold.
+    """What files of a format can hold.
 
-    ``longest`` side and ``largest`` area in pixels, ``heaviest`` in bytes of pixels; ``deep`` if 16 bits a channel;
-    ``streamed`` if rows go to the file as they come; ``quality`` its usual one, where there is one to choose;
-    ``lossless`` is "always", "on request" or "never"; ``colours`` how many at most; ``metadata`` which of its fields it
-    keeps, ``longest_exif`` and ``longest_xmp`` in bytes; ``plug_in`` the package that Pillow needs for it, ``module``
-    its name in Python, ``pillow_name`` Pillow's for the format."""
+    ``max_side`` and ``max_area`` are in pixels, ``max_bytes`` counts those of pixels. ``deep`` formats hold 16 bits per
+    channel. ``streamed`` formats are written row by row. ``quality`` is the default, None if there is no such option.
+    ``lossless`` is "always", "on request" or "never". ``max_colours`` limits a palette. ``metadata`` names the fields
+    of ``Metadata`` to keep, ``max_exif`` and ``max_xmp`` in bytes. ``plug_in`` is the package that Pillow needs and
+    ``module`` its name in Python; ``pillow_name`` is Pillow's name of the format if it differs."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -39,29 +41,29 @@ class Format:
     deep: bool = False
     grey: bool = True
     streamed: bool = False
-    longest: int | None = None
-    largest: int | None = None
-    heaviest: int | None = None
+    max_side: int | None = None
+    max_area: int | None = None
+    max_bytes: int | None = None
     quality: int | None = None
     lossless: str = "never"
     compression: bool = False
     animated: bool = False
-    colours: int | None = None
+    max_colours: int | None = None
     metadata: tuple[str, ...] = ()
-    longest_exif: int | None = None
-    longest_xmp: int | None = None
+    max_exif: int | None = None
+    max_xmp: int | None = None
     plug_in: str = ""
     module: str = ""
     pillow_name: str = ""
 
     @property
     def pillow(self) -> str:
-        """What Pillow calls it."""
+        """Pillow's name of the format."""
         return self.pillow_name or self.name.upper()
 
     @property
     def installed(self) -> bool:
-        """Whether files of this format can be read and written here."""
+        """Whether this installation can read and write the format."""
         return not self.module or find_spec(self.module) is not None
 
 
@@ -80,17 +82,17 @@ FORMATS = (
         "JPEG",
         (".jpg", ".jpeg"),
         alpha=False,
-        longest=65_500,
+        max_side=65_500,
         quality=95,
         metadata=("icc", "exif", "xmp", "dpi"),
-        longest_exif=65_500,
-        longest_xmp=65_500,
+        max_exif=65_500,
+        max_xmp=65_500,
     ),
     Format(
         "WebP",
         (".webp",),
         grey=False,
-        longest=16_383,
+        max_side=16_383,
         quality=95,
         lossless="on request",
         animated=True,
@@ -105,22 +107,22 @@ FORMATS = (
         compression=True,
         metadata=("icc", "exif", "xmp", "dpi"),
     ),
-    Format("BMP", (".bmp",), alpha=False, heaviest=2**32 - 2**20, lossless="always", metadata=("dpi",)),
+    Format("BMP", (".bmp",), alpha=False, max_bytes=2**32 - 2**20, lossless="always", metadata=("dpi",)),
     Format(
         "AVIF",
         (".avif",),
         grey=False,
-        longest=32_768,
-        largest=16_384**2,
+        max_side=32_768,
+        max_area=16_384**2,
         quality=90,
         metadata=("icc", "exif", "xmp"),
     ),
-    Format("GIF", (".gif",), longest=65_535, animated=True, colours=256),
+    Format("GIF", (".gif",), max_side=65_535, animated=True, max_colours=256),
     Format(
         "HEIC",
         (".heic", ".heif"),
         grey=False,
-        longest=16_384,
+        max_side=16_384,
         quality=90,
         metadata=("icc", "exif", "xmp"),
         plug_in="pillow-heif",
@@ -132,150 +134,147 @@ FORMATS = (
         (".jxl",),
         quality=95,
         lossless="on request",
-        metadata=("exif", "xmp"),  # its plug-in writes no profile
+        metadata=("exif", "xmp"),  # the plug-in writes no profile
         plug_in="pillow-jxl-plugin",
         module="pillow_jxl",
         pillow_name="JXL",
     ),
 )
-"""Every format a result can have."""
+"""All output formats."""
 
 PNG = FORMATS[0]
+PLUG_IN_FORMATS = tuple(format for format in FORMATS if format.module)
+"""HEIC and JPEG XL."""
+
 READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
-"""Suffixes of pictures that are read but never written."""
+"""Suffixes of formats that can be read but not written."""
 
 
 def known_suffixes() -> tuple[str, ...]:
-    """The suffixes of pictures that can be read and written here, with their dots."""
+    """The suffixes, with dots, of the formats that this installation can read and write."""
     return tuple(suffix for format in FORMATS if format.installed for suffix in format.suffixes)
 
 
 def readable_suffixes() -> tuple[str, ...]:
-    """The suffixes of files in a folder that are taken for pictures, those included whose plug-in is not installed:
-    that is said when they are read."""
+    """The suffixes of files in a folder that count as images, including formats whose plug-in is not installed."""
     return (*(suffix for format in FORMATS for suffix in format.suffixes), *READ_ONLY)
 
 
 def choose_format(output: PurePath | None, name: str | None = None) -> Format:
-    """The format called ``name`` (as "png" or "jpeg xl"; a suffix will do), or else that of the output's suffix.
+    """The format called ``name`` ("png", "jpeg xl", or a suffix), otherwise that of the output's suffix.
 
-    ``output`` is None for a stream, which is a PNG if nobody says otherwise. Raises UsageError for an unknown format
-    and for one whose plug-in is not installed."""
-    if name is None and output is None:
+    ``output`` is None for a stream, whose default is PNG. Raises UsageError for an unknown name and for a format whose
+    plug-in is not installed, RefusedOutputError for an unknown suffix."""
+    if name is not None:
+        key = name.lower().lstrip(".")
+    elif output is not None:
+        key = output.suffix.lower().lstrip(".")
+    else:
         return PNG
-    asked = (name or "").lower().lstrip(".") if name is not None else output.suffix.lower().lstrip(".")  # type: ignore[union-attr]
     for format in FORMATS:
-        if asked in {format.name.lower(), format.name.lower().replace(" ", ""), *(s[1:] for s in format.suffixes)}:
+        names = {format.name.lower(), format.name.lower().replace(" ", ""), *(s[1:] for s in format.suffixes)}
+        if key in names:
             if not format.installed:
-                raise UsageError(
-                    f"{format.name} needs a plug-in that is not installed.", f"Run: pip install {format.plug_in}."
-                )
+                raise missing_plug_in(format)
             return format
     known = ", ".join(known_suffixes())
-    if name is not None:
-        names = known.replace(".", "")
-        raise UsageError(f"There is no output format {name}.", f"Use one of {names}.")
-    assert output is not None
+    if output is None or name is not None:
+        raise UsageError(f"Unknown output format {name!r}.", f"Use one of {known.replace('.', '')}.")
     raise RefusedOutputError(
-        f"The output format of {output.name!r} is unknown.", f"Use one of {known}, or say --format."
+        f"The suffix of {output.name!r} is not that of a known format.", f"Use one of {known}.", setting="format"
     )
 
 
+def missing_plug_in(format: Format, kind: type[PcsrError] = UsageError, prefix: str = "") -> PcsrError:
+    """The error for a format whose plug-in is not installed."""
+    return kind(f"{prefix}{format.name} needs a plug-in that is not installed.", f"Run: pip install {format.plug_in}.")
+
+
 def check_options(format: Format, options: SaveOptions) -> None:
-    """Refuse options that mean nothing to a format. Raises UsageError."""
+    """Raise UsageError for options that are out of range or that the format does not have."""
     if options.quality is not None and not 1 <= options.quality <= 100:
-        raise UsageError(f"A quality of {options.quality} is out of range.", "Give a number from 1 to 100.")
+        raise UsageError(f"Invalid quality {options.quality}.", "Use a number from 1 to 100.")
     if options.compression is not None and not 0 <= options.compression <= 9:
-        raise UsageError(
-            f"A compression of {options.compression} is out of range.", "Give a number from 0 (fast) to 9 (small)."
-        )
+        raise UsageError(f"Invalid compression {options.compression}.", "Use a number from 0 (fast) to 9 (small).")
     if options.quality is not None and format.quality is None:
-        others = _named(f for f in FORMATS if f.quality)
-        raise UsageError(f"{format.name} has no quality to choose.", f"Leave --quality out, or write {others}.")
+        others = _names(f for f in FORMATS if f.quality)
+        raise UsageError(f"{format.name} has no quality setting.", f"Write {others}.", setting="quality")
     if options.lossless and format.lossless == "never":
-        others = _named(f for f in FORMATS if f.lossless != "never")
-        raise UsageError(f"{format.name} cannot be lossless.", f"Leave --lossless out, or write {others}.")
+        others = _names(f for f in FORMATS if f.lossless != "never")
+        raise UsageError(f"{format.name} has no lossless mode.", f"Write {others}.", setting="lossless")
     if options.lossless and options.quality is not None:
-        raise UsageError("A lossless file has no quality to choose.", "Leave one of them out.")
+        raise UsageError("Lossless files have no quality setting.", "Use one of the two options.")
     if options.compression is not None and not format.compression:
-        others = _named(f for f in FORMATS if f.compression)
-        raise UsageError(f"{format.name} has no compression to choose.", f"Leave --compression out, or write {others}.")
+        others = _names(f for f in FORMATS if f.compression)
+        raise UsageError(f"{format.name} has no compression setting.", f"Write {others}.", setting="compression")
 
 
-def _named(formats: Iterable[Format]) -> str:
+def check_animated(format: Format) -> None:
+    """Raise RefusedOutputError for formats without animation."""
+    if not format.animated:
+        others = _names(f for f in FORMATS if f.animated)
+        raise RefusedOutputError(f"{format.name} holds only one frame.", f"Write {others}.", setting="frames")
+
+
+def _names(formats: Iterable[Format]) -> str:
     return ", ".join(format.name for format in formats if format.installed)
 
 
 def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tuple[Layout, tuple[str, ...]]:
-    """The layout a result gets in a format, and notes on what is lost of it and of ``metadata``.
+    """The layout of a result in a format, and notes on what of it and of ``metadata`` is lost.
 
-    16 bits become 8 where a format has only these. To be asked before computing. Raises RefusedOutputError,
-    naming the formats that can, where it cannot hold as many pixels or the transparency."""
+    16 bits become 8 if the format has no more. Raises RefusedOutputError, which names suitable formats, if there are
+    too many pixels or if the format has no transparency. Call it before computing."""
     fitting = layout
     notes: tuple[str, ...] = ()
     if layout.depth == 16 and not format.deep:
-        fitting, notes = (
-            replace(layout, depth=8),
-            (f"{format.name} has 8 bits a channel: the picture's 16 were rounded",),
-        )
-    if format.colours is not None and not (layout.grey and not layout.alpha):
-        notes = (*notes, f"{format.name} has {format.colours} colours")
+        fitting = replace(layout, depth=8)
+        notes = (f"16 bits a channel were rounded to 8, which is all that {format.name} holds",)
+    if format.max_colours is not None and not (layout.grey and not layout.alpha):
+        notes = (*notes, f"{format.name} has {format.max_colours} colours")
     size = f"{layout.width}x{layout.height}"
-    able = " or ".join(other.suffixes[0] for other in FORMATS if other.streamed)
-    if format.longest is not None and max(layout.height, layout.width) > format.longest:
+    large = " or ".join(other.suffixes[0] for other in FORMATS if other.streamed)
+    if format.max_side is not None and max(layout.height, layout.width) > format.max_side:
         raise RefusedOutputError(
-            f"{format.name} holds at most {format.longest:,} pixels a side, not {size}.", f"Write a {able}."
+            f"{format.name} holds at most {format.max_side:,} pixels per side, not {size}.", f"Write a {large}."
         )
     if layout.alpha and not format.alpha:
-        clear = ", ".join(
-            other.suffixes[0] for other in FORMATS if other.alpha and other.installed and _holds(other, layout)
-        )
-        raise RefusedOutputError(f"{format.name} cannot hold the picture's transparency.", f"Write one of {clear}.")
+        others = (other for other in FORMATS if other.alpha and other.installed and _holds(other, layout))
+        suffixes = ", ".join(other.suffixes[0] for other in others)
+        raise RefusedOutputError(f"{format.name} has no transparency, but the image has.", f"Write one of {suffixes}.")
     if not _holds(format, layout):
-        raise RefusedOutputError(f"{format.name} cannot hold as much as {size} pixels.", f"Write a {able}.")
+        raise RefusedOutputError(f"{format.name} cannot hold {size} pixels.", f"Write a {large}.")
     return fitting, (*notes, *keepable(metadata or Metadata(), format)[1])
 
 
-def check_animated(format: Format) -> None:
-    """Refuse, for an animation, formats that cannot move. Raises RefusedOutputError."""
-    if not format.animated:
-        able = _named(f for f in FORMATS if f.animated)
-        raise RefusedOutputError(f"{format.name} holds one frame only.", f"Write {able}, or leave --frames out.")
-
-
 def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, ...]]:
-    """What of a picture's metadata a format can hold, and notes on what it cannot.
+    """The metadata that a format can hold, and notes on what is lost.
 
-    A profile always stays: where a format has none, the colours are converted by it when they are written."""
+    The profile always stays: if the format has none, the encoder converts the colours by it."""
     exif, xmp = metadata.exif, metadata.xmp
     notes: list[str] = []
     if metadata.icc is not None and "icc" not in format.metadata:
-        notes.append(f"{format.name} is written without a profile: the colours were converted to sRGB")
-    if exif is not None and ("exif" not in format.metadata or len(exif) > (format.longest_exif or math.inf)):
+        notes.append(f"the colours were converted to sRGB, because {format.name} is written without a profile")
+    if exif is not None and ("exif" not in format.metadata or len(exif) > (format.max_exif or math.inf)):
         exif, notes = None, [*notes, f"{format.name} cannot hold the EXIF"]
-    if xmp is not None and ("xmp" not in format.metadata or len(xmp) > (format.longest_xmp or math.inf)):
+    if xmp is not None and ("xmp" not in format.metadata or len(xmp) > (format.max_xmp or math.inf)):
         xmp, notes = None, [*notes, f"{format.name} cannot hold the XMP"]
     dpi = metadata.dpi if "dpi" in format.metadata else None
     return Metadata(metadata.icc, exif, xmp, dpi), tuple(notes)
 
 
 def _holds(format: Format, layout: Layout) -> bool:
-    heavy = layout.height * layout.row_bytes
     return (
-        max(layout.height, layout.width) <= (format.longest or math.inf)
-        and layout.height * layout.width <= (format.largest or math.inf)
-        and heavy <= (format.heaviest or math.inf)
+        max(layout.height, layout.width) <= (format.max_side or math.inf)
+        and layout.height * layout.width <= (format.max_area or math.inf)
+        and layout.height * layout.row_bytes <= (format.max_bytes or math.inf)
     )
 
 
-PLUG_IN_FORMATS = tuple(format for format in FORMATS if format.module)
-"""HEIC and JPEG XL."""
-
-
-def load(format: Format) -> None:
-    """Make Pillow know a format whose plug-in is installed."""
+def load_plug_in(format: Format) -> None:
+    """Register the installed plug-in of a format with Pillow; does nothing for formats without one."""
     if not format.module:
         return
-    module = importlib.import_module(format.module)  # which is how the one for JPEG XL makes itself known
+    module = importlib.import_module(format.module)  # the plug-in for JPEG XL registers itself
     if format.pillow == "HEIF":
         module.register_heif_opener()

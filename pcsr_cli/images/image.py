@@ -1,4 +1,4 @@
-"""A picture in memory, and what goes with it from file to file."""
+"""An image in memory with its metadata."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -7,14 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
-"""Pixels as files have them: 0 to 255, or 0 to 65535."""
+"""Pixel values as files store them: 0 to 255 or 0 to 65535."""
+
+BAND_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says about its picture: the bytes of its ICC profile, EXIF and XMP, and dots per inch (x, y).
+    """Metadata of an image file: ICC profile, EXIF and XMP as bytes, resolution in dots per inch (x, y).
 
-    EXIF is a TIFF of tags alone, its orientation that of the pixels as they lie in memory."""
+    EXIF is a TIFF directory without the ``Exif`` prefix. Its orientation is that of the pixels in memory."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -23,11 +25,33 @@ class Metadata:
 
 
 @dataclass(frozen=True)
-class ImageData:
-    """A picture in memory: ``rgb`` (H, W, 3) uint8 or uint16, ``alpha`` (H, W) of the same type or None.
+class Layout:
+    """Size and channels of an image file: ``height`` rows of ``width`` pixels, grey or RGB, with or without alpha,
+    ``depth`` bits (8 or 16) per channel."""
 
-    ``grey`` tells that the file had one colour channel (the three of ``rgb`` are equal), ``notes`` what reading it
-    changed. Colour is straight: not multiplied by alpha."""
+    height: int
+    width: int
+    grey: bool = False
+    alpha: bool = False
+    depth: int = 8
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB, plus 1 for alpha."""
+        return (1 if self.grey else 3) + self.alpha
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes per row of pixels."""
+        return self.width * self.channels * self.depth // 8
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """An image in memory: ``rgb`` (H, W, 3) uint8 or uint16, ``alpha`` (H, W) of the same type or None.
+
+    ``grey`` is true if the file has one colour channel (the three of ``rgb`` are equal). ``notes`` lists what reading
+    changed. Colours are not premultiplied by alpha."""
 
     rgb: Pixels
     alpha: Pixels | None = None
@@ -42,110 +66,93 @@ class ImageData:
 
     @property
     def depth(self) -> int:
-        """Bits a channel: 8 or 16."""
+        """Bits per channel: 8 or 16."""
         return 8 * self.rgb.itemsize
 
     @property
-    def layout(self) -> "Layout":
-        """What a file of this picture holds."""
+    def layout(self) -> Layout:
+        """The layout of a file with this image."""
         return Layout(*self.size, self.grey, self.alpha is not None, self.depth)
 
     def channels(self) -> Pixels:
-        """(H, W, 1 to 4), as ``layout`` says: grey or RGB, then alpha. A view where that is possible."""
+        """The channels that ``layout`` counts, (H, W, 1 to 4): grey or RGB, then alpha. A view if possible."""
         colour = self.rgb[..., :1] if self.grey else self.rgb
         return colour if self.alpha is None else np.concatenate((colour, self.alpha[..., None]), axis=2)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What a file is to hold: ``height`` rows of ``width`` pixels, grey or RGB, with alpha or without, ``depth``
-    bits (8 or 16) a channel."""
-
-    height: int
-    width: int
-    grey: bool = False
-    alpha: bool = False
-    depth: int = 8
-
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for RGB, and one more for alpha."""
-        return (1 if self.grey else 3) + self.alpha
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row of pixels."""
-        return self.width * self.channels * self.depth // 8
+def from_channels(channels: Pixels, grey: bool, alpha: bool) -> ImageData:
+    """The image with the given channels, (H, W, C): grey or RGB, then alpha. Further channels are dropped."""
+    colours = 1 if grey else 3
+    rgb = channels
+    if grey or channels.shape[2] > 3:
+        rgb = np.ascontiguousarray(np.broadcast_to(channels[..., :colours], (*channels.shape[:2], 3)))
+    return ImageData(rgb, np.ascontiguousarray(channels[..., colours]) if alpha else None, grey)
 
 
-def to_8_bits(levels: Pixels) -> NDArray[np.uint8]:
-    """16-bit levels rounded to the nearest of 256; 8-bit ones as they are."""
-    if levels.dtype == np.uint8:
-        return levels.astype(np.uint8, copy=False)
-    # round(v / 257) in integers: v * 255 / 65535.
-    return ((levels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-
-BAND_PIXELS = 2**18
+def to_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
+    """Round 16-bit values to 8 bits (65535 becomes 255); return 8-bit values unchanged."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def fill_transparent(rgb: Pixels, alpha: Pixels | None) -> Pixels:
-    """``rgb`` (H, W, 3) with the colours of fully transparent pixels replaced by those of the visible ones around.
+    """Replace the colours of fully transparent pixels in ``rgb`` (H, W, 3) by those of visible pixels nearby.
 
-    Enlarging mixes neighbours: whatever a program has left under transparent pixels would shine through as a fringe.
-    Visible pixels stay as they are, and a picture without transparent ones (``alpha`` (H, W), or None) is returned
-    itself."""
+    Upscaling mixes neighbours, so colours that a program left under transparent pixels would appear as a fringe.
+    Visible pixels keep their values. Returns ``rgb`` itself if no pixel, or every pixel, is transparent.
+    """
     if alpha is None or alpha.all() or not alpha.any():
         return rgb
-    coarse = fill_transparent(*_halved(rgb, alpha))
+    coarse = fill_transparent(*_halve(rgb, alpha))
     filled = np.empty_like(rgb)
     for rows in _bands(rgb.shape[0], rgb.shape[1]):
-        seen = alpha[rows, :, None] > 0
-        filled[rows] = np.where(seen, rgb[rows], _doubled(coarse, rows)[:, : rgb.shape[1]])
+        visible = alpha[rows, :, None] > 0
+        filled[rows] = np.where(visible, rgb[rows], _double(coarse, rows)[:, : rgb.shape[1]])
     return filled
 
 
 def _bands(height: int, width: int) -> list[slice]:
-    """Rows at a time, an even number of them."""
+    """Slices of an even number of rows, which limit the memory for intermediate values."""
     step = 2 * max(1, BAND_PIXELS // width // 2)
     return [slice(top, min(height, top + step)) for top in range(0, height, step)]
 
 
-def _halved(rgb: Pixels, alpha: Pixels) -> tuple[Pixels, Pixels]:
-    """Both at half the size: of each 2x2 pixels the visible ones' mean, and the largest alpha."""
+def _halve(rgb: Pixels, alpha: Pixels) -> tuple[Pixels, Pixels]:
+    """Both at half size: for each 2x2 block the mean colour weighted by alpha, and the largest alpha."""
     height, width = ((side + 1) // 2 for side in alpha.shape)
     colours = np.empty((height, width, 3), rgb.dtype)
     largest = np.empty((height, width), alpha.dtype)
     for rows in _bands(*alpha.shape):
-        place = slice(rows.start // 2, (rows.stop + 1) // 2)
+        half = slice(rows.start // 2, (rows.stop + 1) // 2)
         weight = _blocks(alpha[rows, :, None])
         total = weight.sum(axis=(1, 3))
         mean = (_blocks(rgb[rows]) * weight).sum(axis=(1, 3)) / np.maximum(total, 1)
-        colours[place] = np.rint(mean)
-        largest[place] = weight.max(axis=(1, 3))[..., 0]
+        colours[half] = np.rint(mean)
+        largest[half] = weight.max(axis=(1, 3))[..., 0]
     return colours, largest
 
 
 def _blocks(pixels: Pixels) -> NDArray[np.float64]:
-    """(H, W, C) as (H / 2, 2, W / 2, 2, C), filled up with zeros where a side is odd."""
+    """(H, W, C) as (H / 2, 2, W / 2, 2, C), with zeros added if a side is odd."""
     height, width, channels = pixels.shape
     even = np.zeros((height + height % 2, width + width % 2, channels))
     even[:height, :width] = pixels
     return even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2, channels)
 
 
-def _doubled(coarse: Pixels, rows: slice) -> Pixels:
-    """Those rows of ``coarse`` at twice the size, linearly between its pixels; at least as many columns."""
+def _double(coarse: Pixels, rows: slice) -> Pixels:
+    """The given rows of ``coarse`` at twice its size, interpolated linearly; possibly with more columns than needed."""
     first, last = rows.start // 2, (rows.stop + 1) // 2
     near = np.arange(first - 1, last + 1).clip(0, len(coarse) - 1)
-    tall = _between(coarse[near].astype(np.float32))[2:-2]
-    wide = _between(np.pad(tall.swapaxes(0, 1), ((1, 1), (0, 0), (0, 0)), mode="edge"))[2:-2]
+    tall = _interpolate(coarse[near].astype(np.float32))[2:-2]
+    wide = _interpolate(np.pad(tall.swapaxes(0, 1), ((1, 1), (0, 0), (0, 0)), mode="edge"))[2:-2]
     doubled: Pixels = np.rint(wide.swapaxes(0, 1)).astype(coarse.dtype)
     return doubled[: rows.stop - rows.start]
 
 
-def _between(lines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Every line twice, each a quarter of the way towards the neighbour on its side; the outermost as they are."""
+def _interpolate(lines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each line twice, moved a quarter of the way towards the neighbour on its side; the outermost unchanged."""
     doubled = lines.repeat(2, axis=0)
     doubled[2::2] += (lines[:-1] - lines[1:]) / 4
     doubled[1:-1:2] += (lines[1:] - lines[:-1]) / 4

@@ -1,23 +1,29 @@
-"""PNG files written row by row, so that no second copy of the picture is ever made.
+"""PNG: 16-bit images read with Pillow, and files written row by row.
 
-Pillow holds three channels in four and the encoded file in memory as well, which for a picture of 8K is as much
-again as all the rest, and it has no 16-bit colour. Rows are filtered by the average of their neighbours to the left
-and above, and packed by run lengths: on enlarged photographs close to the smallest that any setting reaches, in the
-shortest time."""
+Pillow writes no 16-bit colour and needs the whole image and the whole file in memory. ``PngEncoder`` holds a block of
+rows. It filters rows by the average of the pixels to the left and above and packs them by run lengths: on upscaled
+photographs close to the smallest size that any setting reaches, in the shortest time."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
 
-from pcsr_cli.images.image import Layout, Metadata, Pixels
+from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels
+from pcsr_cli.images.modes import bands
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-"""PNG's number for grey, grey with alpha, RGB, RGBA."""
+"""PNG's numbers for grey, grey with alpha, RGB and RGBA, by channels."""
+
+DESCRIBING = {b"iCCP", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"pHYs"}
+"""Chunks of metadata."""
 
 BAND_BYTES = 2**22
 AVERAGE = 3
@@ -26,10 +32,60 @@ AVERAGE = 3
 INCH = 0.0254
 
 
-class PngStream:
-    """A PNG that grows: ``write`` rows from top to bottom, then ``finish``. OSError where the disk is full.
+def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
+    """The pixels of a 16-bit PNG in colour or with alpha, without metadata.
 
-    ``text`` goes into iTXt chunks; ``compression`` is 0 to 9, or None for the quick way that is nearly as small."""
+    ``raw_mode`` is the one of Pillow's decoder ("RGB;16B", "RGBA;16B", "LA;16B"); ``clear`` the RGB colour that is
+    transparent, or None. Pillow decodes 16 bits but keeps 8: with the raw mode for big-endian numbers the first byte of
+    each, with the one for little-endian numbers the second. Grey with alpha has as many bytes as 8-bit RGBA."""
+    kind = raw_mode.partition(";")[0]
+    if kind == "LA":
+        passes = (("RGBA", slice(0, None, 2)), ("RGBA", slice(1, None, 2)))
+    else:
+        passes = ((f"{kind};16B", slice(None)), (f"{kind};16L", slice(None)))
+    pixels: Pixels | None = None
+    for mode, parts in passes:
+        file.seek(0)
+        image = PngImagePlugin.PngImageFile(file, "")
+        if pixels is None:
+            pixels = np.zeros((image.height, image.width, len(kind)), np.uint16)
+        image.tile = [image.tile[0]._replace(args=mode)]
+        image.load()
+        for rows, band in bands(image):
+            pixels[rows] = (pixels[rows] << 8) | np.asarray(band)[..., parts]
+    assert pixels is not None
+    read = from_channels(pixels, grey=kind == "LA", alpha=kind.endswith("A"))
+    if isinstance(clear, tuple):
+        read = replace(read, alpha=np.where((pixels == clear).all(axis=2), 0, 65535).astype(np.uint16))
+    return read
+
+
+def read_description(file: BinaryIO) -> Image.Image:
+    """A loaded image of one pixel with the metadata of a PNG file, which may follow the pixels that are skipped.
+
+    Raises what damage causes."""
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    pixel = _chunk(b"IDAT", zlib.compress(b"\0\0"))
+    parts = (SIGNATURE, header, *_describing_chunks(file), pixel, _chunk(b"IEND", b""))
+    image = Image.open(io.BytesIO(b"".join(parts)))
+    image.load()
+    return image
+
+
+def _describing_chunks(file: BinaryIO) -> Iterator[bytes]:
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in DESCRIBING:
+            yield head + file.read(length + 4)
+        else:
+            file.seek(length + 4, io.SEEK_CUR)
+
+
+class PngEncoder:
+    """Writes a PNG as rows come: ``write`` for each block from the top, then ``finish``. Both raise OSError.
+
+    ``text`` becomes iTXt chunks. ``compression`` is a zlib level, 0 to 9, or None for run lengths."""
 
     def __init__(
         self,
@@ -41,45 +97,27 @@ class PngStream:
     ) -> None:
         self._file, self._layout = file, layout
         self._above = np.zeros(layout.row_bytes, dtype=np.uint8)
-        run_lengths = compression is None
-        self._packer = zlib.compressobj(
-            1 if compression is None else compression,
-            zlib.DEFLATED,
-            zlib.MAX_WBITS,
-            9,
-            zlib.Z_RLE if run_lengths else zlib.Z_DEFAULT_STRATEGY,
-        )
-        file.write(SIGNATURE)
+        level, strategy = (1, zlib.Z_RLE) if compression is None else (compression, zlib.Z_DEFAULT_STRATEGY)
+        self._packer = zlib.compressobj(level, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
         colour = COLOUR_TYPES[layout.channels]
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", layout.width, layout.height, layout.depth, colour, 0, 0, 0))
-        self._describe(metadata, text)
-
-    def _describe(self, metadata: Metadata, text: Mapping[str, str]) -> None:
-        if metadata.icc is not None:
-            self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
-        if metadata.dpi is not None:
-            self._chunk(b"pHYs", struct.pack(">IIB", *(round(side / INCH) for side in metadata.dpi), 1))
-        if metadata.exif is not None:
-            self._chunk(b"eXIf", metadata.exif)
-        if metadata.xmp is not None:
-            self._chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-        for key, value in text.items():
-            self._chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + value.encode("utf-8"))
+        header = struct.pack(">IIBBBBB", layout.width, layout.height, layout.depth, colour, 0, 0, 0)
+        file.write(SIGNATURE + _chunk(b"IHDR", header))
+        for kind, content in _description(metadata, text):
+            file.write(_chunk(kind, content))
 
     def write(self, rows: Pixels) -> None:
-        """The next rows, (n, W, C) of the layout's type."""
+        """Write the next rows, (n, W, C), of the depth of the layout."""
         as_bytes = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder(">")).view(np.uint8)
-        for filtered in self._filtered_bands(as_bytes.reshape(len(rows), self._layout.row_bytes)):
+        for filtered in self._filter(as_bytes.reshape(len(rows), self._layout.row_bytes)):
             if packed := self._packer.compress(filtered.data):
-                self._chunk(b"IDAT", packed)
+                self._file.write(_chunk(b"IDAT", packed))
 
     def finish(self) -> None:
-        """The end of the file; all rows have been written."""
-        self._chunk(b"IDAT", self._packer.flush())
-        self._chunk(b"IEND", b"")
+        """Write the end of the file."""
+        self._file.write(_chunk(b"IDAT", self._packer.flush()) + _chunk(b"IEND", b""))
 
-    def _filtered_bands(self, rows: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """Bands of rows, each row with the filter's number before it and the average of left and above taken off."""
+    def _filter(self, rows: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        """Bands of rows: the number of the filter, then each byte less the mean of those to the left and above."""
         pixel = self._layout.channels * self._layout.depth // 8
         step = max(1, BAND_BYTES // self._layout.row_bytes)
         for top in range(0, len(rows), step):
@@ -90,11 +128,23 @@ class PngStream:
             left = np.zeros_like(band)
             left[:, pixel:] = band[:, :-pixel]
             out[:, 0] = AVERAGE
-            # floor((left + above) / 2) without leaving 8 bits; the difference wraps around, as PNG wants it.
+            # floor((left + above) / 2) within 8 bits; the difference wraps around, as PNG requires.
             np.subtract(band, (left & above) + ((left ^ above) >> 1), out=out[:, 1:])
             yield out
 
-    def _chunk(self, kind: bytes, content: bytes) -> None:
-        self._file.write(struct.pack(">I", len(content)) + kind)
-        self._file.write(content)
-        self._file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))
+
+def _description(metadata: Metadata, text: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
+    if metadata.icc is not None:
+        yield b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)
+    if metadata.dpi is not None:
+        yield b"pHYs", struct.pack(">IIB", *(round(side / INCH) for side in metadata.dpi), 1)
+    if metadata.exif is not None:
+        yield b"eXIf", metadata.exif
+    if metadata.xmp is not None:
+        yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp
+    for key, value in text.items():
+        yield b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + value.encode("utf-8")
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))

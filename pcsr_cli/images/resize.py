@@ -1,6 +1,6 @@
-"""Bicubic resizing as MATLAB's ``imresize`` does it, which is how the field makes its LR images.
+"""Bicubic resizing with the numbers of MATLAB's ``imresize``, with which the field makes its LR images.
 
-Kernel with a = -0.5 (Keys 1981), widened by the reduction (antialiasing), borders clamped, rows first.
+The kernel has a = -0.5 (Keys 1981) and is widened when reducing (antialiasing); borders are clamped; rows come first.
 """
 
 import math
@@ -14,28 +14,28 @@ from pcsr_cli.errors import InputError
 _Float = TypeVar("_Float", np.float32, np.float64)
 
 
-def resize_bicubic(picture: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+def resize_bicubic(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Resize (H, W, C) float32 of any range to (height, width, C), without rounding or clamping."""
-    vertical = _resize_side(picture, height)
+    vertical = _resize_side(image, height)
     return _resize_side(vertical.swapaxes(0, 1), width).swapaxes(0, 1)
 
 
 def resize_bicubic_rows(
-    picture: NDArray[np.generic], height: int, width: int, start: int, stop: int
+    image: NDArray[np.generic], height: int, width: int, start: int, stop: int
 ) -> NDArray[np.float32]:
     """Rows ``start``..``stop`` of (H, W, C) of any type and range resized to (height, width, C) in float32."""
-    if picture.shape[0] == height:
-        vertical = picture[start:stop].astype(np.float32)
+    if image.shape[0] == height:
+        vertical = image[start:stop].astype(np.float32)
     else:
-        index, weight = _taps(picture.shape[0], height)
+        index, weight = _taps(image.shape[0], height)
         index, weight = index[start:stop], weight[start:stop]
         first, last = int(index.min()), int(index.max())
-        vertical = _weighted(picture[first : last + 1].astype(np.float32), index - first, weight)
+        vertical = _weighted(image[first : last + 1].astype(np.float32), index - first, weight)
     return _resize_side(vertical.swapaxes(0, 1), width).swapaxes(0, 1)
 
 
 class RowResizer:
-    """Resizes a picture that comes in rows; the same numbers as ``resize_bicubic``. Sizes are (height, width)."""
+    """Resizes an image that comes in blocks of rows, with the numbers of ``resize_bicubic``. Sizes: (height, width)."""
 
     def __init__(self, size: tuple[int, int], wanted: tuple[int, int]) -> None:
         self.width = wanted[1]
@@ -48,7 +48,7 @@ class RowResizer:
         self.done = 0
 
     def push(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Take the next rows, (n, W, 3); returns those of the result that have become possible, which may be none."""
+        """Add the next rows, (n, W, 3); returns the rows of the result that are complete, possibly none."""
         if self.same_height:
             return self._widened(rows)
         self.held = np.concatenate((self.held, rows))
@@ -65,51 +65,50 @@ class RowResizer:
         return _resize_side(rows.swapaxes(0, 1), self.width).swapaxes(0, 1)
 
 
-def resize_bicubic_8bit(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize (H, W, C) uint8, rounded to 8 bits between the two passes and after, as MATLAB does.
+def resize_bicubic_8bit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize (H, W, C) uint8, rounded to 8 bits between the two passes and after them, like MATLAB.
 
-    With an HR side of s * n and ``height``/``width`` of n it makes the field's LR images bit for bit.
-    """
-    vertical = _round_8bit(_resize_side(picture.astype(np.float64), height))
+    Reducing an HR image whose sides are multiples of the scale gives the field's LR images bit for bit."""
+    vertical = _round_8bit(_resize_side(image.astype(np.float64), height))
     horizontal = _round_8bit(_resize_side(vertical.swapaxes(0, 1), width))
     return np.ascontiguousarray(horizontal.swapaxes(0, 1)).astype(np.uint8)
 
 
-def crop_to_multiple(picture: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
-    """Cut (H, W, C) at the bottom and right so that both sides are multiples. InputError if nothing is left."""
-    height, width = (side - side % multiple for side in picture.shape[:2])
+def crop_to_multiple(image: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+    """Cut (H, W, C) at the bottom and right so that both sides are multiples. Raises InputError if nothing is left."""
+    height, width = (side - side % multiple for side in image.shape[:2])
     if not height or not width:
         raise InputError(
-            f"A picture of {picture.shape[1]}x{picture.shape[0]} is smaller than one x{multiple} LR pixel.",
-            "Measure larger pictures.",
+            f"An image of {image.shape[1]}x{image.shape[0]} is smaller than one LR pixel at x{multiple}.",
+            "Use larger images.",
         )
-    return picture[:height, :width]
+    return image[:height, :width]
 
 
 def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """The LR picture of an HR one, (H, W, 3) uint8, both sides of which have to be multiples of ``scale``."""
+    """The LR image of an HR image, (H, W, 3) uint8, whose sides must be multiples of ``scale``."""
     height, width = hr.shape[:2]
-    assert height % scale == 0 and width % scale == 0, "cut with crop_to_multiple first"
+    assert height % scale == 0 and width % scale == 0, "call crop_to_multiple() first"
     return resize_bicubic_8bit(hr, height // scale, width // scale)
 
 
-def _resize_side(picture: NDArray[_Float], length: int) -> NDArray[_Float]:
-    """Resize the first axis; a sum over taps, in the precision of ``picture``."""
-    if picture.shape[0] == length:
-        return picture
-    return _weighted(picture, *_taps(picture.shape[0], length))
+def _resize_side(image: NDArray[_Float], length: int) -> NDArray[_Float]:
+    """Resize the first axis, in the precision of ``image``."""
+    if image.shape[0] == length:
+        return image
+    return _weighted(image, *_taps(image.shape[0], length))
 
 
-def _weighted(picture: NDArray[_Float], index: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[_Float]:
-    """Sums of rows, each with its weight: one for each row of ``index`` and ``weight``, both (n, taps)."""
-    out = np.zeros((len(index), *picture.shape[1:]), picture.dtype)
+def _weighted(image: NDArray[_Float], index: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[_Float]:
+    """Weighted sums of rows: one for each row of ``index`` and ``weight``, both (n, taps)."""
+    out = np.zeros((len(index), *image.shape[1:]), image.dtype)
     for tap in range(index.shape[1]):
-        out += weight[:, tap, None, None].astype(picture.dtype) * picture[index[:, tap]]
+        out += weight[:, tap, None, None].astype(image.dtype) * image[index[:, tap]]
     return out
 
 
 def _taps(length_in: int, length_out: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Input indices and weights, each (length_out, taps), of every output pixel along one side."""
+    """Input indices and weights, each (length_out, taps), of the output pixels along one side."""
     scale = length_out / length_in
     stretch = max(1.0, 1 / scale)
     centre = (np.arange(length_out) + 0.5) / scale - 0.5
@@ -127,5 +126,5 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
-def _round_8bit(picture: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.floor(picture + 0.5).clip(0, 255)
+def _round_8bit(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.floor(image + 0.5).clip(0, 255)

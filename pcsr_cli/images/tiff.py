@@ -1,124 +1,274 @@
-"""TIFF files written row by row, and BigTIFF where the pixels may take more than four gigabytes.
+"""TIFF: read by libvips, written row by row with tifffile.
 
-Libraries that write TIFF in parts ask for the rows; here they are handed over as they are finished. Strips of rows
-are deflated one by one; the directory, which Pillow encodes, comes last."""
+libvips is the only decoder of TIFF, except for CIELAB, which it does not read and Pillow does. Pillow rounds 16-bit
+colour to 8 bits, does not open 16-bit grey with alpha, and its libtiff prints errors on stderr; tifffile needs
+imagecodecs for LZW, JPEG and fax compression. Only libvips' loader for TIFF is called, and those that libvips marks as
+unfit for untrusted files are blocked."""
 
+import io
 import struct
 import zlib
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pcsr_cli.images.image import Layout, Metadata, Pixels
-from pcsr_cli.images.metadata import directories
+from pcsr_cli.errors import InputError
+from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels, to_8_bits
+from pcsr_cli.images.metadata import ABOUT_THE_FILE, load_exif, read_metadata, upright
+from pcsr_cli.images.modes import ROUNDED, from_pil, unsupported_numbers
+
+if TYPE_CHECKING:
+    import pyvips
+
+SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+"""The first bytes of TIFF and BigTIFF."""
 
 STRIP_BYTES = 2**20
 CLASSIC_BYTES = 2**32 - 2**26
-"""Bytes of pixels that a file with 32-bit offsets has room for, whatever else is in it."""
+"""Bytes of pixels that fit into a file with 32-bit offsets beside everything else."""
 
-LONG, LONG8, UNDEFINED, BYTE = 4, 16, 7, 1
-STRIP_OFFSETS = 273
+SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (324, 325))
+"""Tags of the offsets and byte counts of strips and tiles."""
+
+CIELAB = 8
+EXTRA_SAMPLES = 338
+XMP = 700
+DEFLATE, HORIZONTAL = 8, 2
+UNASSOCIATED_ALPHA = 2
+RESOLUTION_TAGS = {Base.XResolution, Base.YResolution, Base.ResolutionUnit}
+POINTERS = {tag - 1: tag for tag in (IFD.Exif, IFD.GPSInfo)}
+"""Tags that point to directories, by their placeholder codes."""
+
+PER_INCH, PER_CENTIMETRE = 2, 3
 
 
-class TiffStream:
-    """A TIFF that grows: ``write`` rows from top to bottom, then ``finish``. OSError where the disk is full.
+def is_tiff(file: BinaryIO) -> bool:
+    """Whether a file starts like a TIFF or BigTIFF."""
+    file.seek(0)
+    return file.read(4) in SIGNATURES
 
-    The file has to be seekable. ``compression`` is 0 (none) to 9; None is 1."""
 
-    def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata, compression: int | None = None) -> None:
-        self._file, self._layout, self._metadata = file, layout, metadata
-        self._level = 1 if compression is None else compression
-        self._big = layout.height * layout.row_bytes > CLASSIC_BYTES
-        self._strip_rows = max(1, min(layout.height, STRIP_BYTES // layout.row_bytes))
-        self._waiting: list[Pixels] = []
-        self._strips: list[tuple[int, int]] = []
-        self._file.write(self._head(0))
+def read_tags(file: BinaryIO) -> Image.Exif | None:
+    """The tags of a TIFF or BigTIFF that ``read_tiff`` can decode; None for other files.
 
-    def write(self, rows: Pixels) -> None:
-        """The next rows, (n, W, C) of the layout's type."""
-        for row in range(0, len(rows), self._strip_rows):
-            self._waiting.append(rows[row : row + self._strip_rows].copy())
-            held = sum(map(len, self._waiting))
-            if held >= self._strip_rows:
-                band = np.concatenate(self._waiting)
-                self._write_strip(band[: self._strip_rows])
-                self._waiting = [band[self._strip_rows :]] if held > self._strip_rows else []
+    Raises what damage causes."""
+    if not is_tiff(file):
+        return None
+    file.seek(0)
+    head = file.read(16)
+    tags = Image.Exif()
+    tags.endian = "<" if head.startswith(b"II") else ">"
+    tags.bigtiff = b"+" in head[2:4]
+    offset = struct.unpack_from(tags.endian + ("Q" if tags.bigtiff else "I"), head, 8 if tags.bigtiff else 4)[0]
+    tags.load_from_fp(file, offset)
+    return None if tags.get(Base.PhotometricInterpretation) == CIELAB else tags
 
-    def finish(self) -> None:
-        """The end of the file; all rows have been written."""
-        if self._waiting:
-            self._write_strip(np.concatenate(self._waiting))
-            self._waiting = []
-        at = self._file.tell() + self._file.tell() % 2
-        self._file.seek(at)
-        self._file.write(self._directory(at))
-        self._file.seek(0)
-        self._file.write(self._head(at))
 
-    def _write_strip(self, rows: Pixels) -> None:
-        content = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
-        packed: bytes | memoryview = content.data
-        if self._level:
-            differences = content.copy()  # TIFF's predictor: each pixel less the one to its left
-            differences[:, 1:] -= content[:, :-1]
-            packed = zlib.compress(differences.data, self._level)
-        at = self._file.tell()
-        self._strips.append((at, self._file.write(packed)))
+def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
+    """The first page of a TIFF, upright. Colours premultiplied by alpha are divided by it.
 
-    def _head(self, directory: int) -> bytes:
-        if self._big:
-            return b"II" + struct.pack("<HHHQ", 43, 8, 0, directory)
-        return b"II" + struct.pack("<HI", 42, directory)
+    Raises InputError for numbers that are not supported, ValueError for damage, MemoryError."""
+    _check_segments(file, tags)
+    with _libvips_errors():
+        opened = _open(file)
+        layout = _layout(opened, tags)
+        pixels: Pixels = opened.numpy().reshape(opened.height, opened.width, opened.bands)
+        pages = opened.get("n-pages") if opened.get_typeof("n-pages") else 1
+    info = _info(tags)
+    if "dpi" not in info:
+        for tag in RESOLUTION_TAGS.intersection(tags):  # without a unit
+            del tags[tag]
+    metadata, orientation, notes = read_metadata(info, lambda: tags)
+    notes = (*notes, *((f"only the first of {pages} pages was used",) if pages > 1 else ()))
+    if opened.interpretation == "cmyk":
+        ink = Image.frombytes("CMYK", (layout.width, layout.height), to_8_bits(pixels[..., :4]).tobytes())
+        ink.info["icc_profile"] = metadata.icc
+        image, metadata = from_pil(ink), replace(metadata, icc=None)
+        notes = (*image.notes, *notes, *((ROUNDED,) if pixels.itemsize > 1 else ()))
+    else:
+        image = from_channels(pixels, layout.grey, layout.alpha)
+    return upright(replace(image, metadata=metadata, notes=notes), orientation)
 
-    def _directory(self, at: int) -> bytes:
-        """The directory as it lies at ``at``."""
-        tags = ImageFileDirectory_v2(self._head(0))
-        for tag, value in directories(self._metadata.exif).items():
-            tags[tag] = value
-        for tag, value in self._tags().items():
-            tags[tag] = value
-        size_type = LONG8 if self._big else LONG
-        tags.tagtype[STRIP_OFFSETS] = tags.tagtype[279] = size_type
-        tags[STRIP_OFFSETS] = (0,) * len(self._strips)
-        tags[279] = tuple(size for _, size in self._strips)
-        encoded = bytearray(tags.tobytes(at))
-        self._place_strips(encoded, at)
-        return bytes(encoded)
 
-    def _tags(self) -> dict[int, object]:
-        layout = self._layout
-        tags: dict[int, object] = {
-            256: layout.width,
-            257: layout.height,
-            258: (layout.depth,) * layout.channels,
-            259: 8 if self._level else 1,
-            262: 1 if layout.grey else 2,
-            277: layout.channels,
-            278: self._strip_rows,
-            284: 1,
-        }
-        if self._level:
-            tags[317] = 2
-        if layout.alpha:
-            tags[338] = (2,)
-        if self._metadata.dpi is not None:
-            tags[282], tags[283] = (IFDRational(round(side * 1000), 1000) for side in self._metadata.dpi)
-            tags[296] = 2
-        if self._metadata.icc is not None:
-            tags[34675] = self._metadata.icc
-        if self._metadata.xmp is not None:
-            tags[700] = self._metadata.xmp
-        return tags
+def _info(tags: Image.Exif) -> dict[str, Any]:
+    """Profile, XMP and resolution, in the form of a Pillow image's ``info``."""
+    info = {"icc_profile": tags.get(Base.InterColorProfile), "xmp": tags.get(XMP)}
+    unit = tags.get(Base.ResolutionUnit, PER_INCH)
+    if unit in {PER_INCH, PER_CENTIMETRE} and Base.XResolution in tags and Base.YResolution in tags:
+        factor = 1 if unit == PER_INCH else 2.54
+        info["dpi"] = (tags[Base.XResolution] * factor, tags[Base.YResolution] * factor)
+    return info
 
-    def _place_strips(self, encoded: bytearray, at: int) -> None:
-        """Where the strips lie. Pillow takes them to follow the directory, so the numbers are put in afterwards."""
-        entry, number = ("<HHQ", "Q") if self._big else ("<HHI", "I")
-        first, length = (8, 20) if self._big else (2, 12)
-        while struct.unpack_from("<H", encoded, first)[0] != STRIP_OFFSETS:
-            first += length
-        value = first + struct.calcsize(entry)
-        places = struct.pack(f"<{len(self._strips)}{number}", *(place for place, _ in self._strips))
-        if len(places) > struct.calcsize(number):
-            value = struct.unpack_from("<" + number, encoded, value)[0] - at
-        encoded[value : value + len(places)] = places
+
+def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
+    """The layout that ``read_tiff`` returns, without decoding pixels. Raises as that does."""
+    with _libvips_errors():
+        return _layout(_open(file), tags)
+
+
+def _layout(image: "pyvips.Image", tags: Mapping[int, Any]) -> Layout:
+    if image.format not in {"uchar", "ushort"}:
+        raise unsupported_numbers(image.format in {"float", "double"})
+    depth = 16 if image.format == "ushort" else 8
+    if image.interpretation == "cmyk":
+        return Layout(image.height, image.width)
+    grey = image.interpretation in {"b-w", "grey16"}
+    if not grey and image.interpretation not in {"rgb", "rgb16", "srgb"}:
+        raise InputError(f"Images of mode {image.interpretation} are not supported.", "Convert it to RGB.")
+    extra = tags.get(EXTRA_SAMPLES, ())  # zero for channels that are not alpha
+    alpha = image.bands > (1 if grey else 3) and any(extra if isinstance(extra, tuple) else (extra,))
+    return Layout(image.height, image.width, grey, alpha, depth)
+
+
+def _check_segments(file: BinaryIO, tags: Mapping[int, Any]) -> None:
+    """Raise ValueError if the file ends before its pixels do: libtiff would fill them in."""
+    end = file.seek(0, io.SEEK_END)
+    for offsets, sizes in SEGMENTS:
+        segments = zip(_integers(tags.get(offsets)), _integers(tags.get(sizes)), strict=False)
+        if any(offset + size > end for offset, size in segments):
+            raise ValueError("the pixels end too early")
+
+
+def _integers(value: object) -> tuple[int, ...]:
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(number for number in values if isinstance(number, int))
+
+
+def _open(file: BinaryIO) -> "pyvips.Image":
+    """The file as a libvips image, its pixels not yet read."""
+    import pyvips
+
+    pyvips.block_untrusted_set(True)
+    options = {"access": "sequential", "fail_on": "truncated"}
+    if isinstance(file, io.BufferedReader) and isinstance(file.name, str):
+        return pyvips.Image.tiffload(file.name, **options)
+    file.seek(0)
+    return pyvips.Image.tiffload_buffer(file.read(), **options)
+
+
+@contextmanager
+def _libvips_errors() -> Iterator[None]:
+    """Turn libvips' errors about damage into ValueError."""
+    import pyvips
+
+    try:
+        yield
+    except pyvips.Error as error:
+        if "out of memory" in str(error):
+            raise MemoryError(str(error)) from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ValueError(lines[-1] if lines else "the pixels cannot be decoded") from error
+
+
+def write_tiff(
+    file: BinaryIO, layout: Layout, rows: Iterable[Pixels], metadata: Metadata, compression: int | None = None
+) -> None:
+    """Write blocks of rows, (n, W, C) each, as a TIFF in strips, or as a BigTIFF if the pixels may exceed 4 GB.
+
+    ``compression`` is 0 (none) to 9, a zlib level; None means 1. The strips are compressed here, because tifffile needs
+    imagecodecs for the predictor. The file must be seekable. Raises OSError if the disk is full."""
+    from tifffile import FileHandle, TiffWriter
+
+    level = 1 if compression is None else compression
+    strip_rows = max(1, min(layout.height, STRIP_BYTES // layout.row_bytes))
+    big = layout.height * layout.row_bytes > CLASSIC_BYTES
+    with TiffWriter(FileHandle(file, name="output"), bigtiff=big, byteorder="<", shaped=False) as writer:
+        extra = _extra_tags(file, metadata, big)
+        x, y = metadata.dpi or (0, 0)
+        writer.write(
+            (_compress(strip, level) for strip in _strips(rows, strip_rows)),
+            shape=(layout.height, layout.width, *((layout.channels,) if layout.channels > 1 else ())),
+            dtype=np.uint8 if layout.depth == 8 else np.uint16,
+            photometric="minisblack" if layout.grey else "rgb",
+            planarconfig="contig",
+            extrasamples=(UNASSOCIATED_ALPHA,) if layout.alpha else None,
+            rowsperstrip=strip_rows,
+            compression=DEFLATE if level else None,
+            predictor=HORIZONTAL if level else None,
+            resolution=((round(x * 1000), 1000), (round(y * 1000), 1000)) if metadata.dpi else None,
+            resolutionunit=PER_INCH if metadata.dpi else None,
+            iccprofile=metadata.icc,
+            extratags=extra,
+            software=False,
+            metadata=None,
+        )
+    if metadata.exif is not None:
+        _restore_codes(file)
+
+
+def _strips(rows: Iterable[Pixels], height: int) -> Iterator[Pixels]:
+    """Regroup blocks of rows into strips of ``height`` rows; the last may be shorter."""
+    waiting: list[Pixels] = []
+    held = 0
+    for block in rows:
+        waiting.append(block)
+        held += len(block)
+        if held < height:
+            continue
+        joined = np.concatenate(waiting) if len(waiting) > 1 else block
+        whole = held - held % height
+        for top in range(0, whole, height):
+            yield joined[top : top + height]
+        waiting, held = [joined[whole:].copy()], held - whole
+    if held:
+        yield np.concatenate(waiting)
+
+
+def _compress(strip: Pixels, level: int) -> bytes:
+    content = np.ascontiguousarray(strip, dtype=strip.dtype.newbyteorder("<"))
+    if not level:
+        return content.tobytes()
+    differences = content.copy()  # the horizontal predictor
+    differences[:, 1:] -= content[:, :-1]
+    return zlib.compress(differences.data, level)
+
+
+def _extra_tags(file: BinaryIO, metadata: Metadata, big: bool) -> list[tuple[int, int, int, bytes, bool]]:
+    """XMP and EXIF as tags for tifffile: (code, type, count, value, whether for the first page only).
+
+    The EXIF and GPS directories are written to the end of the file. tifffile does not write the tags that point there,
+    so they get the placeholder codes that ``_restore_codes`` replaces."""
+    from tifffile import TIFF
+
+    extra = [] if metadata.xmp is None else [(XMP, 1, len(metadata.xmp), metadata.xmp, True)]
+    if metadata.exif is None:
+        return extra
+    tags = load_exif(metadata.exif)
+    plain = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+    for tag in set(tags) - ABOUT_THE_FILE - RESOLUTION_TAGS:
+        if tag in POINTERS.values():
+            inner = ImageFileDirectory_v2(b"II+\0" + bytes(12) if big else b"II*\0" + bytes(4))
+            for key, value in tags.get_ifd(tag).items():
+                inner[key] = value
+            offset = file.seek(0, io.SEEK_END)
+            offset += file.write(bytes(offset % 2))
+            file.write(inner.tobytes(offset))
+            pointer = struct.pack("<Q" if big else "<I", offset)
+            extra.append((tag - 1, 16 if big else 4, 1, pointer, True))
+        else:
+            plain[tag] = tags[tag]
+    encoded = plain.tobytes(0)
+    for entry in range(2, 2 + 12 * struct.unpack_from("<H", encoded)[0], 12):
+        tag, kind, count, offset = struct.unpack_from("<HHII", encoded, entry)
+        size = count * struct.calcsize(TIFF.DATA_FORMATS[kind])
+        start = offset if size > 4 else entry + 8
+        extra.append((tag, kind, count, encoded[start : start + size], True))
+    return extra
+
+
+def _restore_codes(file: BinaryIO) -> None:
+    """Replace the placeholder codes in the finished file."""
+    from tifffile import FileHandle, TiffFile
+
+    with TiffFile(FileHandle(file, name="output", offset=0)) as written:
+        entries = {code: written.pages.first.tags.get(code) for code in POINTERS}
+    for code, entry in entries.items():
+        if entry is not None:
+            file.seek(entry.offset)
+            file.write(struct.pack("<H", POINTERS[code]))

@@ -1,4 +1,4 @@
-"""Results on disk: rows handed over from top to bottom, a file that is there whole or not at all."""
+"""Write image files: from blocks of rows, whole or not at all."""
 
 import io
 import shutil
@@ -13,23 +13,131 @@ import numpy as np
 from PIL import Image
 
 from pcsr_cli.errors import OutputError
-from pcsr_cli.images import formats as plug_ins
-from pcsr_cli.images.files import commit, reason, temporary_file
-from pcsr_cli.images.formats import Format, SaveOptions, choose_format, fit, keepable
+from pcsr_cli.images.files import cannot_write, commit, temporary_file
+from pcsr_cli.images.formats import Format, SaveOptions, choose_format, fit, keepable, load_plug_in
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, to_8_bits
-from pcsr_cli.images.metadata import of_size
-from pcsr_cli.images.modes import is_of_grey, to_srgb
-from pcsr_cli.images.png import PngStream
-from pcsr_cli.images.tiff import TiffStream
+from pcsr_cli.images.metadata import resize_metadata
+from pcsr_cli.images.modes import is_grey_profile, to_srgb
+from pcsr_cli.images.png import PngEncoder
+from pcsr_cli.images.tiff import write_tiff
 
-EncodingError = (ValueError, struct.error, SyntaxError, RuntimeError)
-"""What Pillow raises for a picture that a format cannot hold; besides OSError."""
+BAND_BYTES = 2**24
+
+ENCODING_ERRORS = (ValueError, struct.error, SyntaxError, RuntimeError)
+"""What Pillow raises, besides OSError, for images that a format cannot hold."""
 
 
-class CollectedRows:
-    """``write`` rows from top to bottom, then ``finish``, which encodes them and writes the file.
+@contextmanager
+def open_writer(
+    output: Path | BinaryIO,
+    format: Format,
+    layout: Layout,
+    metadata: Metadata | None = None,
+    text: Mapping[str, str] | None = None,
+    options: SaveOptions | None = None,
+    before_commit: Callable[[Path], None] | None = None,
+    replace: bool = True,
+) -> Iterator["FileWriter"]:
+    """A writer for one image. The file gets its name when the block ends; after an error nothing is left.
 
-    Raises ValueError, struct.error, SyntaxError or RuntimeError where Pillow cannot encode them."""
+    ``layout`` is what ``fit`` returned. The sizes in ``metadata`` are updated. ``text`` goes into a PNG. PNG and TIFF
+    are written as rows come; other formats are encoded at the end. An output stream gets the whole file at the end.
+    ``before_commit`` is called with the finished file under its temporary name. Without ``replace`` an existing file is
+    never replaced. Raises OutputError, RefusedOutputError."""
+    assert fit(layout, format)[0] == layout, "call fit() before computing"
+    options = options or SaveOptions()
+    kept = kept_metadata(metadata or Metadata(), layout.height, layout.width, format, options)
+    with open_destination(output, before_commit, replace) as file:
+        writer = FileWriter(file, output, format, layout, kept, {} if options.strip else text or {}, options)
+        yield writer
+        writer.finish()
+
+
+class PictureWriter(Protocol):
+    """Takes the rows of an image from the top, each once."""
+
+    def write(self, rows: Pixels) -> None:
+        """Take the next rows, (n, W, C)."""
+        ...
+
+
+class FileWriter:
+    """Writes the rows of an image, each once, from the top: either ``write_all`` or several times ``write``.
+
+    Blocks of rows are (n, W, C) with the channels and the depth of the layout, and must not be changed afterwards."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        output: Path | BinaryIO,
+        format: Format,
+        layout: Layout,
+        metadata: Metadata,
+        text: Mapping[str, str],
+        options: SaveOptions,
+    ) -> None:
+        self._file, self._output, self._format, self._layout = file, output, format, layout
+        self._metadata, self._options = metadata, options
+        self._done = 0
+        self._encoder: _Encoder | None = None
+        with writing_errors(output, format):
+            if format.name == "PNG":
+                self._encoder = PngEncoder(file, layout, metadata, text, options.compression)
+            elif format.name != "TIFF":
+                self._encoder = _PillowEncoder(file, format, layout, metadata, options)
+
+    def write_all(self, rows: Iterable[Pixels]) -> None:
+        """Write all blocks of rows. Raises OutputError; exceptions of ``rows`` pass unchanged."""
+        if self._encoder is not None:
+            for block in rows:
+                self.write(block)
+            return
+        failure: BaseException | None = None
+
+        def checked() -> Iterator[Pixels]:
+            nonlocal failure
+            try:
+                for block in rows:
+                    self._count(block)
+                    yield block
+            except BaseException as error:
+                failure = error
+                raise
+
+        with writing_errors(self._output, self._format, lambda error: error is failure):
+            write_tiff(self._file, self._layout, checked(), self._metadata, self._options.compression)
+
+    def write(self, rows: Pixels) -> None:
+        """Write the next block. Not for TIFF, whose encoder pulls rows: use ``write_all``. Raises OutputError."""
+        assert self._encoder is not None, "a TIFF needs write_all()"
+        self._count(rows)
+        if len(rows):
+            with writing_errors(self._output, self._format):
+                self._encoder.write(rows)
+
+    def _count(self, rows: Pixels) -> None:
+        assert rows.shape[1:] == (self._layout.width, self._layout.channels), rows.shape
+        assert rows.dtype == (np.uint8 if self._layout.depth == 8 else np.uint16), rows.dtype
+        self._done += len(rows)
+        assert self._done <= self._layout.height, "more rows than the layout has"
+
+    def finish(self) -> None:
+        """Complete the file after all rows. Raises OutputError."""
+        assert self._done == self._layout.height, f"{self._done} of {self._layout.height} rows were written"
+        with writing_errors(self._output, self._format):
+            if self._encoder is not None:
+                self._encoder.finish()
+            self._file.flush()
+
+
+class _Encoder(Protocol):
+    def write(self, rows: Pixels) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class _PillowEncoder:
+    """Collects rows in memory and encodes them with Pillow."""
 
     def __init__(
         self, file: BinaryIO, format: Format, layout: Layout, metadata: Metadata, options: SaveOptions
@@ -39,22 +147,26 @@ class CollectedRows:
         self._done = 0
 
     def write(self, rows: Pixels) -> None:
-        """The next rows, (n, W, C) uint8."""
         self._pixels[self._done : self._done + len(rows)] = rows
         self._done += len(rows)
 
     def finish(self) -> None:
-        """The end of the picture; all rows have been written."""
-        image = as_image(self._pixels)
-        encode(self._file, [image], self._format, self._metadata, self._options)
+        encode_with_pillow(self._file, [as_pil(self._pixels)], self._format, self._metadata, self._options)
 
 
-def as_image(channels: Pixels) -> Image.Image:
-    """(H, W, 1 to 4) uint8 as a PIL picture of mode L, LA, RGB or RGBA; 16-bit grey as I;16."""
+def as_pil(channels: Pixels) -> Image.Image:
+    """(H, W, 1 to 4) uint8 as a Pillow image of mode L, LA, RGB or RGBA."""
     return Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
 
 
-def encode(
+def kept_metadata(metadata: Metadata, height: int, width: int, format: Format, options: SaveOptions) -> Metadata:
+    """The metadata that goes into a file of this format and size: with ``strip`` the profile only."""
+    if options.strip:
+        return Metadata(icc=metadata.icc)
+    return keepable(resize_metadata(metadata, height, width), format)[0]
+
+
+def encode_with_pillow(
     file: BinaryIO,
     images: list[Image.Image],
     format: Format,
@@ -62,19 +174,19 @@ def encode(
     options: SaveOptions,
     **timing: object,
 ) -> None:
-    """Write a picture, or the frames of an animation with their ``timing`` in Pillow's words.
+    """Write an image, or the frames of an animation with Pillow's options for ``timing``.
 
-    ``metadata`` is what ``keepable`` has left. Where the format has no profile, or none of grey, the colours are
-    converted by theirs."""
-    plug_ins.load(format)
+    ``metadata`` is what ``kept_metadata`` returned. If the format has no profile, or none of grey, the colours are
+    converted to sRGB. Raises OSError and ENCODING_ERRORS."""
+    load_plug_in(format)
     described: dict[str, object] = {}
     if metadata.icc is not None:
-        if "icc" in format.metadata and (format.grey or not is_of_grey(metadata.icc)):
+        if "icc" in format.metadata and (format.grey or not is_grey_profile(metadata.icc)):
             described["icc_profile"] = metadata.icc
         else:
             images = [to_srgb(image, metadata.icc) or image for image in images]
-    if format.colours is not None:
-        images = [_of_few_colours(image, format.colours) for image in images]
+    if format.max_colours is not None:
+        images = [_reduce_colours(image, format.max_colours) for image in images]
     if metadata.exif is not None:
         described["exif"] = b"Exif\0\0" + metadata.exif
     if metadata.xmp is not None:
@@ -83,32 +195,32 @@ def encode(
         described["dpi"] = metadata.dpi
     if len(images) > 1:
         timing = {**timing, "append_images": images[1:]}
-    encoded = io.BytesIO()  # straight to a file, Pillow does not notice when a full disk takes only half
-    images[0].save(encoded, format.pillow, **described, **_settings(format, options), **timing)
+    encoded = io.BytesIO()  # writing to the file directly, Pillow does not notice a full disk
+    images[0].save(encoded, format.pillow, **described, **_encoder_options(format, options), **timing)
     file.write(encoded.getbuffer())
 
 
-def _of_few_colours(image: Image.Image, colours: int) -> Image.Image:
-    """A picture with a palette; where it is more clear than opaque, it has a last, transparent colour."""
+def _reduce_colours(image: Image.Image, colours: int) -> Image.Image:
+    """The image with a palette; pixels that are more transparent than opaque get a transparent last colour."""
     if image.mode == "L":
         return image
     if image.mode == "RGB":
         return image.quantize(colours)
     clear = image.getchannel("A").point([255] * 128 + [0] * 128)
-    few = image.convert("RGB").quantize(colours - 1)
-    few.paste(colours - 1, mask=clear)
-    few.info["transparency"] = colours - 1
-    return few
+    reduced = image.convert("RGB").quantize(colours - 1)
+    reduced.paste(colours - 1, mask=clear)
+    reduced.info["transparency"] = colours - 1
+    return reduced
 
 
-def _settings(format: Format, options: SaveOptions) -> dict[str, object]:
-    """The options in the words of Pillow's encoders."""
+def _encoder_options(format: Format, options: SaveOptions) -> dict[str, object]:
+    """The options of Pillow's encoder."""
     quality = options.quality or format.quality
     match format.name:
         case "JPEG":
             return {"quality": quality, "subsampling": 0}
         case "WebP":
-            # "exact" keeps the colours under transparent pixels, which the next enlargement may look at.
+            # "exact" keeps the colours under transparent pixels, which a later upscale may read.
             return {"lossless": True, "exact": True} if options.lossless else {"quality": quality}
         case "AVIF":
             return {"quality": quality, "subsampling": "4:4:4"}
@@ -121,138 +233,35 @@ def _settings(format: Format, options: SaveOptions) -> dict[str, object]:
     return {}
 
 
-BAND_BYTES = 2**24
-
-
-class PictureWriter(Protocol):
-    """Takes the rows of a picture from top to bottom, each once."""
-
-    def write(self, rows: Pixels) -> None:
-        """The next rows, (n, W, C), of the channels and the depth of the layout, the writer's own from now on.
-
-        Raises OutputError."""
-        ...
-
-
-class FileWriter(PictureWriter, Protocol):
-    """Writes an image to a file."""
-
-    def write_all(self, rows: Iterable[Pixels]) -> None:
-        """Write blocks of rows as they come, from the top. Raises OutputError, and what ``rows`` raises."""
-        ...
-
-
-class _Stream(Protocol):
-    def write(self, rows: Pixels) -> None: ...
-
-    def finish(self) -> None: ...
-
-
 @contextmanager
-def open_writer(
-    output: Path | BinaryIO,
-    format: Format,
-    layout: Layout,
-    metadata: Metadata | None = None,
-    text: Mapping[str, str] | None = None,
-    options: SaveOptions | None = None,
-    before_placing: Callable[[Path], None] | None = None,
-    replace: bool = True,
-) -> Iterator[FileWriter]:
-    """A writer for one picture. The file is put in its place when the block ends well; else nothing is left.
-
-    ``layout`` is what ``fit`` made of the result's; ``metadata`` is brought up to date with its size; ``text`` goes
-    into a PNG. PNG and TIFF grow on disk as rows come, the other formats are collected in memory. A stream as output
-    (such as stdout's buffer) gets the whole file at the end. ``before_placing`` is called with the finished file, still
-    under its temporary name. Without ``replace`` a file that has come to be there meanwhile is let be. Raises
-    OutputError, RefusedOutputError."""
-    assert fit(layout, format)[0] == layout, "ask fit() before computing"
-    chosen = options or SaveOptions()
-    kept = _kept(metadata or Metadata(), layout, format, chosen)
-    said = {} if chosen.strip else text or {}
-    with destination(output, before_placing, replace) as file:
-        writer = _Writer(output, file, format, layout)
-        with writing_errors(output, format):
-            writer.stream = _stream(file, format, layout, kept, said, chosen)
-        yield writer
-        with writing_errors(output, format):
-            writer.finish()
-
-
-class _Writer:
-    """Counts rows, and turns what can go wrong in writing them into sentences."""
-
-    stream: _Stream
-
-    def __init__(self, output: Path | BinaryIO, file: BinaryIO, format: Format, layout: Layout) -> None:
-        self._output = output
-        self._file, self._format, self._layout = file, format, layout
-        self._done = 0
-
-    def write(self, rows: Pixels) -> None:
-        assert rows.shape[1:] == (self._layout.width, self._layout.channels), rows.shape
-        assert rows.dtype == (np.uint8 if self._layout.depth == 8 else np.uint16), rows.dtype
-        self._done += len(rows)
-        assert self._done <= self._layout.height, "more rows than the layout has"
-        if len(rows):
-            with writing_errors(self._output, self._format):
-                self.stream.write(rows)
-
-    def write_all(self, rows: Iterable[Pixels]) -> None:
-        for block in rows:
-            self.write(block)
-
-    def finish(self) -> None:
-        assert self._done == self._layout.height, f"{self._done} of {self._layout.height} rows were written"
-        self.stream.finish()
-        self._file.flush()
-
-
-@contextmanager
-def writing_errors(output: Path | BinaryIO, format: Format) -> Iterator[None]:
-    """Raises OutputError for a full disk and for what the format cannot hold after all."""
+def writing_errors(
+    output: Path | BinaryIO, format: Format, is_foreign: Callable[[BaseException], bool] = lambda _: False
+) -> Iterator[None]:
+    """Turn errors of the disk and of the encoder into OutputError; exceptions that ``is_foreign`` accepts pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno is None:  # Pillow's own
-            raise OutputError(
-                f"{name_of(output)} cannot be written as {format.name}: {error}.", "Write a .png."
-            ) from error
-        raise OutputError(
-            f"{name_of(output)} cannot be written: {reason(error)}.", "Free space, or choose another output."
-        ) from error
-    except EncodingError as error:
-        raise OutputError(f"{name_of(output)} cannot be written as {format.name}: {error}.", "Write a .png.") from error
-
-
-def _kept(metadata: Metadata, layout: Layout, format: Format, options: SaveOptions) -> Metadata:
-    if options.strip:
-        return Metadata(icc=metadata.icc)
-    return keepable(of_size(metadata, layout.height, layout.width), format)[0]
-
-
-def _stream(
-    file: BinaryIO, format: Format, layout: Layout, metadata: Metadata, text: Mapping[str, str], options: SaveOptions
-) -> _Stream:
-    if format.name == "PNG":
-        return PngStream(file, layout, metadata, text, options.compression)
-    if format.name == "TIFF":
-        return TiffStream(file, layout, metadata, options.compression)
-    return CollectedRows(file, format, layout, metadata, options)
+    except (OSError, *ENCODING_ERRORS) as error:
+        if is_foreign(error):
+            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise cannot_write(output_name(output), error) from error
+        problem = f"{output_name(output)} cannot be written as {format.name}: {error}."
+        raise OutputError(problem, "Write a .png.") from error
 
 
 @contextmanager
-def destination(
-    output: Path | BinaryIO, before_placing: Callable[[Path], None] | None, replace: bool
+def open_destination(
+    output: Path | BinaryIO, before_commit: Callable[[Path], None] | None, replace: bool
 ) -> Iterator[BinaryIO]:
-    """A seekable file to write to, which becomes the output when the block ends well. Raises OutputError,
-    RefusedOutputError, and BrokenPipeError where nobody reads a stream any more."""
+    """A seekable file that becomes the output when the block ends.
+
+    Raises OutputError, RefusedOutputError, and BrokenPipeError if the reader of a stream has closed it."""
     if isinstance(output, Path):
         with temporary_file(output) as temporary:
             with temporary.open("w+b") as file:
                 yield file
-            if before_placing is not None:
-                before_placing(temporary)
+            if before_commit is not None:
+                before_commit(temporary)
             commit(temporary, output, replace)
         return
     with tempfile.TemporaryFile() as file:
@@ -261,42 +270,40 @@ def destination(
         try:
             shutil.copyfileobj(file, output)
             output.flush()
-        except BrokenPipeError:  # who read it has seen enough
+        except BrokenPipeError:
             raise
         except OSError as error:
-            raise OutputError(
-                f"{name_of(output)} cannot be written: {reason(error)}.", "Free space, or choose another output."
-            ) from error
+            raise cannot_write(output_name(output), error) from error
 
 
-def name_of(output: Path | BinaryIO) -> str:
-    """What to call an output in a sentence."""
+def output_name(output: Path | BinaryIO) -> str:
+    """The name of an output for messages."""
     return str(output if isinstance(output, Path) else getattr(output, "name", "the output"))
 
 
 def write_image(
     output: Path,
-    picture: ImageData,
+    image: ImageData,
     text: Mapping[str, str],
     options: SaveOptions | None = None,
     format: Format | None = None,
     replace: bool = True,
 ) -> None:
-    """Write a picture in a format, or that of the suffix, whole or not at all; 16 bits as 8 where it has only these.
+    """Write an image in a format, by default that of the suffix; 16 bits are rounded to 8 if the format has no more.
 
-    Raises OutputError, and RefusedOutputError where the format cannot hold it, or something is there without
-    ``replace``."""
+    Raises OutputError, and RefusedOutputError if the format cannot hold the image or, without ``replace``, if the
+    output exists."""
     chosen = format or choose_format(output)
-    layout, _ = fit(picture.layout, chosen)
-    with open_writer(output, chosen, layout, picture.metadata, text, options, replace=replace) as writer:
-        writer.write_all(_bands(picture, layout))
+    layout, _ = fit(image.layout, chosen)
+    with open_writer(output, chosen, layout, image.metadata, text, options, replace=replace) as writer:
+        writer.write_all(_blocks(image, layout))
 
 
-def _bands(picture: ImageData, layout: Layout) -> Iterator[Pixels]:
-    """The rows of a picture, some megabytes at a time, of the depth of the layout."""
+def _blocks(image: ImageData, layout: Layout) -> Iterator[Pixels]:
+    """The rows of an image in blocks of some megabytes, in the depth of the layout."""
     step = max(1, BAND_BYTES // layout.row_bytes)
     for top in range(0, layout.height, step):
         rows = slice(top, top + step)
-        alpha = None if picture.alpha is None else picture.alpha[rows]
-        channels = ImageData(picture.rgb[rows], alpha, picture.grey).channels()
+        alpha = None if image.alpha is None else image.alpha[rows]
+        channels = ImageData(image.rgb[rows], alpha, image.grey).channels()
         yield to_8_bits(channels) if layout.depth == 8 else channels

@@ -20,7 +20,7 @@ from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import Format, check_animated, fit
 from pcsr_cli.images.image import ImageData, Layout, Pixels
 from pcsr_cli.images.read import read_image, source_name
-from pcsr_cli.images.write import name_of, open_writer
+from pcsr_cli.images.write import output_name, open_writer
 from pcsr_cli.jobs.journal import routing_settings
 from pcsr_cli.jobs.maps import RoutingRows, open_map, read_forced
 from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks
@@ -115,7 +115,7 @@ class Upscaler:
         size, notes = hr_size(image.size, asked.scale), image.notes
         if len(frames) > 1:
             check_animated(format)
-            wanted = Layout(*size, False, any(frame.picture.alpha is not None for frame in frames))
+            wanted = Layout(*size, False, any(frame.image.alpha is not None for frame in frames))
             notes = (f"{len(frames)} frames were enlarged",)
         else:
             wanted = Layout(*size, image.grey, image.alpha is not None, image.depth)
@@ -179,7 +179,7 @@ class Upscaler:
             read.routing,
             asked.refine,
             source=source_name(job.source),
-            output=name_of(job.output),
+            output=output_name(job.output),
             output_size=(read.layout.height, read.layout.width),
             scale=asked.scale,
             working_scale=self.working_scale,
@@ -223,7 +223,7 @@ class Upscaler:
                 self._progress(job, (len(computation.outcomes) + share) / len(read.frames))
 
         for frame in read.frames:
-            image, depth = frame.picture, read.layout.depth
+            image, depth = frame.image, read.layout.depth
             upscaling = start_upscale(
                 image,
                 self.model,

@@ -234,7 +234,7 @@ def test_transparency_where_it_cannot_be(refused: Refused, run_pcsr: Pcsr, suffi
 @pytest.mark.parametrize(("suffix", "side"), [(".webp", 4096), (".jpg", 16_376)])
 def test_format_too_small_for_the_result(refused: Refused, run_pcsr: Pcsr, suffix: str, side: int) -> None:
     save(run_pcsr.cwd / "long.png", levels(1, side))
-    refused(2, "pixels a side", ".png", arguments=["long.png", f"out{suffix}"])
+    refused(2, "pixels per side", ".png", arguments=["long.png", f"out{suffix}"])
 
 
 # What is asked for.

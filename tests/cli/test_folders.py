@@ -19,7 +19,7 @@ from PIL import Image
 
 from pcsr_cli.cli.main import app
 from pcsr_cli.errors import OutputError
-from pcsr_cli.images.png import PngStream
+from pcsr_cli.images.png import PngEncoder
 from pcsr_cli.jobs.folder import LOCK_NAME
 from pcsr_cli.jobs.journal import NAME as JOURNAL
 from pcsr_cli.model.checkpoint import save_folder
@@ -173,7 +173,7 @@ def test_the_result_of_a_picture_that_does_not_fit_its_format_fails_alone(many: 
     ran = many("--format", "jpg", "--json")
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
     (told,) = failures(ran)
-    assert tells(told, "cannot hold the picture's transparency.")
+    assert tells(told, "has no transparency, but the image has.")
 
 
 @pytest.mark.parametrize("there", ["nothing", "the folder"])
@@ -192,7 +192,7 @@ def test_quiet_says_only_what_failed(many: Folders) -> None:
     ran = many("--quiet").succeeded()
     assert (ran.stdout, ran.stderr) == ("", "")
     (many.cwd / "in" / "b.png").write_bytes(b"nonsense")
-    assert many("--quiet").stderr.splitlines() == ["pcsr: skipped: in/b.png is not a picture of a known format."]
+    assert many("--quiet").stderr.splitlines() == ["pcsr: skipped: in/b.png is not an image of a known format."]
 
 
 @pytest.mark.slow
@@ -323,9 +323,9 @@ def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
         (["in", "out", "--name", "{colour}"], 2, "Invalid name template"),
         (["in", "out", "--name", "x.png"], 2, "would both become"),
         (["in/a.png", "in/b.png", "--out-dir", "in", "--name", "{name}"], 2, "would replace an input image."),
-        (["in", "out", "--name", "{stem}.xyz"], 2, "The output format of"),
-        (["in", "out", "--format", "xyz"], 2, "There is no output format"),
-        (["in", "out", "--quality", "50"], 2, "has no quality to choose."),
+        (["in", "out", "--name", "{stem}.xyz"], 2, "is not that of a known format"),
+        (["in", "out", "--format", "xyz"], 2, "Unknown output format"),
+        (["in", "out", "--quality", "50"], 2, "has no quality setting."),
         (["in", "out", "--name", "{stem}" + "x" * 300 + "{suffix}"], 1, "cannot be written:"),
         (["nowhere/*.png", "out"], 1, "No file matches"),
         (["empty", "out"], 1, "No image found in"),
@@ -500,16 +500,16 @@ def test_a_full_disk_stops_the_run(
     many: Folders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], jobs: str
 ) -> None:
     many.put("a.png", "b.png", "c.png", "d.png")
-    finish = PngStream.finish
+    finish = PngEncoder.finish
     finished = []
 
-    def full(self: PngStream) -> None:
+    def full(self: PngEncoder) -> None:
         finished.append(self)
         if len(finished) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
         finish(self)
 
-    monkeypatch.setattr(PngStream, "finish", full)
+    monkeypatch.setattr(PngEncoder, "finish", full)
     monkeypatch.chdir(many.cwd)
     # In this process: no other has the disk that is full.
     with fails(OutputError, "The disk is full; the run stopped at out/b_x4.png."):

@@ -59,4 +59,4 @@ def test_what_upscaling_would_refuse_is_refused(run_pcsr: Pcsr, tiny_folder: Pat
     assert tells(run_pcsr("plan", "in.png", "--scale", "0.5").failed(2).stderr, "A scale of 0.5 does not enlarge.")
     save(run_pcsr.cwd / "wide.png", levels(1, 5000))
     ran = run_pcsr("plan", "wide.png", "out.webp", "--model", tiny_folder)
-    assert tells(ran.stderr, "pixels a side, not") and ran.code == 2
+    assert tells(ran.stderr, "pixels per side, not") and ran.code == 2

@@ -168,7 +168,7 @@ def test_a_profile_of_other_colours_is_dropped_with_them(upscale: Upscale) -> No
     ran = upscale("--json", source="in.tif").succeeded()
     with Image.open(upscale.run_pcsr.cwd / "out.png") as image:
         assert "icc_profile" not in image.info
-    assert ran.document["notes"] == ["CMYK was converted to RGB plainly: its profile is damaged"]
+    assert ran.document["notes"] == ["CMYK was converted to RGB by the simple formula, because its profile is damaged"]
 
 
 def test_of_a_film_the_first_picture_is_taken_and_that_is_said(upscale: Upscale) -> None:

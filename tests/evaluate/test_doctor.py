@@ -167,13 +167,13 @@ class TestFormats:
         assert finding.state is State.WARNING and "libheif.so is missing" in finding.message
 
     def test_a_pillow_format_that_does_not_work_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        load: Callable[[formats.Format], None] = formats.load
+        load: Callable[[formats.Format], None] = formats.load_plug_in
 
         def broken(format: formats.Format) -> None:
             if format.name == "WebP":
                 raise OSError("encoder error -2")
             load(format)
 
-        monkeypatch.setattr(formats, "load", broken)
+        monkeypatch.setattr(formats, "load_plug_in", broken)
         found = run(format_checks())
         assert found["format WebP"].state is State.ERROR and "encoder error -2" in found["format WebP"].message

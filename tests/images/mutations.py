@@ -111,11 +111,11 @@ def is_read(content: bytes) -> bool:
     try:
         picture = read_image(io.BytesIO(content))
     except PcsrError as error:
-        assert error.next_step or error.sentence == "The picture has no pixels.", error
+        assert error.next_step or error.sentence == "The image has no pixels.", error
         picture = None
     try:
         with open_animation(io.BytesIO(content)) as animation:
-            assert all(frame.picture.rgb.size for frame in animation.frames)
+            assert all(frame.image.rgb.size for frame in animation.frames)
     except PcsrError:
         pass
     assert picture is None or picture.rgb.size

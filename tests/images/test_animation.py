@@ -35,7 +35,7 @@ def read(source: Path) -> tuple[list[Frame], int]:
     with open_animation(source) as animation:
         frames = list(animation.frames)
         assert len(frames) == animation.count
-        assert animation.size == frames[0].picture.size
+        assert animation.size == frames[0].image.size
         return frames, animation.plays
 
 
@@ -48,7 +48,7 @@ def test_frames_times_and_repetitions_come_back(tmp_path: Path, suffix: str, pla
     assert found == plays
     assert is_animated(tmp_path / f"out{suffix}")
     for frame, picture in zip(frames, written, strict=True):
-        assert np.array_equal(frame.picture.rgb, picture.rgb)
+        assert np.array_equal(frame.image.rgb, picture.rgb)
 
 
 @each_format
@@ -59,29 +59,29 @@ def test_the_frame_before_does_not_shine_through(tmp_path: Path, suffix: str) ->
     written = [ImageData(few_colours(seed), alpha) for seed, alpha in enumerate(alphas)]
     frames, _ = read(write(tmp_path / f"out{suffix}", written))
     for frame, picture, alpha in zip(frames, written, alphas, strict=True):
-        assert frame.picture.alpha is not None
-        assert np.array_equal(frame.picture.alpha, alpha)
-        assert np.array_equal(frame.picture.rgb[alpha > 0], picture.rgb[alpha > 0])
+        assert frame.image.alpha is not None
+        assert np.array_equal(frame.image.alpha, alpha)
+        assert np.array_equal(frame.image.rgb[alpha > 0], picture.rgb[alpha > 0])
 
 
 @each_format
 def test_what_is_opaque_throughout_stays_so(tmp_path: Path, suffix: str) -> None:
     written = [ImageData(few_colours(seed), np.full((5, 6), 255, np.uint8)) for seed in range(3)]
     frames, _ = read(write(tmp_path / f"out{suffix}", written))
-    assert all(frame.picture.alpha is None or frame.picture.alpha.min() == 255 for frame in frames)
+    assert all(frame.image.alpha is None or frame.image.alpha.min() == 255 for frame in frames)
 
 
 def test_one_clear_frame_makes_room_for_alpha_in_all(tmp_path: Path) -> None:
     written = [ImageData(few_colours(seed)) for seed in range(3)]
     written[1] = ImageData(written[1].rgb, np.full((5, 6), 99, np.uint8))
     frames, _ = read(write(tmp_path / "out.png", written))
-    assert [frame.picture.alpha is None or int(frame.picture.alpha[0, 0]) for frame in frames] == [255, 99, 255]
+    assert [frame.image.alpha is None or int(frame.image.alpha[0, 0]) for frame in frames] == [255, 99, 255]
 
 
 def test_sixteen_bits_are_rounded(tmp_path: Path) -> None:
     written = [ImageData(deep_levels(5, 6, seed=seed) // 257 * 257) for seed in range(3)]
     frames, _ = read(write(tmp_path / "out.png", written))
-    assert np.array_equal(frames[2].picture.rgb, written[2].rgb // 257)
+    assert np.array_equal(frames[2].image.rgb, written[2].rgb // 257)
 
 
 def test_a_still_before_a_png_is_no_frame(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_still_before_a_png_is_no_frame(tmp_path: Path) -> None:
     images[0].save(tmp_path / "in.png", save_all=True, append_images=images[1:], default_image=True)
     frames, _ = read(tmp_path / "in.png")
     assert len(frames) == 2
-    assert np.array_equal(frames[0].picture.rgb, levels(5, 6, seed=1))
+    assert np.array_equal(frames[0].image.rgb, levels(5, 6, seed=1))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
@@ -116,7 +116,7 @@ class TestMishaps:
     def test_a_format_that_does_not_move(self, tmp_path: Path) -> None:
         output = tmp_path / "out.jpg"
         with (
-            fails(RefusedOutputError, "holds one frame only."),
+            fails(RefusedOutputError, "holds only one frame."),
             open_frame_writer(output, choose_format(output), (6, 8)),
         ):
             pass

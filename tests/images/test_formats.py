@@ -1,5 +1,6 @@
-"""The formats of results: chosen by name or suffix, and refused before any work where they cannot hold one."""
+"""The table of formats, the choice among them, their limits, and docs/formats.md."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pcsr_cli.images.formats import (
     known_suffixes,
 )
 from pcsr_cli.images.image import Layout, Metadata
+from pcsr_cli.images.read import MAX_PIXELS
 from tests.failing import fails
 
 BY_NAME = {format.name: format for format in FORMATS}
@@ -47,9 +49,9 @@ class TestChoosing:
         assert choose_format(None if output is None else Path(output), name).name == found
 
     def test_unknown_ones_are_refused(self) -> None:
-        with fails(RefusedOutputError, "The output format of"):
+        with fails(RefusedOutputError, "is not that of a known format"):
             choose_format(Path("out.xyz"))
-        with fails(UsageError, "There is no output format"):
+        with fails(UsageError, "Unknown output format"):
             choose_format(Path("out.png"), "xyz")
 
     def test_a_missing_plug_in_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,20 +76,20 @@ class TestOptions:
             check_options(format, options)
 
     def test_others_are_refused_naming_those_that_have_them(self) -> None:
-        with fails(UsageError, "has no quality to choose."):
+        with fails(UsageError, "has no quality setting."):
             check_options(PNG, SaveOptions(quality=90))
-        with fails(UsageError, "cannot be lossless."):
+        with fails(UsageError, "has no lossless mode."):
             check_options(JPEG, SaveOptions(lossless=True))
-        with fails(UsageError, "WebP has no compression to choose.", "Leave --compression out, or write PNG, TIFF."):
+        with fails(UsageError, "WebP has no compression setting.", "Write PNG, TIFF."):
             check_options(WEBP, SaveOptions(compression=1))
-        with fails(UsageError, "A lossless file has no quality to choose."):
+        with fails(UsageError, "Lossless files have no quality setting."):
             check_options(WEBP, SaveOptions(lossless=True, quality=90))
 
     def test_out_of_range_they_are_refused(self) -> None:
         for quality in (0, 101):
-            with fails(UsageError, f"A quality of {quality} is out of range."):
+            with fails(UsageError, f"Invalid quality {quality}."):
                 check_options(JPEG, SaveOptions(quality=quality))
-        with fails(UsageError, "A compression of 10 is out of range."):
+        with fails(UsageError, "Invalid compression 10."):
             check_options(PNG, SaveOptions(compression=10))
 
 
@@ -100,25 +102,25 @@ class TestFitting:
     def test_sides_that_are_too_long_are_refused(self, format: Format, longest: int) -> None:
         fit(Layout(1, longest), format)
         for layout in (Layout(1, longest + 1), Layout(longest + 1, 1)):
-            with fails(RefusedOutputError, "pixels a side, not"):
+            with fails(RefusedOutputError, "pixels per side, not"):
                 fit(layout, format)
 
     def test_the_formats_that_can_are_named(self) -> None:
         size = f"{16_384}x{2}"
         with fails(
-            RefusedOutputError, f"WebP holds at most 16,383 pixels a side, not {size}.", "Write a .png or .tif."
+            RefusedOutputError, f"WebP holds at most 16,383 pixels per side, not {size}.", "Write a .png or .tif."
         ):
             fit(Layout(2, 16_384), WEBP)
 
     @pytest.mark.parametrize("format", [JPEG, BMP], ids=["JPEG", "BMP"])
     def test_transparency_is_never_lost(self, format: Format) -> None:
-        with fails(RefusedOutputError, "cannot hold the picture's transparency."):
+        with fails(RefusedOutputError, "has no transparency, but the image has."):
             fit(Layout(1, 1, alpha=True), format)
 
     def test_so_many_pixels_are_too_many(self) -> None:
-        with fails(RefusedOutputError, "cannot hold as much as"):
+        with fails(RefusedOutputError, "cannot hold"):
             fit(Layout(40_000, 40_000), BMP)
-        with fails(RefusedOutputError, "cannot hold as much as"):
+        with fails(RefusedOutputError, "cannot hold"):
             fit(Layout(20_000, 20_000), AVIF)
 
     def test_png_and_tiff_hold_32k_a_side_and_more(self) -> None:
@@ -132,7 +134,7 @@ class TestFitting:
     def test_sixteen_bits_become_eight_with_a_note_where_there_are_only_these(self) -> None:
         fitting, notes = fit(Layout(2, 3, depth=16), JPEG)
         assert fitting == Layout(2, 3, depth=8)
-        assert notes == ("JPEG has 8 bits a channel: the picture's 16 were rounded",)
+        assert notes == ("16 bits a channel were rounded to 8, which is all that JPEG holds",)
 
     def test_few_colours_are_noted(self) -> None:
         assert fit(Layout(2, 3), GIF)[1] == ("GIF has 256 colours",)
@@ -150,7 +152,7 @@ class TestKeeping:
         assert keepable(self.EVERYTHING, BMP) == (
             Metadata(b"icc", dpi=(300, 300)),
             (
-                "BMP is written without a profile: the colours were converted to sRGB",
+                "the colours were converted to sRGB, because BMP is written without a profile",
                 "BMP cannot hold the EXIF",
                 "BMP cannot hold the XMP",
             ),
@@ -163,7 +165,57 @@ class TestKeeping:
 
 
 def test_an_animation_needs_a_format_that_moves() -> None:
-    with fails(RefusedOutputError, "JPEG holds one frame only.", "Write PNG, WebP, GIF, or leave --frames out."):
+    with fails(RefusedOutputError, "JPEG holds only one frame.", "Write PNG, WebP, GIF."):
         check_animated(JPEG)
     for format in (PNG, WEBP, GIF):
         check_animated(format)
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+ROWS = {
+    row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[1:-1]]
+    for row in PAGE.splitlines()
+    if "|" in row
+}
+
+
+def limits(format: Format) -> str:
+    """The longest side, and the most pixels or bytes of them."""
+    told = ["any" if format.max_side is None else f"{format.max_side:,}"]
+    if format.max_area is not None:
+        side = math.isqrt(format.max_area)
+        assert side**2 == format.max_area
+        told.append(f"{side:,}² pixels")
+    if format.max_bytes is not None:
+        told.append(f"{round(format.max_bytes / 2**30)} GiB of pixels")
+    return ", ".join(told)
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
+def test_every_row_is_true(format: Format) -> None:
+    options = {
+        "--quality": format.quality is not None,
+        "--lossless": format.lossless == "on request",
+        "--compression": format.compression,
+        "--frames": format.animated,
+    }
+    assert ROWS[format.name] == [
+        format.name,
+        " ".join(format.suffixes),
+        "8, 16" if format.deep else "8",
+        "yes" if format.grey else "as RGB",
+        "refused" if not format.alpha else "on or off" if format.max_colours else "yes",
+        "yes" if "icc" in format.metadata else "as sRGB",
+        *("yes" if name in format.metadata else "no" for name in ("exif", "xmp", "dpi")),
+        limits(format),
+        "streamed" if format.streamed else "collected",
+        ", ".join(f"`{name}`" for name, has in options.items() if has),
+    ]
+
+
+def test_no_other_row_is_there() -> None:
+    assert set(ROWS) == {"format", "---", *(format.name for format in FORMATS)}
+
+
+def test_the_limit_is_the_one_told() -> None:
+    assert f"{MAX_PIXELS:,}" in PAGE

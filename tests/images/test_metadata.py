@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from pcsr_cli.images.image import ImageData, Metadata
-from pcsr_cli.images.metadata import of_size, read_tags, upright
+from pcsr_cli.images.metadata import resize_metadata, upright
 from pcsr_cli.images.read import read_image
+from pcsr_cli.images.tiff import read_tags
 from pcsr_cli.images.write import write_image
 from tests.images import deep_levels, levels, save, save_deep
 
@@ -116,7 +117,7 @@ def test_a_tiff_tells_of_itself_and_that_is_not_carried_on() -> None:
 
 def test_sizes_are_brought_up_to_date() -> None:
     metadata = read_image(in_file(".jpg", exif=exif(), xmp=XMP)).metadata
-    large = of_size(metadata, 400, 600)
+    large = resize_metadata(metadata, 400, 600)
     inner = tags_of(large).get_ifd(0x8769)
     assert (inner[0xA002], inner[0xA003]) == (600, 400)
     assert not {0x0100, 0x0101} & set(tags_of(large))
@@ -170,7 +171,7 @@ def test_damaged_exif_costs_the_exif_alone() -> None:
     picture = read_image(in_file(".png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
     assert np.array_equal(picture.rgb, levels(4, 6))
     assert picture.metadata.exif is None
-    assert picture.notes == ("its EXIF is damaged and was left out",)
+    assert picture.notes == ("the EXIF is damaged and was dropped",)
 
 
 def test_tags_of_big_tiff_are_read_as_those_of_tiff(tmp_path: Path) -> None:
@@ -178,6 +179,7 @@ def test_tags_of_big_tiff_are_read_as_those_of_tiff(tmp_path: Path) -> None:
         Image.fromarray(levels(4, 6)).save(tmp_path / "in.tif", big_tiff=big, software="pcsr")
         with (tmp_path / "in.tif").open("rb") as file:
             tags = read_tags(file)
+            assert tags is not None
             assert (tags[0x0100], tags[0x0131]) == (6, "pcsr")
 
 

@@ -82,7 +82,7 @@ class TestInk:
     def test_without_a_profile_it_is_converted_plainly_and_that_is_noted(self) -> None:
         picture = from_pil(Image.new("CMYK", (2, 2), (0, 255, 255, 0)))
         assert picture.rgb[0, 0].tolist() == [255, 0, 0]
-        assert picture.notes == ("CMYK was converted to RGB plainly: it has no profile",)
+        assert picture.notes == ("CMYK was converted to RGB by the simple formula, because it has no profile",)
         assert picture.metadata.icc is None
 
     def test_with_a_profile_it_goes_through_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ class TestInk:
         image.info["icc_profile"] = b"no profile"
         picture = from_pil(image)
         assert picture.rgb[0, 0].tolist() == [255, 0, 0]
-        assert picture.notes == ("CMYK was converted to RGB plainly: its profile is damaged",)
+        assert picture.notes == ("CMYK was converted to RGB by the simple formula, because its profile is damaged",)
         assert picture.metadata.icc is None
 
 
@@ -127,12 +127,12 @@ def test_unknown_modes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("conversion not supported")
 
     monkeypatch.setattr(Image.Image, "convert", unknown)
-    with fails(InputError, "Pictures of mode RGB are not supported."):
+    with fails(InputError, "Images of mode RGB are not supported."):
         from_pil(Image.new("RGB", (3, 3)))
 
 
 def test_nothing_cannot_be_enlarged() -> None:
-    with fails(InputError, "The picture has no pixels."):
+    with fails(InputError, "The image has no pixels."):
         from_pil(Image.new("RGB", (0, 3)))
 
 
@@ -151,7 +151,7 @@ def test_pil_has_sixteen_bits_for_grey_alone() -> None:
 
 
 def test_numbers_are_refused_with_a_way_out() -> None:
-    with fails(InputError, "Pictures of 32 bits a channel are not read."):
+    with fails(InputError, "Images with 32 bits a channel are not supported."):
         from_pil(Image.new("I", (3, 3)))
-    with fails(InputError, "Pictures of floating-point numbers have no fixed white, and are not read."):
+    with fails(InputError, "Floating-point images are not supported"):
         from_pil(Image.new("F", (3, 3)))

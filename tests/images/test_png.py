@@ -10,7 +10,7 @@ from PIL import Image
 
 from pcsr_cli.images import png as png_stream
 from pcsr_cli.images.image import Layout, Metadata, Pixels
-from pcsr_cli.images.png import PngStream
+from pcsr_cli.images.png import PngEncoder
 from pcsr_cli.images.read import read_image
 from tests.images import deep_levels, levels
 
@@ -23,7 +23,7 @@ def encoded(
     height, width, channels = pixels.shape
     file = io.BytesIO()
     layout = Layout(height, width, channels < 3, channels in {2, 4}, 8 * pixels.itemsize)
-    stream = PngStream(file, layout, metadata or Metadata(), {"Software": "pcsr", "pcsr:model": "Köln ✓"}, compression)
+    stream = PngEncoder(file, layout, metadata or Metadata(), {"Software": "pcsr", "pcsr:model": "Köln ✓"}, compression)
     for top in range(0, height, step):
         stream.write(pixels[top : top + step])
     stream.finish()
@@ -74,4 +74,4 @@ def test_a_full_disk_is_an_error() -> None:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        PngStream(Full(), Layout(2, 2), Metadata(), {})
+        PngEncoder(Full(), Layout(2, 2), Metadata(), {})

@@ -124,7 +124,7 @@ def test_bytes_are_the_floats_but_for_two_roundings(height: int, width: int, new
 def test_cropping_takes_the_top_left_multiple(height: int, width: int, multiple: int) -> None:
     picture = noise(height, width)
     if height < multiple or width < multiple:
-        with fails(InputError, f"A picture of {width}x{height} is smaller than one x{multiple} LR pixel."):
+        with fails(InputError, f"An image of {width}x{height} is smaller than one LR pixel at x{multiple}."):
             crop_to_multiple(picture, multiple)
         return
     cropped = crop_to_multiple(picture, multiple)

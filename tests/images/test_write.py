@@ -28,8 +28,7 @@ def test_rows_in_any_portions_make_the_same_file(tmp_path: Path, suffix: str) ->
     for number, step in enumerate((1, 7, 30)):
         output = tmp_path / f"{number}{suffix}"
         with open_writer(output, choose_format(output), Layout(30, 20)) as writer:
-            for top in range(0, 30, step):
-                writer.write(pixels[top : top + step])
+            writer.write_all(pixels[top : top + step] for top in range(0, 30, step))
         files.append(load(output) if suffix not in {".heic", ".jxl"} else read_image(output).rgb)
     assert np.array_equal(files[0], files[1])
     assert np.array_equal(files[0], files[2])
@@ -55,7 +54,7 @@ def test_a_stream_gets_the_whole_file_at_the_end() -> None:
     for name in ("png", "tif", "webp"):
         stream = Pipe()
         with open_writer(stream, choose_format(None, name), Layout(6, 8), options=SaveOptions()) as writer:
-            writer.write(levels())
+            writer.write_all([levels()])
             assert stream.getvalue() == b""
         assert read_image(io.BytesIO(stream.getvalue())).size == (6, 8)
 
@@ -218,7 +217,7 @@ def test_the_longest_side_is_what_the_format_really_holds(tmp_path: Path, name: 
     output = tmp_path / name
     write_image(output, ImageData(np.zeros((1, side, 3), np.uint8)), {})
     assert load(output).shape == (1, side, 3)
-    with fails(RefusedOutputError, "pixels a side, not"):
+    with fails(RefusedOutputError, "pixels per side, not"):
         write_image(output, ImageData(np.zeros((1, side + 1, 3), np.uint8)), {})
 
 
@@ -255,7 +254,7 @@ def test_the_finished_file_is_told_of_before_it_is_put_in_place(tmp_path: Path) 
         seen.append(read_image(finished).size == (6, 8) and not output.exists())
 
     output = tmp_path / "out.png"
-    with open_writer(output, choose_format(output), Layout(6, 8), before_placing=look) as writer:
+    with open_writer(output, choose_format(output), Layout(6, 8), before_commit=look) as writer:
         writer.write(levels())
     assert seen == [True]
     assert output.exists()

@@ -85,7 +85,7 @@ def test_a_result_is_as_its_file_will_hold_it(model: LoadedModel) -> None:
     told = foresee(model, deep, 2.5, to="out.jpg")
     assert (told.result.height, told.result.width, told.result.depth) == (25, 50, 8)
     assert "8 bits" in told.notes[0]
-    with fails(RefusedOutputError, "pixels a side, not"):
+    with fails(RefusedOutputError, "pixels per side, not"):
         foresee(model, Layout(10, 5_000), to="out.webp")
 
 
