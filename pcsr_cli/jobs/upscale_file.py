@@ -20,7 +20,7 @@ from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import Format, check_animated, fit
 from pcsr_cli.images.image import ImageData, Layout, Pixels
 from pcsr_cli.images.read import read_image, source_name
-from pcsr_cli.images.write import output_name, open_writer
+from pcsr_cli.images.write import open_writer, output_name
 from pcsr_cli.jobs.journal import routing_settings
 from pcsr_cli.jobs.maps import RoutingRows, open_map, read_forced
 from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks
@@ -210,7 +210,7 @@ class Upscaler:
             return image, (Frame(image, 0.0),), 0
         with open_animation(job.source, huge) as animation:
             frames = tuple(animation.frames)
-            return replace(frames[0].picture, metadata=animation.metadata), frames, animation.plays
+            return replace(frames[0].image, metadata=animation.metadata), frames, animation.plays
 
     def _rows(self, job: Job, read: JobInput, computation: Computation) -> Generator[Pixels, None, None]:
         """Every frame's rows; what else is known of the computation is noted there."""
@@ -288,7 +288,7 @@ def _images(rows: Iterable[Pixels], read: JobInput) -> Iterator[ImageData]:
     for block in rows:
         blocks.append(block)
         if sum(map(len, blocks)) == read.layout.height:
-            frame, channels = next(frames).picture, np.concatenate(blocks)
+            frame, channels = next(frames).image, np.concatenate(blocks)
             alpha = None if frame.alpha is None else np.ascontiguousarray(channels[..., -1])
             colours = channels if alpha is None else channels[..., :-1]
             rgb = np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else np.ascontiguousarray(colours)

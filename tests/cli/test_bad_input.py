@@ -78,7 +78,7 @@ def test_folder_where_a_file_is_meant(refused: Refused, run_pcsr: Pcsr) -> None:
 @pytest.mark.parametrize("content", [b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\0" * 999])
 def test_not_an_image(refused: Refused, run_pcsr: Pcsr, content: bytes) -> None:
     (run_pcsr.cwd / "text.png").write_bytes(content)
-    refused(1, "text.png is not a picture", "Known: .png", arguments=["text.png", "out.png"])
+    refused(1, "text.png is not an image", "Known formats: .png", arguments=["text.png", "out.png"])
 
 
 def test_an_empty_file(refused: Refused, run_pcsr: Pcsr) -> None:
@@ -165,7 +165,7 @@ def test_a_plan_to_where_nothing_can_be_is_a_plan(run_pcsr: Pcsr, picture: Path,
 
 def test_a_picture_of_numbers_without_a_white(refused: Refused, run_pcsr: Pcsr) -> None:
     Image.new("F", (8, 8)).save(run_pcsr.cwd / "float.tif")
-    refused(1, "floating-point", "16 bits", arguments=["float.tif", "out.png"])
+    refused(1, "Floating-point", "16 bits", arguments=["float.tif", "out.png"])
 
 
 # What is written.

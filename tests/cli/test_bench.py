@@ -52,7 +52,7 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
     (folder / "a.png").write_bytes(b"no picture")
     ran = run_pcsr("bench", folder, "--model", tiny_folder, "--json", "--methods", "light")
     assert ran.code == 1
-    assert "a.png is not a picture" in ran.stderr
+    assert "a.png is not an image" in ran.stderr
     assert [row["image"] for row in ran.document["images"]] == ["b.png"]
     assert len(ran.document["skipped"]) == 1
 

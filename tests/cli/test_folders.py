@@ -133,13 +133,13 @@ def test_one_bad_file_is_named_and_costs_no_other(many: Folders) -> None:
     ran = many()
     assert (ran.code, ran.stdout) == (1, "")
     assert sorted(many.results()) == ["a_x4.png", "c_x4.png"]
-    assert "pcsr: skipped: in/b.png is not a picture" in ran.stderr
+    assert "pcsr: skipped: in/b.png is not an image" in ran.stderr
     words = [line.split()[:2] for line in ran.stderr.splitlines()]
     assert ["done", "2"] in words and ["failed", "1"] in words
     document = many("--json").document
     (failed,) = document["failed"]
     assert (failed["source"], failed["output"]) == ("in/b.png", "out/b_x4.png")
-    assert "not a picture" in failed["error"]
+    assert "not an image" in failed["error"]
 
 
 @pytest.mark.slow

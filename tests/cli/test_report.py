@@ -55,7 +55,7 @@ def test_bench_leaves_a_broken_picture_out_and_says_so_once(run_pcsr: Pcsr, tiny
     ran = run_pcsr("bench", "folder", "--methods", "bicubic", "--model", tiny_folder, "--report", "p.html")
     assert ran.code == 1 and ran.stderr.count("skipped: ") == 1
     text = page_at(run_pcsr.cwd / "p.html")
-    assert len(embedded(text)["images"]) == 2 and text.count("Skipped: folder/c.png is not a picture") == 1
+    assert len(embedded(text)["images"]) == 2 and text.count("Skipped: folder/c.png is not an image") == 1
 
 
 def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, picture
     ran = run_pcsr("report", "p.html", "folder", "--threshold", "0.5", "--model", tiny_folder, "--json")
     assert ran.code == 1 and "skipped: " in ran.stderr
     text = page_at(run_pcsr.cwd / "p.html")
-    assert len(embedded(text)["images"]) == 2 and "Skipped: folder/c.png is not a picture" in text
+    assert len(embedded(text)["images"]) == 2 and "Skipped: folder/c.png is not an image" in text
     assert [one["image"] for one in ran.document["skipped"]] == ["c.png"]
 
 

@@ -69,7 +69,7 @@ def test_a_broken_file_is_named_and_left_out(folder: Path) -> None:
     told: list[object] = []
     result = bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), told.append)
     assert [row.image for row in result.rows] == ["1.png"]
-    assert isinstance(told[0], SkippedImage) and "0.png is not a picture" in told[0].reason
+    assert isinstance(told[0], SkippedImage) and "0.png is not an image" in told[0].reason
     (folder / "1.png").write_bytes(b"")
     with fails(InputError, "All images failed.") as failed:
         bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), told.append)

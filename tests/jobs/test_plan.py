@@ -84,7 +84,7 @@ def test_a_result_is_as_its_file_will_hold_it(model: LoadedModel) -> None:
     assert foresee(model, deep).result == Layout(40, 80, grey=True, depth=16)
     told = foresee(model, deep, 2.5, to="out.jpg")
     assert (told.result.height, told.result.width, told.result.depth) == (25, 50, 8)
-    assert "8 bits" in told.notes[0]
+    assert "rounded to 8" in told.notes[0]
     with fails(RefusedOutputError, "pixels per side, not"):
         foresee(model, Layout(10, 5_000), to="out.webp")
 
