@@ -53,14 +53,6 @@ def open_writer(
         writer.finish()
 
 
-class PictureWriter(Protocol):
-    """Takes the rows of an image from the top, each once."""
-
-    def write(self, rows: Pixels) -> None:
-        """Take the next rows, (n, W, C)."""
-        ...
-
-
 class FileWriter:
     """Writes the rows of an image, each once, from the top: either ``write_all`` or several times ``write``.
 
