@@ -389,6 +389,6 @@ def test_the_command_leaves_no_half_file_of_them(run_pcsr: Pcsr, tiny_folder: Pa
         ran = run_pcsr("upscale", f"in{suffix}", "out.png", "--model", tiny_folder, "--quiet")
         assert (ran.code, (run_pcsr.cwd / "out.png").exists()) in {(0, True), (1, False)}, name
         if ran.code:
-            ran.told(1)
+            ran.failed(1)
         for file in run_pcsr.cwd.iterdir():
             file.unlink()
