@@ -1,7 +1,7 @@
 """The published CARN checkpoint gives the published results, up to rounding.
 
-A handful of pixels lie so near the cut that rounding decides their branch; they and what refinement carries of them are
-left out, and counted.
+Rounding decides the branch of a few pixels that lie near the cut. The tests count them and ignore their surroundings,
+which refinement changes. Tests with the marker ``hub`` need only the checkpoint.
 """
 
 import json
@@ -15,17 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pcsr_cli.api import load_model
 from pcsr_cli.engine.refine import NEVER
 from pcsr_cli.engine.routing import Adaptive, Tradeoff
 from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
+from pcsr_cli.errors import HubError
 from pcsr_cli.evaluate.metrics import psnr
 from pcsr_cli.model.checkpoint import build_model, read_checkpoint
 from pcsr_cli.model.flops import model_costs, original_flops, paper_flops
 from pcsr_cli.model.network import Pcsr
 from tests.closeness import surroundings
-from tests.conftest import SHARED
-
-pytestmark = pytest.mark.shared
+from tests.conftest import ROOT, SHARED
 
 SCALE = 4
 GOLDEN = SHARED / "golden"
@@ -39,15 +39,41 @@ CASES = {
     "all_heavy": Settings(Tradeoff(-25), refine=1),
 }
 
-MOST_FLIPPED = 100
+EXAMPLE = {
+    "k0": (29408, [0.5245801, 0.3822118, 0.2374332]),
+    "k0_norefine": (29408, [0.524784, 0.3823993, 0.2376099]),
+    "k1": (5413, [0.5248786, 0.3825155, 0.2377204]),
+    "adm": (26008, [0.5245813, 0.3822144, 0.2374345]),
+    "adm_norefine": (26008, [0.5247651, 0.3823854, 0.2376023]),
+    "all_heavy": (81920, [0.5249313, 0.3825232, 0.2377244]),
+}
+"""Heavy pixels and mean of the result for a crop of examples/chelsea.png; the textbook implementation agrees."""
+
+MAX_FLIPPED = 100
 """Of 1.85 million pixels."""
 
-whole_pictures = pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) for case in CASES])
+whole_images = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow, pytest.mark.shared]) for case in CASES]
+)
+
+
+@cache
+def carn_of_the_hub() -> Pcsr | HubError:
+    try:
+        return load_model("carn", "cpu", "fp32").network
+    except HubError as error:
+        return error
 
 
 @cache
 def published_carn() -> Pcsr:
-    return build_model(read_checkpoint(SHARED / "hub" / "3587jjh" / "pcsr_carn"))
+    """The checkpoint from the Hub, or from the reference material if the Hub cannot be reached."""
+    found, folder = carn_of_the_hub(), SHARED / "hub" / "3587jjh" / "pcsr_carn"
+    if isinstance(found, Pcsr):
+        return found
+    if not folder.is_dir():
+        pytest.skip(f"no published checkpoint: {found}")
+    return build_model(read_checkpoint(folder))
 
 
 @cache
@@ -79,39 +105,40 @@ def read(path: Path) -> np.ndarray[Any, Any]:
         return np.array(image)
 
 
-@whole_pictures
+@whole_images
 def test_the_demo_image_agrees(case: str) -> None:
     rgb, labels, _ = upscaled(case)
     golden = torch.from_numpy(read(GOLDEN / f"{case}.png")).int()
     golden_heavy = torch.from_numpy(read(GOLDEN / f"{case}_heavy.png")) > 0
     flipped = (labels > 0) != golden_heavy
-    assert int(flipped.sum()) <= MOST_FLIPPED
+    assert int(flipped.sum()) <= MAX_FLIPPED
     difference = (rgb.int() - golden).abs()[~surroundings(flipped)]
     assert int(difference.max()) <= 1
     assert float((difference == 0).float().mean()) >= 0.9999
 
 
-@whole_pictures
+@whole_images
 def test_as_many_pixels_are_heavy(case: str) -> None:
     _, _, outcome = upscaled(case)
-    assert outcome.branch_pixels[1] == pytest.approx(expected()[case]["heavy_pixels"], abs=MOST_FLIPPED)
+    assert outcome.branch_pixels[1] == pytest.approx(expected()[case]["heavy_pixels"], abs=MAX_FLIPPED)
     assert outcome.heavy_share == pytest.approx(expected()[case]["heavy_fraction"], abs=1e-4)
 
 
-@whole_pictures
+@whole_images
 def test_flops_by_the_paper_agree(case: str) -> None:
     _, _, outcome = upscaled(case)
     flops = paper_flops(model_costs(published_carn()), outcome.plan.lr_pixels, outcome.branch_pixels)
     assert flops / 1e9 == pytest.approx(expected()[case]["gflops"], rel=1e-4)
 
 
-@whole_pictures
+@whole_images
 def test_quality_agrees(case: str) -> None:
     rgb, _, _ = upscaled(case)
     decibels = psnr(rgb.numpy(), demo()[1], shave=4)
     assert decibels == pytest.approx(expected()[case]["psnr_rgb_shave4"], abs=1e-4)
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("tile", [None, 17])
 def test_a_crop_agrees_before_rounding(case: str, tile: int | None) -> None:
@@ -125,13 +152,22 @@ def test_a_crop_agrees_before_rounding(case: str, tile: int | None) -> None:
     assert (rgb.permute(2, 0, 1) - golden).abs().amax(dim=0)[~surroundings(flipped)].max() < 1e-4
 
 
+@pytest.mark.hub
+@pytest.mark.parametrize("case", CASES)
+def test_an_example_gives_the_recorded_results(case: str) -> None:
+    lr = torch.from_numpy(read(ROOT / "examples" / "chelsea.png")[100:164, 100:180]).permute(2, 0, 1)[None] / 255
+    rgb, _, outcome = upscale_whole(published_carn(), lr, SCALE, CASES[case])
+    heavy, mean = EXAMPLE[case]
+    assert outcome.branch_pixels[1] == pytest.approx(heavy, abs=5)
+    assert rgb.mean(dim=(0, 1)).tolist() == pytest.approx(mean, abs=1e-5)
+
+
+@pytest.mark.hub
+def test_the_checkpoint_has_as_many_parameters() -> None:
+    assert published_carn().parameter_count() == 168_970
+
+
 def test_the_original_costs_what_was_measured() -> None:
-    content = json.loads((GOLDEN / "expected.json").read_text())
     cost = original_flops("carn", 4, 276 * 420)
     assert cost is not None
-    assert cost.paper / 1e9 == pytest.approx(content["original"]["gflops"], rel=1e-9)
-
-
-def test_the_checkpoint_has_as_many_parameters() -> None:
-    content = json.loads((GOLDEN / "expected.json").read_text())
-    assert published_carn().parameter_count() == content["params"]
+    assert cost.paper / 1e9 == pytest.approx(130.91355648, rel=1e-9)

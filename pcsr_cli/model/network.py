@@ -59,9 +59,11 @@ class Pcsr(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def normalise(self, x: Tensor) -> Tensor:
-        """(n, 3, h, w) RGB in [0, 1] to the network's units, in float32."""
-        channels = zip(x.unbind(1), self.spec.mean, self.spec.std, strict=True)
-        return torch.stack([(channel - mean) / std for channel, mean, std in channels], dim=1)
+        """(n, 3, h, w) RGB in [0, 1] to the network's units, (x - mean) / std, in float32."""
+        normalised = x.to(torch.float32, copy=True)
+        for channel, mean, std in zip(normalised.unbind(1), self.spec.mean, self.spec.std, strict=True):
+            channel.sub_(mean).div_(std)
+        return normalised
 
     def features(self, x: Tensor) -> Tensor:
         """Backbone features of normalised input: (n, 3, h, w) to (n, C, h, w), in the weights' precision."""

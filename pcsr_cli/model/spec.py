@@ -6,7 +6,7 @@ unknown keys while it converts; the ``__post_init__`` methods check what depends
 """
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -193,7 +193,7 @@ class _MlpArgs(Table, frozen=True):
 
 
 class _Mlp(Table, frozen=True):
-    name: Annotated[str, Meta(pattern="^mlp$")]
+    name: Literal["mlp"]
     args: _MlpArgs
 
 
@@ -202,7 +202,7 @@ class _SamplerArgs(Table, frozen=True):
 
 
 class _Sampler(Table, frozen=True):
-    name: Annotated[str, Meta(pattern="^liif-sampler$")]
+    name: Literal["liif-sampler"]
     args: _SamplerArgs
 
     @property

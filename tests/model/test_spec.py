@@ -170,11 +170,11 @@ WRONG: dict[str, tuple[str, Config]] = {
     ),
     "a string for a table": ("encoder_spec is invalid: expected `object`, got `str`", {"encoder_spec": "carn"}),
     "another sampler": (
-        "light_sampler_spec.name is invalid: expected `str` matching regex '^liif-sampler$'",
+        "light_sampler_spec.name is invalid: invalid enum value 'lte-sampler'; allowed are liif-sampler",
         {"light_sampler_spec": sampler(8, name="lte-sampler")},
     ),
     "another network": (
-        "light_sampler_spec.args.imnet_spec.name is invalid: expected `str` matching regex '^mlp$'",
+        "light_sampler_spec.args.imnet_spec.name is invalid: invalid enum value 'cnn'; allowed are mlp",
         {"light_sampler_spec": sampler(8, network="cnn")},
     ),
     "an empty layer": (
