@@ -1,1 +1,1 @@
-"""What a PCSR network is: its spec, its layers, its weights and where they come from."""
+"""PCSR networks: their configuration, layers and weights, and the files that hold them."""

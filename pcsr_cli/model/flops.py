@@ -1,7 +1,9 @@
 """FLOPs of a whole upscale, in the paper's convention and as executed, in closed form.
 
-The paper counts the backbone once, the classifier at every HR pixel, and each pixel's own sampler. What is executed
-differs: first layers are shared per LR pixel, while tile halos, refinement rings and second passes come on top."""
+The paper counts the backbone once, the classifier at every HR pixel, and each pixel's own sampler. The executed FLOPs
+differ: the HR pixels of an LR pixel share the first layers, and tile halos, refinement rings and second passes are
+extra work.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +17,14 @@ from pcsr_cli.model.sampler import PixelSampler
 
 GIGA = 1e9
 ORIGINAL_SCALE = 4
-"""What the original networks enlarge by: they stand beside nothing else."""
+"""The scale of the original networks. They are compared at this scale only."""
 
 
 @dataclass(frozen=True)
 class ModelCosts:
-    """What one pixel costs: an LR pixel in the backbone and the shared first layers, an HR pixel in the rest.
+    """FLOPs per pixel: per LR pixel for the backbone and the shared first layers, per HR pixel for the rest.
 
-    ``branches`` and ``branches_shared`` hold one entry a sampler, lightest first.
+    ``branches`` and ``branches_shared`` have one entry for each sampler, lightest first.
     """
 
     backbone: Cost
@@ -32,15 +34,15 @@ class ModelCosts:
     branches_shared: tuple[Cost, ...]
 
     def routed(self, scale: float) -> tuple[float, ...]:
-        """Backbone + branch for one HR pixel at ``scale``, by the paper: the costs that k trades off."""
+        """Backbone plus branch for one HR pixel at ``scale``, in the paper's convention. k weighs these costs."""
         return tuple(self.backbone.paper / scale**2 + branch.paper for branch in self.branches)
 
 
 @dataclass(frozen=True)
 class Executed:
-    """How many pixels went through each part, halos, rings and second passes included.
+    """The number of pixels that each part computed, including halos, rings and second passes.
 
-    ``repeated`` is in FLOPs: what the backbone computed twice at the edges of its bands.
+    ``repeated`` is in FLOPs: the work that the backbone did twice at the edges of its bands.
     """
 
     backbone: int = 0
@@ -64,10 +66,7 @@ class Executed:
 
 
 def model_costs(model: Pcsr) -> ModelCosts:
-    """The costs of a model's parts.
-
-    With two branches the classifier executes as one logit, the difference of its two.
-    """
+    """The costs of a model's parts. With two branches the executed classifier has one logit, the difference of two."""
     paper, executed = model.classifier, model.classifier
     if model.spec.branches == 2:
         with torch.device("meta"):
@@ -82,13 +81,13 @@ def model_costs(model: Pcsr) -> ModelCosts:
 
 
 def paper_flops(costs: ModelCosts, lr_pixels: int, branch_pixels: Sequence[int]) -> float:
-    """FLOPs by the paper's convention, given how many HR pixels each branch got."""
+    """FLOPs in the paper's convention, given the number of HR pixels of each branch."""
     sampling = sum(cost.paper * count for cost, count in zip(costs.branches, branch_pixels, strict=True))
     return costs.backbone.paper * lr_pixels + costs.classifier.paper * sum(branch_pixels) + sampling
 
 
 def executed_flops(costs: ModelCosts, executed: Executed) -> float:
-    """FLOPs really multiplied and added, given how many pixels went through each part."""
+    """Executed FLOPs, given the number of pixels that each part computed."""
     shared = sum(cost.executed for cost in costs.branches_shared)
     sampling = sum(cost.executed * count for cost, count in zip(costs.branches, executed.branches, strict=True))
     return (
@@ -102,7 +101,7 @@ def executed_flops(costs: ModelCosts, executed: Executed) -> float:
 
 
 def original_flops(name: str | None, scale: float, lr_pixels: int) -> Cost | None:
-    """FLOPs of the original network of a name on as many LR pixels; None where there is none, or not at this scale."""
+    """FLOPs of an original network for ``lr_pixels``; None if there is no such network, or none for this scale."""
     if name is None or name not in ORIGINALS or scale != ORIGINAL_SCALE:
         return None
     with torch.device("meta"):

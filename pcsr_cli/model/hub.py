@@ -111,24 +111,21 @@ def is_whole_here(location: HubLocation, sha256: str | None = None) -> bool:
 def is_whole(cached: Path, digest: str | None = None) -> bool:
     """Whether a cached file is undamaged.
 
-    Its content must match ``digest`` (sha256 or git's blob sha1), the hash after which the cache named it, if any, and
-    the format of its suffix.
+    Its content must match ``digest`` (sha256 or git's blob sha1), the hash in its name in the cache, and its format.
     """
     if not cached.is_file():
         return False
-    digests = {digest} if digest else set()
-    if cached.is_symlink():
-        digests.add(cached.readlink().name)
-    return all(_has_digest(cached, each) for each in digests) and _has_format(cached)
+    name = cached.readlink().name if cached.is_symlink() else None
+    return all(_has_digest(cached, each) for each in {digest, name} if each) and _has_format(cached)
 
 
 def _has_digest(path: Path, digest: str) -> bool:
-    if len(digest) == 64 and ETAG.fullmatch(digest):
+    if not ETAG.fullmatch(digest):
+        return True  # an older version of the cache may use names that are not hashes
+    if len(digest) == 64:
         return file_sha256(path) == digest
-    if len(digest) == 40 and ETAG.fullmatch(digest):
-        content = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == digest
-    return True  # an older version of the cache may use names that are not hashes
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == digest
 
 
 def _has_format(path: Path) -> bool:
@@ -242,25 +239,29 @@ def _hub_errors() -> ModuleType:
 
 
 def _connection_errors() -> tuple[type[Exception], ...]:
-    """The exceptions of requests to the Hub. The HTTP library is the one that huggingface_hub uses."""
+    """The exceptions of a failed request. huggingface_hub decides which HTTP library raises them."""
     errors = _hub_errors()
     http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     return http_error, errors.OfflineModeIsEnabled
 
 
 def _is_unavailable(error: Exception) -> bool:
-    """Whether the Hub did not answer, or answered with a temporary failure. The cache is a substitute then."""
-    response = getattr(error, "response", None)
-    return response is None or response.status_code in {408, 429} or response.status_code >= 500
+    """Whether the Hub did not answer or has a temporary failure, so that a cached file may be used instead."""
+    status = _status(error)
+    return status is None or status in {408, 429} or status >= 500
 
 
 def _why_unavailable(error: Exception) -> str:
-    hub = client()
     if isinstance(error, _hub_errors().OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE forbids fetching it"
-    if isinstance(error, _hub_errors().HfHubHTTPError):
-        return f"the Hub ({hub.constants.ENDPOINT}) answers with error {error.response.status_code}"
-    return f"the Hub ({hub.constants.ENDPOINT}) cannot be reached"
+    status = _status(error)
+    reason = "cannot be reached" if status is None else f"answers with error {status}"
+    return f"the Hub ({client().constants.ENDPOINT}) {reason}"
+
+
+def _status(error: Exception) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)
 
 
 def _fetch_later(name: str) -> str:
@@ -321,32 +322,29 @@ def _safe_headers() -> Iterator[None]:
 
 
 def _explained(error: Exception, location: HubLocation, name: str) -> HubError:
-    hub, repo = client(), location.repo
-    errors = _hub_errors()
+    errors, constants, repo = _hub_errors(), client().constants, location.repo
     if isinstance(error.__cause__, errors.FileMetadataError):
         error = error.__cause__
-    match error:
-        case errors.GatedRepoError():
-            return HubError(f"{repo} is gated.", "Request access on its page, then set HF_TOKEN.")
-        case errors.RepositoryNotFoundError():
-            return HubError(f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN to a valid token.")
-        case errors.RevisionNotFoundError():
-            return HubError(f"{repo} has no revision {location.revision}.", "Use one of its branches, tags or commits.")
-        case errors.RemoteEntryNotFoundError():
-            return HubError(f"{repo} lacks {location.config} or {location.weights}.", "Use a PCSR model.")
-        case errors.HFValidationError():
-            return HubError(f"{repo!r} is not a valid repository name.", "It has the form user/repo.")
-        case errors.FileMetadataError():
-            return HubError(
-                f"The server at {hub.constants.ENDPOINT} is not a Hub.",
-                "Check HF_ENDPOINT, or log in to the network.",
-            )
-        case _ if isinstance(error, (*_connection_errors(), errors.LocalEntryNotFoundError)):
-            return HubError(f"{repo} is not in the cache, and {_why_unavailable(error)}.", _fetch_later(name))
-        case OSError():
-            return HubError(
-                f"The Hub cache {hub.constants.HF_HUB_CACHE} cannot be used: {error.strerror or error}.",
-                "Free space or point HF_HOME to a writable folder.",
-            )
+    if isinstance(error, errors.GatedRepoError):
+        return HubError(f"{repo} is gated.", "Request access on its page, then set HF_TOKEN.")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return HubError(f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN to a valid token.")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return HubError(f"{repo} has no revision {location.revision}.", "Use one of its branches, tags or commits.")
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return HubError(f"{repo} lacks {location.config} or {location.weights}.", "Use a PCSR model.")
+    if isinstance(error, errors.HFValidationError):
+        return HubError(f"{repo!r} is not a valid repository name.", "It has the form user/repo.")
+    if isinstance(error, errors.FileMetadataError):
+        return HubError(
+            f"The server at {constants.ENDPOINT} is not a Hub.", "Check HF_ENDPOINT, or log in to the network."
+        )
+    if isinstance(error, (*_connection_errors(), errors.LocalEntryNotFoundError)):
+        return HubError(f"{repo} is not in the cache, and {_why_unavailable(error)}.", _fetch_later(name))
     reason = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return HubError(
+            f"The Hub cache {constants.HF_HUB_CACHE} cannot be used: {error.strerror or reason}.",
+            "Free space or point HF_HOME to a writable folder.",
+        )
     return HubError(f"Cannot request {repo}: {reason}.", "Check HF_ENDPOINT, HF_TOKEN and the proxy settings.")

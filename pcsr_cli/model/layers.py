@@ -1,8 +1,8 @@
-"""Arithmetic of FLOPs, in the paper's convention and as executed.
+"""Layers that several networks use, and the FLOPs of one layer, in the paper's convention and as executed.
 
-Paper's convention (Jeong et al., ECCV 2024, as its tables are computed): 2 x multiply-adds of convolutions and
-linear layers; bias and ReLU free; PReLU one and BatchNorm two per input element; a transposed convolution
-counted at every *output* pixel. As executed: 2 x the multiply-adds really done.
+The paper's convention (Jeong et al., ECCV 2024, as in its tables) counts 2 x the multiply-adds of convolutions and
+linear layers, one FLOP for each input element of a PReLU and two for a BatchNorm, and nothing for bias and ReLU. It
+counts a transposed convolution at every *output* pixel. The executed FLOPs are 2 x the executed multiply-adds.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs in both conventions; adds up, and multiplies by a count."""
+    """FLOPs in both conventions. Costs can be added, and multiplied by a count."""
 
     paper: float = 0
     executed: float = 0
@@ -36,7 +36,7 @@ def conv(channels_in: int, channels_out: int, kernel: int, groups: int = 1) -> C
 def transposed_conv(channels_in: int, channels_out: int, kernel: int, stride: int) -> Cost:
     """One *input* pixel of a transposed convolution.
 
-    It executes k x k multiply-adds per input pixel; the paper's convention charges them to each of the
+    It executes k x k multiply-adds for each input pixel. The paper's convention counts them for each of the
     stride x stride output pixels.
     """
     flops = 2 * kernel * kernel * channels_in * channels_out
@@ -44,12 +44,12 @@ def transposed_conv(channels_in: int, channels_out: int, kernel: int, stride: in
 
 
 def prelu(channels: int) -> Cost:
-    """One pixel of a PReLU: one FLOP an element by the paper's convention, no multiply-adds."""
+    """One pixel of a PReLU: one FLOP per element in the paper's convention, no multiply-adds."""
     return Cost(channels, 0)
 
 
 def batch_norm(channels: int) -> Cost:
-    """One pixel of a BatchNorm: two FLOPs an element by the paper's convention, no multiply-adds."""
+    """One pixel of a BatchNorm: two FLOPs per element in the paper's convention, no multiply-adds."""
     return Cost(2 * channels, 0)
 
 

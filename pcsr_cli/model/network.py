@@ -1,7 +1,8 @@
 """The PCSR network: backbone, classifier, and one sampler for each branch (spec: Jeong et al., ECCV 2024, section 3).
 
-This is the readable definition. ``predict_pixels`` is the formula as written, for any pixels; the engine computes
-the same numbers with the samplers' first layers shared."""
+This is the readable definition. ``predict_pixels`` is the formula of the paper, for any pixels. The engine computes the
+same numbers faster, because the HR pixels of an LR pixel share the samplers' first layers.
+"""
 
 from dataclasses import dataclass
 
@@ -15,14 +16,14 @@ from pcsr_cli.model.spec import ModelSpec, sampler_names
 
 @dataclass(frozen=True)
 class PixelPrediction:
-    """What every branch says about N pixels: ``rgb`` (M, N, 3) residuals to the base, ``logits`` (N, M)."""
+    """The output of every branch for N pixels: ``rgb`` (M, N, 3) residuals to the base, ``logits`` (N, M)."""
 
     rgb: Tensor
     logits: Tensor
 
 
 class Pcsr(nn.Module):
-    """A PCSR network with M samplers, lightest first; attribute names are the published state dict's."""
+    """A PCSR network with M samplers. Its attributes have the names of the published state dicts."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class Pcsr(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.classifier.first.weight.device
 
     @property
@@ -51,11 +52,11 @@ class Pcsr(nn.Module):
 
     @property
     def precision(self) -> str:
-        """The same by its name, such as ``float32``."""
+        """The name of ``dtype``, such as ``float32``."""
         return str(self.dtype).removeprefix("torch.")
 
     def parameter_count(self) -> int:
-        """How many numbers were trained (BatchNorm statistics not counted)."""
+        """The number of trained parameters, without BatchNorm statistics."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -71,6 +72,6 @@ class Pcsr(nn.Module):
         return features
 
     def predict_pixels(self, q: Tensor) -> PixelPrediction:
-        """Every sampler and the classifier at N pixels, as the formula says; ``q`` is (N, C + 4)."""
+        """Evaluate every sampler and the classifier at N pixels; ``q`` is (N, C + 4)."""
         rgb = torch.stack([sampler(q) for sampler in self.samplers])
         return PixelPrediction(rgb, self.classifier(q))

@@ -1,7 +1,7 @@
-"""The registry of models: ``weights.toml``, and a second file of the user's own.
+"""The registry of models, ``weights.toml`` and the user's own file of the same form, and loading a model by name.
 
-A registry file is data, and everything in it is checked: unknown keys are refused, repositories and
-file names are validated, revisions are full commits.
+Registry files are checked strictly: unknown keys are refused, repositories and file names are validated, and revisions
+are full commits. Listing models does not import torch.
 """
 
 import os
@@ -33,7 +33,7 @@ from pcsr_cli.model.spec import (
     convert,
 )
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the functions that load models import torch when they are called
     from pcsr_cli.model.checkpoint import Checkpoint
     from pcsr_cli.model.network import Pcsr
 
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of the registry; ``location`` is on the Hub or a folder of this machine, ``sha256`` its weights'."""
+    """One model of the registry. ``location`` is on the Hub or a local folder, ``sha256`` is that of its weights."""
 
     name: str
     location: HubLocation | Path
@@ -73,18 +73,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Registry:
-    """All known models by name, in the order of the files; ``auto`` is the order in which to choose one for a scale."""
+    """All models by name, in the order of the files. ``auto`` lists the candidates for a scale, best first."""
 
     entries: Mapping[str, Entry]
     auto: tuple[str, ...] = ()
 
     def get(self, name: str) -> Entry:
-        """The entry of that name. Raises UnknownModelError, which lists the names there are."""
+        """The entry with a name. Raises UnknownModelError, which lists the known names."""
         if name not in self.entries:
             known = ", ".join(self.entries)
             raise UnknownModelError(
-                f"There is no model {name!r}, nor a file or folder of that name.",
-                f"Known models: {known}. Or give user/repo on the Hub, a folder, a .safetensors or a .pth.",
+                f"There is no model {name!r}, and no file or folder of this name.",
+                f"Use {known}, user/repo on the Hub, a folder, a .safetensors or a .pth.",
             )
         return self.entries[name]
 
@@ -100,16 +100,16 @@ def own_registry_path() -> Path | None:
 
 
 def packaged_registry_path() -> Path:
-    """The ``weights.toml`` that comes with pcsr: in the installed package, or beside it in a checkout."""
+    """The ``weights.toml`` of pcsr: in the installed package, or beside it in a checkout."""
     package = Path(__file__).parent.parent
     installed = package / "weights.toml"
     return installed if installed.is_file() else package.parent / "weights.toml"
 
 
 def load_registry(own: Path | None = None) -> Registry:
-    """The packaged registry, with the entries of a registry file of the user's own added or overriding.
+    """The packaged registry, to which the user's own file adds entries or replaces some.
 
-    Raises RegistryError for a file that is missing, not TOML, or says something it must not.
+    Raises RegistryError for a file that is missing, not TOML, or has invalid keys or values.
     """
     packaged = read_registry(packaged_registry_path())
     if own is None:
@@ -119,12 +119,12 @@ def load_registry(own: Path | None = None) -> Registry:
     unknown = [name for name in merged.auto if name not in merged.entries]
     if unknown:
         names = ", ".join(unknown)
-        raise RegistryError(f"The registry {own} chooses among models it does not know: {names}.", "Correct it there.")
+        raise RegistryError(f"The list `auto` of the registry {own} has unknown models: {names}.", "Correct it.")
     return merged
 
 
 def read_registry(path: Path) -> Registry:
-    """One registry file. Raises RegistryError."""
+    """Read one registry file. Raises RegistryError."""
     try:
         table = tomllib.loads(read_text(path))
     except OSError as error:
@@ -132,13 +132,13 @@ def read_registry(path: Path) -> Registry:
             f"Cannot read the registry {path}: {reason(error)}.", "Check the path, or PCSR_REGISTRY."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct it there.") from error
+        raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct it.") from error
     file = _convert(table, _File, f"The registry {path}")
     return Registry({name: _build_entry(name, entry, path) for name, entry in file.models.items()}, file.auto)
 
 
 def _convert(data: object, kind: type[T], origin: str) -> T:
-    return convert(data, kind, origin, RegistryError, "Correct it there.")
+    return convert(data, kind, origin, RegistryError, "Correct it.")
 
 
 class _Files(Table, frozen=True):
@@ -186,7 +186,7 @@ class _Entry(Table, frozen=True, kw_only=True):
                 raise ValueError(rule)
 
     def location(self, registry: Path) -> HubLocation | Path:
-        """The model's place, given the path of the registry file."""
+        """The location of the model, given the path of the registry file."""
         if self.packaged is not None:
             return Path(__file__).parent.parent / self.packaged
         if self.folder is not None:
@@ -205,7 +205,7 @@ class _File(Table, frozen=True):
 def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
     origin = f"The registry {path}, model {name!r}"
     if not MODEL_NAME.fullmatch(name):
-        raise RegistryError(f"{origin}: use only a-z, 0-9, dot, dash and underscore in a name.", "Correct it there.")
+        raise RegistryError(f"{origin}: use only a-z, 0-9, dot, dash and underscore in a name.", "Correct it.")
     entry = _convert(table, _Entry, origin)
     return Entry(
         name=name,

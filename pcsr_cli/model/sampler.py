@@ -5,8 +5,8 @@ first layer is linear in q, so it splits without approximation (at any real scal
 
     W q + b  =  W_feature @ feature[LR pixel]  +  row term[HR row]  +  column term[HR column]
 
-The first product is shared by all the HR pixels of an LR pixel; the two terms are one small vector for
-each HR row and each HR column.
+All HR pixels of an LR pixel share the first product. The two terms are one small vector for each HR row and each HR
+column.
 """
 
 from itertools import pairwise
@@ -30,7 +30,7 @@ class _Mlp(nn.Module):
 
 
 class PixelSampler(nn.Module):
-    """An MLP from q to ``outputs`` numbers: RGB for a sampler, one logit a branch for the classifier."""
+    """An MLP from q to ``outputs`` numbers: RGB for a sampler, one logit for each branch for the classifier."""
 
     def __init__(self, width: int, hidden: tuple[int, ...], outputs: int) -> None:
         super().__init__()
@@ -40,18 +40,18 @@ class PixelSampler(nn.Module):
 
     @property
     def first(self) -> nn.Linear:
-        """The first layer, the one that splits."""
+        """The first layer, which splits into feature, row and column terms."""
         layer = self.imnet.layers[0]
         assert isinstance(layer, nn.Linear)
         return layer
 
     def forward(self, q: Tensor) -> Tensor:
-        """The formula as written: (..., C + 4) to (..., outputs)."""
+        """The whole MLP: (..., C + 4) to (..., outputs)."""
         out: Tensor = self.imnet.layers(q)
         return out
 
     def coordinate_terms(self, rel_y: Tensor, rel_x: Tensor, cell: tuple[float, float]) -> tuple[Tensor, Tensor]:
-        """The row terms (H, n) and the column terms (W, n); bias and cell are in the row terms."""
+        """The row terms (H, n), which include bias and cell, and the column terms (W, n)."""
         weight = self.first.weight[:, self.width :].float()
         w_rel_y, w_rel_x, w_cell_y, w_cell_x = weight.unbind(dim=1)
         constant = self.first.bias.float() + cell[0] * w_cell_y + cell[1] * w_cell_x
@@ -60,16 +60,16 @@ class PixelSampler(nn.Module):
         return rows.to(self.first.weight.dtype), columns.to(self.first.weight.dtype)
 
     def finish(self, first: Tensor) -> Tensor:
-        """Everything after the first layer: (N, n) pre-activations, which it may overwrite, to (N, outputs)."""
+        """All layers after the first: (N, n) pre-activations, which it may overwrite, to (N, outputs)."""
         out: Tensor = self.imnet.layers[1:](first)
         return out
 
     def shared_cost(self) -> Cost:
-        """FLOPs of W_feature @ feature for one LR pixel; the paper counts it per HR pixel instead."""
+        """FLOPs of W_feature @ feature for one LR pixel. The paper counts them in ``pixel_cost`` instead."""
         return Cost(0, conv(self.width, self.sizes[1], 1).executed)
 
     def pixel_cost(self) -> Cost:
-        """FLOPs of one HR pixel: the whole MLP by the paper, all but the first layer as executed."""
+        """FLOPs of one HR pixel: the whole MLP in the paper's convention, all but the first layer as executed."""
         layers = [conv(size_in, size_out, 1) for size_in, size_out in pairwise(self.sizes)]
         paper = sum(layer.paper for layer in layers)
         return Cost(paper, sum(layer.executed for layer in layers[1:]))

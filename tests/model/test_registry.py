@@ -89,9 +89,8 @@ def test_a_checksum_is_kept(tmp_path: Path) -> None:
 def test_names_are_known_or_the_known_ones_are_told() -> None:
     with fails(
         UnknownModelError,
-        "There is no model 'nonsense', nor a file or folder of that name.",
-        f"Known models: {', '.join(load_registry().entries)}. Or give user/repo on the Hub, a folder, a "
-        ".safetensors or a .pth.",
+        "There is no model 'nonsense', and no file or folder of this name.",
+        f"Use {', '.join(load_registry().entries)}, user/repo on the Hub, a folder, a .safetensors or a .pth.",
     ):
         load_registry().get("nonsense")
 
@@ -110,7 +109,7 @@ def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
     path.write_text('auto = ["mine", "carn"]\n' + GOOD)
     assert load_registry(path).auto == ("mine", "carn")
     path.write_text('auto = ["nobody"]\n' + GOOD)
-    with fails(RegistryError, f"The registry {path} chooses among models it does not know: nobody."):
+    with fails(RegistryError, f"the registry {path} has unknown models: nobody."):
         load_registry(path)
 
 
@@ -340,7 +339,7 @@ def test_a_registry_name_goes_before_what_lies_here(
 
 @pytest.mark.parametrize("reference", ["nonsense", "", "a/b/c", "a/b.pth", "a/b.safetensors", "../a/b", "x" * 5000])
 def test_what_is_none_of_these(asked: list[HubLocation], reference: str) -> None:
-    with fails(UnknownModelError, "nor a file or folder of that name.") as told:
+    with fails(UnknownModelError, "and no file or folder of this name.") as told:
         load_model(reference)
     assert "carn" in told.value.next_step
     assert asked == []

@@ -1,4 +1,4 @@
-"""The networks, one a file: backbones that compute LR features, and the originals they are compared with."""
+"""Backbones that compute LR features, and the original networks they are compared with, one file each."""
 
 from pcsr_cli.model.backbones.carn import CarnBackbone, CarnOriginal
 from pcsr_cli.model.backbones.dense import DenseBackbone
@@ -14,11 +14,11 @@ ORIGINALS: dict[str, type[Original]] = {
     "fsrcnn": FsrcnnOriginal,
     "srresnet": SrresnetOriginal,
 }
-"""The published x4 networks, by the backbone's name."""
+"""The published x4 networks, by the name of the backbone."""
 
 
 def build_backbone(spec: BackboneSpec) -> Backbone:
-    """The backbone a spec describes, with PyTorch's initial weights."""
+    """The backbone of a spec, with PyTorch's initial weights."""
     match spec.name:
         case "carn":
             return CarnBackbone(spec.width)
@@ -30,4 +30,4 @@ def build_backbone(spec: BackboneSpec) -> Backbone:
             assert spec.depth is not None
             return DenseBackbone(spec.width, spec.depth)
         case _:
-            raise AssertionError(f"specs admit no backbone {spec.name!r}")
+            raise AssertionError(f"unknown backbone {spec.name!r}")

@@ -1,6 +1,6 @@
 """CARN (Ahn et al., ECCV 2018), the mobile variant with shared residual blocks and grouped convolutions.
 
-As a PCSR backbone it stops at the LR features (52 channels); the original (64 channels) goes on to upsample.
+As a PCSR backbone it ends with the LR features (52 channels). The original network (64 channels) also upsamples.
 """
 
 from collections import OrderedDict
@@ -35,7 +35,7 @@ def _fusion(channels: int, width: int) -> nn.Sequential:
 
 
 class _Cascade(nn.Module):
-    """Three blocks in a row, each followed by a 1x1 fusion of everything computed so far."""
+    """Three consecutive blocks, each followed by a 1x1 fusion of all outputs so far."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

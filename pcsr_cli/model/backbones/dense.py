@@ -1,6 +1,6 @@
-"""A backbone for real hardware: nothing but dense 3x3 convolutions, which CPUs and GPUs run near their peak.
+"""A backbone of dense 3x3 convolutions, which CPUs and GPUs run near their peak speed.
 
-One convolution in, then ``depth`` residual blocks of two.
+It has one convolution, then ``depth`` residual blocks of two convolutions each.
 """
 
 from torch import Tensor, nn

@@ -1,6 +1,6 @@
 """FSRCNN (Dong et al., ECCV 2016), with no activation between its four mapping convolutions.
 
-As a PCSR backbone it stops at the LR features (48 channels); the original (56) ends in a transposed convolution.
+As a PCSR backbone it ends with the LR features (48 channels). The original (56) adds a transposed convolution.
 """
 
 from torch import Tensor, nn

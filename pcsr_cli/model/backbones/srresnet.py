@@ -1,6 +1,6 @@
 """SRResNet (Ledig et al., CVPR 2017), modified: no BatchNorm, residual to the bilinear enlargement.
 
-As a PCSR backbone it stops at the LR features (58 channels); the original (64) goes on to upsample.
+As a PCSR backbone it ends with the LR features (58 channels). The original network (64 channels) also upsamples.
 """
 
 import torch.nn.functional as F
