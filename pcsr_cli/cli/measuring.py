@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pcsr_cli.evaluate.bench import BenchResult
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
     from pcsr_cli.evaluate.html.page import PageImage, PageInfo
-    from pcsr_cli.evaluate.originals import LoadedOriginal
+    from pcsr_cli.evaluate.methods import LoadedOriginal
     from pcsr_cli.evaluate.sweep import Curve, SweepOptions
     from pcsr_cli.model.registry import LoadedModel
 
@@ -86,7 +86,7 @@ def load(
 ) -> "tuple[LoadedModel, LoadedOriginal | None]":
     """Load the model, and the original network if its weights are given. Raises as loading does."""
     from pcsr_cli.engine.device import resolve_device, resolve_precision
-    from pcsr_cli.evaluate.originals import load_original
+    from pcsr_cli.evaluate.methods import load_original
 
     where = resolve_device(device)
     resolve_precision(precision, where)

@@ -101,7 +101,7 @@ def _document(source: Path, part: str, model: "LoadedModel", found: "Verificatio
 
     return {
         **measuring.provenance(model),
-        "picture": str(source),
+        "image": str(source),
         "checked": part,
         "input_size": list(reversed(found.lr_size)),
         "output_size": list(reversed(found.hr_size)),
@@ -139,13 +139,13 @@ def _table(found: "Verification") -> "Table":
     for routing, comparisons in groupby(found.comparisons, key=lambda one: one.routing):
         table.add_row(Text(routing, style="bold"))
         for one in comparisons:
-            table.add_row(f"  {one.way}", *_cells(one))
+            table.add_row(f"  {one.variant}", *_cells(one))
     return table
 
 
 def _cells(one: "Comparison") -> tuple[str, ...]:
     flipped = f"{one.flipped:,}" if not one.ties else f"{one.flipped:,} ({one.ties:,} ties)"
-    verdict = _verdict(one.passed, one.judged_exactly)
+    verdict = _verdict(one.passed, one.exact)
     return f"{one.difference:.1e}", f"{one.levels}", f"{one.changed:,}", flipped, verdict
 
 
@@ -162,7 +162,7 @@ def _explanation(found: "Verification") -> list[str]:
         f"same: values differ by at most {ROUNDING:g} (of 1), and a pixel changes branch only if its p_heavy is within "
         f"{TIE:g} of the cut.",
     ]
-    tolerances = dict.fromkeys(one.tolerance for one in found.comparisons if not one.judged_exactly)
+    tolerances = dict.fromkeys(one.tolerance for one in found.comparisons if not one.exact)
     lines.extend(
         f"near: values differ by at most {tolerance.difference:g}, and at most {tolerance.flipped:.0%} of the pixels "
         "change branch, because half precision rounds the weights."

@@ -24,10 +24,9 @@ from pcsr_cli.engine.routing import (
 from pcsr_cli.engine.upscale import Settings, survey_difficulties
 from pcsr_cli.errors import InputError, PcsrError, UsageError
 from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage, load_pair
-from pcsr_cli.evaluate.methods import Method
+from pcsr_cli.evaluate.methods import LoadedOriginal, Method
 from pcsr_cli.evaluate.metrics import luma, psnr, ssim
-from pcsr_cli.evaluate.originals import LoadedOriginal
-from pcsr_cli.evaluate.runner import Contest, Enlarged, check_scales
+from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner, check_scales
 from pcsr_cli.model.flops import GIGA, model_costs, original_flops
 from pcsr_cli.model.registry import LoadedModel
 
@@ -105,13 +104,13 @@ def bench(model: LoadedModel, pairs: Sequence[PairFiles], options: BenchOptions,
     total = len(pairs) * len(options.methods)
     settings = Settings(refine=options.refine, tile=options.tile)
     budget = None if options.allowance is None else _common_cut(model, pairs, options, options.allowance)
-    contest = Contest(model, options.scale, settings, options.original, budget)
+    conditions = Conditions(model, options.scale, settings, options.original, budget)
     for files in pairs:
         try:
             pair = load_pair(files, options.scale, options.paper)
             if not rows:
-                _warm_up(contest, options.methods, pair)
-            for row, rgb in _measure(contest, pair, options):
+                _warm_up(conditions, options.methods, pair)
+            for row, rgb in _measure(conditions, pair, options):
                 rows.append(row)
                 observe(Measurement(len(rows), total, row, rgb))
         except InputError as error:
@@ -143,21 +142,23 @@ def check(model: LoadedModel, options: BenchOptions) -> None:
         )
 
 
-def _measure(contest: Contest, pair: Pair, options: BenchOptions) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
+def _measure(conditions: Conditions, pair: Pair, options: BenchOptions) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
     """Run every method on one image."""
-    entrant = contest.enter(pair.lr)
-    truth = entrant.all_heavy if pair.hr is None else pair.hr
+    runner = MethodRunner(conditions, pair.lr)
+    truth = runner.run(Method("heavy")).rgb if pair.hr is None else pair.hr
     shave = math.ceil(options.scale)
     truth_luma = luma(truth)
-    original = None if entrant.original_cost is None else entrant.original_cost.paper / GIGA
     for method in options.methods:
-        result = entrant.enlarge(method)
+        result = runner.run(method)
         result_luma = luma(result.rgb)
         quality = psnr(result_luma, truth_luma, shave) if options.luma else psnr(result.rgb, truth, shave)
-        yield _row(pair.name, method, result, quality, ssim(result_luma, truth_luma, shave), original), result.rgb
+        yield (
+            _row(pair.name, method, result, quality, ssim(result_luma, truth_luma, shave), runner.original_gflops),
+            result.rgb,
+        )
 
 
-def _row(name: str, method: Method, result: Enlarged, psnr: float, ssim: float, original: float | None) -> Row:
+def _row(name: str, method: Method, result: MethodResult, psnr: float, ssim: float, original: float | None) -> Row:
     height, width = result.rgb.shape[:2]
     return Row(
         image=name,
@@ -201,11 +202,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _warm_up(contest: Contest, methods: Sequence[Method], pair: Pair) -> None:
+def _warm_up(conditions: Conditions, methods: Sequence[Method], pair: Pair) -> None:
     """Run each method once on a small crop, because the first run includes the setup of kernels."""
-    entrant = contest.enter(pair.lr[:64, :64])
+    runner = MethodRunner(conditions, pair.lr[:64, :64])
     for method in methods:
-        entrant.enlarge(method)
+        runner.run(method)
 
 
 def _common_cut(

@@ -1,52 +1,57 @@
-"""The ways to enlarge that ``bench`` compares, by the names they have on the command line."""
+"""The methods that ``pcsr bench`` compares, patch routing, and the original networks."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pcsr_cli.engine.device import as_lr, full_float32, to_levels, to_numbers
 from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
-from pcsr_cli.errors import UsageError
+from pcsr_cli.errors import ModelError, UsageError
+from pcsr_cli.images.files import is_file
+from pcsr_cli.model.backbones import ORIGINALS, Original
+from pcsr_cli.model.checkpoint import load_pickle, load_safetensors, load_strictly
+from pcsr_cli.model.layers import Cost
+from pcsr_cli.model.spec import DEFAULT_MEANS, NO_MEAN
 
 Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-NAMED = tuple(kind for kind in KINDS if kind != "budget")
-"""Those that --methods takes: a budget has an option of its own."""
+NAMES = tuple(kind for kind in KINDS if kind != "budget")
+"""The names in a list of methods. A budget is a setting of its own."""
 
 DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32}
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to enlarge; ``value`` is the threshold, k, or the side of a patch in LR pixels."""
+    """A method of upscaling. ``value`` is the threshold, k, or the side of a patch in LR pixels."""
 
     kind: Kind
     value: float | None = None
 
     @property
     def label(self) -> str:
-        """Its name in tables and documents."""
+        """The name in tables and documents, with all digits of the value."""
+        value = str(self.value).removesuffix(".0")
         match self.kind:
             case "heavy" | "light":
                 return f"all {self.kind}"
             case "adm":
                 return "ADM"
             case "k":
-                return f"k = {self._number}"
+                return f"k = {value}"
             case "lanczos":
                 return "Lanczos"
             case _:
-                return self.kind if self.value is None else f"{self.kind} {self._number}"
-
-    @property
-    def _number(self) -> str:
-        """The value to its last digit: two methods have two names."""
-        return str(self.value).removesuffix(".0")
+                return self.kind if self.value is None else f"{self.kind} {value}"
 
     @property
     def routing(self) -> Routing | None:
-        """How the engine routes for it; None for what is no routing of single pixels, or decided elsewhere."""
+        """The routing by pixel; None if the method has none or it is decided elsewhere (budget)."""
         match self.kind:
             case "threshold" | "k":
                 assert self.value is not None
@@ -62,40 +67,38 @@ class Method:
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:
-    """A comma list such as ``threshold=0.3,adm,patch=64,bicubic``. Raises UsageError."""
+    """Parse a comma-separated list such as ``threshold=0.3,adm,patch=64,bicubic``. Raises UsageError."""
     methods = [_parse(part.strip()) for part in text.split(",") if part.strip()]
     if not methods:
-        known = ", ".join(NAMED)
-        raise UsageError("--methods names no method.", f"Choose among {known}.")
+        raise UsageError("The list of methods is empty.", f"Choose from {', '.join(NAMES)}.", setting="methods")
     return tuple(dict.fromkeys(methods))
 
 
 def _parse(text: str) -> Method:
-    name, given, value = text.partition("=")
+    name, has_value, value = text.partition("=")
     name = name.strip().lower().removeprefix("all-").removeprefix("all ")
-    kind = next((kind for kind in NAMED if kind == name), None)
+    kind = next((kind for kind in NAMES if kind == name), None)
     if kind is None:
-        known = ", ".join(NAMED)
-        raise UsageError(f"There is no method {text!r}.", f"Known: {known}; threshold, k and patch take =VALUE.")
-    if not given:
+        raise UsageError(f"Unknown method {text!r}.", f"Choose from {', '.join(NAMES)}.", setting="methods")
+    if not has_value:
         return Method(kind, DEFAULTS.get(kind))
     try:
         number = float(value)
     except ValueError:
         number = float("nan")
-    whole = number == number and abs(number) < 1e9 and number == int(number)
-    if kind not in DEFAULTS or number != number or (kind == "patch" and (number < 1 or not whole)):
-        raise UsageError(f"{text!r} is no method.", "Such as threshold=0.3, k=1 or patch=64 (LR pixels).")
+    is_side = abs(number) < 1e9 and number >= 1 and number == int(number)
+    if kind not in DEFAULTS or number != number or (kind == "patch" and not is_side):
+        raise UsageError(f"Invalid method {text!r}.", "Examples: threshold=0.3, k=1, patch=64 (LR pixels).")
     method = Method(kind, number)
-    _ = method.routing  # a threshold or a k out of range is refused here
+    _ = method.routing  # raises UsageError for a threshold or k out of range
     return method
 
 
 def patch_mask(difficulty: Tensor, side: int, heavy: int) -> Tensor:
-    """The pixels that are heavy where whole patches are routed by their mean p_heavy, (H, W) bool.
+    """Return the heavy pixels, (H, W) bool, if whole patches are routed by their mean p_heavy.
 
-    ``difficulty`` is (H, W), ``side`` the patch's in HR pixels. The hardest patches are heavy until ``heavy`` pixels
-    are spent; of the last one only its upper part, so that exactly as much is spent as by the routing compared with.
+    ``difficulty`` is (H, W), ``side`` the side of a patch in HR pixels. The patches with the highest mean are heavy,
+    the last one only in its upper part, so that exactly ``heavy`` pixels are heavy.
     """
     height, width = difficulty.shape
     across = -(-width // side)
@@ -108,3 +111,50 @@ def patch_mask(difficulty: Tensor, side: int, heavy: int) -> Tensor:
     mask = torch.zeros(height * width, dtype=torch.bool)
     mask[order[:heavy]] = True
     return mask.view(height, width)
+
+
+@dataclass(frozen=True)
+class LoadedOriginal:
+    """An original x4 network with its weights; ``mean`` is subtracted from RGB in [0, 1]."""
+
+    name: str
+    network: Original
+    mean: tuple[float, float, float]
+
+    def cost(self, lr_pixels: int) -> Cost:
+        """Return the FLOPs for an image."""
+        return self.network.cost() * lr_pixels
+
+    @torch.inference_mode()
+    def upscale(self, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Upscale (h, w, 3) uint8 RGB to (4h, 4w, 3), as a whole."""
+        device = next(self.network.parameters()).device
+        mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
+        x = to_numbers(as_lr(lr).to(device))
+        with full_float32(x.device):
+            rgb = self.network(x - mean)[0] + mean[0]
+        values: NDArray[np.uint8] = to_levels(rgb, torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return np.ascontiguousarray(values)
+
+
+def load_original(path: Path, device: torch.device) -> LoadedOriginal:
+    """Load a ``.safetensors`` or ``.pth`` of CARN, FSRCNN or SRResNet at x4. The keys identify the network.
+
+    A ``.pth`` contains the state dict, or ``{"model": {"sd": state dict}}`` as published by PCSR's authors. Raises
+    ModelError.
+    """
+    if not is_file(path):
+        raise ModelError(f"{path} does not exist.", "Check the path.")
+    content = load_safetensors(path) if path.suffix == ".safetensors" else load_pickle(path)
+    model = content.get("model") if isinstance(content, dict) else None
+    state = model.get("sd") if isinstance(model, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{path} contains no state dict.", "Give the weights of the original network.")
+    for name, network_class in ORIGINALS.items():
+        with torch.device("meta"):
+            network = network_class()
+        if set(network.state_dict()) == set(state):
+            load_strictly(network, state, str(path))
+            mean = DEFAULT_MEANS.get(name, NO_MEAN)
+            return LoadedOriginal(name, network.eval().requires_grad_(False).to(device), mean)
+    raise ModelError(f"{path} contains none of the original networks.", f"Supported at x4: {', '.join(ORIGINALS)}.")

@@ -1,4 +1,4 @@
-"""One picture enlarged in several ways under the same conditions, each timed and counted."""
+"""Runs the methods of ``pcsr bench`` on one image under the same conditions, and counts and times each."""
 
 import time
 from collections.abc import Callable
@@ -13,20 +13,18 @@ from PIL import Image
 from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.routing import Routing, default_routing
-from pcsr_cli.engine.upscale import Outcome, Settings, predict_branches, upscale_whole
-from pcsr_cli.errors import UsageError, in_full
+from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
+from pcsr_cli.errors import ScaleError, UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer
-from pcsr_cli.evaluate.methods import Method, patch_mask
-from pcsr_cli.evaluate.originals import LoadedOriginal
+from pcsr_cli.evaluate.methods import LoadedOriginal, Method, patch_mask
 from pcsr_cli.images.resize import resize_bicubic_8bit
 from pcsr_cli.model.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops
-from pcsr_cli.model.layers import Cost
 from pcsr_cli.model.registry import LoadedModel
 
 
 @dataclass(frozen=True)
-class Enlarged:
-    """A result (H, W, 3) uint8 and what it took: GFLOPs, the share of heavy pixels, seconds; None where unknown."""
+class MethodResult:
+    """A result (H, W, 3) uint8. GFLOPs, the share of heavy pixels and seconds are None if the method has none."""
 
     rgb: NDArray[np.uint8]
     heavy_share: float | None = None
@@ -36,10 +34,10 @@ class Enlarged:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """The conditions: a model, a scale, the engine's settings but for routing, the original network if there is one.
+class Conditions:
+    """What all methods share: the model, the scale and the engine's settings (their routing is replaced).
 
-    ``budget`` is how the method of that name routes.
+    ``original`` is the original network and ``budget`` the routing of the methods with these names.
     """
 
     model: LoadedModel
@@ -48,111 +46,100 @@ class Contest:
     original: LoadedOriginal | None = None
     budget: Routing | None = None
 
-    def enter(self, lr: NDArray[np.uint8]) -> "Entrant":
-        """A picture (h, w, 3) uint8 to enlarge."""
-        return Entrant(self, lr)
 
+class MethodRunner:
+    """Runs methods on the image ``lr`` (h, w, 3) uint8 and keeps their results."""
 
-class Entrant:
-    """A picture in the contest."""
-
-    def __init__(self, contest: Contest, lr: NDArray[np.uint8]) -> None:
-        self.contest = contest
+    def __init__(self, conditions: Conditions, lr: NDArray[np.uint8]) -> None:
+        self.conditions = conditions
         self.lr = lr
-        self.costs = model_costs(contest.model.network)
-        self.size = hr_size((lr.shape[0], lr.shape[1]), contest.scale)
-        self.done: dict[Method, Enlarged] = {}
+        self.lr_pixels = lr.shape[0] * lr.shape[1]
+        self.costs = model_costs(conditions.model.network)
+        self.size = hr_size((lr.shape[0], lr.shape[1]), conditions.scale)
+        self.results: dict[Method, MethodResult] = {}
 
-    def enlarge(self, method: Method) -> Enlarged:
-        """The picture by a method; ``patch`` is composed and not run, and has no time."""
-        if method not in self.done:
-            self.done[method] = self._enlarge(method)
-        return self.done[method]
-
-    @property
-    def all_heavy(self) -> NDArray[np.uint8]:
-        """The best the model can do."""
-        return self.enlarge(Method("heavy")).rgb
+    def run(self, method: Method) -> MethodResult:
+        """Return the result of a method. ``patch`` is composed from branches that ran before, so it has no time."""
+        if method not in self.results:
+            self.results[method] = self._run(method)
+        return self.results[method]
 
     @property
-    def original_cost(self) -> Cost | None:
-        """FLOPs of the original network on this picture, None where there is none at this scale."""
-        contest = self.contest
-        return original_flops(contest.model.identity.original, contest.scale, self.lr.shape[0] * self.lr.shape[1])
+    def original_gflops(self) -> float | None:
+        """GFLOPs (paper's count) of the original network on this image; None if there is none at this scale."""
+        identity, scale = self.conditions.model.identity, self.conditions.scale
+        cost = original_flops(identity.original, scale, self.lr_pixels)
+        return None if cost is None else cost.paper / GIGA
 
-    def _enlarge(self, method: Method) -> Enlarged:
+    def _run(self, method: Method) -> MethodResult:
+        height, width = self.size
         match method.kind:
             case "bicubic":
-                return self._timed(lambda: resize_bicubic_8bit(self.lr, *self.size))
+                return self._timed(lambda: resize_bicubic_8bit(self.lr, height, width))
             case "lanczos":
-                return self._timed(self._lanczos)
+                image = Image.fromarray(self.lr)
+                return self._timed(lambda: np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)))
             case "original":
-                assert self.contest.original is not None
-                original = self.contest.original
-                cost = original.cost(self.lr.shape[0] * self.lr.shape[1])
-                done = self._timed(lambda: original.upscale(self.lr))
-                return Enlarged(done.rgb, None, cost.paper / GIGA, cost.executed / GIGA, done.seconds)
+                original = self.conditions.original
+                assert original is not None
+                cost = original.cost(self.lr_pixels)
+                result = self._timed(lambda: original.upscale(self.lr))
+                return replace(result, paper=cost.paper / GIGA, executed=cost.executed / GIGA)
             case "patch":
                 assert method.value is not None
-                return self._by_patch(int(method.value))
-            case "budget":
-                assert self.contest.budget is not None
-                return self._by_pixel(self.contest.budget)
+                return self._run_patches(int(method.value))
             case _:
-                routing = method.routing
+                routing = self.conditions.budget if method.kind == "budget" else method.routing
                 assert routing is not None
-                return self._by_pixel(routing)
+                return self.run_routing(routing)
 
-    def _by_pixel(self, routing: Routing) -> Enlarged:
-        return self.run(routing)[0]
-
-    def run(self, routing: Routing) -> tuple[Enlarged, Outcome]:
-        """The engine by a routing."""
-        contest = self.contest
-        settings = replace(contest.settings, routing=routing)
+    def run_routing(self, routing: Routing) -> MethodResult:
+        """Upscale the image with a routing by pixel."""
+        conditions = self.conditions
+        settings = replace(conditions.settings, routing=routing)
+        network, lr = conditions.model.network, as_lr(self.lr)
         started = time.perf_counter()
-        rgb, _, outcome = upscale_whole(contest.model.network, as_lr(self.lr), contest.scale, settings, torch.uint8)
+        rgb, _, outcome = upscale_whole(network, lr, conditions.scale, settings, torch.uint8)
         seconds = time.perf_counter() - started
         paper = paper_flops(self.costs, outcome.plan.lr_pixels, outcome.branch_pixels) / GIGA
         executed = executed_flops(self.costs, outcome.executed) / GIGA
-        return Enlarged(rgb.numpy(), outcome.heavy_share, paper, executed, seconds), outcome
+        return MethodResult(rgb.numpy(), outcome.heavy_share, paper, executed, seconds)
 
-    def _by_patch(self, side: int) -> Enlarged:
-        """Routed by patch with as many heavy pixels as the first method routed by pixel, by default at 0.5."""
-        routed = [d for m, d in self.done.items() if m.kind in {"threshold", "k", "adm", "budget"}]
-        share = routed[0].heavy_share if routed else self._by_pixel(default_routing(2)).heavy_share
+    def _run_patches(self, side: int) -> MethodResult:
+        """Route by patch with as many heavy pixels as the first method that routes by pixel, or threshold 0.5."""
+        routed = [
+            result for method, result in self.results.items() if method.kind in {"threshold", "k", "adm", "budget"}
+        ]
+        share = (routed[0] if routed else self.run_routing(default_routing(2))).heavy_share
         assert share is not None
         composer = self._composer
         heavy = round(share * self.size[0] * self.size[1])
-        mask = patch_mask(composer.branches.difficulty, max(1, round(side * self.contest.scale)), heavy)
-        counts = (mask.numel() - heavy, heavy)
-        paper = paper_flops(self.costs, composer.branches.plan.lr_pixels, counts) / GIGA
+        mask = patch_mask(composer.branches.difficulty, max(1, round(side * self.conditions.scale)), heavy)
+        paper = paper_flops(self.costs, self.lr_pixels, (mask.numel() - heavy, heavy)) / GIGA
         executed = executed_flops(self.costs, composer.executed(mask)) / GIGA
-        return Enlarged(composer.compose(mask), share, paper, executed)
+        return MethodResult(composer.compose(mask), share, paper, executed)
 
     @cached_property
     def _composer(self) -> Composer:
-        contest = self.contest
-        branches = predict_branches(contest.model.network, as_lr(self.lr), contest.scale, contest.settings)
-        return Composer(branches, contest.settings.refine)
-
-    def _lanczos(self) -> NDArray[np.uint8]:
-        height, width = self.size
-        return np.asarray(Image.fromarray(self.lr).resize((width, height), Image.Resampling.LANCZOS))
+        conditions = self.conditions
+        branches = predict_branches(conditions.model.network, as_lr(self.lr), conditions.scale, conditions.settings)
+        return Composer(branches, conditions.settings.refine)
 
     @staticmethod
-    def _timed(work: Callable[[], NDArray[np.uint8]]) -> Enlarged:
+    def _timed(work: Callable[[], NDArray[np.uint8]]) -> MethodResult:
         started = time.perf_counter()
         rgb = work()
-        return Enlarged(rgb, seconds=time.perf_counter() - started)
+        return MethodResult(rgb, seconds=time.perf_counter() - started)
 
 
 def check_scales(model: LoadedModel, scale: float, original: LoadedOriginal | None) -> None:
-    """Raise UsageError where the model, or the original network if there is one, was not made for a scale."""
+    """Raise UsageError if the model or the original network was not trained for the scale."""
     if not model.scales.trained(scale):
-        raise UsageError(
+        raise ScaleError(
             f"The model {model.identity.name} was trained for {model.scales}, not x{in_full(scale)}.",
-            "Measure it at what it was trained for, with --scale.",
+            "Measure at a trained scale.",
         )
     if original is not None and scale != ORIGINAL_SCALE:
-        raise UsageError(f"The original network enlarges x{ORIGINAL_SCALE}.", "Leave --original out.")
+        raise UsageError(
+            f"The original network supports only x{ORIGINAL_SCALE}.", "Measure without it.", setting="original"
+        )

@@ -23,8 +23,8 @@ from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import OutputError, PlotError, UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.dataset import Pair
+from pcsr_cli.evaluate.methods import LoadedOriginal
 from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, psnr, too_small
-from pcsr_cli.evaluate.originals import LoadedOriginal
 from pcsr_cli.evaluate.runner import check_scales
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, original_flops, paper_flops

@@ -1,9 +1,8 @@
-"""The promise checked on a picture and a machine: tiles, threads and passes change nothing, low precision little.
+"""Checks on an image and a machine that tiles, threads and passes do not change the result.
 
-What is promised: the whole picture's routing, but for pixels whose difficulty is within TIE of the cut, and its
-numbers to ROUNDING. Kernels sum in another order for another size or number of threads, so last bits may differ; a
-value that lies on the border of two 8-bit levels, or on the cut between two branches, may then fall to either side.
-Half precision promises less, see LOWER.
+Each variant of the computation is compared with the whole image at once in float32. Kernels sum in another order for
+another size or number of threads, so values may differ by ROUNDING, and a pixel whose p_heavy is within TIE of the cut
+may change its branch. Half precision may differ by more, see LOWER.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,22 +22,24 @@ from pcsr_cli.images.image import Pixels
 from pcsr_cli.model.network import Pcsr
 
 TIE = 2e-6
-"""A difficulty within this of the cut may fall on either side of it."""
+"""A pixel whose p_heavy is within this distance of the cut may be on either side."""
 
 ROUNDING = 1e-5
-"""How far a number of the result, in [0, 1], may be off: the 390th part of an 8-bit level."""
+"""The largest difference of a value in [0, 1] from rounding: 1/390 of an 8-bit level."""
 
 WHOLE = 2**31
 """A tile larger than any image."""
 
-USUAL_TILES = (96, 41)
-"""LR pixels; tiles of half the picture are tried, too, and those the engine would choose."""
+DEFAULT_TILES = (96, 41)
+"""Tile sides in LR pixels. Half the image and the engine's choice are added."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What a comparison allows: ``difference`` of RGB in [0, 1] away from pixels that changed branch, and the share of
-    pixels that may do so without lying on the cut."""
+    """The allowed difference of RGB in [0, 1], and the share of pixels that may change branch without a tie.
+
+    Differences count only outside of pixels that changed branch and their neighbours.
+    """
 
     difference: float
     flipped: float
@@ -46,20 +47,21 @@ class Tolerance:
 
 EXACT = Tolerance(ROUNDING, 0.0)
 LOWER = {torch.float16: Tolerance(0.01, 0.05), torch.bfloat16: Tolerance(0.08, 0.05)}
-"""Half precision, of 11 or 8 bits, rounds the weights themselves. With CARN on Set14 the furthest were 0.007 and 0.05,
+"""Half precision rounds the weights to 11 or 8 bits. With CARN on Set14 the largest differences were 0.007 and 0.05,
 and 0.3% and 1.7% of the pixels changed branch."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One way to compute against the whole picture at once in float32.
+    """A variant compared with the whole image at once in float32.
 
-    ``difference`` and ``levels`` (of 255) are the largest away from pixels that changed branch and their neighbours,
-    which refinement reaches; ``changed`` counts 8-bit values (three a pixel) anywhere. Of ``flipped`` pixels ``ties``
-    lie on the cut (None: not looked for). ``moved`` is how far the cut of a probability was moved."""
+    ``difference`` and ``levels`` (of 255) are maxima outside of pixels that changed branch and their neighbours, which
+    refinement reaches. ``changed`` counts all changed 8-bit values, three per pixel. ``flipped`` pixels changed branch,
+    ``ties`` of them are on the cut (None if not determined). ``moved`` is the difference of the cuts.
+    """
 
     routing: str
-    way: str
+    variant: str
     tolerance: Tolerance
     pixels: int
     difference: float
@@ -70,40 +72,42 @@ class Comparison:
     moved: float
 
     @property
-    def judged_exactly(self) -> bool:
-        """Whether nothing but rounding was allowed."""
+    def exact(self) -> bool:
+        """Whether only rounding is allowed."""
         return self.tolerance == EXACT
 
     @property
     def passed(self) -> bool:
-        """Whether the promise held."""
-        astray = self.flipped - (self.ties or 0)
-        return self.difference <= self.tolerance.difference and astray <= self.tolerance.flipped * self.pixels
+        """Whether the variant is within its tolerance."""
+        flipped = self.flipped - (self.ties or 0)
+        return self.difference <= self.tolerance.difference and flipped <= self.tolerance.flipped * self.pixels
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked: sizes are (height, width), ``threads`` those of the reference."""
+    """All comparisons. Sizes are (height, width)."""
 
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
-    threads: int
     comparisons: tuple[Comparison, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether everything held."""
-        return all(one.passed for one in self.comparisons)
+        """Whether all comparisons passed."""
+        return self.failures == 0
 
     @property
     def failures(self) -> int:
-        """How many checks did not hold."""
-        return sum(not one.passed for one in self.comparisons)
+        """The number of comparisons that failed."""
+        return sum(not comparison.passed for comparison in self.comparisons)
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to compute the same: other tiles, other threads, nothing kept between ADM's passes, other precision."""
+class Variant:
+    """A variant of the computation. The defaults are those of the reference.
+
+    ``tile`` None is the engine's choice, ``memory`` 0 keeps no features between ADM's passes.
+    """
 
     name: str
     tile: int | None = WHOLE
@@ -121,51 +125,47 @@ def verify(
     lower: Pcsr | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Verification:
-    """Compute a picture in many ways and compare each with the whole picture at once.
+    """Upscale an image in several variants and compare each with the whole image at once.
 
-    ``model`` is in float32, ``lower`` the same in half precision, if that is to be compared; ``rgb`` is (h, w, 3), of
-    8 or 16 bits; ``tiles`` are LR pixels a side, () for a choice of sizes. Holds two results as float32 at a time.
+    ``model`` is in float32, ``lower`` is the same model in half precision or None. ``rgb`` is (h, w, 3) uint8 or
+    uint16. ``tiles`` are LR pixels a side; () means a choice of sizes. Holds two results in float32 at a time.
     """
     lr = as_lr(rgb)
     size = (lr.shape[2], lr.shape[3])
-    # Where there are more branches than two, a cut on one probability is not to be had.
+    # With more than two branches a routing cannot be one cut on one probability.
     routings: tuple[Routing, ...] = (Threshold(), Adaptive()) if model.spec.branches == 2 else (Adaptive(),)
-    work = [(routing, ways(model, size, scale, routing, tiles, lower)) for routing in routings]
-    steps = _Steps(progress, sum(1 + len(tried) for _, tried in work))
+    work = [(routing, variants(model, size, scale, routing, tiles, lower)) for routing in routings]
+    runner = _Runner(model, lr, scale, progress, sum(1 + len(each) for _, each in work))
     found: list[Comparison] = []
-    for routing, tried in work:
-        reference = _run(model, lr, scale, routing, Way("whole"), steps)
-        found.extend(_compare(model, lr, scale, routing, way, reference, steps) for way in tried)
-    return Verification(size, hr_size(size, scale), torch.get_num_threads(), tuple(found))
+    for routing, each in work:
+        reference = runner.run(routing, Variant("whole"))
+        found.extend(runner.compare(routing, variant, reference) for variant in each)
+    return Verification(size, hr_size(size, scale), tuple(found))
 
 
 def crop_middle(rgb: Pixels, side: int) -> Pixels:
-    """The middle of a picture (h, w, 3), at most ``side`` pixels high and wide."""
-    kept = [min(length, side) for length in rgb.shape[:2]]
-    top, left = ((length - keep) // 2 for length, keep in zip(rgb.shape, kept, strict=False))
-    return rgb[top : top + kept[0], left : left + kept[1]]
+    """Crop an image (h, w, 3) to its middle, at most ``side`` pixels high and wide."""
+    height, width = (min(length, side) for length in rgb.shape[:2])
+    top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
+    return rgb[top : top + height, left : left + width]
 
 
-def ways(
+def variants(
     model: Pcsr, lr_size: tuple[int, int], scale: float, routing: Routing, tiles: Sequence[int], lower: Pcsr | None
-) -> tuple[Way, ...]:
-    """What is compared with the whole picture at once; sizes that do not cut the picture are left out."""
+) -> tuple[Variant, ...]:
+    """Return the variants for an image. Tiles that would not split the image are dropped."""
     longest = max(lr_size)
-    sizes = tiles or sorted({-(-longest // 2), *USUAL_TILES}, reverse=True)
-    found = [Way(f"tiles of {size}", size) for size in sizes if size < longest]
-    if not tiles and len(plan_for(model, lr_size, scale, _settings(scale)).tiles) > 1:
-        found.insert(0, Way("the usual tiles", None))
+    sizes = tiles or sorted({-(-longest // 2), *DEFAULT_TILES}, reverse=True)
+    found = [Variant(f"tiles of {size}", size) for size in sizes if size < longest]
+    if not tiles and len(plan_for(model, lr_size, scale, Settings(refine=usual_refine(scale))).tiles) > 1:
+        found.insert(0, Variant("default tiles", None))
     if model.device.type == "cpu":
-        found.append(Way("1 thread", threads=1) if torch.get_num_threads() > 1 else Way("2 threads", threads=2))
+        found.append(Variant("1 thread", threads=1) if torch.get_num_threads() > 1 else Variant("2 threads", threads=2))
     if isinstance(routing, Adaptive):
-        found.append(Way("features computed twice", memory=0))
+        found.append(Variant("features computed twice", memory=0))
     if lower is not None:
-        found.append(Way(lower.precision, model=lower, tolerance=LOWER[lower.dtype]))
+        found.append(Variant(lower.precision, model=lower, tolerance=LOWER[lower.dtype]))
     return tuple(found)
-
-
-def _settings(scale: float) -> Settings:
-    return Settings(refine=usual_refine(scale))
 
 
 @dataclass(frozen=True)
@@ -175,61 +175,69 @@ class _Result:
     outcome: Outcome
 
 
-def _run(model: Pcsr, lr: Tensor, scale: float, routing: Routing, way: Way, steps: "_Steps") -> _Result:
-    settings = replace(_settings(scale), routing=routing, tile=way.tile, memory=way.memory)
-    with _threads(way.threads or torch.get_num_threads()):
-        rgb, labels, outcome = upscale_whole(way.model or model, lr, scale, settings, progress=steps.within)
-    steps.next()
-    return _Result(rgb, labels, outcome)
+class _Runner:
+    """Runs variants on one image and reports the progress over ``count`` runs."""
+
+    def __init__(self, model: Pcsr, lr: Tensor, scale: float, progress: Callable[[float], None], count: int) -> None:
+        self.model = model
+        self.lr = lr
+        self.scale = scale
+        self.settings = Settings(refine=usual_refine(scale))
+        self.progress = progress
+        self.count = count
+        self.done = 0
+
+    def run(self, routing: Routing, variant: Variant) -> _Result:
+        settings = replace(self.settings, routing=routing, tile=variant.tile, memory=variant.memory)
+        with _threads(variant.threads or torch.get_num_threads()):
+            rgb, labels, outcome = upscale_whole(
+                variant.model or self.model,
+                self.lr,
+                self.scale,
+                settings,
+                progress=lambda share: self.progress(min(1.0, (self.done + share) / self.count)),
+            )
+        self.done += 1
+        return _Result(rgb, labels, outcome)
+
+    def compare(self, routing: Routing, variant: Variant, reference: _Result) -> Comparison:
+        result = self.run(routing, variant)
+        flipped = result.labels != reference.labels
+        count = int(flipped.sum())
+        ties = int((flipped & self._on_cut(reference.outcome)).sum()) if count and variant.tolerance == EXACT else None
+        # The neighbours of flipped pixels are excluded: refinement changes them.
+        compared = F.max_pool2d(flipped[None, None].float(), 3, stride=1, padding=1)[0, 0] == 0
+        levels = _to_8_bits(result.rgb).sub_(_to_8_bits(reference.rgb)).abs_()
+        difference = result.rgb.sub_(reference.rgb).abs_().amax(dim=2)
+        assert bool(difference.isfinite().all())
+        is_any = bool(compared.any())
+        return Comparison(
+            routing="ADM" if isinstance(routing, Adaptive) else "threshold 0.5",
+            variant=variant.name,
+            tolerance=variant.tolerance,
+            pixels=flipped.numel(),
+            difference=float(difference[compared].max()) if is_any else 0.0,
+            levels=int(levels.amax(dim=2)[compared].max()) if is_any else 0,
+            changed=int(levels.count_nonzero()),
+            flipped=count,
+            ties=ties,
+            moved=max(abs(a - b) for a, b in zip(_cuts(reference), _cuts(result), strict=True)),
+        )
+
+    def _on_cut(self, outcome: Outcome) -> Tensor:
+        """Return the pixels, (H, W) bool, that rounding may put on either side of a cut."""
+        assert isinstance(outcome.decision, Cuts)
+        difficulty = predict_branches(self.model, self.lr, self.scale, self.settings).difficulty
+        return torch.stack([(difficulty - cut).abs() <= TIE for cut in outcome.decision.values]).any(dim=0)
 
 
-def _compare(
-    model: Pcsr, lr: Tensor, scale: float, routing: Routing, way: Way, reference: _Result, steps: "_Steps"
-) -> Comparison:
-    result = _run(model, lr, scale, routing, way, steps)
-    flipped = result.labels != reference.labels
-    count = int(flipped.sum())
-    ties = None
-    if count and way.tolerance == EXACT:
-        ties = int((flipped & _near(reference.outcome, model, lr, scale)).sum())
-    elsewhere = ~_surroundings(flipped) if count else torch.ones_like(flipped)
-    levels = _levels(result.rgb).sub_(_levels(reference.rgb)).abs_()
-    difference = result.rgb.sub_(reference.rgb).abs_().amax(dim=2)
-    assert bool(difference.isfinite().all())
-    some = bool(elsewhere.any())
-    return Comparison(
-        routing="ADM" if isinstance(routing, Adaptive) else "threshold 0.5",
-        way=way.name,
-        tolerance=way.tolerance,
-        pixels=flipped.numel(),
-        difference=float(difference[elsewhere].max()) if some else 0.0,
-        levels=int(levels.amax(dim=2)[elsewhere].max()) if some else 0,
-        changed=int(levels.count_nonzero()),
-        flipped=count,
-        ties=ties,
-        moved=_moved(reference.outcome, result.outcome),
-    )
+def _cuts(result: _Result) -> tuple[float, ...]:
+    assert isinstance(result.outcome.decision, Cuts)
+    return result.outcome.decision.values
 
 
-def _near(outcome: Outcome, model: Pcsr, lr: Tensor, scale: float) -> Tensor:
-    """(H, W) bool: pixels that rounding may put on either side of a cut."""
-    assert isinstance(outcome.decision, Cuts)
-    difficulty = predict_branches(model, lr, scale, _settings(scale)).difficulty
-    return torch.stack([(difficulty - cut).abs() <= TIE for cut in outcome.decision.values]).any(dim=0)
-
-
-def _surroundings(mask: Tensor) -> Tensor:
-    """(H, W) bool grown by one pixel in every direction."""
-    return F.max_pool2d(mask[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0
-
-
-def _levels(rgb: Tensor) -> Tensor:
+def _to_8_bits(rgb: Tensor) -> Tensor:
     return rgb.mul(255).round_().clamp_(0, 255).to(torch.int16)
-
-
-def _moved(one: Outcome, other: Outcome) -> float:
-    assert isinstance(one.decision, Cuts) and isinstance(other.decision, Cuts)
-    return max(abs(a - b) for a, b in zip(one.decision.values, other.decision.values, strict=True))
 
 
 @contextmanager
@@ -240,18 +248,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class _Steps:
-    """Progress over many runs of the same size."""
-
-    def __init__(self, progress: Callable[[float], None], count: int) -> None:
-        self.progress, self.count, self.done = progress, count, 0
-
-    def within(self, share: float) -> None:
-        """The share of the run at hand."""
-        self.progress(min(1.0, (self.done + share) / self.count))
-
-    def next(self) -> None:
-        """A run is over."""
-        self.done += 1

@@ -14,7 +14,7 @@ from pcsr_cli.errors import InputError, TrainingError
 from pcsr_cli.evaluate.dataset import Pair, find_pairs, load_pair
 from pcsr_cli.evaluate.methods import Method
 from pcsr_cli.evaluate.metrics import psnr
-from pcsr_cli.evaluate.runner import Contest, Enlarged
+from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner
 from pcsr_cli.model.flops import GIGA
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.registry import Identity, LoadedModel
@@ -37,19 +37,23 @@ class Validator:
         self._model = LoadedModel(
             network, Identity(config.name, None, "", config.licence, "in training", None), config.trained_scales
         )
-        contests = [
-            Contest(self._model, scale, Settings(refine=usual_refine(scale))) for scale in config.validation.scales
+        all_conditions = [
+            Conditions(self._model, scale, Settings(refine=usual_refine(scale))) for scale in config.validation.scales
         ]
-        self._pairs = [(contest, load_pairs(folder, contest, observe)) for contest in contests]
+        self._pairs = [(conditions, load_pairs(folder, conditions, observe)) for conditions in all_conditions]
 
     def measure(self, weights: Mapping[str, Tensor], stage: int, step: int, seconds: float) -> Iterator[Validated]:
         """Yield the quality of ``weights`` at each scale; the first stage has no routing, so all pixels are heavy."""
         self._model.network.load_state_dict(weights)
-        for contest, pairs in self._pairs:
-            heavy = [contest.enter(pair.lr).enlarge(Method("heavy")) for pair, _ in pairs]
-            routed = heavy if stage == 1 else [contest.enter(pair.lr).run(self._routing)[0] for pair, _ in pairs]
+        for conditions, pairs in self._pairs:
+            heavy = [MethodRunner(conditions, pair.lr).run(Method("heavy")) for pair, _ in pairs]
+            routed = (
+                heavy
+                if stage == 1
+                else [MethodRunner(conditions, pair.lr).run_routing(self._routing) for pair, _ in pairs]
+            )
             yield Validated(
-                scale=int(contest.scale),
+                scale=int(conditions.scale),
                 psnr=_mean_psnr(routed, pairs),
                 psnr_heavy=_mean_psnr(heavy, pairs),
                 psnr_bicubic=fmean(bicubic for _, bicubic in pairs),
@@ -61,17 +65,17 @@ class Validator:
             )
 
 
-def load_pairs(folder: Path, contest: Contest, observe: Observer) -> list[MeasuredPair]:
+def load_pairs(folder: Path, conditions: Conditions, observe: Observer) -> list[MeasuredPair]:
     """Read the images of ``folder``, or of HR and LR_xN in it; report and skip those that cannot be used.
 
     Raises InputError if the folder is missing or empty, TrainingError if no image can be used.
     """
     pairs: list[MeasuredPair] = []
-    for source in find_pairs([folder], contest.scale):
+    for source in find_pairs([folder], conditions.scale):
         assert source.hr is not None
         try:
-            pair = load_pair(source, contest.scale)
-            pairs.append((pair, _psnr(contest.enter(pair.lr).enlarge(Method("bicubic")), pair)))
+            pair = load_pair(source, conditions.scale)
+            pairs.append((pair, _psnr(MethodRunner(conditions, pair.lr).run(Method("bicubic")), pair)))
         except InputError as error:
             observe(Skipped(source.hr, error.sentence))
     if not pairs:
@@ -81,11 +85,11 @@ def load_pairs(folder: Path, contest: Contest, observe: Observer) -> list[Measur
     return pairs
 
 
-def _mean_psnr(results: list[Enlarged], pairs: list[MeasuredPair]) -> float:
+def _mean_psnr(results: list[MethodResult], pairs: list[MeasuredPair]) -> float:
     return fmean(_psnr(result, pair) for result, (pair, _) in zip(results, pairs, strict=True))
 
 
-def _psnr(result: Enlarged, pair: Pair) -> float:
+def _psnr(result: MethodResult, pair: Pair) -> float:
     """PSNR of RGB in 8 bits, without as many border pixels as the scale."""
     assert pair.hr is not None
     return psnr(result.rgb, pair.hr, int(pair.scale))

@@ -43,7 +43,7 @@ def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> No
     document = run_pcsr("verify", "in.png", *arguments).succeeded().document
     assert document["passed"] is True and document["checked"] == "the middle of the picture"
     assert (document["input_size"], document["output_size"]) == ([24, 24], [96, 96])
-    ways = [one["way"] for one in document["comparisons"] if one["routing"] == "ADM"]
+    ways = [one["variant"] for one in document["comparisons"] if one["routing"] == "ADM"]
     assert ways == ["tiles of 16", "tiles of 9", "2 threads", "features computed twice"]
     assert all(one["passed"] and one["tolerance"]["difference"] == 1e-5 for one in document["comparisons"])
 

@@ -1,4 +1,4 @@
-"""The curve: every point is what an upscale at that cut makes, spends and reaches."""
+"""``sweep``: every point equals a separate upscale with its cut."""
 
 import math
 from dataclasses import replace
@@ -13,8 +13,8 @@ from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.dataset import Pair
+from pcsr_cli.evaluate.methods import LoadedOriginal
 from pcsr_cli.evaluate.metrics import luma, psnr, ssim
-from pcsr_cli.evaluate.originals import LoadedOriginal
 from pcsr_cli.evaluate.sweep import Curve, Meter, Point, SweepOptions, check, mean_curve, parse_grid, sweep
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.flops import executed_flops, model_costs, paper_flops
@@ -33,7 +33,7 @@ MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
 @pytest.mark.parametrize("refine", [0, 1, 4, 9])
 @pytest.mark.parametrize("tile", [None, 9])
 @pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.8, 1.0])
-def test_a_composed_result_is_an_upscales(refine: int, tile: int | None, cut: float) -> None:
+def test_a_composed_result_equals_an_upscale(refine: int, tile: int | None, cut: float) -> None:
     model, lr = tiny_model("carn"), picture(14, 23)
     composer = Composer(predict_branches(model, lr, 4, Settings(refine=refine, tile=tile)), refine)
     settings = Settings(Threshold(cut), refine=refine, tile=tile)
@@ -47,7 +47,7 @@ def test_a_composed_result_is_an_upscales(refine: int, tile: int | None, cut: fl
 
 @pytest.mark.parametrize("of_luma", [False, True])
 @pytest.mark.parametrize("cut", [0.0, 0.5, 0.9])
-def test_the_meter_measures_the_composed_result(of_luma: bool, cut: float) -> None:
+def test_the_meter_agrees_with_the_metrics_of_the_composed_result(of_luma: bool, cut: float) -> None:
     composer = Composer(predict_branches(tiny_model("carn"), picture(14, 23), 4, Settings(refine=1)), 1)
     truth = levels(56, 92, seed=3)
     result = composer.compose(composer.mask(cut))
@@ -61,7 +61,7 @@ def a_pair(hr: bool = True) -> Pair:
     return Pair("noise", lr, levels(56, 92, seed=5) if hr else None, 4)
 
 
-def test_points_are_separate_upscales() -> None:
+def test_points_equal_separate_upscales() -> None:
     curve = sweep(MODEL, a_pair(), SweepOptions(parse_grid("k", "-1:2:1"), 4, 1))
     costs = model_costs(MODEL.network)
     lr = picture(14, 23).mul(255).round().byte()
@@ -80,14 +80,14 @@ def test_points_are_separate_upscales() -> None:
     assert curve.original is not None and curve.original.psnr is None
 
 
-def test_without_hr_all_heavy_is_the_measure() -> None:
+def test_without_hr_results_are_compared_with_all_heavy() -> None:
     curve = sweep(MODEL, a_pair(hr=False), SweepOptions(parse_grid("threshold", "0,0.5,1"), 4, 1))
     assert curve.heavy.psnr == math.inf == curve.points[0].psnr
     assert curve.points[0].ssim == pytest.approx(1)
     assert curve.light.psnr < curve.points[1].psnr < math.inf
 
 
-def test_samplers_of_one_cost_have_a_curve_but_no_k() -> None:
+def test_samplers_of_equal_cost_have_no_k() -> None:
     spec = msgspec.structs.replace(tiny_spec("carn"), samplers=((4,), (4,)))
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -104,7 +104,7 @@ def curve_of(*points: Point) -> Curve:
     return Curve("a", points, points[0], points[-1], points[0], None)
 
 
-def test_the_knee_is_highest_above_the_line() -> None:
+def test_the_knee_is_the_point_furthest_above_the_line() -> None:
     bend = point(2, 29)
     assert curve_of(point(1, 20), bend, point(5, 29.5), point(11, 30)).knee == bend
     assert curve_of(point(11, 30), point(5, 29.5), bend, point(1, 20)).knee == bend
@@ -112,7 +112,7 @@ def test_the_knee_is_highest_above_the_line() -> None:
     assert curve_of(point(1, 20), point(2, math.inf)).knee is None
 
 
-def test_the_mean_is_point_by_point() -> None:
+def test_the_mean_curve_is_point_by_point() -> None:
     mean = mean_curve([curve_of(point(1, 20), point(2, 30)), curve_of(point(3, 40), replace(point(4, 50), cut=0.6))])
     assert [(p.paper, p.psnr) for p in mean.points] == [(2, 30), (3, 40)]
     assert [p.cut for p in mean.points] == [0.5, None]
@@ -127,7 +127,7 @@ def test_grids(text: str, values: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "said"),
+    ("kind", "text", "message"),
     [
         ("threshold", "", "points. Use 1 to"),
         ("threshold", "1:0:0.1", "points. Use 1 to"),
@@ -141,12 +141,12 @@ def test_grids(text: str, values: tuple[float, ...]) -> None:
         ("k", "0:200:50", "is out of range."),
     ],
 )
-def test_what_is_no_grid(kind: str, text: str, said: str) -> None:
-    with fails(UsageError, said):
+def test_invalid_grids_are_refused(kind: str, text: str, message: str) -> None:
+    with fails(UsageError, message):
         parse_grid(kind, text)
 
 
-def test_three_branches_have_no_curve() -> None:
+def test_a_model_with_three_branches_is_refused() -> None:
     model = tiny_model("carn", 3)
     with fails(UsageError, "Cuts are compared between two branches, but this model has 3."):
         Composer(predict_branches(model, picture(9, 9), 4, Settings(refine=1)), 1)
@@ -154,10 +154,10 @@ def test_three_branches_have_no_curve() -> None:
         check(LoadedModel(model, IDENTITY, Scales((4.0,))), SweepOptions(GRID, 4, 1))
 
 
-def test_what_the_model_or_the_original_is_not_made_for_has_no_curve() -> None:
+def test_untrained_scales_are_refused() -> None:
     with fails(UsageError, "The model tiny was trained for x4, not x2."):
         check(MODEL, SweepOptions(GRID, scale=2, refine=1))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
-    with fails(UsageError, "The original network enlarges x4."):
+    with fails(UsageError, "The original network supports only x4."):
         check(both, SweepOptions(GRID, scale=2, refine=1, original=original))

@@ -1,4 +1,4 @@
-"""Many ways to the same result, compared; what goes beyond the promise is told."""
+"""Variants of the computation compared with the whole image: small differences pass, larger ones fail."""
 
 from typing import Any
 
@@ -11,41 +11,41 @@ from hypothesis import strategies as st
 from pcsr_cli.engine.routing import Adaptive, Threshold
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.evaluate import verify as verification
-from pcsr_cli.evaluate.verify import EXACT, LOWER, TIE, Comparison, Tolerance, crop_middle, verify, ways
+from pcsr_cli.evaluate.verify import EXACT, LOWER, TIE, Comparison, Tolerance, crop_middle, variants, verify
 from tests.images import levels
 from tests.tiny import BACKBONES, changeable_model, tiny_model
 
-PICTURE = levels(50, 43)
+IMAGE = levels(50, 43)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_what_is_promised_holds(backbone: str) -> None:
-    found = verify(tiny_model(backbone), PICTURE, 2)
+def test_all_variants_pass(backbone: str) -> None:
+    found = verify(tiny_model(backbone), IMAGE, 2)
     assert found.passed and found.failures == 0
     assert (found.lr_size, found.hr_size) == ((50, 43), (100, 86))
-    names = [one.way for one in found.comparisons if one.routing == "ADM"]
+    names = [one.variant for one in found.comparisons if one.routing == "ADM"]
     assert names == ["tiles of 41", "tiles of 25", "2 threads", "features computed twice"]
-    assert [one.way for one in found.comparisons if one.routing == "threshold 0.5"] == names[:-1]
+    assert [one.variant for one in found.comparisons if one.routing == "threshold 0.5"] == names[:-1]
     assert all(one.pixels == 8600 and one.moved <= TIE for one in found.comparisons)
 
 
-def test_with_three_branches_adm_is_compared() -> None:
-    found = verify(tiny_model("fsrcnn", branches=3), PICTURE, 2, tiles=[20])
+def test_a_model_with_three_branches_is_compared_by_adm() -> None:
+    found = verify(tiny_model("fsrcnn", branches=3), IMAGE, 2, tiles=[20])
     assert found.passed
     assert {one.routing for one in found.comparisons} == {"ADM"}
 
 
-def test_pictures_of_16_bits_are_as_good() -> None:
+def test_images_of_8_and_16_bits_give_the_same_comparisons() -> None:
     eight, sixteen = (
-        verify(tiny_model("dense"), rgb, 2, [20]) for rgb in (PICTURE[:24], PICTURE[:24].astype(np.uint16) * 257)
+        verify(tiny_model("dense"), rgb, 2, [20]) for rgb in (IMAGE[:24], IMAGE[:24].astype(np.uint16) * 257)
     )
     assert eight == sixteen
 
 
-def test_tiles_that_see_nothing_around_them_differ() -> None:
+def test_tiles_with_too_small_a_halo_fail() -> None:
     model = changeable_model("carn")
     model.encoder.receptive_radius = 1
-    tiled = [one for one in verify(model, PICTURE, 2).comparisons if one.way.startswith("tiles")]
+    tiled = [one for one in verify(model, IMAGE, 2).comparisons if one.variant.startswith("tiles")]
     assert tiled and not any(one.passed for one in tiled)
     assert all(one.difference > 1e-3 and one.levels > 0 and one.changed > 100 for one in tiled)
 
@@ -56,25 +56,25 @@ def test_only_pixels_on_the_cut_may_change_branch(monkeypatch: pytest.MonkeyPatc
     nearest = _nearest_to_cut(model)
     _flip_when_tiled(monkeypatch, nearest)
     monkeypatch.setattr(verification, "TIE", tie)
-    tiled = verify(model, PICTURE, 1, [20]).comparisons[0]
-    assert (tiled.way, tiled.flipped, tiled.ties, tiled.passed) == ("tiles of 20", 1, int(passed), passed)
-    # The pixel itself and those refinement carries it to are not held against the numbers.
+    tiled = verify(model, IMAGE, 1, [20]).comparisons[0]
+    assert (tiled.variant, tiled.flipped, tiled.ties, tiled.passed) == ("tiles of 20", 1, int(passed), passed)
+    # The flipped pixel and its neighbours are not compared.
     assert tiled.changed == 3 and tiled.levels == 0 and tiled.difference < 1e-5
 
 
 def _nearest_to_cut(model: Any) -> tuple[int, int]:
-    lr = torch.from_numpy(PICTURE.copy()).permute(2, 0, 1)[None]
+    lr = torch.from_numpy(IMAGE.copy()).permute(2, 0, 1)[None]
     distance = (predict_branches(model, lr, 1, Settings(refine=1)).difficulty - 0.5).abs()
     row, column = divmod(int(distance.argmin()), distance.shape[1])
     return row, column
 
 
 def _flip_when_tiled(monkeypatch: pytest.MonkeyPatch, at: tuple[int, int]) -> None:
-    """Give one pixel of every tiled result the other branch, and another colour."""
-    honest = upscale_whole
+    """Give one pixel of each tiled result the other branch and another colour."""
+    original = upscale_whole
 
     def flipping(model: Any, lr: Any, scale: Any, settings: Settings, **named: Any) -> Any:
-        rgb, labels, outcome = honest(model, lr, scale, settings, **named)
+        rgb, labels, outcome = original(model, lr, scale, settings, **named)
         if settings.tile == 20:
             labels[at] = 1 - labels[at]
             rgb[at] += torch.where(rgb[at] < 0.5, 0.3, -0.3)
@@ -84,40 +84,40 @@ def _flip_when_tiled(monkeypatch: pytest.MonkeyPatch, at: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_is_held_to_less(dtype: torch.dtype) -> None:
+def test_half_precision_has_a_larger_tolerance(dtype: torch.dtype) -> None:
     lower = changeable_model("carn").to(dtype)
-    found = verify(tiny_model("carn"), PICTURE, 2, tiles=[60], lower=lower)
-    halves = [one for one in found.comparisons if one.way == str(dtype).removeprefix("torch.")]
+    found = verify(tiny_model("carn"), IMAGE, 2, tiles=[60], lower=lower)
+    halves = [one for one in found.comparisons if one.variant == str(dtype).removeprefix("torch.")]
     assert len(halves) == 2 and found.passed
     assert all(one.tolerance == LOWER[dtype] and one.difference > 1e-5 for one in halves)
 
 
-def test_half_precision_that_is_far_off_fails() -> None:
+def test_half_precision_beyond_its_tolerance_fails() -> None:
     lower = changeable_model("carn").to(torch.float16)
     for sampler in lower.samplers:
         sampler.imnet.layers[-1].bias.add_(0.1)  # type: ignore[operator]
-    found = verify(tiny_model("carn"), PICTURE, 1, tiles=[60], lower=lower)
+    found = verify(tiny_model("carn"), IMAGE, 1, tiles=[60], lower=lower)
     assert not found.passed
 
 
 @pytest.mark.parametrize("present", [1, 2])
-def test_threads_are_put_back(present: int) -> None:
+def test_the_number_of_threads_is_restored(present: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(present)
     try:
-        other = [way.threads for way in ways(tiny_model("dense"), (9, 9), 2, Threshold(), [], None) if way.threads]
+        tried = variants(tiny_model("dense"), (9, 9), 2, Threshold(), [], None)
+        other = [variant.threads for variant in tried if variant.threads]
         verify(tiny_model("dense"), levels(9, 9), 2)
         assert (torch.get_num_threads(), other) == (present, [3 - present])
     finally:
         torch.set_num_threads(before)
 
 
-def test_a_picture_that_is_cut_anyway_is_tried_as_it_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [way.name for way in ways(tiny_model("dense"), (40, 1600), 2, Adaptive(), [], None)]
-    assert names[0] == "the usual tiles"
-    assert "the usual tiles" not in [
-        way.name for way in ways(tiny_model("dense"), (40, 1600), 2, Adaptive(), [9], None)
-    ]
+def test_an_image_that_is_tiled_by_default_is_compared_with_default_tiles() -> None:
+    def names(tiles: list[int]) -> list[str]:
+        return [variant.name for variant in variants(tiny_model("dense"), (40, 1600), 2, Adaptive(), tiles, None)]
+
+    assert names([])[0] == "default tiles" and "default tiles" not in names([9])
 
 
 def test_progress_rises_to_one() -> None:
@@ -127,7 +127,7 @@ def test_progress_rises_to_one() -> None:
 
 
 def comparison(**changes: Any) -> Comparison:
-    facts: dict[str, Any] = {"routing": "ADM", "way": "", "tolerance": EXACT, "pixels": 1000, "difference": 0.0}
+    facts: dict[str, Any] = {"routing": "ADM", "variant": "", "tolerance": EXACT, "pixels": 1000, "difference": 0.0}
     facts |= {"levels": 0, "changed": 0, "flipped": 0, "ties": None, "moved": 0.0}
     return Comparison(**(facts | changes))
 
@@ -145,12 +145,12 @@ def comparison(**changes: Any) -> Comparison:
     ],
     ids=str,
 )
-def test_the_verdict(changes: dict[str, Any], passed: bool) -> None:
+def test_a_comparison_passes_within_its_tolerance(changes: dict[str, Any], passed: bool) -> None:
     assert comparison(**changes).passed is passed
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-def test_the_middle_is_in_the_middle(height: int, width: int, side: int) -> None:
+def test_the_crop_is_in_the_middle(height: int, width: int, side: int) -> None:
     rgb = np.dstack([*np.indices((height, width)), np.zeros((height, width))]).astype(np.uint8)
     middle = crop_middle(rgb, side)
     assert middle.shape == (min(height, side), min(width, side), 3)

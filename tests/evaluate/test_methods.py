@@ -1,0 +1,77 @@
+"""Methods: parsing, patch routing, and the original networks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pcsr_cli.engine.device import full_float32
+from pcsr_cli.errors import ModelError, UsageError
+from pcsr_cli.evaluate import methods
+from pcsr_cli.evaluate.methods import LoadedOriginal, Method, load_original, parse_methods, patch_mask
+from pcsr_cli.model.backbones.fsrcnn import FsrcnnOriginal
+from tests.failing import fails
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "The list of methods is empty."),
+        ("nonsense", "Unknown method"),
+        ("budget", "Unknown method"),
+        ("threshold=2", "threshold"),
+        *((text, "Invalid method") for text in ("k=x", "adm=1", "patch=0", "patch=1.5", "patch=nan", "patch=inf")),
+    ],
+)
+def test_invalid_methods_are_refused(text: str, message: str) -> None:
+    with fails(UsageError, message):
+        parse_methods(text)
+
+
+def test_different_methods_have_different_labels() -> None:
+    labels = [method.label for method in parse_methods("threshold=0.5,threshold=0.5000001,k=1,k=-1,patch=32")]
+    assert labels == ["threshold 0.5", "threshold 0.5000001", "k = 1", "k = -1", "patch 32"]
+
+
+def test_methods_are_parsed_with_defaults() -> None:
+    assert parse_methods("all-heavy, patch,k=-1") == (Method("heavy"), Method("patch", 32), Method("k", -1))
+
+
+def test_the_hardest_patches_are_heavy_and_the_last_one_in_its_upper_part() -> None:
+    difficulty = torch.zeros(4, 6)
+    difficulty[:2, 2:4], difficulty[2:, 4:] = 0.9, 0.5
+    mask = patch_mask(difficulty, 2, 6)
+    assert mask[:2, 2:4].all() and mask[2, 4:].all() and mask.sum() == 6
+
+
+def test_other_files_are_not_original_networks(tmp_path: Path) -> None:
+    path = tmp_path / "original.pth"
+    cpu = torch.device("cpu")
+    with fails(ModelError, f"{path} does not exist."):
+        load_original(path, cpu)
+    for content, message in (
+        ({"weight": torch.zeros(1)}, "none of the original networks."),
+        ([1, 2], "no state dict."),
+    ):
+        torch.save(content, path)
+        with fails(ModelError, f"{path} contains {message}"):
+            load_original(path, cpu)
+    for damaged in (b"", b"\x80\x02."):
+        path.write_bytes(damaged)
+        with fails(ModelError, f"{path} is not a readable PyTorch checkpoint."):
+            load_original(path, cpu)
+
+
+def test_original_networks_compute_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "full_float32", lambda _: full_float32(torch.device("cuda")))
+    precisions: list[str] = []
+
+    class Watched(FsrcnnOriginal):
+        def forward(self, x: Tensor) -> Tensor:
+            precisions.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+            return super().forward(x)
+
+    LoadedOriginal("fsrcnn", Watched().eval(), (0.0, 0.0, 0.0)).upscale(np.zeros((4, 5, 3), np.uint8))
+    assert precisions == ["ieee"]
