@@ -68,7 +68,7 @@ def test_a_damaged_file_is_skipped(folder: Path) -> None:
     events: list[object] = []
     result = bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), events.append)
     assert [row.image for row in result.rows] == ["1.png"]
-    assert isinstance(events[0], SkippedImage) and "0.png is not a picture" in events[0].reason
+    assert isinstance(events[0], SkippedImage) and "0.png is not an image" in events[0].reason
     (folder / "1.png").write_bytes(b"")
     with fails(InputError, "All images failed.") as failed:
         bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), events.append)
