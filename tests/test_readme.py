@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import structs
 from PIL import Image
 
 from pcsr_cli.model.checkpoint import save_folder
@@ -106,7 +107,7 @@ def _stand_in() -> Pcsr:
     """A small random CARN-PCSR with a large heavy sampler, so that a budget can choose between costs."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Pcsr(replace(tiny_spec("carn"), samplers=((4,), (64, 64, 64))))
+        return Pcsr(structs.replace(tiny_spec("carn"), samplers=((4,), (64, 64, 64))))
 
 
 def _add_pair(hr: Path, lr: Path) -> None:

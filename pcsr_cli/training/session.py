@@ -65,15 +65,14 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
 
     Each process takes one GPU for ``auto`` and ``cuda``; on CPUs the processes communicate over gloo.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    found = resolve_device(device)
+    count, own = int(os.environ.get("WORLD_SIZE", "1")), resolve_device(device)
     if count == 1:
-        yield Processes(0, 1, found)
+        yield Processes(0, 1, own)
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-    own = resolve_device(f"cuda:{local}") if found.type == "cuda" else found
     if own.type == "cuda":
+        own = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(own)
+    rank = int(os.environ["RANK"])
     distributed.init_process_group("nccl" if own.type == "cuda" else "gloo", rank=rank, world_size=count)
     try:
         yield Processes(rank, count, own)
