@@ -9,6 +9,9 @@ import typer
 
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import figures_table, print_document, print_message, printable, progress_bar, stdout_console
+from pcsr_cli.cli.options import OUTPUT, ROUTING, option
+from pcsr_cli.errors import OutputError
+from pcsr_cli.images.files import reason
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +38,7 @@ Folders = Annotated[
 ]
 Methods = Annotated[
     str,
-    options.option(
+    option(
         "--methods",
         "Compare these methods: threshold, k, adm, heavy, light, patch, bicubic, lanczos, original; "
         "some take a value, such as threshold=0.3, k=1, patch=64.",
@@ -43,19 +46,17 @@ Methods = Annotated[
 ]
 Protocol = Annotated[
     Literal["whole", "paper"],
-    options.option("--protocol", "Measure whole images, or crop them to the patch grid of the paper's tables."),
+    option("--protocol", "Measure whole images, or crop them to the patch grid of the paper's tables."),
 ]
 Budget = Annotated[
     str | None,
-    options.option(
+    option(
         "--budget",
         "Find one cut so that all images together spend this much: 60% of the original's GFLOPs, or 50G.",
-        options.ROUTING,
+        ROUTING,
     ),
 ]
-Save = Annotated[
-    Path | None, options.option("--save", "Keep the enlarged images as PNG files here.", options.OUTPUT, metavar="DIR")
-]
+Save = Annotated[Path | None, option("--save", "Keep the enlarged images as PNG files here.", OUTPUT, metavar="DIR")]
 
 
 def command(
@@ -108,9 +109,8 @@ def command(
     if csv is not None:
         measuring.write_rows(csv, result.rows, overwrite)
     if report is not None:
-        images, skipped = measuring.measure_for_page(loaded, sources, swept, quiet or json, asked.paper, result)
-        skipped = (*result.skipped, *skipped)
-        measuring.write_page(report, loaded, swept, no_reference, overwrite, images, skipped, result)
+        silent = quiet or json
+        measuring.write_page(report, loaded, sources, swept, no_reference, overwrite, silent, result, asked.paper)
     if json:
         print_document(_document(loaded, asked, result, no_reference))
     elif not quiet:
@@ -129,7 +129,10 @@ def _choose_methods(text: str, original: bool, budget: bool) -> "tuple[Method, .
 
 def _saved_files(folder: Path, sources: "Sequence[PairFiles]", methods: "Sequence[Method]") -> tuple[Path, ...]:
     """Create the folder for --save and return the paths of the enlarged images. Raises OutputError."""
-    measuring.make_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot create the folder {folder}: {reason(error)}.", "Use another folder.") from error
     return tuple(_saved_file(folder, source.name, method.label) for source in sources for method in methods)
 
 
@@ -171,12 +174,8 @@ def _document(
     from dataclasses import asdict
 
     return {
-        **measuring.provenance(model),
-        "scale": asked.scale,
+        **measuring.settings_document(model, asked, no_reference),
         "protocol": "paper" if asked.paper else "whole",
-        "refine": asked.refine,
-        "psnr_of": "luma" if asked.luma else "RGB",
-        "psnr_against": "all heavy" if no_reference else "HR",
         "images": [asdict(row) for row in result.rows],
         "mean": [asdict(row) for row in result.mean],
         "skipped": measuring.skipped_entries(result.skipped),

@@ -72,14 +72,14 @@ def facts_table(facts: Iterable[tuple[str, object]]) -> "Table":
     return table
 
 
-def figures_table(first: str, *headings: str, gap: int = 2) -> "Table":
-    """Return an empty table without lines: the first column is text, the others are figures."""
+def figures_table(first: str, *headings: str, gap: int = 2, wrap: bool = False) -> "Table":
+    """Return an empty table without lines: the first column is text, the others are figures that may ``wrap``."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     table.add_column(first, overflow="fold")
     for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=not wrap, overflow="fold")
     return table
 
 

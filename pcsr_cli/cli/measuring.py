@@ -12,14 +12,15 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_message, printable, progress_bar
-from pcsr_cli.errors import InputError, OutputError
-from pcsr_cli.images.files import atomic_write, reason
+from pcsr_cli.cli.options import OUTPUT, option
+from pcsr_cli.errors import InputError
+from pcsr_cli.images.files import atomic_write
 
 if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
-    from pcsr_cli.evaluate.bench import BenchResult
+    from pcsr_cli.evaluate.bench import BenchOptions, BenchResult
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
-    from pcsr_cli.evaluate.html.page import PageImage, PageInfo
+    from pcsr_cli.evaluate.html.page import PageImage
     from pcsr_cli.evaluate.methods import LoadedOriginal
     from pcsr_cli.evaluate.sweep import Curve, SweepOptions
     from pcsr_cli.model.registry import LoadedModel
@@ -38,22 +39,16 @@ Images = Annotated[
     ),
 ]
 Scale = Annotated[
-    float, options.option("--scale", "Enlarge by this factor: a whole number, or any with --no-reference.", short="-s")
+    float, option("--scale", "Enlarge by this factor: a whole number, or any with --no-reference.", short="-s")
 ]
-OriginalPath = Annotated[
-    Path | None, options.option("--original", "Measure the original network with these weights as well.")
-]
-LrPath = Annotated[
-    Path | None, options.option("--lr", "Take the LR images from here: a folder, or a file for a single image.")
-]
+OriginalPath = Annotated[Path | None, option("--original", "Measure the original network with these weights as well.")]
+LrPath = Annotated[Path | None, option("--lr", "Take the LR images from here: a folder, or a file for a single image.")]
 NoReference = Annotated[
-    bool, options.option("--no-reference", "Take the images as LR and compare with all heavy instead of HR.")
+    bool, option("--no-reference", "Take the images as LR and compare with all heavy instead of HR.")
 ]
-Luma = Annotated[bool, options.option("--luma", "Compute PSNR of luma instead of RGB; SSIM is always of luma.")]
-CsvFile = Annotated[Path | None, options.option("--csv", "Write the rows as CSV.", options.OUTPUT, metavar="FILE")]
-ReportFile = Annotated[
-    Path | None, options.option("--report", "Write an HTML page with the results.", options.OUTPUT, metavar="FILE")
-]
+Luma = Annotated[bool, option("--luma", "Compute PSNR of luma instead of RGB; SSIM is always of luma.")]
+CsvFile = Annotated[Path | None, option("--csv", "Write the rows as CSV.", OUTPUT, metavar="FILE")]
+ReportFile = Annotated[Path | None, option("--report", "Write an HTML page with the results.", OUTPUT, metavar="FILE")]
 
 
 def find_sources(
@@ -92,14 +87,6 @@ def load(
     resolve_precision(precision, where)
     network = None if original is None else load_original(original, where)
     return options.load_model(model, device, precision, registry, scale, quiet), network
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder for results. Raises OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot create the folder {folder}: {reason(error)}.", "Use another folder.") from error
 
 
 def each_pair(
@@ -171,6 +158,19 @@ def skipped_entries(skipped: "Sequence[SkippedImage]") -> list[dict[str, str]]:
     return [{key: printable(value) for key, value in asdict(one).items()} for one in skipped]
 
 
+def settings_document(
+    model: "LoadedModel", asked: "SweepOptions | BenchOptions", no_reference: bool
+) -> dict[str, object]:
+    """Return how something was measured, for a JSON document."""
+    return {
+        **provenance(model),
+        "scale": asked.scale,
+        "refine": asked.refine,
+        "psnr_of": "luma" if asked.luma else "RGB",
+        "psnr_against": "all heavy" if no_reference else "HR",
+    }
+
+
 def curves_document(
     model: "LoadedModel",
     asked: "SweepOptions",
@@ -182,12 +182,8 @@ def curves_document(
     from pcsr_cli.evaluate.sweep import KNEE_RULE, mean_curve
 
     return {
-        **provenance(model),
-        "scale": asked.scale,
-        "refine": asked.refine,
+        **settings_document(model, asked, no_reference),
         "grid": {"of": asked.grid.kind, "values": list(asked.grid.values)},
-        "psnr_of": "luma" if asked.luma else "RGB",
-        "psnr_against": "all heavy" if no_reference else "HR",
         "knee_rule": KNEE_RULE,
         "curves": [_curve_document(curve) for curve in curves],
         "mean": _curve_document(mean_curve(curves) if len(curves) > 1 else curves[0]),
@@ -203,50 +199,31 @@ def _curve_document(curve: "Curve") -> dict[str, object]:
     return {"image": printable(curve.image), "points": points, **named, "original": original}
 
 
-def measure_for_page(
-    model: "LoadedModel",
-    sources: "Sequence[PairFiles]",
-    asked: "SweepOptions",
-    quiet: bool,
-    paper: bool = False,
-    measured: "BenchResult | None" = None,
-) -> "tuple[list[PageImage], tuple[SkippedImage, ...]]":
-    """Measure every image for the page of ``write_page``; skip the ones that fail. Raises InputError if all fail.
-
-    After a bench, only the images that it measured: it has printed the errors of the others."""
-    from pcsr_cli.evaluate.html.page import build_image
-
-    def measure(pair: "Pair", progress: Callable[[float], None]) -> "PageImage":
-        return build_image(model, pair, asked, progress)
-
-    names = {source.name for source in sources} if measured is None else {row.image for row in measured.rows}
-    chosen = [source for source in sources if source.name in names]
-    return each_pair("report", chosen, asked.scale, quiet, measure, paper)
-
-
 def write_page(
     output: Path,
     model: "LoadedModel",
+    sources: "Sequence[PairFiles]",
     asked: "SweepOptions",
     no_reference: bool,
     replace: bool,
-    images: "Sequence[PageImage]",
-    skipped: "Sequence[SkippedImage]",
+    quiet: bool,
     result: "BenchResult | None" = None,
-) -> None:
-    """Write the HTML page, with the tables of a bench if there is one. Raises OutputError, RefusedOutputError."""
+    paper: bool = False,
+) -> "tuple[list[Curve], tuple[SkippedImage, ...]]":
+    """Measure every image, write the HTML page, and return the curves and the images that failed.
+
+    With the ``result`` of a bench, the page has its tables and only the images that it measured: the errors of the
+    others were printed before. Raises InputError if all fail, OutputError, RefusedOutputError."""
     from pcsr_cli.evaluate.html import page
 
-    rows, mean = ((), ()) if result is None else (result.rows, result.mean)
-    made = _made(model, asked, no_reference)
-    page.write_page(output, page.Page(made, tuple(images), tuple(skipped), rows, mean), replace)
+    def measure(pair: "Pair", progress: Callable[[float], None]) -> "PageImage":
+        return page.build_image(model, pair, asked, progress)
 
-
-def _made(model: "LoadedModel", asked: "SweepOptions", no_reference: bool) -> "PageInfo":
-    from pcsr_cli.evaluate.html.page import PageInfo
-
+    names = {source.name for source in sources} if result is None else {row.image for row in result.rows}
+    chosen = [source for source in sources if source.name in names]
+    images, skipped = each_pair("report", chosen, asked.scale, quiet, measure, paper)
     origin = provenance(model)
-    return PageInfo(
+    info = page.PageInfo(
         command=shlex.join(("pcsr", *sys.argv[1:])),
         model=model.identity,
         parameters=model.network.parameter_count(),
@@ -259,3 +236,6 @@ def _made(model: "LoadedModel", asked: "SweepOptions", no_reference: bool) -> "P
         precision=model.network.precision,
         versions=f"pcsr {origin['pcsr']}, torch {origin['torch']}",
     )
+    rows, mean, before = ((), (), ()) if result is None else (result.rows, result.mean, result.skipped)
+    page.write_page(output, page.Page(info, tuple(images), (*before, *skipped), rows, mean), replace)
+    return [image.curve for image in images], skipped

@@ -7,6 +7,7 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import facts_table, print_document, print_message, printable, stdout_console
+from pcsr_cli.cli.options import option
 from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.images.files import exists, is_folder
 
@@ -85,7 +86,7 @@ def show_model(name: Annotated[str, NAME], registry: options.RegistryFile = None
 def convert_model(
     source: Annotated[Path, typer.Argument(metavar="IN.pth", help="Convert this published checkpoint.")],
     folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Write the two files to this folder.")],
-    overwrite: Annotated[bool, options.option("--overwrite", "Replace an existing model.")] = False,
+    overwrite: Annotated[bool, option("--overwrite", "Replace an existing model.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

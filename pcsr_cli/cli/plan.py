@@ -171,7 +171,7 @@ def _document(
         "scale": scale,
         "model": model.identity.name,
         "device": describe_device(model.network.device),
-        "pictures": [_forecast_document(forecast) for forecast in forecasts],
+        "images": [_forecast_document(forecast) for forecast in forecasts],
         "memory_bytes": max(one.memory for one in forecasts),
         "seconds": _pair(_sum([one.seconds for one in forecasts])),
         "gflops_per_second": _pair(rate.gflops),

@@ -7,12 +7,13 @@ import typer
 
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import print_document, print_message
+from pcsr_cli.cli.options import option
 
 EXAMPLES = options.examples("pcsr report page.html in.png  # one file that any browser opens")
 
 Output = Annotated[Path, typer.Argument(metavar="OUT.html", help="Write the page to this file.")]
 Thresholds = Annotated[
-    str, options.option("--threshold", "Measure at these cuts: START:STOP:STEP or a comma list.", metavar="GRID")
+    str, option("--threshold", "Measure at these cuts: START:STOP:STEP or a comma list.", metavar="GRID")
 ]
 
 
@@ -50,10 +51,9 @@ def command(
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
     asked = SweepOptions(grid, scale, minimum, side, luma, network)
     check(loaded, asked)
-    measured, skipped = measuring.measure_for_page(loaded, sources, asked, quiet or json)
-    measuring.write_page(output, loaded, asked, no_reference, overwrite, measured, skipped)
+    silent = quiet or json
+    curves, skipped = measuring.write_page(output, loaded, sources, asked, no_reference, overwrite, silent)
     if json:
-        curves = [image.curve for image in measured]
         document = measuring.curves_document(loaded, asked, curves, skipped, no_reference)
         print_document({"report": str(output), **document})
     elif not quiet:

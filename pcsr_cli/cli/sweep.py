@@ -10,14 +10,12 @@ from typer.core import TyperCommand
 
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import figures_table, print_document, printable, stdout_console
+from pcsr_cli.cli.options import OUTPUT, option
 from pcsr_cli.images.files import exists
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.table import Table
 
-    from pcsr_cli.evaluate.dataset import PairFiles, SkippedImage
     from pcsr_cli.evaluate.sweep import Curve, CutGrid, Point, SweepOptions
     from pcsr_cli.model.registry import LoadedModel
 
@@ -38,7 +36,7 @@ MAX_PLOT_WIDTH = 110
 
 Thresholds = Annotated[
     str | None,
-    options.option(
+    option(
         "--threshold",
         "Sweep p_heavy over START:STOP:STEP or a comma list.",
         metavar="[GRID]",
@@ -46,13 +44,9 @@ Thresholds = Annotated[
     ),
 ]
 Tradeoffs = Annotated[
-    str | None,
-    options.option("--k", f"Sweep k over START:STOP:STEP, a comma list, or without a value {KS}.", metavar="[GRID]"),
+    str | None, option("--k", f"Sweep k over START:STOP:STEP, a comma list, or without a value {KS}.", metavar="[GRID]")
 ]
-Plot = Annotated[
-    Path | None,
-    options.option("--plot", "Draw the curve to a .png, .svg or .pdf file.", options.OUTPUT, metavar="FILE"),
-]
+Plot = Annotated[Path | None, option("--plot", "Draw the curve to a .png, .svg or .pdf file.", OUTPUT, metavar="FILE")]
 
 
 class Command(TyperCommand):
@@ -119,7 +113,13 @@ def command(
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
     asked = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
     sweep.check(loaded, asked)
-    curves, skipped = _measure(loaded, sources, asked, quiet or json, report, overwrite, no_reference)
+    silent = quiet or json
+    if report is not None:
+        curves, skipped = measuring.write_page(report, loaded, sources, asked, no_reference, overwrite, silent)
+    else:
+        curves, skipped = measuring.each_pair(
+            "sweep", sources, scale, silent, lambda pair, progress: sweep.sweep(loaded, pair, asked, progress)
+        )
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
     quality = f"PSNR {'(luma) ' if luma else ''}against {'all heavy' if no_reference else 'HR'}"
     if plot is not None:
@@ -142,27 +142,6 @@ def _choose_grid(threshold: str | None, k: str | None) -> "CutGrid":
     if k is not None:
         return parse_grid("k", KS if k == DEFAULT else k)
     return parse_grid("threshold", measuring.THRESHOLDS if threshold in {None, DEFAULT} else str(threshold))
-
-
-def _measure(
-    loaded: "LoadedModel",
-    sources: "tuple[PairFiles, ...]",
-    asked: "SweepOptions",
-    quiet: bool,
-    report: Path | None,
-    replace: bool,
-    no_reference: bool,
-) -> "tuple[Sequence[Curve], tuple[SkippedImage, ...]]":
-    """Return the curves and the images that failed, and write the page to ``report``, if it is given."""
-    if report is None:
-        from pcsr_cli.evaluate.sweep import sweep
-
-        return measuring.each_pair(
-            "sweep", sources, asked.scale, quiet, lambda pair, progress: sweep(loaded, pair, asked, progress)
-        )
-    images, skipped = measuring.measure_for_page(loaded, sources, asked, quiet)
-    measuring.write_page(report, loaded, asked, no_reference, replace, images, skipped)
-    return [image.curve for image in images], skipped
 
 
 def _show(curve: "Curve", model: "LoadedModel", asked: "SweepOptions", quality: str) -> None:

@@ -15,6 +15,7 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar, stderr_console
+from pcsr_cli.cli.options import OUTPUT, option
 from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder
 from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, Template, find_images, is_pattern, name_outputs, parse_template
@@ -48,21 +49,21 @@ Paths = Annotated[
         show_default=False,
     ),
 ]
-OutDir = Annotated[Path | None, options.option("--out-dir", "Write all results here.", MANY, metavar="DIR")]
+OutDir = Annotated[Path | None, option("--out-dir", "Write all results here.", MANY, metavar="DIR")]
 Name = Annotated[
     str | None,
-    options.option(
+    option(
         "--name",
         "Name results by this template; it may contain {stem}, {name}, {suffix} and {scale}.",
         MANY,
         default=DEFAULT_TEMPLATE,
     ),
 ]
-SkipExisting = Annotated[bool, options.option("--skip-existing", "Keep existing results and skip their images.", MANY)]
-FailFast = Annotated[bool, options.option("--fail-fast", "Stop at the first image that fails.", MANY)]
+SkipExisting = Annotated[bool, option("--skip-existing", "Keep existing results and skip their images.", MANY)]
+FailFast = Annotated[bool, option("--fail-fast", "Stop at the first image that fails.", MANY)]
 Jobs = Annotated[
     int | None,
-    options.option(
+    option(
         "--jobs",
         "Read this many images ahead and write as many behind, in threads; one is computed at a time.",
         MANY,
@@ -71,22 +72,18 @@ Jobs = Annotated[
         default="1",
     ),
 ]
-Quality = Annotated[
-    int | None, options.option("--quality", "Set the quality of lossy formats, 1 to 100.", options.OUTPUT)
-]
-Lossless = Annotated[bool, options.option("--lossless", "Write lossless WebP, AVIF or JPEG XL.", options.OUTPUT)]
-Compression = Annotated[
-    int | None, options.option("--compression", "Compress PNG and TIFF, 0 (fast) to 9 (small).", options.OUTPUT)
-]
-Strip = Annotated[bool, options.option("--strip", "Remove all metadata except the colour profile.", options.OUTPUT)]
-Frames = Annotated[bool, options.option("--frames", "Enlarge all frames of a GIF, WebP or PNG animation.")]
-Preview = Annotated[bool, options.option("--preview", "Draw a detail before and after in the terminal.", MAPS)]
+Quality = Annotated[int | None, option("--quality", "Set the quality of lossy formats, 1 to 100.", OUTPUT)]
+Lossless = Annotated[bool, option("--lossless", "Write lossless WebP, AVIF or JPEG XL.", OUTPUT)]
+Compression = Annotated[int | None, option("--compression", "Compress PNG and TIFF, 0 (fast) to 9 (small).", OUTPUT)]
+Strip = Annotated[bool, option("--strip", "Remove all metadata except the colour profile.", OUTPUT)]
+Frames = Annotated[bool, option("--frames", "Enlarge all frames of a GIF, WebP or PNG animation.")]
+Preview = Annotated[bool, option("--preview", "Draw a detail before and after in the terminal.", MAPS)]
 MapFile = Annotated[
-    Path | None, options.option("--map", "Draw the routing of each pixel to a .png or .npy file.", MAPS, metavar="FILE")
+    Path | None, option("--map", "Draw the routing of each pixel to a .png or .npy file.", MAPS, metavar="FILE")
 ]
 MapStyle = Annotated[
     Literal["overlay", "mask", "difficulty", "data"] | None,
-    options.option(
+    option(
         "--map-style",
         "Draw heavy pixels over the result (overlay), branches in grey (mask), or p_heavy in colours (difficulty) "
         "or 16 bits (data).",
@@ -96,10 +93,10 @@ MapStyle = Annotated[
     ),
 ]
 ForceHeavy = Annotated[
-    Path | None, options.option("--force-heavy", "Make pixels heavy where this image is bright.", MAPS, metavar="MASK")
+    Path | None, option("--force-heavy", "Make pixels heavy where this image is bright.", MAPS, metavar="MASK")
 ]
 ForceLight = Annotated[
-    Path | None, options.option("--force-light", "Make pixels light where this image is bright.", MAPS, metavar="MASK")
+    Path | None, option("--force-light", "Make pixels light where this image is bright.", MAPS, metavar="MASK")
 ]
 
 
@@ -167,8 +164,8 @@ def command(
     options.check_exclusive({"--preview": preview, "--quiet": quiet})
     options.check_exclusive({"--overwrite": overwrite, "--skip-existing": skip_existing})
     of_one_image = {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light}
-    for option, value in of_one_image.items():
-        options.check_exclusive({"--frames": frames, option: value is not None})
+    for flag, value in of_one_image.items():
+        options.check_exclusive({"--frames": frames, flag: value is not None})
     if map is None and map_style is not None:
         raise UsageError("--map-style needs --map.", "Give the file of the map with --map FILE.")
     work = choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
@@ -235,8 +232,8 @@ def choose_work(
             "--fail-fast": fail_fast,
             "--jobs": jobs is not None,
         }
-        for option in (option for option, given in of_batches.items() if given):
-            raise UsageError(f"{option} needs a folder or several images.", "Remove it, or add --out-dir.")
+        for flag in (flag for flag, given in of_batches.items() if given):
+            raise UsageError(f"{flag} needs a folder or several images.", "Remove it, or add --out-dir.")
         if paths[-1].endswith("/"):
             raise UsageError(f"{paths[-1]} is a folder, but one image needs a file.", f"Use --out-dir {paths[-1]}.")
         return Single(inputs[0], output)
@@ -253,8 +250,8 @@ def _path(text: str) -> Path:
 
 
 def _check_single(given: Mapping[str, Path | bool | None]) -> None:
-    for option in (option for option, value in given.items() if value is not None):
-        raise UsageError(f"{option} is for a single image.", "Remove it, or enlarge one image.")
+    for flag in (flag for flag, value in given.items() if value is not None):
+        raise UsageError(f"{flag} is for a single image.", "Remove it, or enlarge one image.")
 
 
 def _upscale_one(
@@ -283,13 +280,8 @@ def _upscale_one(
     model = load()
     name = "stdin" if work.source == STREAM else work.source.name
     with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
-        upscaler = Upscaler(
-            model,
-            request,
-            progress=lambda job, share: progress(share),
-            tap=None if tap is None else tap.tap,
-            stills=False,
-        )
+        rows_tap = None if tap is None else tap.tap
+        upscaler = Upscaler(model, request, progress=lambda job, share: progress(share), tap=rows_tap, stills=False)
         loading = time.perf_counter() - started
         with closing(overlapped([Job(source, output, overwrite)], upscaler)) as line:
             ((_, result),) = line
@@ -299,9 +291,9 @@ def _upscale_one(
     if json:
         print_document(report.as_document())
     elif not quiet:
-        show_report(report, stderr_console(), model.notes)
+        show_report(report, model.notes)
     if tap is not None:
-        tap.show()
+        stderr_console().print(tap.draw())
 
 
 def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
@@ -336,7 +328,7 @@ def _upscale_many(
     work: Batch, request: "Request", load: "Callable[[], LoadedModel]", overwrite: bool, json: bool, quiet: bool
 ) -> None:
     """Enlarge what is not done yet and print a summary. Raises SystemExit(1) if an image fails."""
-    from pcsr_cli.cli.upscale_view import BatchProgress, Summary
+    from pcsr_cli.cli.upscale_view import BatchProgress, Failed, Skipped, Summary
     from pcsr_cli.images.formats import readable_suffixes
     from pcsr_cli.jobs.folder import FolderRun, lock
 
@@ -344,16 +336,16 @@ def _upscale_many(
     found = find_images(work.inputs, readable_suffixes(), work.recursive, work.folder)
     tasks = _name_outputs(found.tasks, work, request)
     model = load()
-    summary = Summary(others=found.others)
+    summary = Summary(ignored=found.others)
     for folder, error in found.unread:
-        summary.add_failed(folder, None, explain(error))
+        summary.failed.append(Failed(folder, None, explain(error)))
     with lock(work.folder):
         existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
         progress = BatchProgress(quiet or json)
         with progress_bar("comparing existing results", quiet or json) as compared:
             run = FolderRun(work.folder, tasks, model, request, existing, progress.update, compared)
         for task, why in run.work.skipped:
-            summary.add_skipped(task.source, work.folder / task.output, why)
+            summary.skipped.append(Skipped(task.source, work.folder / task.output, why))
         summary.pending = len(run.work.todo)
         try:
             with progress.shown(run.work.todo):
@@ -362,7 +354,7 @@ def _upscale_many(
             if json:
                 print_document(summary.as_document())
             elif not quiet:
-                summary.show(stderr_console(), model.notes)
+                summary.show(model.notes)
     if summary.failed:
         raise SystemExit(1)
 
@@ -398,6 +390,7 @@ def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request") -> "
 
 
 def _run_batch(run: "FolderRun", work: Batch, progress: "BatchProgress", summary: "Summary") -> None:
+    from pcsr_cli.cli.upscale_view import Failed
     from pcsr_cli.jobs.folder import Done
 
     with closing(run.run(work.jobs, work.fail_fast)) as events:
@@ -408,7 +401,7 @@ def _run_batch(run: "FolderRun", work: Batch, progress: "BatchProgress", summary
                 summary.reports.append(event.report)
                 continue
             explained = explain(event.error)
-            summary.add_failed(event.task.source, work.folder / event.task.output, explained)
+            summary.failed.append(Failed(event.task.source, work.folder / event.task.output, explained))
             print_message(f"pcsr: skipped: {explained.sentence}")
             if os.environ.get("PCSR_DEBUG") == "1":
                 traceback.print_exception(event.error)

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from pcsr_cli.cli.console import print_message, printable, stderr_console
+from pcsr_cli.cli.console import facts_table, figures_table, print_message, printable, stderr_console
 from pcsr_cli.errors import PcsrError
 from pcsr_cli.images.image import Pixels, to_8_bits
 from pcsr_cli.jobs.report import Gflops, Report
@@ -31,20 +31,14 @@ MEBI = 2**20
 MEGA = 1e6
 
 
-def show_report(report: Report, console: Console, printed: tuple[str, ...] = ()) -> None:
+def show_report(report: Report, printed: tuple[str, ...] = ()) -> None:
     """Print the panel with the report of one image, without the notes that were ``printed`` before."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in _facts(report):
-        facts.add_row(name, Text(printable(value)))
     body = Table.grid()
-    body.add_row(facts)
-    body.add_row("")
-    body.add_row(_flops_table(report))
+    for part in (facts_table(_facts(report)), "", _flops_table(report)):
+        body.add_row(part)
     for note in report.notes[len(printed) :]:
         body.add_row(Text(printable(f"Note: {note}.")))
-    console.print(Panel(body, title=Text(printable(report.output)), title_align="left", expand=False))
+    stderr_console().print(Panel(body, title=Text(printable(report.output)), title_align="left", expand=False))
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -53,16 +47,15 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     cuts = ", ".join(f"{cut:.4f}" for cut in routing.cuts)
     rule = routing.rule if routing.rule.startswith("threshold") or not cuts else f"{routing.rule} (cut at {cuts})"
     refined = f"refined at #h = {routing.refine}" if routing.refine < 9 else "not refined"
-    total = sum(routing.branch_pixels)
-    counts = ((routing.forced_heavy, "heavy"), (routing.forced_light, "light"))
-    forced = [f"{count:,} pixels {branch} ({count / total:.1%})" for count, branch in counts if count]
     facts = [
         ("Size", f"{_size(report.input_size)} -> {_size(report.output_size)}  (x{report.scale:g})"),
         ("Model", f"{model.name}{revision}; {report.parameters:,} parameters; licence {model.licence}"),
         ("Device", f"{report.device}, {report.precision}, {report.tiles} tile{'s' * (report.tiles != 1)}"),
         ("Routing", f"{rule}: {routing.heavy_share:.1%} of the pixels heavy, {refined}"),
     ]
-    if forced:
+    counts = ((routing.forced_heavy, "heavy"), (routing.forced_light, "light"))
+    total = sum(routing.branch_pixels)
+    if forced := [f"{count:,} pixels {branch} ({count / total:.1%})" for count, branch in counts if count]:
         facts.append(("Forced", ", ".join(forced)))
     if budget := report.budget:
         spent = f"{budget.asked:,.4g} {budget.unit} requested, {budget.spent:,.4g} spent"
@@ -75,9 +68,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 
 
 def _flops_table(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("GFLOPs", "PCSR", "all heavy", "saved", "original", "saved"):
-        table.add_column(heading, justify="left" if heading == "GFLOPs" else "right", overflow="fold")
+    table = figures_table("GFLOPs", "PCSR", "all heavy", "saved", "original", "saved", wrap=True)
     for name, gflops in (("paper's count", report.paper), ("executed", report.executed)):
         table.add_row(name, *_flops_cells(gflops))
     return table
@@ -112,24 +103,22 @@ class Failed:
     output: Path | None
     error: PcsrError
 
+    def as_document(self) -> dict[str, str | None]:
+        """Return the failure as a JSON document."""
+        output = None if self.output is None else str(self.output)
+        error = {"error": printable(self.error.sentence), "next_step": printable(self.error.next_step)}
+        return {"source": str(self.source), "output": output, **error}
+
 
 @dataclass
 class Summary:
-    """Counts the results of a run. ``others`` counts the files that are not images."""
+    """The results of a run. ``ignored`` counts the files that are not images."""
 
-    others: int = 0
+    ignored: int = 0
     pending: int = 0
     reports: list[Report] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
-
-    def add_skipped(self, source: Path, output: Path, why: str) -> None:
-        """Count an image that needs no work."""
-        self.skipped.append(Skipped(source, output, why))
-
-    def add_failed(self, source: Path, output: Path | None, error: PcsrError) -> None:
-        """Count an image that failed."""
-        self.failed.append(Failed(source, output, error))
 
     def totals(self) -> dict[str, Any]:
         """Return the counts, and sums over the images that are done."""
@@ -138,8 +127,8 @@ class Summary:
             "done": len(self.reports),
             "skipped": len(self.skipped),
             "failed": len(self.failed),
-            "not_begun": self.pending,
-            "no_pictures": self.others,
+            "pending": self.pending,
+            "ignored": self.ignored,
             "output_pixels": sum(math.prod(report.output_size) for report in self.reports),
             "seconds": {part: sum(getattr(report.seconds, part) for report in self.reports) for part in parts},
             "gflops_paper": sum(report.paper.pcsr for report in self.reports),
@@ -151,19 +140,11 @@ class Summary:
         return {
             "reports": [report.as_document() for report in self.reports],
             "skipped": [{"source": str(one.source), "output": str(one.output), "why": one.why} for one in self.skipped],
-            "failed": [
-                {
-                    "source": str(one.source),
-                    "output": None if one.output is None else str(one.output),
-                    "error": printable(one.error.sentence),
-                    "next_step": printable(one.error.next_step),
-                }
-                for one in self.failed
-            ],
+            "failed": [one.as_document() for one in self.failed],
             "totals": self.totals(),
         }
 
-    def show(self, console: Console, printed: tuple[str, ...] = ()) -> None:
+    def show(self, printed: tuple[str, ...] = ()) -> None:
         """Print the table of counts, and the notes that were not ``printed`` before."""
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", no_wrap=True)
@@ -181,8 +162,9 @@ class Summary:
             table.add_row("", "", Text(printable(f"{prefix}{one.error}"), style="red"))
         if self.pending:
             table.add_row("pending", f"{self.pending:,}", "run the same command again to continue")
-        if self.others:
-            table.add_row("ignored", f"{self.others:,}", "files that are not images")
+        if self.ignored:
+            table.add_row("ignored", f"{self.ignored:,}", "files that are not images")
+        console = stderr_console()
         console.print(table)
         notes = Counter(note for report in self.reports for note in report.notes if note not in printed)
         for note, count in notes.items():
@@ -201,47 +183,40 @@ class BatchProgress:
     """Two progress bars on a terminal: one for all images, weighted by file size, and one for the current image."""
 
     def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bars: Progress | None = None
-        self._all = self._current = TaskID(0)
-        self._names: list[str] = []
-        self._sizes: list[int] = []
-        self._starts: list[int] = []
-        self._indices: dict[object, int] = {}
+        self._console = stderr_console()
+        self._quiet = quiet or not self._console.is_terminal
+        text, count = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[count]"))
+        columns = (text, BarColumn(), count, TimeRemainingColumn())
+        self._bars = Progress(*columns, console=self._console, transient=True)
+        self._spans: dict[object, tuple[int, int]] = {}
         self._done = 0
 
     @contextmanager
     def shown(self, tasks: "Sequence[Task]") -> Iterator[None]:
         """Show the bars inside the block."""
-        console = stderr_console()
-        if self._quiet or not console.is_terminal or not tasks:
+        if self._quiet or not tasks:
             yield
             return
-        self._names = [printable(task.source.name) for task in tasks]
-        self._sizes = [_file_size(task.source) for task in tasks]
-        self._starts = list(accumulate(self._sizes, initial=0))
-        self._indices = {task.source: index for index, task in enumerate(tasks)}
-        description = TextColumn("{task.description}", markup=False)
-        count = TextColumn("{task.fields[count]}", markup=False)
-        columns = (description, BarColumn(), count, TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as self._bars:
-            self._all = self._bars.add_task("images", total=sum(self._sizes), count=f"0/{len(tasks)}")
-            self._current = self._bars.add_task(self._names[0], total=1.0, count="")
+        sizes = [_file_size(task.source) for task in tasks]
+        spans = zip(accumulate(sizes, initial=0), sizes, strict=False)
+        self._spans = dict(zip((task.source for task in tasks), spans, strict=True))
+        self._all = self._bars.add_task("images", total=sum(sizes), count=f"0/{len(tasks)}")
+        self._current = self._bars.add_task("", total=1.0, count="")
+        with self._bars:
             yield
-        self._bars = None
 
     def update(self, job: "Job", share: float) -> None:
         """Set the share of the current image that is computed."""
-        if self._bars is not None:
-            index = self._indices.get(job.source, 0)
-            self._bars.update(self._current, description=self._names[index], completed=share, count=f"{share:.0%}")
-            self._bars.update(self._all, completed=self._starts[index] + share * self._sizes[index])
+        if span := self._spans.get(job.source):
+            name = printable(Path(str(job.source)).name)
+            self._bars.update(self._current, description=name, completed=share, count=f"{share:.0%}")
+            self._bars.update(self._all, completed=span[0] + share * span[1])
 
     def count(self) -> None:
         """Count an image that is written or has failed."""
         self._done += 1
-        if self._bars is not None:
-            self._bars.update(self._all, count=f"{self._done}/{len(self._names)}")
+        if self._spans:
+            self._bars.update(self._all, count=f"{self._done}/{len(self._spans)}")
 
 
 def _file_size(path: Path) -> int:
@@ -262,13 +237,12 @@ MAX_SEARCHED = 2**20
 
 
 class PreviewTap:
-    """Copies the rows of one detail while a result is written. The detail is the one with the most contrast.
+    """Copies one detail of a result while its rows are written: the one with the most contrast.
 
-    Both sides show the same detail at the result's resolution: a whole image scaled down to a terminal would look the
-    same before and after."""
+    Both sides show the same detail at the result's resolution, because a whole image that is scaled down to a terminal
+    would look the same before and after. ``max_size`` is the largest height and width of the detail in pixels."""
 
     def __init__(self, max_size: tuple[int, int]) -> None:
-        """``max_size`` is the largest height and width of the detail in pixels."""
         self.max_size = max_size
         self.before = self.after = np.zeros((0, 0, 3), np.uint8)
         self.origin = (0, 0)
@@ -304,10 +278,6 @@ class PreviewTap:
         if start < stop:
             pixels = to_8_bits(rows[start - top : stop - top, column : column + width])
             self.after[start - row : stop - row] = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1]
-
-    def show(self) -> None:
-        """Print the detail on stderr."""
-        stderr_console().print(self.draw())
 
     def draw(self) -> Table:
         """Return the two sides with their titles, two pixels a character."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcsr_cli.cli import measuring, options
-from pcsr_cli.cli.console import print_document, printable, progress_bar, stdout_console
+from pcsr_cli.cli.console import figures_table, print_document, printable, progress_bar, stdout_console
+from pcsr_cli.cli.options import DEVICE, option
 from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pcsr_cli.evaluate.verify import Comparison, Verification
-    from pcsr_cli.model.network import Pcsr
     from pcsr_cli.model.registry import LoadedModel
 
 EXAMPLES = options.examples(
@@ -25,17 +25,11 @@ EXAMPLES = options.examples(
 Source = Annotated[Path, typer.Argument(metavar="IMAGE", help="Check with this image.")]
 Tiles = Annotated[
     list[int],
-    options.option(
-        "--tile",
-        "Check this tile side in LR pixels; may be repeated.",
-        options.DEVICE,
-        min=options.MIN_TILE,
-        default="several",
+    option(
+        "--tile", "Check this tile side in LR pixels; may be repeated.", DEVICE, min=options.MIN_TILE, default="several"
     ),
 ]
-Crop = Annotated[
-    int | None, options.option("--crop", "Use only the middle N x N pixels of the image.", min=options.MIN_TILE)
-]
+Crop = Annotated[int | None, option("--crop", "Use only the middle N x N pixels of the image.", min=options.MIN_TILE)]
 
 
 def command(
@@ -56,7 +50,7 @@ def command(
     computes features twice, and with --precision if it is not fp32. Exit code 0 if all checks pass, else 1.
     """
     options.check_output_mode(json, quiet)
-    from pcsr_cli.api import check_scale, working_scale
+    from pcsr_cli.api import check_scale, load_model, working_scale
     from pcsr_cli.engine.device import resolve_device, resolve_precision
     from pcsr_cli.evaluate.verify import crop_middle, verify
     from pcsr_cli.images.read import read_image
@@ -65,35 +59,23 @@ def command(
     wanted = resolve_precision(precision, resolve_device(device))
     rgb = read_image(source).rgb
     loaded = options.load_model(model, device, "fp32", registry, scale, quiet)
-    lower = None if wanted == loaded.network.dtype else _load_again(loaded, model, device, precision, registry, scale)
+    lower = None
+    if wanted != loaded.network.dtype:
+        name = loaded.identity.name if model == "auto" else model
+        lower = load_model(name, device, precision, options.load_registry(registry), scale=scale).network
     with progress_bar(f"verify {source.name}", quiet or json) as progress:
         checked = rgb if crop is None else crop_middle(rgb, crop)
         found = verify(loaded.network, checked, working_scale(loaded, scale), tiles, lower, progress)
-    part = "the whole picture" if checked.shape == rgb.shape else "the middle of the picture"
+    part = "the whole image" if checked.shape == rgb.shape else "the middle of the image"
     if json:
         print_document(_document(source, part, loaded, found))
     elif not quiet:
         _show(source.name, part, loaded, found)
     if not found.passed:
         raise CheckError(
-            f"{found.failures} of {1 + len(found.comparisons)} checks of {source.name} failed.",
+            f"{found.failures} of {len(found.comparisons)} checks of {source.name} failed.",
             "Report the output of `pcsr verify --json` and `pcsr doctor --json`.",
         )
-
-
-def _load_again(
-    loaded: "LoadedModel",
-    model: str,
-    device: str,
-    precision: options.PrecisionName,
-    registry: Path | None,
-    scale: float,
-) -> "Pcsr":
-    """Load the same model in half precision."""
-    from pcsr_cli.api import load_model
-
-    name = loaded.identity.name if model == "auto" else model
-    return load_model(name, device, precision, options.load_registry(registry), scale=scale).network
 
 
 def _document(source: Path, part: str, model: "LoadedModel", found: "Verification") -> dict[str, object]:
@@ -128,14 +110,10 @@ def _show(name: str, part: str, model: "LoadedModel", found: "Verification") -> 
 
 
 def _table(found: "Verification") -> "Table":
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("Against the whole image", no_wrap=True)
-    for heading in ("difference", "levels", "changed", "flipped"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table = figures_table("Against the whole image", "difference", "levels", "changed", "flipped", "verdict")
+    table.columns[-1].justify = "left"
     for routing, comparisons in groupby(found.comparisons, key=lambda one: one.routing):
         table.add_row(Text(routing, style="bold"))
         for one in comparisons:

@@ -67,7 +67,7 @@ def many(run_pcsr: Pcsr, tiny_folder: Path) -> Folders:
 
 def totals(ran: Ran) -> tuple[int, int, int, int]:
     found = ran.document["totals"]
-    return found["done"], found["skipped"], found["failed"], found["not_begun"]
+    return found["done"], found["skipped"], found["failed"], found["pending"]
 
 
 def failures(ran: Ran) -> list[str]:
@@ -84,7 +84,7 @@ def test_a_folder_becomes_a_folder(many: Folders) -> None:
     ran = many("--json").succeeded()
     assert [report["source"] for report in ran.document["reports"]] == ["in/img2.png", "in/img10.jpg", "in/ä b.png"]
     assert totals(ran) == (3, 0, 0, 0)
-    assert ran.document["totals"]["no_pictures"] == 1
+    assert ran.document["totals"]["ignored"] == 1
     assert sorted(many.results()) == ["img10_x4.jpg", "img2_x4.png", "ä b_x4.png"]
     assert load(many.cwd / "out" / "img2_x4.png").shape == (20, 24, 3)
 
@@ -210,7 +210,7 @@ def test_on_a_terminal_there_are_bars(many: Folders) -> None:
     except OSError:  # what a terminal answers when the other side has hung up
         pass
     os.close(master)
-    assert b"pictures" in said and b"2/2" in said and b"b.png" in said
+    assert b"images" in said and b"2/2" in said and b"b.png" in said
 
 
 # What it recognises.

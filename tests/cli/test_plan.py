@@ -34,7 +34,7 @@ def test_a_plan_is_told_and_nothing_is_written(run_pcsr: Pcsr, tiny_folder: Path
 def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     ran = run_pcsr("plan", "in.png", "--model", tiny_folder, "--scale", "3", "--adm", "--tile", "20", "--json")
     document = ran.succeeded().document
-    (one,) = document["pictures"]
+    (one,) = document["images"]
     assert (one["input_size"], one["output_size"]) == ([50, 30], [150, 90])
     assert (one["tiles"], one["strips"], one["passes"], one["format"]) == (6, 2, 2, None)
     light, heavy = one["gflops"]["paper"]
@@ -49,8 +49,8 @@ def test_a_folder_is_a_table_with_a_sum(run_pcsr: Pcsr, tiny_folder: Path) -> No
     ran = run_pcsr("plan", ".", "results", "--model", tiny_folder).succeeded()
     assert "48x40" in ran.stdout and "3 images" in ran.stdout
     document = run_pcsr("plan", ".", "results", "--model", tiny_folder, "--json").succeeded().document
-    assert len(document["pictures"]) == 3
-    assert document["disk"]["most_bytes"] == sum(one["most_bytes"] for one in document["pictures"])
+    assert len(document["images"]) == 3
+    assert document["disk"]["most_bytes"] == sum(one["most_bytes"] for one in document["images"])
     assert run_pcsr.files() == ["0.png", "1.png", "2.png"]
 
 

@@ -31,7 +31,7 @@ def photograph(run_pcsr: Pcsr) -> Path:
 
 def test_the_verdict_is_on_stdout(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     ran = run_pcsr("verify", "in.png", "--model", tiny_folder).succeeded()
-    assert "in.png, the whole picture: 50x30 -> 200x120" in ran.stdout
+    assert "in.png, the whole image: 50x30 -> 200x120" in ran.stdout
     assert "All checks passed." in ran.stdout
     for way in ("tiles of 41", "tiles of 25", "2 threads", "features computed twice"):
         assert way in ran.stdout
@@ -41,7 +41,7 @@ def test_the_verdict_is_on_stdout(run_pcsr: Pcsr, tiny_folder: Path, photograph:
 def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     arguments: list[str | Path] = ["--crop", "24", "--tile", "16", "--tile", "9", "--model", tiny_folder, "--json"]
     document = run_pcsr("verify", "in.png", *arguments).succeeded().document
-    assert document["passed"] is True and document["checked"] == "the middle of the picture"
+    assert document["passed"] is True and document["checked"] == "the middle of the image"
     assert (document["input_size"], document["output_size"]) == ([24, 24], [96, 96])
     ways = [one["variant"] for one in document["comparisons"] if one["routing"] == "ADM"]
     assert ways == ["tiles of 16", "tiles of 9", "2 threads", "features computed twice"]
@@ -97,7 +97,7 @@ def whole(run_pcsr: Pcsr, picture: Path, model: str | Path) -> Any:
 @pytest.mark.timeout(1200)
 def test_all_of_the_picture_that_ships_passes(run_pcsr: Pcsr) -> None:
     document = whole(run_pcsr, ROOT / "examples" / "chelsea.png", "builtin")
-    assert document["passed"] is True and document["checked"] == "the whole picture"
+    assert document["passed"] is True and document["checked"] == "the whole image"
 
 
 @pytest.mark.slow
