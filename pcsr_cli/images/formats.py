@@ -2,7 +2,6 @@
 
 import importlib
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import PurePath
@@ -67,79 +66,28 @@ class Format:
         return not self.module or find_spec(self.module) is not None
 
 
+EVERYTHING = ("icc", "exif", "xmp", "dpi")
+WITHOUT_DPI = ("icc", "exif", "xmp")
+
+# fmt: off
 FORMATS = (
-    Format(
-        "PNG",
-        (".png", ".apng"),
-        deep=True,
-        streamed=True,
-        lossless="always",
-        compression=True,
-        animated=True,
-        metadata=("icc", "exif", "xmp", "dpi"),
-    ),
-    Format(
-        "JPEG",
-        (".jpg", ".jpeg"),
-        alpha=False,
-        max_side=65_500,
-        quality=95,
-        metadata=("icc", "exif", "xmp", "dpi"),
-        max_exif=65_500,
-        max_xmp=65_500,
-    ),
-    Format(
-        "WebP",
-        (".webp",),
-        grey=False,
-        max_side=16_383,
-        quality=95,
-        lossless="on request",
-        animated=True,
-        metadata=("icc", "exif", "xmp"),
-    ),
-    Format(
-        "TIFF",
-        (".tif", ".tiff"),
-        deep=True,
-        streamed=True,
-        lossless="always",
-        compression=True,
-        metadata=("icc", "exif", "xmp", "dpi"),
-    ),
+    Format("PNG", (".png", ".apng"), deep=True, streamed=True, lossless="always", compression=True, animated=True,
+           metadata=EVERYTHING),
+    Format("JPEG", (".jpg", ".jpeg"), alpha=False, max_side=65_500, quality=95, metadata=EVERYTHING, max_exif=65_500,
+           max_xmp=65_500),
+    Format("WebP", (".webp",), grey=False, max_side=16_383, quality=95, lossless="on request", animated=True,
+           metadata=WITHOUT_DPI),
+    Format("TIFF", (".tif", ".tiff"), deep=True, streamed=True, lossless="always", compression=True,
+           metadata=EVERYTHING),
     Format("BMP", (".bmp",), alpha=False, max_bytes=2**32 - 2**20, lossless="always", metadata=("dpi",)),
-    Format(
-        "AVIF",
-        (".avif",),
-        grey=False,
-        max_side=32_768,
-        max_area=16_384**2,
-        quality=90,
-        metadata=("icc", "exif", "xmp"),
-    ),
+    Format("AVIF", (".avif",), grey=False, max_side=32_768, max_area=16_384**2, quality=90, metadata=WITHOUT_DPI),
     Format("GIF", (".gif",), max_side=65_535, animated=True, max_colours=256),
-    Format(
-        "HEIC",
-        (".heic", ".heif"),
-        grey=False,
-        max_side=16_384,
-        quality=90,
-        metadata=("icc", "exif", "xmp"),
-        plug_in="pillow-heif",
-        module="pillow_heif",
-        pillow_name="HEIF",
-    ),
-    Format(
-        "JPEG XL",
-        (".jxl",),
-        quality=95,
-        lossless="on request",
-        metadata=("exif", "xmp"),  # the plug-in writes no profile
-        plug_in="pillow-jxl-plugin",
-        module="pillow_jxl",
-        pillow_name="JXL",
-    ),
+    Format("HEIC", (".heic", ".heif"), grey=False, max_side=16_384, quality=90, metadata=WITHOUT_DPI,
+           plug_in="pillow-heif", module="pillow_heif", pillow_name="HEIF"),
+    Format("JPEG XL", (".jxl",), quality=95, lossless="on request", metadata=("exif", "xmp"),  # it writes no profile
+           plug_in="pillow-jxl-plugin", module="pillow_jxl", pillow_name="JXL"),
 )
+# fmt: on
 """All output formats."""
 
 PNG = FORMATS[0]
@@ -196,27 +144,26 @@ def check_options(format: Format, options: SaveOptions) -> None:
         raise UsageError(f"Invalid quality {options.quality}.", "Use a number from 1 to 100.")
     if options.compression is not None and not 0 <= options.compression <= 9:
         raise UsageError(f"Invalid compression {options.compression}.", "Use a number from 0 (fast) to 9 (small).")
-    if options.quality is not None and format.quality is None:
-        others = _names(f for f in FORMATS if f.quality)
-        raise UsageError(f"{format.name} has no quality setting.", f"Write {others}.", setting="quality")
-    if options.lossless and format.lossless == "never":
-        others = _names(f for f in FORMATS if f.lossless != "never")
-        raise UsageError(f"{format.name} has no lossless mode.", f"Write {others}.", setting="lossless")
     if options.lossless and options.quality is not None:
         raise UsageError("Lossless files have no quality setting.", "Use one of the two options.")
-    if options.compression is not None and not format.compression:
-        others = _names(f for f in FORMATS if f.compression)
-        raise UsageError(f"{format.name} has no compression setting.", f"Write {others}.", setting="compression")
+    wanted = {
+        "quality": (options.quality is not None, [f for f in FORMATS if f.quality]),
+        "lossless": (options.lossless, [f for f in FORMATS if f.lossless != "never"]),
+        "compression": (options.compression is not None, [f for f in FORMATS if f.compression]),
+    }
+    for name, (is_set, formats) in wanted.items():
+        if is_set and format not in formats:
+            raise UsageError(f"{format.name} has no {name} setting.", f"Write {_names(formats)}.", setting=name)
 
 
 def check_animated(format: Format) -> None:
     """Raise RefusedOutputError for formats without animation."""
     if not format.animated:
-        others = _names(f for f in FORMATS if f.animated)
+        others = _names([f for f in FORMATS if f.animated])
         raise RefusedOutputError(f"{format.name} holds only one frame.", f"Write {others}.", setting="frames")
 
 
-def _names(formats: Iterable[Format]) -> str:
+def _names(formats: list[Format]) -> str:
     return ", ".join(format.name for format in formats if format.installed)
 
 

@@ -82,11 +82,8 @@ class ImageData:
 
 def from_channels(channels: Pixels, grey: bool, alpha: bool) -> ImageData:
     """The image with the given channels, (H, W, C): grey or RGB, then alpha. Further channels are dropped."""
-    colours = 1 if grey else 3
-    rgb = channels
-    if grey or channels.shape[2] > 3:
-        rgb = np.ascontiguousarray(np.broadcast_to(channels[..., :colours], (*channels.shape[:2], 3)))
-    return ImageData(rgb, np.ascontiguousarray(channels[..., colours]) if alpha else None, grey)
+    rgb = np.repeat(channels[..., :1], 3, axis=2) if grey else np.ascontiguousarray(channels[..., :3])
+    return ImageData(rgb, np.ascontiguousarray(channels[..., 1 if grey else 3]) if alpha else None, grey)
 
 
 def to_8_bits(pixels: Pixels) -> NDArray[np.uint8]:

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from pcsr_cli.images.image import ImageData, Metadata
+from pcsr_cli.images.image import ImageData, Metadata, Pixels
 
 ABOUT_THE_FILE = {
     *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
@@ -19,12 +18,7 @@ ABOUT_THE_FILE = {
 """TIFF tags that describe how the pixels are stored, or whose content ``Metadata`` holds. Encoders write them."""
 
 EXIF_SIZES = {Base.ExifImageWidth: 1, Base.ExifImageHeight: 0}
-XMP_SIZES = {
-    b"tiff:ImageWidth": 1,
-    b"tiff:ImageLength": 0,
-    b"exif:PixelXDimension": 1,
-    b"exif:PixelYDimension": 0,
-}
+XMP_SIZES = {rb"tiff:ImageWidth|exif:PixelXDimension": 1, rb"tiff:ImageLength|exif:PixelYDimension": 0}
 """Tags of the image's size, with their index in (height, width)."""
 
 MAX_DPI = 1e6
@@ -97,8 +91,8 @@ def resize_metadata(metadata: Metadata, height: int, width: int) -> Metadata:
     """The metadata with the sizes in EXIF and XMP set to those of the result."""
     size, xmp = (height, width), metadata.xmp
     if xmp is not None:
-        for name, side in XMP_SIZES.items():
-            xmp = re.sub(rb"(" + name + rb"(?:=[\"']|>))\d+", rb"\g<1>%d" % size[side], xmp)
+        for names, side in XMP_SIZES.items():
+            xmp = re.sub(rb"((?:" + names + rb")(?:=[\"']|>))\d+", rb"\g<1>%d" % size[side], xmp)
     return replace(metadata, exif=_resize_exif(metadata.exif, size), xmp=xmp)
 
 
@@ -119,19 +113,8 @@ def load_exif(exif: bytes) -> Image.Exif:
     return tags
 
 
-_Value = TypeVar("_Value", bound=np.generic)
-
-TURNS = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-"""By orientation: whether to swap rows and columns, and then whether to reverse the rows and the columns."""
+SWAPPED, ROWS_REVERSED, COLUMNS_REVERSED = {5, 6, 7, 8}, {3, 4, 7, 8}, {2, 3, 6, 7}
+"""Orientations in which rows and columns are swapped, and then rows and columns reversed."""
 
 
 def upright(image: ImageData, orientation: int) -> ImageData:
@@ -142,8 +125,7 @@ def upright(image: ImageData, orientation: int) -> ImageData:
     return replace(image, rgb=_turn(image.rgb, orientation), alpha=alpha)
 
 
-def _turn(pixels: NDArray[_Value], orientation: int) -> NDArray[_Value]:
-    swap, down, across = TURNS[orientation]
-    turned = pixels.swapaxes(0, 1) if swap else pixels
-    turned = turned[::-1] if down else turned
-    return np.ascontiguousarray(turned[:, ::-1] if across else turned)
+def _turn(pixels: Pixels, orientation: int) -> Pixels:
+    turned = pixels.swapaxes(0, 1) if orientation in SWAPPED else pixels
+    turned = turned[::-1] if orientation in ROWS_REVERSED else turned
+    return np.ascontiguousarray(turned[:, ::-1] if orientation in COLUMNS_REVERSED else turned)

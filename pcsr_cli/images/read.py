@@ -18,7 +18,7 @@ from PIL import Image
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.images.formats import PLUG_IN_FORMATS, Format, known_suffixes, load_plug_in, missing_plug_in
 from pcsr_cli.images.image import ImageData, Layout, to_8_bits
-from pcsr_cli.images.metadata import TURNS, read_metadata, read_orientation, upright
+from pcsr_cli.images.metadata import SWAPPED, read_metadata, read_orientation, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
 from pcsr_cli.images.png import read_16_bits, read_description
 from pcsr_cli.images.tiff import read_tags, read_tiff, read_tiff_layout
@@ -149,7 +149,8 @@ def read_image(source: Path | BinaryIO, allow_huge: bool = False) -> ImageData:
     with open_source(source) as file, reading_errors(source):
         tags = read_tags(file)
         if tags is not None:
-            _check_tiff_size(file, tags, name, allow_huge)
+            layout = read_tiff_layout(file, tags)
+            check_size(name, layout.width, layout.height, allow_huge)
             return read_tiff(file, tags)
         image = open_with_pillow(file, name)
         check_size(name, image.width, image.height, allow_huge)
@@ -222,37 +223,27 @@ def _frames_note(image: Image.Image, frames: int) -> tuple[str, ...]:
     return (f"only the first of {frames} {'pages' if image.format == 'TIFF' else 'frames'} was used",)
 
 
-def _check_tiff_size(file: BinaryIO, tags: Image.Exif, name: str, allow_huge: bool) -> Layout:
-    layout = read_tiff_layout(file, tags)
-    check_size(name, layout.width, layout.height, allow_huge)
-    return layout
-
-
 def read_layout(path: Path, allow_huge: bool = False) -> Layout:
     """The layout of the image that ``read_image`` returns, from the header alone.
 
     Raises InputError as that does, except for damage behind the header."""
-    name = str(path)
     with open_source(path) as file, reading_errors(path):
         tags = read_tags(file)
         if tags is not None:
-            layout, orientation = _check_tiff_size(file, tags, name, allow_huge), read_orientation(lambda: tags)
+            layout, orientation = read_tiff_layout(file, tags), read_orientation(lambda: tags)
         else:
-            image = open_with_pillow(file, name)
-            check_size(name, image.width, image.height, allow_huge)
-            layout, orientation = _layout(file, image)
-    swap = TURNS[orientation][0]
-    return replace(layout, height=layout.width, width=layout.height) if swap else layout
+            layout, orientation = _layout(file, open_with_pillow(file, str(path)))
+    check_size(str(path), layout.width, layout.height, allow_huge)
+    return replace(layout, height=layout.width, width=layout.height) if orientation in SWAPPED else layout
 
 
 def _layout(file: BinaryIO, image: Image.Image) -> tuple[Layout, int]:
     """The layout of the decoded image, and the orientation that is to be applied to it."""
     layout = layout_of(image)
-    if image.format in UPRIGHT_WHEN_DECODED:
-        return layout, 1
-    if image.format != "PNG":
-        return layout, read_orientation(image.getexif)
     raw_mode = _16_bit_raw_mode(image)
     if raw_mode is not None:
         layout = replace(layout, depth=16, grey=raw_mode.startswith("LA"))
-    return layout, read_orientation(read_description(file).getexif)
+    if image.format in UPRIGHT_WHEN_DECODED:
+        return layout, 1
+    described = read_description(file) if image.format == "PNG" else image
+    return layout, read_orientation(described.getexif)

@@ -78,7 +78,7 @@ class TestOptions:
     def test_others_are_refused_naming_those_that_have_them(self) -> None:
         with fails(UsageError, "has no quality setting."):
             check_options(PNG, SaveOptions(quality=90))
-        with fails(UsageError, "has no lossless mode."):
+        with fails(UsageError, "has no lossless setting."):
             check_options(JPEG, SaveOptions(lossless=True))
         with fails(UsageError, "WebP has no compression setting.", "Write PNG, TIFF."):
             check_options(WEBP, SaveOptions(compression=1))
