@@ -7,7 +7,7 @@ from pcsr_cli.cli.console import print_document, printable, stdout_console
 from pcsr_cli.errors import CheckError
 
 if TYPE_CHECKING:
-    from pcsr_cli.evaluate.doctor import Examination, Finding
+    from pcsr_cli.evaluate.doctor import Finding
 
 EXAMPLES = options.examples("pcsr doctor  # what works, and how to fix what does not")
 COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -22,11 +22,16 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
     from pcsr_cli.model.registry import own_registry_path
 
     own = registry or own_registry_path()
-    found = examine(own) if json else examine(own, _show)
+    found = []
+    for finding in examine(own):
+        found.append(finding)
+        if not json:
+            _show(finding)
+    errors = sum(finding.state.value == "error" for finding in found)
     if json:
-        print_document(_document(found))
-    if found.errors:
-        raise CheckError(f"{found.errors} of {len(found.findings)} checks failed.", "Follow the advice of each.")
+        print_document({"healthy": not errors, "findings": [_document(finding) for finding in found]})
+    if errors:
+        raise CheckError(f"{errors} of {len(found)} checks failed.", "Follow the advice of each.")
 
 
 def _show(finding: "Finding") -> None:
@@ -42,17 +47,11 @@ def _show(finding: "Finding") -> None:
         console.print(Text(f"{'':8}-> {printable(finding.next_step)}"), soft_wrap=True)
 
 
-def _document(found: "Examination") -> dict[str, object]:
+def _document(finding: "Finding") -> dict[str, object]:
     return {
-        "healthy": not found.errors,
-        "findings": [
-            {
-                "subject": finding.subject,
-                "state": finding.state.value,
-                "message": printable(finding.message),
-                "next_step": printable(finding.next_step),
-                **finding.facts,
-            }
-            for finding in found.findings
-        ],
+        "subject": finding.subject,
+        "state": finding.state.value,
+        "message": printable(finding.message),
+        "next_step": printable(finding.next_step),
+        **finding.facts,
     }

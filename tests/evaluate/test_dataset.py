@@ -105,7 +105,7 @@ def test_sizes_that_do_not_match_the_scale_are_refused(tmp_path: Path) -> None:
     hr, lr = save(tmp_path / "hr.png", levels(16, 16)), save(tmp_path / "lr.png", levels(4, 5))
     with fails(InputError, f"The sizes of {lr} and {hr} do not match x4: 5x4 and 16x16."):
         load_pair(PairFiles("a", hr, lr), 4)
-    with fails(InputError, "dot.png", "A picture of 3x3 is smaller than one x4 LR pixel."):
+    with fails(InputError, "dot.png", "An image of 3x3 is smaller than one LR pixel at x4."):
         load_pair(PairFiles("a", save(tmp_path / "dot.png", levels(3, 3)), None), 4)
 
 

@@ -14,31 +14,29 @@ from huggingface_hub import constants
 
 import pcsr_cli
 from pcsr_cli.evaluate import doctor
-from pcsr_cli.evaluate.doctor import (
-    MACHINE_CHECKS,
-    TESTED_TORCH,
-    Check,
-    Finding,
-    State,
-    cache_checks,
-    format_checks,
-    model_checks,
-)
+from pcsr_cli.evaluate.doctor import TESTED_TORCH, Finding, State, check_cache, check_formats, check_models
 from pcsr_cli.images import formats
 from pcsr_cli.model.hub import HubLocation
 from tests.command import ROOT
 from tests.model.test_hub import SHA256, put
 
 
-def run(checks: Iterable[Check]) -> dict[str, Finding]:
-    """Run checks and return their findings by subject."""
-    findings = (check() for check in checks)
-    return {finding.subject: finding for finding in findings if finding is not None}
+def by_subject(findings: Iterable[Finding]) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in findings}
+
+
+def machine() -> dict[str, Finding]:
+    """Return the findings about the machine."""
+    checks = (getattr(doctor, f"check_{name}") for name in MACHINE)
+    return by_subject(finding for check in checks for finding in check())
+
+
+MACHINE = ("versions", "torch", "libraries", "device", "memory", "threads", "kernels")
 
 
 class TestMachine:
     def test_versions_memory_and_threads_are_reported(self) -> None:
-        found = run(MACHINE_CHECKS)
+        found = machine()
         assert pcsr_cli.__version__ in found["versions"].message
         assert found["torch"].facts["version"] == torch.__version__
         assert found["libraries"].facts["pillow"] == metadata.version("pillow")
@@ -72,7 +70,7 @@ class TestMachine:
         step: str,
     ) -> None:
         monkeypatch.setattr(where, name, replacement)
-        finding = run(MACHINE_CHECKS)[subject]
+        finding = machine()[subject]
         assert finding.state is state
         assert step in finding.next_step
 
@@ -82,7 +80,7 @@ class TestMachine:
 
     def test_a_limit_on_threads_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        assert "OMP_NUM_THREADS=1" in run(MACHINE_CHECKS)["threads"].message
+        assert "OMP_NUM_THREADS=1" in machine()["threads"].message
 
 
 class TestModels:
@@ -100,31 +98,31 @@ class TestModels:
         return folder
 
     def test_a_healthy_installation_needs_no_next_step(self, cache: Path) -> None:
-        found = run([*cache_checks(), *model_checks()])
+        found = by_subject([*check_cache(), *check_models()])
         assert {finding.state for finding in found.values()} == {State.OK}
         assert found["model builtin"].facts["sha256"] is not None
         assert list(cache.iterdir()) == []
 
     def test_the_size_of_the_cache_is_reported(self, cache: Path) -> None:
         put(self.snapshot(cache), "model.safetensors", SHA256, b"weights")
-        assert run(cache_checks())["cache"].facts == {"folder": str(cache), "bytes": 7, "writable": True}
+        assert by_subject(check_cache())["cache"].facts == {"folder": str(cache), "bytes": 7, "writable": True}
 
     def test_a_full_disk_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, "MIN_DISK", 2**80)
-        assert run(cache_checks())["cache"].state is State.WARNING
+        assert by_subject(check_cache())["cache"].state is State.WARNING
 
     def test_a_model_of_another_program_is_ignored(self, cache: Path) -> None:
         folder = self.snapshot(cache)
         put(folder, "config.json", "a", b'{"model_type": "llama"}')
         put(folder, "model.safetensors", SHA256, b"changed")
-        assert "cache entry" not in run(cache_checks())
+        assert "cache entry" not in by_subject(check_cache())
 
     @pytest.mark.parametrize(("config", "weights"), [("a", SHA256), (SHA256, "a")], ids=["weights", "config"])
     def test_a_damaged_model_is_named(self, cache: Path, config: str, weights: str) -> None:
         folder = self.snapshot(cache)
         put(folder, "config.json", config, b'{"heavy_sampler_spec": {}}')
         put(folder, "model.safetensors", weights, b"\x02\0\0\0\0\0\0\0{}")
-        finding = run(cache_checks())["cache entry"]
+        finding = by_subject(check_cache())["cache entry"]
         assert finding.state is State.ERROR
         assert finding.next_step == f"Run: pcsr models fetch someone/tiny@{'0' * 40}"
         assert finding.facts["files"] == ["config.json" if weights == "a" else "model.safetensors"]
@@ -137,20 +135,20 @@ class TestModels:
 
         monkeypatch.setattr(doctor, "reach", silent)
         monkeypatch.setattr(doctor, "HUB_TIMEOUT", 0.05)
-        finding = run(model_checks())["hub"]
+        finding = by_subject(check_models())["hub"]
         released.set()
         assert finding.state is State.WARNING and "does not answer" in finding.message
 
 
 class TestFormats:
     def test_working_formats_are_listed(self) -> None:
-        finding = run(format_checks())["formats"]
+        finding = by_subject(check_formats())["formats"]
         assert finding.state is State.OK
         assert {"PNG", "JPEG", "TIFF"} <= set(finding.message.replace(",", "").replace(";", "").split())
 
     def test_a_missing_plug_in_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(formats, "find_spec", lambda module: None)
-        found = run(format_checks())
+        found = by_subject(check_formats())
         assert found["format HEIC"].state is State.WARNING
         assert "pillow-heif" in found["format HEIC"].message
         assert found["format HEIC"].next_step == "Run: pip install pillow-heif"
@@ -163,7 +161,7 @@ class TestFormats:
 
         monkeypatch.setattr(formats, "find_spec", lambda module: object())
         monkeypatch.setattr(importlib, "import_module", broken)
-        finding = run(format_checks())["format HEIC"]
+        finding = by_subject(check_formats())["format HEIC"]
         assert finding.state is State.WARNING and "libheif.so is missing" in finding.message
 
     def test_a_pillow_format_that_does_not_work_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,5 +173,5 @@ class TestFormats:
             load(format)
 
         monkeypatch.setattr(formats, "load_plug_in", broken)
-        found = run(format_checks())
+        found = by_subject(check_formats())
         assert found["format WebP"].state is State.ERROR and "encoder error -2" in found["format WebP"].message
