@@ -30,6 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "examples/chelsea.png",
         "py.typed",
         "engine/fused/rows.py",
+        "training/card.md.jinja",
         "cli/main.py",
     ],
 )
