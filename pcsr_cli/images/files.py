@@ -46,6 +46,14 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents if they do not exist. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot make the folder {folder}: {reason(error)}.", "Choose another folder.") from error
+
+
 @contextmanager
 def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
     """A temporary file beside ``output``, which takes its place when the block ends; nothing is left after an error.

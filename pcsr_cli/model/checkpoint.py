@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pcsr_cli.errors import ModelError, OutputError
+from pcsr_cli.errors import ModelError
 from pcsr_cli.images.files import (
     already_exists,
     atomic_write,
@@ -27,6 +27,7 @@ from pcsr_cli.images.files import (
     follow_links,
     is_file,
     is_folder,
+    make_folder,
     read_text,
     reason,
 )
@@ -212,10 +213,7 @@ def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True)
 def _folder(folder: Path) -> Iterator[None]:
     """Make a folder for the block. If the block fails, remove the folders that were made."""
     made = [parent for parent in (folder, *folder.parents) if not exists(parent)]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot make the folder {folder}: {reason(error)}.", "Choose another.") from error
+    make_folder(folder)
     try:
         yield
     except BaseException:

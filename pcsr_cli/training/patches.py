@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.errors import InputError, OutputError, TrainingError
-from pcsr_cli.images.files import atomic_write, is_file, reason, remove_leftovers, temporary_file
+from pcsr_cli.errors import InputError, TrainingError
+from pcsr_cli.images.files import atomic_write, is_file, make_folder, remove_leftovers, temporary_file
 from pcsr_cli.images.formats import readable_suffixes
 from pcsr_cli.images.read import read_rgb
 from pcsr_cli.images.resize import resize_bicubic
@@ -57,14 +57,6 @@ def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixel
                 old.unlink(missing_ok=True)
     patches: Pixels = np.load(path, mmap_mode="r")
     return patches
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents if they do not exist. Raises OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot make the folder {folder}: {reason(error)}.", "Choose another folder.") from error
 
 
 def _is_cache(path: Path) -> bool:

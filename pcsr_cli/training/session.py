@@ -16,13 +16,13 @@ from torch import Tensor, distributed
 
 from pcsr_cli.engine.device import resolve_device
 from pcsr_cli.errors import TrainingError
-from pcsr_cli.images.files import remove_leftovers
+from pcsr_cli.images.files import make_folder, remove_leftovers
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.batches import BatchMaker, largest_window
 from pcsr_cli.training.config import TrainConfig
 from pcsr_cli.training.log import Event, Log, Observer, Progress, Saved, ignore, write_card
-from pcsr_cli.training.patches import Pixels, make_folder, open_patches
+from pcsr_cli.training.patches import Pixels, open_patches
 from pcsr_cli.training.stages import Loss
 from pcsr_cli.training.trainer import RunState, Trainer, diverged, learning_rate, load_state, save_state
 from pcsr_cli.training.validation import Validator
