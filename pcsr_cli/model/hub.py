@@ -84,17 +84,8 @@ def fetch(location: HubLocation, name: str, sha256: str | None = None, show_prog
 
 def reach(location: HubLocation, name: str) -> None:
     """Request the metadata of a model's config. Raises HubError unless the Hub answers correctly."""
-    with _clear_errors(location, name):
-        try:
-            with _safe_headers():
-                _request_metadata(location, location.config, location.revision)
-        except _connection_errors() as error:
-            if not _is_unavailable(error):
-                raise
-            raise HubError(
-                f"No model can be fetched: {_why_unavailable(error)}.",
-                "Cached models and builtin still work. Check the network, HF_ENDPOINT and the proxy.",
-            ) from error
+    with _clear_errors(location, name), _safe_headers():
+        _request_metadata(location, location.config, location.revision)
 
 
 def is_cached(location: HubLocation) -> bool:
@@ -253,7 +244,7 @@ def _is_unavailable(error: Exception) -> bool:
 
 def _why_unavailable(error: Exception) -> str:
     if isinstance(error, _hub_errors().OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE forbids fetching it"
+        return "HF_HUB_OFFLINE forbids requests"
     status = _status(error)
     reason = "cannot be reached" if status is None else f"answers with error {status}"
     return f"the Hub ({client().constants.ENDPOINT}) {reason}"
@@ -340,7 +331,7 @@ def _explained(error: Exception, location: HubLocation, name: str) -> HubError:
             f"The server at {constants.ENDPOINT} is not a Hub.", "Check HF_ENDPOINT, or log in to the network."
         )
     if isinstance(error, (*_connection_errors(), errors.LocalEntryNotFoundError)):
-        return HubError(f"{repo} is not in the cache, and {_why_unavailable(error)}.", _fetch_later(name))
+        return HubError(f"Cannot fetch {repo}: {_why_unavailable(error)}.", _fetch_later(name))
     reason = " ".join(str(error).split())
     if isinstance(error, OSError):
         return HubError(

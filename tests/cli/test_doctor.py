@@ -36,7 +36,7 @@ def test_what_is_found_is_told_line_by_line(run_pcsr: Pcsr) -> None:
 def test_no_hub(run_pcsr: Pcsr) -> None:
     hub = examine(run_pcsr, 0)["hub"]
     assert (hub["state"], hub["reachable"]) == ("warning", False)
-    assert tells(f"{hub['message']} {hub['next_step']}", "No model can be fetched:")
+    assert tells(f"{hub['message']} {hub['next_step']}", "Cannot fetch 3587jjh/pcsr_carn:")
     offline = examine(run_pcsr, 0, HF_HUB_OFFLINE="1")["hub"]
     assert offline["state"] == "warning" and "HF_HUB_OFFLINE" in offline["message"]
 

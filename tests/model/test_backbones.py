@@ -1,4 +1,4 @@
-"""The networks: parameters and keys as published, receptive fields exactly as wide as they say."""
+"""The networks have the published parameters and keys, and exactly the stated receptive fields."""
 
 import math
 from collections.abc import Callable
@@ -44,13 +44,13 @@ def on_meta(backbone: str) -> Pcsr:
 
 
 @pytest.mark.parametrize("backbone", PARAMETERS)
-def test_parameters_of_pcsr_are_as_many_as_published(backbone: str) -> None:
+def test_pcsr_has_the_published_number_of_parameters(backbone: str) -> None:
     model = on_meta(backbone)
     assert model.parameter_count() == parameters(model) == PARAMETERS[backbone]
 
 
 @pytest.mark.parametrize("backbone", ORIGINAL_PARAMETERS)
-def test_parameters_of_the_originals_are_as_many_as_published(backbone: str) -> None:
+def test_originals_have_the_published_number_of_parameters(backbone: str) -> None:
     with torch.device("meta"):
         assert parameters(ORIGINALS[backbone]()) == ORIGINAL_PARAMETERS[backbone]
 
@@ -72,20 +72,20 @@ def state_of(network: nn.Module) -> dict[str, tuple[list[int], str]]:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("backbone", PUBLISHED)
-def test_state_of_pcsr_is_laid_out_as_published(backbone: str, shared: Path) -> None:
+def test_pcsr_has_the_published_keys_and_shapes(backbone: str, shared: Path) -> None:
     assert state_of(on_meta(backbone)) == published_state(shared / "spec/state_dicts" / f"{backbone}_pcsr.txt")
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("backbone", ORIGINALS)
-def test_state_of_the_originals_is_laid_out_as_published(backbone: str, shared: Path) -> None:
+def test_originals_have_the_published_keys_and_shapes(backbone: str, shared: Path) -> None:
     with torch.device("meta"):
         network = ORIGINALS[backbone]()
     assert state_of(network) == published_state(shared / "spec/state_dicts" / f"{backbone}_x4_original.txt")
 
 
 def response(network: nn.Module, x: Tensor) -> Tensor:
-    """Which LR pixels have any feature other than 0, (h, w) bool."""
+    """The LR pixels with a feature other than 0, (h, w) bool."""
     features: Tensor = network(x)
     return (features[0] != 0).any(dim=0)
 
@@ -106,7 +106,7 @@ def open_network(spec: BackboneSpec) -> nn.Module:
 
 @pytest.mark.parametrize(("spec", "radius"), RADII, ids=str)
 @pytest.mark.parametrize("place", ["middle", "corner", "edge"])
-def test_one_pixel_touches_exactly_the_square_of_the_radius(spec: BackboneSpec, radius: int, place: str) -> None:
+def test_one_pixel_changes_exactly_the_square_of_the_radius(spec: BackboneSpec, radius: int, place: str) -> None:
     network = open_network(spec)
     assert build_backbone(spec).receptive_radius == radius
     side = 2 * radius + 5
@@ -119,7 +119,7 @@ def test_one_pixel_touches_exactly_the_square_of_the_radius(spec: BackboneSpec, 
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_random_weights_never_reach_beyond_the_radius(backbone: str) -> None:
+def test_random_weights_change_nothing_beyond_the_radius(backbone: str) -> None:
     network = build_backbone(tiny_spec(backbone).backbone).double().eval().requires_grad_(False)
     radius = network.receptive_radius
     x = picture(3, 2 * radius + 9).double()
@@ -140,7 +140,7 @@ def test_features_have_the_size_of_the_input(backbone: str, size: tuple[int, int
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_pictures_of_a_batch_do_not_mix(backbone: str) -> None:
+def test_images_of_a_batch_do_not_mix(backbone: str) -> None:
     encoder = tiny_model(backbone).encoder
     one, other = picture(9, 8, seed=1), picture(9, 8, seed=2)
     together = encoder(torch.cat((one, other)))
@@ -149,7 +149,7 @@ def test_pictures_of_a_batch_do_not_mix(backbone: str) -> None:
 
 @pytest.mark.parametrize("backbone", ORIGINALS)
 @pytest.mark.parametrize("size", [(1, 1), (5, 8)], ids=str)
-def test_originals_enlarge_four_times(backbone: str, size: tuple[int, int]) -> None:
+def test_originals_upscale_by_four(backbone: str, size: tuple[int, int]) -> None:
     original = ORIGINALS[backbone](8).eval().requires_grad_(False)
     upscaled = original(picture(*size))
     assert upscaled.shape == (1, 3, 4 * size[0], 4 * size[1])
@@ -212,7 +212,7 @@ def dense_written_out(state: State, x: Tensor) -> Tensor:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_networks_without_published_results_are_what_their_layers_say(
+def test_networks_without_published_results_follow_their_layers(
     network: nn.Module, written_out: Callable[[State, Tensor], Tensor]
 ) -> None:
     # CARN is held to the published results themselves, in test_golden.
@@ -226,7 +226,7 @@ def test_networks_without_published_results_are_what_their_layers_say(
     assert torch.allclose(result, written_out(network.state_dict(), x), rtol=1e-9)
 
 
-def test_carn_original_shuffles_its_features_up_twice() -> None:
+def test_carn_original_upsamples_twice() -> None:
     network = CarnOriginal(8).double().eval().requires_grad_(False)
     state, x = network.state_dict(), picture(5, 6).double()
     out = CarnBackbone.forward(network, x)
@@ -237,7 +237,7 @@ def test_carn_original_shuffles_its_features_up_twice() -> None:
     assert torch.allclose(network(x), conv(state, "exit", out), rtol=1e-9)
 
 
-def test_srresnet_original_adds_to_the_bilinear_enlargement() -> None:
+def test_srresnet_original_adds_to_the_bilinear_upscale() -> None:
     original = ORIGINALS["srresnet"](8).eval().requires_grad_(False)
     for parameter in original.parameters():
         parameter.zero_()
@@ -258,7 +258,7 @@ def test_carn_uses_each_residual_block_three_times() -> None:
 
 
 @pytest.mark.parametrize("spec", [spec for spec, _ in RADII] + [spec.backbone for spec in PUBLISHED.values()], ids=str)
-def test_executed_cost_of_a_backbone_is_what_it_executes(spec: BackboneSpec) -> None:
+def test_executed_cost_of_a_backbone_matches_its_run(spec: BackboneSpec) -> None:
     with torch.device("meta"):
         backbone = build_backbone(spec)
         with FlopCounterMode(display=False) as counter:
@@ -268,7 +268,7 @@ def test_executed_cost_of_a_backbone_is_what_it_executes(spec: BackboneSpec) -> 
 
 @pytest.mark.parametrize("width", [8, None], ids=["small", "published"])
 @pytest.mark.parametrize("backbone", ORIGINALS)
-def test_executed_cost_of_an_original_is_what_it_executes(backbone: str, width: int | None) -> None:
+def test_executed_cost_of_an_original_matches_its_run(backbone: str, width: int | None) -> None:
     with torch.device("meta"):
         original = ORIGINALS[backbone]() if width is None else ORIGINALS[backbone](width)
         with FlopCounterMode(display=False) as counter:
@@ -279,7 +279,7 @@ def test_executed_cost_of_an_original_is_what_it_executes(backbone: str, width: 
 @pytest.mark.parametrize(
     "spec", [spec.backbone for spec in PUBLISHED.values()] + [BackboneSpec("dense", 16, 3)], ids=str
 )
-def test_by_the_paper_activations_and_norms_come_on_top(spec: BackboneSpec) -> None:
+def test_the_paper_also_counts_activations_and_norms(spec: BackboneSpec) -> None:
     with torch.device("meta"):
         backbone = build_backbone(spec)
     extra = backbone.cost().paper - backbone.cost().executed

@@ -39,7 +39,7 @@ def published(spec: ModelSpec) -> dict[str, object]:
 
 @pytest.mark.parametrize("branches", [2, 3])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_what_is_saved_is_read_back(tmp_path: Path, backbone: str, branches: int) -> None:
+def test_a_saved_model_is_read_back(tmp_path: Path, backbone: str, branches: int) -> None:
     model, scales = tiny_model(backbone, branches), Scales((1.0, 4.0), continuous=True)
     save_folder(model, scales, tmp_path / "deep" / "folder")
     found = read_checkpoint(tmp_path / "deep" / "folder")
@@ -107,7 +107,7 @@ def write_pickle(path: Path, content: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "said"),
+    ("name", "write", "part"),
     [
         ("gone.pth", lambda path: None, "There is no file"),
         ("text.txt", lambda path: path.write_text("hello"), "is not a model."),
@@ -136,9 +136,9 @@ def write_pickle(path: Path, content: object) -> None:
         ),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, name: str, write: Callable[[Path], object], said: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, name: str, write: Callable[[Path], object], part: str) -> None:
     write(tmp_path / name)
-    with fails(ModelError, str(tmp_path / name), said):
+    with fails(ModelError, str(tmp_path / name), part):
         read_checkpoint(tmp_path / name)
 
 
@@ -175,10 +175,10 @@ def test_an_incomplete_folder_is_refused(tiny_folder: Path, tmp_path: Path) -> N
         read_checkpoint(copy)
 
 
-def refused(said: str, weights: dict[str, Tensor]) -> PcsrError:
+def refused(part: str, weights: dict[str, Tensor]) -> PcsrError:
     with torch.device("meta"):
         model = type(tiny_model("carn"))(tiny_spec("carn"))
-    with fails(ModelError, said) as told:
+    with fails(ModelError, part) as told:
         load_strictly(model, weights, "the file")
     assert "the file" in told.value.sentence
     return told.value

@@ -1,4 +1,4 @@
-"""FLOPs: the paper's figures in the paper's convention, and what PyTorch itself counts for what is executed."""
+"""The paper's FLOPs match its figures; the executed FLOPs match the count of PyTorch."""
 
 from math import prod
 
@@ -70,7 +70,7 @@ class TestPaperConvention:
         assert [cost / sum(routed) for cost in routed] == pytest.approx(shares, abs=5e-5)
 
     @pytest.mark.parametrize("images", PAPER_GFLOPS)
-    def test_tables_of_three_originals_tell_of_the_same_images(self, images: str) -> None:
+    def test_tables_of_three_originals_are_of_the_same_images(self, images: str) -> None:
         # Each figure, up to its rounding, implies how many LR pixels the average image has.
         lowest, highest = 0.0, float("inf")
         for backbone, gflops in PAPER_GFLOPS[images].items():
@@ -97,7 +97,7 @@ class TestPaperConvention:
         all_heavy = paper_flops(costs, lr_pixels, (0, 16 * lr_pixels)) / 1e9
         assert all_light < gflops < all_heavy
 
-    def test_fsrcnn_pcsr_costs_a_fifth_by_the_paper_but_more_than_the_original_executed(self) -> None:
+    def test_fsrcnn_pcsr_costs_a_fifth_in_the_paper_but_executes_more_than_the_original(self) -> None:
         costs, original = costs_of("fsrcnn"), original_flops("fsrcnn", 4, 1_000)
         assert original is not None
         branches = (14_450, 1_550)
@@ -113,14 +113,14 @@ class TestPaperConvention:
         assert executed_flops(costs, executed) < 0.75 * original.executed
 
     @given(st.integers(0, 1000), st.integers(0, 1000))
-    def test_grow_with_every_pixel_made_heavy(self, light: int, heavy: int) -> None:
+    def test_grow_with_every_heavy_pixel(self, light: int, heavy: int) -> None:
         costs = model_costs(tiny_model("carn"))
         flops = paper_flops(costs, 100, (light + 1, heavy))
         assert paper_flops(costs, 100, (light, heavy + 1)) > flops
 
 
 def convolution(x: list[int], *others: list[int] | None, out_shape: list[int], **_: object) -> int:
-    """FLOPs of oneDNN's convolution, whose weight comes second, or third behind what is added."""
+    """FLOPs of oneDNN's convolution. The weight is the second argument, or the third after an addend."""
     weight = next(shape for shape in (others[1], others[0]) if shape is not None and len(shape) == 4)
     return 2 * prod(out_shape) * prod(weight[1:])
 
@@ -130,11 +130,11 @@ def linear(x: list[int], *_: object, out_shape: list[int], **__: object) -> int:
 
 
 ONEDNN = {torch.ops.mkldnn._convolution_pointwise: convolution, torch.ops.mkldnn._linear_pointwise: linear}
-"""What PyTorch's counter does not know."""
+"""Operators that PyTorch's counter lacks."""
 
 
 def executed_and_counted(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> tuple[float, int]:
-    """Our closed form for a run of the engine, and PyTorch's own count of that very run."""
+    """The closed form for a run of the engine, and PyTorch's count of the same run."""
     with FlopCounterMode(display=False, custom_mapping=ONEDNN) as counter:
         _, _, outcome = upscale_whole(model, lr, scale, how)
     return executed_flops(model_costs(model), outcome.executed), counter.get_total_flops()
@@ -142,7 +142,7 @@ def executed_and_counted(model: Pcsr, lr: Tensor, scale: float, how: Settings) -
 
 @pytest.fixture(scope="module", autouse=True)
 def kmeans_is_not_counted() -> object:
-    """ADM's k-means is written in matrix products, but it is no part of the network."""
+    """Replace ADM's k-means, whose matrix products are not part of the network."""
 
     def uncounted(values: Tensor, branches: int) -> Cuts:
         with _disable_current_modes():
@@ -156,7 +156,7 @@ def kmeans_is_not_counted() -> object:
 class TestExecuted:
     @examples(0.6)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.integers(0, 9))
-    def test_is_what_pytorch_counts(
+    def test_matches_pytorch(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
     ) -> None:
         how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
@@ -165,20 +165,20 @@ class TestExecuted:
 
     @examples(0.25)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings_of_many)
-    def test_is_what_pytorch_counts_with_three_branches(
+    def test_matches_pytorch_with_three_branches(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing
     ) -> None:
         how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces))
         executed, counted = executed_and_counted(tiny_model(backbone, 3), picture(height, width), scale, how)
         assert executed == counted
 
-    def test_counts_a_second_encoder_pass_where_there_is_one(self) -> None:
+    def test_counts_a_second_encoder_pass(self) -> None:
         how = Settings(Adaptive(), refine=1, tile=6, memory=0)
         executed, counted = executed_and_counted(tiny_model("fsrcnn"), picture(13, 9), 2, how)
         assert executed == counted
 
     @pytest.mark.parametrize("backbone", PUBLISHED)
-    def test_published_sizes_count_alike(self, backbone: str) -> None:
+    def test_matches_pytorch_at_published_sizes(self, backbone: str) -> None:
         model = Pcsr(PUBLISHED[backbone]).eval()
         executed, counted = executed_and_counted(model, picture(6, 5), 4, Settings(refine=1, tile=4))
         assert executed == counted
@@ -186,7 +186,7 @@ class TestExecuted:
     @pytest.mark.parametrize("onednn", [True, False], ids=["oneDNN", "plain"])
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
     @pytest.mark.parametrize("backbone", BACKBONES)
-    def test_counts_what_bands_repeat(
+    def test_counts_the_work_that_bands_repeat(
         self, backbone: str, routing: Routing, onednn: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model, lr, how = tiny_model(backbone), picture(41, 13), Settings(routing, refine=1, tile=23)
@@ -200,7 +200,7 @@ class TestExecuted:
 
     @examples(0.5)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.booleans())
-    def test_is_what_pytorch_counts_in_any_bands(
+    def test_matches_pytorch_in_any_bands(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, keep: bool
     ) -> None:
         how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces), memory=None if keep else 0)
@@ -209,30 +209,30 @@ class TestExecuted:
             executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
         assert executed == counted
 
-    def test_smaller_tiles_execute_more_and_the_paper_does_not_mind(self) -> None:
+    def test_smaller_tiles_change_the_executed_count_only(self) -> None:
         model, lr = tiny_model("fsrcnn"), picture(24, 24)
         small, _ = executed_and_counted(model, lr, 2, Settings(refine=1, tile=6))
         large, _ = executed_and_counted(model, lr, 2, Settings(refine=1, tile=24))
         assert small > large
 
-    def test_adds_up(self) -> None:
+    def test_can_be_added(self) -> None:
         one, other = Executed(backbone=1, classifier=2, branches=(3, 4)), Executed(classifier_shared=5)
         assert one + other == other + one == Executed(1, 5, 2, 0, (3, 4))
         assert Executed(branches=(1, 2)) + Executed(branches=(10, 20)) == Executed(branches=(11, 22))
 
 
-def test_the_original_stands_beside_its_own_scale_only() -> None:
+def test_the_original_is_compared_at_its_scale_only() -> None:
     assert original_flops("carn", 4, 100) is not None
     assert original_flops("carn", 2, 100) is None
 
 
-def test_a_backbone_of_our_own_has_no_original() -> None:
+def test_a_dense_backbone_has_no_original() -> None:
     assert original_flops("dense", 4, 100) is None
     assert original_flops(None, 4, 100) is None
     assert "dense" not in ORIGINALS
 
 
-def test_the_shared_first_layer_is_all_that_is_saved_per_hr_pixel() -> None:
+def test_an_hr_pixel_saves_the_shared_first_layer_only() -> None:
     with torch.device("meta"):
         model = Pcsr(ModelSpec(BackboneSpec("fsrcnn", 8), ((4,), (6, 5)), ()))
     costs = model_costs(model)

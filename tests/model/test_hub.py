@@ -30,11 +30,11 @@ REPO = "someone/tiny"
 
 @pytest.fixture
 def commit(hub: Hub, tiny_folder: Path) -> str:
-    """The commit of the one model the Hub has."""
+    """The commit of the only model on the Hub."""
     return hub.add(REPO, tiny_folder)
 
 
-OFFLINE = "HF_HUB_OFFLINE forbids fetching it."
+OFFLINE = "HF_HUB_OFFLINE forbids requests."
 FETCH_LATER = f"Run `pcsr models fetch {REPO}"
 PINNED = """
 [models.tiny]
@@ -70,7 +70,7 @@ def weights(run_pcsr: Pcsr, commit: str) -> Path:
 
 
 def content(folder: Path) -> list[str]:
-    """Files and links of a cache, locks and tags aside."""
+    """Files and links of a cache, without locks and tags."""
     found = [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
     return sorted(name for name in found if not name.endswith((".lock", "CACHEDIR.TAG")))
 
@@ -93,7 +93,7 @@ def test_a_model_is_fetched_into_the_standard_cache(run_pcsr: Pcsr, hub: Hub, co
     assert weights(run_pcsr, commit).resolve().name == expected
 
 
-def test_the_hub_is_asked_for_two_files_and_nothing_else(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+def test_only_two_files_are_requested(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     fetch(run_pcsr).succeeded()
     names = {path.rpartition("/")[2] for path in hub.asked("HEAD")}
     assert names == {"config.json", "model.safetensors"}
@@ -102,14 +102,14 @@ def test_the_hub_is_asked_for_two_files_and_nothing_else(run_pcsr: Pcsr, hub: Hu
     assert not [path for path in hub.asked("GET") if path.startswith("/api")]
 
 
-def test_a_branch_is_asked_about_and_downloaded_once(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+def test_a_branch_is_downloaded_once(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     fetch(run_pcsr).succeeded()
     downloads = len(hub.asked("GET"))
     fetch(run_pcsr).succeeded()
     assert len(hub.asked("GET")) == downloads
 
 
-def test_a_pinned_commit_in_the_cache_needs_no_hub(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+def test_a_cached_commit_needs_no_request(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     first = fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document
     asked = len(hub.requests)
     assert fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document == first
@@ -175,14 +175,14 @@ def test_a_lost_blob_is_fetched_again(run_pcsr: Pcsr, hub: Hub, commit: str) -> 
 
 
 @pytest.mark.parametrize("pinned", [True, False])
-def test_damage_that_cannot_be_repaired_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, pinned: bool) -> None:
+def test_damage_that_cannot_be_repaired_is_an_error(run_pcsr: Pcsr, hub: Hub, commit: str, pinned: bool) -> None:
     reference = f"{REPO}@{commit}" if pinned else REPO
     fetch(run_pcsr, reference).succeeded()
     damage(weights(run_pcsr, commit))
     offline = fetch(run_pcsr, reference, HF_HUB_OFFLINE="1")
     refused(
         offline,
-        f"model.safetensors of {REPO} is damaged in the cache, and HF_HUB_OFFLINE forbids fetching it.",
+        f"model.safetensors of {REPO} is damaged in the cache, and HF_HUB_OFFLINE forbids requests.",
         f"Run `pcsr models fetch {reference}`",
     )
     hub.close()
@@ -205,7 +205,7 @@ def test_wrong_bytes_are_refused_and_not_kept(run_pcsr: Pcsr, hub: Hub, commit: 
 
 
 @pytest.mark.slow
-def test_wrong_bytes_do_not_replace_what_was_damaged(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+def test_wrong_bytes_do_not_replace_a_damaged_file(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     fetch(run_pcsr).succeeded()
     damage(weights(run_pcsr, commit))
     hub.trouble = Trouble.DAMAGES
@@ -215,12 +215,12 @@ def test_wrong_bytes_do_not_replace_what_was_damaged(run_pcsr: Pcsr, hub: Hub, c
     fetch(run_pcsr).succeeded()
 
 
-def test_an_unreachable_hub_is_told_at_once_with_the_way_out(run_pcsr: Pcsr) -> None:
+def test_an_unreachable_hub_is_an_immediate_error_with_a_next_step(run_pcsr: Pcsr) -> None:
     started = time.perf_counter()
     why = "the Hub (http://127.0.0.1:9) cannot be reached"
     refused(
         fetch(run_pcsr),
-        f"{REPO} is not in the cache, and {why}.",
+        f"Cannot fetch {REPO}: {why}.",
         FETCH_LATER,
     )
     assert time.perf_counter() - started < 5
@@ -228,7 +228,7 @@ def test_an_unreachable_hub_is_told_at_once_with_the_way_out(run_pcsr: Pcsr) -> 
 
 
 @pytest.mark.slow
-def test_a_silent_hub_is_not_waited_for(run_pcsr: Pcsr, hub: Hub) -> None:
+def test_the_wait_for_a_silent_hub_is_short(run_pcsr: Pcsr, hub: Hub) -> None:
     hub.trouble = Trouble.SILENT
     started = time.perf_counter()
     fetch(run_pcsr).failed(1, "cannot be reached")
@@ -236,25 +236,27 @@ def test_a_silent_hub_is_not_waited_for(run_pcsr: Pcsr, hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said", "words"),
+    ("trouble", "part", "words"),
     [
         (Trouble.NO_REPOSITORY, "The Hub has no repository", REPO),
         (Trouble.GATED, "is gated.", REPO),
-        (Trouble.FORBIDDEN, "is not in the cache, and", "error 403"),
-        (Trouble.BROKEN, "is not in the cache, and", "error 500"),
-        (Trouble.CLOSES_CONNECTION, "is not in the cache, and", "cannot be reached"),
+        (Trouble.FORBIDDEN, "Cannot fetch", "error 403"),
+        (Trouble.BROKEN, "Cannot fetch", "error 500"),
+        (Trouble.CLOSES_CONNECTION, "Cannot fetch", "cannot be reached"),
         (Trouble.NOT_A_HUB, "is not a Hub.", "HF_ENDPOINT"),
     ],
 )
-def test_a_refusal_is_told_as_what_it_is(
-    run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble, said: str, words: str
+def test_each_refusal_has_its_own_sentence(
+    run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble, part: str, words: str
 ) -> None:
     hub.trouble = trouble
-    refused(ran := fetch(run_pcsr), said)
+    refused(ran := fetch(run_pcsr), part)
     assert words in ran.stderr
 
 
-def test_what_is_not_on_the_hub_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
+def test_missing_repositories_revisions_and_files_are_errors(
+    run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path
+) -> None:
     refused(fetch(run_pcsr, "someone/else"), "The Hub has no repository someone/else.")
     refused(fetch(run_pcsr, "some--one/else"), "'some--one/else' is not a valid repository name.")
     for revision in ("nowhere", "0" * 40):
@@ -266,7 +268,7 @@ def test_what_is_not_on_the_hub_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, t
 
 
 @pytest.mark.parametrize("revision", ["../../../secret", "a..b/../c", "a b", "/etc", "-x"])
-def test_a_revision_is_no_path(run_pcsr: Pcsr, hub: Hub, commit: str, revision: str) -> None:
+def test_a_revision_is_not_a_path(run_pcsr: Pcsr, hub: Hub, commit: str, revision: str) -> None:
     refused(fetch(run_pcsr, f"{REPO}@{revision}"), f"{revision!r} is not a valid revision.")
     assert all(revision not in request.path for request in hub.requests)
 
@@ -337,7 +339,7 @@ def test_a_setting_that_prevents_connections_is_named(
     refused(fetch(run_pcsr, **variables), "Cannot open a connection to the Hub:")
 
 
-def test_the_token_is_sent_to_the_hub_and_to_no_other_host(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+def test_the_token_is_sent_to_the_hub_only(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     hub.repositories[REPO].token = "hf_secret"
     refused(fetch(run_pcsr), f"The Hub has no repository {REPO}.")
     refused(fetch(run_pcsr, HF_TOKEN="hf_wrong"), f"The Hub has no repository {REPO}.")
@@ -347,11 +349,11 @@ def test_the_token_is_sent_to_the_hub_and_to_no_other_host(run_pcsr: Pcsr, hub: 
         assert request.token == (None if request.path.startswith("/large/") else "hf_secret")
 
 
-def test_a_token_that_cannot_be_sent_is_told(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+def test_an_invalid_token_is_an_error(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     refused(fetch(run_pcsr, HF_TOKEN="hf_schlüssel"), f"Cannot request {REPO}:")
 
 
-def test_an_endpoint_that_is_none_is_told(run_pcsr: Pcsr) -> None:
+def test_an_invalid_endpoint_is_an_error(run_pcsr: Pcsr) -> None:
     for arguments in (["models", "fetch", REPO], ["models"]):
         ran = run_pcsr(*arguments, env={"HF_ENDPOINT": "http://127.0.0.1:port"})
         refused(ran, "HF_ENDPOINT is 'http://127.0.0.1:port', which is not an http(s) address.")
@@ -361,22 +363,20 @@ def test_an_endpoint_that_is_none_is_told(run_pcsr: Pcsr) -> None:
     "endpoint",
     ["nonsense", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999", "http://a b", "http://", " ", "://x"],
 )
-def test_what_is_no_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_invalid_endpoints(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     with fails(HubError, f"HF_ENDPOINT is {endpoint!r}, which is not an http(s) address."):
         client()
 
 
 @pytest.mark.parametrize("endpoint", ["", "https://huggingface.co", "http://127.0.0.1:9/", "http://[::1]:80/mirror"])
-def test_what_is_one(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_valid_endpoints(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     client()
 
 
 @pytest.mark.slow
-def test_processes_that_fetch_at_once_do_not_upset_each_other(
-    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path
-) -> None:
+def test_processes_can_fetch_at_the_same_time(run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path) -> None:
     command = [sys.executable, "-m", "pcsr_cli", "models", "fetch", REPO, "--json"]
     for _ in range(2):  # into an empty cache, then into one that is damaged
         running = [
@@ -390,11 +390,11 @@ def test_processes_that_fetch_at_once_do_not_upset_each_other(
         damage(weights(run_pcsr, commit))
 
 
-def test_offline_means_offline(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+def test_offline_mode_makes_no_requests(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     offline = fetch(run_pcsr, HF_HUB_OFFLINE="1")
     refused(
         offline,
-        f"{REPO} is not in the cache, and HF_HUB_OFFLINE forbids fetching it.",
+        f"Cannot fetch {REPO}: HF_HUB_OFFLINE forbids requests.",
         FETCH_LATER,
     )
     assert hub.requests == []
@@ -404,18 +404,18 @@ def test_offline_means_offline(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     assert hub.requests == []
 
 
-def test_the_cache_goes_where_hf_home_says(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
+def test_the_cache_is_in_hf_home(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
     fetch(run_pcsr, HF_HOME=str(tmp_path / "elsewhere")).succeeded()
     assert (tmp_path / "elsewhere" / "hub" / "models--someone--tiny").is_dir()
     assert not cache(run_pcsr).exists()
 
 
-def test_a_cache_that_cannot_be_written_is_told(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     refused(fetch(run_pcsr, HF_HOME=str(tmp_path / "file" / "hf")), "cannot be used:")
 
 
-def test_a_full_disk_leaves_no_half_of_a_model(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
+def test_a_full_disk_leaves_no_partial_file(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
     refused(ran := run_pcsr("models", "fetch", REPO, largest_file=2000), "cannot be used:")
     assert "too large" in ran.stderr
     blobs = cache(run_pcsr) / "blobs"
@@ -432,7 +432,7 @@ GIT_SHA1 = hashlib.sha1(b"blob 7\0weights").hexdigest()
 
 @pytest.fixture
 def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the cache keeps the files of LOCATION."""
+    """The folder of the cache for LOCATION."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     folder = tmp_path / "models--someone--tiny" / "snapshots" / LOCATION.revision
     folder.mkdir(parents=True)
@@ -447,7 +447,7 @@ def put(snapshot: Path, name: str, etag: str, content: bytes = CONTENT) -> Path:
     return snapshot / name
 
 
-def test_both_files_have_to_be_cached(snapshot: Path) -> None:
+def test_a_cached_model_has_both_files(snapshot: Path) -> None:
     assert not is_cached(LOCATION)
     put(snapshot, "config.json", "a")
     assert not is_cached(LOCATION)
@@ -458,13 +458,13 @@ def test_both_files_have_to_be_cached(snapshot: Path) -> None:
 
 
 @pytest.mark.parametrize("etag", [SHA256, GIT_SHA1, "W/of-another-kind".replace("/", "-")])
-def test_content_that_fits_its_name_is_whole(snapshot: Path, etag: str) -> None:
+def test_content_that_matches_its_name_is_whole(snapshot: Path, etag: str) -> None:
     assert is_whole(put(snapshot, "file", etag))
 
 
 @pytest.mark.parametrize("etag", [SHA256, GIT_SHA1])
 @pytest.mark.parametrize("content", [b"", b"Weights", b"weights\n"])
-def test_content_that_does_not_is_damaged(snapshot: Path, etag: str, content: bytes) -> None:
+def test_content_that_does_not_match_its_name_is_damaged(snapshot: Path, etag: str, content: bytes) -> None:
     assert not is_whole(put(snapshot, "file", etag, content))
 
 
@@ -474,12 +474,12 @@ def test_a_plain_file_has_no_hash_to_match(snapshot: Path) -> None:
     assert not is_whole(snapshot / "no file")
 
 
-def test_the_revision_is_the_snapshots_name(snapshot: Path) -> None:
+def test_the_revision_is_the_name_of_the_snapshot(snapshot: Path) -> None:
     assert revision_of(snapshot / "file") == LOCATION.revision
 
 
-def test_forgetting_follows_links_to_the_end(snapshot: Path, tmp_path: Path) -> None:
-    # As in the cache's store of blobs that several repositories share.
+def test_removing_follows_links(snapshot: Path, tmp_path: Path) -> None:
+    # The cache has such links to blobs that several repositories share.
     shared = tmp_path / "shared"
     shared.write_bytes(CONTENT)
     blob = put(snapshot, "file", SHA256).resolve()
@@ -491,7 +491,7 @@ def test_forgetting_follows_links_to_the_end(snapshot: Path, tmp_path: Path) -> 
     assert not shared.exists()
 
 
-def test_forgetting_what_is_gone_is_no_error(snapshot: Path) -> None:
+def test_removing_a_missing_file_is_allowed(snapshot: Path) -> None:
     remove(snapshot / "file")
     put(snapshot, "file", SHA256).resolve().unlink()
     remove(snapshot / "file")

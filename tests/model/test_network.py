@@ -10,13 +10,13 @@ from tests.tiny import BACKBONES, changeable_model, picture, tiny_model, tiny_sp
 
 @pytest.mark.parametrize("branches", [2, 3])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_parts_go_by_the_published_names(backbone: str, branches: int) -> None:
+def test_parts_have_the_published_names(backbone: str, branches: int) -> None:
     prefixes = {key.split(".")[0] for key in tiny_model(backbone, branches).state_dict()}
     middle = {"middle_sampler_1"} if branches == 3 else set()
     assert prefixes == {"encoder", "light_sampler", "heavy_sampler", "classifier"} | middle
 
 
-def test_samplers_come_lightest_first() -> None:
+def test_samplers_are_ordered_lightest_first() -> None:
     model = tiny_model("carn", branches=3)
     assert [sampler.sizes[1:-1] for sampler in model.samplers] == list(tiny_spec("carn", 3).samplers)
     assert model.samplers[0] is model.get_submodule("light_sampler")
@@ -35,7 +35,7 @@ def test_a_state_dict_restores_the_network() -> None:
     assert torch.equal(model.features(x), other.features(x))
 
 
-def test_normalising_takes_off_the_mean_and_divides_by_the_spread() -> None:
+def test_normalising_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     model = tiny_model("dense")
     grey = torch.tensor(model.spec.mean).view(1, 3, 1, 1)
     spread = torch.tensor(model.spec.std).view(1, 3, 1, 1)
@@ -43,7 +43,7 @@ def test_normalising_takes_off_the_mean_and_divides_by_the_spread() -> None:
     assert torch.allclose(model.normalise(grey + spread), torch.ones(1, 3, 1, 1), atol=1e-6)
 
 
-def test_pixels_get_an_answer_from_every_branch() -> None:
+def test_every_branch_predicts_every_pixel() -> None:
     model = tiny_model("fsrcnn", branches=3)
     q = torch.randn(7, model.spec.backbone.width + 4)
     prediction = model.predict_pixels(q)
@@ -54,21 +54,21 @@ def test_pixels_get_an_answer_from_every_branch() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_features_follow_the_weights_precision_and_pictures_stay_exact(dtype: torch.dtype) -> None:
+def test_features_have_the_precision_of_the_weights_and_images_stay_float32(dtype: torch.dtype) -> None:
     model, x = changeable_model("dense").to(dtype), picture(6, 5)
     assert model.dtype == dtype
     assert model.features(model.normalise(x)).dtype == dtype
     assert model.normalise(x).dtype == torch.float32
 
 
-def test_it_knows_where_it_is() -> None:
+def test_the_device_is_that_of_the_weights() -> None:
     with torch.device("meta"):
         assert Pcsr(tiny_spec("carn")).device == torch.device("meta")
     assert tiny_model("carn").device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_parameter_counts(backbone: str) -> None:
+def test_every_trained_parameter_is_counted(backbone: str) -> None:
     model: Pcsr = tiny_model(backbone)
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     trained: list[Tensor] = [v for k, v in model.state_dict().items() if not k.endswith(statistics)]

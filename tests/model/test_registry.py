@@ -1,4 +1,4 @@
-"""Registry files are data, and everything in them is checked."""
+"""Registry files are checked strictly, and every kind of reference loads a model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +42,8 @@ def read(tmp_path: Path, text: str) -> Registry:
     return read_registry(path)
 
 
-def refused(tmp_path: Path, text: str, said: str) -> str:
-    with fails(RegistryError, said) as told:
+def refused(tmp_path: Path, text: str, part: str) -> str:
+    with fails(RegistryError, part) as told:
         read(tmp_path, text)
     assert told.value.sentence.startswith(f"The registry {tmp_path / 'weights.toml'}")
     return told.value.sentence
@@ -59,12 +59,12 @@ def test_the_packaged_registry_pins_the_published_model() -> None:
     assert carn.licence == "not stated by its authors"
 
 
-def test_every_packaged_entry_is_in_the_order_of_choice_or_asked_for_by_name() -> None:
+def test_automatic_candidates_are_in_the_packaged_registry() -> None:
     packaged = load_registry()
     assert set(packaged.auto) <= set(packaged.entries)
 
 
-def test_originals_are_the_networks_there_are() -> None:
+def test_the_registry_accepts_the_existing_originals() -> None:
     assert set(NAMES) == set(ORIGINALS)
 
 
@@ -82,11 +82,11 @@ def test_an_entry_is_read_in_full(tmp_path: Path) -> None:
     }
 
 
-def test_a_checksum_is_kept(tmp_path: Path) -> None:
+def test_a_checksum_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD + f'sha256 = "{"0f" * 32}"').get("mine").sha256 == "0f" * 32
 
 
-def test_names_are_known_or_the_known_ones_are_told() -> None:
+def test_an_unknown_name_is_an_error_with_the_known_names() -> None:
     with fails(
         UnknownModelError,
         "There is no model 'nonsense', and no file or folder of this name.",
@@ -95,7 +95,7 @@ def test_names_are_known_or_the_known_ones_are_told() -> None:
         load_registry().get("nonsense")
 
 
-def test_own_entries_add_and_override(tmp_path: Path) -> None:
+def test_own_entries_are_added_or_replace_others(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(GOOD + GOOD.replace("models.mine", "models.carn"))
     merged = load_registry(path)
@@ -104,7 +104,7 @@ def test_own_entries_add_and_override(tmp_path: Path) -> None:
     assert merged.auto == load_registry().auto
 
 
-def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
+def test_an_own_list_of_candidates_replaces_the_packaged_one(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('auto = ["mine", "carn"]\n' + GOOD)
     assert load_registry(path).auto == ("mine", "carn")
@@ -114,7 +114,7 @@ def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"),
+    ("right", "wrong", "part"),
     [
         ("licence", "license", "unknown field `license`"),
         ('source = "a test"', 'source = "a test"\ncolour = 1', "unknown field `colour`"),
@@ -207,14 +207,14 @@ def test_an_order_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
         ("receptive_radius = 19", 'receptive_radius = 19\nsha256 = "303E"', "sha256 must have 64 hexadecimal digits"),
     ],
 )
-def test_what_an_entry_must_not_say(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+def test_invalid_entries_are_refused(tmp_path: Path, right: str, wrong: str, part: str) -> None:
     assert right in GOOD
-    sentence = refused(tmp_path, GOOD.replace(right, wrong), said)
+    sentence = refused(tmp_path, GOOD.replace(right, wrong), part)
     assert "mine" in sentence.lower()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "part"),
     [
         ("[models.mine", "is not valid TOML:"),
         ("models = 1", "models is invalid: expected `object`"),
@@ -224,11 +224,11 @@ def test_what_an_entry_must_not_say(tmp_path: Path, right: str, wrong: str, said
         ("[models]\nmine = 1", "models[...] is invalid: expected `object`"),
     ],
 )
-def test_what_a_registry_must_not_be(tmp_path: Path, text: str, said: str) -> None:
-    refused(tmp_path, text, said)
+def test_invalid_registries_are_refused(tmp_path: Path, text: str, part: str) -> None:
+    refused(tmp_path, text, part)
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_registries_are_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     for name in ("nowhere.toml", ""):
         with fails(RegistryError, "Cannot read the registry"):
@@ -237,7 +237,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         read_registry(tmp_path / "binary.toml")
 
 
-def test_the_own_registry_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_the_own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PCSR_REGISTRY", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert own_registry_path() is None
@@ -271,7 +271,7 @@ def entry(name: str, location: HubLocation | Path, scales: Scales | None = None)
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> list[HubLocation]:
-    """What was asked of a Hub that has the tiny model under every name."""
+    """The requests to a Hub that has the tiny model in every repository."""
     locations: list[HubLocation] = []
 
     def fetch(location: HubLocation, *args: object, **options: object) -> Fetched:
@@ -318,7 +318,7 @@ def test_a_folder_and_its_weights(tiny_folder: Path) -> None:
         assert torch.equal(loaded.network.classifier.first.weight, tiny_model("fsrcnn").classifier.first.weight)
 
 
-def test_what_lies_here_goes_before_what_is_on_the_hub(
+def test_a_local_folder_has_priority_over_the_hub(
     asked: list[HubLocation], tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -328,7 +328,7 @@ def test_what_lies_here_goes_before_what_is_on_the_hub(
     assert asked == []
 
 
-def test_a_registry_name_goes_before_what_lies_here(
+def test_a_registry_name_has_priority_over_a_local_folder(
     asked: list[HubLocation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -338,7 +338,7 @@ def test_a_registry_name_goes_before_what_lies_here(
 
 
 @pytest.mark.parametrize("reference", ["nonsense", "", "a/b/c", "a/b.pth", "a/b.safetensors", "../a/b", "x" * 5000])
-def test_what_is_none_of_these(asked: list[HubLocation], reference: str) -> None:
+def test_other_references_are_refused(asked: list[HubLocation], reference: str) -> None:
     with fails(UnknownModelError, "and no file or folder of this name.") as told:
         load_model(reference)
     assert "carn" in told.value.next_step
@@ -346,18 +346,18 @@ def test_what_is_none_of_these(asked: list[HubLocation], reference: str) -> None
 
 
 def test_device_and_precision_are_checked_before_anything_is_fetched(asked: list[HubLocation]) -> None:
-    for device, precision, said in (("toaster", "auto", "Unknown device"), ("cpu", "fp64", "Unknown precision")):
-        with fails(DeviceError, said):
+    for device, precision, part in (("toaster", "auto", "Unknown device"), ("cpu", "fp64", "Unknown precision")):
+        with fails(DeviceError, part):
             load_model("someone/tiny", device, precision)  # type: ignore[arg-type]
     assert asked == []
 
 
-def test_the_network_is_where_and_what_was_asked_for(tiny_folder: Path) -> None:
+def test_the_network_has_the_requested_device_and_precision(tiny_folder: Path) -> None:
     network = load_model(str(tiny_folder), "cpu", "bf16").network
     assert (network.device, network.dtype) == (torch.device("cpu"), torch.bfloat16)
 
 
-def test_weights_have_to_fit_the_precision(tmp_path: Path) -> None:
+def test_weights_must_fit_the_precision(tmp_path: Path) -> None:
     model = changeable_model("fsrcnn")
     model.classifier.first.bias[0] = 1e6
     save_folder(model, Scales((4.0,)), tmp_path / "large")
@@ -365,7 +365,7 @@ def test_weights_have_to_fit_the_precision(tmp_path: Path) -> None:
         load_model(str(tmp_path / "large"), precision="fp16")
 
 
-def test_auto_takes_the_first_that_was_trained_for_the_scale(asked: list[HubLocation], tiny_folder: Path) -> None:
+def test_auto_chooses_the_first_model_trained_for_the_scale(asked: list[HubLocation], tiny_folder: Path) -> None:
     entries = {
         "two": entry("two", tiny_folder, Scales((2.0,))),
         "four": entry("four", tiny_folder),
@@ -377,7 +377,7 @@ def test_auto_takes_the_first_that_was_trained_for_the_scale(asked: list[HubLoca
         assert (loaded.identity.name, loaded.notes) == (name, ())
 
 
-def test_auto_falls_back_on_what_can_be_had_and_says_so(no_hub: None, tiny_folder: Path) -> None:
+def test_auto_chooses_an_available_model_and_notes_why(no_hub: None, tiny_folder: Path) -> None:
     known = Registry({"far": entry("far", HERE), "near": entry("near", tiny_folder)}, ("far", "near"))
     loaded = load_model("auto", registry=known)
     assert loaded.identity.name == "near"
@@ -386,32 +386,32 @@ def test_auto_falls_back_on_what_can_be_had_and_says_so(no_hub: None, tiny_folde
     assert "cannot be reached" in note
 
 
-def test_a_model_asked_for_by_name_is_that_or_none(no_hub: None, tiny_folder: Path) -> None:
+def test_a_named_model_is_never_replaced_by_another(no_hub: None, tiny_folder: Path) -> None:
     known = Registry({"far": entry("far", HERE), "near": entry("near", tiny_folder)}, ("far", "near"))
     with pytest.raises(HubError):
         load_model("far", registry=known)
 
 
-def test_auto_needs_an_order() -> None:
+def test_auto_needs_candidates() -> None:
     with fails(RegistryError, "The registry has no list `auto`"):
         load_model("auto", registry=Registry({}))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "part"),
     [
         ({"receptive_radius": 7}, "has the wrong receptive_radius 7."),
         ({"spec": tiny_spec("carn")}, "differs from its registry entry."),
         ({"spec": tiny_spec("fsrcnn", branches=3)}, "differs from its registry entry."),
     ],
 )
-def test_files_have_to_be_what_the_registry_says(tiny_folder: Path, change: dict[str, Any], said: str) -> None:
+def test_files_must_match_the_registry(tiny_folder: Path, change: dict[str, Any], part: str) -> None:
     known = Registry({"tiny": replace(entry("tiny", tiny_folder), **change)})
-    with fails(ModelError, "tiny", said):
+    with fails(ModelError, "tiny", part):
         load_model("tiny", registry=known)
 
 
-def test_weights_that_a_registry_names_have_to_be_those(tiny_folder: Path) -> None:
+def test_weights_must_match_the_checksum_of_the_registry(tiny_folder: Path) -> None:
     sha256 = file_sha256(tiny_folder / "model.safetensors")
     right, wrong = (replace(entry("tiny", tiny_folder), sha256=told) for told in (sha256, "0" * 64))
     assert load_model("tiny", registry=Registry({"tiny": right})).identity.sha256 == sha256
@@ -419,7 +419,7 @@ def test_weights_that_a_registry_names_have_to_be_those(tiny_folder: Path) -> No
         load_model("tiny", registry=Registry({"tiny": wrong}))
 
 
-def test_the_packaged_weights_are_those_the_registry_names() -> None:
+def test_the_packaged_weights_match_the_registry() -> None:
     # Other weights need another checksum in weights.toml, and another card.
     builtin = load_registry().get("builtin")
     assert isinstance(builtin.location, Path)

@@ -1,4 +1,4 @@
-"""Splitting an MLP's first layer changes the work, not the result."""
+"""Splitting the first layer of an MLP changes the work and not the result."""
 
 import pytest
 import torch
@@ -36,14 +36,14 @@ def test_without_hidden_layers_it_is_one_linear_layer() -> None:
     assert torch.equal(plain(q), nn.functional.linear(q, plain.first.weight, plain.first.bias))
 
 
-def test_relu_stands_between_layers_but_not_after_the_last() -> None:
+def test_relu_is_between_layers_and_not_after_the_last() -> None:
     mlp = sampler(2, (3,), 1)
     layers = list(mlp.imnet.layers)
     assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU, nn.Linear]
 
 
 @given(st.integers(1, 10), hidden_sizes, st.integers(1, 4), st.integers(0, 100))
-def test_split_first_layer_gives_what_the_formula_says(
+def test_the_split_first_layer_matches_the_formula(
     width: int, hidden: tuple[int, ...], outputs: int, seed: int
 ) -> None:
     mlp = sampler(width, hidden, outputs, seed)
@@ -61,7 +61,7 @@ def test_split_first_layer_gives_what_the_formula_says(
 
 
 def queries(features: Tensor, lr_index: Tensor, rel_y: Tensor, rel_x: Tensor, cell: tuple[float, float]) -> Tensor:
-    """q of every pixel, written out: feature, rel_y, rel_x, cell_y, cell_x."""
+    """q of every pixel: feature, rel_y, rel_x, cell_y, cell_x."""
     flat = features[0].flatten(1).T
     pixels = [
         torch.cat((flat[lr_index[row, column]], torch.stack((y, x)), torch.tensor(cell)))
@@ -71,7 +71,7 @@ def queries(features: Tensor, lr_index: Tensor, rel_y: Tensor, rel_x: Tensor, ce
     return torch.stack(pixels)
 
 
-def test_rows_come_before_columns() -> None:
+def test_rows_are_before_columns() -> None:
     mlp = sampler(2, (), 1)
     mlp.first.weight.copy_(torch.tensor([[0.0, 0.0, 1.0, 10.0, 100.0, 1000.0]]))
     mlp.first.bias.zero_()

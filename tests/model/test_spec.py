@@ -1,4 +1,4 @@
-"""A model's config: read strictly, written back faithfully, wrong ones refused with the reason."""
+"""A model's config is read strictly and written without loss, and errors in it are named."""
 
 import copy
 import json
@@ -66,18 +66,18 @@ scale_specs = st.builds(
 
 
 @given(model_specs, scale_specs)
-def test_what_is_written_reads_back_the_same(spec: ModelSpec, scales: Scales) -> None:
+def test_a_written_config_is_read_back(spec: ModelSpec, scales: Scales) -> None:
     config = json.loads(json.dumps(write_config(spec, scales)))
     assert parse_config(config, "config.json") == (spec, scales)
 
 
-def test_published_carn_is_understood() -> None:
+def test_the_published_carn_is_read() -> None:
     spec, scales = parse_config(published(), "config.json")
     assert spec == ModelSpec(
         BackboneSpec("carn", 52), ((20, 20, 20), (74, 74, 74, 74)), (10, 10), mean=(0.4488, 0.4371, 0.4040)
     )
     assert spec.branches == 2
-    assert scales is None, "published files do not tell their scales"
+    assert scales is None, "published files do not list scales"
 
 
 @pytest.mark.parametrize("backbone", ["fsrcnn", "srresnet"])
@@ -111,7 +111,7 @@ def test_sampler_names_are_those_of_the_state_dict() -> None:
 
 
 def at(*path: str) -> Callable[[Config], Config]:
-    """The table that lies at a path within a config."""
+    """The table at a path within a config."""
 
     def find(config: Config) -> Config:
         for key in path:
@@ -214,9 +214,9 @@ WRONG: dict[str, tuple[str, Config]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "change"), WRONG.values(), ids=list(WRONG))
-def test_what_is_wrong_is_refused_and_the_file_named(said: str, change: Config) -> None:
-    with fails(ModelError, said) as told:
+@pytest.mark.parametrize(("part", "change"), WRONG.values(), ids=list(WRONG))
+def test_invalid_configs_are_refused_with_the_name_of_the_file(part: str, change: Config) -> None:
+    with fails(ModelError, part) as told:
         parse_config(published() | change, "config.json")
     assert told.value.sentence.startswith("config.json")
 
@@ -228,7 +228,7 @@ def test_a_config_is_a_table(content: Any) -> None:
 
 
 class TestScales:
-    def test_are_sorted_and_know_their_largest(self) -> None:
+    def test_are_sorted(self) -> None:
         scales = Scales((4, 2, 3))
         assert scales.values == (2, 3, 4)
         assert scales.largest == 4
@@ -238,7 +238,7 @@ class TestScales:
         with fails(ModelError, "a file: values"):
             convert({"values": values}, Scales, "a file")
 
-    def test_listed_scales_are_trained_and_no_others(self) -> None:
+    def test_only_listed_scales_are_trained(self) -> None:
         scales = Scales((2, 4))
         assert scales.trained(2) and scales.trained(4)
         assert not scales.trained(3) and not scales.trained(1)
@@ -259,6 +259,6 @@ class TestScales:
         else:
             assert working >= scale - 1e-9 and scales.trained(working)
 
-    def test_read_naturally(self) -> None:
+    def test_are_printed_as_factors(self) -> None:
         assert str(Scales((4, 2))) == "x2, x4"
         assert str(Scales((1, 4), continuous=True)) == "x1..x4"

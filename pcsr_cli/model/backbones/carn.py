@@ -43,12 +43,10 @@ class _Cascade(nn.Module):
         self.c2 = _fusion(3 * width, width)
         self.c3 = _fusion(4 * width, width)
 
-    def blocks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
+    def cascade(self, x: Tensor, *blocks: nn.Module) -> Tensor:
+        """The output of the last fusion."""
         out = fused = x
-        for block, fuse in zip(self.blocks(), (self.c1, self.c2, self.c3), strict=True):
+        for block, fuse in zip(blocks, (self.c1, self.c2, self.c3), strict=True):
             fused = torch.cat((fused, block(out)), dim=1)
             out = fuse(fused)
         return out
@@ -61,8 +59,8 @@ class _CascadingBlock(_Cascade):
         super().__init__(width)
         self.b1 = _ResidualBlock(width)
 
-    def blocks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        return self.b1, self.b1, self.b1
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cascade(x, self.b1, self.b1, self.b1)
 
 
 class CarnBackbone(_Cascade):
@@ -78,12 +76,8 @@ class CarnBackbone(_Cascade):
         self.b2 = _CascadingBlock(width)
         self.b3 = _CascadingBlock(width)
 
-    def blocks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        """The three cascading blocks, in order."""
-        return self.b1, self.b2, self.b3
-
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.entry(x))
+        return self.cascade(self.entry(x), self.b1, self.b2, self.b3)
 
     def cost(self) -> Cost:
         """FLOPs of one LR pixel."""
