@@ -1,4 +1,4 @@
-"""Whatever is wrong, the user gets one sentence, a next step and an exit code, and nothing is left behind."""
+"""Invalid input is one line on stderr and an exit code, and leaves no files."""
 
 import errno
 import json
@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -23,18 +24,19 @@ from safetensors.torch import load_file, save_file
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images import files
 from tests.command import Pcsr
+from tests.failing import tells
 from tests.images import levels, load, save
 
 
 @pytest.fixture
 def picture(run_pcsr: Pcsr) -> Path:
-    """A picture in the folder the command runs in."""
+    """An image in the folder of the command."""
     return save(run_pcsr.cwd / "in.png", levels(12, 12))
 
 
 @pytest.fixture
 def broken(run_pcsr: Pcsr, tiny_folder: Path, tmp_path: Path) -> Path:
-    """A model to break, outside the folder the command runs in."""
+    """A model to damage, outside the folder of the command."""
     folder = tmp_path / "broken"
     folder.mkdir()
     for file in tiny_folder.iterdir():
@@ -43,7 +45,7 @@ def broken(run_pcsr: Pcsr, tiny_folder: Path, tmp_path: Path) -> Path:
 
 
 class Refused:
-    """Runs ``pcsr upscale`` and checks that it fails in one sentence and leaves the folder as it was."""
+    """Runs ``pcsr upscale`` and checks that it fails with one line and leaves the folder unchanged."""
 
     def __init__(self, run_pcsr: Pcsr, model: Path) -> None:
         self.run_pcsr = run_pcsr
@@ -69,7 +71,7 @@ def test_missing_file(refused: Refused) -> None:
     refused(1, "no file nowhere.png", "Check the path", arguments=["nowhere.png", "out.png"])
 
 
-def test_folder_where_a_file_is_meant(refused: Refused, run_pcsr: Pcsr) -> None:
+def test_a_folder_needs_a_folder_for_its_results(refused: Refused, run_pcsr: Pcsr) -> None:
     (run_pcsr.cwd / "folder").mkdir()
     refused(2, "out.png is not a folder", "another name", arguments=["folder", "out.png"])
     refused(1, "No image found in folder", arguments=["folder", "results"])
@@ -91,7 +93,7 @@ def test_an_empty_file(refused: Refused, run_pcsr: Pcsr) -> None:
     "command",
     ["upscale PIPE out.png", "plan PIPE", "models --registry PIPE", "models convert PIPE out", "train PIPE --out run"],
 )
-def test_a_pipe_that_nobody_feeds_is_not_waited_for(run_pcsr: Pcsr, command: str) -> None:
+def test_a_named_pipe_is_refused_without_waiting(run_pcsr: Pcsr, command: str) -> None:
     os.mkfifo(run_pcsr.cwd / "pipe")
     run_pcsr(*command.replace("PIPE", "pipe").split()).failed(1, "pipe")
     assert run_pcsr.files() == ["pipe"]
@@ -149,7 +151,7 @@ def test_bomb(refused: Refused, run_pcsr: Pcsr) -> None:
         "train NAME --out run",
     ],
 )
-def test_path_that_cannot_be(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, command: str, name: str) -> None:
+def test_an_impossible_path(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, command: str, name: str) -> None:
     arguments: list[str | Path] = [*command.replace("NAME", name).split()]
     if arguments[0] not in {"models", "train"}:
         arguments += ["--model", tiny_folder]
@@ -159,11 +161,11 @@ def test_path_that_cannot_be(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, c
 
 
 @pytest.mark.parametrize("name", ["out" * 200, "in.png/out"])
-def test_a_plan_to_where_nothing_can_be_is_a_plan(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, name: str) -> None:
+def test_a_plan_accepts_an_impossible_output(run_pcsr: Pcsr, picture: Path, tiny_folder: Path, name: str) -> None:
     run_pcsr("plan", "in.png", f"{name}/x.png", "--model", tiny_folder).succeeded()
 
 
-def test_a_picture_of_numbers_without_a_white(refused: Refused, run_pcsr: Pcsr) -> None:
+def test_an_image_of_floating_point_numbers(refused: Refused, run_pcsr: Pcsr) -> None:
     Image.new("F", (8, 8)).save(run_pcsr.cwd / "float.tif")
     refused(1, "Floating-point", "16 bits", arguments=["float.tif", "out.png"])
 
@@ -198,7 +200,7 @@ def test_output_is_a_folder(refused: Refused, run_pcsr: Pcsr) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere/out.png", "in.png/out.png", "out" * 100 + ".png"])
-def test_output_where_none_can_be(refused: Refused, name: str) -> None:
+def test_an_impossible_output(refused: Refused, name: str) -> None:
     refused(1, "cannot be written", arguments=["in.png", name])
 
 
@@ -206,7 +208,7 @@ def test_read_only_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     def refuse(*args: object, **named: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    # Root may write anywhere, so permissions would prove nothing.
+    # Root may write anywhere, so the test does not use permissions.
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(OutputError, match="permission denied") as told, files.atomic_write(tmp_path / "out.png"):
         pass
@@ -218,7 +220,7 @@ def test_full_disk(refused: Refused, suffix: str) -> None:
     refused(1, "cannot be written", "large", arguments=["in.png", f"out{suffix}"], largest_file=400)
 
 
-def test_full_disk_spares_what_was_there(refused: Refused, run_pcsr: Pcsr) -> None:
+def test_a_full_disk_keeps_the_existing_file(refused: Refused, run_pcsr: Pcsr) -> None:
     there = save(run_pcsr.cwd / "out.png")
     before = there.read_bytes()
     refused(1, "cannot be written", arguments=["in.png", "out.png", "--overwrite"], largest_file=400)
@@ -226,7 +228,7 @@ def test_full_disk_spares_what_was_there(refused: Refused, run_pcsr: Pcsr) -> No
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
-def test_transparency_where_it_cannot_be(refused: Refused, run_pcsr: Pcsr, suffix: str) -> None:
+def test_a_format_without_transparency(refused: Refused, run_pcsr: Pcsr, suffix: str) -> None:
     save(run_pcsr.cwd / "clear.png", levels(channels=4))
     refused(2, "transparency", ".png", arguments=["clear.png", f"out{suffix}"])
 
@@ -338,15 +340,15 @@ def test_weights_that_are_not_finite(refused: Refused, broken: Path, value: floa
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"mean": 1}', "[" * 100_000, "\x00", '{"mean": NaN}'])
-def test_config_that_is_none(refused: Refused, broken: Path, text: str) -> None:
+def test_an_invalid_config(refused: Refused, broken: Path, text: str) -> None:
     (broken / "config.json").write_text(text)
     refused(1, "config.json", arguments=["in.png", "out.png", "--model", broken])
 
 
-def test_config_with_more_than_is_known(refused: Refused, broken: Path) -> None:
+def test_a_config_with_an_unknown_key(refused: Refused, broken: Path) -> None:
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps({**config, "\x1b[2Jcolour\n": 1}))
-    # Nothing a file says may steer the terminal.
+    # Text from a file must not control the terminal.
     refused(1, "unknown field `\\x1b[2Jcolour\\x0a`", arguments=["in.png", "out.png", "--model", broken])
 
 
@@ -381,14 +383,14 @@ def pickled_plainly(path: Path, content: object) -> None:
 
 
 @pytest.mark.parametrize("write", [pickled_by_torch, pickled_plainly])
-def test_code_in_a_pickle_is_never_run(refused: Refused, tmp_path: Path, write: Callable[[Path, object], None]) -> None:
+def test_code_in_a_pickle_never_runs(refused: Refused, tmp_path: Path, write: Callable[[Path, object], None]) -> None:
     write(tmp_path / "evil.pth", {"model": Malice(tmp_path / "owned")})
     refused(1, "more than tensors", "safe", arguments=["in.png", "out.png", "--model", tmp_path / "evil.pth"])
     assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.parametrize("write", [pickled_by_torch, pickled_plainly])
-def test_nor_is_it_where_tensors_are_meant(
+def test_code_in_place_of_a_tensor_never_runs(
     refused: Refused, broken: Path, tmp_path: Path, write: Callable[[Path, object], None]
 ) -> None:
     write(broken / "model.safetensors", {"model": Malice(tmp_path / "owned")})
@@ -419,12 +421,12 @@ def write_zip(path: Path) -> None:
     ids=["empty", "text", "cut short", "zip", "list", "without arguments", "torchscript"],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_pth_that_is_none(refused: Refused, tmp_path: Path, write: Callable[[Path], object]) -> None:
+def test_an_invalid_pth(refused: Refused, tmp_path: Path, write: Callable[[Path], object]) -> None:
     write(tmp_path / "model.pth")
     refused(1, "model.pth", arguments=["in.png", "out.png", "--model", tmp_path / "model.pth"])
 
 
-def test_other_files_are_no_models(refused: Refused) -> None:
+def test_other_files_are_not_models(refused: Refused) -> None:
     refused(1, "in.png is no model", ".safetensors", arguments=["in.png", "out.png", "--model", "in.png"])
 
 
@@ -447,13 +449,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
-def test_interrupted_in_the_middle_nothing_is_left(
-    run_pcsr: Pcsr, tiny_folder: Path, number: signal.Signals, code: int
-) -> None:
+def test_an_interruption_leaves_no_files(run_pcsr: Pcsr, tiny_folder: Path, number: signal.Signals, code: int) -> None:
     save(run_pcsr.cwd / "big.png", levels(1500, 1500))
     before = run_pcsr.files()
     command = [sys.executable, "-m", "pcsr_cli", "upscale", "big.png", "out.png", "--model", str(tiny_folder)]
-    master, terminal = os.openpty()  # on a terminal the progress bar tells when the work has begun
+    master, terminal = os.openpty()  # on a terminal the progress bar shows when the work starts
     with subprocess.Popen(
         command, cwd=run_pcsr.cwd, env={**run_pcsr.env, "TERM": "xterm"}, stdout=subprocess.PIPE, stderr=terminal
     ) as process:
@@ -470,7 +470,7 @@ def test_interrupted_in_the_middle_nothing_is_left(
             try:
                 if not (piece := os.read(master, 1000)):
                     break
-            except OSError:  # what a terminal answers when the other side has hung up
+            except OSError:  # a terminal raises this when the other side is closed
                 break
             said += piece
     os.close(master)
@@ -479,9 +479,24 @@ def test_interrupted_in_the_middle_nothing_is_left(
     assert run_pcsr.files() == before
 
 
-def test_what_is_written_is_as_readable_as_any_new_file(run_pcsr: Pcsr, tiny_folder: Path, picture: Path) -> None:
+def test_a_result_has_the_usual_permissions(run_pcsr: Pcsr, tiny_folder: Path, picture: Path) -> None:
     run_pcsr("upscale", "in.png", "out.png", "--model", tiny_folder).succeeded()
     (run_pcsr.cwd / "usual").touch()
     modes = [stat.S_IMODE((run_pcsr.cwd / name).stat().st_mode) for name in ("out.png", "usual")]
     assert modes[0] == modes[1]
     assert load(run_pcsr.cwd / "out.png").shape == (48, 48, 3)
+
+
+MIB = 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by the address space")
+@pytest.mark.parametrize(
+    ("most", "where"), [(20 * MIB, "reading"), (130 * MIB, "the strip of the result")], ids=["reading", "computing"]
+)
+@pytest.mark.parametrize("output", ["out.png", "out.jpg"])
+def test_too_little_memory_is_one_line(run_pcsr: Pcsr, tiny_folder: object, output: str, most: int, where: str) -> None:
+    save(run_pcsr.cwd / "in.png", np.full((1500, 2000, 3), 77, np.uint8))
+    ran = run_pcsr("upscale", "in.png", output, "--model", str(tiny_folder), most_memory=most)
+    assert tells(ran.failed(1).stderr, "There is not enough memory."), where
+    assert run_pcsr.files() == ["in.png"]

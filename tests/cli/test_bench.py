@@ -1,4 +1,4 @@
-"""``pcsr bench`` as a user runs it."""
+"""``pcsr bench``."""
 
 import csv
 from pathlib import Path
@@ -20,7 +20,7 @@ def folder(run_pcsr: Pcsr) -> Path:
     return path
 
 
-def test_the_document_the_table_and_what_is_kept(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+def test_the_document_the_table_and_the_saved_images(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
     ran = run_pcsr(
         "bench",
         folder,
@@ -48,7 +48,7 @@ def test_the_table_fits_the_terminal(run_pcsr: Pcsr, tiny_folder: Path, folder: 
     assert max(map(len, ran.stdout.splitlines())) <= int(columns)
 
 
-def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+def test_a_damaged_image_is_skipped_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
     (folder / "a.png").write_bytes(b"no picture")
     ran = run_pcsr("bench", folder, "--model", tiny_folder, "--json", "--methods", "light")
     assert ran.code == 1
@@ -79,7 +79,7 @@ def test_a_broken_file_is_named_and_the_exit_code_is_one(run_pcsr: Pcsr, tiny_fo
         (OutputError, "cannot be written:", ["folder", "--csv", "x" * 300]),
     ],
 )
-def test_mistakes_get_a_sentence(
+def test_an_invalid_request_is_one_line(
     run_pcsr: Pcsr, tiny_folder: Path, folder: Path, kind: type[PcsrError], said: str, arguments: list[str]
 ) -> None:
     (run_pcsr.cwd / "empty").mkdir()
@@ -87,7 +87,7 @@ def test_mistakes_get_a_sentence(
     assert tells(ran.stderr, said)
 
 
-def test_no_two_pictures_are_kept_under_one_name(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+def test_two_images_of_one_name_are_refused(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
     other = run_pcsr.cwd / "other"
     other.mkdir()
     save(other / "a.jpg", levels(48, 56))
@@ -95,7 +95,7 @@ def test_no_two_pictures_are_kept_under_one_name(run_pcsr: Pcsr, tiny_folder: Pa
     assert tells(ran.stderr, "Two results have the path kept/a_bicubic.png.")
 
 
-def test_what_is_there_is_replaced_only_when_asked(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+def test_existing_files_need_overwrite(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
     for name in ("kept/a_bicubic.png", "rows.csv", "page.html"):
         there = run_pcsr.cwd / name
         there.parent.mkdir(exist_ok=True)
@@ -108,7 +108,7 @@ def test_what_is_there_is_replaced_only_when_asked(run_pcsr: Pcsr, tiny_folder: 
         assert there.read_bytes() != b"mine"
 
 
-def test_upscale_by_budget_says_how_close_it_came(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
+def test_the_report_of_a_budget_states_the_difference(run_pcsr: Pcsr, tiny_folder: Path, folder: Path) -> None:
     arguments: list[str | Path] = ["upscale", folder / "a.png", "out.png", "--model", tiny_folder]
     budget = run_pcsr(*arguments, "--budget", "4%", "--json").succeeded().document["budget"]
     assert budget["spent"] == pytest.approx(budget["asked"], rel=0.01)

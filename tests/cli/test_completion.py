@@ -1,4 +1,4 @@
-"""Completion in real shells: what there is to say next, at once, with the names of models."""
+"""Shell completion of commands, options and models."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ SCRIPT = shutil.which("pcsr", path=str(Path(sys.executable).parent))
 
 needs_script = pytest.mark.skipif(SCRIPT is None, reason="pcsr is not installed as a script")
 
-# Types a line and a tab into an interactive zsh, and shows what that made of it.
+# Types a line and a tab into an interactive zsh, and prints its output.
 ZSH = """
 zmodload zsh/zpty
 zpty shell zsh -f -i
@@ -43,7 +43,7 @@ def run(run_pcsr: Pcsr, *command: str) -> str:
 
 
 def offered(run_pcsr: Pcsr, shell: str, typed: str) -> list[str]:
-    """What ``--install-completion`` makes a shell offer for a line, in that shell itself."""
+    """Return the completions of a line in a shell after ``--install-completion``."""
     home = Path(run_pcsr.env["HOME"])
     run(run_pcsr, shell, "-c", "pcsr --install-completion; true")
     if shell == "bash":
@@ -60,7 +60,7 @@ def offered(run_pcsr: Pcsr, shell: str, typed: str) -> list[str]:
 @pytest.mark.parametrize(
     "shell", [pytest.param("bash", marks=needs("bash")), pytest.param("fish", marks=needs("fish"))]
 )
-def test_models_are_offered_by_name(run_pcsr: Pcsr, shell: str) -> None:
+def test_models_are_completed_by_name(run_pcsr: Pcsr, shell: str) -> None:
     assert offered(run_pcsr, shell, "pcsr upscale --model b") == ["builtin"]
 
 
@@ -76,7 +76,7 @@ def test_commands_options_and_models_in_bash(run_pcsr: Pcsr) -> None:
 @needs_script
 @needs("zsh")
 @pytest.mark.slow
-def test_a_tab_in_zsh(run_pcsr: Pcsr) -> None:
+def test_completion_in_zsh(run_pcsr: Pcsr) -> None:
     run(run_pcsr, "zsh", "-c", "pcsr --install-completion; true")
     script = Path(run_pcsr.env["HOME"]) / ".zfunc" / "_pcsr"
     seen = run(run_pcsr, "zsh", "-f", "-c", ZSH.format(script=script, typed="pcsr upscale --model bui"))
@@ -85,7 +85,7 @@ def test_a_tab_in_zsh(run_pcsr: Pcsr) -> None:
 
 @needs_script
 @needs("bash")
-def test_models_of_ones_own_are_offered_too(run_pcsr: Pcsr) -> None:
+def test_models_of_a_user_registry_are_completed(run_pcsr: Pcsr) -> None:
     own = run_pcsr.scratch / "own.toml"
     own.write_text(
         (Path(__file__).parents[2] / "weights.toml").read_text(encoding="utf-8").replace("models.carn", "models.mine")
@@ -96,7 +96,7 @@ def test_models_of_ones_own_are_offered_too(run_pcsr: Pcsr) -> None:
     assert offered(run_pcsr, "bash", "pcsr upscale --model a") == ["auto"]
 
 
-def test_nothing_slow_is_imported_for_it(run_pcsr: Pcsr) -> None:
+def test_completion_imports_no_torch(run_pcsr: Pcsr) -> None:
     env = {**run_pcsr.env, "_PCSR_COMPLETE": "complete_bash", "COMP_WORDS": "pcsr upscale --model ", "COMP_CWORD": "3"}
     command = [sys.executable, "-X", "importtime", "-m", "pcsr_cli"]
     done = subprocess.run(command, env=env, cwd=run_pcsr.cwd, capture_output=True, text=True, check=True)

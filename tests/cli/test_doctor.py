@@ -1,4 +1,4 @@
-"""``pcsr doctor`` as a user runs it: every shortfall has a name, a next step and an exit code."""
+"""``pcsr doctor``: every problem has a name, a next step and an exit code."""
 
 import shutil
 from pathlib import Path
@@ -25,7 +25,7 @@ def examine(run_pcsr: Pcsr, code: int, *arguments: str | Path, **env: str) -> di
     return {finding["subject"]: finding for finding in document["findings"]}
 
 
-def test_what_is_found_is_told_line_by_line(run_pcsr: Pcsr) -> None:
+def test_every_check_is_one_line(run_pcsr: Pcsr) -> None:
     ran = run_pcsr("doctor").succeeded()
     lines = ran.stdout.splitlines()
     assert f"pcsr {pcsr_cli.__version__}" in lines[0]
@@ -41,7 +41,7 @@ def test_no_hub(run_pcsr: Pcsr) -> None:
     assert offline["state"] == "warning" and "HF_HUB_OFFLINE" in offline["message"]
 
 
-def test_a_hub_that_answers(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
+def test_a_reachable_hub(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
     told = examine(run_pcsr, 0, "--registry", _pinned(run_pcsr, hub, tiny_folder))["hub"]
     assert (told["state"], told["reachable"]) == ("ok", True)
     assert hub.asked("GET") == [], "nothing is fetched"
@@ -50,7 +50,7 @@ def test_a_hub_that_answers(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None
 
 
 def _pinned(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> Path:
-    """A registry that has carn where this Hub has it."""
+    """A registry with the location of carn on the test Hub."""
     commit = hub.add("3587jjh/pcsr_carn", tiny_folder)
     own = run_pcsr.scratch / "own.toml"
     text = (Path(pcsr_cli.__file__).parent.parent / "weights.toml").read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def test_a_damaged_cache_entry(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> N
     assert "cache entry" not in examine(run_pcsr, 0)
 
 
-def test_a_damaged_model_of_the_registry_is_fetched_again_on_use(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
+def test_a_damaged_registry_model_is_downloaded_again(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
     own = _pinned(run_pcsr, hub, tiny_folder)
     run_pcsr("models", "fetch", REPO).failed(1)
     run_pcsr("models", "fetch", "3587jjh/pcsr_carn").succeeded()
@@ -113,6 +113,6 @@ def test_wrong_weights(run_pcsr: Pcsr, whole: bool) -> None:
     )
 
 
-def test_a_registry_that_cannot_be_read(run_pcsr: Pcsr) -> None:
+def test_an_unreadable_registry(run_pcsr: Pcsr) -> None:
     told = examine(run_pcsr, 1, "--registry", "nowhere.toml")["registry"]
     assert told["state"] == "error" and tells(f"{told['message']} {told['next_step']}", "Cannot read the registry")

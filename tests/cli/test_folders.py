@@ -1,4 +1,4 @@
-"""``pcsr upscale`` of folders: nothing lost, nothing done twice, nothing half-written, however it ends."""
+"""``pcsr upscale`` of folders: an interrupted or killed run loses nothing and repeats nothing."""
 
 import errno
 import json
@@ -51,7 +51,7 @@ class Folders:
             save(path, levels(*size, seed=seed))
 
     def results(self, output: str = "out") -> dict[str, bytes]:
-        """The files in the folder of results, those of the run itself aside."""
+        """The files in the folder of results, without the journal and the lock."""
         root = self.cwd / output
         files = [path for path in root.rglob("*") if path.is_file() and path.name not in {JOURNAL, LOCK_NAME}]
         return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
@@ -71,14 +71,14 @@ def totals(ran: Ran) -> tuple[int, int, int, int]:
 
 
 def failures(ran: Ran) -> list[str]:
-    """What is said of each picture that failed."""
+    """The error of each image that failed."""
     return [f"{failed['error']} {failed['next_step']}" for failed in ran.document["failed"]]
 
 
 # What it makes.
 
 
-def test_a_folder_becomes_a_folder(many: Folders) -> None:
+def test_a_folder_of_results(many: Folders) -> None:
     many.put("img2.png", "img10.jpg", "ä b.png", "sub/c.png")
     (many.cwd / "in" / "notes.txt").touch()
     ran = many("--json").succeeded()
@@ -89,14 +89,14 @@ def test_a_folder_becomes_a_folder(many: Folders) -> None:
     assert load(many.cwd / "out" / "img2_x4.png").shape == (20, 24, 3)
 
 
-def test_a_result_is_what_the_picture_alone_would_become(many: Folders) -> None:
+def test_a_result_equals_that_of_the_image_alone(many: Folders) -> None:
     many.put("a.png", "b.png")
     many().succeeded()
     many(source="in/b.png", output="b.png").succeeded()
     assert (many.cwd / "b.png").read_bytes() == (many.cwd / "out" / "b_x4.png").read_bytes()
 
 
-def test_recursively_the_tree_is_kept_and_results_within_are_no_pictures_to_enlarge(many: Folders) -> None:
+def test_recursive_keeps_the_tree_and_skips_the_output_folder(many: Folders) -> None:
     many.put("a.png", "sub/deep/a.png")
     for done in (2, 0):
         ran = many("--recursive", "--json", output="in/out").succeeded()
@@ -114,7 +114,7 @@ def test_many_files_patterns_names_and_formats(many: Folders) -> None:
 
 
 @pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names are text there")
-def test_names_that_are_no_text_and_links(many: Folders) -> None:
+def test_names_that_are_not_utf8_and_links(many: Folders) -> None:
     many.put("a.png")
     name = os.fsdecode(b"\xff 1.png")
     shutil.copy(many.cwd / "in" / "a.png", many.cwd / "in" / name)
@@ -127,7 +127,7 @@ def test_names_that_are_no_text_and_links(many: Folders) -> None:
     assert totals(many("--recursive", "--json")) == (0, 2, 1, 0)
 
 
-def test_one_bad_file_is_named_and_costs_no_other(many: Folders) -> None:
+def test_one_damaged_image_fails_alone(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png")
     (many.cwd / "in" / "b.png").write_bytes(b"nonsense")
     ran = many()
@@ -143,7 +143,7 @@ def test_one_bad_file_is_named_and_costs_no_other(many: Folders) -> None:
 
 
 @pytest.mark.slow
-def test_with_frames_films_stay_films_and_other_pictures_are_pictures(many: Folders) -> None:
+def test_frames_enlarges_animations_and_still_images(many: Folders) -> None:
     many.put("a.png", "broken.gif")
     (many.cwd / "in" / "broken.gif").write_bytes(b"GIF89a")
     frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(3)]
@@ -167,7 +167,7 @@ def test_fail_fast_stops(many: Folders) -> None:
     assert len(many.results()) <= 2
 
 
-def test_the_result_of_a_picture_that_does_not_fit_its_format_fails_alone(many: Folders) -> None:
+def test_an_image_that_its_format_cannot_store_fails_alone(many: Folders) -> None:
     many.put("a.png", "b.png")
     save(many.cwd / "in" / "clear.png", levels(4, 4, 4))
     ran = many("--format", "jpg", "--json")
@@ -177,7 +177,7 @@ def test_the_result_of_a_picture_that_does_not_fit_its_format_fails_alone(many: 
 
 
 @pytest.mark.parametrize("there", ["nothing", "the folder"])
-def test_a_name_that_is_too_long_is_a_file_that_is_not_there(many: Folders, there: str) -> None:
+def test_a_name_that_is_too_long_fails_alone(many: Folders, there: str) -> None:
     many.put("a.png")
     if there == "the folder":
         (many.cwd / "out").mkdir()
@@ -187,7 +187,7 @@ def test_a_name_that_is_too_long_is_a_file_that_is_not_there(many: Folders, ther
     assert tells(told, "cannot be read:")
 
 
-def test_quiet_says_only_what_failed(many: Folders) -> None:
+def test_quiet_prints_only_failures(many: Folders) -> None:
     many.put("a.png")
     ran = many("--quiet").succeeded()
     assert (ran.stdout, ran.stderr) == ("", "")
@@ -196,7 +196,7 @@ def test_quiet_says_only_what_failed(many: Folders) -> None:
 
 
 @pytest.mark.slow
-def test_on_a_terminal_there_are_bars(many: Folders) -> None:
+def test_a_terminal_shows_progress_bars(many: Folders) -> None:
     many.put("a.png", "b.png")
     master, terminal = os.openpty()
     command = [sys.executable, "-m", "pcsr_cli", "upscale", "in", "out", "--model", str(many.model)]
@@ -207,7 +207,7 @@ def test_on_a_terminal_there_are_bars(many: Folders) -> None:
     try:
         while piece := os.read(master, 10_000):
             said += piece
-    except OSError:  # what a terminal answers when the other side has hung up
+    except OSError:  # a terminal raises this when the other side is closed
         pass
     os.close(master)
     assert b"images" in said and b"2/2" in said and b"b.png" in said
@@ -216,11 +216,11 @@ def test_on_a_terminal_there_are_bars(many: Folders) -> None:
 # What it recognises.
 
 
-def test_what_is_done_is_not_done_again(many: Folders) -> None:
+def test_a_second_run_skips_what_is_done(many: Folders) -> None:
     many.put("a.png", "b.png")
     many().succeeded()
     before = {path: path.stat().st_mtime_ns for path in (many.cwd / "out").iterdir() if path.suffix == ".png"}
-    many.put("a.png", "b.png", "c.png")  # the same content, written anew
+    many.put("a.png", "b.png", "c.png")  # the same content, written again
     ran = many("--json").succeeded()
     assert totals(ran) == (1, 2, 0, 0)
     assert {one["why"] for one in ran.document["skipped"]} == {"done before"}
@@ -237,7 +237,7 @@ def test_a_result_that_was_removed_is_done_again(many: Folders) -> None:
     assert many.results() == expected
 
 
-def test_a_result_that_was_edited_is_not_lost(many: Folders) -> None:
+def test_an_edited_result_is_kept(many: Folders) -> None:
     many.put("a.png", "b.png")
     many().succeeded()
     expected = many.results()
@@ -288,13 +288,13 @@ def test_other_existing_results_are_refused_skipped_or_overwritten(many: Folders
     assert totals(many(*arguments, "--json").succeeded()) == (0, 2, 0, 0)
 
 
-def test_tiles_and_jobs_change_nothing_and_are_no_other_making(many: Folders) -> None:
+def test_tiles_and_jobs_do_not_count_as_other_options(many: Folders) -> None:
     many.put("a.png", "b.png", size=(20, 30))
     many("--jobs", "0").succeeded()
     assert totals(many("--tile", "8", "--memory", "1M", "--jobs", "3", "--json").succeeded()) == (0, 2, 0, 0)
 
 
-def test_the_journal_tells_what_was_made_of_what_and_how(many: Folders) -> None:
+def test_the_journal_records_sources_and_settings(many: Folders) -> None:
     many.put("a.png", "sub/b.png")
     many("--recursive", "--adm").succeeded()
     first, second = many.journal()
@@ -350,7 +350,7 @@ def test_options_that_exclude_each_other(many: Folders) -> None:
     many("--overwrite", "--skip-existing").failed(2, "--overwrite and --skip-existing exclude")
 
 
-def test_two_runs_into_one_folder(many: Folders) -> None:
+def test_two_runs_cannot_share_a_folder(many: Folders) -> None:
     many.put("a.png")
     code = "import sys\nfrom pathlib import Path\nfrom pcsr_cli.jobs.folder import lock\n"
     code += "with lock(Path('out')):\n    print('locked', flush=True)\n    sys.stdin.read()\n"
@@ -386,7 +386,7 @@ def test_from_stdin_to_stdout(many: Folders) -> None:
 
 
 @pytest.mark.slow
-def test_who_has_seen_enough_of_it_is_told_nothing(many: Folders) -> None:
+def test_a_closed_pipe_is_not_an_error(many: Folders) -> None:
     many.put("a.png", size=(200, 200))  # more than a pipe holds
     done = piped(many, "(pcsr in/a.png - --format png --quiet; echo $? > code) | head -c 4", check=True)
     assert done.stdout == b"\x89PNG"
@@ -395,7 +395,7 @@ def test_who_has_seen_enough_of_it_is_told_nothing(many: Folders) -> None:
 
 
 @pytest.mark.slow
-def test_half_a_picture_on_stdin_leaves_nothing_on_stdout(many: Folders) -> None:
+def test_a_truncated_image_on_stdin_writes_nothing(many: Folders) -> None:
     many.put("a.png", size=(40, 40))
     done = piped(many, "head -c 2000 in/a.png | pcsr - - --format png", check=False)
     assert (done.returncode, done.stdout) == (1, b"")
@@ -403,7 +403,7 @@ def test_half_a_picture_on_stdin_leaves_nothing_on_stdout(many: Folders) -> None
 
 
 @pytest.mark.slow
-def test_no_picture_is_for_a_terminal(many: Folders) -> None:
+def test_image_data_is_not_written_to_a_terminal(many: Folders) -> None:
     many.put("a.png")
     master, terminal = os.openpty()
     command = [sys.executable, "-m", "pcsr_cli", "upscale", "in/a.png", "-", "--format", "png"]
@@ -420,7 +420,7 @@ def test_no_picture_is_for_a_terminal(many: Folders) -> None:
 
 
 def whole_or_absent(many: Folders, expected: dict[str, bytes]) -> set[str]:
-    """The results there are, each of which has to be whole; temporary files do not count as any."""
+    """The results without temporary files. Each must be complete."""
     found = many.results()
     results = {name for name in found if not (name.startswith(".pcsr-") and name.endswith(".part"))}
     for name in results:
@@ -430,7 +430,7 @@ def whole_or_absent(many: Folders, expected: dict[str, bytes]) -> set[str]:
 
 @pytest.fixture
 def thirty(many: Folders) -> tuple[Folders, dict[str, bytes], float]:
-    """A folder of thirty pictures, what becomes of them, and in how long."""
+    """A folder of thirty images, their results, and the seconds that a run takes."""
     many.put(*(f"{number}.png" for number in range(30)), size=(12, 16))
     many(output="whole").succeeded()
     shutil.rmtree(many.cwd / "whole")
@@ -440,7 +440,7 @@ def thirty(many: Folders) -> tuple[Folders, dict[str, bytes], float]:
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_killed_at_any_moment_it_goes_on_exactly(thirty: tuple[Folders, dict[str, bytes], float], kills: int) -> None:
+def test_a_killed_run_resumes_exactly(thirty: tuple[Folders, dict[str, bytes], float], kills: int) -> None:
     many, expected, seconds = thirty
     moments = random.Random(6)
     caught = 0
@@ -452,13 +452,13 @@ def test_killed_at_any_moment_it_goes_on_exactly(thirty: tuple[Folders, dict[str
         caught += 0 < len(there) < 30
         rest = many("--json").succeeded()
         assert many.results() == expected
-        # Nothing that was whole was done twice.
+        # No complete result was computed again.
         assert totals(rest) == (30 - len(there), len(there), 0, 0)
     assert caught or kills == 1
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_gets_there(thirty: tuple[Folders, dict[str, bytes], float]) -> None:
+def test_a_run_killed_again_and_again_completes(thirty: tuple[Folders, dict[str, bytes], float]) -> None:
     many, expected, seconds = thirty
     done: set[str] = set()
     for _ in range(40):
@@ -472,7 +472,7 @@ def test_killed_again_and_again_it_gets_there(thirty: tuple[Folders, dict[str, b
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
 @pytest.mark.parametrize("times", [1, pytest.param(8, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_stopped_at_any_moment_nothing_is_half_written(
+def test_a_stopped_run_leaves_no_half_written_files(
     thirty: tuple[Folders, dict[str, bytes], float], number: signal.Signals, code: int, times: int
 ) -> None:
     many, expected, seconds = thirty
@@ -511,7 +511,7 @@ def test_a_full_disk_stops_the_run(
 
     monkeypatch.setattr(PngEncoder, "finish", full)
     monkeypatch.chdir(many.cwd)
-    # In this process: no other has the disk that is full.
+    # In this process, because only here is the disk full.
     with fails(OutputError, "The disk is full; the run stopped at out/b_x4.png."):
         app(["upscale", "in", "out", "--model", str(many.model), "--jobs", jobs, "--json"], standalone_mode=False)
     said = capsys.readouterr()
@@ -519,7 +519,7 @@ def test_a_full_disk_stops_the_run(
     assert list(many.results()) == ["a_x4.png"]
 
 
-def test_a_file_that_may_not_grow_fails_alone_and_the_journal_tells_the_truth(many: Folders) -> None:
+def test_a_file_above_the_size_limit_fails_alone(many: Folders) -> None:
     many.put("a.png", "b.png")
     many.put("large.png", size=(40, 40))
     ran = many("--json", largest_file=8000)
@@ -530,7 +530,7 @@ def test_a_file_that_may_not_grow_fails_alone_and_the_journal_tells_the_truth(ma
     assert totals(many("--json").succeeded()) == (1, 2, 0, 0)
 
 
-def test_a_journal_that_cannot_grow_means_no_results(many: Folders) -> None:
+def test_without_a_journal_there_are_no_results(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png", size=(2, 2))
     ran = many("--quiet", largest_file=900)
     assert ran.code == 1
@@ -541,7 +541,7 @@ def test_a_journal_that_cannot_grow_means_no_results(many: Folders) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by the address space")
-def test_a_picture_too_large_for_the_memory_costs_no_other(many: Folders) -> None:
+def test_an_image_too_large_for_the_memory_fails_alone(many: Folders) -> None:
     many.put("a.png", "z.png")
     save(many.cwd / "in" / "large.png", np.zeros((6000, 5000, 3), np.uint8))
     ran = many("--json", most_memory=300 * 2**20)

@@ -1,4 +1,4 @@
-"""``pcsr upscale`` with maps and masks, as a user runs it."""
+"""``pcsr upscale`` with maps and masks."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.images import levels, load, save
 
 @pytest.fixture
 def enlarge(run_pcsr: Pcsr, tiny_folder: Path) -> Pcsr:
-    """The command in a folder with a picture and with masks."""
+    """The command in a folder with an image and masks."""
     save(run_pcsr.cwd / "in.png", levels(12, 16))
     face = np.zeros((12, 16, 1), np.uint8)
     face[2:6, 3:9] = 255
@@ -45,7 +45,7 @@ def test_an_overlay_differs_from_the_result_where_it_is_heavy(enlarge: Pcsr, tin
     assert not changed[mask == 0].any() and changed[mask == 255].mean() > 0.99
 
 
-def test_masks_are_obeyed_and_counted(enlarge: Pcsr, tiny_folder: Path) -> None:
+def test_masks_are_applied_and_counted(enlarge: Pcsr, tiny_folder: Path) -> None:
     forced = ["--force-heavy", "face.png", "--force-light", "sky.png", "--map", "m.png", "--map-style", "mask"]
     told = enlarge(*arguments(tiny_folder, *forced, "--json")).succeeded().document["routing"]
     mask = load(enlarge.cwd / "m.png")
@@ -71,7 +71,7 @@ def test_masks_are_obeyed_and_counted(enlarge: Pcsr, tiny_folder: Path) -> None:
         (2, "is also an input.", ["--force-heavy", "face.png", "--map", "face.png", "--overwrite"]),
     ],
 )
-def test_mistakes_get_a_sentence_and_leave_nothing(
+def test_an_invalid_request_is_one_line_and_leaves_no_files(
     enlarge: Pcsr, tiny_folder: Path, code: int, said: str, more: list[str]
 ) -> None:
     before = enlarge.files()
@@ -80,12 +80,12 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
     assert enlarge.files() == before
 
 
-def test_an_existing_map_is_not_replaced_unasked(enlarge: Pcsr, tiny_folder: Path) -> None:
+def test_an_existing_map_needs_overwrite(enlarge: Pcsr, tiny_folder: Path) -> None:
     enlarge(*arguments(tiny_folder, "--map", "face.png")).failed(2, "already exists")
 
 
 @pytest.mark.parametrize("option", ["--map", "--force-heavy", "--force-light"])
-def test_many_pictures_have_no_one_map(enlarge: Pcsr, tiny_folder: Path, option: str) -> None:
+def test_several_images_have_no_map(enlarge: Pcsr, tiny_folder: Path, option: str) -> None:
     ran = enlarge("upscale", "in.png", "face.png", "--out-dir", "out", option, "m.png", "--model", tiny_folder).failed(
         2
     )

@@ -1,4 +1,4 @@
-"""What the measuring commands hand over as files."""
+"""CSV files of the measuring commands."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ class Row:
     psnr: float | None
 
 
-def test_rows_are_csv_with_nothing_for_what_there_is_not(tmp_path: Path) -> None:
+def test_missing_values_are_empty_cells(tmp_path: Path) -> None:
     output = tmp_path / "rows.csv"
     write_rows(output, [Row("a, b", 30.5), Row("c", None)], replace=False)
     assert output.read_text().splitlines() == ["name,psnr", '"a, b",30.5', "c,"]
 
 
-def test_a_table_that_came_to_be_there_meanwhile_is_let_be(tmp_path: Path) -> None:
+def test_a_file_created_meanwhile_is_kept(tmp_path: Path) -> None:
     output = tmp_path / "rows.csv"
     output.write_text("mine")
     with fails(RefusedOutputError, f"{output} already exists."):

@@ -1,4 +1,4 @@
-"""``pcsr models``: what there is, fetched, shown and converted."""
+"""``pcsr models``: list, download, show and convert."""
 
 import json
 from pathlib import Path
@@ -38,13 +38,13 @@ FULL_SIZE = {
 
 
 def published(spec: ModelSpec) -> dict[str, Any]:
-    """The constructor arguments as a published file has them: without what pcsr's own files add."""
+    """The constructor arguments of a published file, without the keys that pcsr adds to its own."""
     arguments = write_config(spec, Scales((4.0,)))
     return {key: value for key, value in arguments.items() if key.endswith("_spec")}
 
 
 def write_pth(path: Path, spec: ModelSpec, state: dict[str, torch.Tensor]) -> Path:
-    """A checkpoint laid out as the authors publish theirs; returns the path."""
+    """Write a checkpoint in the layout of the published ones and return its path."""
     model = {"name": "pcsr-phase1", "args": published(spec), "sd": state}
     optimizer = {"name": "adam", "args": {"lr": 0.0002}, "sd": {"state": {}, "param_groups": [{"lr": 1e-7}]}}
     torch.save({"model": model, "optimizer": optimizer, "iter": 2_000_000, "resume_path": None}, path)
@@ -60,7 +60,7 @@ def own_registry(command: Command, text: str) -> Path:
 # List and show.
 
 
-def test_the_list_names_the_models_and_whether_they_are_here(run_pcsr: Command) -> None:
+def test_the_list_shows_models_and_their_state(run_pcsr: Command) -> None:
     ran = run_pcsr("models").succeeded()
     assert ran.stderr == ""
     (carn,) = [line for line in ran.stdout.splitlines() if line.startswith("carn ")]
@@ -74,7 +74,7 @@ def test_the_list_as_a_document(run_pcsr: Command) -> None:
     assert all(set(model) == {"name", "scales", "parameters", "licence", "state"} for model in models)
 
 
-def test_a_cached_model_is_listed_as_such(run_pcsr: Command, hub: Hub, tiny_folder: Path) -> None:
+def test_a_downloaded_model_is_listed_as_cached(run_pcsr: Command, hub: Hub, tiny_folder: Path) -> None:
     commit = hub.add("someone/tiny", tiny_folder)
     where = f'repo = "someone/tiny"\nrevision = "{commit}"'
     registry = own_registry(run_pcsr, ENTRY.format(name="tiny", where=where, licence="MIT"))
@@ -99,7 +99,7 @@ def test_options_before_the_command_are_its_own(run_pcsr: Command) -> None:
     run_pcsr("models", "--registry", "gone.toml", "show", "builtin").failed(1, "gone.toml")
 
 
-def test_show_tells_what_the_registry_knows(run_pcsr: Command) -> None:
+def test_show_prints_the_registry_entry(run_pcsr: Command) -> None:
     document = run_pcsr("models", "show", "carn", "--json").succeeded().document
     assert document["repo"] == "3587jjh/pcsr_carn"
     assert len(document["revision"]) == 40
@@ -110,7 +110,7 @@ def test_show_tells_what_the_registry_knows(run_pcsr: Command) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "fetch"])
-def test_unknown_names_are_told_with_the_known_ones(run_pcsr: Command, command: str) -> None:
+def test_an_unknown_name_lists_the_known_ones(run_pcsr: Command, command: str) -> None:
     run_pcsr("models", command, "nonsense").failed(2, "no model 'nonsense'", "carn")
 
 
@@ -118,7 +118,7 @@ def test_unknown_names_are_told_with_the_known_ones(run_pcsr: Command, command: 
 
 
 @pytest.mark.parametrize("how", ["option", "variable", "configuration"])
-def test_a_registry_of_ones_own_adds_and_overrides(run_pcsr: Command, tiny_folder: Path, how: str) -> None:
+def test_a_user_registry_adds_and_overrides(run_pcsr: Command, tiny_folder: Path, how: str) -> None:
     where = f'folder = "{tiny_folder}"'
     text = "".join(ENTRY.format(name=name, where=where, licence="own [red]words[/]") for name in ("carn", "mine"))
     path = own_registry(run_pcsr, text)
@@ -160,12 +160,12 @@ def test_a_bad_registry_is_refused(run_pcsr: Command, text: str, words: list[str
     run_pcsr("models", "--registry", registry).failed(1, "own.toml", *words)
 
 
-def test_a_registry_that_is_not_there_is_told(run_pcsr: Command) -> None:
+def test_a_missing_registry(run_pcsr: Command) -> None:
     run_pcsr("models", "--registry", "nowhere.toml").failed(1, "nowhere.toml")
     run_pcsr("models", env={"PCSR_REGISTRY": "nowhere.toml"}).failed(1, "nowhere.toml", "PCSR_REGISTRY")
 
 
-def test_files_that_are_not_what_the_registry_says_are_refused(run_pcsr: Command, tiny_folder: Path) -> None:
+def test_files_that_differ_from_the_registry_are_refused(run_pcsr: Command, tiny_folder: Path) -> None:
     entry = ENTRY.format(name="mine", where=f'folder = "{tiny_folder}"', licence="MIT")
     for right, wrong in (
         ("classifier = []", "classifier = [3]"),
@@ -188,7 +188,7 @@ def upscaled(command: Command, model: Path) -> np.ndarray[Any, np.dtype[np.uint8
 @pytest.mark.parametrize(
     "backbone", ["fsrcnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("carn", "srresnet"))]
 )
-def test_a_converted_model_gives_the_same_picture(run_pcsr: Command, backbone: str) -> None:
+def test_a_converted_model_gives_the_same_image(run_pcsr: Command, backbone: str) -> None:
     model = tiny_model(backbone)
     pth = write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     ran = run_pcsr("models", "convert", "in.pth", "out/folder", "--json").succeeded()
@@ -232,12 +232,12 @@ def test_a_checkpoint_of_the_published_keys_and_shapes_is_converted(
 
 
 @pytest.mark.parametrize("command", [("fetch", "builtin"), ("convert", "in.pth", "out")])
-def test_everything_and_nothing_cannot_both_be_said(run_pcsr: Command, command: tuple[str, ...]) -> None:
+def test_json_and_quiet_exclude_each_other(run_pcsr: Command, command: tuple[str, ...]) -> None:
     ran = run_pcsr("models", *command, "--json", "--quiet").failed(2)
     assert tells(ran.stderr, "--json and --quiet exclude each other.")
 
 
-def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
+def test_an_existing_model_needs_overwrite(run_pcsr: Command) -> None:
     model = tiny_model("fsrcnn")
     write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     (run_pcsr.cwd / "out").mkdir()
@@ -250,7 +250,7 @@ def test_converting_does_not_replace_a_model_unasked(run_pcsr: Command) -> None:
 
 
 @pytest.mark.parametrize("source", ["nowhere.pth", "folder", "text.pth"])
-def test_what_is_no_checkpoint_is_not_converted(run_pcsr: Command, source: str) -> None:
+def test_other_files_are_not_converted(run_pcsr: Command, source: str) -> None:
     (run_pcsr.cwd / "folder").mkdir()
     (run_pcsr.cwd / "text.pth").write_text("text")
     before = run_pcsr.files()
@@ -266,7 +266,7 @@ def test_a_checkpoint_that_does_not_fit_its_arguments_is_not_converted(run_pcsr:
     assert run_pcsr.files() == ["in.pth"]
 
 
-def test_converting_to_where_nothing_can_be_written_leaves_nothing(run_pcsr: Command) -> None:
+def test_converting_to_an_impossible_folder_leaves_no_files(run_pcsr: Command) -> None:
     model = tiny_model("fsrcnn")
     write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     before = run_pcsr.files()

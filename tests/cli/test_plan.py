@@ -1,4 +1,4 @@
-"""``pcsr plan`` as a user runs it: everything told, nothing done."""
+"""``pcsr plan``."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def photograph(run_pcsr: Pcsr) -> Path:
     return save(run_pcsr.cwd / "in.png", levels(30, 50))
 
 
-def test_a_plan_is_told_and_nothing_is_written(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+def test_a_plan_writes_nothing(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     ran = run_pcsr("plan", "in.png", "out.tif", "--model", tiny_folder).succeeded()
     for told in (
         "50x30",
@@ -54,7 +54,7 @@ def test_a_folder_is_a_table_with_a_sum(run_pcsr: Pcsr, tiny_folder: Path) -> No
     assert run_pcsr.files() == ["0.png", "1.png", "2.png"]
 
 
-def test_what_upscaling_would_refuse_is_refused(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+def test_a_plan_refuses_what_upscale_refuses(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     assert tells(run_pcsr("plan", "no.png").failed(1).stderr, "There is no file no.png.")
     assert tells(run_pcsr("plan", "in.png", "--scale", "0.5").failed(2).stderr, "A scale of 0.5 does not enlarge.")
     save(run_pcsr.cwd / "wide.png", levels(1, 5000))

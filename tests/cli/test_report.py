@@ -22,7 +22,7 @@ def page_at(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def test_its_figures_are_what_sweep_prints(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+def test_the_page_has_the_figures_of_sweep(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     grid = ["--threshold", "0:1:0.25", "--model", str(tiny_folder), "--json"]
     swept = run_pcsr("sweep", "folder", *grid).succeeded().document
     told = run_pcsr("report", "p.html", "folder", *grid).succeeded().document
@@ -34,14 +34,14 @@ def test_its_figures_are_what_sweep_prints(run_pcsr: Pcsr, tiny_folder: Path, pi
     assert "pcsr report p.html folder --threshold 0:1:0.25" in page_at(run_pcsr.cwd / "p.html")
 
 
-def test_sweep_writes_it_too(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+def test_sweep_writes_a_page(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     grid = ["--k", "-1:2:1", "--model", str(tiny_folder), "--json"]
     swept = run_pcsr("sweep", "folder", *grid, "--report", "p.html").succeeded().document
     picture = embedded(page_at(run_pcsr.cwd / "p.html"))["images"][1]
     assert swept["curves"][1]["points"] == picture["curve"]["points"]
 
 
-def test_bench_writes_it_with_its_methods(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+def test_bench_writes_a_page_with_its_methods(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     asked = ["--methods", "adm,bicubic", "--model", str(tiny_folder), "--json"]
     rows = run_pcsr("bench", "folder", *asked, "--report", "p.html").succeeded().document["mean"]
     text = page_at(run_pcsr.cwd / "p.html")
@@ -50,7 +50,7 @@ def test_bench_writes_it_with_its_methods(run_pcsr: Pcsr, tiny_folder: Path, pic
         assert f'<data value="{row["psnr"]}">{row["psnr"]:.3f}</data>' in text
 
 
-def test_bench_leaves_a_broken_picture_out_and_says_so_once(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+def test_bench_skips_a_damaged_image_and_prints_it_once(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (pictures / "c.png").write_bytes(b"no picture")
     ran = run_pcsr("bench", "folder", "--methods", "bicubic", "--model", tiny_folder, "--report", "p.html")
     assert ran.code == 1 and ran.stderr.count("skipped: ") == 1
@@ -58,7 +58,7 @@ def test_bench_leaves_a_broken_picture_out_and_says_so_once(run_pcsr: Pcsr, tiny
     assert len(embedded(text)["images"]) == 2 and text.count("Skipped: folder/c.png is not an image") == 1
 
 
-def test_a_broken_picture_is_left_out(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+def test_a_damaged_image_is_skipped(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (pictures / "c.png").write_bytes(b"no picture")
     ran = run_pcsr("report", "p.html", "folder", "--threshold", "0.5", "--model", tiny_folder, "--json")
     assert ran.code == 1 and "skipped: " in ran.stderr
@@ -73,14 +73,14 @@ def test_only_html_is_written(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path,
     assert tells(ran.stderr, "Cannot write a report as 'p.txt'.")
 
 
-def test_an_existing_page_is_not_replaced_unasked(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
+def test_an_existing_page_needs_overwrite(run_pcsr: Pcsr, tiny_folder: Path, pictures: Path) -> None:
     (run_pcsr.cwd / "p.html").write_text("mine")
     run_pcsr("report", "p.html", "folder", "--model", tiny_folder).failed(2, "already exists")
     assert page_at(run_pcsr.cwd / "p.html") == "mine"
 
 
 @pytest.mark.parametrize("command", [["sweep", "folder", "--threshold", "0.5"], ["bench", "folder"]], ids=" ".join)
-def test_no_command_replaces_a_page_unasked(
+def test_every_command_needs_overwrite_for_a_page(
     run_pcsr: Pcsr, tiny_folder: Path, pictures: Path, command: list[str]
 ) -> None:
     (run_pcsr.cwd / "p.html").write_text("mine")
@@ -88,7 +88,7 @@ def test_no_command_replaces_a_page_unasked(
     assert tells(ran.stderr, "p.html already exists.")
 
 
-def test_a_name_too_long_is_told(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+def test_a_name_that_is_too_long(run_pcsr: Pcsr, tiny_folder: Path) -> None:
     ran = run_pcsr("report", "p.html", "x" * 300, "--model", tiny_folder).failed(1)
     assert tells(ran.stderr, f"{'x' * 300} does not exist.")
 

@@ -1,4 +1,4 @@
-"""Asking what pcsr is, and what it has, is quick; ``python -m pcsr_cli`` and the installed script are the same."""
+"""Help, version and the list of models are fast; the script and ``python -m pcsr_cli`` are the same."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ QUICK = 0.3
 
 QUESTIONS = [["--version"], ["--help"], ["upscale", "--help"], ["models", "--help"], ["models"]]
 
-# Runs the command, then tells on stderr how long it took the processor and whether torch was imported.
+# Runs the command, then prints on stderr the seconds of CPU and whether torch was imported.
 PROBE = """
 import resource, sys
 from pcsr_cli.cli.main import main
@@ -36,7 +36,7 @@ def probe(run_pcsr: Pcsr, arguments: list[str]) -> tuple[float, bool]:
 
 
 @pytest.mark.parametrize("arguments", QUESTIONS, ids=" ".join)
-def test_questions_are_answered_at_once(run_pcsr: Pcsr, arguments: list[str]) -> None:
+def test_help_version_and_list_are_fast(run_pcsr: Pcsr, arguments: list[str]) -> None:
     tried = []
     for _ in range(5):
         seconds, torch_imported = probe(run_pcsr, arguments)
@@ -47,7 +47,7 @@ def test_questions_are_answered_at_once(run_pcsr: Pcsr, arguments: list[str]) ->
     pytest.fail(f"took {min(tried):.2f} s of CPU at best")
 
 
-def test_the_version_is_data(run_pcsr: Pcsr) -> None:
+def test_the_version_goes_to_stdout(run_pcsr: Pcsr) -> None:
     ran = run_pcsr.in_new_interpreter("--version").succeeded()
     assert (ran.stdout, ran.stderr) == (f"pcsr {pcsr_cli.__version__}\n", "")
 
@@ -95,11 +95,11 @@ def test_a_wrong_command_line_points_to_the_help(run_pcsr: Pcsr, arguments: list
     assert run_pcsr.files() == []
 
 
-def test_a_question_is_not_ended_twice(run_pcsr: Pcsr) -> None:
+def test_an_unknown_command_is_followed_by_one_question_mark(run_pcsr: Pcsr) -> None:
     assert "Did you mean 'upscale'? See `pcsr --help`." in run_pcsr("upscal").stderr
 
 
-def test_an_interruption_while_starting_needs_no_traceback(run_pcsr: Pcsr) -> None:
+def test_an_interruption_at_the_start_has_no_traceback(run_pcsr: Pcsr) -> None:
     code = "import os, signal\nfrom pcsr_cli.cli.main import main\nfrom pcsr_cli.cli import options\n"
     code += "options.load_registry = lambda own: os.kill(os.getpid(), signal.SIGINT)\nmain()\n"
     command = [sys.executable, "-c", code, "models"]
@@ -110,13 +110,13 @@ def test_an_interruption_while_starting_needs_no_traceback(run_pcsr: Pcsr) -> No
 @pytest.mark.parametrize(
     "arguments", ["models --json", "--version", pytest.param("upscale nowhere.png out.png", marks=pytest.mark.slow)]
 )
-def test_closed_streams_are_no_mistake(run_pcsr: Pcsr, arguments: str) -> None:
+def test_closed_streams_are_not_an_internal_error(run_pcsr: Pcsr, arguments: str) -> None:
     command = f"{sys.executable} -m pcsr_cli {arguments} >&- 2>&-"
     done = subprocess.run(command, shell=True, env=run_pcsr.env, cwd=run_pcsr.cwd, check=False)
-    assert done.returncode == (1 if "nowhere" in arguments else 2)  # what was asked for would go there
+    assert done.returncode == (1 if "nowhere" in arguments else 2)  # the output goes to stdout
 
 
-def test_a_reader_that_leaves_early_is_no_failure_worth_words(run_pcsr: Pcsr) -> None:
+def test_a_closed_pipe_prints_nothing(run_pcsr: Pcsr) -> None:
     command = f"{sys.executable} -m pcsr_cli models --json | true"
     done = subprocess.run(command, shell=True, env=run_pcsr.env, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("", "")

@@ -1,4 +1,4 @@
-"""``pcsr sweep`` as a user runs it."""
+"""``pcsr sweep``."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> No
     assert (run_pcsr.cwd / "points.csv").read_text().count("\n") == 4
 
 
-def test_what_was_left_out_is_in_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+def test_skipped_images_are_in_the_document(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     (run_pcsr.cwd / "broken.png").write_bytes(b"no picture")
     asked: list[str | Path] = ["--threshold", "0.5", "--model", tiny_folder, "--json"]
     ran = run_pcsr("sweep", "in.png", "broken.png", *asked)
@@ -44,7 +44,7 @@ def test_the_terminal_shows_table_and_curve(run_pcsr: Pcsr, tiny_folder: Path, p
     assert max(map(len, ran.stdout.splitlines())) <= int(columns)
 
 
-def test_without_a_path_or_a_grid_the_picture_that_ships(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+def test_the_default_is_the_packaged_photograph(run_pcsr: Pcsr, tiny_folder: Path) -> None:
     document = run_pcsr("sweep", "--threshold", "--model", tiny_folder, "--json").succeeded().document
     assert document["mean"]["image"] == "chelsea.png" and len(document["mean"]["points"]) == 21
 
@@ -57,7 +57,7 @@ def test_the_plot(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, suffix: s
 
 
 @pytest.mark.parametrize("asked", [[], ["--no-reference"]], ids=["hr", "lr"])
-def test_where_every_result_is_the_reference_there_is_no_curve(run_pcsr: Pcsr, asked: list[str]) -> None:
+def test_equal_results_have_no_curve(run_pcsr: Pcsr, asked: list[str]) -> None:
     pytest.importorskip("matplotlib")
     save(run_pcsr.cwd / "black.png", levels(24, 32) * 0)
     at_two_cuts = ["--threshold", "0,1", "--model", "builtin", "--scale", "2", "--plot", "c.png"]
@@ -65,7 +65,7 @@ def test_where_every_result_is_the_reference_there_is_no_curve(run_pcsr: Pcsr, a
     assert "there is no curve to draw" in ran.stdout and "equal" in ran.stdout
 
 
-def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+def test_a_plot_needs_matplotlib(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     hidden = run_pcsr.scratch / "matplotlib"
     hidden.mkdir()
     (hidden / "__init__.py").write_text("raise ImportError")
@@ -99,7 +99,7 @@ def test_the_plot_says_what_it_needs(run_pcsr: Pcsr, tiny_folder: Path, photogra
         (InputError, "All images failed.", ["text.png", "text.png"]),
     ],
 )
-def test_mistakes_get_a_sentence(
+def test_an_invalid_request_is_one_line(
     run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, kind: type[PcsrError], said: str, arguments: list[str]
 ) -> None:
     (run_pcsr.cwd / "folder.png").mkdir()
@@ -121,5 +121,5 @@ def test_mistakes_get_a_sentence(
         (["--k=1", "--", "--k"], ["--k=1", "--", "--k"]),
     ],
 )
-def test_a_grid_may_be_left_out(given: list[str], joined: list[str]) -> None:
+def test_a_grid_option_may_have_no_value(given: list[str], joined: list[str]) -> None:
     assert join_grids(given) == joined

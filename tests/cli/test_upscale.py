@@ -1,4 +1,4 @@
-"""``pcsr upscale`` end to end: what it writes, what it says, and that it agrees with the published results."""
+"""``pcsr upscale`` of one image: files, output, and the published results."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_every_name(upscale: Upscale, name: str) -> None:
     assert f"out {name}" in shown
 
 
-def test_a_name_that_is_no_text_and_one_that_would_steer_the_terminal(upscale: Upscale) -> None:
+def test_names_that_are_not_utf8_and_names_with_control_characters(upscale: Upscale) -> None:
     names = [os.fsdecode(b"\xff\xfe.png"), "\x1b[2J\n.png"]
     for name in names:
         shutil.copy(upscale.run_pcsr.cwd / "in.png", upscale.run_pcsr.cwd / name)
@@ -103,7 +103,7 @@ def test_every_mode(upscale: Upscale, mode: str, becomes: str) -> None:
     assert (result.mode, result.size) == (becomes, (28, 24))
 
 
-def test_a_palette_with_a_clear_colour_is_transparent_there(upscale: Upscale) -> None:
+def test_a_transparent_palette_colour(upscale: Upscale) -> None:
     image = Image.new("P", (6, 4))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.paste(1, (3, 0, 6, 4))
@@ -121,14 +121,14 @@ def test_constant_transparency_stays_exact(upscale: Upscale, level: int) -> None
     assert (np.asarray(upscale.picture())[..., 3] == level).all()
 
 
-def test_transparency_does_not_touch_the_colours(upscale: Upscale) -> None:
-    clear = np.dstack([levels(9, 14), levels(9, 14, 1, seed=5).clip(min=1)])  # what cannot be seen does not count
+def test_transparency_does_not_change_the_colours(upscale: Upscale) -> None:
+    clear = np.dstack([levels(9, 14), levels(9, 14, 1, seed=5).clip(min=1)])  # fully transparent pixels do not count
     save(upscale.run_pcsr.cwd / "clear.png", clear)
     with_alpha = np.asarray(upscale.picture(source="clear.png", output="clear_out.png"))
     assert np.array_equal(with_alpha[..., :3], np.asarray(upscale.picture()))
 
 
-def test_transparency_keeps_its_places(upscale: Upscale) -> None:
+def test_transparency_keeps_its_position(upscale: Upscale) -> None:
     pixels = levels(8, 8, 4)
     pixels[..., 3] = 0
     pixels[2:5, 4:7, 3] = 255
@@ -145,7 +145,7 @@ def test_grey_stays_grey(upscale: Upscale) -> None:
     assert upscale.picture().mode == "L"
 
 
-def test_a_picture_on_its_side_comes_out_upright(upscale: Upscale) -> None:
+def test_a_rotated_photograph_is_turned_upright(upscale: Upscale) -> None:
     pixels = levels(5, 9)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
@@ -163,7 +163,7 @@ def test_the_colour_profile_is_kept(upscale: Upscale, suffix: str) -> None:
     assert upscale.picture(output=f"out{suffix}").info["icc_profile"] == profile
 
 
-def test_a_profile_of_other_colours_is_dropped_with_them(upscale: Upscale) -> None:
+def test_the_profile_of_a_converted_image_is_dropped(upscale: Upscale) -> None:
     save_pil(upscale, Image.fromarray(levels(5, 6, 4), mode=None).convert("CMYK"), "in.tif", icc_profile=b"of inks")
     ran = upscale("--json", source="in.tif").succeeded()
     with Image.open(upscale.run_pcsr.cwd / "out.png") as image:
@@ -171,14 +171,14 @@ def test_a_profile_of_other_colours_is_dropped_with_them(upscale: Upscale) -> No
     assert ran.document["notes"] == ["CMYK was converted to RGB by the simple formula, because its profile is damaged"]
 
 
-def test_of_a_film_the_first_picture_is_taken_and_that_is_said(upscale: Upscale) -> None:
+def test_of_an_animation_the_first_frame_is_used_with_a_note(upscale: Upscale) -> None:
     frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(3)]
     save_pil(upscale, frames[0], "film.tif", save_all=True, append_images=frames[1:])
     assert upscale("--json", source="film.tif").succeeded().document["notes"] == ["only the first of 3 pages was used"]
 
 
 @pytest.mark.parametrize("suffix", [".gif", pytest.param(".webp", marks=pytest.mark.slow), ".png"])
-def test_with_frames_every_picture_of_a_film_is_taken(upscale: Upscale, suffix: str) -> None:
+def test_with_frames_every_frame_is_enlarged(upscale: Upscale, suffix: str) -> None:
     frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(3)]
     options: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "duration": [50, 100, 150], "loop": 0}
     save_pil(upscale, frames[0], f"film{suffix}", **options)
@@ -192,7 +192,7 @@ def test_with_frames_every_picture_of_a_film_is_taken(upscale: Upscale, suffix: 
     assert ran.document["gflops"]["paper"]["all_heavy"] == pytest.approx(3 * single["gflops"]["paper"]["all_heavy"])
 
 
-def test_what_is_spent_on_a_film_is_spent_on_its_frames(upscale: Upscale) -> None:
+def test_the_report_of_an_animation_sums_its_frames(upscale: Upscale) -> None:
     frames = [Image.fromarray(levels(12, 15, seed=seed)) for seed in range(3)]
     save_pil(upscale, frames[0], "film.png", save_all=True, append_images=frames[1:])
     asked = ("--json", "--frames", "--refine", "9")
@@ -207,7 +207,7 @@ def test_what_is_spent_on_a_film_is_spent_on_its_frames(upscale: Upscale) -> Non
     assert fixed["routing"]["cuts"] == [0.25]
 
 
-def test_a_frame_of_a_film_becomes_what_the_picture_alone_does(upscale: Upscale) -> None:
+def test_a_frame_equals_the_result_of_the_image_alone(upscale: Upscale) -> None:
     frames = [Image.fromarray(levels(4, 5, seed=seed)) for seed in range(2)]
     save_pil(upscale, frames[0], "film.png", save_all=True, append_images=frames[1:])
     save_pil(upscale, frames[1], "second.png")
@@ -218,13 +218,13 @@ def test_a_frame_of_a_film_becomes_what_the_picture_alone_does(upscale: Upscale)
     assert np.array_equal(second, np.asarray(upscale.picture(source="second.png")))
 
 
-def test_what_does_not_move_has_no_frames(upscale: Upscale) -> None:
+def test_a_still_image_has_no_frames(upscale: Upscale) -> None:
     assert tells(upscale("--frames").failed(1).stderr, "in.png has only one frame.")
     assert tells(upscale("--frames", "--map", "m.png").failed(2).stderr, "--frames and --map exclude each other.")
 
 
-def test_a_large_or_odd_picture_makes_no_noise(upscale: Upscale) -> None:
-    # Pillow warns of broken metadata on stderr, in its own words.
+def test_a_large_or_unusual_image_prints_no_warning(upscale: Upscale) -> None:
+    # Pillow prints warnings about damaged metadata.
     path = save(upscale.run_pcsr.cwd / "in.jpg", levels(5, 6))
     data = path.read_bytes()
     path.write_bytes(data[:2] + b"\xff\xe1\x00\x10Exif\0\0II*\0\xff\xff\0\0" + data[2:])
@@ -236,7 +236,7 @@ def test_a_large_or_odd_picture_makes_no_noise(upscale: Upscale) -> None:
 
 
 @pytest.mark.parametrize(("scale", "size"), [("1", (14, 9)), ("1.5", (21, 14)), ("2.5", (35, 22))])
-def test_a_smaller_scale_is_reduced_from_the_trained_one_and_that_is_said(
+def test_a_smaller_scale_is_reduced_from_the_trained_one_with_a_note(
     upscale: Upscale, scale: str, size: tuple[int, int]
 ) -> None:
     ran = upscale("--scale", scale, "--json").succeeded()
@@ -267,7 +267,7 @@ def test_json_is_one_document_on_stdout_and_nothing_else(upscale: Upscale) -> No
 
 
 @pytest.mark.slow
-def test_json_in_an_encoding_that_cannot_take_it_is_still_json(upscale: Upscale) -> None:
+def test_json_in_an_ascii_encoding(upscale: Upscale) -> None:
     arguments = ("upscale", "in.png", "画.png", "--model", upscale.model, "--json")
     ran = upscale.run_pcsr.in_new_interpreter(*arguments, env={"PYTHONIOENCODING": "ascii"}).succeeded()
     assert ran.document["output"] == "画.png"
@@ -286,7 +286,7 @@ def test_a_narrow_panel_breaks_numbers_and_cuts_none(upscale: Upscale) -> None:
 
 
 @pytest.mark.slow
-def test_on_a_terminal_there_are_both(upscale: Upscale) -> None:
+def test_a_terminal_shows_colours_and_a_bar(upscale: Upscale) -> None:
     master, terminal = os.openpty()
     command = [sys.executable, "-m", "pcsr_cli", "upscale", "in.png", "out.png", "--model", str(upscale.model)]
     env = {**upscale.run_pcsr.env, "TERM": "xterm-256color"}
@@ -303,7 +303,7 @@ def test_on_a_terminal_there_are_both(upscale: Upscale) -> None:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 10_000)
-    except OSError:  # what a terminal answers when the other side has hung up
+    except OSError:  # a terminal raises this when the other side is closed
         return b""
 
 
@@ -330,7 +330,7 @@ def test_the_document_is_complete(upscale: Upscale) -> None:
     assert document["peak_memory_bytes"] > 2**20
 
 
-def test_the_panel_tells_the_documents_numbers(upscale: Upscale) -> None:
+def test_the_panel_and_the_document_agree(upscale: Upscale) -> None:
     document = upscale("--json").succeeded().document
     panel = upscale("--overwrite").succeeded().stderr
     paper, executed = document["gflops"]["paper"], document["gflops"]["executed"]
@@ -345,7 +345,7 @@ def test_the_panel_tells_the_documents_numbers(upscale: Upscale) -> None:
         assert words in panel
 
 
-def test_the_file_says_how_it_was_made(upscale: Upscale) -> None:
+def test_the_file_records_how_it_was_made(upscale: Upscale) -> None:
     text = upscale.picture("--adm", "--refine", "3").text  # type: ignore[attr-defined]
     assert text == {
         "Software": f"pcsr {pcsr_cli.__version__}",
@@ -356,7 +356,7 @@ def test_the_file_says_how_it_was_made(upscale: Upscale) -> None:
     }
 
 
-def test_the_file_does_not_tell_where_the_model_lay(upscale: Upscale) -> None:
+def test_the_file_does_not_contain_the_path_of_the_model(upscale: Upscale) -> None:
     upscale().succeeded()
     content = (upscale.run_pcsr.cwd / "out.png").read_bytes()
     assert str(upscale.model.parent).encode() not in content
@@ -398,9 +398,7 @@ def test_a_model_for_every_scale_in_a_range_needs_no_reduction(upscale: Upscale,
 # A model from the Hub.
 
 
-def test_a_model_from_the_hub_is_fetched_once_and_named_with_its_commit(
-    run_pcsr: Pcsr, hub: Hub, tiny_folder: Path, upscale: Upscale
-) -> None:
+def test_a_model_from_the_hub_is_downloaded_once(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path, upscale: Upscale) -> None:
     commit = hub.add("someone/tiny", tiny_folder)
     expected = np.asarray(upscale.picture(output="expected.png"))
     upscale.model = Path(f"someone/tiny@{commit}")
@@ -422,7 +420,7 @@ CASES = {
 
 
 def assert_agrees(found: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
-    """The issue's terms: 99.99% of the 8-bit values equal, the rest within 1, where no routing flipped."""
+    """Check that 99.99% of the 8-bit values are equal and the rest within 1, where the routing is the same."""
     difference = np.abs(found.astype(int) - expected)
     off = (difference > 1).any(axis=2)
     # A flipped pixel changes itself and, through refinement, the ring around it.
@@ -451,4 +449,4 @@ def test_the_published_model_gives_the_published_results(run_pcsr: Pcsr, hub: Hu
         assert document["model"]["revision"] == revision
         if name == "k0":
             assert len([path for path in hub.asked("GET") if "config.json" in path or "/large/" in path]) == 2
-            hub.close()  # from here on the cache has to do
+            hub.close()  # from here on only the cache is available

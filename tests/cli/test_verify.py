@@ -1,4 +1,4 @@
-"""``pcsr verify`` as a user runs it."""
+"""``pcsr verify``."""
 
 import json
 import subprocess
@@ -56,7 +56,7 @@ def test_too_short_a_halo_fails(run_pcsr: Pcsr, tiny_folder: Path, photograph: P
     assert tells(done.stderr, " failed.")
 
 
-def test_nothing_is_said_where_nothing_is_wanted(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+def test_quiet_prints_nothing(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     ran = run_pcsr("verify", "in.png", "--crop", "20", "--model", tiny_folder, "--quiet").succeeded()
     assert (ran.stdout, ran.stderr) == ("", "")
 
@@ -64,18 +64,18 @@ def test_nothing_is_said_where_nothing_is_wanted(run_pcsr: Pcsr, tiny_folder: Pa
 @pytest.mark.parametrize(
     "arguments", [["--tile", "4"], ["--crop", "0"], ["--scale", "0.5"], ["--json", "--quiet"], ["--device", "toaster"]]
 )
-def test_nonsense_is_wrong_usage(run_pcsr: Pcsr, photograph: Path, arguments: list[str]) -> None:
+def test_invalid_options(run_pcsr: Pcsr, photograph: Path, arguments: list[str]) -> None:
     run_pcsr("verify", "in.png", *arguments).failed(2)
 
 
-def test_the_picture_that_ships_passes(run_pcsr: Pcsr) -> None:
+def test_the_packaged_photograph_passes(run_pcsr: Pcsr) -> None:
     picture = ROOT / "examples" / "chelsea.png"
     ran = run_pcsr("verify", picture, "--model", "builtin", "--crop", "64", "--precision", "bf16")
     assert "bfloat16" in ran.succeeded().stdout and "near: " in ran.stdout
 
 
 def whole(run_pcsr: Pcsr, picture: Path, model: str | Path) -> Any:
-    """The document of a verification of all of a picture, however long it takes a machine that others use, too."""
+    """Return the document of a verification of a whole image, without a time limit."""
     command = [
         sys.executable,
         "-m",
@@ -95,7 +95,7 @@ def whole(run_pcsr: Pcsr, picture: Path, model: str | Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_all_of_the_picture_that_ships_passes(run_pcsr: Pcsr) -> None:
+def test_the_whole_packaged_photograph_passes(run_pcsr: Pcsr) -> None:
     document = whole(run_pcsr, ROOT / "examples" / "chelsea.png", "builtin")
     assert document["passed"] is True and document["checked"] == "the whole image"
 
@@ -103,7 +103,7 @@ def test_all_of_the_picture_that_ships_passes(run_pcsr: Pcsr) -> None:
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.timeout(1200)
-def test_the_published_model_on_the_papers_demo_picture_passes(run_pcsr: Pcsr, shared: Path) -> None:
+def test_the_published_model_passes(run_pcsr: Pcsr, shared: Path) -> None:
     picture, model = shared / "images" / "demo_lr_x4.png", shared / "hub" / "3587jjh" / "pcsr_carn"
     document = whole(run_pcsr, picture, model)
     assert document["passed"] is True
