@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -279,18 +279,17 @@ class PreviewTap:
             pixels = to_8_bits(rows[start - top : stop - top, column : column + width])
             self.after[start - row : stop - row] = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1]
 
-    def draw(self) -> Table:
+    def draw(self) -> Group:
         """Return the two sides with their titles, two pixels a character."""
         from PIL import Image
         from rich_pixels import Pixels as Drawing
 
         height, width = self.after.shape[:2]
-        table = Table.grid(padding=(0, GAP, 0, 0))
-        for _ in range(2):
-            table.add_column(width=width)
-        table.add_row("before", f"after: {width}x{height} pixels at {self.origin[1]},{self.origin[0]}")
-        table.add_row(*(Drawing.from_image(Image.fromarray(side)) for side in (self.before, self.after)))
-        return table
+        both = Image.new("RGBA", (2 * width + GAP, height))
+        both.paste(Image.fromarray(self.before), (0, 0))
+        both.paste(Image.fromarray(self.after), (width + GAP, 0))
+        title = f"{'before':{width + GAP}}after: {width}x{height} pixels at {self.origin[1]},{self.origin[0]}"
+        return Group(Text(title, no_wrap=True, overflow="crop"), Drawing.from_image(both))
 
 
 def _most_contrast(rgb: NDArray[np.uint8], height: int, width: int) -> tuple[int, int]:
