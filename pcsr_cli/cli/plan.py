@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pcsr_cli.images.formats import Format
     from pcsr_cli.images.image import Layout
-    from pcsr_cli.jobs.plan import Disk, Forecast, Range, Rate
+    from pcsr_cli.jobs.plan import Disk, Forecast, Range
     from pcsr_cli.model.registry import LoadedModel
 
 MEBI = 2**20
@@ -66,7 +66,7 @@ def command(
     from pcsr_cli.images.formats import readable_suffixes
     from pcsr_cli.images.read import read_layout
     from pcsr_cli.jobs.find import find_images, is_pattern
-    from pcsr_cli.jobs.plan import forecast, look_at_disk, measure_rate
+    from pcsr_cli.jobs.plan import check_disk, forecast, try_tile
 
     check_scale(scale)
     routing = options.choose_routing(threshold, k, adm)
@@ -80,17 +80,17 @@ def command(
     settings = Settings(
         routing or default_routing(loaded.network.spec.branches), refine=minimum, tile=side, memory=kept
     )
-    rate = measure_rate(loaded, working_scale(loaded, scale))
+    speed = try_tile(loaded, working_scale(loaded, scale), [layout for _, layout in layouts], settings)
     forecasts = [
-        forecast(path, layout, loaded, scale, settings, rate, chosen)
+        forecast(path, layout, loaded, scale, settings, speed, chosen)
         for (path, layout), chosen in zip(layouts, formats, strict=True)
     ]
     folder = None if output is None else output if many else output.parent
-    disk = None if folder is None else look_at_disk(folder, sum(one.most_bytes for one in forecasts))
+    disk = None if folder is None else check_disk(folder, sum(one.most_bytes for one in forecasts))
     if json:
-        print_document(_document(forecasts, loaded, scale, rate, disk))
+        print_document(_document(forecasts, loaded, scale, speed, disk))
     else:
-        _show(forecasts, loaded, scale, rate, disk)
+        _show(forecasts, loaded, scale, speed, disk)
 
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":
@@ -106,14 +106,14 @@ def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "F
 
 
 def _show(
-    forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, rate: "Rate", disk: "Disk | None"
+    forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, speed: "Range", disk: "Disk | None"
 ) -> None:
     console = stdout_console()
     facts = _facts(forecasts[0], scale) if len(forecasts) == 1 else []
     if not facts:
         console.print(_table(forecasts))
         console.print()
-    console.print(facts_table([*facts, *_common_facts(forecasts, model, rate, disk)]))
+    console.print(facts_table([*facts, *_common_facts(forecasts, model, speed, disk)]))
 
 
 def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
@@ -122,7 +122,7 @@ def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
     if one.format is not None:
         output = f", {one.format.name} {'written while computing' if one.format.streamed else 'collected in memory'}"
     return [
-        ("Image", f"{one.source}: {_size(one.picture)}, {_kind(one.picture)}"),
+        ("Image", f"{one.source}: {_size(one.image)}, {_kind(one.image)}"),
         ("Result", f"{_size(one.result)} (x{scale:g}), {_kind(one.result)}{output}"),
         ("Tiles", f"{len(one.plan.tiles):,}{strips}, {one.passes} pass{'es' * (one.passes > 1)}"),
         ("GFLOPs", f"{_range(one.paper)} (paper's count), {_range(one.executed)} executed"),
@@ -130,7 +130,7 @@ def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
 
 
 def _common_facts(
-    forecasts: "Sequence[Forecast]", model: "LoadedModel", rate: "Rate", disk: "Disk | None"
+    forecasts: "Sequence[Forecast]", model: "LoadedModel", speed: "Range", disk: "Disk | None"
 ) -> list[tuple[str, str]]:
     from pcsr_cli.engine.device import describe_device
 
@@ -139,7 +139,7 @@ def _common_facts(
         ("Model", f"{model.identity.name} on {describe_device(model.network.device)}"),
         ("Memory", f"at most about {max(one.memory for one in forecasts) / MEBI:,.0f} MiB at the peak"),
         ("Time", f"about {_duration(seconds[0])} to {_duration(seconds[1])} of computing, estimated"),
-        ("", f"from {_range(rate.gflops)} GFLOP/s, measured on one small tile"),
+        ("", f"from {_range(speed)} GFLOP/s, measured on one small tile"),
     ]
     if disk is not None:
         verdict = "enough" if disk.enough else "MAY NOT BE ENOUGH"
@@ -162,7 +162,7 @@ def _table(forecasts: "Sequence[Forecast]") -> "Table":
 
 
 def _document(
-    forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, rate: "Rate", disk: "Disk | None"
+    forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, speed: "Range", disk: "Disk | None"
 ) -> dict[str, Any]:
     """Return the plan as a JSON document. Ranges are [all light, all heavy]; memory and seconds are estimates."""
     from pcsr_cli.engine.device import describe_device
@@ -174,7 +174,7 @@ def _document(
         "images": [_forecast_document(forecast) for forecast in forecasts],
         "memory_bytes": max(one.memory for one in forecasts),
         "seconds": _pair(_sum([one.seconds for one in forecasts])),
-        "gflops_per_second": _pair(rate.gflops),
+        "gflops_per_second": _pair(speed),
     }
     if disk is not None:
         document["disk"] = {"folder": str(disk.folder), "free_bytes": disk.free}
@@ -185,7 +185,7 @@ def _document(
 def _forecast_document(one: "Forecast") -> dict[str, Any]:
     return {
         "source": str(one.source),
-        "input_size": [one.picture.width, one.picture.height],
+        "input_size": [one.image.width, one.image.height],
         "output_size": [one.result.width, one.result.height],
         "depth": one.result.depth,
         "grey": one.result.grey,

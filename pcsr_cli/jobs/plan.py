@@ -1,10 +1,11 @@
-"""What an upscale would take, told before it is done: sizes, tiles, memory, FLOPs, time and disk.
+"""Forecast what an upscale takes: sizes, tiles, memory, FLOPs, time and disk space.
 
-GFLOPs are exact for all pixels light and for all heavy; what a picture needs lies between. Memory and time are
-estimates, and say so: memory an upper bound by the model in this file, time from the rate of a small tile."""
+GFLOPs are exact for an image with all pixels light and for one with all pixels heavy; other routings are between.
+Memory is an upper bound, and time an estimate from the speed of one tile."""
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +16,9 @@ from pcsr_cli.api import working_scale
 from pcsr_cli.engine.device import LEVELS
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget
-from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing
 from pcsr_cli.engine.tiles import TilePlan
-from pcsr_cli.engine.upscale import Settings, hr_pixel_bytes, plan_for, upscale_whole
+from pcsr_cli.engine.upscale import BLOCK_BYTES, Settings, hr_pixel_bytes, plan_for, upscale_whole
 from pcsr_cli.images.files import is_folder
 from pcsr_cli.images.formats import Format, fit
 from pcsr_cli.images.image import Layout
@@ -27,21 +27,27 @@ from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.registry import LoadedModel
 
 WORKSPACE = 320 * 2**20
-"""Bytes that bands, tables and chunks take at most on a CPU, as measured of CARN, the widest model we know."""
+"""Maximum bytes of bands, tables and chunks on a CPU, measured with CARN, the widest backbone."""
+
+BLOCKS = 4
+"""Maximum blocks of finished rows on their way to the file."""
 
 SURVEY = 32 * 2**20
-"""Bytes that ADM remembers of a picture's difficulties, at most."""
+"""Maximum bytes of the difficulties that ADM and budgets remember."""
 
 DECODED_BYTES = 4
-"""What Pillow holds of an 8-bit pixel beside the arrays made of it."""
+"""Bytes that Pillow holds for a pixel of 8 bits, besides our arrays."""
 
-PROBE = (48, 192)
-"""LR pixels of the tile whose rate is measured: some tenths of a second on a slow machine."""
+TRIAL_PIXELS = 48 * 192
+"""LR pixels of a trial tile on a CPU: some tenths of a second on a slow machine."""
+
+TRIAL_ROWS = 16
+"""Minimum LR rows of a trial tile."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """A figure with all pixels light, and with all heavy."""
+    """A figure with all pixels light, and the same figure with all pixels heavy."""
 
     light: float
     heavy: float
@@ -51,15 +57,8 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """Executed GFLOP/s on this machine as it is now, measured on one tile of noise."""
-
-    gflops: Range
-
-
-@dataclass(frozen=True)
 class Disk:
-    """The room at a folder: bytes ``free``, and the most that the result can take."""
+    """Disk space of a folder in bytes: ``free``, and the ``most`` that the results can take."""
 
     folder: Path
     free: int
@@ -67,19 +66,19 @@ class Disk:
 
     @property
     def enough(self) -> bool:
-        """Whether even the largest file fits."""
+        """Whether the results fit even at their largest."""
         return self.free >= self.most
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one picture will take. ``result`` is what the file will hold, in ``format`` if that is known.
+    """What the upscale of one image takes. ``result`` is the layout of the file, in ``format`` if that is known.
 
-    GFLOPs are by the paper's convention and as executed; ``memory`` is an upper bound of bytes at the peak,
-    ``seconds`` of computing an estimate."""
+    ``paper`` and ``executed`` are GFLOPs (paper's count, and executed), ``memory`` is the upper bound of the peak in
+    bytes, ``seconds`` an estimate of the computing time, and ``most_bytes`` the upper bound of the file."""
 
     source: Path
-    picture: Layout
+    image: Layout
     result: Layout
     format: Format | None
     plan: TilePlan
@@ -92,62 +91,78 @@ class Forecast:
     notes: tuple[str, ...]
 
 
-def measure_rate(model: LoadedModel, scale: float) -> Rate:
-    """How fast the machine runs this model, light and heavy: a second or so, warm-up included."""
-    costs = model_costs(model.network)
-    lr = torch.rand(1, 3, *PROBE, generator=torch.Generator().manual_seed(0))
+def try_tile(model: LoadedModel, scale: float, images: Sequence[Layout], settings: Settings) -> Range:
+    """Upscale one tile of noise, and return the speed in executed GFLOP/s.
 
-    def gflops(routing: Routing, part: torch.Tensor) -> float:
+    ``scale`` is the working scale. The tile is as large as the largest that is planned for ``images``. On a CPU, where
+    the height of a tile does not change its memory, it has the planned width and few rows. Raises what ``upscale``
+    raises if the device cannot compute the tile."""
+    network, costs = model.network, model_costs(model.network)
+    pixel_bytes = hr_pixel_bytes(torch.uint8)
+    sizes = {(image.height, image.width) for image in images}
+    seen = [tile.seen for size in sizes for tile in plan_for(network, size, scale, settings, pixel_bytes).tiles]
+    height, width = max(rect.rows.length for rect in seen), max(rect.columns.length for rect in seen)
+    if network.device.type == "cpu":
+        height = max(TRIAL_ROWS, TRIAL_PIXELS // width)
+    lr = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+    def gflops(routing: Routing, lr: torch.Tensor) -> float:
+        trial = Settings(routing, refine=settings.refine, tile=max(height, width))
         started = time.perf_counter()
-        _, _, outcome = upscale_whole(model.network, part, scale, Settings(routing, refine=usual_refine(scale)))
+        _, _, outcome = upscale_whole(network, lr, scale, trial, torch.uint8)
         return executed_flops(costs, outcome.executed) / GIGA / (time.perf_counter() - started)
 
-    gflops(ALL_HEAVY, lr[:, :, :8])
-    return Rate(Range(gflops(ALL_LIGHT, lr), gflops(ALL_HEAVY, lr)))
+    gflops(ALL_HEAVY, lr[:, :, :8])  # the first run is slow
+    return Range(gflops(ALL_LIGHT, lr), gflops(ALL_HEAVY, lr))
 
 
 def forecast(
     source: Path,
-    picture: Layout,
+    image: Layout,
     model: LoadedModel,
     scale: float,
     settings: Settings,
-    rate: Rate,
+    speed: Range,
     format: Format | None = None,
 ) -> Forecast:
-    """What a picture of a layout will take. Raises ScaleError, and RefusedOutputError if ``format`` cannot hold it."""
-    at = working_scale(model, scale)
-    lr_size = (picture.height, picture.width)
-    size, painted = hr_size(lr_size, scale), hr_size(lr_size, at)
-    result = replace(picture, height=size[0], width=size[1])
+    """Forecast the upscale of an image with this layout; ``speed`` is in executed GFLOP/s.
+
+    Raises ScaleError, and RefusedOutputError if ``format`` cannot hold the result."""
+    network, at = model.network, working_scale(model, scale)
+    lr_size = (image.height, image.width)
+    size, working_size = hr_size(lr_size, scale), hr_size(lr_size, at)
+    result = replace(image, height=size[0], width=size[1])
     notes: tuple[str, ...] = ()
     if format is not None:
         result, notes = fit(result, format)
-    pixel_bytes = hr_pixel_bytes(torch.float32 if painted != size else LEVELS[result.depth])
-    plan = plan_for(model.network, lr_size, at, settings, pixel_bytes)
+    pixel_bytes = hr_pixel_bytes(torch.float32 if working_size != size else LEVELS[result.depth])
+    plan = plan_for(network, lr_size, at, settings, pixel_bytes)
     passes = 2 if isinstance(settings.routing, Adaptive | Budget) else 1
-    kept = _kept_features(model.network, plan, settings) if passes > 1 else 0
-    executed = _executed(model.network, plan, passes, bool(kept))
+    features = network.dtype.itemsize * network.spec.backbone.width * sum(tile.sampled.area for tile in plan.tiles)
+    kept = features if passes > 1 and features <= feature_budget(network.device, settings.memory) else 0
+    executed = _executed(network, plan, passes, bool(kept))
+    collected = 0 if format is None or format.streamed else 2 * result.height * result.row_bytes
     return Forecast(
         source=source,
-        picture=picture,
+        image=image,
         result=result,
         format=format,
         plan=plan,
         passes=passes,
-        paper=_paper(model.network, plan),
+        paper=_paper(network, plan),
         executed=executed,
-        memory=_memory(model.network, picture, result, format, plan, pixel_bytes, kept, passes),
-        seconds=Range(executed.light / rate.gflops.light, executed.heavy / rate.gflops.heavy),
-        most_bytes=_most_bytes(result),
+        memory=_memory(network, image, plan, pixel_bytes, kept + collected + (SURVEY if passes > 1 else 0)),
+        seconds=Range(executed.light / speed.light, executed.heavy / speed.heavy),
+        # More than any format takes: the pixels, what compression can add, and metadata.
+        most_bytes=int(1.001 * result.height * (result.row_bytes + 1)) + 2**20,
         notes=notes,
     )
 
 
-def look_at_disk(folder: Path, most: int) -> Disk:
-    """The room at a folder, or at the nearest one above it that exists."""
-    there = next(place for place in (folder, *folder.absolute().parents) if is_folder(place))
-    return Disk(folder, shutil.disk_usage(there).free, most)
+def check_disk(folder: Path, most: int) -> Disk:
+    """Check the disk space of a folder, which need not exist yet."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if is_folder(place))
+    return Disk(folder, shutil.disk_usage(existing).free, most)
 
 
 def _paper(network: Pcsr, plan: TilePlan) -> Range:
@@ -158,7 +173,7 @@ def _paper(network: Pcsr, plan: TilePlan) -> Range:
 
 
 def _executed(network: Pcsr, plan: TilePlan, passes: int, kept: bool) -> Range:
-    """GFLOPs as executed, but for the rows that bands compute twice."""
+    """GFLOPs as executed, without the rows that bands compute twice."""
     costs = model_costs(network)
     seen = sum(tile.seen.area for tile in plan.tiles)
     sampled = sum(tile.sampled.area for tile in plan.tiles)
@@ -171,40 +186,18 @@ def _executed(network: Pcsr, plan: TilePlan, passes: int, kept: bool) -> Range:
     return Range(executed_flops(costs, light) / GIGA, executed_flops(costs, heavy) / GIGA)
 
 
-def _kept_features(network: Pcsr, plan: TilePlan, settings: Settings) -> int:
-    """Bytes of features kept between two passes; 0 where they are too many."""
-    number = network.dtype.itemsize * network.spec.backbone.width
-    features = number * sum(tile.sampled.area for tile in plan.tiles)
-    return features if features <= feature_budget(network.device, settings.memory) else 0
+def _memory(network: Pcsr, image: Layout, plan: TilePlan, pixel_bytes: int, more: int) -> int:
+    """The upper bound of the peak in bytes.
 
-
-def _memory(
-    network: Pcsr,
-    picture: Layout,
-    result: Layout,
-    format: Format | None,
-    plan: TilePlan,
-    pixel_bytes: int,
-    kept: int,
-    passes: int,
-) -> int:
-    """An upper bound of the machine's memory at the peak, in bytes.
-
-    It is what this process holds already (Python, PyTorch as it is installed here, the model, what the trial of its
-    rate left behind), the picture, a strip of the result, and the most that bands take of any model we know. Reading
-    holds the picture twice; a format that cannot be streamed holds all of the result."""
-    pixels = picture.height * picture.width
-    read = pixels * (3 + picture.alpha) * picture.depth // 8
+    It is the sum of what this process holds now (Python, PyTorch, the model and the rest of the trial), the image, a
+    strip of the result with blocks of finished rows, the workspace of the widest backbone, and ``more``. While an image
+    is read, it is in memory twice."""
+    pixels = image.height * image.width
+    read = pixels * (3 + image.alpha) * image.depth // 8
     decoding = 2 * read + DECODED_BYTES * pixels
     strip = max(rows.length for rows in plan.strips) * plan.hr_size[1] * pixel_bytes
-    wide = max(tile.seen.columns.length for tile in plan.tiles) / CPU_TILE_WIDTH
-    working = int(WORKSPACE * max(1.0, wide)) if network.device.type == "cpu" else 0
-    collected = 0 if format is None or format.streamed else 2 * result.height * result.row_bytes
-    computing = read + strip + working + kept + (SURVEY if passes > 1 else 0) + collected
+    width = max(tile.seen.columns.length for tile in plan.tiles) / CPU_TILE_WIDTH
+    workspace = int(WORKSPACE * max(1.0, width)) if network.device.type == "cpu" else 0
+    computing = read + strip + min(strip, BLOCKS * BLOCK_BYTES) + workspace + more
     here: int = psutil.Process().memory_info().rss
     return here + max(decoding, computing)
-
-
-def _most_bytes(result: Layout) -> int:
-    """More than any of our formats takes: the pixels as they are, what packing can add, metadata."""
-    return int(1.001 * result.height * (result.row_bytes + 1)) + 2**20
