@@ -38,7 +38,7 @@ def read_metadata(info: Mapping[Any, Any], get_exif: Callable[[], Image.Exif]) -
         _resize_exif(exif, (1, 1))  # raises if this will fail for the result
     except Exception:  # Pillow raises errors of many types for damaged tags
         exif, notes = None, ("the EXIF is damaged and was dropped",)
-    dpi = _dpi(info)
+    dpi = read_dpi(info.get("dpi"))
     if orientation >= 5 and dpi is not None:
         dpi = dpi[1], dpi[0]
     return Metadata(_bytes(info.get("icc_profile")), exif, _xmp(info), dpi), orientation, notes
@@ -75,10 +75,11 @@ def _xmp(info: Mapping[Any, Any]) -> bytes | None:
     return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp.rstrip(b"\0"))
 
 
-def _dpi(info: Mapping[Any, Any]) -> tuple[float, float] | None:
+def read_dpi(value: Any) -> tuple[float, float] | None:
+    """A resolution (x, y) as floats; None if it is missing, damaged or implausible."""
     try:
-        across, down = (float(side) for side in info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        across, down = (float(side) for side in value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
     return (across, down) if 1 < across < MAX_DPI and 1 < down < MAX_DPI else None  # 1 stands for an unknown resolution
 

@@ -20,7 +20,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels, to_8_bits
-from pcsr_cli.images.metadata import ABOUT_THE_FILE, load_exif, read_metadata, upright
+from pcsr_cli.images.metadata import ABOUT_THE_FILE, load_exif, read_dpi, read_metadata, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, unsupported_numbers
 
 if TYPE_CHECKING:
@@ -178,9 +178,11 @@ def write_tiff(
     level = 1 if compression is None else compression
     strip_rows = max(1, min(layout.height, STRIP_BYTES // layout.row_bytes))
     big = layout.height * layout.row_bytes > CLASSIC_BYTES
+    tags = Image.Exif() if metadata.exif is None else load_exif(metadata.exif)
+    x, y = metadata.dpi or read_dpi((tags.get(Base.XResolution), tags.get(Base.YResolution))) or (0, 0)
+    in_cm = metadata.dpi is None and tags.get(Base.ResolutionUnit) == PER_CENTIMETRE
     with TiffWriter(FileHandle(file, name="output"), bigtiff=big, byteorder="<", shaped=False) as writer:
-        extra = _extra_tags(file, metadata, big)
-        x, y = metadata.dpi or (0, 0)
+        extra = _extra_tags(file, tags, metadata.xmp, big)
         writer.write(
             (_compress(strip, level) for strip in _strips(rows, strip_rows)),
             shape=(layout.height, layout.width, *((layout.channels,) if layout.channels > 1 else ())),
@@ -191,8 +193,8 @@ def write_tiff(
             rowsperstrip=strip_rows,
             compression=DEFLATE if level else None,
             predictor=HORIZONTAL if level else None,
-            resolution=((round(x * 1000), 1000), (round(y * 1000), 1000)) if metadata.dpi else None,
-            resolutionunit=PER_INCH if metadata.dpi else None,
+            resolution=((round(x * 1000), 1000), (round(y * 1000), 1000)) if x else None,
+            resolutionunit=None if not x else PER_CENTIMETRE if in_cm else PER_INCH,
             iccprofile=metadata.icc,
             extratags=extra,
             software=False,
@@ -229,23 +231,22 @@ def _compress(strip: Pixels, level: int) -> bytes:
     return zlib.compress(differences.data, level)
 
 
-def _extra_tags(file: BinaryIO, metadata: Metadata, big: bool) -> list[tuple[int, int, int, bytes, bool]]:
+def _extra_tags(
+    file: BinaryIO, tags: Image.Exif, xmp: bytes | None, big: bool
+) -> list[tuple[int, int, int, bytes, bool]]:
     """XMP and EXIF as tags for tifffile: (code, type, count, value, whether for the first page only).
 
     The EXIF and GPS directories are written to the end of the file. tifffile does not write the tags that point there,
     so they get the placeholder codes that ``_restore_codes`` replaces."""
     from tifffile import TIFF
 
-    extra = [] if metadata.xmp is None else [(XMP, 1, len(metadata.xmp), metadata.xmp, True)]
-    if metadata.exif is None:
-        return extra
-    tags = load_exif(metadata.exif)
+    extra = [] if xmp is None else [(XMP, 1, len(xmp), xmp, True)]
     plain = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
     for tag in set(tags) - ABOUT_THE_FILE - RESOLUTION_TAGS:
         if tag in POINTERS.values():
             inner = ImageFileDirectory_v2(b"II+\0" + bytes(12) if big else b"II*\0" + bytes(4))
             for key, value in tags.get_ifd(tag).items():
-                inner[key] = value
+                inner[key] = tags.get_ifd(key) if key == IFD.Interop else value
             offset = file.seek(0, io.SEEK_END)
             offset += file.write(bytes(offset % 2))
             file.write(inner.tobytes(offset))

@@ -1,4 +1,4 @@
-"""Small picture files to give to the command; tests of the package ``pictures``."""
+"""Tests of the images package, and small image files for other tests."""
 
 from pathlib import Path
 from typing import Any
@@ -9,24 +9,24 @@ from PIL import Image
 
 
 def levels(height: int = 6, width: int = 8, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
-    """(height, width, channels) uint8 noise."""
+    """Noise, (height, width, channels) uint8."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
 def deep_levels(height: int = 6, width: int = 8, channels: int = 3, seed: int = 0) -> NDArray[np.uint16]:
-    """The same of uint16."""
+    """Noise, (height, width, channels) uint16."""
     return np.random.default_rng(seed).integers(0, 65536, (height, width, channels), dtype=np.uint16)
 
 
 def save(path: Path, pixels: NDArray[np.uint8] | None = None) -> Path:
-    """Write an array, or some picture, in the format of the suffix; returns the path."""
+    """Write an array, by default noise, in the format of the suffix, and return the path."""
     chosen = levels() if pixels is None else pixels
     Image.fromarray(chosen[..., 0] if chosen.shape[2] == 1 else chosen).save(path)
     return path
 
 
 def save_deep(path: Path, pixels: NDArray[Any], **options: object) -> Path:
-    """The same for 16 bits a channel, or floats, by libvips."""
+    """Write a uint16 or float32 array with libvips, and return the path."""
     import pyvips
 
     meaning = {1: "grey16", 2: "grey16", 3: "rgb16", 4: "rgb16"}[pixels.shape[2]]

@@ -1,6 +1,6 @@
-"""Damaged pictures of every format. ``python -m tests.images.mutations 5000`` tries thousands of them.
+"""Damaged images of every format. ``python -m tests.images.mutations 5000`` reads 5000 of them.
 
-Reading must end in a picture or in a sentence, within the time given, whatever the bytes."""
+Whatever the bytes, reading must return an image or raise an InputError within 30 seconds."""
 
 import faulthandler
 import io
@@ -24,13 +24,13 @@ from pcsr_cli.images.write import write_image
 from tests.images import deep_levels, levels, save_deep
 
 PATIENCE = 30
-"""Seconds after which a picture counts as one that hangs."""
+"""Seconds after which reading counts as hanging."""
 
 INTERESTING = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\1\0")
 
 
 def seeds() -> dict[str, bytes]:
-    """Sound files of every format and of many kinds, small ones, by name."""
+    """Small undamaged files of every format and many kinds, by name."""
     with TemporaryDirectory() as folder:
         place = Path(folder)
         _write_kinds(place)
@@ -72,10 +72,10 @@ def _write_kinds(place: Path) -> None:
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
-    """A file with one to eight places changed, cut out, put in or cut off."""
+    """The content with one to eight changes, deletions, insertions or truncations."""
     changed = bytearray(content)
     for _ in range(chance.randint(1, 8)):
-        reach = len(changed) if chance.random() < 0.5 else min(len(changed), 200)  # headers are worth half of it
+        reach = len(changed) if chance.random() < 0.5 else min(len(changed), 200)  # half of the changes in the header
         at = chance.randrange(reach)
         match chance.choice(("byte", "byte", "bit", "word", "cut", "add", "copy", "end")):
             case "byte":
@@ -97,7 +97,7 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged(number: int, start: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of so many damaged files, the same every time."""
+    """Names and contents of damaged files, the same on each call."""
     sound = list(seeds().items())
     for index in range(start, start + number):
         name, content = sound[index % len(sound)]
@@ -105,9 +105,7 @@ def damaged(number: int, start: int = 0) -> Iterator[tuple[str, bytes]]:
 
 
 def is_read(content: bytes) -> bool:
-    """Whether a file is read as a picture, or told to be none in a sentence with a next step; all else is raised.
-
-    Its frames are read as well."""
+    """Whether a file is read; False if it is refused with a next step. Raises any other exception. Reads all frames."""
     try:
         picture = read_image(io.BytesIO(content))
     except PcsrError as error:
@@ -123,7 +121,7 @@ def is_read(content: bytes) -> bool:
 
 
 def main(number: int, start: int) -> None:
-    """Try so many, and tell how many were read. What crashes or hangs is found in ``damaged.bin``."""
+    """Read damaged files and print how many were accepted. ``damaged.bin`` has the file that crashes or hangs."""
     warnings.simplefilter("ignore")
     found, slowest = 0, (0.0, "")
     for name, content in damaged(number, start):

@@ -1,4 +1,4 @@
-"""Animations: every frame as it is seen, in and out."""
+"""Animations: complete frames are read and written."""
 
 from pathlib import Path
 
@@ -22,11 +22,11 @@ def few_colours(seed: int) -> Pixels:
     return levels(5, 6, seed=seed) // 128 * 100
 
 
-def write(output: Path, pictures_: list[ImageData], plays: int = 0) -> Path:
+def write(output: Path, images_: list[ImageData], plays: int = 0) -> Path:
     options = SaveOptions(lossless=output.suffix == ".webp")
-    size = pictures_[0].size
+    size = images_[0].size
     with open_frame_writer(output, choose_format(output), size, plays, options=options) as writer:
-        for picture, time in zip(pictures_, TIMES, strict=True):
+        for picture, time in zip(images_, TIMES, strict=True):
             writer.add(picture, time)
     return output
 
@@ -41,7 +41,7 @@ def read(source: Path) -> tuple[list[Frame], int]:
 
 @each_format
 @pytest.mark.parametrize("plays", [0, 1, 3])
-def test_frames_times_and_repetitions_come_back(tmp_path: Path, suffix: str, plays: int) -> None:
+def test_frames_durations_and_plays_round_trip(tmp_path: Path, suffix: str, plays: int) -> None:
     written = [ImageData(few_colours(seed)) for seed in range(3)]
     frames, found = read(write(tmp_path / f"out{suffix}", written, plays))
     assert [frame.milliseconds for frame in frames] == TIMES
@@ -52,7 +52,7 @@ def test_frames_times_and_repetitions_come_back(tmp_path: Path, suffix: str, pla
 
 
 @each_format
-def test_the_frame_before_does_not_shine_through(tmp_path: Path, suffix: str) -> None:
+def test_a_transparent_frame_replaces_the_previous_one(tmp_path: Path, suffix: str) -> None:
     alphas = [np.zeros((5, 6), np.uint8) for _ in range(3)]
     for number, alpha in enumerate(alphas):
         alpha[:, 2 * number : 2 * number + 2] = 255
@@ -65,13 +65,13 @@ def test_the_frame_before_does_not_shine_through(tmp_path: Path, suffix: str) ->
 
 
 @each_format
-def test_what_is_opaque_throughout_stays_so(tmp_path: Path, suffix: str) -> None:
+def test_opaque_animations_stay_opaque(tmp_path: Path, suffix: str) -> None:
     written = [ImageData(few_colours(seed), np.full((5, 6), 255, np.uint8)) for seed in range(3)]
     frames, _ = read(write(tmp_path / f"out{suffix}", written))
     assert all(frame.image.alpha is None or frame.image.alpha.min() == 255 for frame in frames)
 
 
-def test_one_clear_frame_makes_room_for_alpha_in_all(tmp_path: Path) -> None:
+def test_one_transparent_frame_gives_all_frames_alpha(tmp_path: Path) -> None:
     written = [ImageData(few_colours(seed)) for seed in range(3)]
     written[1] = ImageData(written[1].rgb, np.full((5, 6), 99, np.uint8))
     frames, _ = read(write(tmp_path / "out.png", written))
@@ -84,7 +84,7 @@ def test_sixteen_bits_are_rounded(tmp_path: Path) -> None:
     assert np.array_equal(frames[2].image.rgb, written[2].rgb // 257)
 
 
-def test_a_still_before_a_png_is_no_frame(tmp_path: Path) -> None:
+def test_the_default_image_of_a_png_is_not_a_frame(tmp_path: Path) -> None:
     images = [Image.fromarray(levels(5, 6, seed=seed)) for seed in range(3)]
     images[0].save(tmp_path / "in.png", save_all=True, append_images=images[1:], default_image=True)
     frames, _ = read(tmp_path / "in.png")
@@ -93,7 +93,7 @@ def test_a_still_before_a_png_is_no_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
-def test_metadata_goes_with_it_and_text_into_a_png(tmp_path: Path, suffix: str) -> None:
+def test_metadata_is_kept_and_text_goes_into_a_png(tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"out{suffix}"
     metadata = Metadata(icc=b"a profile")
     with open_frame_writer(output, choose_format(output), (6, 8), 0, metadata, {"Software": "pcsr"}) as writer:
@@ -105,15 +105,15 @@ def test_metadata_goes_with_it_and_text_into_a_png(tmp_path: Path, suffix: str) 
         assert suffix != ".png" or image.info["Software"] == "pcsr"
 
 
-class TestMishaps:
-    def test_a_picture_that_does_not_move(self, tmp_path: Path) -> None:
+class TestErrors:
+    def test_an_image_without_animation_is_refused(self, tmp_path: Path) -> None:
         assert not is_animated(save(tmp_path / "still.gif"))
         for suffix in (".png", ".jpg"):
             path = save(tmp_path / f"in{suffix}")
             with fails(InputError, f"{path} has only one frame."), open_animation(path):
                 pass
 
-    def test_a_format_that_does_not_move(self, tmp_path: Path) -> None:
+    def test_a_format_without_animation_is_refused(self, tmp_path: Path) -> None:
         output = tmp_path / "out.jpg"
         with (
             fails(RefusedOutputError, "holds only one frame."),
@@ -121,19 +121,19 @@ class TestMishaps:
         ):
             pass
 
-    def test_a_damaged_frame_is_told_when_its_turn_comes(self, tmp_path: Path) -> None:
+    def test_a_damaged_frame_fails_when_it_is_read(self, tmp_path: Path) -> None:
         path = write(tmp_path / "in.webp", [ImageData(levels(50, 60, seed=seed)) for seed in range(3)])
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with fails(InputError, "is truncated or damaged:"), open_animation(path) as animation:
             list(animation.frames)
 
-    def test_a_mishap_between_frames_is_its_own(self, tmp_path: Path) -> None:
+    def test_other_exceptions_between_frames_pass_unchanged(self, tmp_path: Path) -> None:
         path = write(tmp_path / "in.gif", [ImageData(few_colours(seed)) for seed in range(3)])
         with pytest.raises(ZeroDivisionError), open_animation(path) as animation:
             for _ in animation.frames:
                 raise ZeroDivisionError
 
-    def test_nothing_is_left_where_something_goes_wrong(self, tmp_path: Path) -> None:
+    def test_nothing_is_left_after_an_error(self, tmp_path: Path) -> None:
         output = tmp_path / "out.gif"
         with pytest.raises(RuntimeError), open_frame_writer(output, choose_format(output), (6, 8)) as writer:
             writer.add(ImageData(levels()), 40)

@@ -22,7 +22,7 @@ needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="locks tell a l
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "file/within", "a\0b", "gone"])
-def test_a_name_that_can_be_no_file_is_none(tmp_path: Path, name: str) -> None:
+def test_impossible_names_do_not_exist(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / name
     assert not files.exists(path) and not files.is_file(path) and not files.is_folder(path)
@@ -43,9 +43,7 @@ def test_only_a_finished_file_gets_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_what_came_meanwhile_is_not_replaced_unasked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
-) -> None:
+def test_a_file_created_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     def unsupported(source: Path, target: Path) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -60,13 +58,13 @@ def test_what_came_meanwhile_is_not_replaced_unasked(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_full_disk_is_told_of_the_output(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="out cannot be written"), atomic_write(tmp_path / "out"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_there_are_no_locks_nothing_is_kept_open_and_nothing_removed(
+def test_without_locks_nothing_stays_open_and_nothing_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "fcntl", None)
@@ -79,7 +77,7 @@ def test_where_there_are_no_locks_nothing_is_kept_open_and_nothing_removed(
 
 
 @needs_locks
-def test_files_of_a_live_run_are_no_leftovers(tmp_path: Path) -> None:
+def test_files_of_a_running_process_are_kept(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "out") as temporary:
         temporary.write_text("being written")
         assert remove_leftovers(tmp_path) == 0
@@ -87,7 +85,7 @@ def test_files_of_a_live_run_are_no_leftovers(tmp_path: Path) -> None:
 
 
 @needs_locks
-def test_files_of_a_run_that_was_killed_are(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     code = "import os, pathlib, sys\nfrom pcsr_cli.images.files import atomic_write\n"
     code += "with atomic_write(pathlib.Path(sys.argv[1]) / 'out'):\n    os.kill(os.getpid(), 9)\n"
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
@@ -96,7 +94,7 @@ def test_files_of_a_run_that_was_killed_are(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_but_temporary_files_is_a_leftover(tmp_path: Path) -> None:
+def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / "mine.part").touch()
     (tmp_path / ".pcsr-journal.jsonl").touch()
     (tmp_path / ".pcsr-folder.part").mkdir()
@@ -108,7 +106,7 @@ def test_nothing_but_temporary_files_is_a_leftover(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no permission bits")
-def test_a_replaced_file_passes_on_its_permissions(tmp_path: Path) -> None:
+def test_a_new_file_keeps_the_permissions_of_the_replaced_one(tmp_path: Path) -> None:
     output = tmp_path / "out"
     before = os.umask(0o027)
     try:
@@ -124,9 +122,7 @@ def test_a_replaced_file_passes_on_its_permissions(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_the_content_is_on_the_disk_before_the_file_gets_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[tuple[int, bool]] = []
     output = tmp_path / "out"
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append((os.fstat(handle).st_size, output.exists())))
@@ -135,7 +131,7 @@ def test_the_content_is_on_the_disk_before_the_file_gets_its_name(
     assert synced == [(3, False)]
 
 
-def test_threads_that_write_at_once_do_not_upset_the_modes_of_files(tmp_path: Path) -> None:
+def test_concurrent_threads_respect_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
 
@@ -154,12 +150,12 @@ def test_threads_that_write_at_once_do_not_upset_the_modes_of_files(tmp_path: Pa
         assert os.umask(before) == 0o027
 
 
-def test_an_output_that_is_free_is_left_alone(tmp_path: Path) -> None:
+def test_checking_a_free_output_creates_nothing(tmp_path: Path) -> None:
     check_outputs([tmp_path / "out.png"], [tmp_path / "in.png"], overwrite=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:
+def test_existing_files_need_overwrite(tmp_path: Path) -> None:
     output = save(tmp_path / "out.png")
     with fails(RefusedOutputError, f"{output} already exists."):
         check_outputs([output], [], overwrite=False)
@@ -167,7 +163,7 @@ def test_what_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_an_output_is_never_the_input(tmp_path: Path, overwrite: bool) -> None:
+def test_an_output_must_not_be_the_input(tmp_path: Path, overwrite: bool) -> None:
     source = save(tmp_path / "in.png")
     (tmp_path / "hard.png").hardlink_to(source)
     (tmp_path / "soft.png").symlink_to(source)
@@ -176,13 +172,13 @@ def test_an_output_is_never_the_input(tmp_path: Path, overwrite: bool) -> None:
             check_outputs([output], [source], overwrite)
 
 
-def test_of_many_results_none_is_any_of_many_inputs(tmp_path: Path) -> None:
+def test_no_output_may_be_any_input(tmp_path: Path) -> None:
     sources = [save(tmp_path / name) for name in ("a.png", "b.png")]
     with fails(RefusedOutputError, f"The output {sources[1]} is also an input."):
         check_outputs([tmp_path / "new.png", sources[1]], [*sources, tmp_path / "gone.png"], overwrite=True)
 
 
-def test_no_two_results_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_results_need_two_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "out.png")
     for other in ("out.png", "folder/../out.png", "link.png"):
@@ -194,12 +190,12 @@ def test_no_two_results_have_one_name(tmp_path: Path, monkeypatch: pytest.Monkey
             check_outputs([tmp_path / "new.png", tmp_path / "NEW.png"], [], overwrite=False)
 
 
-def test_whether_case_counts_is_asked_of_the_file_system(tmp_path: Path) -> None:
+def test_case_sensitivity_is_that_of_the_file_system(tmp_path: Path) -> None:
     (tmp_path / "Probe").touch()
     assert ignores_case(tmp_path / "not" / "there") == (tmp_path / "pROBE").exists()
 
 
-def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     with fails(RefusedOutputError, f"The output {tmp_path} is a folder."):
         check_outputs([tmp_path], [], overwrite=True)
     if hasattr(os, "mkfifo"):
@@ -210,7 +206,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
                 check_outputs([tmp_path / name], [], overwrite=True)
 
 
-def test_names_and_places_that_cannot_be_are_told(tmp_path: Path) -> None:
+def test_impossible_paths_are_output_errors(tmp_path: Path) -> None:
     with fails(OutputError, "cannot be written:", "Choose another name."):
         check_outputs([tmp_path / f"{'x' * 300}.png"], [], overwrite=False)
     (tmp_path / "circle.png").symlink_to("circle.png")
@@ -223,7 +219,7 @@ def test_names_and_places_that_cannot_be_are_told(tmp_path: Path) -> None:
         check_outputs([tmp_path / "file" / "out.png"], [], overwrite=False)
 
 
-def test_numbers_that_are_not_finite_are_null_however_deep() -> None:
+def test_non_finite_numbers_become_null_at_any_depth() -> None:
     told = {"psnr": math.inf, "rows": [{"cuts": (0.5, math.nan)}, -math.inf], "name": "inf", "count": 3}
     said = finite(told)
     assert said == {"psnr": None, "rows": [{"cuts": [0.5, None]}, None], "name": "inf", "count": 3}

@@ -43,18 +43,18 @@ class TestChoosing:
             (None, "heic", "HEIC"),
         ],
     )
-    def test_the_name_counts_more_than_the_suffix(self, output: str | None, name: str | None, found: str) -> None:
+    def test_a_name_takes_precedence_over_the_suffix(self, output: str | None, name: str | None, found: str) -> None:
         if found in {"JPEG XL", "HEIC"}:
             pytest.importorskip(BY_NAME[found].module)
         assert choose_format(None if output is None else Path(output), name).name == found
 
-    def test_unknown_ones_are_refused(self) -> None:
+    def test_unknown_formats_are_refused(self) -> None:
         with fails(RefusedOutputError, "is not that of a known format"):
             choose_format(Path("out.xyz"))
         with fails(UsageError, "Unknown output format"):
             choose_format(Path("out.png"), "xyz")
 
-    def test_a_missing_plug_in_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_error_names_the_missing_plug_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(formats, "find_spec", lambda _: None)
         with fails(UsageError, "HEIC needs a plug-in that is not installed.", "Run: pip install pillow-heif."):
             choose_format(Path("out.heic"))
@@ -65,7 +65,7 @@ class TestChoosing:
 
 
 class TestOptions:
-    def test_those_a_format_has_are_taken(self) -> None:
+    def test_options_of_the_format_are_accepted(self) -> None:
         for format, options in (
             (JPEG, SaveOptions(quality=1)),
             (WEBP, SaveOptions(lossless=True)),
@@ -75,7 +75,7 @@ class TestOptions:
         ):
             check_options(format, options)
 
-    def test_others_are_refused_naming_those_that_have_them(self) -> None:
+    def test_errors_name_the_formats_with_the_option(self) -> None:
         with fails(UsageError, "has no quality setting."):
             check_options(PNG, SaveOptions(quality=90))
         with fails(UsageError, "has no lossless setting."):
@@ -85,7 +85,7 @@ class TestOptions:
         with fails(UsageError, "Lossless files have no quality setting."):
             check_options(WEBP, SaveOptions(lossless=True, quality=90))
 
-    def test_out_of_range_they_are_refused(self) -> None:
+    def test_values_out_of_range_are_refused(self) -> None:
         for quality in (0, 101):
             with fails(UsageError, f"Invalid quality {quality}."):
                 check_options(JPEG, SaveOptions(quality=quality))
@@ -99,13 +99,13 @@ class TestFitting:
         [(JPEG, 65_500), (WEBP, 16_383), (AVIF, 32_768), (GIF, 65_535)],
         ids=lambda x: str(x)[:12],
     )
-    def test_sides_that_are_too_long_are_refused(self, format: Format, longest: int) -> None:
+    def test_long_sides_are_refused(self, format: Format, longest: int) -> None:
         fit(Layout(1, longest), format)
         for layout in (Layout(1, longest + 1), Layout(longest + 1, 1)):
             with fails(RefusedOutputError, "pixels per side, not"):
                 fit(layout, format)
 
-    def test_the_formats_that_can_are_named(self) -> None:
+    def test_errors_name_formats_without_the_limit(self) -> None:
         size = f"{16_384}x{2}"
         with fails(
             RefusedOutputError, f"WebP holds at most 16,383 pixels per side, not {size}.", "Write a .png or .tif."
@@ -113,17 +113,17 @@ class TestFitting:
             fit(Layout(2, 16_384), WEBP)
 
     @pytest.mark.parametrize("format", [JPEG, BMP], ids=["JPEG", "BMP"])
-    def test_transparency_is_never_lost(self, format: Format) -> None:
+    def test_formats_without_transparency_are_refused(self, format: Format) -> None:
         with fails(RefusedOutputError, "has no transparency, but the image has."):
             fit(Layout(1, 1, alpha=True), format)
 
-    def test_so_many_pixels_are_too_many(self) -> None:
+    def test_large_areas_are_refused(self) -> None:
         with fails(RefusedOutputError, "cannot hold"):
             fit(Layout(40_000, 40_000), BMP)
         with fails(RefusedOutputError, "cannot hold"):
             fit(Layout(20_000, 20_000), AVIF)
 
-    def test_png_and_tiff_hold_32k_a_side_and_more(self) -> None:
+    def test_png_and_tiff_have_no_limit(self) -> None:
         for format in (PNG, TIFF):
             for depth in (8, 16):
                 assert fit(Layout(100_000, 100_000, alpha=True, depth=depth), format) == (
@@ -131,12 +131,12 @@ class TestFitting:
                     (),
                 )
 
-    def test_sixteen_bits_become_eight_with_a_note_where_there_are_only_these(self) -> None:
+    def test_16_bits_become_8_with_a_note(self) -> None:
         fitting, notes = fit(Layout(2, 3, depth=16), JPEG)
         assert fitting == Layout(2, 3, depth=8)
         assert notes == ("16 bits a channel were rounded to 8, which is all that JPEG holds",)
 
-    def test_few_colours_are_noted(self) -> None:
+    def test_palettes_are_noted(self) -> None:
         assert fit(Layout(2, 3), GIF)[1] == ("GIF has 256 colours",)
         assert fit(Layout(2, 3, grey=True), GIF)[1] == ()
 
@@ -144,11 +144,11 @@ class TestFitting:
 class TestKeeping:
     EVERYTHING = Metadata(b"icc", b"exif", b"xmp", (300, 300))
 
-    def test_what_a_format_has_room_for_stays(self) -> None:
+    def test_supported_metadata_is_kept(self) -> None:
         for format in (PNG, JPEG, TIFF):
             assert keepable(self.EVERYTHING, format) == (self.EVERYTHING, ())
 
-    def test_what_is_lost_is_noted(self) -> None:
+    def test_lost_metadata_is_noted(self) -> None:
         assert keepable(self.EVERYTHING, BMP) == (
             Metadata(b"icc", dpi=(300, 300)),
             (
@@ -159,12 +159,12 @@ class TestKeeping:
         )
         assert fit(Layout(1, 1), BMP, self.EVERYTHING)[1] == keepable(self.EVERYTHING, BMP)[1]
 
-    def test_jpeg_has_room_for_64_kilobytes(self) -> None:
+    def test_jpeg_holds_64_kilobytes_of_exif(self) -> None:
         long = Metadata(exif=bytes(70_000), xmp=bytes(70_000))
         assert keepable(long, JPEG) == (Metadata(), ("JPEG cannot hold the EXIF", "JPEG cannot hold the XMP"))
 
 
-def test_an_animation_needs_a_format_that_moves() -> None:
+def test_animations_need_an_animated_format() -> None:
     with fails(RefusedOutputError, "JPEG holds only one frame.", "Write PNG, WebP, GIF."):
         check_animated(JPEG)
     for format in (PNG, WEBP, GIF):
@@ -180,7 +180,7 @@ ROWS = {
 
 
 def limits(format: Format) -> str:
-    """The longest side, and the most pixels or bytes of them."""
+    """The limits of a format as the document states them."""
     told = ["any" if format.max_side is None else f"{format.max_side:,}"]
     if format.max_area is not None:
         side = math.isqrt(format.max_area)
@@ -192,7 +192,7 @@ def limits(format: Format) -> str:
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
-def test_every_row_is_true(format: Format) -> None:
+def test_each_row_of_the_document_matches_the_code(format: Format) -> None:
     options = {
         "--quality": format.quality is not None,
         "--lossless": format.lossless == "on request",
@@ -213,9 +213,9 @@ def test_every_row_is_true(format: Format) -> None:
     ]
 
 
-def test_no_other_row_is_there() -> None:
+def test_the_document_has_no_other_rows() -> None:
     assert set(ROWS) == {"format", "---", *(format.name for format in FORMATS)}
 
 
-def test_the_limit_is_the_one_told() -> None:
+def test_the_document_states_the_limit_of_pixels() -> None:
     assert f"{MAX_PIXELS:,}" in PAGE

@@ -12,7 +12,7 @@ from pcsr_cli.images.resize import resize_bicubic
 from tests.images import deep_levels, levels
 
 
-def test_the_channels_are_those_a_file_has() -> None:
+def test_channels_are_those_of_the_file() -> None:
     rgb, alpha = levels(5, 6), levels(5, 6, 1)[..., 0]
     for grey in (False, True):
         for clear in (None, alpha):
@@ -23,18 +23,18 @@ def test_the_channels_are_those_a_file_has() -> None:
                 assert np.array_equal(picture.channels()[..., -1], alpha)
 
 
-def test_the_depth_is_that_of_the_type() -> None:
+def test_depth_follows_from_the_type() -> None:
     assert ImageData(levels()).depth == 8
     assert ImageData(deep_levels()).depth == 16
     assert ImageData(deep_levels()).layout.row_bytes == 8 * 3 * 2
 
 
 @given(st.integers(0, 65535))
-def test_sixteen_bits_are_rounded_to_the_nearest_of_eight(level: int) -> None:
+def test_16_bits_are_rounded_to_the_nearest_8_bit_value(level: int) -> None:
     assert to_8_bits(np.array([level], np.uint16))[0] == round(level / 257)
 
 
-def test_eight_bits_stay() -> None:
+def test_8_bits_are_unchanged() -> None:
     assert np.array_equal(to_8_bits(levels()), levels())
     assert (to_8_bits(np.arange(256, dtype=np.uint16) * 257) == np.arange(256)).all()
 
@@ -45,14 +45,14 @@ HIDDEN = (255, 0, 255)
 
 
 def disc(height: int = 40, width: int = 50) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A green disc on nothing, under which magenta is hidden."""
+    """A green disc on a transparent background whose hidden colour is magenta."""
     y, x = np.mgrid[:height, :width]
     inside = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (min(height, width) / 3) ** 2
     return np.where(inside[..., None], VISIBLE, HIDDEN).astype(np.uint8), (inside * 255).astype(np.uint8)
 
 
 @given(sides, sides, st.integers(0, 999), st.booleans())
-def test_visible_pixels_stay_as_they_are(height: int, width: int, seed: int, deep: bool) -> None:
+def test_visible_pixels_are_unchanged(height: int, width: int, seed: int, deep: bool) -> None:
     rgb: Pixels = deep_levels(height, width, seed=seed) if deep else levels(height, width, seed=seed)
     alpha: Pixels = (np.random.default_rng(seed).integers(0, 3, (height, width)) * 100).astype(rgb.dtype)
     cleaned = fill_transparent(rgb, alpha)
@@ -61,7 +61,7 @@ def test_visible_pixels_stay_as_they_are(height: int, width: int, seed: int, dee
 
 
 @given(sides, sides, st.integers(0, 999))
-def test_hidden_ones_lie_between_the_visible(height: int, width: int, seed: int) -> None:
+def test_hidden_colours_lie_between_visible_ones(height: int, width: int, seed: int) -> None:
     rgb = levels(height, width, seed=seed) // 4 + 100
     alpha = (np.random.default_rng(seed).integers(0, 2, (height, width)) * 255).astype(np.uint8)
     if alpha.any():
@@ -71,7 +71,7 @@ def test_hidden_ones_lie_between_the_visible(height: int, width: int, seed: int)
 
 
 @given(sides, sides, st.integers(0, 999))
-def test_bands_make_the_same_picture(height: int, width: int, seed: int) -> None:
+def test_bands_do_not_change_the_result(height: int, width: int, seed: int) -> None:
     rgb = levels(height, width, seed=seed)
     alpha = (np.random.default_rng(seed).integers(0, 2, (height, width)) * 255).astype(np.uint8)
     whole = fill_transparent(rgb, alpha)
@@ -80,20 +80,20 @@ def test_bands_make_the_same_picture(height: int, width: int, seed: int) -> None
         assert np.array_equal(fill_transparent(rgb, alpha), whole)
 
 
-def test_what_is_visible_everywhere_or_nowhere_is_returned_itself() -> None:
+def test_images_without_a_border_of_transparency_are_returned_unchanged() -> None:
     rgb = levels()
     assert fill_transparent(rgb, None) is rgb
     assert fill_transparent(rgb, np.full((6, 8), 1, np.uint8)) is rgb
     assert fill_transparent(rgb, np.zeros((6, 8), np.uint8)) is rgb
 
 
-def test_enlarged_there_is_no_fringe() -> None:
+def test_upscaling_shows_no_fringe() -> None:
     rgb, alpha = disc()
     size = (4 * alpha.shape[0], 4 * alpha.shape[1])
     seen = resize_bicubic(alpha[..., None].astype(np.float32), *size)[..., 0] > 0
 
     def fringe(colours: Pixels) -> float:
-        """The furthest that any visible pixel of the result is from the one visible colour, in levels."""
+        """The largest difference between a visible pixel of the result and the visible colour."""
         enlarged = resize_bicubic(colours.astype(np.float32), *size)
         return float(np.abs(enlarged - np.array(VISIBLE))[seen].max())
 

@@ -1,4 +1,4 @@
-"""What goes with a picture from file to file, true of the result."""
+"""Metadata is kept, and adjusted to the result."""
 
 import io
 import zlib
@@ -53,7 +53,7 @@ def tags_of(metadata: Metadata) -> Image.Exif:
 
 
 def turned(orientation: int) -> np.ndarray[Any, Any]:
-    """Our picture as it is seen, by the words of the EXIF standard."""
+    """The upright image, by the definition of the EXIF standard."""
     pixels, across = levels(4, 6), levels(4, 6).swapaxes(0, 1)
     return {
         1: pixels,
@@ -78,26 +78,26 @@ def test_orientation_is_applied_and_the_tag_reset(suffix: str, orientation: int)
 
 @pytest.mark.parametrize("suffix", [".jpg", ".avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_in_lossy_formats_as_well(suffix: str, orientation: int) -> None:
+def test_orientation_is_applied_in_lossy_formats(suffix: str, orientation: int) -> None:
     picture = read_image(in_file(suffix, exif=exif(orientation), quality=100, subsampling="4:4:4"))
     assert np.abs(picture.rgb.astype(int) - turned(orientation)).max() < 20
     assert tags_of(picture.metadata).get(0x0112, 1) == 1
 
 
-def test_alpha_is_turned_with_it() -> None:
+def test_alpha_is_turned_too() -> None:
     alpha = levels(4, 6, 1)[..., 0]
     picture = upright(ImageData(levels(4, 6), alpha), 6)
     assert picture.alpha is not None
     assert np.array_equal(picture.alpha, np.rot90(alpha, -1))
 
 
-def test_an_orientation_that_is_none_is_left_alone() -> None:
+def test_invalid_orientations_are_ignored() -> None:
     for value in (0, 9, 300):
         assert np.array_equal(read_image(in_file(".png", exif=exif(value))).rgb, levels(4, 6))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif"])
-def test_everything_else_in_exif_stays_but_the_preview(suffix: str) -> None:
+def test_exif_is_kept_except_for_the_preview(suffix: str) -> None:
     tags = tags_of(read_image(in_file(suffix, exif=exif())).metadata)
     assert tags[0x010F] == "Maker"
     inner = tags.get_ifd(0x8769)
@@ -107,7 +107,7 @@ def test_everything_else_in_exif_stays_but_the_preview(suffix: str) -> None:
     assert not tags.get_ifd(0x0201)
 
 
-def test_a_tiff_tells_of_itself_and_that_is_not_carried_on() -> None:
+def test_tags_about_the_tiff_file_are_dropped() -> None:
     tags = Image.Exif()
     tags[0x010F] = "Maker"
     metadata = read_image(in_file(".tif", exif=tags)).metadata
@@ -115,7 +115,7 @@ def test_a_tiff_tells_of_itself_and_that_is_not_carried_on() -> None:
     assert read_image(in_file(".tif")).metadata.exif is None
 
 
-def test_sizes_are_brought_up_to_date() -> None:
+def test_sizes_in_metadata_are_updated() -> None:
     metadata = read_image(in_file(".jpg", exif=exif(), xmp=XMP)).metadata
     large = resize_metadata(metadata, 400, 600)
     inner = tags_of(large).get_ifd(0x8769)
@@ -128,9 +128,9 @@ def test_sizes_are_brought_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
-def test_a_file_tells_its_own_size(tmp_path: Path, suffix: str) -> None:
+def test_written_exif_has_the_size_of_the_file(tmp_path: Path, suffix: str) -> None:
     metadata = read_image(in_file(".jpg", exif=exif(6))).metadata
-    assert tags_of(metadata).get_ifd(0x8769)[0xA002] == 6  # as it came, until it is written
+    assert tags_of(metadata).get_ifd(0x8769)[0xA002] == 6  # unchanged until it is written
     write_image(tmp_path / f"out{suffix}", ImageData(levels(30, 20), metadata=metadata), {})
     with Image.open(tmp_path / f"out{suffix}") as image:
         tags = image.getexif()
@@ -139,7 +139,7 @@ def test_a_file_tells_its_own_size(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
-def test_xmp_stays_and_its_orientation_is_reset(suffix: str) -> None:
+def test_xmp_is_kept_with_orientation_reset(suffix: str) -> None:
     options: dict[str, Any] = {"xmp": XMP}
     if suffix == ".png":
         from PIL.PngImagePlugin import PngInfo
@@ -155,26 +155,26 @@ def test_xmp_stays_and_its_orientation_is_reset(suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_resolution_stays_and_is_turned(suffix: str, orientation: int) -> None:
+def test_resolution_is_kept_and_turned(suffix: str, orientation: int) -> None:
     options: dict[str, Any] = {} if suffix == ".bmp" else {"exif": simple(orientation)}
     dpi = read_image(in_file(suffix, dpi=(300, 150), **options)).metadata.dpi
     expected = (150, 300) if orientation == 6 and suffix != ".bmp" else (300, 150)
     assert dpi == pytest.approx(expected, abs=0.02)
 
 
-def test_a_profile_stays_to_the_byte() -> None:
+def test_profiles_are_copied_byte_by_byte() -> None:
     for suffix in (".png", ".jpg", ".webp", ".tif", ".avif"):
         assert read_image(in_file(suffix, icc_profile=b"any profile")).metadata.icc == b"any profile"
 
 
-def test_damaged_exif_costs_the_exif_alone() -> None:
+def test_damaged_exif_is_dropped_alone() -> None:
     picture = read_image(in_file(".png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
     assert np.array_equal(picture.rgb, levels(4, 6))
     assert picture.metadata.exif is None
     assert picture.notes == ("the EXIF is damaged and was dropped",)
 
 
-def test_tags_of_big_tiff_are_read_as_those_of_tiff(tmp_path: Path) -> None:
+def test_tags_of_bigtiff_are_read(tmp_path: Path) -> None:
     for big in (False, True):
         Image.fromarray(levels(4, 6)).save(tmp_path / "in.tif", big_tiff=big, software="pcsr")
         with (tmp_path / "in.tif").open("rb") as file:
@@ -184,7 +184,7 @@ def test_tags_of_big_tiff_are_read_as_those_of_tiff(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_what_a_png_says_after_its_pixels_is_read_too(tmp_path: Path, deep: bool) -> None:
+def test_metadata_after_the_pixels_of_a_png_is_read(tmp_path: Path, deep: bool) -> None:
     save_deep(tmp_path / "in.png", deep_levels(4, 6)) if deep else save(tmp_path / "in.png", levels(4, 6))
     content = (tmp_path / "in.png").read_bytes()
     tags = simple(6).tobytes().removeprefix(b"Exif\0\0")

@@ -1,4 +1,4 @@
-"""Pictures as PIL has them, of any mode, to and from levels."""
+"""Conversion from and to each mode of Pillow."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 @pytest.mark.parametrize(
     "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
 )
-def test_every_eight_bit_mode_is_rgb_with_or_without_alpha(mode: str) -> None:
+def test_8_bit_modes_become_rgb_with_or_without_alpha(mode: str) -> None:
     picture = from_pil(of_mode(mode))
     assert picture.rgb.shape == (5, 6, 3)
     assert picture.rgb.dtype == np.uint8
@@ -37,20 +37,20 @@ def of_mode(mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "RGB", "RGBA", "RGBa"])
-def test_bands_of_rows_make_the_same_picture(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_of_rows_do_not_change_the_result(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = from_pil(of_mode(mode))
     monkeypatch.setattr(modes, "BAND_PIXELS", 12)
     in_bands = from_pil(of_mode(mode))
     assert np.array_equal(in_bands.channels(), whole.channels())
 
 
-def test_lab_becomes_the_colour_it_means() -> None:
+def test_lab_is_converted_to_srgb() -> None:
     grey = from_pil(Image.new("LAB", (2, 2), (137, 128, 128)))  # L* = 53.7, which is sRGB's middle grey
     assert np.abs(grey.rgb.astype(int) - 128).max() <= 2
 
 
 class TestTransparency:
-    def test_a_palette_keeps_its_colours_exactly(self) -> None:
+    def test_palettes_keep_their_exact_colours(self) -> None:
         image = Image.new("P", (3, 1))
         image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
         image.putdata([0, 1, 2])
@@ -61,7 +61,7 @@ class TestTransparency:
         assert picture.alpha.tolist() == [[255, 128, 0]]
 
     @pytest.mark.parametrize(("mode", "clear"), [("L", 7), ("RGB", (1, 2, 3)), ("P", 1)])
-    def test_a_colour_that_is_clear_is_alpha(self, mode: str, clear: int | tuple[int, ...]) -> None:
+    def test_a_transparent_colour_becomes_alpha(self, mode: str, clear: int | tuple[int, ...]) -> None:
         image = Image.new(mode, (5, 4), 100 if mode != "RGB" else (9, 9, 9))
         image.putpixel((2, 1), clear)
         image.info["transparency"] = clear
@@ -70,7 +70,7 @@ class TestTransparency:
         assert np.argwhere(alpha == 0).tolist() == [[1, 2]]
         assert int(alpha.max()) == 255
 
-    def test_also_of_sixteen_bits(self) -> None:
+    def test_a_transparent_16_bit_grey_becomes_alpha(self) -> None:
         image = Image.fromarray(np.array([[1000, 2000]], np.uint16))
         image.info["transparency"] = 2000
         alpha = from_pil(image).alpha
@@ -78,18 +78,18 @@ class TestTransparency:
         assert alpha.tolist() == [[65535, 0]]
 
 
-class TestInk:
-    def test_without_a_profile_it_is_converted_plainly_and_that_is_noted(self) -> None:
+class TestCmyk:
+    def test_without_a_profile_the_simple_formula_is_used(self) -> None:
         picture = from_pil(Image.new("CMYK", (2, 2), (0, 255, 255, 0)))
         assert picture.rgb[0, 0].tolist() == [255, 0, 0]
         assert picture.notes == ("CMYK was converted to RGB by the simple formula, because it has no profile",)
         assert picture.metadata.icc is None
 
-    def test_with_a_profile_it_goes_through_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_profile_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         image = Image.new("CMYK", (2, 2), (255, 0, 0, 0))
         image.info["icc_profile"] = b"what cyan means"
 
-        def by_profile(given: Image.Image, icc: bytes) -> Image.Image:  # no profile of inks may be given away with this
+        def by_profile(given: Image.Image, icc: bytes) -> Image.Image:
             assert (given.mode, icc) == ("CMYK", b"what cyan means")
             return Image.new("RGB", given.size, (0, 174, 239))
 
@@ -99,7 +99,7 @@ class TestInk:
         assert picture.notes == ("CMYK was converted to sRGB through its profile",)
         assert picture.metadata.icc is None
 
-    def test_with_a_damaged_profile_too(self) -> None:
+    def test_with_a_damaged_profile_the_simple_formula_is_used(self) -> None:
         image = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
         image.info["icc_profile"] = b"no profile"
         picture = from_pil(image)
@@ -108,14 +108,14 @@ class TestInk:
         assert picture.metadata.icc is None
 
 
-def test_a_profile_stays_with_its_colours() -> None:
+def test_profiles_are_kept_with_their_colours() -> None:
     for mode in ("L", "RGB", "RGBA", "P"):
         image = of_mode(mode)
         image.info["icc_profile"] = SRGB
         assert from_pil(image).metadata.icc == SRGB
 
 
-def test_sixteen_bits_of_grey_are_taken() -> None:
+def test_16_bit_grey_is_kept() -> None:
     pixels = deep_levels(4, 5, 1)[..., 0]
     picture = from_pil(Image.fromarray(pixels))
     assert (picture.depth, picture.grey) == (16, True)
@@ -131,12 +131,12 @@ def test_unknown_modes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         from_pil(Image.new("RGB", (3, 3)))
 
 
-def test_nothing_cannot_be_enlarged() -> None:
+def test_empty_images_are_refused() -> None:
     with fails(InputError, "The image has no pixels."):
         from_pil(Image.new("RGB", (0, 3)))
 
 
-def test_pictures_become_pil_and_back() -> None:
+def test_images_round_trip_through_pillow() -> None:
     for grey, alpha, mode in ((False, False, "RGB"), (False, True, "RGBA"), (True, False, "L"), (True, True, "LA")):
         rgb = levels(3, 4, 1).repeat(3, axis=2) if grey else levels(3, 4)
         image = to_pil(ImageData(rgb, levels(3, 4, 1)[..., 0] if alpha else None, grey, Metadata(b"profile")))
@@ -144,13 +144,13 @@ def test_pictures_become_pil_and_back() -> None:
         assert np.array_equal(from_pil(image).rgb, rgb)
 
 
-def test_pil_has_sixteen_bits_for_grey_alone() -> None:
+def test_pillow_holds_16_bits_for_grey_only() -> None:
     deep = deep_levels(3, 4, 1).repeat(3, axis=2)
     assert np.array_equal(np.asarray(to_pil(ImageData(deep, grey=True))), deep[..., 0])
     assert to_pil(ImageData(deep)).mode == "RGB"
 
 
-def test_numbers_are_refused_with_a_way_out() -> None:
+def test_floats_and_32_bit_integers_are_refused() -> None:
     with fails(InputError, "Images with 32 bits a channel are not supported."):
         from_pil(Image.new("I", (3, 3)))
     with fails(InputError, "Floating-point images are not supported"):

@@ -1,4 +1,4 @@
-"""PNG files written row by row are PNG files like any other."""
+"""PNG files that are written row by row can be read by any decoder."""
 
 import io
 
@@ -31,7 +31,7 @@ def encoded(
 
 
 @given(sides, sides, st.integers(1, 4), st.integers(0, 99), st.sampled_from([1, 50, 10**6]), st.integers(1, 9))
-def test_what_is_written_is_read(height: int, width: int, channels: int, seed: int, band: int, step: int) -> None:
+def test_pixels_round_trip(height: int, width: int, channels: int, seed: int, band: int, step: int) -> None:
     pixels = levels(height, width, channels, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(png_stream, "BAND_BYTES", band)
@@ -41,13 +41,13 @@ def test_what_is_written_is_read(height: int, width: int, channels: int, seed: i
 
 
 @given(sides, sides, st.integers(1, 4), st.integers(1, 9))
-def test_with_sixteen_bits_as_well(height: int, width: int, channels: int, step: int) -> None:
+def test_16_bits_round_trip(height: int, width: int, channels: int, step: int) -> None:
     pixels = deep_levels(height, width, channels)
     assert np.array_equal(read_image(io.BytesIO(encoded(pixels, step=step))).channels(), pixels)
 
 
 @pytest.mark.parametrize("compression", [None, 0, 1, 9])
-def test_compression_changes_the_size_alone(compression: int | None) -> None:
+def test_compression_changes_only_the_size(compression: int | None) -> None:
     pixels = np.repeat(levels(1, 60, 3), 50, axis=0)
     content = encoded(pixels, compression=compression)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), pixels)
@@ -62,7 +62,7 @@ def test_text_profile_and_resolution_are_kept() -> None:
     assert image.info["dpi"] == pytest.approx((300, 72), abs=0.02)
 
 
-def test_smooth_pictures_become_small() -> None:
+def test_smooth_images_compress_well() -> None:
     row = np.arange(256, dtype=np.uint8)
     smooth = np.repeat(np.repeat(row[None, :, None], 200, axis=0), 3, axis=2)
     assert len(encoded(smooth)) < smooth.size / 20

@@ -27,8 +27,8 @@ from tests.images.mutations import damaged, is_read, seeds
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".bmp", ".ppm", ".jp2"])
-def test_pixels_come_back_as_they_were(tmp_path: Path, suffix: str) -> None:
-    Image.fromarray(levels(6, 7)).save(tmp_path / f"in{suffix}", lossless=True)  # which only WebP heeds
+def test_pixels_are_read_exactly(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(levels(6, 7)).save(tmp_path / f"in{suffix}", lossless=True)  # an option of WebP only
     assert np.array_equal(read_image(tmp_path / f"in{suffix}").rgb, levels(6, 7))
 
 
@@ -36,7 +36,7 @@ PACKINGS = [(mode, how) for mode in ("1", "L", "LA", "P", "RGB", "RGBA") for how
 
 
 @pytest.mark.parametrize(("mode", "packing"), [*PACKINGS, ("1", "group4")])
-def test_packed_tiff_is_read_like_any_other(tmp_path: Path, mode: str, packing: str) -> None:
+def test_compressed_tiff_is_read(tmp_path: Path, mode: str, packing: str) -> None:
     image = Image.fromarray(levels(6, 7, 4))
     image = image.convert("RGB").quantize(16) if mode == "P" else image.convert(mode)
     image.save(tmp_path / "in.tif", compression=packing)
@@ -53,7 +53,7 @@ def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "in").rgb, levels())
 
 
-def test_streams_are_read_even_where_nobody_can_go_back() -> None:
+def test_streams_that_cannot_seek_are_read() -> None:
     class Pipe(io.BytesIO):
         def seekable(self) -> bool:
             return False
@@ -65,11 +65,11 @@ def test_streams_are_read_even_where_nobody_can_go_back() -> None:
 
 
 class TestSixteenBits:
-    """The file's type decides, never its values."""
+    """The depth follows from the type of the file, never from its values."""
 
     @pytest.mark.parametrize("channels", [1, 2, 3, 4])
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
-    def test_they_come_back_as_they_were(self, tmp_path: Path, suffix: str, channels: int) -> None:
+    def test_16_bits_are_read_exactly(self, tmp_path: Path, suffix: str, channels: int) -> None:
         pixels = deep_levels(6, 7, channels)
         picture = read_image(save_deep(tmp_path / f"in{suffix}", pixels))
         assert picture.depth == 16
@@ -78,18 +78,18 @@ class TestSixteenBits:
         assert picture.notes == ()
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
-    def test_dark_ones_are_sixteen_all_the_same(self, tmp_path: Path, suffix: str) -> None:
+    def test_dark_16_bit_images_stay_16_bit(self, tmp_path: Path, suffix: str) -> None:
         pixels = np.full((3, 4, 3), 200, np.uint16)
         picture = read_image(save_deep(tmp_path / f"in{suffix}", pixels))
         assert (picture.depth, int(picture.rgb.max())) == (16, 200)
 
     @pytest.mark.parametrize("channels", [2, 4])
-    def test_big_tiff_in_tiles_is_read_too(self, tmp_path: Path, channels: int) -> None:
+    def test_tiled_bigtiff_is_read(self, tmp_path: Path, channels: int) -> None:
         pixels = deep_levels(20, 37, channels)
         path = save_deep(tmp_path / "in.tif", pixels, bigtiff=True, tile=True, tile_width=16, tile_height=16)
         assert np.array_equal(read_image(path).channels(), pixels)
 
-    def test_colour_multiplied_by_alpha_is_divided_again(self, tmp_path: Path) -> None:
+    def test_premultiplied_colours_are_divided_by_alpha(self, tmp_path: Path) -> None:
         pixels = np.full((3, 4, 4), 30_000, np.uint16)
         pixels[..., 3] = 60_000
         tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="rgb", extrasamples=["assocalpha"])
@@ -98,7 +98,7 @@ class TestSixteenBits:
         assert (picture.alpha == 60_000).all()
         assert np.abs(picture.rgb.astype(int) - 30_000 * 65_535 // 60_000).max() <= 1
 
-    def test_a_portable_grey_map_has_them_and_a_pixel_map_is_rounded_with_a_note(self, tmp_path: Path) -> None:
+    def test_pgm_keeps_16_bits_and_ppm_is_rounded_with_a_note(self, tmp_path: Path) -> None:
         (tmp_path / "grey.pgm").write_bytes(b"P5\n2 1\n65535\n\x12\x34\xff\xff")
         (tmp_path / "deep.ppm").write_bytes(b"P6\n1 1\n65535\n\xff\xff\x80\x00\x00\x00")
         grey, colour = read_image(tmp_path / "grey.pgm"), read_image(tmp_path / "deep.ppm")
@@ -107,15 +107,15 @@ class TestSixteenBits:
         assert colour.rgb.tolist() == [[[255, 128, 0]]]
         assert colour.notes == ("more than 8 bits a channel were read as 8",)
 
-    def test_measuring_sees_eight(self, tmp_path: Path) -> None:
+    def test_read_rgb_rounds_to_8_bits(self, tmp_path: Path) -> None:
         pixels = np.array([[[0, 128, 129], [65535, 32768, 257]]], np.uint16)
         rgb = read_rgb(save_deep(tmp_path / "in.png", pixels))
         assert rgb.dtype == np.uint8
         assert rgb.tolist() == [[[0, 0, 1], [255, 128, 1]]]
 
 
-class TestWhatIsNoPicture:
-    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+class TestUnreadableFiles:
+    def test_a_missing_file(self, tmp_path: Path) -> None:
         with fails(InputError, f"There is no file {tmp_path / 'in.png'}."):
             read_image(tmp_path / "in.png")
 
@@ -124,19 +124,19 @@ class TestWhatIsNoPicture:
             read_image(tmp_path)
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-    def test_a_pipe_nobody_writes_to(self, tmp_path: Path) -> None:
+    def test_a_pipe(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "in.png")
         with fails(InputError, f"{tmp_path / 'in.png'} is not a regular file."):
             read_image(tmp_path / "in.png")
 
-    def test_a_link_that_leads_in_a_circle(self, tmp_path: Path) -> None:
+    def test_a_loop_of_links(self, tmp_path: Path) -> None:
         (tmp_path / "in.png").symlink_to(tmp_path / "in.png")
         with fails(InputError, "cannot be read:"):
             read_image(tmp_path / "in.png")
 
-    def test_a_file_that_may_not_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_file_without_permission(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(*_: object) -> None:
-            raise PermissionError(13, "Permission denied")  # root may read anything
+            raise PermissionError(13, "Permission denied")  # for root no file is unreadable
 
         path = save(tmp_path / "in.png")
         monkeypatch.setattr(Path, "open", refused)
@@ -148,7 +148,7 @@ class TestWhatIsNoPicture:
         with fails(InputError, f"{tmp_path / 'in.png'} is empty."):
             read_image(tmp_path / "in.png")
 
-    def test_a_text(self, tmp_path: Path) -> None:
+    def test_a_text_file(self, tmp_path: Path) -> None:
         (tmp_path / "in.png").write_text("a picture")
         with fails(InputError, "is not an image of a known format."):
             read_image(tmp_path / "in.png")
@@ -162,7 +162,7 @@ class TestWhatIsNoPicture:
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
     @pytest.mark.parametrize("channels", [1, 2, 3])
-    def test_half_a_file_of_sixteen_bits(self, tmp_path: Path, suffix: str, channels: int) -> None:
+    def test_half_a_16_bit_file(self, tmp_path: Path, suffix: str, channels: int) -> None:
         pixels = deep_levels(60, 80, channels)
         write_image(tmp_path / f"in{suffix}", from_channels(pixels, channels < 3, channels == 2), {})
         whole = (tmp_path / f"in{suffix}").read_bytes()
@@ -192,14 +192,16 @@ class TestWhatIsNoPicture:
 
 class TestPlugIns:
     @pytest.mark.parametrize(("name", "package"), [("in.heic", "pillow-heif"), ("in.jxl", "pillow-jxl-plugin")])
-    def test_they_are_used_where_they_are_installed(self, tmp_path: Path, name: str, package: str) -> None:
+    def test_installed_plug_ins_are_used(self, tmp_path: Path, name: str, package: str) -> None:
         pytest.importorskip(package.replace("-plugin", "").replace("-", "_"))
         save_with_plug_in(tmp_path / name)
         rgb = read_image(tmp_path / name).rgb.astype(int)
         assert np.abs(rgb - flat()).max() <= 3
 
     @pytest.mark.parametrize("name", ["in.heic", "in.jxl"])
-    def test_else_it_says_which_to_install(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_errors_name_the_package_to_install(
+        self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         heads = {"in.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "in.jxl": b"\xff\x0a rest"}
         (tmp_path / name).write_bytes(heads[name])
         monkeypatch.setattr("pcsr_cli.images.formats.find_spec", lambda _: None)
@@ -216,50 +218,46 @@ def save_with_plug_in(path: Path) -> None:
 
 
 class TestSize:
-    def test_more_pixels_than_are_safe_are_read_only_when_asked(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_huge_images_need_allow_huge(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = save(tmp_path / "in.png", levels(6, 8))
         monkeypatch.setattr(sources, "MAX_PIXELS", 47)
         with fails(InputError, f"{path} has 8 x 6 pixels, more than the limit of 47"):
             read_image(path)
         assert read_image(path, allow_huge=True).size == (6, 8)
 
-    def test_the_limit_is_that_of_pillow_which_is_left_alone(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_limit_is_pillows_which_is_not_changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Image.MAX_IMAGE_PIXELS is not None
         assert sources.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)  # this limit is not asked
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)  # a limit that is not used
         assert read_image(save(tmp_path / "in.png")).size == (6, 8)
 
-    def test_a_bomb_is_refused_before_it_goes_off(self, tmp_path: Path) -> None:
+    def test_a_decompression_bomb_is_refused_before_decoding(self, tmp_path: Path) -> None:
         path = save(tmp_path / "in.png")
         content = bytearray(path.read_bytes())
-        content[16:24] = (60_000).to_bytes(4, "big") * 2  # which its checksum does not confirm, and nobody gets to
+        content[16:24] = (60_000).to_bytes(4, "big") * 2
         content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
         path.write_bytes(content)
         with fails(InputError, "more than the limit of"):
             read_image(path)
 
 
-class TestManyFrames:
+class TestSeveralFrames:
     @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-    def test_the_first_is_used_and_that_is_noted(self, tmp_path: Path, suffix: str) -> None:
+    def test_the_first_frame_is_used_with_a_note(self, tmp_path: Path, suffix: str) -> None:
         frames = [Image.fromarray(levels(seed=seed)) for seed in range(3)]
         frames[0].save(tmp_path / f"in{suffix}", save_all=True, append_images=frames[1:], lossless=True)
         picture = read_image(tmp_path / f"in{suffix}")
         assert picture.notes == ("only the first of 3 frames was used; the frames option upscales all",)
         assert np.array_equal(picture.rgb, levels(seed=0))
 
-    def test_of_pages_too(self, tmp_path: Path) -> None:
+    def test_the_first_page_is_used_with_a_note(self, tmp_path: Path) -> None:
         pages = [Image.fromarray(levels(seed=seed)) for seed in range(2)]
         pages[0].save(tmp_path / "in.tif", save_all=True, append_images=pages[1:])
         assert read_image(tmp_path / "in.tif").notes == ("only the first of 2 pages was used",)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_file_that_has_changed_is_read_as_it_is_now(tmp_path: Path, suffix: str) -> None:
+def test_a_changed_file_is_read_again(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"in{suffix}"
     for seed in range(3):
         pixels = deep_levels(6, 7, 3, seed)
@@ -271,7 +269,7 @@ SUFFIXES = [*known_suffixes(), ".jp2", ".ppm", ".pgm", ".pfm", ".dib"]
 
 
 def read(what: Callable[[Path], Any], path: Path) -> Any:
-    """What comes of a file: a layout, or the sentence of its refusal."""
+    """The layout of a file, or the message of the error."""
     try:
         return what(path)
     except InputError as error:
@@ -291,7 +289,7 @@ def of_mode(mode: str) -> Image.Image:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_header_tells_what_reading_does(tmp_path: Path, suffix: str) -> None:
+def test_the_header_gives_the_layout_of_the_decoded_image(tmp_path: Path, suffix: str) -> None:
     for format in formats.PLUG_IN_FORMATS:
         formats.load_plug_in(format)
     path, tried = tmp_path / f"in{suffix}", 0
@@ -305,14 +303,14 @@ def test_the_header_tells_what_reading_does(tmp_path: Path, suffix: str) -> None
     assert tried
 
 
-def test_a_pgm_of_16_bits_is_deep_grey(tmp_path: Path) -> None:
+def test_the_header_of_a_16_bit_pgm(tmp_path: Path) -> None:
     Image.fromarray(deep_levels(5, 7, 1)[..., 0]).save(tmp_path / "in.pgm")
     assert read_layout(tmp_path / "in.pgm") == Layout(5, 7, grey=True, depth=16)
 
 
 @pytest.mark.parametrize("kind", ["uchar", "ushort", "short", "uint", "int", "float", "double"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_a_tiff_of_any_numbers(tmp_path: Path, channels: int, kind: str) -> None:
+def test_headers_of_tiff_with_any_number_type(tmp_path: Path, channels: int, kind: str) -> None:
     import pyvips
 
     path = tmp_path / "in.tif"
@@ -326,7 +324,7 @@ def test_a_tiff_of_any_numbers(tmp_path: Path, channels: int, kind: str) -> None
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bits(tmp_path: Path, channels: int, suffix: str) -> None:
+def test_headers_of_16_bit_files(tmp_path: Path, channels: int, suffix: str) -> None:
     path = save_deep(tmp_path / f"in.{suffix}", deep_levels(5, 7, channels))
     assert read_layout(path) == read_image(path).layout
     assert read_layout(path).depth == 16
@@ -334,7 +332,7 @@ def test_16_bits(tmp_path: Path, channels: int, suffix: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_every_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_headers_with_any_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     path = tmp_path / f"in.{suffix}"
@@ -344,21 +342,21 @@ def test_every_orientation(tmp_path: Path, suffix: str, orientation: int) -> Non
 
 
 @pytest.mark.parametrize("options", [{"transparency": 3}, {"transparency": bytes(range(256))}], ids=["one", "each"])
-def test_palettes_with_transparency(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_headers_of_transparent_palettes(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "in.png"
     Image.fromarray(levels(5, 7)).convert("P").save(path, **options)
     assert read_layout(path) == read_image(path).layout
     assert read_layout(path).alpha
 
 
-def test_the_pixels_are_not_looked_at(tmp_path: Path) -> None:
+def test_the_header_is_enough(tmp_path: Path) -> None:
     path = tmp_path / "in.png"
     Image.fromarray(np.zeros((400, 500, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:100])
     assert (read_layout(path).height, read_layout(path).width) == (400, 500)
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_headers_of_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "in.png"
     with fails(InputError, f"There is no file {path}."):
         read_layout(path)
@@ -368,7 +366,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_sound_files_are_read() -> None:
+def test_undamaged_files_are_read() -> None:
     unread = [name for name, content in seeds().items() if not is_read(content)]
     assert not unread
 
@@ -376,13 +374,13 @@ def test_sound_files_are_read() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("part", range(10))
-def test_damage_is_told_and_nothing_else(part: int) -> None:
+def test_damaged_files_are_read_or_refused(part: int) -> None:
     read = [is_read(content) for _, content in damaged(60, 60 * part)]
-    assert 0 < sum(read) < 60  # some damage is none that can be seen
+    assert 0 < sum(read) < 60  # some damage cannot be detected
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_command_leaves_no_half_file_of_them(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+def test_the_command_leaves_no_partial_result(run_pcsr: Pcsr, tiny_folder: Path) -> None:
     for name, content in damaged(8, 606):
         suffix = Path(name).suffix
         (run_pcsr.cwd / f"in{suffix}").write_bytes(content)

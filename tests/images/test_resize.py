@@ -1,4 +1,4 @@
-"""Bicubic resizing as MATLAB does it: the kernel written out, and the field's own LR images bit for bit."""
+"""Bicubic resizing matches MATLAB: the kernel as a matrix, and published LR images bit for bit."""
 
 import math
 from pathlib import Path
@@ -43,7 +43,7 @@ def keys(x: float) -> float:
 
 
 def matrix(length_in: int, length_out: int) -> NDArray[np.float64]:
-    """(length_out, length_in): one side of the resizing, straight from its definition."""
+    """(length_out, length_in): the resizing of one side, from its definition."""
     scale = length_out / length_in
     reduction = min(scale, 1.0)
     weights = np.zeros((length_out, length_in))
@@ -58,44 +58,44 @@ def matrix(length_in: int, length_out: int) -> NDArray[np.float64]:
 
 
 @given(lengths, lengths, lengths, lengths)
-def test_is_the_kernel_written_out(height: int, width: int, new_height: int, new_width: int) -> None:
-    picture = floats(height, width)
-    expected = np.einsum("ai,bj,ijc->abc", matrix(height, new_height), matrix(width, new_width), picture)
-    result = resize_bicubic(picture, new_height, new_width)
+def test_matches_the_kernel_as_a_matrix(height: int, width: int, new_height: int, new_width: int) -> None:
+    image = floats(height, width)
+    expected = np.einsum("ai,bj,ijc->abc", matrix(height, new_height), matrix(width, new_width), image)
+    result = resize_bicubic(image, new_height, new_width)
     assert result.dtype == np.float32
     assert np.allclose(result, expected, atol=1e-5)
 
 
 @given(lengths, lengths, lengths, lengths, st.floats(0, 1, width=32))
-def test_flat_pictures_stay_flat(height: int, width: int, new_height: int, new_width: int, level: float) -> None:
+def test_flat_images_stay_flat(height: int, width: int, new_height: int, new_width: int, level: float) -> None:
     flat = np.full((height, width, 3), level, np.float32)
     assert np.allclose(resize_bicubic(flat, new_height, new_width), level, atol=1e-6)
 
 
 @given(lengths, lengths)
-def test_the_same_size_is_the_same_picture(height: int, width: int) -> None:
+def test_the_same_size_changes_nothing(height: int, width: int) -> None:
     assert np.array_equal(resize_bicubic(floats(height, width), height, width), floats(height, width))
     assert np.array_equal(resize_bicubic_8bit(noise(height, width), height, width), noise(height, width))
 
 
 @given(lengths, lengths, lengths, lengths)
-def test_rows_and_columns_are_treated_alike(height: int, width: int, new_height: int, new_width: int) -> None:
-    picture = floats(height, width)
-    turned = resize_bicubic(picture.swapaxes(0, 1), new_width, new_height).swapaxes(0, 1)
-    assert np.allclose(resize_bicubic(picture, new_height, new_width), turned, atol=1e-5)
+def test_rows_and_columns_are_treated_equally(height: int, width: int, new_height: int, new_width: int) -> None:
+    image = floats(height, width)
+    turned = resize_bicubic(image.swapaxes(0, 1), new_width, new_height).swapaxes(0, 1)
+    assert np.allclose(resize_bicubic(image, new_height, new_width), turned, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(10, 8), (20, 16), (31, 17)], ids=str)
-def test_away_from_the_border_a_reduction_is_pytorchs_antialiased_bicubic(size: tuple[int, int]) -> None:
-    # PyTorch leaves out what lies beyond the border; and it enlarges with another kernel (a = -0.75).
-    picture = floats(40, 32)
-    x = torch.from_numpy(picture).permute(2, 0, 1)[None]
+def test_inside_the_border_reduction_matches_pytorch(size: tuple[int, int]) -> None:
+    # PyTorch treats borders differently, and enlarges with another kernel (a = -0.75).
+    image = floats(40, 32)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None]
     torchs = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False)[0].permute(1, 2, 0)
     inside = slice(3, -3)
-    assert np.allclose(resize_bicubic(picture, *size)[inside, inside], torchs.numpy()[inside, inside], atol=1e-5)
+    assert np.allclose(resize_bicubic(image, *size)[inside, inside], torchs.numpy()[inside, inside], atol=1e-5)
 
 
-def test_nothing_is_clamped_in_floats() -> None:
+def test_floats_are_not_clamped() -> None:
     step = np.zeros((1, 8, 3), np.float32)
     step[:, 4:] = 1
     enlarged = resize_bicubic(step, 1, 32)
@@ -113,35 +113,37 @@ def test_bytes_are_clamped_and_halves_round_up() -> None:
 
 
 @given(lengths, lengths, lengths, lengths)
-def test_bytes_are_the_floats_but_for_two_roundings(height: int, width: int, new_height: int, new_width: int) -> None:
+def test_8_bit_results_differ_from_floats_by_two_roundings(
+    height: int, width: int, new_height: int, new_width: int
+) -> None:
     grey = noise(height, width) // 4 + 96  # never clamped
     unrounded = resize_bicubic(grey.astype(np.float32), new_height, new_width)
-    # The kernel's weights sum to 1.25 at most without their signs, and so does the first rounding.
+    # The absolute weights of the kernel sum to 1.25 at most, which scales the first rounding.
     assert np.abs(resize_bicubic_8bit(grey, new_height, new_width) - unrounded).max() <= 0.5 * 1.25 + 0.5 + 1e-3
 
 
 @given(lengths, lengths, st.integers(1, 6))
 def test_cropping_takes_the_top_left_multiple(height: int, width: int, multiple: int) -> None:
-    picture = noise(height, width)
+    image = noise(height, width)
     if height < multiple or width < multiple:
         with fails(InputError, f"An image of {width}x{height} is smaller than one LR pixel at x{multiple}."):
-            crop_to_multiple(picture, multiple)
+            crop_to_multiple(image, multiple)
         return
-    cropped = crop_to_multiple(picture, multiple)
+    cropped = crop_to_multiple(image, multiple)
     new_height, new_width = cropped.shape[:2]
     assert new_height % multiple == new_width % multiple == 0
     assert height - new_height < multiple and width - new_width < multiple
-    assert np.array_equal(cropped, picture[:new_height, :new_width])
+    assert np.array_equal(cropped, image[:new_height, :new_width])
 
 
-def test_an_lr_picture_is_smaller_by_the_scale() -> None:
+def test_the_lr_image_is_smaller_by_the_scale() -> None:
     assert make_lr(noise(12, 20), 4).shape == (3, 5, 3)
 
 
-def test_the_input_is_left_alone() -> None:
-    picture = noise(9, 9)
-    resize_bicubic_8bit(picture, 4, 4)
-    assert np.array_equal(picture, noise(9, 9))
+def test_the_input_is_not_changed() -> None:
+    image = noise(9, 9)
+    resize_bicubic_8bit(image, 4, 4)
+    assert np.array_equal(image, noise(9, 9))
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -151,7 +153,7 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("images", ["set5", "set14"])
-def test_lr_images_of_the_field_bit_for_bit(images: str, shared: Path) -> None:
+def test_published_lr_images_are_reproduced_exactly(images: str, shared: Path) -> None:
     folder = shared / "images" / images
     files = sorted((folder / "HR").glob("*.png"))
     assert files
@@ -161,7 +163,7 @@ def test_lr_images_of_the_field_bit_for_bit(images: str, shared: Path) -> None:
 
 
 @pytest.mark.shared
-def test_lr_image_of_the_demo_was_cut_from_a_larger_one_and_rounded_once(shared: Path) -> None:
+def test_the_demo_lr_image_is_reproduced_inside_its_border(shared: Path) -> None:
     unrounded = resize_bicubic(read(shared / "images" / "demo_hr.png").astype(np.float32), 276, 420)
     difference = np.abs(unrounded.clip(0, 255) - read(shared / "images" / "demo_lr_x4.png"))
     inside = slice(3, -3)
@@ -169,30 +171,30 @@ def test_lr_image_of_the_demo_was_cut_from_a_larger_one_and_rounded_once(shared:
 
 
 class TestInRows:
-    """Some rows at a time: bit for bit what comes of all at once."""
+    """Resizing some rows at a time gives bit for bit the same result."""
 
     @given(lengths, lengths, lengths, lengths, st.lists(st.integers(1, 9), min_size=24, max_size=24))
-    def test_rows_that_come_one_after_another(
+    def test_blocks_of_rows_give_the_same_result(
         self, height: int, width: int, to_height: int, to_width: int, steps: list[int]
     ) -> None:
-        picture, resizer, parts, top = floats(height, width), RowResizer((height, width), (to_height, to_width)), [], 0
+        image, resizer, parts, top = floats(height, width), RowResizer((height, width), (to_height, to_width)), [], 0
         for step in steps:
             if top < height:
-                parts.append(resizer.push(picture[top : top + step]))
+                parts.append(resizer.push(image[top : top + step]))
                 top += step
-        assert np.array_equal(np.concatenate(parts), resize_bicubic(picture, to_height, to_width))
+        assert np.array_equal(np.concatenate(parts), resize_bicubic(image, to_height, to_width))
 
     @given(lengths, lengths, lengths, lengths, st.data())
-    def test_any_rows_of_a_whole(
+    def test_any_rows_can_be_resized_alone(
         self, height: int, width: int, to_height: int, to_width: int, data: st.DataObject
     ) -> None:
-        picture = noise(height, width)
+        image = noise(height, width)
         start = data.draw(st.integers(0, to_height - 1))
         stop = data.draw(st.integers(start + 1, to_height))
-        whole = resize_bicubic(picture.astype(np.float32), to_height, to_width)
-        assert np.array_equal(resize_bicubic_rows(picture, to_height, to_width, start, stop), whole[start:stop])
+        whole = resize_bicubic(image.astype(np.float32), to_height, to_width)
+        assert np.array_equal(resize_bicubic_rows(image, to_height, to_width, start, stop), whole[start:stop])
 
-    def test_what_is_no_longer_needed_is_forgotten(self) -> None:
+    def test_finished_rows_are_released(self) -> None:
         resizer = RowResizer((10_000, 2), (2_500, 2))
         for _ in range(100):
             resizer.push(floats(100, 2))

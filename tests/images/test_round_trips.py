@@ -1,4 +1,4 @@
-"""The promise, as a table: every format with every kind of picture, written, read and compared."""
+"""Every format with every kind of image: written, read and compared."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ HEIGHT, WIDTH = 16, 24
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of picture as files have it, and what is to become of it."""
+    """A kind of image file, and the layout that is read from it."""
 
     mode: str
     grey: bool = False
@@ -51,7 +51,7 @@ each_format = pytest.mark.parametrize("format", OUTPUTS, ids=lambda format: form
 
 
 def in_file(folder: Path, kind: Kind, pixels: Pixels | None = None) -> Path:
-    """A picture of a kind, in a format that has it, with a profile."""
+    """A file of a kind, in a format that supports it, with a profile."""
     if kind.depth == 16:
         chosen = deep_levels(HEIGHT, WIDTH, 4) if pixels is None else pixels
         order = {"I;16": [0], "LA;16": [0, 3], "RGB;16": [0, 1, 2], "RGBA;16": [0, 1, 2, 3]}[kind.mode]
@@ -71,7 +71,7 @@ def in_file(folder: Path, kind: Kind, pixels: Pixels | None = None) -> Path:
 
 
 @each_kind
-def test_every_kind_is_read_as_what_it_is(tmp_path: Path, kind: Kind) -> None:
+def test_each_kind_is_read_correctly(tmp_path: Path, kind: Kind) -> None:
     path = in_file(tmp_path, kind)
     picture = read_image(path)
     assert picture.size == (HEIGHT, WIDTH)
@@ -87,11 +87,11 @@ def test_every_kind_is_read_as_what_it_is(tmp_path: Path, kind: Kind) -> None:
 
 @each_format
 @each_kind
-def test_what_is_written_is_what_is_read(tmp_path: Path, kind: Kind, format: Format) -> None:
+def test_each_kind_round_trips_through_each_format(tmp_path: Path, kind: Kind, format: Format) -> None:
     picture = read_image(in_file(tmp_path, kind))
     output = tmp_path / f"out{format.suffixes[0]}"
     if picture.alpha is not None and not format.alpha:
-        assert fit(ImageData(picture.rgb).layout, format)  # without alpha it could
+        assert fit(ImageData(picture.rgb).layout, format)  # without alpha it fits
         return
     layout, _ = fit(picture.layout, format)
     write_image(output, picture, {}, SaveOptions(lossless=format.lossless == "on request"))
@@ -115,17 +115,17 @@ def rounded(picture: ImageData) -> ImageData:
 
 
 @each_format
-def test_what_goes_with_it_is_kept_where_there_is_room(tmp_path: Path, format: Format) -> None:
+def test_each_format_keeps_the_metadata_it_can_hold(tmp_path: Path, format: Format) -> None:
     tags = Image.Exif()
     tags[0x010F] = "Maker"
     tags[0x8825] = {1: "N", 2: (48.0, 8.0, 14.5)}
-    icc = ICC.replace(b"rXYZ", b"?").replace(b"gXYZ", b"rXYZ").replace(b"?", b"gXYZ")  # wider than any: red is green
+    icc = ICC.replace(b"rXYZ", b"?").replace(b"gXYZ", b"rXYZ").replace(b"?", b"gXYZ")  # red and green are swapped
     given = Metadata(icc, tags.tobytes().removeprefix(b"Exif\0\0"), b"<x:xmpmeta/>", (300, 150))
     output = tmp_path / f"out{format.suffixes[0]}"
     write_image(output, ImageData(levels(HEIGHT, WIDTH), metadata=given), {})
     found = read_image(output).metadata
     assert (b"<x:xmpmeta/>" in output.read_bytes()) == ("xmp" in format.metadata)
-    assert (found.icc == given.icc) == ("icc" in format.metadata)  # a JPEG XL has one of its own
+    assert (found.icc == given.icc) == ("icc" in format.metadata)  # a JPEG XL gets another profile
     assert found.dpi == (pytest.approx((300, 150), abs=0.02) if "dpi" in format.metadata else None)
     if "exif" in format.metadata:
         assert found.exif is not None
@@ -136,7 +136,7 @@ def test_what_goes_with_it_is_kept_where_there_is_room(tmp_path: Path, format: F
 
 
 @each_format
-def test_one_colour_stays_that_colour(tmp_path: Path, format: Format) -> None:
+def test_a_flat_colour_is_kept(tmp_path: Path, format: Format) -> None:
     flat = np.full((HEIGHT, WIDTH, 3), (40, 120, 200), np.uint8)
     output = tmp_path / f"out{format.suffixes[0]}"
     write_image(output, ImageData(flat), {})
@@ -155,7 +155,7 @@ def enlarged(picture: ImageData, model: LoadedModel) -> ImageData:
 
 
 @each_kind
-def test_enlarging_keeps_the_kind(tmp_path: Path, kind: Kind, model: LoadedModel) -> None:
+def test_upscaling_keeps_the_kind(tmp_path: Path, kind: Kind, model: LoadedModel) -> None:
     picture = read_image(in_file(tmp_path, kind))
     result = enlarged(picture, model)
     assert result.size == (4 * HEIGHT, 4 * WIDTH)
@@ -164,9 +164,7 @@ def test_enlarging_keeps_the_kind(tmp_path: Path, kind: Kind, model: LoadedModel
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bits_carry_more_than_256_levels_through_the_engine(
-    tmp_path: Path, suffix: str, model: LoadedModel
-) -> None:
+def test_upscaling_keeps_more_than_256_values(tmp_path: Path, suffix: str, model: LoadedModel) -> None:
     ramp = np.linspace(20_000, 30_000, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH, 1).repeat(4, axis=2).astype(np.uint16)
     result = enlarged(read_image(in_file(tmp_path, Kind("RGB;16", depth=16), ramp)), model)
     write_image(tmp_path / f"out{suffix}", result, {})
@@ -176,7 +174,7 @@ def test_sixteen_bits_carry_more_than_256_levels_through_the_engine(
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_what_is_opaque_stays_exactly_opaque(tmp_path: Path, depth: int, model: LoadedModel) -> None:
+def test_opaque_areas_stay_exactly_opaque(tmp_path: Path, depth: int, model: LoadedModel) -> None:
     pixels = deep_levels(HEIGHT, WIDTH, 4) if depth == 16 else levels(HEIGHT, WIDTH, 4)
     top = np.iinfo(pixels.dtype).max
     pixels[..., 3] = top
@@ -191,13 +189,13 @@ def test_what_is_opaque_stays_exactly_opaque(tmp_path: Path, depth: int, model: 
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_nothing_of_what_transparency_hides_is_in_the_result(depth: int, model: LoadedModel) -> None:
+def test_hidden_colours_do_not_affect_the_result(depth: int, model: LoadedModel) -> None:
     y, x = np.mgrid[:32, :40]
     inside = (y - 16) ** 2 + (x - 20) ** 2 < 100
     dtype, top = (np.uint8, 255) if depth == 8 else (np.uint16, 65535)
     alpha = (inside * top).astype(dtype)
     results = []
-    for hidden in (0, 1):  # black, and as bright as can be
+    for hidden in (0, 1):  # black and white
         rgb = np.where(inside[..., None], np.array([0.2, 0.5, 0.1]), hidden) * top
         results.append(enlarged(ImageData(rgb.astype(dtype), alpha), model))
     assert np.array_equal(results[0].rgb, results[1].rgb)

@@ -1,9 +1,10 @@
-"""TIFF files written row by row are TIFF files like any other, and BigTIFF ones where they have to be."""
+"""TIFF and BigTIFF files that are written row by row can be read by any decoder."""
 
 import io
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -37,7 +38,7 @@ def encoded(
     st.integers(1, 9999),
     st.sampled_from([None, 0, 9]),
 )
-def test_what_is_written_is_read(
+def test_pixels_round_trip(
     height: int, width: int, channels: int, deep: bool, step: int, strip: int, compression: int | None
 ) -> None:
     pixels = deep_levels(height, width, channels) if deep else levels(height, width, channels)
@@ -50,7 +51,7 @@ def test_what_is_written_is_read(
             assert np.array_equal(read_image(io.BytesIO(content)).channels(), pixels)
 
 
-def test_pillow_alone_reads_it_too() -> None:
+def test_pillow_reads_the_file() -> None:
     for channels in (1, 2, 3, 4):
         pixels = levels(50, 60, channels)
         image = Image.open(io.BytesIO(encoded(pixels, step=7)))
@@ -58,11 +59,11 @@ def test_pillow_alone_reads_it_too() -> None:
 
 
 @pytest.mark.parametrize("room", [CLASSIC_BYTES, 0])
-def test_what_goes_with_it_is_kept(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_is_kept(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiff, "CLASSIC_BYTES", room)
     tags = Image.Exif()
     tags[271] = "Maker"
-    tags[0x8769] = {36867: "2020:01:01 00:00:00"}
+    tags[0x8769] = {36867: "2020:01:01 00:00:00", 0xA005: {1: "R98", 2: b"0100"}}
     tags[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0)}
     exif = tags.tobytes().removeprefix(b"Exif\0\0")
     image = Image.open(io.BytesIO(encoded(levels(), Metadata(b"a profile", exif, b"<x/>", (300, 72.5)))))
@@ -73,9 +74,37 @@ def test_what_goes_with_it_is_kept(room: int, monkeypatch: pytest.MonkeyPatch) -
     assert found[271] == "Maker"
     assert found.get_ifd(0x8769)[36867] == "2020:01:01 00:00:00"
     assert found.get_ifd(0x8825) == {1: "N", 2: (1.0, 2.0, 3.0)}
+    assert found.get_ifd(0xA005) == {1: "R98", 2: b"0100"}
 
 
-def test_four_gigabytes_of_pixels_make_a_big_one() -> None:
+def test_the_resolution_in_exif_is_kept_if_there_is_no_other() -> None:
+    tags = Image.Exif()
+    tags[0x011A], tags[0x011B], tags[0x0128] = 100.0, 50.0, 3
+    exif = tags.tobytes().removeprefix(b"Exif\0\0")
+    found = read_image(io.BytesIO(encoded(levels(), Metadata(exif=exif)))).metadata
+    assert found.dpi == pytest.approx((254, 127))
+    assert read_image(io.BytesIO(encoded(levels()))).metadata == Metadata()
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+def test_16_bit_cmyk_is_rounded_with_a_note(channels: int) -> None:
+    ink = deep_levels(6, 8, channels) // 257 * 257
+    file = io.BytesIO()
+    extra = ["unassalpha"] if channels == 5 else None
+    tifffile.imwrite(file, ink, photometric="separated", extrasamples=extra)
+    image = read_image(file)
+    expected = Image.frombytes("CMYK", (8, 6), (ink[..., :4] // 257).astype(np.uint8).tobytes()).convert("RGB")
+    assert np.array_equal(image.rgb, np.asarray(expected))
+    assert image.notes[-1] == "more than 8 bits a channel were read as 8"
+
+
+def test_cielab_is_read() -> None:
+    file = io.BytesIO()
+    Image.new("LAB", (8, 6), (137, 128, 128)).save(file, "TIFF", compression="tiff_lzw")  # middle grey
+    assert np.abs(read_image(file).rgb.astype(int) - 128).max() <= 2
+
+
+def test_four_gigabytes_of_pixels_become_a_bigtiff() -> None:
     side = 32_768
     assert side * Layout(side, side).row_bytes < CLASSIC_BYTES
     assert side * Layout(side, side, alpha=True).row_bytes > CLASSIC_BYTES

@@ -1,6 +1,7 @@
-"""Results are written whole or not at all, row by row or at once."""
+"""Files are written completely or not at all, in blocks of rows."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageCms
 from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.images import write as writing
 from pcsr_cli.images.formats import FORMATS, SaveOptions, choose_format, fit
-from pcsr_cli.images.image import ImageData, Layout, Metadata
+from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import open_writer, write_image
 from tests.failing import fails
@@ -22,7 +23,7 @@ each_format = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
 @each_format
-def test_rows_in_any_portions_make_the_same_file(tmp_path: Path, suffix: str) -> None:
+def test_the_size_of_blocks_does_not_matter(tmp_path: Path, suffix: str) -> None:
     pixels = np.repeat(levels(1, 20, 3), 30, axis=0)
     files = []
     for number, step in enumerate((1, 7, 30)):
@@ -35,7 +36,7 @@ def test_rows_in_any_portions_make_the_same_file(tmp_path: Path, suffix: str) ->
 
 
 @each_format
-def test_nothing_but_the_file_is_left(tmp_path: Path, suffix: str) -> None:
+def test_no_temporary_file_is_left(tmp_path: Path, suffix: str) -> None:
     write_image(tmp_path / f"out{suffix}", ImageData(levels(16, 16)), {"key": "value"})
     assert [path.name for path in tmp_path.iterdir()] == [f"out{suffix}"]
 
@@ -59,7 +60,7 @@ def test_a_stream_gets_the_whole_file_at_the_end() -> None:
         assert read_image(io.BytesIO(stream.getvalue())).size == (6, 8)
 
 
-def test_a_stream_gets_nothing_where_something_went_wrong() -> None:
+def test_a_stream_gets_nothing_after_an_error() -> None:
     stream = io.BytesIO()
     with pytest.raises(RuntimeError), open_writer(stream, choose_format(None), Layout(6, 8)) as writer:
         writer.write(levels()[:3])
@@ -68,7 +69,7 @@ def test_a_stream_gets_nothing_where_something_went_wrong() -> None:
 
 
 class TestSymbolicLinks:
-    def test_are_followed_and_stay(self, tmp_path: Path) -> None:
+    def test_links_are_followed_and_kept(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         target = save(tmp_path / "folder" / "target.png")
         (tmp_path / "out.png").symlink_to(target)
@@ -77,22 +78,20 @@ class TestSymbolicLinks:
         assert read_image(target).size == (4, 5)
         assert [path.name for path in (tmp_path / "folder").iterdir()] == ["target.png"]
 
-    def test_that_lead_nowhere_yet_lead_somewhere_then(self, tmp_path: Path) -> None:
+    def test_dangling_links_are_followed(self, tmp_path: Path) -> None:
         (tmp_path / "out.png").symlink_to("later.png")
         write_image(tmp_path / "out.png", ImageData(levels(4, 5)), {})
         assert read_image(tmp_path / "later.png").size == (4, 5)
 
-    def test_in_a_circle_are_refused(self, tmp_path: Path) -> None:
+    def test_loops_of_links_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "out.png").symlink_to("out.png")
         with pytest.raises(OutputError, match="cannot be written"):
             write_image(tmp_path / "out.png", ImageData(levels(4, 5)), {})
 
 
-class TestMishaps:
+class TestErrors:
     @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
-    def test_a_full_disk_spares_the_old_file(
-        self, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_full_disk_keeps_the_old_file(self, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         output = save(tmp_path / f"out{suffix}")
         before = output.read_bytes()
         monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, mode))
@@ -110,7 +109,7 @@ class TestMishaps:
             write_image(tmp_path / "out.png", ImageData(levels()), {})
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_mishap_elsewhere_is_not_told_as_one_of_the_file(self, tmp_path: Path) -> None:
+    def test_exceptions_of_the_block_pass_unchanged(self, tmp_path: Path) -> None:
         output = tmp_path / "out.png"
         with (
             pytest.raises(OSError, match="of something else"),
@@ -119,9 +118,19 @@ class TestMishaps:
             raise OSError(5, "of something else")
         assert list(tmp_path.iterdir()) == []
 
-    def test_what_the_format_cannot_hold_after_all_is_told(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+    def test_exceptions_of_the_rows_pass_unchanged(self, tmp_path: Path, suffix: str) -> None:
+        def rows() -> Iterator[Pixels]:
+            yield levels(3, 8)
+            raise OSError(5, "of something else")
+
+        output = tmp_path / f"out{suffix}"
+        with pytest.raises(OSError, match="of something else"):  # noqa: SIM117
+            with open_writer(output, choose_format(output), Layout(6, 8)) as writer:
+                writer.write_all(rows())
+        assert list(tmp_path.iterdir()) == []
+
+    def test_encoder_errors_are_output_errors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object, **__: object) -> None:
             raise ValueError("too odd a picture")
 
@@ -130,13 +139,13 @@ class TestMishaps:
             write_image(tmp_path / "out.jpg", ImageData(levels()), {})
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_folder_that_is_not_there_is_told(self, tmp_path: Path) -> None:
+    def test_a_missing_folder_is_an_output_error(self, tmp_path: Path) -> None:
         with fails(OutputError, "cannot be written:", "Choose a folder that exists and can be written."):
             write_image(tmp_path / "nowhere" / "out.png", ImageData(levels()), {})
 
 
 class Full(io.FileIO):
-    """A file on a disk that is full after some bytes."""
+    """A file on a disk that is full after 1000 bytes."""
 
     def write(self, content: Any) -> int:
         if self.tell() + len(memoryview(content).cast("B")) > 1000:
@@ -145,7 +154,7 @@ class Full(io.FileIO):
 
 
 class TestOptions:
-    def test_quality_is_heeded(self, tmp_path: Path) -> None:
+    def test_quality_changes_the_size(self, tmp_path: Path) -> None:
         for suffix in (".jpg", ".webp", ".avif"):
             sizes = []
             for quality in (20, 90):
@@ -155,7 +164,7 @@ class TestOptions:
             assert sizes[0] < sizes[1] / 1.5
 
     @pytest.mark.parametrize("suffix", [".webp", ".jxl"])
-    def test_lossless_means_every_level(self, tmp_path: Path, suffix: str) -> None:
+    def test_lossless_keeps_every_value(self, tmp_path: Path, suffix: str) -> None:
         if suffix not in SUFFIXES:
             pytest.skip("its plug-in is not installed")
         output = tmp_path / f"out{suffix}"
@@ -164,7 +173,7 @@ class TestOptions:
         assert np.array_equal(read_image(output).channels(), picture.channels())
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
-    def test_compression_changes_the_size_alone(self, tmp_path: Path, suffix: str) -> None:
+    def test_compression_changes_only_the_size(self, tmp_path: Path, suffix: str) -> None:
         picture = ImageData(np.repeat(levels(1, 60), 60, axis=0))
         sizes = []
         for compression in (0, 9):
@@ -175,7 +184,7 @@ class TestOptions:
         assert sizes[1] < sizes[0] / 5
 
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
-    def test_strip_leaves_the_profile_alone(self, tmp_path: Path, suffix: str) -> None:
+    def test_strip_keeps_only_the_profile(self, tmp_path: Path, suffix: str) -> None:
         tags = Image.Exif()
         tags[0x010F] = "Maker"
         exif = tags.tobytes().removeprefix(b"Exif\0\0")
@@ -191,16 +200,16 @@ class TestProfiles:
     SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
     @pytest.mark.parametrize("suffix", [".bmp", ".gif"])
-    def test_where_there_is_no_room_for_one_the_colours_are_converted(self, tmp_path: Path, suffix: str) -> None:
+    def test_without_a_profile_colours_are_converted(self, tmp_path: Path, suffix: str) -> None:
         swapped = self.SRGB.replace(b"rXYZ", b"?").replace(b"gXYZ", b"rXYZ").replace(b"?", b"gXYZ")
         colours = ImageData(np.full((8, 8, 3), (90, 120, 150), np.uint8), metadata=Metadata(icc=self.SRGB))
         write_image(tmp_path / f"same{suffix}", colours, {})
         assert np.abs(read_image(tmp_path / f"same{suffix}").rgb.astype(int) - colours.rgb).max() <= 1
         write_image(tmp_path / f"other{suffix}", ImageData(colours.rgb, metadata=Metadata(icc=swapped)), {})
-        meant = np.array([120, 90, 150])  # what red was meant to look like is green, and green red
+        meant = np.array([120, 90, 150])  # red and green are swapped
         assert np.abs(read_image(tmp_path / f"other{suffix}").rgb.astype(int) - meant).max() <= 2
 
-    def test_one_of_grey_does_not_get_into_a_picture_in_colour(self, tmp_path: Path) -> None:
+    def test_a_grey_profile_is_not_written_to_an_rgb_file(self, tmp_path: Path) -> None:
         icc = bytearray(self.SRGB)
         icc[16:20] = b"GRAY"
         grey = ImageData(np.full((8, 8, 3), 77, np.uint8), grey=True, metadata=Metadata(icc=bytes(icc)))
@@ -213,7 +222,7 @@ class TestProfiles:
 
 
 @pytest.mark.parametrize(("name", "side"), [("out.jpg", 65_500), ("out.webp", 16_383), ("out.avif", 32_768)])
-def test_the_longest_side_is_what_the_format_really_holds(tmp_path: Path, name: str, side: int) -> None:
+def test_the_documented_longest_side_can_be_written(tmp_path: Path, name: str, side: int) -> None:
     output = tmp_path / name
     write_image(output, ImageData(np.zeros((1, side, 3), np.uint8)), {})
     assert load(output).shape == (1, side, 3)
@@ -221,7 +230,7 @@ def test_the_longest_side_is_what_the_format_really_holds(tmp_path: Path, name: 
         write_image(output, ImageData(np.zeros((1, side + 1, 3), np.uint8)), {})
 
 
-def test_sixteen_bits_are_rounded_where_there_are_only_eight(tmp_path: Path) -> None:
+def test_16_bits_are_rounded_if_the_format_has_8(tmp_path: Path) -> None:
     flat = ImageData(np.full((8, 8, 3), 128 * 257 + 100, np.uint16))
     layout, notes = fit(flat.layout, choose_format(tmp_path / "out.webp"))
     assert (layout.depth, len(notes)) == (8, 1)
@@ -229,14 +238,14 @@ def test_sixteen_bits_are_rounded_where_there_are_only_eight(tmp_path: Path) -> 
     assert (read_image(tmp_path / "out.webp").rgb == 128).all()
 
 
-def test_more_than_256_levels_are_really_there(tmp_path: Path) -> None:
+def test_16_bit_files_hold_more_than_256_values(tmp_path: Path) -> None:
     ramp = np.repeat(np.arange(0, 60_000, 20, dtype=np.uint16)[None, :, None], 3, axis=2)
     for suffix in (".png", ".tif"):
         write_image(tmp_path / f"out{suffix}", ImageData(ramp), {})
         assert len(np.unique(read_image(tmp_path / f"out{suffix}").rgb)) == 3000
 
 
-def test_rows_are_those_of_the_layout(tmp_path: Path) -> None:
+def test_rows_must_match_the_layout(tmp_path: Path) -> None:
     output = tmp_path / "out.png"
     for rows in (levels(6, 9), levels(6, 8, 4), deep_levels(6, 8), levels(7, 8)):
         with pytest.raises(AssertionError), open_writer(output, choose_format(output), Layout(6, 8)) as writer:
@@ -247,7 +256,7 @@ def test_rows_are_those_of_the_layout(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_finished_file_is_told_of_before_it_is_put_in_place(tmp_path: Path) -> None:
+def test_before_commit_gets_the_finished_file(tmp_path: Path) -> None:
     seen: list[bool] = []
 
     def look(finished: Path) -> None:
