@@ -71,9 +71,7 @@ def _tail(net: Original) -> tuple[Callable[[Tensor], Tensor], int]:
 
 
 def _fused(conv: nn.Conv2d, relu: bool = False) -> FusedConv:
-    fused = FusedConv(conv.weight, conv.bias, (1, 1), conv.groups, relu)
-    fused.pack()
-    return fused
+    return FusedConv(conv.weight, conv.bias, (1, 1), conv.groups, relu)
 
 
 def _shuffled(x: Tensor) -> Tensor:

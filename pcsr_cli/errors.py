@@ -4,6 +4,7 @@
 and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions instead.
 """
 
+import sys
 from typing import Self
 
 
@@ -97,24 +98,29 @@ class CheckError(PcsrError):
     """``pcsr verify`` or ``pcsr doctor`` found a problem."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short, by whoever's word.
-
-    torch, which need not be loaded, has a type for CUDA devices and only messages for others; a thread that finds no
-    room for its stack has another."""
-    if isinstance(error, MemoryError | OutOfMemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    told = str(error)
-    return isinstance(error, RuntimeError) and any(sign in told for sign in _SHORT_OF_MEMORY)
-
-
-_SHORT_OF_MEMORY = (
+_OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
     "Storage size calculation",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
-    "Invalid buffer size",  # MPS, too: more than any one buffer may have
-    "can't start new thread",
+    "Invalid buffer size",  # MPS: more than one buffer may have
+    "can't start new thread",  # no memory for its stack
 )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the machine or the device is out of memory.
+
+    torch has a type for this on CUDA and messages elsewhere. It need not be imported here: if it was not, the error is
+    not its own."""
+    if isinstance(error, MemoryError | OutOfMemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, (torch.OutOfMemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def in_full(number: float) -> str:

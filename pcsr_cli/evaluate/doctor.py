@@ -24,7 +24,7 @@ from PIL import Image
 import pcsr_cli
 from pcsr_cli.api import load_model
 from pcsr_cli.engine.device import describe_device, resolve_device
-from pcsr_cli.engine.fused.kernels import onednn_usable
+from pcsr_cli.engine.fused.kernels import onednn_problem
 from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.images import formats
@@ -150,10 +150,11 @@ def check_threads() -> Iterator[Finding]:
 
 def check_kernels() -> Iterator[Finding]:
     """Check that oneDNN's fused kernels can be used on the CPU."""
-    if onednn_usable(torch.empty(0)):
+    problem = onednn_problem()
+    if problem is None:
         yield Finding("kernels", State.OK, "oneDNN's fused kernels on the CPU", facts={"fused": True})
         return
-    message = "plain kernels on the CPU: the same results, but slower"
+    message = f"plain kernels on the CPU, the same results but slower: {problem}"
     step = f"Use torch {TESTED_TORCH[-1]} in a build with oneDNN."
     yield Finding("kernels", State.WARNING, message, step, {"fused": False})
 

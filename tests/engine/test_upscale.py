@@ -51,6 +51,9 @@ WHOLE = 1_000
 SHORT_OF_MEMORY = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
     RuntimeError("MPS backend out of memory (MPS allocated: 5.56 GB, max allowed: 6.80 GB)."),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     MemoryError(),
 )
 """The ways in which that is told."""
@@ -393,7 +396,7 @@ class TestProbabilities:
 class TestWhatGoesWrong:
     """A tile for which there is too little memory, or too little precision, is done in another way."""
 
-    @pytest.mark.parametrize("error", SHORT_OF_MEMORY, ids=lambda error: type(error).__name__)
+    @pytest.mark.parametrize("error", SHORT_OF_MEMORY, ids=lambda error: f"{type(error).__name__} {error}"[:40])
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
     def test_a_tile_too_large_for_the_memory_is_cut_and_nothing_is_lost(
         self, routing: Routing, error: Exception, monkeypatch: pytest.MonkeyPatch

@@ -142,7 +142,8 @@ def executed_and_counted(model: Pcsr, lr: Tensor, scale: float, how: Settings) -
 
 @pytest.fixture(scope="module", autouse=True)
 def kmeans_is_not_counted() -> object:
-    """Replace ADM's k-means, whose matrix products are not part of the network."""
+    """Replace ADM's k-means, whose matrix products are not part of the network; run the kernels' self-test before."""
+    kernels.onednn_problem()
 
     def uncounted(values: Tensor, branches: int) -> Cuts:
         with _disable_current_modes():

@@ -74,9 +74,7 @@ def prepare_backbone(backbone: Backbone) -> BandedBackbone:
 def _fused(conv: nn.Conv2d, relu: bool = False) -> FusedConv:
     columns = conv.padding[1]
     assert isinstance(columns, int)
-    fused = FusedConv(conv.weight, conv.bias, (0, columns), conv.groups, relu)
-    fused.pack()
-    return fused
+    return FusedConv(conv.weight, conv.bias, (0, columns), conv.groups, relu)
 
 
 def _dense(net: DenseBackbone) -> Kernels:
@@ -194,8 +192,6 @@ class _Fusion:
         bias = norm.bias - norm.running_mean * factor
         self.first = FusedConv(weights[0], bias, (0, 0))
         self.others = [FusedConv(weight, None, (0, 0), relu=weight is weights[-1]) for weight in weights[1:]]
-        for part in (self.first, *self.others):
-            part.pack()
 
     def __call__(self, maps: list[Tensor]) -> Tensor:
         """Maps (1, width, h, w) to one of as many channels."""

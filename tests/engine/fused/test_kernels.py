@@ -1,5 +1,7 @@
 """Fused operations compute what the plain ones do, with oneDNN or without."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,9 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli.engine.fused import kernels
-from pcsr_cli.engine.fused.kernels import FusedConv, FusedLinear, onednn_usable
+from pcsr_cli.engine.fused.kernels import FusedConv, FusedLinear, onednn_problem, onednn_usable
 
 TOLERANCE = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def tested_anew() -> Iterator[None]:
+    onednn_problem.cache_clear()
+    yield
+    onednn_problem.cache_clear()
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -21,7 +30,6 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 def conv_case(groups: int, each: int, out: int, kernel: int, bias: bool, relu: bool) -> tuple[FusedConv, Tensor]:
     weight = randn(groups * out, each, kernel, kernel) / (each * kernel * kernel) ** 0.5
     conv = FusedConv(weight, randn(groups * out, seed=1) if bias else None, (0, kernel // 2), groups, relu)
-    conv.pack()
     return conv, weight
 
 
@@ -65,7 +73,7 @@ def test_a_fused_linear_layer_is_the_plain_one(size_in: int, size_out: int, coun
 
 
 @pytest.mark.parametrize("name", ["_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight"])
-def test_without_the_private_operators_the_plain_ones_serve(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_private_operators_plain_ones_are_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
         def __getattr__(self, asked: str) -> object:
             if asked == name:
@@ -82,6 +90,28 @@ def test_without_the_private_operators_the_plain_ones_serve(name: str, monkeypat
             return getattr(torch, asked)
 
     monkeypatch.setattr(kernels, "torch", Torch())
+    assert name in (onednn_problem() or "")
+    assert_plain_operations_serve()
+
+
+@pytest.mark.parametrize("name", ["_convolution", "_linear"])
+@pytest.mark.parametrize("wrong", [lambda out: 1.001 * out, lambda out: out * torch.nan], ids=["off", "NaN"])
+def test_operators_that_give_other_numbers_are_not_used(
+    name: str, wrong: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = getattr(kernels, name)
+    monkeypatch.setattr(kernels, name, lambda *arguments: wrong(honest(*arguments)))
+    assert "other numbers" in (onednn_problem() or "")
+    assert_plain_operations_serve()
+
+
+def test_the_operators_are_tested_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert onednn_usable(torch.empty(1))
+    monkeypatch.setattr(kernels, "_linear_layers_agree", lambda: False)
+    assert onednn_usable(torch.empty(1))
+
+
+def assert_plain_operations_serve() -> None:
     assert not onednn_usable(torch.empty(1))
     conv, weight = conv_case(2, 3, 3, 3, bias=True, relu=True)
     assert conv.packed is None

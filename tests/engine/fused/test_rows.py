@@ -27,9 +27,7 @@ def picture(height: int, width: int = 6) -> Tensor:
 
 def make_conv(kernel: int, seed: int, relu: bool = False) -> FusedConv:
     weight = randn(CHANNELS, CHANNELS, kernel, kernel, seed=seed) / (CHANNELS * kernel**2) ** 0.5
-    fused = FusedConv(weight, randn(CHANNELS, seed=seed + 1), (0, kernel // 2), relu=relu)
-    fused.pack()
-    return fused
+    return FusedConv(weight, randn(CHANNELS, seed=seed + 1), (0, kernel // 2), relu=relu)
 
 
 def plain(conv: FusedConv, x: Tensor) -> Tensor:
