@@ -7,6 +7,7 @@ extra work.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 
@@ -53,14 +54,12 @@ class Executed:
     repeated: int = 0
 
     def __add__(self, other: "Executed") -> "Executed":
-        longest = max(len(self.branches), len(other.branches))
-        mine, theirs = (counts + (0,) * (longest - len(counts)) for counts in (self.branches, other.branches))
         return Executed(
             self.backbone + other.backbone,
             self.classifier_shared + other.classifier_shared,
             self.classifier + other.classifier,
             self.branches_shared + other.branches_shared,
-            tuple(a + b for a, b in zip(mine, theirs, strict=True)),
+            tuple(map(sum, zip_longest(self.branches, other.branches, fillvalue=0))),
             self.repeated + other.repeated,
         )
 

@@ -19,15 +19,7 @@ ORIGINALS: dict[str, type[Original]] = {
 
 def build_backbone(spec: BackboneSpec) -> Backbone:
     """The backbone of a spec, with PyTorch's initial weights."""
-    match spec.name:
-        case "carn":
-            return CarnBackbone(spec.width)
-        case "fsrcnn":
-            return FsrcnnBackbone(spec.width)
-        case "srresnet":
-            return SrresnetBackbone(spec.width)
-        case "dense":
-            assert spec.depth is not None
-            return DenseBackbone(spec.width, spec.depth)
-        case _:
-            raise AssertionError(f"unknown backbone {spec.name!r}")
+    if spec.depth is not None:
+        return DenseBackbone(spec.width, spec.depth)
+    networks: dict[str, type[Backbone]] = {"carn": CarnBackbone, "fsrcnn": FsrcnnBackbone, "srresnet": SrresnetBackbone}
+    return networks[spec.name](spec.width)
