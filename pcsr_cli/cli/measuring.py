@@ -222,20 +222,7 @@ def write_page(
     names = {source.name for source in sources} if result is None else {row.image for row in result.rows}
     chosen = [source for source in sources if source.name in names]
     images, skipped = each_pair("report", chosen, asked.scale, quiet, measure, paper)
-    origin = provenance(model)
-    info = page.PageInfo(
-        command=shlex.join(("pcsr", *sys.argv[1:])),
-        model=model.identity,
-        parameters=model.network.parameter_count(),
-        scale=asked.scale,
-        refine=asked.refine,
-        luma=asked.luma,
-        no_reference=no_reference,
-        grid=asked.grid,
-        device=str(origin["device"]),
-        precision=model.network.precision,
-        versions=f"pcsr {origin['pcsr']}, torch {origin['torch']}",
-    )
+    info = page.PageInfo(shlex.join(("pcsr", *sys.argv[1:])), model, asked, no_reference)
     rows, mean, before = ((), (), ()) if result is None else (result.rows, result.mean, result.skipped)
     page.write_page(output, page.Page(info, tuple(images), (*before, *skipped), rows, mean), replace)
     return [image.curve for image in images], skipped

@@ -21,7 +21,7 @@ from pcsr_cli.engine.routing import ABOVE_ALL, BELOW_ALL, DifficultySurvey, deci
 from pcsr_cli.engine.tiles import Span
 from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import OutputError, PlotError, UsageError, in_full
-from pcsr_cli.evaluate.composition import Composer
+from pcsr_cli.evaluate.composition import Composer, check_branches
 from pcsr_cli.evaluate.dataset import Pair
 from pcsr_cli.evaluate.methods import LoadedOriginal
 from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, psnr, too_small
@@ -143,11 +143,7 @@ def _steps(start: float, stop: float, step: float) -> list[float]:
 def check(model: LoadedModel, options: SweepOptions) -> None:
     """Raise UsageError, before any work, if the model does not support the sweep."""
     check_scales(model, options.scale, options.original)
-    if model.network.spec.branches != 2:
-        raise UsageError(
-            f"A sweep needs a model with two branches, but this model has {model.network.spec.branches}.",
-            "Choose another model.",
-        )
+    check_branches(model.network.spec.branches)
 
 
 def sweep(
@@ -172,7 +168,8 @@ def trace(
     model: LoadedModel, pair: Pair, composer: Composer, options: SweepOptions, progress: Callable[[float], None]
 ) -> Curve:
     """Measure the curve of an image that was explored with the same options."""
-    tracer = _Tracer(model, composer, pair, options)
+    truth = composer.compose(composer.mask(BELOW_ALL)) if pair.hr is None else pair.hr
+    tracer = _Tracer(model, composer, truth, options)
     grid, points = options.grid, []
     for number, value in enumerate(grid.values):
         points.append(tracer.point(value if grid.kind == "threshold" else tradeoff_cut(tracer.shares, value)))
@@ -182,7 +179,8 @@ def trace(
     survey.add(difficulty)
     adm = decide_adaptively(survey.values(), 2).values[0]
     light, heavy = (replace(tracer.point(cut), cut=None) for cut in (ABOVE_ALL, BELOW_ALL))
-    return Curve(pair.name, tuple(points), light, heavy, tracer.point(adm), tracer.original())
+    original = _measure_original(model, pair, truth, options)
+    return Curve(pair.name, tuple(points), light, heavy, tracer.point(adm), original)
 
 
 class Meter:
@@ -201,9 +199,9 @@ class Meter:
         self.rows = Span(shave, height - shave)
         self.columns = slice(shave, width - shave)
         self.of_luma = of_luma
-        self.truth = truth[shave : height - shave, self.columns]
-        plane = luma(self.truth)
-        self.expected = torch.from_numpy(plane[None] if of_luma else self.truth.transpose(2, 0, 1).astype(np.float32))
+        inside = truth[shave : height - shave, self.columns]
+        plane = luma(inside)
+        self.expected = torch.from_numpy(plane[None] if of_luma else inside.transpose(2, 0, 1).astype(np.float32))
         self.luma = torch.empty(plane.shape)
         self.ssim = SsimTruth(plane)
 
@@ -219,24 +217,15 @@ class Meter:
             squares += torch.dot(difference, difference).item()
         return decibels(squares / self.expected.numel()), self.ssim(self.luma.numpy())
 
-    def psnr_of(self, result: NDArray[np.uint8]) -> float:
-        """Return PSNR in dB of another result of the same size."""
-        inside = result[self.rows.start : self.rows.stop, self.columns]
-        return psnr(luma(inside), luma(self.truth)) if self.of_luma else psnr(inside, self.truth)
-
 
 class _Tracer:
     """Measures points of one image."""
 
-    def __init__(self, model: LoadedModel, composer: Composer, pair: Pair, options: SweepOptions) -> None:
-        self.model = model
+    def __init__(self, model: LoadedModel, composer: Composer, truth: NDArray[np.uint8], options: SweepOptions) -> None:
         self.composer = composer
-        self.pair = pair
-        self.options = options
         self.costs = model_costs(model.network)
         light, heavy = self.costs.routed(options.scale)
         self.shares = (light / (light + heavy), heavy / (light + heavy))
-        truth = composer.compose(composer.mask(BELOW_ALL)) if pair.hr is None else pair.hr
         self.meter = Meter(composer, truth, math.ceil(options.scale), options.luma)
         self.measured: dict[int, Point] = {}
 
@@ -265,26 +254,36 @@ class _Tracer:
             return None
         return math.log(1 / cut - 1) / math.log(light / heavy)
 
-    def original(self) -> OriginalPoint | None:
-        """Measure the original network on this image; None if the model has none at this scale."""
-        height, width = self.pair.lr_size
-        cost = original_flops(self.model.identity.original, self.options.scale, height * width)
-        if cost is None:
-            return None
-        loaded = self.options.original
-        quality = None if loaded is None else self.meter.psnr_of(loaded.upscale(self.pair.lr))
-        return OriginalPoint(cost.paper / GIGA, cost.executed / GIGA, quality)
+
+def _measure_original(
+    model: LoadedModel, pair: Pair, truth: NDArray[np.uint8], options: SweepOptions
+) -> OriginalPoint | None:
+    """Measure the original network on an image; None if the model has none at this scale."""
+    height, width = pair.lr_size
+    cost = original_flops(model.identity.original, options.scale, height * width)
+    if cost is None:
+        return None
+    quality = None
+    if options.original is not None:
+        result, shave = options.original.upscale(pair.lr), math.ceil(options.scale)
+        quality = psnr(luma(result), luma(truth), shave) if options.luma else psnr(result, truth, shave)
+    return OriginalPoint(cost.paper / GIGA, cost.executed / GIGA, quality)
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
     """Return the mean of curves with the same grid, point by point."""
-    points = tuple(_mean_point(points) for points in zip(*(curve.points for curve in curves), strict=True))
-    light, heavy, adm = (
-        _mean_point(each) for each in ([c.light for c in curves], [c.heavy for c in curves], [c.adm for c in curves])
-    )
+    points = [_mean_point(points) for points in zip(*(curve.points for curve in curves), strict=True)]
+    light, heavy, adm = (_mean_point([getattr(curve, name) for curve in curves]) for name in ("light", "heavy", "adm"))
     originals = [curve.original for curve in curves if curve.original is not None]
-    original = _mean_original(originals) if len(originals) == len(curves) else None
-    return Curve(f"mean of {len(curves)}", points, light, heavy, adm, original)
+    original = None
+    if len(originals) == len(curves):
+        quality = [point.psnr for point in originals if point.psnr is not None]
+        original = OriginalPoint(
+            fmean(point.paper for point in originals),
+            fmean(point.executed for point in originals),
+            fmean(quality) if len(quality) == len(originals) else None,
+        )
+    return Curve(f"mean of {len(curves)}", tuple(points), light, heavy, adm, original)
 
 
 def _mean_point(points: Sequence[Point]) -> Point:
@@ -298,15 +297,6 @@ def _mean_point(points: Sequence[Point]) -> Point:
         executed=fmean(point.executed for point in points),
         psnr=fmean(point.psnr for point in points),
         ssim=fmean(ssims) if ssims else None,
-    )
-
-
-def _mean_original(originals: Sequence[OriginalPoint]) -> OriginalPoint:
-    qualities = [original.psnr for original in originals if original.psnr is not None]
-    return OriginalPoint(
-        fmean(original.paper for original in originals),
-        fmean(original.executed for original in originals),
-        fmean(qualities) if len(qualities) == len(originals) else None,
     )
 
 

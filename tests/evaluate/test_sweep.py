@@ -148,7 +148,7 @@ def test_invalid_grids_are_refused(kind: str, text: str, message: str) -> None:
 
 def test_a_model_with_three_branches_is_refused() -> None:
     model = tiny_model("carn", 3)
-    with fails(UsageError, "Cuts are compared between two branches, but this model has 3."):
+    with fails(UsageError, "A sweep needs a model with two branches, but this model has 3."):
         Composer(predict_branches(model, picture(9, 9), 4, Settings(refine=1)), 1)
     with fails(UsageError, "A sweep needs a model with two branches, but this model has 3."):
         check(LoadedModel(model, IDENTITY, Scales((4.0,))), SweepOptions(GRID, 4, 1))

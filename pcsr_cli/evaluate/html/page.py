@@ -19,7 +19,8 @@ import jinja2
 import numpy as np
 import torch
 
-from pcsr_cli.engine.device import to_levels
+import pcsr_cli
+from pcsr_cli.engine.device import describe_device, to_levels
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.bench import Row
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage
@@ -29,7 +30,7 @@ from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, CutGrid, Point, SweepOptio
 from pcsr_cli.images.files import atomic_write, finite
 from pcsr_cli.images.resize import resize_bicubic_8bit
 from pcsr_cli.jobs.maps import P_HEAVY_COLOURS, TINT
-from pcsr_cli.model.registry import Identity, LoadedModel
+from pcsr_cli.model.registry import LoadedModel
 
 SUFFIXES = {".html", ".htm"}
 SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "stage.js", "page.js")
@@ -55,24 +56,12 @@ class PageImage:
 
 @dataclass(frozen=True)
 class PageInfo:
-    """How the page was made: the command, the model, the settings and the machine."""
+    """How the page was made."""
 
     command: str
-    model: Identity
-    parameters: int
-    scale: float
-    refine: int
-    luma: bool
+    model: LoadedModel
+    options: SweepOptions
     no_reference: bool
-    grid: CutGrid
-    device: str
-    precision: str
-    versions: str
-
-    @property
-    def quality(self) -> str:
-        """The meaning of PSNR on this page."""
-        return f"PSNR of {'luma' if self.luma else 'RGB'} against {self.reference}"
 
     @property
     def reference(self) -> str:
@@ -97,7 +86,7 @@ class Page:
         cuts = [_cut_of(point) for point in curves[0].points]
         document: dict[str, Any] = finite(
             {
-                "grid": {"kind": self.info.grid.kind, "values": list(self.info.grid.values)},
+                "grid": asdict(self.info.options.grid),
                 "start": min(range(len(cuts)), key=lambda index: abs(cuts[index] - 0.5)),
                 "colours": P_HEAVY_COLOURS.tobytes().hex(),
                 "tint": list(TINT),
@@ -193,9 +182,11 @@ def render(page: Page) -> str:
         _environment()
         .get_template("page.html")
         .render(
-            title=f"{info.model.name} ×{info.scale:g}: {subject}",
+            title=f"{info.model.identity.name} ×{info.options.scale:g}: {subject}",
             info=info,
-            shave=math.ceil(info.scale),
+            device=describe_device(info.model.network.device),
+            versions=f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}",
+            shave=math.ceil(info.options.scale),
             images=page.images,
             skipped=page.skipped,
             rows=page.rows,

@@ -100,50 +100,47 @@ def make_previews(
     if height * width > MAX_PIXELS:
         regions.append(_most_interesting(interest))
     for shrink in (1.0, 0.7, 0.5, 0.35):
-        crops = [_Crop(layers, difficulty, region, shrink) for region in regions]
-        maps = [_webp(crop.levels(boundaries), lossless=True) for crop in crops]
+        sizes = [_embedded_size(width, height, shrink) for _, _, width, height in regions]
+        crops = [_crop(layers, difficulty, *each) for each in zip(regions, sizes, strict=True)]
+        maps = [_webp(np.repeat(boundaries.levels(part)[..., None], 3, axis=2), lossless=True) for _, part in crops]
         for quality in QUALITIES:
-            packed = [{name: _webp(rgb, quality) for name, rgb in crop.layers.items()} for crop in crops]
+            packed = [{name: _webp(rgb, quality) for name, rgb in images.items()} for images, _ in crops]
             total = sum(map(len, maps)) + sum(len(data) for images in packed for data in images.values())
             if total <= MAX_BYTES or (shrink == 0.35 and quality == QUALITIES[-1]):
                 return tuple(
-                    Preview(*crop.region, crop.size, {name: _uri(data) for name, data in images.items()}, _uri(levels))
-                    for crop, images, levels in zip(crops, packed, maps, strict=True)
+                    Preview(*region, size, {name: _uri(data) for name, data in images.items()}, _uri(levels))
+                    for region, size, images, levels in zip(regions, sizes, packed, maps, strict=True)
                 )
     raise AssertionError("the last attempt is accepted at any size")
 
 
-class _Crop:
-    """A region of every layer at its embedded size."""
+def _embedded_size(width: int, height: int, shrink: float) -> tuple[int, int]:
+    """Return the (width, height) at which a region is embedded. ``shrink`` has no effect on regions up to DETAIL."""
+    pixels = MAX_PIXELS if width * height <= MAX_PIXELS else SCALED_PIXELS
+    factor = min(1.0, math.sqrt(pixels / (width * height)), MAX_SIDE / max(width, height))
+    factor *= shrink if width * height > DETAIL**2 else 1.0
+    return max(1, round(width * factor)), max(1, round(height * factor))
 
-    def __init__(
-        self,
-        layers: Mapping[str, NDArray[np.uint8]],
-        difficulty: NDArray[np.float32],
-        region: tuple[int, int, int, int],
-        shrink: float,
-    ) -> None:
-        left, top, width, height = self.region = region
-        pixels = MAX_PIXELS if width * height <= MAX_PIXELS else SCALED_PIXELS
-        factor = min(1.0, math.sqrt(pixels / (width * height)), MAX_SIDE / max(width, height))
-        factor *= shrink if width * height > DETAIL**2 else 1.0
-        self.size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        inside = (slice(top, top + height), slice(left, left + width))
-        self.layers = {name: self._resized(rgb[inside]) for name, rgb in layers.items()}
-        # Difficulty is sampled, not averaged: a mean is not the difficulty of any pixel.
-        rows, columns = (
-            (np.arange(short) * 2 + 1) * long // (2 * short)
-            for short, long in zip(self.size[::-1], (height, width), strict=True)
-        )
-        self.difficulty = difficulty[inside][rows[:, None], columns]
 
-    def levels(self, boundaries: Boundaries) -> NDArray[np.uint8]:
-        return np.repeat(boundaries.levels(self.difficulty)[..., None], 3, axis=2)
-
-    def _resized(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if self.size == rgb.shape[1::-1]:
-            return rgb
-        return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(self.size, Image.Resampling.LANCZOS))
+def _crop(
+    layers: Mapping[str, NDArray[np.uint8]],
+    difficulty: NDArray[np.float32],
+    region: tuple[int, int, int, int],
+    size: tuple[int, int],
+) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.float32]]:
+    """Crop all layers and the difficulty to a region and scale them to ``size``."""
+    left, top, width, height = region
+    inside = (slice(top, top + height), slice(left, left + width))
+    images = {name: np.ascontiguousarray(rgb[inside]) for name, rgb in layers.items()}
+    if size != (width, height):
+        lanczos = Image.Resampling.LANCZOS
+        images = {name: np.asarray(Image.fromarray(rgb).resize(size, lanczos)) for name, rgb in images.items()}
+    # Difficulty is sampled, not averaged: a mean is not the difficulty of any pixel.
+    rows, columns = (
+        (np.arange(short) * 2 + 1) * long // (2 * short)
+        for short, long in zip(size[::-1], (height, width), strict=True)
+    )
+    return images, difficulty[inside][rows[:, None], columns]
 
 
 def _most_interesting(interest: NDArray[np.float32]) -> tuple[int, int, int, int]:
@@ -159,7 +156,7 @@ def _most_interesting(interest: NDArray[np.float32]) -> tuple[int, int, int, int
 
 def _webp(rgb: NDArray[np.uint8], quality: int = 100, lossless: bool = False) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(rgb)).save(file, "WEBP", quality=quality, lossless=lossless, method=4)
+    Image.fromarray(rgb).save(file, "WEBP", quality=quality, lossless=lossless, method=4)
     return file.getvalue()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.dataset import Pair
@@ -37,8 +38,7 @@ def page_image(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> PageI
 
 
 def page_of(*images: PageImage, command: str = "pcsr report p.html", no_reference: bool = False) -> Page:
-    info = PageInfo(command, IDENTITY, 1234, 4, 1, False, no_reference, GRID, "cpu", "float32", "pcsr 0, torch 2")
-    return Page(info, images)
+    return Page(PageInfo(command, MODEL, OPTIONS, no_reference), images)
 
 
 def embedded(text: str) -> Any:
@@ -140,7 +140,8 @@ def test_names_and_commands_are_escaped(name: str, tmp_path: Path) -> None:
 
 def test_the_page_names_model_command_and_versions() -> None:
     text = render(page_of(page_image(), command="pcsr report p.html --scale 4"))
-    for fact in ("tiny", "5" * 64, "MIT", "1,234", "pcsr report p.html --scale 4", "torch 2"):
+    facts = f"{MODEL.network.parameter_count():,} parameters", f"torch {torch.__version__}"
+    for fact in ("tiny", "5" * 64, "MIT", "pcsr report p.html --scale 4", *facts):
         assert fact in text
 
 
