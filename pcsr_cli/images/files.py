@@ -58,7 +58,7 @@ def make_folder(folder: Path) -> None:
 def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
     """A temporary file beside ``output``, which takes its place when the block ends; nothing is left after an error.
 
-    An OSError inside the block becomes an OutputError about ``output``. Raises what ``commit`` raises."""
+    An OSError inside the block becomes an OutputError about ``output``. Raises OutputError, RefusedOutputError."""
     with temporary_file(output) as temporary:
         try:
             yield temporary
@@ -218,13 +218,13 @@ def _resolve(output: Path) -> Path:
 
 
 def _check_distinct(files: Sequence[Path]) -> None:
-    seen = set()
+    names = set()
     for file in files:
         path = file.parent.resolve() / file.name
         name = fold_case(path) if ignores_case(path.parent) else str(path)
-        if name in seen:
+        if name in names:
             raise RefusedOutputError(f"Two results have the path {file}.", "Give each its own name or folder.")
-        seen.add(name)
+        names.add(name)
 
 
 def _check_replaceable(output: Path, sources: Sequence[Path], overwrite: bool) -> None:

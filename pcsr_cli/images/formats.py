@@ -1,4 +1,4 @@
-"""The output formats: what each one holds, its options, and the choice by name or suffix."""
+"""The output formats: their limits and options, and the choice by name or suffix."""
 
 import importlib
 import math
@@ -26,7 +26,7 @@ class SaveOptions:
 
 @dataclass(frozen=True)
 class Format:
-    """What files of a format can hold.
+    """The capabilities of a format.
 
     ``max_side`` and ``max_area`` are in pixels, ``max_bytes`` counts those of pixels. ``deep`` formats hold 16 bits per
     channel. ``streamed`` formats are written row by row. ``quality`` is the default, None if there is no such option.
@@ -168,7 +168,7 @@ def _names(formats: list[Format]) -> str:
 
 
 def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tuple[Layout, tuple[str, ...]]:
-    """The layout of a result in a format, and notes on what of it and of ``metadata`` is lost.
+    """The layout of a result in a format, and notes on losses of pixels and ``metadata``.
 
     16 bits become 8 if the format has no more. Raises RefusedOutputError, which names suitable formats, if there are
     too many pixels or if the format has no transparency. Call it before computing."""
@@ -195,7 +195,7 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
 
 
 def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata that a format can hold, and notes on what is lost.
+    """The metadata that a format can hold, and notes on the rest.
 
     The profile always stays: if the format has none, the encoder converts the colours by it."""
     exif, xmp = metadata.exif, metadata.xmp

@@ -50,8 +50,8 @@ class Layout:
 class ImageData:
     """An image in memory: ``rgb`` (H, W, 3) uint8 or uint16, ``alpha`` (H, W) of the same type or None.
 
-    ``grey`` is true if the file has one colour channel (the three of ``rgb`` are equal). ``notes`` lists what reading
-    changed. Colours are not premultiplied by alpha."""
+    ``grey`` is true if the file has one colour channel (the three of ``rgb`` are equal). ``notes`` lists
+    changes made while reading. Colours are not premultiplied by alpha."""
 
     rgb: Pixels
     alpha: Pixels | None = None

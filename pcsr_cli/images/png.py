@@ -63,7 +63,7 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
 def read_description(file: BinaryIO) -> Image.Image:
     """A loaded image of one pixel with the metadata of a PNG file, which may follow the pixels that are skipped.
 
-    Raises what damage causes."""
+    Raises exceptions of many types for damaged files."""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     pixel = _chunk(b"IDAT", zlib.compress(b"\0\0"))
     parts = (SIGNATURE, header, *_describing_chunks(file), pixel, _chunk(b"IEND", b""))

@@ -38,7 +38,7 @@ MAX_PIXELS = 2 * (2**30 // 4 // 3)
 HEAD_BYTES = 4096
 AV1_HIGH_BITDEPTH = 0x40
 
-for library in ("PIL", "pyvips"):  # otherwise Python prints what they log about damage
+for library in ("PIL", "pyvips"):  # otherwise Python prints their log messages about damage
     logging.getLogger(library).addHandler(logging.NullHandler())
 
 

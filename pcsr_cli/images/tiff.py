@@ -45,7 +45,9 @@ RESOLUTION_TAGS = {Base.XResolution, Base.YResolution, Base.ResolutionUnit}
 POINTERS = {tag - 1: tag for tag in (IFD.Exif, IFD.GPSInfo)}
 """Tags that point to directories, by their placeholder codes."""
 
-PER_INCH, PER_CENTIMETRE = 2, 3
+PER_INCH = 2
+UNITS = {PER_INCH: 1.0, 3: 2.54}
+"""Units of resolution: TIFF's numbers for inch and centimetre, and how many of each are an inch."""
 
 
 def is_tiff(file: BinaryIO) -> bool:
@@ -57,7 +59,7 @@ def is_tiff(file: BinaryIO) -> bool:
 def read_tags(file: BinaryIO) -> Image.Exif | None:
     """The tags of a TIFF or BigTIFF that ``read_tiff`` can decode; None for other files.
 
-    Raises what damage causes."""
+    Raises exceptions of many types for damaged files."""
     if not is_tiff(file):
         return None
     file.seek(0)
@@ -80,9 +82,9 @@ def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
         layout = _layout(opened, tags)
         pixels: Pixels = opened.numpy().reshape(opened.height, opened.width, opened.bands)
         pages = opened.get("n-pages") if opened.get_typeof("n-pages") else 1
-    info = _info(tags)
-    if "dpi" not in info:
-        for tag in RESOLUTION_TAGS.intersection(tags):  # without a unit
+    info = {"icc_profile": tags.get(Base.InterColorProfile), "xmp": tags.get(XMP), "dpi": _dpi(tags)}
+    if info["dpi"] is None:
+        for tag in RESOLUTION_TAGS.intersection(tags):
             del tags[tag]
     metadata, orientation, notes = read_metadata(info, lambda: tags)
     notes = (*notes, *((f"only the first of {pages} pages was used",) if pages > 1 else ()))
@@ -96,14 +98,11 @@ def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
     return upright(replace(image, metadata=metadata, notes=notes), orientation)
 
 
-def _info(tags: Image.Exif) -> dict[str, Any]:
-    """Profile, XMP and resolution, in the form of a Pillow image's ``info``."""
-    info = {"icc_profile": tags.get(Base.InterColorProfile), "xmp": tags.get(XMP)}
-    unit = tags.get(Base.ResolutionUnit, PER_INCH)
-    if unit in {PER_INCH, PER_CENTIMETRE} and Base.XResolution in tags and Base.YResolution in tags:
-        factor = 1 if unit == PER_INCH else 2.54
-        info["dpi"] = (tags[Base.XResolution] * factor, tags[Base.YResolution] * factor)
-    return info
+def _dpi(tags: Image.Exif) -> tuple[float, float] | None:
+    """The resolution in dots per inch; None if it is missing, damaged or without a unit."""
+    factor = UNITS.get(tags.get(Base.ResolutionUnit, PER_INCH))
+    dpi = read_dpi((tags.get(Base.XResolution), tags.get(Base.YResolution)))
+    return None if factor is None or dpi is None else (dpi[0] * factor, dpi[1] * factor)
 
 
 def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
@@ -179,8 +178,7 @@ def write_tiff(
     strip_rows = max(1, min(layout.height, STRIP_BYTES // layout.row_bytes))
     big = layout.height * layout.row_bytes > CLASSIC_BYTES
     tags = Image.Exif() if metadata.exif is None else load_exif(metadata.exif)
-    x, y = metadata.dpi or read_dpi((tags.get(Base.XResolution), tags.get(Base.YResolution))) or (0, 0)
-    in_cm = metadata.dpi is None and tags.get(Base.ResolutionUnit) == PER_CENTIMETRE
+    x, y = metadata.dpi or _dpi(tags) or (0, 0)
     with TiffWriter(FileHandle(file, name="output"), bigtiff=big, byteorder="<", shaped=False) as writer:
         extra = _extra_tags(file, tags, metadata.xmp, big)
         writer.write(
@@ -194,7 +192,7 @@ def write_tiff(
             compression=DEFLATE if level else None,
             predictor=HORIZONTAL if level else None,
             resolution=((round(x * 1000), 1000), (round(y * 1000), 1000)) if x else None,
-            resolutionunit=None if not x else PER_CENTIMETRE if in_cm else PER_INCH,
+            resolutionunit=PER_INCH if x else None,
             iccprofile=metadata.icc,
             extratags=extra,
             software=False,

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -24,7 +24,7 @@ from pcsr_cli.images.tiff import write_tiff
 BAND_BYTES = 2**24
 
 ENCODING_ERRORS = (ValueError, struct.error, SyntaxError, RuntimeError)
-"""What Pillow raises, besides OSError, for images that a format cannot hold."""
+"""Exceptions of Pillow, besides OSError, for images that a format cannot hold."""
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def open_writer(
 ) -> Iterator["FileWriter"]:
     """A writer for one image. The file gets its name when the block ends; after an error nothing is left.
 
-    ``layout`` is what ``fit`` returned. The sizes in ``metadata`` are updated. ``text`` goes into a PNG. PNG and TIFF
+    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into a PNG. PNG and TIFF
     are written as rows come; other formats are encoded at the end. An output stream gets the whole file at the end.
     ``before_commit`` is called with the finished file under its temporary name. Without ``replace`` an existing file is
     never replaced. Raises OutputError, RefusedOutputError."""
@@ -71,7 +71,7 @@ class FileWriter:
         self._file, self._output, self._format, self._layout = file, output, format, layout
         self._metadata, self._options = metadata, options
         self._done = 0
-        self._encoder: _Encoder | None = None
+        self._encoder: PngEncoder | _PillowEncoder | None = None
         with writing_errors(output, format):
             if format.name == "PNG":
                 self._encoder = PngEncoder(file, layout, metadata, text, options.compression)
@@ -122,12 +122,6 @@ class FileWriter:
             self._file.flush()
 
 
-class _Encoder(Protocol):
-    def write(self, rows: Pixels) -> None: ...
-
-    def finish(self) -> None: ...
-
-
 class _PillowEncoder:
     """Collects rows in memory and encodes them with Pillow."""
 
@@ -168,7 +162,7 @@ def encode_with_pillow(
 ) -> None:
     """Write an image, or the frames of an animation with Pillow's options for ``timing``.
 
-    ``metadata`` is what ``kept_metadata`` returned. If the format has no profile, or none of grey, the colours are
+    ``metadata`` comes from ``kept_metadata``. If the format has no profile, or none of grey, the colours are
     converted to sRGB. Raises OSError and ENCODING_ERRORS."""
     load_plug_in(format)
     described: dict[str, object] = {}
