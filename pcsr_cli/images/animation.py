@@ -140,7 +140,8 @@ def open_frame_writer(
 def _same_mode(images: list[Image.Image]) -> list[Image.Image]:
     """All frames in RGB, or in RGBA if one is not opaque."""
     clear = any("A" in image.getbands() and image.getchannel("A").getextrema()[0] != 255 for image in images)
-    return [image.convert("RGBA" if clear else "RGB") for image in images]
+    mode = "RGBA" if clear else "RGB"
+    return [image if image.mode == mode else image.convert(mode) for image in images]
 
 
 def _timing(format: Format, plays: int, milliseconds: list[float], mode: str) -> dict[str, object]:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from pcsr_cli.api import start_upscale, working_scale
 from pcsr_cli.engine.grid import hr_size
+from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.engine.output import output_rows
 from pcsr_cli.engine.routing import Forced, Routing, Size, default_routing, to_budget
 from pcsr_cli.engine.upscale import Outcome, Settings
 from pcsr_cli.errors import InputError
-from pcsr_cli.images.animation import Frame, is_animated, open_animation, open_frame_writer
+from pcsr_cli.images.animation import Animation, Frame, is_animated, open_animation, open_frame_writer
 from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import Format, check_animated, fit
 from pcsr_cli.images.image import ImageData, Layout, Pixels
@@ -29,6 +31,9 @@ from pcsr_cli.model.flops import GIGA, model_costs, original_flops
 from pcsr_cli.model.registry import LoadedModel
 
 Content = TypeVar("Content")
+
+FRAME_PIXEL_BYTES = 4
+"""Bytes of a pixel of a frame: RGBA. A frame is in memory once before and up to twice after it is upscaled."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +214,24 @@ class Upscaler:
             image = read_image(job.source, huge)
             return image, (Frame(image, 0.0),), 0
         with open_animation(job.source, huge) as animation:
+            if not huge:
+                self._check_memory(animation, source_name(job.source))
             frames = tuple(animation.frames)
             return replace(frames[0].image, metadata=animation.metadata), frames, animation.plays
+
+    def _check_memory(self, animation: Animation, name: str) -> None:
+        """Raise InputError if the frames need more than half of the free memory. Pillow encodes all frames at once."""
+        height, width = animation.size
+        hr_height, hr_width = hr_size(animation.size, self.request.scale)
+        needed = FRAME_PIXEL_BYTES * animation.count * (height * width + 2 * hr_height * hr_width)
+        limit = free_memory(torch.device("cpu")) // 2
+        if needed > limit:
+            raise InputError(
+                f"The {animation.count:,} frames of {name} need up to {needed / 2**30:,.1f} GiB of memory, "
+                f"more than half of the free memory ({limit / 2**30:,.1f} GiB).",
+                "Use a smaller scale or fewer frames.",
+                setting="allow_huge",
+            )
 
     def _rows(self, job: Job, read: JobInput, computation: Computation) -> Generator[Pixels, None, None]:
         """Every frame's rows; what else is known of the computation is noted there."""

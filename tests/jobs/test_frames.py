@@ -1,5 +1,7 @@
 """With ``frames``, what moves is enlarged frame by frame or not at all; only what does not move is a still."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from pcsr_cli.images.animation import open_animation
 from pcsr_cli.jobs import upscale_file
 from pcsr_cli.jobs.request import Job, Request
 from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
+from tests.command import ROOT
 from tests.failing import fails
 from tests.images import levels, save
 
@@ -63,3 +66,45 @@ def test_of_a_single_picture_frames_were_asked_for_in_earnest(tiny_folder: Path,
     upscaler = Upscaler(load_model(str(tiny_folder)), Request(refine=1, frames=True), stills=False)
     with fails(InputError, "has only one frame."):
         read(upscaler, save(tmp_path / "a.gif"))
+
+
+def test_frames_that_need_too_much_memory_are_refused_before_any_work(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "film.gif")
+    needed = 4 * 6 * (24 * 30 + 2 * 96 * 120)
+    monkeypatch.setattr(upscale_file, "free_memory", lambda device: 2 * needed)
+    assert len(read(upscaler, path).frames) == 6
+    monkeypatch.setattr(upscale_file, "free_memory", lambda device: 2 * needed - 2)
+    monkeypatch.setattr(Image.Image, "load", None)  # no frame is decoded
+    with fails(InputError, f"The 6 frames of {path} need up to 0.0 GiB of memory, more than half of the free memory"):
+        read(upscaler, path)
+
+
+ENCODE = """
+import sys
+import numpy as np, torch
+from pathlib import Path
+from pcsr_cli.engine.device import peak_memory
+from pcsr_cli.images.animation import open_frame_writer
+from pcsr_cli.images.formats import choose_format
+from pcsr_cli.images.image import ImageData
+
+output, count = Path(sys.argv[1]), int(sys.argv[2])
+with open_frame_writer(output, choose_format(output), (700, 1000)) as writer:
+    for number in range(count):
+        rgb = np.full((700, 1000, 3), number, np.uint8)
+        writer.add(ImageData(rgb, np.full((700, 1000), 255 - number, np.uint8)), 40)
+print(peak_memory(torch.device("cpu")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in another unit elsewhere")
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_encoding_needs_no_more_memory_than_the_check_assumes(tmp_path: Path, suffix: str) -> None:
+    def peak(count: int) -> int:
+        command = [sys.executable, "-c", ENCODE, str(tmp_path / f"out{suffix}"), str(count)]
+        return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+    assert peak(62) - peak(2) < 60 * 2 * 4 * 700 * 1000 + 2**25

@@ -110,7 +110,7 @@ def test_the_layout_of_the_result_is_that_of_its_file(model: LoadedModel) -> Non
     planned = foresee(model, deep, 2.5, to="out.jpg")
     assert (planned.result.height, planned.result.width, planned.result.depth) == (25, 50, 8)
     assert "rounded to 8" in planned.notes[0]
-    with fails(RefusedOutputError, "pixels a side, not"):
+    with fails(RefusedOutputError, "pixels per side, not"):
         foresee(model, Layout(10, 5_000), to="out.webp")
 
 
