@@ -113,7 +113,7 @@ class FusedConv:
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(1, in, h, w) to (1, out, h', w'); ``add`` is summed before the ReLU and left unchanged."""
-        if self.packed is not None:
+        if self.packed is not None and x.shape[3] > 1:  # the fused operator of torch 2.9 rejects a single column
             return _convolution(x, self.packed, self.bias, self.padding, self.groups, self.relu, add)
         out = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
         if add is not None:
