@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -42,7 +42,6 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 ORIGINALS = ("carn", "fsrcnn", "srresnet")
-ORIGINAL = re.compile("|".join(ORIGINALS))
 FOLDER = re.compile(r"(?!.*://)[^\x00-\x1f\x7f]+")
 
 AUTO = "auto"
@@ -52,23 +51,71 @@ DEFAULT_SCALES = Scales((4.0,))
 """The scales of a published model whose files do not list any."""
 
 Positive = Annotated[int, Meta(ge=1)]
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One model of the registry. ``location`` is on the Hub or a local folder, ``sha256`` is that of its weights."""
+class Files(Table, frozen=True):
+    """The names of a model's files on the Hub."""
+
+    config: str = "config.json"
+    weights: str = "model.safetensors"
+
+
+class Entry(Table, frozen=True, kw_only=True):
+    """A table ``[models.NAME]`` of a registry file. ``sha256`` is that of the weights."""
 
     name: str
-    location: HubLocation | Path
-    spec: ModelSpec
-    scales: Scales
-    receptive_radius: int
+    backbone: BackboneSpec
+    samplers: Samplers
+    classifier: Hidden
+    mean: Mean = NO_MEAN
+    std: Std = UNIT_STD
+    scale_values: Annotated[tuple[Scale, ...], Meta(min_length=1)] = msgspec.field(name="scales")
+    continuous: bool = False
+    receptive_radius: Positive
+    parameters: Positive | None = None
+    original: Literal["carn", "fsrcnn", "srresnet"] | None = None
     licence: str
     source: str
-    parameters: int | None = None
-    original: str | None = None
+    repo: str | None = None
+    revision: str = ""
+    files: Files = Files()
+    folder: str | None = None
+    packaged: str | None = None
     sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if [self.repo, self.folder, self.packaged].count(None) != 2:
+            raise ValueError("give exactly one of repo, folder and packaged")
+        checks = (
+            (self.name, MODEL_NAME, "use only a-z, 0-9, dot, dash and underscore in a name"),
+            (self.repo, REPO, "repo must have the form user/name"),
+            (self.revision if self.repo else None, COMMIT, "revision must be a full commit of 40 hexadecimal digits"),
+            (self.files.config, FILE_NAME, "files.config must be a file name without folders"),
+            (self.files.weights, FILE_NAME, "files.weights must be a file name without folders"),
+            (self.folder, FOLDER, "folder must be the path of a folder"),
+            (self.packaged, FILE_NAME, "packaged must be the name of a folder in the package"),
+            (self.sha256, SHA256, "sha256 must have 64 hexadecimal digits"),
+        )
+        for value, pattern, rule in checks:
+            if value is not None and not pattern.fullmatch(value):
+                raise ValueError(rule)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network."""
+        return ModelSpec(self.backbone, self.samplers, self.classifier, self.mean, self.std)
+
+    @property
+    def scales(self) -> Scales:
+        """The trained scales."""
+        return Scales(self.scale_values, self.continuous)
+
+    @property
+    def location(self) -> HubLocation | Path:
+        """The repository on the Hub, or a local folder."""
+        if self.repo is not None:
+            return HubLocation(self.repo, self.revision, self.files.config, self.files.weights)
+        return Path(__file__).parent.parent / self.packaged if self.packaged else Path(self.folder or "")
 
 
 @dataclass(frozen=True)
@@ -133,66 +180,17 @@ def read_registry(path: Path) -> Registry:
         ) from error
     except (ValueError, RecursionError) as error:
         raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct it.") from error
-    file = _convert(table, _File, f"The registry {path}")
-    return Registry({name: _build_entry(name, entry, path) for name, entry in file.models.items()}, file.auto)
-
-
-def _convert(data: object, kind: type[T], origin: str) -> T:
-    return convert(data, kind, origin, RegistryError, "Correct it.")
-
-
-class _Files(Table, frozen=True):
-    config: str = "config.json"
-    weights: str = "model.safetensors"
-
-
-class _Entry(Table, frozen=True, kw_only=True):
-    """A table ``[models.NAME]`` of a registry file."""
-
-    backbone: BackboneSpec
-    samplers: Samplers
-    classifier: Hidden
-    mean: Mean = NO_MEAN
-    std: Std = UNIT_STD
-    scales: Annotated[tuple[Scale, ...], Meta(min_length=1)]
-    continuous: bool = False
-    receptive_radius: Positive
-    parameters: Positive | None = None
-    original: str | None = None
-    licence: str
-    source: str
-    repo: str | None = None
-    revision: str = ""
-    files: _Files = _Files()
-    folder: str | None = None
-    packaged: str | None = None
-    sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        if [self.repo, self.folder, self.packaged].count(None) != 2:
-            raise ValueError("give exactly one of repo, folder and packaged")
-        checks = (
-            (self.repo, REPO, "repo must have the form user/name"),
-            (self.revision if self.repo else None, COMMIT, "revision must be a full commit of 40 hexadecimal digits"),
-            (self.files.config, FILE_NAME, "files.config must be a file name without folders"),
-            (self.files.weights, FILE_NAME, "files.weights must be a file name without folders"),
-            (self.folder, FOLDER, "folder must be the path of a folder"),
-            (self.packaged, FILE_NAME, "packaged must be the name of a folder in the package"),
-            (self.sha256, SHA256, "sha256 must have 64 hexadecimal digits"),
-            (self.original, ORIGINAL, f"original must be one of {', '.join(ORIGINALS)}"),
-        )
-        for value, pattern, rule in checks:
-            if value is not None and not pattern.fullmatch(value):
-                raise ValueError(rule)
-
-    def location(self, registry: Path) -> HubLocation | Path:
-        """The location of the model, given the path of the registry file."""
-        if self.packaged is not None:
-            return Path(__file__).parent.parent / self.packaged
-        if self.folder is not None:
-            return registry.parent / self.folder
-        assert self.repo is not None
-        return HubLocation(self.repo, self.revision, self.files.config, self.files.weights)
+    origin = f"The registry {path}"
+    file = convert(table, _File, origin, RegistryError, "Correct it.")
+    entries = {}
+    for name, keys in file.models.items():
+        entry = convert({"name": name, **keys}, Entry, f"{origin}, model {name!r}", RegistryError, "Correct it.")
+        if entry.name != name:
+            raise RegistryError(f"{origin}, model {name!r}: name is another name, {entry.name!r}.", "Remove it.")
+        if entry.folder is not None:
+            entry = msgspec.structs.replace(entry, folder=str(path.parent / entry.folder))
+        entries[name] = entry
+    return Registry(entries, file.auto)
 
 
 class _File(Table, frozen=True):
@@ -200,25 +198,6 @@ class _File(Table, frozen=True):
 
     models: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     auto: tuple[str, ...] = ()
-
-
-def _build_entry(name: str, table: dict[str, Any], path: Path) -> Entry:
-    origin = f"The registry {path}, model {name!r}"
-    if not MODEL_NAME.fullmatch(name):
-        raise RegistryError(f"{origin}: use only a-z, 0-9, dot, dash and underscore in a name.", "Correct it.")
-    entry = _convert(table, _Entry, origin)
-    return Entry(
-        name=name,
-        location=entry.location(path),
-        spec=ModelSpec(entry.backbone, entry.samplers, entry.classifier, entry.mean, entry.std),
-        scales=Scales(entry.scales, entry.continuous),
-        receptive_radius=entry.receptive_radius,
-        licence=entry.licence,
-        source=entry.source,
-        parameters=entry.parameters,
-        original=entry.original,
-        sha256=entry.sha256,
-    )
 
 
 @dataclass(frozen=True)

@@ -150,41 +150,26 @@ def test_missing_sections_are_named(key: str) -> None:
 
 WRONG: dict[str, tuple[str, Config]] = {
     "a huge network": ("d is invalid: expected `int` <= 4096", encoder("fsrcnn", d=5000)),
-    "another backbone": (
-        "unknown backbone 'edsr', choose one of carn, fsrcnn, srresnet, dense",
-        encoder("edsr", nf=52),
-    ),
+    "another backbone": ("unknown backbone 'edsr'", encoder("edsr", nf=52)),
     "width of another backbone": ("unknown field `nf`", encoder("fsrcnn", nf=52)),
     "no width": ("missing required field `nf`", encoder("carn")),
-    "width not in fours": (
-        "backbone is invalid: the width of the backbone carn must be a multiple of 4",
-        encoder("carn", nf=50),
-    ),
+    "width not in fours": ("must be a multiple of 4", encoder("carn", nf=50)),
     "no channels": ("nf is invalid: expected `int` >= 1", encoder("srresnet", nf=0)),
     "a truth for a width": ("nf is invalid: expected `int`, got `bool`", encoder("srresnet", nf=True)),
     "no depth": ("missing required field `blocks`", encoder("dense", width=8)),
     "no blocks": ("blocks is invalid: expected `int` >= 1", encoder("dense", width=8, blocks=0)),
-    "an original network": (
-        "encoder_spec.args is invalid: no_upsampling must be true, because PCSR needs features at LR resolution",
-        encoder("carn", nf=64, no_upsampling=False),
-    ),
+    "an original network": ("no_upsampling must be true", encoder("carn", nf=64, no_upsampling=False)),
     "a string for a table": ("encoder_spec is invalid: expected `object`, got `str`", {"encoder_spec": "carn"}),
     "another sampler": (
-        "light_sampler_spec.name is invalid: invalid enum value 'lte-sampler'; allowed are liif-sampler",
+        "light_sampler_spec.name is invalid: invalid enum value 'lte-sampler'",
         {"light_sampler_spec": sampler(8, name="lte-sampler")},
     ),
     "another network": (
-        "light_sampler_spec.args.imnet_spec.name is invalid: invalid enum value 'cnn'; allowed are mlp",
+        "imnet_spec.name is invalid: invalid enum value 'cnn'",
         {"light_sampler_spec": sampler(8, network="cnn")},
     ),
-    "an empty layer": (
-        "classifier_spec.args.imnet_spec.args.hidden_list[1] is invalid: expected `int` >= 1",
-        {"classifier_spec": sampler(10, 0)},
-    ),
-    "a fractional layer": (
-        "classifier_spec.args.imnet_spec.args.hidden_list[0] is invalid: expected `int`, got `float`",
-        {"classifier_spec": sampler(1.5)},
-    ),
+    "an empty layer": ("hidden_list[1] is invalid: expected `int` >= 1", {"classifier_spec": sampler(10, 0)}),
+    "a fractional layer": ("hidden_list[0] is invalid: expected `int`, got `float`", {"classifier_spec": sampler(1.5)}),
     "middle samplers as a table": (
         "middle_sampler_specs is invalid: expected `array`, got `object`",
         {"middle_sampler_specs": {"name": "liif-sampler"}},
