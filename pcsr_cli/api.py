@@ -65,7 +65,9 @@ def load_model(
     found = find_model(reference, known, scale, show_progress)
     network = found.network.to(chosen_device, dtype)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
-        raise DeviceError(f"The weights of {found.identity.name} do not fit {precision}.", "Use --precision fp32.")
+        raise DeviceError(
+            f"The weights of {found.identity.name} do not fit {precision}.", "Use fp32.", setting="precision"
+        )
     return replace(found, network=network, notes=found.notes + device_notes(chosen_device))
 
 

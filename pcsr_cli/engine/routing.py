@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if not 0 <= self.cut <= 1:
-            raise UsageError(f"A threshold of {in_full(self.cut)} is not a probability.", "Choose one from 0 to 1.")
+            raise UsageError(f"The threshold {in_full(self.cut)} is not a probability.", "Use a number from 0 to 1.")
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class Tradeoff:
 
     def __post_init__(self) -> None:
         if not -100 <= self.k <= 100:
-            raise UsageError(
-                f"k = {in_full(self.k)} is out of range.", "Choose one from -100 to 100; -1 to 2 is useful."
-            )
+            raise UsageError(f"k = {in_full(self.k)} is out of range.", "Use -100 to 100; -1 to 2 is useful.")
 
 
 @dataclass(frozen=True)
@@ -146,9 +145,7 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
         case Budget() if len(shares) == 2:
             return None
         case Budget():
-            raise UsageError(
-                f"A budget cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
-            )
+            raise _needs_two_branches("A budget", len(shares))
         case SingleBranch(heavy):
             return Cuts((BELOW_ALL if heavy else ABOVE_ALL,) * (len(shares) - 1))
         case Tradeoff(k) if len(shares) == 2:
@@ -158,9 +155,11 @@ def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
         case Threshold(cut) if len(shares) == 2:
             return Cuts((cut,))
         case Threshold():
-            raise UsageError(
-                f"A threshold cuts between two branches, but this model has {len(shares)}.", "Use --k or --adm."
-            )
+            raise _needs_two_branches("A threshold", len(shares))
+
+
+def _needs_two_branches(routing: str, branches: int) -> UsageError:
+    return UsageError(f"{routing} needs a model of two branches, but this one has {branches}.", "Use k or ADM instead.")
 
 
 ITERATIONS = 20
@@ -174,6 +173,9 @@ BINS = 2**20
 """Bins over [0, 1] for the difficulties of larger images."""
 
 SPILLED_AT_ONCE = 2**19
+
+ROWS_AT_ONCE = 256
+"""Rows of masks that are counted at once."""
 
 
 class DifficultySurvey:
@@ -298,9 +300,7 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
     feasible.
     """
     if len(costs.branches) != 2:
-        raise UsageError(
-            f"A budget cuts between two branches, but this model has {len(costs.branches)}.", "Use --k or --adm."
-        )
+        raise _needs_two_branches("A budget", len(costs.branches))
     least, most = gflops_range(costs, size)
     if allowance.unit == "G":
         wanted, asked = allowance.amount, ""
@@ -315,7 +315,7 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
             percent = " ({}% to {}%)".format(*_inward(100 * least / original, 100 * most / original))
         budget = f"{allowance} ({wanted:.4g} GFLOPs)" if asked else allowance
         raise UsageError(
-            f"A budget of {budget} cannot be met.", f"This takes {low}G (all light) to {high}G (all heavy){percent}."
+            f"A budget of {budget} cannot be met.", f"Use {low}G (all light) to {high}G (all heavy){percent}."
         )
     return Budget(gflops=wanted, asked=asked)
 
@@ -364,23 +364,23 @@ class Forced:
 
     def override(self, labels: Tensor, area: Rect, heaviest: int) -> None:
         """Change the branches (n, W) uint8 of an area of HR pixels in place, on any device."""
-        for mask, branch in ((self.light, 0), (self.heavy, heaviest)):
-            if mask is not None:
-                labels.masked_fill_(self._over(mask, area).to(labels.device), branch)
+        for mask, branch in zip(self._masks(area), (0, heaviest), strict=True):
+            labels.masked_fill_(mask.to(labels.device), branch)
 
     def free(self, area: Rect) -> Tensor:
         """The pixels of an area that are left to the classifier, (n, W) bool."""
-        chosen = torch.zeros(area.rows.length, area.columns.length, dtype=torch.bool, device="cpu")
-        for mask in (self.light, self.heavy):
-            if mask is not None:
-                chosen |= self._over(mask, area)
-        return ~chosen
+        light, heavy = self._masks(area)
+        return ~(light | heavy)
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, int]:
         """How many HR pixels are forced light, and how many heavy."""
-        light, heavy = (0 if mask is None else self._count(mask) for mask in (self.light, self.heavy))
-        return light, heavy
+        return self._totals[0], self._totals[1]
+
+    @property
+    def clashes(self) -> int:
+        """How many HR pixels are set in both masks."""
+        return self._totals[2]
 
     def share_of_free(self, share: float) -> float:
         """The share of the free pixels that has to be heavy for a share of all to be, as nearly as masks allow."""
@@ -389,33 +389,29 @@ class Forced:
         free = pixels - light - heavy
         return min(1.0, max(0.0, (share * pixels - heavy) / free)) if free else 0.0
 
-    @property
-    def clashes(self) -> int:
-        """How many HR pixels are set in both masks."""
-        if self.light is None or self.heavy is None:
-            return 0
-        light, heavy = self.light, self.heavy
-        rows = (Rect(Span(row, row + 1), Span(0, self.hr_size[1])) for row in range(self.hr_size[0]))
-        return sum(int((self._over(light, row) & self._over(heavy, row)).sum()) for row in rows)
+    @cached_property
+    def _totals(self) -> tuple[int, int, int]:
+        """HR pixels set in the light mask, in the heavy one, and in both."""
+        totals = [0, 0, 0]
+        for top in range(0, self.hr_size[0], ROWS_AT_ONCE):
+            rows = Span(top, min(top + ROWS_AT_ONCE, self.hr_size[0]))
+            light, heavy = self._masks(Rect(rows, Span(0, self.hr_size[1])))
+            for index, mask in enumerate((light, heavy, light & heavy)):
+                totals[index] += int(mask.sum())
+        return totals[0], totals[1], totals[2]
 
-    def _over(self, mask: Tensor, area: Rect) -> Tensor:
-        """A mask over an area, (n, W) bool."""
+    def _masks(self, area: Rect) -> tuple[Tensor, Tensor]:
+        """Both masks over an area, (n, W) bool."""
+        light, heavy = (self._over(mask, area) for mask in (self.light, self.heavy))
+        return light, heavy
+
+    def _over(self, mask: Tensor | None, area: Rect) -> Tensor:
+        if mask is None:
+            return torch.zeros(area.rows.length, area.columns.length, dtype=torch.bool, device="cpu")
         if tuple(mask.shape) == self.hr_size:
             return mask[area.slices]
         rows, columns = (
-            _nearest(length, hr_length, span)
+            nearest_index(length, hr_length, torch.arange(span.start, span.stop, dtype=torch.int64, device="cpu"))
             for length, hr_length, span in zip(mask.shape, self.hr_size, (area.rows, area.columns), strict=True)
         )
         return mask[rows[:, None], columns]
-
-    def _count(self, mask: Tensor) -> int:
-        """The HR pixels that a mask sets: its own, each as often as it is the nearest."""
-        rows, columns = (
-            torch.bincount(_nearest(length, hr_length, Span(0, hr_length)), minlength=length)
-            for length, hr_length in zip(mask.shape, self.hr_size, strict=True)
-        )
-        return int((mask.to(torch.int64) * columns).sum(dim=1) @ rows)
-
-
-def _nearest(length: int, hr_length: int, span: Span) -> Tensor:
-    return nearest_index(length, hr_length, torch.arange(span.start, span.stop, dtype=torch.int64, device="cpu"))

@@ -86,7 +86,7 @@ def test_samplers_of_equal_cost_are_paid_for_by_what_they_cost() -> None:
 
 
 def test_three_branches_have_no_cut() -> None:
-    with fails(UsageError, "A budget cuts between two branches, but this model has 3."):
+    with fails(UsageError, "A budget needs a model of two branches, but this one has 3."):
         to_budget(Allowance(1, "G"), model_costs(tiny_model("carn", 3)), SIZE, None)
 
 

@@ -48,13 +48,13 @@ class TestThreshold:
 
     @pytest.mark.parametrize("cut", [-0.1, 1.1, float("nan")])
     def test_is_a_probability(self, cut: float) -> None:
-        with fails(UsageError, f"A threshold of {in_full(cut)} is not a probability."):
+        with fails(UsageError, f"The threshold {in_full(cut)} is not a probability."):
             Threshold(cut)
 
     def test_cuts_between_two_branches_only(self) -> None:
-        with fails(UsageError, "A threshold cuts between two branches, but this model has 3."):
+        with fails(UsageError, "A threshold needs a model of two branches, but this one has 3."):
             decide(Threshold(), (1, 2, 3))
-        with fails(UsageError, "A budget cuts between two branches, but this model has 3."):
+        with fails(UsageError, "A budget needs a model of two branches, but this one has 3."):
             decide(Budget(gflops=1), (1, 2, 3))
 
 

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +20,8 @@ BAND_FLOATS = 600_000
 """Size of one band of one feature map, in numbers: a few of them have to share the cache."""
 
 
-class RowNetwork(Protocol):
-    """A backbone in rows: input rows in, feature rows out, some rows later."""
-
-    def advance(self, source: RowWindow) -> Tensor | None:
-        """The feature rows that have become possible."""
-        ...
-
-    @property
-    def needs(self) -> int:
-        """The lowest input row that is still needed."""
-        ...
-
-
-Kernels = Callable[[int, Ledger], RowNetwork]
-"""Makes a fresh row network for crops of a given height."""
+Kernels = Callable[[int, Ledger], Stage]
+"""Makes the network anew for crops of a given height. It takes input rows and returns feature rows some rows later."""
 
 
 class BandedBackbone:
@@ -62,13 +48,15 @@ def prepare_backbone(backbone: Backbone) -> BandedBackbone:
     """Fold and pack a backbone's weights, once."""
     match backbone:
         case CarnBackbone():
-            return BandedBackbone(backbone.width, _carn(backbone))
+            network = _carn(backbone)
         case FsrcnnBackbone():
-            return BandedBackbone(backbone.width, _fsrcnn(backbone))
+            network = _fsrcnn(backbone)
         case SrresnetBackbone():
-            return BandedBackbone(backbone.width, _srresnet(backbone))
+            slope = torch.full((1,), SLOPE, dtype=backbone.conv_first.weight.dtype)
+            network = _residual(backbone.conv_first, slope, backbone.recon_trunk)
         case DenseBackbone():
-            return BandedBackbone(backbone.width, _dense(backbone))
+            network = _residual(backbone.head, None, backbone.blocks)
+    return BandedBackbone(backbone.width, network)
 
 
 def _fused(conv: nn.Conv2d, relu: bool = False) -> FusedConv:
@@ -77,51 +65,27 @@ def _fused(conv: nn.Conv2d, relu: bool = False) -> FusedConv:
     return FusedConv(conv.weight, conv.bias, (0, columns), conv.groups, relu)
 
 
-def _dense(net: DenseBackbone) -> Kernels:
-    head = _fused(net.head)
-    blocks = _residual_blocks(net.blocks)
-
-    def make(height: int, ledger: Ledger) -> RowNetwork:
-        return Chain([ConvStage(head, 1), *(ResidualStage(ledger, *block) for block in blocks)], height)
-
-    return make
-
-
-def _srresnet(net: SrresnetBackbone) -> Kernels:
-    head = _fused(net.conv_first)
-    slope = torch.full((1,), SLOPE, dtype=head.weight.dtype, device=head.weight.device)
-    blocks = _residual_blocks(net.recon_trunk)
-
-    def make(height: int, ledger: Ledger) -> RowNetwork:
-        return Chain([ConvStage(head, 1, slope), *(ResidualStage(ledger, *block) for block in blocks)], height)
-
-    return make
-
-
-def _residual_blocks(blocks: nn.Sequential) -> list[tuple[FusedConv, FusedConv]]:
-    """The convolutions of blocks made of conv1, ReLU and conv2."""
+def _residual(head: nn.Conv2d, slope: Tensor | None, blocks: nn.Sequential) -> Kernels:
+    """A convolution, with PReLU after it if ``slope`` is given, and blocks of a convolution, ReLU and another one."""
+    first = _fused(head)
     convs = [[layer for layer in block.children() if isinstance(layer, nn.Conv2d)] for block in blocks]
-    return [(_fused(first, relu=True), _fused(second)) for first, second in convs]
+    pairs = [(_fused(inner, relu=True), _fused(outer)) for inner, outer in convs]
+
+    def make(height: int, ledger: Ledger) -> Stage:
+        return Chain([ConvStage(first, 1, slope), *(ResidualStage(ledger, *pair) for pair in pairs)], height)
+
+    return make
 
 
 def _fsrcnn(net: FsrcnnBackbone) -> Kernels:
     layers: list[tuple[FusedConv, int, Tensor | None]] = []
-    for module in [*net.head_conv, *(leaf for part in net.body_conv for leaf in _leaves(part))]:
+    for module in (leaf for part in (net.head_conv, net.body_conv) for leaf in part.modules()):
         if isinstance(module, nn.PReLU):
             conv, radius, _ = layers[-1]
             layers[-1] = (conv, radius, module.weight.detach())
-        else:
-            assert isinstance(module, nn.Conv2d)
+        elif isinstance(module, nn.Conv2d):
             layers.append((_fused(module), module.kernel_size[0] // 2, None))
-
-    def make(height: int, ledger: Ledger) -> RowNetwork:
-        return Chain([ConvStage(*layer) for layer in layers], height)
-
-    return make
-
-
-def _leaves(module: nn.Module) -> list[nn.Module]:
-    return list(module) if isinstance(module, nn.Sequential) else [module]
+    return lambda height, ledger: Chain([ConvStage(*layer) for layer in layers], height)
 
 
 class _CascadeRows:
@@ -167,7 +131,7 @@ def _carn(net: CarnBackbone) -> Kernels:
         residual = (_fused(first, relu=True), _fused(second, relu=True), _fused(third, relu=True))
         inner.append((residual, [_Fusion(fusion, net.width) for fusion in (block.c1, block.c2, block.c3)]))
 
-    def make(height: int, ledger: Ledger) -> RowNetwork:
+    def make(height: int, ledger: Ledger) -> Stage:
         blocks: list[Stage] = [
             _CascadeRows([ResidualStage(ledger, *residual) for _ in range(3)], fusions, height)
             for residual, fusions in inner

@@ -33,78 +33,51 @@ def onednn_problem() -> str | None:
 
 
 def _convolutions_agree() -> bool:
-    generator = torch.Generator().manual_seed(0)
-    x, add = torch.randn(1, 8, 7, 9, generator=generator), torch.randn(1, 6, 5, 9, generator=generator)
-    weight, bias = torch.randn(6, 4, 3, 3, generator=generator) / 6, torch.randn(6, generator=generator)
-    x, add, weight = (each.contiguous(memory_format=torch.channels_last) for each in (x, add, weight))
-    packed = _pack_convolution(weight, [0, 1], 2)
-    plain = F.conv2d(x, weight, bias, padding=(0, 1), groups=2)
-    return all(
-        torch.allclose(_convolution(x, packed, bias, [0, 1], 2, relu, term), expected, atol=_TOLERANCE)
-        for relu, term, expected in (
-            (False, None, plain),
-            (True, None, plain.relu()),
-            (False, add, plain + add),
-            (True, add, (plain + add).relu()),
-        )
-    )
+    shapes = (1, 8, 7, 9), (1, 6, 5, 9), (6, 4, 3, 3)
+    x, add, weight = (_noise(*shape).contiguous(memory_format=torch.channels_last) for shape in shapes)
+    for relu in (False, True):
+        fused, plain = (FusedConv(weight, _noise(6), (0, 1), 2, relu, fuse) for fuse in (True, False))
+        if not all(torch.allclose(fused(x, term), plain(x, term), atol=_TOLERANCE) for term in (None, add)):
+            return False
+    return True
 
 
 def _linear_layers_agree() -> bool:
-    generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((5, 7), (3, 7), (3,)))
-    packed, plain = _pack_linear(weight), F.linear(x, weight, bias)
-    return all(
-        torch.allclose(_linear(x, packed, bias, relu), expected, atol=_TOLERANCE)
-        for relu, expected in ((False, plain), (True, plain.relu()))
-    )
+    layers = [FusedLinear(_noise(3, 7), _noise(3), relu, fuse=True) for relu in (False, True)]
+    return all(torch.allclose(layer(_noise(5, 7)), layer.plain(_noise(5, 7)), atol=_TOLERANCE) for layer in layers)
 
 
-def _pack_convolution(weight: Tensor, padding: list[int], groups: int) -> Tensor:
-    shape = [1, weight.shape[1] * groups, 32, 480]
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, padding, _UNIT, _UNIT, groups, shape)
-    return packed
-
-
-def _convolution(
-    x: Tensor, packed: Tensor, bias: Tensor | None, padding: list[int], groups: int, relu: bool, add: Tensor | None
-) -> Tensor:
-    common = (bias, padding, _UNIT, _UNIT, groups)
-    pointwise = torch.ops.mkldnn._convolution_pointwise
-    if add is None:
-        out: Tensor = pointwise(x, packed, *common, "relu" if relu else "none", [], "")
-    else:
-        out = pointwise.binary(x, add, packed, *common, "add", 1.0, "relu" if relu else None, [], "")
-    return out
-
-
-def _pack_linear(weight: Tensor) -> Tensor:
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    return packed
-
-
-def _linear(x: Tensor, packed: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "relu" if relu else "none", [], "")
-    return out
+def _noise(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)) / 4
 
 
 class FusedConv:
     """A convolution of stride 1, with an optional sum and an optional ReLU after it.
 
     ``weight`` (out, in / groups, k, k) and ``bias`` (out,) or None. ``padding`` is (rows, columns): bands of rows
-    include their neighbours, so rows are usually not padded.
+    include their neighbours, so rows are usually not padded. ``fuse`` None is oneDNN if it is usable.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], groups: int = 1, relu: bool = False
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: tuple[int, int],
+        groups: int = 1,
+        relu: bool = False,
+        fuse: bool | None = None,
     ) -> None:
         self.weight = weight.detach().contiguous(memory_format=torch.channels_last)
         self.bias = None if bias is None else bias.detach().contiguous()
         self.padding = list(padding)
         self.groups = groups
         self.relu = relu
-        usable = onednn_usable(self.weight)
-        self.packed = _pack_convolution(self.weight, self.padding, groups) if usable else None
+        self.packed: Tensor | None = None
+        if onednn_usable(self.weight) if fuse is None else fuse:
+            shape = [1, weight.shape[1] * groups, 32, 480]
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, self.padding, _UNIT, _UNIT, groups, shape
+            )
 
     @property
     def flops_per_pixel(self) -> int:
@@ -114,25 +87,41 @@ class FusedConv:
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """(1, in, h, w) to (1, out, h', w'); ``add`` is summed before the ReLU and left unchanged."""
         if self.packed is not None and x.shape[3] > 1:  # the fused operator of torch 2.9 rejects a single column
-            return _convolution(x, self.packed, self.bias, self.padding, self.groups, self.relu, add)
+            return self._onednn(x, add)
         out = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
         if add is not None:
             out += add
         return out.relu_() if self.relu else out
 
+    def _onednn(self, x: Tensor, add: Tensor | None) -> Tensor:
+        common = (self.bias, self.padding, _UNIT, _UNIT, self.groups)
+        pointwise = torch.ops.mkldnn._convolution_pointwise
+        unary = "relu" if self.relu else "none"
+        if add is None:
+            out: Tensor = pointwise(x, self.packed, *common, unary, [], "")
+        else:
+            out = pointwise.binary(x, add, self.packed, *common, "add", 1.0, unary if self.relu else None, [], "")
+        return out
+
 
 class FusedLinear:
     """A linear layer with an optional ReLU after it; ``weight`` (out, in), ``bias`` (out,) or None."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool = False, fuse: bool | None = None) -> None:
         self.weight = weight.detach().contiguous()
         self.bias = None if bias is None else bias.detach().contiguous()
         self.relu = relu
-        self.packed = _pack_linear(self.weight) if onednn_usable(self.weight) else None
+        self.packed: Tensor | None = None
+        if onednn_usable(self.weight) if fuse is None else fuse:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, in) to (N, out)."""
-        return self.plain(x) if self.packed is None else _linear(x, self.packed, self.bias, self.relu)
+        if self.packed is None:
+            return self.plain(x)
+        unary = "relu" if self.relu else "none"
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, unary, [], "")
+        return fused
 
     def plain(self, x: Tensor) -> Tensor:
         """(N, in) to (N, out) by PyTorch's public operations."""

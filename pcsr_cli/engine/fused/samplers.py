@@ -6,6 +6,7 @@ selection of pixels.
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -66,20 +67,23 @@ class PreparedMlp:
 
 def one_logit(classifier: PixelSampler) -> PixelSampler:
     """A classifier of two branches with one output, the second logit minus the first."""
-    reduced = copy.deepcopy(classifier)
-    last = reduced.imnet.layers[-1]
-    assert isinstance(last, nn.Linear) and last.out_features == 2
-    last.weight = nn.Parameter(last.weight[1:] - last.weight[:1], requires_grad=False)
-    last.bias = nn.Parameter(last.bias[1:] - last.bias[:1], requires_grad=False)
-    return reduced
+    return _changed(classifier, lambda last: last[1:] - last[:1])
 
 
 def in_output_units(sampler: PixelSampler, std: tuple[float, float, float]) -> PixelSampler:
     """A sampler whose residuals are in [0, 1] units instead of the network's."""
-    converted = copy.deepcopy(sampler)
-    last = converted.imnet.layers[-1]
+
+    def scale(last: Tensor) -> Tensor:
+        return last * upload(torch.tensor(std, dtype=last.dtype, device="cpu"), last.device)[:, None]
+
+    return _changed(sampler, scale)
+
+
+def _changed(sampler: PixelSampler, change: Callable[[Tensor], Tensor]) -> PixelSampler:
+    """A copy with a linear change of its outputs: of the last layer's weights (out, in), and its bias (out, 1)."""
+    copied = copy.deepcopy(sampler)
+    last = copied.imnet.layers[-1]
     assert isinstance(last, nn.Linear)
-    factor = upload(torch.tensor(std, dtype=last.weight.dtype, device="cpu"), last.weight.device)
-    last.weight = nn.Parameter(last.weight * factor[:, None], requires_grad=False)
-    last.bias = nn.Parameter(last.bias * factor, requires_grad=False)
-    return converted
+    last.weight = nn.Parameter(change(last.weight), requires_grad=False)
+    last.bias = nn.Parameter(change(last.bias[:, None])[:, 0], requires_grad=False)
+    return copied
