@@ -107,17 +107,17 @@ def damaged(number: int, start: int = 0) -> Iterator[tuple[str, bytes]]:
 def is_read(content: bytes) -> bool:
     """Whether a file is read; False if it is refused with a next step. Raises any other exception. Reads all frames."""
     try:
-        picture = read_image(io.BytesIO(content))
+        image = read_image(io.BytesIO(content))
     except PcsrError as error:
         assert error.next_step or error.sentence == "The image has no pixels.", error
-        picture = None
+        image = None
     try:
         with open_animation(io.BytesIO(content)) as animation:
             assert all(frame.image.rgb.size for frame in animation.frames)
     except PcsrError:
         pass
-    assert picture is None or picture.rgb.size
-    return picture is not None
+    assert image is None or image.rgb.size
+    return image is not None
 
 
 def main(number: int, start: int) -> None:

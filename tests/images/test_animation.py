@@ -26,8 +26,8 @@ def write(output: Path, images_: list[ImageData], plays: int = 0) -> Path:
     options = SaveOptions(lossless=output.suffix == ".webp")
     size = images_[0].size
     with open_frame_writer(output, choose_format(output), size, plays, options=options) as writer:
-        for picture, time in zip(images_, TIMES, strict=True):
-            writer.add(picture, time)
+        for image, time in zip(images_, TIMES, strict=True):
+            writer.add(image, time)
     return output
 
 
@@ -47,8 +47,8 @@ def test_frames_durations_and_plays_round_trip(tmp_path: Path, suffix: str, play
     assert [frame.milliseconds for frame in frames] == TIMES
     assert found == plays
     assert is_animated(tmp_path / f"out{suffix}")
-    for frame, picture in zip(frames, written, strict=True):
-        assert np.array_equal(frame.image.rgb, picture.rgb)
+    for frame, image in zip(frames, written, strict=True):
+        assert np.array_equal(frame.image.rgb, image.rgb)
 
 
 @each_format
@@ -58,10 +58,10 @@ def test_a_transparent_frame_replaces_the_previous_one(tmp_path: Path, suffix: s
         alpha[:, 2 * number : 2 * number + 2] = 255
     written = [ImageData(few_colours(seed), alpha) for seed, alpha in enumerate(alphas)]
     frames, _ = read(write(tmp_path / f"out{suffix}", written))
-    for frame, picture, alpha in zip(frames, written, alphas, strict=True):
+    for frame, image, alpha in zip(frames, written, alphas, strict=True):
         assert frame.image.alpha is not None
         assert np.array_equal(frame.image.alpha, alpha)
-        assert np.array_equal(frame.image.rgb[alpha > 0], picture.rgb[alpha > 0])
+        assert np.array_equal(frame.image.rgb[alpha > 0], image.rgb[alpha > 0])
 
 
 @each_format

@@ -16,11 +16,11 @@ def test_channels_are_those_of_the_file() -> None:
     rgb, alpha = levels(5, 6), levels(5, 6, 1)[..., 0]
     for grey in (False, True):
         for clear in (None, alpha):
-            picture = ImageData(rgb, clear, grey)
-            assert picture.channels().shape == (5, 6, picture.layout.channels)
-            assert picture.layout == Layout(5, 6, grey, clear is not None, 8)
+            image = ImageData(rgb, clear, grey)
+            assert image.channels().shape == (5, 6, image.layout.channels)
+            assert image.layout == Layout(5, 6, grey, clear is not None, 8)
             if clear is not None:
-                assert np.array_equal(picture.channels()[..., -1], alpha)
+                assert np.array_equal(image.channels()[..., -1], alpha)
 
 
 def test_depth_follows_from_the_type() -> None:

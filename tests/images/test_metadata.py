@@ -71,24 +71,24 @@ def turned(orientation: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_and_the_tag_reset(suffix: str, orientation: int) -> None:
     options = {"lossless": True} if suffix == ".webp" else {}
-    picture = read_image(in_file(suffix, exif=simple(orientation), **options))
-    assert np.array_equal(picture.rgb, turned(orientation))
-    assert tags_of(picture.metadata)[0x0112] == 1
+    image = read_image(in_file(suffix, exif=simple(orientation), **options))
+    assert np.array_equal(image.rgb, turned(orientation))
+    assert tags_of(image.metadata)[0x0112] == 1
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_in_lossy_formats(suffix: str, orientation: int) -> None:
-    picture = read_image(in_file(suffix, exif=exif(orientation), quality=100, subsampling="4:4:4"))
-    assert np.abs(picture.rgb.astype(int) - turned(orientation)).max() < 20
-    assert tags_of(picture.metadata).get(0x0112, 1) == 1
+    image = read_image(in_file(suffix, exif=exif(orientation), quality=100, subsampling="4:4:4"))
+    assert np.abs(image.rgb.astype(int) - turned(orientation)).max() < 20
+    assert tags_of(image.metadata).get(0x0112, 1) == 1
 
 
 def test_alpha_is_turned_too() -> None:
     alpha = levels(4, 6, 1)[..., 0]
-    picture = upright(ImageData(levels(4, 6), alpha), 6)
-    assert picture.alpha is not None
-    assert np.array_equal(picture.alpha, np.rot90(alpha, -1))
+    image = upright(ImageData(levels(4, 6), alpha), 6)
+    assert image.alpha is not None
+    assert np.array_equal(image.alpha, np.rot90(alpha, -1))
 
 
 def test_invalid_orientations_are_ignored() -> None:
@@ -168,10 +168,10 @@ def test_profiles_are_copied_byte_by_byte() -> None:
 
 
 def test_damaged_exif_is_dropped_alone() -> None:
-    picture = read_image(in_file(".png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
-    assert np.array_equal(picture.rgb, levels(4, 6))
-    assert picture.metadata.exif is None
-    assert picture.notes == ("the EXIF is damaged and was dropped",)
+    image = read_image(in_file(".png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"))
+    assert np.array_equal(image.rgb, levels(4, 6))
+    assert image.metadata.exif is None
+    assert image.notes == ("the EXIF is damaged and was dropped",)
 
 
 def test_tags_of_bigtiff_are_read(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_metadata_after_the_pixels_of_a_png_is_read(tmp_path: Path, deep: bool) 
     chunk = b"eXIf" + tags
     late = len(tags).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
     (tmp_path / "in.png").write_bytes(content[:-12] + late + content[-12:])
-    picture = read_image(tmp_path / "in.png")
-    assert picture.depth == (16 if deep else 8)
-    assert picture.size == (6, 4)
-    assert tags_of(picture.metadata)[0x010F] == "Maker"
+    image = read_image(tmp_path / "in.png")
+    assert image.depth == (16 if deep else 8)
+    assert image.size == (6, 4)
+    assert tags_of(image.metadata)[0x010F] == "Maker"

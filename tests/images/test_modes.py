@@ -18,13 +18,13 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
 )
 def test_8_bit_modes_become_rgb_with_or_without_alpha(mode: str) -> None:
-    picture = from_pil(of_mode(mode))
-    assert picture.rgb.shape == (5, 6, 3)
-    assert picture.rgb.dtype == np.uint8
-    assert picture.rgb.flags.c_contiguous
-    assert (picture.alpha is not None) == (mode in {"LA", "La", "PA", "RGBA", "RGBa"})
-    assert picture.grey == (mode in {"1", "L", "LA", "La"})
-    assert bool(picture.notes) == (mode in {"CMYK", "YCbCr", "HSV", "LAB"})
+    image = from_pil(of_mode(mode))
+    assert image.rgb.shape == (5, 6, 3)
+    assert image.rgb.dtype == np.uint8
+    assert image.rgb.flags.c_contiguous
+    assert (image.alpha is not None) == (mode in {"LA", "La", "PA", "RGBA", "RGBa"})
+    assert image.grey == (mode in {"1", "L", "LA", "La"})
+    assert bool(image.notes) == (mode in {"CMYK", "YCbCr", "HSV", "LAB"})
 
 
 def of_mode(mode: str) -> Image.Image:
@@ -55,10 +55,10 @@ class TestTransparency:
         image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
         image.putdata([0, 1, 2])
         image.info["transparency"] = b"\xff\x80\x00"
-        picture = from_pil(image)
-        assert picture.rgb.tolist() == [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
-        assert picture.alpha is not None
-        assert picture.alpha.tolist() == [[255, 128, 0]]
+        data = from_pil(image)
+        assert data.rgb.tolist() == [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
+        assert data.alpha is not None
+        assert data.alpha.tolist() == [[255, 128, 0]]
 
     @pytest.mark.parametrize(("mode", "clear"), [("L", 7), ("RGB", (1, 2, 3)), ("P", 1)])
     def test_a_transparent_colour_becomes_alpha(self, mode: str, clear: int | tuple[int, ...]) -> None:
@@ -80,10 +80,10 @@ class TestTransparency:
 
 class TestCmyk:
     def test_without_a_profile_the_simple_formula_is_used(self) -> None:
-        picture = from_pil(Image.new("CMYK", (2, 2), (0, 255, 255, 0)))
-        assert picture.rgb[0, 0].tolist() == [255, 0, 0]
-        assert picture.notes == ("CMYK was converted to RGB by the simple formula, because it has no profile",)
-        assert picture.metadata.icc is None
+        image = from_pil(Image.new("CMYK", (2, 2), (0, 255, 255, 0)))
+        assert image.rgb[0, 0].tolist() == [255, 0, 0]
+        assert image.notes == ("CMYK was converted to RGB by the simple formula, because it has no profile",)
+        assert image.metadata.icc is None
 
     def test_the_profile_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         image = Image.new("CMYK", (2, 2), (255, 0, 0, 0))
@@ -94,18 +94,18 @@ class TestCmyk:
             return Image.new("RGB", given.size, (0, 174, 239))
 
         monkeypatch.setattr(modes, "to_srgb", by_profile)
-        picture = from_pil(image)
-        assert picture.rgb[0, 0].tolist() == [0, 174, 239]
-        assert picture.notes == ("CMYK was converted to sRGB through its profile",)
-        assert picture.metadata.icc is None
+        data = from_pil(image)
+        assert data.rgb[0, 0].tolist() == [0, 174, 239]
+        assert data.notes == ("CMYK was converted to sRGB through its profile",)
+        assert data.metadata.icc is None
 
     def test_with_a_damaged_profile_the_simple_formula_is_used(self) -> None:
         image = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
         image.info["icc_profile"] = b"no profile"
-        picture = from_pil(image)
-        assert picture.rgb[0, 0].tolist() == [255, 0, 0]
-        assert picture.notes == ("CMYK was converted to RGB by the simple formula, because its profile is damaged",)
-        assert picture.metadata.icc is None
+        data = from_pil(image)
+        assert data.rgb[0, 0].tolist() == [255, 0, 0]
+        assert data.notes == ("CMYK was converted to RGB by the simple formula, because its profile is damaged",)
+        assert data.metadata.icc is None
 
 
 def test_profiles_are_kept_with_their_colours() -> None:
@@ -117,9 +117,9 @@ def test_profiles_are_kept_with_their_colours() -> None:
 
 def test_16_bit_grey_is_kept() -> None:
     pixels = deep_levels(4, 5, 1)[..., 0]
-    picture = from_pil(Image.fromarray(pixels))
-    assert (picture.depth, picture.grey) == (16, True)
-    assert all(np.array_equal(picture.rgb[..., channel], pixels) for channel in range(3))
+    image = from_pil(Image.fromarray(pixels))
+    assert (image.depth, image.grey) == (16, True)
+    assert all(np.array_equal(image.rgb[..., channel], pixels) for channel in range(3))
 
 
 def test_unknown_modes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

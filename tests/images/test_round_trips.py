@@ -73,45 +73,45 @@ def in_file(folder: Path, kind: Kind, pixels: Pixels | None = None) -> Path:
 @each_kind
 def test_each_kind_is_read_correctly(tmp_path: Path, kind: Kind) -> None:
     path = in_file(tmp_path, kind)
-    picture = read_image(path)
-    assert picture.size == (HEIGHT, WIDTH)
-    assert (picture.grey, picture.alpha is not None, picture.depth) == (kind.grey, kind.alpha, kind.depth)
+    data = read_image(path)
+    assert data.size == (HEIGHT, WIDTH)
+    assert (data.grey, data.alpha is not None, data.depth) == (kind.grey, kind.alpha, kind.depth)
     if kind.depth == 8:
         with Image.open(path) as image:
-            assert np.array_equal(picture.rgb, np.asarray(image.convert("RGBA").convert("RGB")))
-            if picture.alpha is not None:
-                assert np.array_equal(picture.alpha, np.asarray(image.convert("RGBA"))[..., 3])
-    assert picture.metadata.icc == (ICC if kind.depth == 8 and kind.mode != "CMYK" else None)
-    assert bool(picture.notes) == (kind.mode == "CMYK")
+            assert np.array_equal(data.rgb, np.asarray(image.convert("RGBA").convert("RGB")))
+            if data.alpha is not None:
+                assert np.array_equal(data.alpha, np.asarray(image.convert("RGBA"))[..., 3])
+    assert data.metadata.icc == (ICC if kind.depth == 8 and kind.mode != "CMYK" else None)
+    assert bool(data.notes) == (kind.mode == "CMYK")
 
 
 @each_format
 @each_kind
 def test_each_kind_round_trips_through_each_format(tmp_path: Path, kind: Kind, format: Format) -> None:
-    picture = read_image(in_file(tmp_path, kind))
+    image = read_image(in_file(tmp_path, kind))
     output = tmp_path / f"out{format.suffixes[0]}"
-    if picture.alpha is not None and not format.alpha:
-        assert fit(ImageData(picture.rgb).layout, format)  # without alpha it fits
+    if image.alpha is not None and not format.alpha:
+        assert fit(ImageData(image.rgb).layout, format)  # without alpha it fits
         return
-    layout, _ = fit(picture.layout, format)
-    write_image(output, picture, {}, SaveOptions(lossless=format.lossless == "on request"))
+    layout, _ = fit(image.layout, format)
+    write_image(output, image, {}, SaveOptions(lossless=format.lossless == "on request"))
     found = read_image(output)
-    assert found.size == picture.size
+    assert found.size == image.size
     assert found.depth == layout.depth
-    assert found.alpha is None or picture.alpha is not None
+    assert found.alpha is None or image.alpha is not None
     if format.lossless == "never":
         return
-    assert found.grey == (picture.grey and format.grey)
-    expected = picture if found.depth == picture.depth else rounded(picture)
+    assert found.grey == (image.grey and format.grey)
+    expected = image if found.depth == image.depth else rounded(image)
     assert np.array_equal(found.rgb, expected.rgb)
     assert (found.alpha is None) == (expected.alpha is None)
     if found.alpha is not None and expected.alpha is not None:
         assert np.array_equal(found.alpha, expected.alpha)
 
 
-def rounded(picture: ImageData) -> ImageData:
-    alpha = None if picture.alpha is None else np.rint(picture.alpha / 257).astype(np.uint8)
-    return ImageData(np.rint(picture.rgb / 257).astype(np.uint8), alpha, picture.grey)
+def rounded(image: ImageData) -> ImageData:
+    alpha = None if image.alpha is None else np.rint(image.alpha / 257).astype(np.uint8)
+    return ImageData(np.rint(image.rgb / 257).astype(np.uint8), alpha, image.grey)
 
 
 @each_format
@@ -149,18 +149,18 @@ def model(tiny_folder: Path) -> LoadedModel:
     return load_model(str(tiny_folder))
 
 
-def enlarged(picture: ImageData, model: LoadedModel) -> ImageData:
+def enlarged(image: ImageData, model: LoadedModel) -> ImageData:
     settings = Settings(default_routing(model.network.spec.branches), refine=1)
-    return upscale_image(picture, model, 4, settings).image
+    return upscale_image(image, model, 4, settings).image
 
 
 @each_kind
 def test_upscaling_keeps_the_kind(tmp_path: Path, kind: Kind, model: LoadedModel) -> None:
-    picture = read_image(in_file(tmp_path, kind))
-    result = enlarged(picture, model)
+    image = read_image(in_file(tmp_path, kind))
+    result = enlarged(image, model)
     assert result.size == (4 * HEIGHT, 4 * WIDTH)
     assert (result.grey, result.alpha is not None, result.depth) == (kind.grey, kind.alpha, kind.depth)
-    assert result.metadata == picture.metadata
+    assert result.metadata == image.metadata
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

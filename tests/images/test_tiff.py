@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import pyvips
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +103,12 @@ def test_cielab_is_read() -> None:
     file = io.BytesIO()
     Image.new("LAB", (8, 6), (137, 128, 128)).save(file, "TIFF", compression="tiff_lzw")  # middle grey
     assert np.abs(read_image(file).rgb.astype(int) - 128).max() <= 2
+
+
+def test_loaders_that_libvips_does_not_trust_are_blocked() -> None:
+    read_image(io.BytesIO(encoded(levels())))
+    with pytest.raises(pyvips.Error):
+        pyvips.Image.new_from_buffer(b'<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>', "")
 
 
 def test_four_gigabytes_of_pixels_become_a_bigtiff() -> None:

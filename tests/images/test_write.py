@@ -132,10 +132,10 @@ class TestErrors:
 
     def test_encoder_errors_are_output_errors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object, **__: object) -> None:
-            raise ValueError("too odd a picture")
+            raise ValueError("too odd a image")
 
         monkeypatch.setattr(Image.Image, "save", refuse)
-        with fails(OutputError, f"{tmp_path / 'out.jpg'} cannot be written as JPEG: too odd a picture."):
+        with fails(OutputError, f"{tmp_path / 'out.jpg'} cannot be written as JPEG: too odd a image."):
             write_image(tmp_path / "out.jpg", ImageData(levels()), {})
         assert list(tmp_path.iterdir()) == []
 
@@ -168,18 +168,18 @@ class TestOptions:
         if suffix not in SUFFIXES:
             pytest.skip("its plug-in is not installed")
         output = tmp_path / f"out{suffix}"
-        picture = ImageData(levels(20, 30), levels(20, 30, 1)[..., 0])
-        write_image(output, picture, {}, SaveOptions(lossless=True))
-        assert np.array_equal(read_image(output).channels(), picture.channels())
+        image = ImageData(levels(20, 30), levels(20, 30, 1)[..., 0])
+        write_image(output, image, {}, SaveOptions(lossless=True))
+        assert np.array_equal(read_image(output).channels(), image.channels())
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
     def test_compression_changes_only_the_size(self, tmp_path: Path, suffix: str) -> None:
-        picture = ImageData(np.repeat(levels(1, 60), 60, axis=0))
+        image = ImageData(np.repeat(levels(1, 60), 60, axis=0))
         sizes = []
         for compression in (0, 9):
             output = tmp_path / f"{compression}{suffix}"
-            write_image(output, picture, {}, SaveOptions(compression=compression))
-            assert np.array_equal(read_image(output).rgb, picture.rgb)
+            write_image(output, image, {}, SaveOptions(compression=compression))
+            assert np.array_equal(read_image(output).rgb, image.rgb)
             sizes.append(output.stat().st_size)
         assert sizes[1] < sizes[0] / 5
 
@@ -188,8 +188,8 @@ class TestOptions:
         tags = Image.Exif()
         tags[0x010F] = "Maker"
         exif = tags.tobytes().removeprefix(b"Exif\0\0")
-        picture = ImageData(levels(), metadata=Metadata(b"a profile", exif, b"<x/>", (300, 300)))
-        write_image(tmp_path / f"out{suffix}", picture, {"key": "value"}, SaveOptions(strip=True))
+        image = ImageData(levels(), metadata=Metadata(b"a profile", exif, b"<x/>", (300, 300)))
+        write_image(tmp_path / f"out{suffix}", image, {"key": "value"}, SaveOptions(strip=True))
         found = read_image(tmp_path / f"out{suffix}")
         assert found.metadata == Metadata(icc=b"a profile")
         assert b"Maker" not in (tmp_path / f"out{suffix}").read_bytes()
