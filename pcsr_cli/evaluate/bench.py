@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,28 +178,19 @@ def _row(name: str, method: Method, result: MethodResult, psnr: float, ssim: flo
 
 def mean_row(rows: Sequence[Row]) -> Row:
     """Return the mean of the rows of one method. The share of the original and the rate are ratios of means."""
-    paper = _mean([row.paper for row in rows])
+    columns = ("heavy_share", "psnr", "ssim", "paper", "executed", "seconds")
+    means: dict[str, Any] = {name: _mean(rows, name) for name in columns}
+    mean = replace(rows[0], image="mean", size=None, original_share=None, **means)
     originals = [row.paper / row.original_share for row in rows if row.paper is not None and row.original_share]
-    seconds = _mean([row.seconds for row in rows])
-    megapixels = fmean([row.size[0] * row.size[1] / 1e6 for row in rows if row.size is not None])
-    return Row(
-        image="mean",
-        method=rows[0].method,
-        size=None,
-        heavy_share=_mean([row.heavy_share for row in rows]),
-        psnr=_mean([row.psnr for row in rows]),
-        ssim=_mean([row.ssim for row in rows]),
-        paper=paper,
-        executed=_mean([row.executed for row in rows]),
-        original_share=paper / fmean(originals) if paper is not None and len(originals) == len(rows) else None,
-        seconds=seconds,
-        megapixels_per_second=megapixels / seconds if seconds else None,
-    )
+    if mean.paper is not None and len(originals) == len(rows):
+        mean = replace(mean, original_share=mean.paper / fmean(originals))
+    megapixels = fmean(row.size[0] * row.size[1] / 1e6 for row in rows if row.size is not None)
+    return replace(mean, megapixels_per_second=megapixels / mean.seconds if mean.seconds else None)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the known values, None if there are none."""
-    known = [value for value in values if value is not None]
+def _mean(rows: Sequence[Row], column: str) -> float | None:
+    """Return the mean of the known values of a column, None if there are none."""
+    known = [value for row in rows if (value := getattr(row, column)) is not None]
     return fmean(known) if known else None
 
 

@@ -287,17 +287,12 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def _mean_point(points: Sequence[Point]) -> Point:
-    same = len({point.cut for point in points}) == 1
-    ssims = [point.ssim for point in points if point.ssim is not None]
-    return Point(
-        cut=points[0].cut if same else None,
-        k=points[0].k if same else None,
-        heavy_share=fmean(point.heavy_share for point in points),
-        paper=fmean(point.paper for point in points),
-        executed=fmean(point.executed for point in points),
-        psnr=fmean(point.psnr for point in points),
-        ssim=fmean(ssims) if ssims else None,
-    )
+    first, ssims = points[0], [point.ssim for point in points if point.ssim is not None]
+    if any(point.cut != first.cut for point in points):
+        first = replace(first, cut=None, k=None)
+    columns = ("heavy_share", "paper", "executed", "psnr")
+    means = {name: fmean(getattr(point, name) for point in points) for name in columns}
+    return replace(first, ssim=fmean(ssims) if ssims else None, **means)
 
 
 def check_figure(output: Path) -> None:

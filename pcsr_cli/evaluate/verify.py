@@ -34,6 +34,10 @@ DEFAULT_TILES = (96, 41)
 """Tile sides in LR pixels. Half the image and the engine's choice are added."""
 
 
+Upscaled = tuple[Tensor, Tensor, Outcome]
+"""The result of ``upscale_whole``."""
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """The allowed difference of RGB in [0, 1], and the share of pixels that may change branch without a tie.
@@ -92,14 +96,14 @@ class Verification:
     comparisons: tuple[Comparison, ...]
 
     @property
-    def passed(self) -> bool:
-        """Whether all comparisons passed."""
-        return self.failures == 0
-
-    @property
     def failures(self) -> int:
         """The number of comparisons that failed."""
         return sum(not comparison.passed for comparison in self.comparisons)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all comparisons passed."""
+        return self.failures == 0
 
 
 @dataclass(frozen=True)
@@ -168,13 +172,6 @@ def variants(
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class _Result:
-    rgb: Tensor
-    labels: Tensor
-    outcome: Outcome
-
-
 class _Runner:
     """Runs variants on one image and reports the progress over ``count`` runs."""
 
@@ -187,7 +184,7 @@ class _Runner:
         self.count = count
         self.done = 0
 
-    def run(self, routing: Routing, variant: Variant) -> _Result:
+    def run(self, routing: Routing, variant: Variant) -> Upscaled:
         settings = replace(self.settings, routing=routing, tile=variant.tile, memory=variant.memory)
         with _threads(variant.threads or torch.get_num_threads()):
             rgb, labels, outcome = upscale_whole(
@@ -198,17 +195,18 @@ class _Runner:
                 progress=lambda share: self.progress(min(1.0, (self.done + share) / self.count)),
             )
         self.done += 1
-        return _Result(rgb, labels, outcome)
+        return rgb, labels, outcome
 
-    def compare(self, routing: Routing, variant: Variant, reference: _Result) -> Comparison:
-        result = self.run(routing, variant)
-        flipped = result.labels != reference.labels
+    def compare(self, routing: Routing, variant: Variant, reference: Upscaled) -> Comparison:
+        rgb, labels, outcome = self.run(routing, variant)
+        whole_rgb, whole_labels, whole_outcome = reference
+        flipped = labels != whole_labels
         count = int(flipped.sum())
-        ties = int((flipped & self._on_cut(reference.outcome)).sum()) if count and variant.tolerance == EXACT else None
+        ties = int((flipped & self._on_cut(whole_outcome)).sum()) if count and variant.tolerance == EXACT else None
         # The neighbours of flipped pixels are excluded: refinement changes them.
         compared = F.max_pool2d(flipped[None, None].float(), 3, stride=1, padding=1)[0, 0] == 0
-        levels = _to_8_bits(result.rgb).sub_(_to_8_bits(reference.rgb)).abs_()
-        difference = result.rgb.sub_(reference.rgb).abs_().amax(dim=2)
+        levels = _to_8_bits(rgb).sub_(_to_8_bits(whole_rgb)).abs_()
+        difference = rgb.sub_(whole_rgb).abs_().amax(dim=2)
         assert bool(difference.isfinite().all())
         is_any = bool(compared.any())
         return Comparison(
@@ -221,19 +219,18 @@ class _Runner:
             changed=int(levels.count_nonzero()),
             flipped=count,
             ties=ties,
-            moved=max(abs(a - b) for a, b in zip(_cuts(reference), _cuts(result), strict=True)),
+            moved=max(abs(a - b) for a, b in zip(_cuts(whole_outcome), _cuts(outcome), strict=True)),
         )
 
     def _on_cut(self, outcome: Outcome) -> Tensor:
         """Return the pixels, (H, W) bool, that rounding may put on either side of a cut."""
-        assert isinstance(outcome.decision, Cuts)
         difficulty = predict_branches(self.model, self.lr, self.scale, self.settings).difficulty
-        return torch.stack([(difficulty - cut).abs() <= TIE for cut in outcome.decision.values]).any(dim=0)
+        return torch.stack([(difficulty - cut).abs() <= TIE for cut in _cuts(outcome)]).any(dim=0)
 
 
-def _cuts(result: _Result) -> tuple[float, ...]:
-    assert isinstance(result.outcome.decision, Cuts)
-    return result.outcome.decision.values
+def _cuts(outcome: Outcome) -> tuple[float, ...]:
+    assert isinstance(outcome.decision, Cuts)
+    return outcome.decision.values
 
 
 def _to_8_bits(rgb: Tensor) -> Tensor:
