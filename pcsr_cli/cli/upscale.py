@@ -18,7 +18,7 @@ from pcsr_cli.cli.console import explain, print_document, print_message, progres
 from pcsr_cli.cli.options import OUTPUT, option
 from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder
-from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, Template, find_images, is_pattern, name_outputs, parse_template
+from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, check_template, find_images, is_pattern, name_outputs
 
 if TYPE_CHECKING:
     from pcsr_cli.cli.upscale_view import BatchProgress, Summary
@@ -106,7 +106,7 @@ class Batch:
 
     inputs: tuple[Path, ...]
     folder: Path
-    template: Template
+    template: str
     recursive: bool = False
     skip_existing: bool = False
     fail_fast: bool = False
@@ -239,7 +239,7 @@ def choose_work(
         return Single(inputs[0], output)
     if STREAM in (*inputs, output):
         raise UsageError("- (stdin or stdout) cannot be one of several images.", "Use a file.")
-    template = Template() if name is None else parse_template(name)
+    template = DEFAULT_TEMPLATE if name is None else check_template(name)
     return Batch(inputs, output, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
 
 
@@ -391,17 +391,17 @@ def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request") -> "
 
 def _run_batch(run: "FolderRun", work: Batch, progress: "BatchProgress", summary: "Summary") -> None:
     from pcsr_cli.cli.upscale_view import Failed
-    from pcsr_cli.jobs.folder import Done
+    from pcsr_cli.jobs.report import Report
 
-    with closing(run.run(work.jobs, work.fail_fast)) as events:
-        for event in events:
+    with closing(run.run(work.jobs, work.fail_fast)) as results:
+        for task, result in results:
             progress.count()
             summary.pending -= 1
-            if isinstance(event, Done):
-                summary.reports.append(event.report)
+            if isinstance(result, Report):
+                summary.reports.append(result)
                 continue
-            explained = explain(event.error)
-            summary.failed.append(Failed(event.task.source, work.folder / event.task.output, explained))
+            explained = explain(result)
+            summary.failed.append(Failed(task.source, work.folder / task.output, explained))
             print_message(f"pcsr: skipped: {explained.sentence}")
             if os.environ.get("PCSR_DEBUG") == "1":
-                traceback.print_exception(event.error)
+                traceback.print_exception(result)

@@ -145,22 +145,16 @@ FIELDS = ("stem", "name", "suffix", "scale")
 DEFAULT_TEMPLATE = "{stem}_x{scale}{suffix}"
 
 
-@dataclass(frozen=True)
-class Template:
-    """A template for the names of results, made by ``parse_template``.
+def fill_template(template: str, source: Path, scale: float, suffix: str) -> str:
+    """Return the name of the result of ``source``.
 
     ``{stem}`` and ``{name}`` are the name of the image without and with its suffix, ``{suffix}`` is the suffix of the
     result, and ``{scale}`` is a number such as 4 or 2.5."""
-
-    text: str = DEFAULT_TEMPLATE
-
-    def fill(self, source: Path, scale: float, suffix: str) -> str:
-        """Return the name of the result of ``source``."""
-        return self.text.format(stem=source.stem, name=source.name, suffix=suffix, scale=f"{scale:g}")
+    return template.format(stem=source.stem, name=source.name, suffix=suffix, scale=f"{scale:g}")
 
 
-def parse_template(text: str) -> Template:
-    """Check a template. Raises UsageError for unknown fields and if the result is not a plain file name."""
+def check_template(text: str) -> str:
+    """Return a template unchanged. Raises UsageError for unknown fields and if it does not make plain file names."""
     try:
         pieces = list(string.Formatter().parse(text))
     except ValueError as error:
@@ -169,14 +163,14 @@ def parse_template(text: str) -> Template:
         if name is not None and (name not in FIELDS or form or conversion):
             field = name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
             raise _invalid_template(text, f"the field {{{field}}} does not exist")
-    filled = Template(text).fill(Path("a.png"), 4, ".png")
+    filled = fill_template(text, Path("a.png"), 4, ".png")
     if any(mark in text for mark in ("/", "\\", "\0")):
         raise _invalid_template(text, "a file name cannot contain a folder")
     if filled.strip(" .") == "":
         raise _invalid_template(text, "a file name needs a letter or a digit")
     if filled.startswith(TEMPORARY_PREFIX):
         raise _invalid_template(text, f"names that start with {TEMPORARY_PREFIX} are reserved for temporary files")
-    return Template(text)
+    return text
 
 
 def _invalid_template(text: str, reason: str) -> Exception:
@@ -187,14 +181,14 @@ def _invalid_template(text: str, reason: str) -> Exception:
 
 
 def name_outputs(
-    tasks: Sequence[Task], out_dir: Path, template: Template, scale: float, suffix_of: Callable[[Path], str]
+    tasks: Sequence[Task], out_dir: Path, template: str, scale: float, suffix_of: Callable[[Path], str]
 ) -> tuple[Task, ...]:
     """Return the tasks with the names of their results. ``suffix_of`` maps a source to the suffix of its result.
 
     Raises RefusedOutputError if two results have the same name (ignoring case where the file system does), if a result
     would replace one of the images, or if it is a folder."""
     named = tuple(
-        replace(task, output=task.output.parent / template.fill(task.source, scale, suffix_of(task.source)))
+        replace(task, output=task.output.parent / fill_template(template, task.source, scale, suffix_of(task.source)))
         for task in tasks
     )
     key = fold_case if ignores_case(out_dir) else str

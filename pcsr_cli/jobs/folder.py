@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,12 +24,8 @@ from pcsr_cli.model.registry import LoadedModel
 Existing = Literal["refuse", "skip", "overwrite"]
 """What to do with a result that exists but is not the one that this run would make."""
 
-
-class SkipReason(StrEnum):
-    """Why an image is skipped."""
-
-    DONE_BEFORE = "done before"
-    EXISTS = "exists"
+SkipReason = Literal["done before", "exists"]
+"""Why an image is skipped."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +60,9 @@ def plan_work(
             continue
         difference = _difference(task, output, journal.find(task.output), settings_key(task))
         if difference is None:
-            skipped.append((task, SkipReason.DONE_BEFORE))
+            skipped.append((task, "done before"))
         elif existing == "skip":
-            skipped.append((task, SkipReason.EXISTS))
+            skipped.append((task, "exists"))
         else:
             todo.append(task)
             refused.append(f"{output} already exists and {difference}")
@@ -142,22 +137,6 @@ def _writable(folder: Path) -> Iterator[None]:
         raise cannot_write(f"The folder {folder}", error, "Check its permissions, or choose another.") from error
 
 
-@dataclass(frozen=True)
-class Done:
-    """An image that was upscaled."""
-
-    task: Task
-    report: Report
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An image that failed."""
-
-    task: Task
-    error: Exception
-
-
 class FolderRun:
     """One run into an output folder that is locked (``lock``)."""
 
@@ -181,8 +160,8 @@ class FolderRun:
         self.upscaler = Upscaler(model, request, progress=progress, record=self._record)
         self.work: Work = plan_work(tasks, folder, self.journal, self._settings_key, existing, checking)
 
-    def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[Done | Failed, None, None]:
-        """Upscale the images in order and yield an event for each. Close the generator as with ``overlapped``.
+    def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[tuple[Task, Report | Exception], None, None]:
+        """Upscale the images in order. Yield each with its report or its error. Close the generator after use.
 
         After a failure the run continues, unless ``fail_fast`` is set or the disk is full, which raises OutputError.
         An image that runs out of memory is tried once more at the end, alone. The traceback of an error is dropped
@@ -194,22 +173,20 @@ class FolderRun:
             with closing(overlapped(pending, self.upscaler, jobs)) as line:
                 for job, result in line:
                     task = pending[job]
-                    if isinstance(result, Report):
-                        yield Done(task, result)
-                        continue
-                    error = result
-                    if is_out_of_memory(error) and jobs > 0 and not fail_fast:
+                    if isinstance(result, Exception) and is_out_of_memory(result) and jobs > 0 and not fail_fast:
                         retries[job] = task
                     else:
-                        yield Failed(task, error)
-                        if fail_fast:
-                            return
-                        if disk_is_full(error):
-                            raise OutputError(
-                                f"The disk is full; the run stopped at {self.folder / task.output}.",
-                                "Free some space and run the command again.",
-                            ) from error
-                    error.__traceback__ = error.__cause__ = error.__context__ = None
+                        yield task, result
+                    if isinstance(result, Report):
+                        continue
+                    if fail_fast:
+                        return
+                    if disk_is_full(result):
+                        raise OutputError(
+                            f"The disk is full; the run stopped at {self.folder / task.output}.",
+                            "Free some space and run the command again.",
+                        ) from result
+                    result.__traceback__ = result.__cause__ = result.__context__ = None
             pending, jobs = retries, 0
 
     def _settings_key(self, task: Task) -> Mapping[str, Any]:

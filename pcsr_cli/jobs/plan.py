@@ -22,6 +22,7 @@ from pcsr_cli.engine.upscale import BLOCK_BYTES, Settings, hr_pixel_bytes, plan_
 from pcsr_cli.images.files import is_folder
 from pcsr_cli.images.formats import Format, fit
 from pcsr_cli.images.image import Layout
+from pcsr_cli.jobs.report import single_pass
 from pcsr_cli.model.flops import GIGA, Executed, executed_flops, model_costs, paper_flops
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.registry import LoadedModel
@@ -175,14 +176,12 @@ def _paper(network: Pcsr, plan: TilePlan) -> Range:
 def _executed(network: Pcsr, plan: TilePlan, passes: int, kept: bool) -> Range:
     """GFLOPs as executed, without the rows that bands compute twice."""
     costs = model_costs(network)
-    seen = sum(tile.seen.area for tile in plan.tiles)
-    sampled = sum(tile.sampled.area for tile in plan.tiles)
-    predicted = sum(tile.region.area for tile in plan.tiles)
-    others = (0,) * (len(costs.branches) - 1)
-    first = Executed(backbone=0 if kept else seen, classifier_shared=sampled, classifier=plan.hr_pixels)
-    last = Executed(seen, sampled, predicted, sampled)
-    both = last + first if passes > 1 else last
-    light, heavy = (replace(both, branches=part) for part in ((predicted, *others), (*others, predicted)))
+    branches = len(costs.branches)
+    light, heavy = single_pass(plan, branches, 0), single_pass(plan, branches, -1)
+    if passes > 1:
+        backbone = 0 if kept else light.backbone
+        first = Executed(backbone, classifier_shared=light.classifier_shared, classifier=plan.hr_pixels)
+        light, heavy = light + first, heavy + first
     return Range(executed_flops(costs, light) / GIGA, executed_flops(costs, heavy) / GIGA)
 
 

@@ -133,8 +133,7 @@ def make_report(
     """Make the report of an upscale; ``outcomes`` has one for each frame, ``output_size`` is (height, width).
 
     Counts are sums over the frames."""
-    counts = [count_gflops(model, outcome, working_scale) for outcome in outcomes]
-    paper, executed = (_sum_gflops(each) for each in zip(*counts, strict=True))
+    paper, executed = count_gflops(model, outcomes, working_scale)
     height, width = outcomes[0].plan.lr_size
     budget = None
     if isinstance(routing, Budget):
@@ -161,32 +160,34 @@ def make_report(
     )
 
 
-def _sum_gflops(gflops: Sequence[Gflops]) -> Gflops:
-    originals = [one.original for one in gflops if one.original is not None]
-    return Gflops(
-        sum(one.pcsr for one in gflops), sum(one.all_heavy for one in gflops), sum(originals) if originals else None
-    )
-
-
-def count_gflops(model: LoadedModel, outcome: Outcome, scale: float) -> tuple[Gflops, Gflops]:
-    """Count the GFLOPs of an upscale by the paper's convention and as executed.
+def count_gflops(model: LoadedModel, outcomes: Sequence[Outcome], scale: float) -> tuple[Gflops, Gflops]:
+    """Sum the GFLOPs of upscales by the paper's count and as executed.
 
     All-heavy is the same plan in one pass with every pixel heavy. The original network exists for one scale only."""
     costs = model_costs(model.network)
-    plan = outcome.plan
-    original = original_flops(model.identity.original, scale, plan.lr_pixels)
-    all_heavy = (0,) * (len(costs.branches) - 1)
+    plans = [outcome.plan for outcome in outcomes]
+    all_heavy = [(*(0,) * (len(costs.branches) - 1), plan.hr_pixels) for plan in plans]
+    lr_pixels = sum(plan.lr_pixels for plan in plans)
+    original = original_flops(model.identity.original, scale, lr_pixels)
     paper = Gflops(
-        paper_flops(costs, plan.lr_pixels, outcome.branch_pixels) / GIGA,
-        paper_flops(costs, plan.lr_pixels, (*all_heavy, plan.hr_pixels)) / GIGA,
+        sum(paper_flops(costs, outcome.plan.lr_pixels, outcome.branch_pixels) for outcome in outcomes) / GIGA,
+        sum(paper_flops(costs, plan.lr_pixels, pixels) for plan, pixels in zip(plans, all_heavy, strict=True)) / GIGA,
         None if original is None else original.paper / GIGA,
     )
     executed = Gflops(
-        executed_flops(costs, outcome.executed) / GIGA,
-        executed_flops(costs, _executed_all_heavy(plan, len(costs.branches))) / GIGA,
+        sum(executed_flops(costs, outcome.executed) for outcome in outcomes) / GIGA,
+        sum(executed_flops(costs, single_pass(plan, len(costs.branches), -1)) for plan in plans) / GIGA,
         None if original is None else original.executed / GIGA,
     )
     return paper, executed
+
+
+def single_pass(plan: TilePlan, branches: int, branch: int) -> Executed:
+    """Return what one pass executes if all pixels get one branch, without the rows that bands compute twice."""
+    pixels = [0] * branches
+    pixels[branch] = sum(tile.region.area for tile in plan.tiles)
+    sampled = sum(tile.sampled.area for tile in plan.tiles)
+    return Executed(sum(tile.seen.area for tile in plan.tiles), sampled, pixels[branch], sampled, tuple(pixels))
 
 
 def text_chunks(model: Identity, routing: Routing, refine: int, scale: float) -> Mapping[str, str]:
@@ -229,18 +230,6 @@ def _describe_routing(routing: Routing, refine: int, outcomes: Sequence[Outcome]
         rule += " a frame"
     pixels = tuple(sum(counts) for counts in zip(*(outcome.branch_pixels for outcome in outcomes), strict=True))
     return RoutingReport(rule, cuts, min(refine, NEVER), pixels, pixels[-1] / sum(pixels), *outcomes[0].forced)
-
-
-def _executed_all_heavy(plan: TilePlan, branches: int) -> Executed:
-    predicted = sum(tile.region.area for tile in plan.tiles)
-    sampled = sum(tile.sampled.area for tile in plan.tiles)
-    return Executed(
-        backbone=sum(tile.seen.area for tile in plan.tiles),
-        classifier_shared=sampled,
-        classifier=predicted,
-        branches_shared=sampled,
-        branches=(*(0,) * (branches - 1), predicted),
-    )
 
 
 def _percent_saved(spent: float, reference: float) -> float:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.jobs import find
-from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, Task, Template, find_images, name_outputs, natural_key, parse_template
+from pcsr_cli.jobs.find import (
+    DEFAULT_TEMPLATE,
+    Task,
+    check_template,
+    fill_template,
+    find_images,
+    name_outputs,
+    natural_key,
+)
 from tests.failing import fails
 
 SUFFIXES = (".png", ".jpg")
@@ -136,7 +144,7 @@ def named(
     out: Path, *names: str, template: str = DEFAULT_TEMPLATE, scale: float = 4, suffix: str | None = None
 ) -> list[str]:
     found = [Task(out.parent / "in" / name, Path(name)) for name in names]
-    tasks = name_outputs(found, out, Template(template), scale, lambda path: suffix or path.suffix)
+    tasks = name_outputs(found, out, template, scale, lambda path: suffix or path.suffix)
     return [task.output.as_posix() for task in tasks]
 
 
@@ -172,16 +180,18 @@ def test_invalid_templates(template: str, reason: str) -> None:
     with fails(
         UsageError, f"Invalid name template '{template}': {reason}", f"Use {fields}, such as {DEFAULT_TEMPLATE}."
     ):
-        parse_template(template)
+        check_template(template)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
 def test_a_template_makes_a_plain_name_or_is_refused(text: str) -> None:
     try:
-        template = parse_template(text)
+        template = check_template(text)
     except UsageError:
         return
-    assert Path(template.fill(Path("a.png"), 4, ".png")).name == template.fill(Path("a.png"), 4, ".png")
+    assert Path(fill_template(template, Path("a.png"), 4, ".png")).name == fill_template(
+        template, Path("a.png"), 4, ".png"
+    )
 
 
 def test_two_results_with_one_name_are_refused(tmp_path: Path) -> None:
@@ -210,18 +220,18 @@ def test_a_result_never_replaces_an_input(tmp_path: Path) -> None:
     (tmp_path / "b_x4.png").symlink_to(tmp_path / "a.png")
     tasks = [Task(tmp_path / name, Path(name)) for name in ("a.png", "b.png")]
     with fails(RefusedOutputError, f"The result {tmp_path / 'b_x4.png'} would replace an input image."):
-        name_outputs(tasks, tmp_path, Template(), 4, lambda path: path.suffix)
+        name_outputs(tasks, tmp_path, DEFAULT_TEMPLATE, 4, lambda path: path.suffix)
     with fails(RefusedOutputError, f"The result {tmp_path / 'a.png'} would replace an input image."):
-        name_outputs(tasks, tmp_path, Template("{name}"), 4, lambda path: path.suffix)
+        name_outputs(tasks, tmp_path, "{name}", 4, lambda path: path.suffix)
 
 
 def test_a_result_cannot_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a_x4.png").mkdir()
     with fails(RefusedOutputError, f"The result {tmp_path / 'a_x4.png'} is a folder."):
-        name_outputs([Task(Path("a.png"), Path("a.png"))], tmp_path, Template(), 4, lambda path: path.suffix)
+        name_outputs([Task(Path("a.png"), Path("a.png"))], tmp_path, DEFAULT_TEMPLATE, 4, lambda path: path.suffix)
 
 
 def test_results_keep_the_subfolder_of_their_source(tmp_path: Path) -> None:
     task = Task(tmp_path / "a.png", Path("sub/a.png"))
-    (result,) = name_outputs([task], tmp_path, Template(), 2, lambda path: ".tif")
+    (result,) = name_outputs([task], tmp_path, DEFAULT_TEMPLATE, 2, lambda path: ".tif")
     assert result == Task(task.source, Path("sub/a_x2.tif"))

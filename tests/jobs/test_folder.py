@@ -20,11 +20,8 @@ from pcsr_cli.jobs import folder as folder_module
 from pcsr_cli.jobs import upscale_file
 from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.folder import (
-    Done,
     Existing,
-    Failed,
     FolderRun,
-    SkipReason,
     Work,
     disk_is_full,
     lock,
@@ -32,6 +29,7 @@ from pcsr_cli.jobs.folder import (
     prepare_folders,
 )
 from pcsr_cli.jobs.journal import Entry, Journal
+from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Request
 from pcsr_cli.model.registry import LoadedModel
 from tests.failing import fails
@@ -59,8 +57,8 @@ def names(tmp_path: Path) -> list[str]:
 
 
 def test_each_result_is_in_the_journal_and_not_made_again(tmp_path: Path, model: LoadedModel) -> None:
-    events = list(make_run(tmp_path, model, "a.png", "b.png").run())
-    assert [type(event) for event in events] == [Done, Done]
+    results = list(make_run(tmp_path, model, "a.png", "b.png").run())
+    assert [type(result) for _, result in results] == [Report, Report]
     assert names(tmp_path) == ["a.png", "b.png"]
     assert all(Journal(tmp_path / "out").find(Path(name)) for name in ("a.png", "b.png"))
     again = make_run(tmp_path, model, "a.png", "b.png")
@@ -95,10 +93,10 @@ def test_a_full_disk_stops_the_run(
                 raise OutputError(f"Cannot write {output}: no space.", "Free some space.") from reason
 
     monkeypatch.setattr(upscale_file, "open_writer", full)
-    events = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png").run(jobs)
+    results = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png").run(jobs)
     with fails(OutputError, f"The disk is full; the run stopped at {tmp_path / 'out' / 'b.png'}."):
-        for event in events:
-            assert isinstance(event, Done) == (event.task.output.name == "a.png")
+        for task, result in results:
+            assert isinstance(result, Report) == (task.output.name == "a.png")
     assert names(tmp_path) == ["a.png"]
     assert not list((tmp_path / "out").glob(".pcsr-*.part"))
 
@@ -123,8 +121,8 @@ def test_an_image_that_runs_out_of_memory_is_tried_again_at_the_end(
     monkeypatch.setattr(upscale_file, "start_upscale", short)
     run = make_run(tmp_path, model, "a.png", "b.png", "c.png")
     save(tmp_path / "b.png", levels(6, 7))
-    events = list(run.run())
-    assert [event.task.output.name for event in events if isinstance(event, Done)] == ["a.png", "c.png", "b.png"]
+    finished = [task.output.name for task, result in run.run() if isinstance(result, Report)]
+    assert finished == ["a.png", "c.png", "b.png"]
     assert names(tmp_path) == ["a.png", "b.png", "c.png"]
 
 
@@ -135,8 +133,8 @@ def test_an_image_that_runs_out_of_memory_twice_fails(
         raise MemoryError
 
     monkeypatch.setattr(upscale_file, "start_upscale", short)
-    (event,) = make_run(tmp_path, model, "a.png").run()
-    assert isinstance(event, Failed) and isinstance(event.error, MemoryError)
+    ((_, error),) = make_run(tmp_path, model, "a.png").run()
+    assert isinstance(error, MemoryError)
     assert names(tmp_path) == []
 
 
@@ -150,18 +148,18 @@ def test_an_image_that_changes_while_it_is_read_fails(
         return picture
 
     monkeypatch.setattr(upscale_file, "read_image", meddle)
-    (event,) = make_run(tmp_path, model, "a.png").run()
-    assert isinstance(event, Failed)
+    ((_, error),) = make_run(tmp_path, model, "a.png").run()
+    assert isinstance(error, InputError)
     with fails(InputError, f"{tmp_path / 'a.png'} was changed while it was read."):
-        raise event.error
+        raise error
 
 
 def test_an_image_that_disappears_fails(tmp_path: Path, model: LoadedModel) -> None:
     run = make_run(tmp_path, model, "a.png", "b.png")
     (tmp_path / "a.png").unlink()
-    first, second = run.run()
-    assert isinstance(first, Failed) and "There is no file" in str(first.error)
-    assert isinstance(second, Done)
+    (_, first), (_, second) = run.run()
+    assert isinstance(first, InputError) and "There is no file" in str(first)
+    assert isinstance(second, Report)
 
 
 SETTINGS = {"scale": 4.0}
@@ -191,7 +189,7 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.mark.parametrize("existing", ["refuse", "skip", "overwrite"])
 def test_a_finished_result_is_skipped(folder: Folder, existing: Existing) -> None:
-    assert folder.plan(existing) == Work((), ((folder.task, SkipReason.DONE_BEFORE),))
+    assert folder.plan(existing) == Work((), ((folder.task, "done before"),))
 
 
 @pytest.mark.parametrize("existing", ["refuse", "skip", "overwrite"])
@@ -220,7 +218,7 @@ def test_another_existing_result_is_refused_skipped_or_overwritten(folder: Folde
         folder.output.write_bytes(b"resulT" if change == "result" else b"result, edited")
     with fails(RefusedOutputError, f"{folder.output} already exists and {reason}."):
         folder.plan(settings=settings)
-    assert folder.plan("skip", settings) == Work((), ((folder.task, SkipReason.EXISTS),))
+    assert folder.plan("skip", settings) == Work((), ((folder.task, "exists"),))
     assert folder.plan("overwrite", settings) == Work((folder.task,), ())
 
 
@@ -249,7 +247,7 @@ def test_an_impossible_name_is_refused_before_any_work(tmp_path: Path) -> None:
 def test_an_entry_with_another_checksum_does_not_count(folder: Folder) -> None:
     wrong = Entry("a_x4.png", fingerprint(folder.source), SETTINGS, Fingerprint(6, "0" * 64), {})
     Journal(folder.output.parent).append(wrong)
-    assert folder.plan("skip") == Work((), ((folder.task, SkipReason.EXISTS),))
+    assert folder.plan("skip") == Work((), ((folder.task, "exists"),))
 
 
 def test_checking_reports_its_progress(folder: Folder) -> None:
