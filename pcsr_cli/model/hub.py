@@ -179,10 +179,11 @@ def _fetch_file(
             raise HubError(
                 f"{file} of {location.repo} is damaged in the cache, and {_why_unavailable(error)}.", _fetch_later(name)
             ) from error
-        if cached is not None and not whole:
-            remove(cached)
+        damaged = cached is not None and not whole
+        if cached is not None and damaged and not cached.is_symlink():
+            remove(cached)  # a new download replaces the file behind a link, but not a file without one
         if not (sha256 and len(metadata.etag) == len(sha256) and metadata.etag != sha256):
-            for again in (False, True):
+            for again in (damaged, True):
                 path = _download(location, file, revision, again, show_progress)
                 if path is None:
                     continue
@@ -193,7 +194,7 @@ def _fetch_file(
                 remove(path)
     raise HubError(
         f"{file} of {location.repo} arrived damaged: its content does not match its checksum or its format.",
-        "It was removed. Try again, or check HF_ENDPOINT and the proxy between this machine and the Hub.",
+        "It is not used. Try again, or check HF_ENDPOINT and the proxy between this machine and the Hub.",
     )
 
 
