@@ -1,1 +1,1 @@
-"""Benchmarks: ratios, measured side by side in one run. ``python -m benchmarks`` from the checkout."""
+"""Benchmarks of the engine, run from a checkout with ``python -m benchmarks``."""

@@ -1,8 +1,7 @@
-"""``python -m benchmarks``: the engine against the formula as written, the originals, and the machine.
+"""``python -m benchmarks``: times the engine, the formula as written, the original networks and the machine.
 
-The picture is the one that ships, cut to 420x276 like the demo image of the paper's repository, unless another is
-given. The originals' weights are random, as are those of the models ``fsrcnn`` and ``srresnet``: time does not depend
-on them.
+The default image is the packaged photograph, cropped to 420x276 like the demo image of the paper's repository. The
+original networks and the models ``fsrcnn`` and ``srresnet`` have random weights, which do not affect the time.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from torch import Tensor
 from benchmarks.machine import CONV, MATMUL, RATED, RATED_FLOPS, Rated, machine
 from benchmarks.networks import Measured, measured_network
 from benchmarks.originals import prepared_original
-from benchmarks.stages import REST, stage_flops, watched_engine
+from benchmarks.stages import REST, stage_flops, timed_engine
 from benchmarks.timing import Timed, alternate, timed
 from pcsr_cli.engine.device import peak_memory
 from pcsr_cli.engine.refine import usual_refine
@@ -38,7 +37,7 @@ from tests import reference
 SIZE = (276, 420)
 SCALING = ((128, 128), (512, 512), (1080, 1920), (2160, 3840))
 WIDTH = 140
-"""Columns of the tables where there is no terminal."""
+"""Columns of the tables if the output is not a terminal."""
 
 ENGINE, ADM, WHOLE = "threshold", "ADM", "whole"
 
@@ -46,23 +45,23 @@ Rows = dict[str, dict[str, float]]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmarks and print tables or JSON."""
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("--model", action="append", help="registry name, folder, ...; may be given several times")
+    arguments.add_argument("--model", action="append", help="model name, folder or file; may be repeated")
     arguments.add_argument("--runs", type=int, default=5)
-    arguments.add_argument("--scaling", action="store_true", help="also time growing pictures (minutes)")
-    arguments.add_argument("--picture", type=Path, help="an LR picture to use instead of the one that ships")
+    arguments.add_argument("--scaling", action="store_true", help="also time images of growing size (takes minutes)")
+    arguments.add_argument("--image", type=Path, help="another LR image")
     arguments.add_argument("--json", action="store_true")
     asked = arguments.parse_args()
-    picture = _picture(asked.picture)
-    document: dict[str, object] = {"machine": machine(), "picture": f"{picture.shape[3]}x{picture.shape[2]}"}
+    image = _load_image(asked.image)
+    document: dict[str, object] = {"machine": machine(), "image": f"{image.shape[3]}x{image.shape[2]}"}
     for path in asked.model or ["builtin"]:
-        measured, name = measured_network(path, picture), Path(path).name
-        rows, rates = _compare(measured, picture, asked.runs)
+        measured, name = measured_network(path, image), Path(path).name
+        rows, rates = _compare(measured, image, asked.runs)
         document[f"{name}: weights"] = measured.weights
         document[f"{name}: machine, GFLOP/s"] = {rated: round(rate / 1e9, 1) for rated, rate in rates.items()}
         document[name] = rows
-        document[f"{name}: stages"] = _stages(measured, picture, asked.runs)
+        document[f"{name}: stages"] = _stages(measured, image, asked.runs)
         if asked.scaling:
             document[f"{name}: scaling"] = _scaling(measured.network, asked.runs)
     if asked.json:
@@ -72,18 +71,18 @@ def main() -> None:
 
 
 def _compare(measured: Measured, lr: Tensor, runs: int) -> tuple[Rows, dict[str, float]]:
-    """The engine by threshold and by ADM, the formula as written, and the original network, in one alternating run.
+    """Time the engine (threshold and ADM), the formula as written and the original network in one alternating run.
 
-    Also the machine's rates in FLOP/s, of the same run.
+    Also returns the machine's rates in FLOP/s from the same run.
     """
     network = measured.network
     outcomes: dict[str, Outcome] = {}
 
     def engine(routing: Routing, name: str) -> None:
-        outcomes[name] = _enlarged(network, lr, routing)
+        outcomes[name] = _upscale(network, lr, routing)
 
     rated = Rated()
-    contestants: dict[str, Callable[[], object]] = {
+    candidates: dict[str, Callable[[], object]] = {
         ENGINE: lambda: engine(measured.threshold, ENGINE),
         ADM: lambda: engine(Adaptive(), ADM),
         "formula as written": lambda: reference.upscale(network, lr, 4, measured.threshold),
@@ -97,8 +96,8 @@ def _compare(measured: Measured, lr: Tensor, runs: int) -> tuple[Rows, dict[str,
         cost = original_flops(backbone, 4, lr.shape[2] * lr.shape[3])
         assert cost is not None
         flops = dict.fromkeys(originals, cost.executed)
-        contestants |= originals
-    taken = alternate(contestants, runs)
+        candidates |= originals
+    taken = alternate(candidates, runs)
     rates = {name: RATED_FLOPS[name] / taken.pop(name).median for name in RATED}
     costs = model_costs(network)
     flops |= {name: executed_flops(costs, outcome.executed) for name, outcome in outcomes.items()}
@@ -106,7 +105,7 @@ def _compare(measured: Measured, lr: Tensor, runs: int) -> tuple[Rows, dict[str,
 
 
 def _originals(network: Pcsr, lr: Tensor) -> dict[str, Callable[[], object]]:
-    """The original of a network's backbone in PyTorch's two memory formats, and prepared like the engine."""
+    """Return the original network in PyTorch's two memory formats, and with the engine's optimisations."""
     net = ORIGINALS[network.spec.backbone.name]().eval().requires_grad_(False)
     x = network.normalise(lr)
     last, converted, prepared = (
@@ -132,14 +131,14 @@ def _row(taken: Timed, flops: float | None, rates: dict[str, float], engine: Tim
 
 
 def _stages(measured: Measured, lr: Tensor, runs: int) -> Rows:
-    """The engine by threshold, stage by stage, beside the machine's rates in the same run."""
+    """Time the engine by stage, and the machine's rates in the same run."""
     taken: dict[str, list[float]] = {}
     outcomes: list[Outcome] = []
 
     def engine() -> None:
         started = time.perf_counter()
-        with watched_engine() as watch:
-            outcomes.append(_enlarged(measured.network, lr, measured.threshold))
+        with timed_engine() as watch:
+            outcomes.append(_upscale(measured.network, lr, measured.threshold))
         whole = time.perf_counter() - started
         for stage, seconds in {**watch.seconds, REST: whole - sum(watch.seconds.values()), WHOLE: whole}.items():
             taken.setdefault(stage, []).append(seconds)
@@ -149,7 +148,7 @@ def _stages(measured: Measured, lr: Tensor, runs: int) -> Rows:
     rates = {name: RATED_FLOPS[name] / rated_taken[name].median for name in RATED}
     costs = model_costs(measured.network)
     flops = {**stage_flops(costs, outcomes[-1]), WHOLE: executed_flops(costs, outcomes[-1].executed)}
-    # The first run was to warm up.
+    # The first run is the warm-up.
     whole = timed(taken[WHOLE][1:])
     shares = {
         stage: {"share of the time": timed(seconds[1:]).median / whole.median} for stage, seconds in taken.items()
@@ -159,12 +158,12 @@ def _stages(measured: Measured, lr: Tensor, runs: int) -> Rows:
     }
 
 
-def _enlarged(network: Pcsr, lr: Tensor, routing: Routing) -> Outcome:
+def _upscale(network: Pcsr, lr: Tensor, routing: Routing) -> Outcome:
     return upscale_whole(network, lr, 4, Settings(routing, refine=usual_refine(4)), torch.uint8)[2]
 
 
 def _scaling(network: Pcsr, runs: int) -> dict[str, dict[str, float]]:
-    """Nanoseconds an LR pixel takes, for pictures from small to 4K, and the peak of memory so far."""
+    """Time images from small to 4K, in nanoseconds per LR pixel, and record the peak memory so far."""
     rows = {}
     for height, width in SCALING:
         lr = torch.from_numpy(_tiled(height, width)).permute(2, 0, 1)[None].float() / 255
@@ -195,13 +194,13 @@ def _inferred(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return function(x)
 
 
-def _picture(path: Path | None) -> Tensor:
+def _load_image(path: Path | None) -> Tensor:
     levels = np.asarray(Image.open(path).convert("RGB")) if path else _tiled(*SIZE)
     return torch.from_numpy(levels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def _tiled(height: int, width: int) -> NDArray[np.uint8]:
-    """The picture that ships, repeated and cut to size."""
+    """Return the packaged photograph, repeated and cropped to a size."""
     shipped = np.asarray(Image.open(Path(__file__).parent.parent / "examples" / "chelsea.png").convert("RGB"))
     times = (-(-height // shipped.shape[0]), -(-width // shipped.shape[1]), 1)
     return np.tile(shipped, times)[:height, :width].copy()

@@ -1,4 +1,4 @@
-"""The machine a run was on, and the rates it reaches at what networks are made of."""
+"""Describes the machine, and measures its rates for the operations that networks consist of."""
 
 import os
 import platform
@@ -16,13 +16,13 @@ RATED = (MATMUL, CONV)
 _SIDE, _CHANNELS, _BAND = 2048, 64, (32, 256)
 
 RATED_FLOPS = {MATMUL: 2 * _SIDE**3, CONV: 2 * 9 * _CHANNELS**2 * _BAND[0] * _BAND[1]}
-"""What one call of each takes."""
+"""FLOPs of one call."""
 
 
 class Rated:
-    """What rates are measured with: a large float32 matrix product, and a convolution on a band that fits the cache.
+    """The rated operations: a large float32 matrix product, and a convolution on a band that fits the cache.
 
-    They are contestants like any others, so that rates are of the same minutes as what they are compared with.
+    They run alternately with the candidates, so that all figures are from the same minutes.
     """
 
     def __init__(self) -> None:
@@ -33,17 +33,17 @@ class Rated:
 
     @torch.inference_mode()
     def multiply(self) -> Tensor:
-        """The matrix product."""
+        """Compute the matrix product."""
         return self.matrix @ self.matrix
 
     @torch.inference_mode()
     def convolve(self) -> Tensor:
-        """The convolution."""
+        """Compute the convolution."""
         return F.conv2d(self.band, self.weight, padding=1)
 
 
 def machine() -> dict[str, object]:
-    """What a run was made on and with."""
+    """Return the machine and the versions of a run."""
     return {
         "pcsr": pcsr_cli.__version__,
         "torch": torch.__version__,

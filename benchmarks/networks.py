@@ -1,4 +1,4 @@
-"""The networks that are measured: by name as everywhere, and two whose published weights cannot be had."""
+"""The measured networks: models by name, and two networks whose weights are not published."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec
 
 HEAVY_SHARE = 0.4
-"""Of a network with random weights so many pixels are heavy: about as of CARN at threshold 0.5."""
+"""Share of heavy pixels for random weights, about that of CARN at threshold 0.5."""
 
 UNPUBLISHED = {
     "fsrcnn": ModelSpec(BackboneSpec("fsrcnn", 48), ((10, 10, 10), (58, 58, 58, 58)), ()),
@@ -24,7 +24,7 @@ UNPUBLISHED = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A network, the cut it is routed by, and what is to be known about its weights."""
+    """A network, its cut, and a description of its weights."""
 
     network: Pcsr
     threshold: Threshold
@@ -32,9 +32,9 @@ class Measured:
 
 
 def measured_network(name: str, lr: Tensor) -> Measured:
-    """A network by name. One of UNPUBLISHED has random weights, on which time does not depend but through routing.
+    """Return a network by name. The networks in UNPUBLISHED have random weights.
 
-    Its cut is such that HEAVY_SHARE of the pixels of ``lr`` (1, 3, h, w) are heavy.
+    Their cut makes HEAVY_SHARE of the pixels of ``lr`` (1, 3, h, w) heavy, because time depends on the routing.
     """
     if name not in UNPUBLISHED:
         return Measured(load_model(name).network, Threshold(), "trained")

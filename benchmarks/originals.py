@@ -1,4 +1,4 @@
-"""The original networks with the care the engine takes: folded, packed, channels last, in bands of rows."""
+"""The original networks with the optimisations of the engine: folded, packed, channels last, in bands of rows."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ Enlarge = Callable[[Tensor], Tensor]
 
 
 def prepared_original(net: Original) -> Enlarge:
-    """A function from normalised LR (1, 3, h, w) to normalised HR (1, 3, 4h, 4w)."""
+    """Return a function from normalised LR (1, 3, h, w) to normalised HR (1, 3, 4h, 4w)."""
     backbone = prepare_backbone(net)
     tail, radius = _tail(net)
 
@@ -45,7 +45,7 @@ def prepared_original(net: Original) -> Enlarge:
 
 
 def _tail(net: Original) -> tuple[Callable[[Tensor], Tensor], int]:
-    """The upsampling of rows that bring their neighbours along, and how many rows it looks beyond its own."""
+    """Return the upsampling of rows that include their neighbours, and its receptive radius in rows."""
     match net:
         case CarnOriginal():
             ups = [_fused(conv, relu=True) for conv in net.upsample.modules() if isinstance(conv, nn.Conv2d)]

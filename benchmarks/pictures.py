@@ -1,4 +1,4 @@
-"""The README's pictures, drawn by the model they show: ``python -m benchmarks.pictures``."""
+"""Draws the images of the README: ``python -m benchmarks.pictures``."""
 
 import tempfile
 from pathlib import Path
@@ -13,26 +13,26 @@ ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "examples" / "chelsea.png"
 SCALE = 4
 DETAIL = (430, 285, 950, 645)
-"""An eye: left, top, right, bottom in the result."""
+"""An eye as (left, top, right, bottom) in the result."""
 GAP = 10
 WIDTH = 720
 
 
 def main() -> None:
-    """Draw ``docs/chelsea.jpg`` and ``docs/difficulty.jpg`` anew."""
-    three_ways().save(ROOT / "docs" / "chelsea.jpg", quality=88)
+    """Draw ``docs/chelsea.jpg`` and ``docs/difficulty.jpg``."""
+    comparison().save(ROOT / "docs" / "chelsea.jpg", quality=88)
     difficulty().save(ROOT / "docs" / "difficulty.jpg", quality=85)
 
 
-def three_ways() -> Image.Image:
-    """A detail by bicubic, by builtin, and with builtin's heavy pixels in orange, side by side."""
+def comparison() -> Image.Image:
+    """Draw a detail by bicubic, by builtin, and with the heavy pixels in orange, side by side."""
     with Image.open(PHOTOGRAPH) as file:
         photograph = file.convert("RGB")
-    done = pcsr_cli.upscale(photograph, pcsr_cli.load_model("builtin"), SCALE)
-    bicubic = photograph.resize(done.image.size, Image.Resampling.BICUBIC)
-    dark = (np.asarray(done.image) * 0.35).astype(np.uint8)
-    dark[done.branches > 0] = (200, 112, 24)
-    parts = [picture.crop(DETAIL) for picture in (bicubic, done.image, Image.fromarray(dark))]
+    result = pcsr_cli.upscale(photograph, pcsr_cli.load_model("builtin"), SCALE)
+    bicubic = photograph.resize(result.image.size, Image.Resampling.BICUBIC)
+    dark = (np.asarray(result.image) * 0.35).astype(np.uint8)
+    dark[result.branches > 0] = (200, 112, 24)
+    parts = [image.crop(DETAIL) for image in (bicubic, result.image, Image.fromarray(dark))]
     width, height = parts[0].size
     drawn = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
     for index, part in enumerate(parts):
@@ -41,21 +41,13 @@ def three_ways() -> Image.Image:
 
 
 def difficulty() -> Image.Image:
-    """p_heavy of the whole photograph at x2 as ``upscale --map`` draws it, reduced."""
+    """Draw p_heavy of the whole photograph at x2 with ``upscale --map``, and reduce it."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "map.png"
-        line = [
-            "upscale",
-            str(PHOTOGRAPH),
-            str(Path(folder) / "x2.png"),
-            "--scale",
-            "2",
-            "--model",
-            "builtin",
-            "--quiet",
-        ]
-        app([*line, "--map", str(place), "--map-style", "difficulty"], standalone_mode=False)
-        with Image.open(place) as file:
+        output = Path(folder) / "map.png"
+        upscaled = str(Path(folder) / "x2.png")
+        arguments = ["upscale", str(PHOTOGRAPH), upscaled, "--scale", "2", "--model", "builtin", "--quiet"]
+        app([*arguments, "--map", str(output), "--map-style", "difficulty"], standalone_mode=False)
+        with Image.open(output) as file:
             drawn = file.convert("RGB")
             return drawn.resize((WIDTH, round(drawn.height * WIDTH / drawn.width)), Image.Resampling.LANCZOS)
 

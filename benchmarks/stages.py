@@ -1,4 +1,4 @@
-"""Where the engine's time goes: stages watched from outside while it does its usual work."""
+"""Times the stages of the engine during a normal upscale, by patches from outside."""
 
 import time
 from collections import defaultdict
@@ -22,69 +22,69 @@ REST = "routing and the rest"
 
 
 class Stopwatch:
-    """Seconds by stage."""
+    """Adds up seconds by stage."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.stage_of: dict[int, str] = {}
 
     def timed(self, function: Callable[..., Any], stage: str | None = None) -> Callable[..., Any]:
-        """The same function, timed for a stage; without one, for that of the MLP it is a method of."""
+        """Wrap a function to time it for a stage, or for the stage of the MLP that it is a method of."""
 
-        def watched(first: Any, *rest: Any, **named: Any) -> Any:
+        def wrapper(first: Any, *rest: Any, **named: Any) -> Any:
             started = time.perf_counter()
             try:
                 return function(first, *rest, **named)
             finally:
                 self.seconds[stage or self.stage_of[id(first)]] += time.perf_counter() - started
 
-        return watched
+        return wrapper
 
     def timed_each(self, function: Callable[..., Iterator[Any]], stage: str) -> Callable[..., Iterator[Any]]:
-        """The same generator, timed from each request to what it gives."""
+        """Wrap a generator function to time each step of the generator."""
 
-        def watched(*arguments: Any) -> Iterator[Any]:
+        def wrapper(*arguments: Any) -> Iterator[Any]:
             following = self.timed(lambda items: next(items, None), stage)
             items = function(*arguments)
             while (item := following(items)) is not None:
                 yield item
 
-        return watched
+        return wrapper
 
-    def introduced(self, prepare: Callable[..., None]) -> Callable[..., None]:
-        """The preparation of a model, timed; its MLPs are taken note of."""
+    def registered(self, prepare: Callable[..., None]) -> Callable[..., None]:
+        """Wrap the preparation of a model to time it and to register the stages of its MLPs."""
         preparing = self.timed(prepare, PREPARING)
 
-        def watched(prepared: PreparedModel, model: Pcsr) -> None:
+        def wrapper(prepared: PreparedModel, model: Pcsr) -> None:
             preparing(prepared, model)
             self.stage_of[id(prepared.classifier)] = CLASSIFIER
             for name, sampler in zip(sampler_names(prepared.branches), prepared.samplers, strict=True):
                 self.stage_of[id(sampler)] = _plain(name)
 
-        return watched
+        return wrapper
 
 
 @contextmanager
-def watched_engine() -> Iterator[Stopwatch]:
-    """Watch the engine while the block runs."""
+def timed_engine() -> Iterator[Stopwatch]:
+    """Time the stages of the engine inside the block."""
     watch = Stopwatch()
     with ExitStack() as stack:
 
-        def put(owner: object, name: str, function: Callable[..., Any]) -> None:
+        def replace(owner: object, name: str, function: Callable[..., Any]) -> None:
             stack.enter_context(patch.object(owner, name, function))
 
-        put(PreparedModel, "__init__", watch.introduced(PreparedModel.__init__))
-        put(PreparedModel, "feature_bands", watch.timed_each(PreparedModel.feature_bands, BACKBONE))
+        replace(PreparedModel, "__init__", watch.registered(PreparedModel.__init__))
+        replace(PreparedModel, "feature_bands", watch.timed_each(PreparedModel.feature_bands, BACKBONE))
         for name in ("table", "__call__", "in_pieces"):
-            put(PreparedMlp, name, watch.timed(getattr(PreparedMlp, name)))
-        put(AreaSampler, "_base", watch.timed(AreaSampler._base, BASE))
-        put(refine, "refine", watch.timed(refine.refine, REFINEMENT))
-        put(StripBuffer, "write", watch.timed(StripBuffer.write, WRITING))
+            replace(PreparedMlp, name, watch.timed(getattr(PreparedMlp, name)))
+        replace(AreaSampler, "_base", watch.timed(AreaSampler._base, BASE))
+        replace(refine, "refine", watch.timed(refine.refine, REFINEMENT))
+        replace(StripBuffer, "write", watch.timed(StripBuffer.write, WRITING))
         yield watch
 
 
 def stage_flops(costs: ModelCosts, outcome: Outcome) -> dict[str, float]:
-    """Executed FLOPs by stage, first layers with the stage they belong to. Other stages multiply next to nothing."""
+    """Return the executed FLOPs by stage. Shared first layers count for the stage of their MLP."""
     ran = outcome.executed
     flops = {
         BACKBONE: costs.backbone.executed * ran.backbone + ran.repeated,

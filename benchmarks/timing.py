@@ -1,4 +1,4 @@
-"""Timing in fair pairs: what is compared runs alternately in one process, after a warm-up."""
+"""Fair timing: the candidates run alternately in one process, after a warm-up."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of one contestant: median, fastest and slowest run."""
+    """Seconds of one candidate: median, fastest and slowest run."""
 
     median: float
     fastest: float
@@ -16,17 +16,17 @@ class Timed:
 
 
 def timed(seconds: Sequence[float]) -> Timed:
-    """What several runs took."""
+    """Summarise the seconds of several runs."""
     return Timed(statistics.median(seconds), min(seconds), max(seconds))
 
 
-def alternate(contestants: Mapping[str, Callable[[], object]], runs: int) -> dict[str, Timed]:
-    """Run every contestant once to warm up, then all of them in turn, ``runs`` times."""
-    for run in contestants.values():
+def alternate(candidates: Mapping[str, Callable[[], object]], runs: int) -> dict[str, Timed]:
+    """Run every candidate once to warm up, then all of them in turn, ``runs`` times."""
+    for run in candidates.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(runs):
-        for name, run in contestants.items():
+        for name, run in candidates.items():
             started = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - started)

@@ -149,13 +149,13 @@ def check_threads() -> Iterator[Finding]:
 
 
 def check_kernels() -> Iterator[Finding]:
-    """Check that oneDNN's fused kernels can be used on the CPU."""
+    """Report whether oneDNN's fused kernels passed their self-test on the CPU."""
     problem = onednn_problem()
     if problem is None:
         yield Finding("kernels", State.OK, "oneDNN's fused kernels on the CPU", facts={"fused": True})
         return
-    message = f"plain kernels on the CPU, the same results but slower: {problem}"
-    step = f"Use torch {TESTED_TORCH[-1]} in a build with oneDNN."
+    message = f"plain operations on the CPU, with the same results but slower: {problem}"
+    step = f"Install torch {TESTED_TORCH[-1]} in a build with oneDNN."
     yield Finding("kernels", State.WARNING, message, step, {"fused": False})
 
 

@@ -56,7 +56,7 @@ class TestMachine:
             (metadata, "version", without_pyvips, "libraries", State.ERROR, "pip install pyvips"),
             (shutil, "which", lambda name: f"/usr/bin/{name}", "device", State.WARNING, "CUDA"),
             (doctor, "free_memory", lambda device: 2**28, "memory", State.WARNING, "Close other programs"),
-            (doctor, "onednn_problem", lambda: "no oneDNN", "kernels", State.WARNING, "oneDNN"),
+            (doctor, "onednn_problem", lambda: "no oneDNN", "kernels", State.WARNING, "build with oneDNN"),
         ],
     )
     def test_a_problem_is_named(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.stages import BACKBONE, BASE, CLASSIFIER, PREPARING, REFINEMENT, WRITING, stage_flops, watched_engine
+from benchmarks.stages import BACKBONE, BASE, CLASSIFIER, PREPARING, REFINEMENT, WRITING, stage_flops, timed_engine
 from pcsr_cli.engine.fused.samplers import PreparedMlp
 from pcsr_cli.engine.routing import default_routing
 from pcsr_cli.engine.upscale import Settings, upscale_whole
@@ -15,7 +15,7 @@ from tests.tiny import picture, tiny_model
 def test_stages_share_all_flops_and_all_are_seen(branches: int) -> None:
     model = tiny_model("carn", branches)
     settings = Settings(default_routing(branches), refine=1)
-    with watched_engine() as watch:
+    with timed_engine() as watch:
         _, _, outcome = upscale_whole(model, picture(9, 13), 4, settings, torch.uint8)
     costs = model_costs(model)
     flops = stage_flops(costs, outcome)
@@ -28,6 +28,6 @@ def test_stages_share_all_flops_and_all_are_seen(branches: int) -> None:
 
 def test_the_engine_is_left_as_it_was() -> None:
     before = PreparedMlp.__call__
-    with watched_engine():
+    with timed_engine():
         assert PreparedMlp.__call__ is not before
     assert PreparedMlp.__call__ is before
