@@ -1,4 +1,4 @@
-"""``pcsr``, and ``python -m pcsr_cli``."""
+"""The entry point of ``pcsr`` and of ``python -m pcsr_cli``."""
 
 import sys
 
@@ -6,7 +6,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; being interrupted while it is still being imported is no mistake either."""
+    """Run the command line. An interruption during its import has no traceback either."""
     try:
         from pcsr_cli.cli.main import main as run
     except KeyboardInterrupt:

@@ -34,7 +34,7 @@ NARROW = 100
 
 Folders = Annotated[
     list[Path],
-    typer.Argument(metavar="FOLDER...", help="Measure folders of HR images, or folders with HR and LR_xN in them."),
+    typer.Argument(metavar="FOLDER", help="Measure folders of HR images, or folders with HR and LR_xN in them."),
 ]
 Methods = Annotated[
     str,
@@ -100,21 +100,21 @@ def command(
     saved = () if save is None else _saved_files(save, sources, chosen)
     measuring.check_results((report, csv, *saved), sources, overwrite)
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = bench.BenchOptions(chosen, scale, minimum, side, luma, protocol == "paper", network, allowance)
-    bench.check(loaded, asked)
+    settings = bench.BenchOptions(chosen, scale, minimum, side, luma, protocol == "paper", network, allowance)
+    bench.check(loaded, settings)
     swept = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
     if report is not None:
         sweep.check(loaded, swept)
-    result = _measure(loaded, sources, asked, save, overwrite, quiet or json)
+    result = _measure(loaded, sources, settings, save, overwrite, quiet or json)
     if csv is not None:
         measuring.write_rows(csv, result.rows, overwrite)
     if report is not None:
         silent = quiet or json
-        measuring.write_page(report, loaded, sources, swept, no_reference, overwrite, silent, result, asked.paper)
+        measuring.write_page(report, loaded, sources, swept, no_reference, overwrite, silent, result, settings.paper)
     if json:
-        print_document(_document(loaded, asked, result, no_reference))
+        print_document(_document(loaded, settings, result, no_reference))
     elif not quiet:
-        _show(result, loaded, asked, no_reference)
+        _show(result, loaded, settings, no_reference)
     if result.skipped:
         raise SystemExit(1)
 
@@ -143,7 +143,7 @@ def _saved_file(folder: Path, image: str, method: str) -> Path:
 def _measure(
     model: "LoadedModel",
     sources: "Sequence[PairFiles]",
-    asked: "BenchOptions",
+    settings: "BenchOptions",
     save: Path | None,
     replace: bool,
     quiet: bool,
@@ -165,32 +165,32 @@ def _measure(
                 output = _saved_file(save, event.row.image, event.row.method)
                 write_image(output, ImageData(event.rgb), {}, replace=replace)
 
-        return bench.bench(model, sources, asked, observe)
+        return bench.bench(model, sources, settings, observe)
 
 
 def _document(
-    model: "LoadedModel", asked: "BenchOptions", result: "BenchResult", no_reference: bool
+    model: "LoadedModel", settings: "BenchOptions", result: "BenchResult", no_reference: bool
 ) -> dict[str, object]:
     from dataclasses import asdict
 
     return {
-        **measuring.settings_document(model, asked, no_reference),
-        "protocol": "paper" if asked.paper else "whole",
+        **measuring.settings_document(model, settings, no_reference),
+        "protocol": "paper" if settings.paper else "whole",
         "images": [asdict(row) for row in result.rows],
         "mean": [asdict(row) for row in result.mean],
         "skipped": measuring.skipped_entries(result.skipped),
     }
 
 
-def _show(result: "BenchResult", model: "LoadedModel", asked: "BenchOptions", no_reference: bool) -> None:
+def _show(result: "BenchResult", model: "LoadedModel", settings: "BenchOptions", no_reference: bool) -> None:
     """Print the rows by image, then the means."""
     from rich.text import Text
 
     console = stdout_console()
     against = "all heavy" if no_reference else "HR"
     title = (
-        f"{model.identity.name} x{asked.scale:g}; PSNR of {'luma' if asked.luma else 'RGB'} against {against}, "
-        f"SSIM of luma, both without {-(-asked.scale // 1):.0f} border pixels; GFLOPs (paper's count) and executed; "
+        f"{model.identity.name} x{settings.scale:g}; PSNR of {'luma' if settings.luma else 'RGB'} against {against}, "
+        f"SSIM of luma, both without {-(-settings.scale // 1):.0f} border pixels; GFLOPs (paper's count) and executed; "
         "seconds of computing (none for patch, which is composed)."
     )
     console.print(Text(printable(title)))

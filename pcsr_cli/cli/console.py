@@ -34,12 +34,8 @@ INTERRUPTED = 130
 
 HINTS = {
     "allow_huge": "If you trust the file, use --allow-huge of upscale or plan.",
-    "device": "Use --device cpu.",
     "existing": "Use --skip-existing or --overwrite.",
-    "memory": "Lower --memory.",
     "overwrite": "Use --overwrite to replace it.",
-    "precision": "Use --precision fp32.",
-    "registry": "Check --registry and PCSR_REGISTRY.",
     "tile": "Use a smaller --tile.",
 }
 """What to do by an error's setting. For a setting that is not listed, the hint is the name of its option."""

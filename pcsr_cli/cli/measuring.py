@@ -33,7 +33,7 @@ THRESHOLDS = "0:1:0.05"
 Images = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[IMAGE|FOLDER...]",
+        metavar="IMAGE|FOLDER",
         help="Measure these HR images and folders of HR images.",
         show_default="the packaged photograph",
     ),
@@ -159,21 +159,21 @@ def skipped_entries(skipped: "Sequence[SkippedImage]") -> list[dict[str, str]]:
 
 
 def settings_document(
-    model: "LoadedModel", asked: "SweepOptions | BenchOptions", no_reference: bool
+    model: "LoadedModel", settings: "SweepOptions | BenchOptions", no_reference: bool
 ) -> dict[str, object]:
     """Return how something was measured, for a JSON document."""
     return {
         **provenance(model),
-        "scale": asked.scale,
-        "refine": asked.refine,
-        "psnr_of": "luma" if asked.luma else "RGB",
+        "scale": settings.scale,
+        "refine": settings.refine,
+        "psnr_of": "luma" if settings.luma else "RGB",
         "psnr_against": "all heavy" if no_reference else "HR",
     }
 
 
 def curves_document(
     model: "LoadedModel",
-    asked: "SweepOptions",
+    settings: "SweepOptions",
     curves: "Sequence[Curve]",
     skipped: "Sequence[SkippedImage]",
     no_reference: bool,
@@ -182,8 +182,8 @@ def curves_document(
     from pcsr_cli.evaluate.sweep import KNEE_RULE, mean_curve
 
     return {
-        **settings_document(model, asked, no_reference),
-        "grid": {"of": asked.grid.kind, "values": list(asked.grid.values)},
+        **settings_document(model, settings, no_reference),
+        "grid": {"of": settings.grid.kind, "values": list(settings.grid.values)},
         "knee_rule": KNEE_RULE,
         "curves": [_curve_document(curve) for curve in curves],
         "mean": _curve_document(mean_curve(curves) if len(curves) > 1 else curves[0]),
@@ -203,7 +203,7 @@ def write_page(
     output: Path,
     model: "LoadedModel",
     sources: "Sequence[PairFiles]",
-    asked: "SweepOptions",
+    settings: "SweepOptions",
     no_reference: bool,
     replace: bool,
     quiet: bool,
@@ -217,12 +217,12 @@ def write_page(
     from pcsr_cli.evaluate.html import page
 
     def measure(pair: "Pair", progress: Callable[[float], None]) -> "PageImage":
-        return page.build_image(model, pair, asked, progress)
+        return page.build_image(model, pair, settings, progress)
 
     names = {source.name for source in sources} if result is None else {row.image for row in result.rows}
     chosen = [source for source in sources if source.name in names]
-    images, skipped = each_pair("report", chosen, asked.scale, quiet, measure, paper)
-    info = page.PageInfo(shlex.join(("pcsr", *sys.argv[1:])), model, asked, no_reference)
+    images, skipped = each_pair("report", chosen, settings.scale, quiet, measure, paper)
+    info = page.PageInfo(shlex.join(("pcsr", *sys.argv[1:])), model, settings, no_reference)
     rows, mean, before = ((), (), ()) if result is None else (result.rows, result.mean, result.skipped)
     page.write_page(output, page.Page(info, tuple(images), (*before, *skipped), rows, mean), replace)
     return [image.curve for image in images], skipped

@@ -31,7 +31,7 @@ Source = Annotated[
     Path, typer.Argument(metavar="IN", help="Plan for this image, folder of images, or pattern in quotes.")
 ]
 Output = Annotated[
-    Path | None, typer.Argument(metavar="[OUT]", help="Check the disk for this result, or folder of results.")
+    Path | None, typer.Argument(metavar="OUT", help="Check the disk for this result, or folder of results.")
 ]
 
 
@@ -57,7 +57,7 @@ def command(
 ) -> None:
     """Estimate size, tiles, memory, GFLOPs, time and disk space of an upscale, without writing a result.
 
-    The command downloads the model if it is not cached, and computes one small tile to measure the speed. GFLOPs and
+    The command downloads the model if it is not cached, and computes one tile to measure the speed. GFLOPs and
     time are ranges from all light to all heavy: a --budget of `pcsr upscale` lies between them.
     """
     from pcsr_cli.api import check_scale, working_scale
@@ -71,14 +71,14 @@ def command(
     check_scale(scale)
     routing = options.choose_routing(threshold, k, adm)
     minimum = options.choose_refine(refine, no_refine, scale)
-    side, kept = options.choose_tile(tile), options.choose_memory(memory)
+    side, limit = options.choose_tile(tile), options.choose_memory(memory)
     many = is_folder(source) or is_pattern(source)
     paths = [found.source for found in find_images([source], readable_suffixes(), recursive, output).tasks]
     layouts = [(path, read_layout(path, allow_huge)) for path in paths]
     formats = [_format(path, output, format, many) for path in paths]
     loaded = options.load_model(model, device, precision, registry, scale, quiet=json)
     settings = Settings(
-        routing or default_routing(loaded.network.spec.branches), refine=minimum, tile=side, memory=kept
+        routing or default_routing(loaded.network.spec.branches), refine=minimum, tile=side, memory=limit
     )
     speed = try_tile(loaded, working_scale(loaded, scale), [layout for _, layout in layouts], settings)
     forecasts = [
@@ -139,7 +139,7 @@ def _common_facts(
         ("Model", f"{model.identity.name} on {describe_device(model.network.device)}"),
         ("Memory", f"at most about {max(one.memory for one in forecasts) / MEBI:,.0f} MiB at the peak"),
         ("Time", f"about {_duration(seconds[0])} to {_duration(seconds[1])} of computing, estimated"),
-        ("", f"from {_range(speed)} GFLOP/s, measured on one small tile"),
+        ("", f"from {_range(speed)} GFLOP/s, measured on one tile"),
     ]
     if disk is not None:
         verdict = "enough" if disk.enough else "MAY NOT BE ENOUGH"

@@ -49,12 +49,12 @@ def command(
     sources = measuring.find_sources(images, scale, lr, no_reference)
     measuring.check_results([output], sources, overwrite)
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = SweepOptions(grid, scale, minimum, side, luma, network)
-    check(loaded, asked)
+    settings = SweepOptions(grid, scale, minimum, side, luma, network)
+    check(loaded, settings)
     silent = quiet or json
-    curves, skipped = measuring.write_page(output, loaded, sources, asked, no_reference, overwrite, silent)
+    curves, skipped = measuring.write_page(output, loaded, sources, settings, no_reference, overwrite, silent)
     if json:
-        document = measuring.curves_document(loaded, asked, curves, skipped, no_reference)
+        document = measuring.curves_document(loaded, settings, curves, skipped, no_reference)
         print_document({"report": str(output), **document})
     elif not quiet:
         print_message(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB). Open it in a browser.")

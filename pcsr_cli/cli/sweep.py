@@ -111,14 +111,14 @@ def command(
     sources = measuring.find_sources(images, scale, lr, no_reference)
     measuring.check_results((plot, report, csv), sources, overwrite)
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    asked = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
-    sweep.check(loaded, asked)
+    settings = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
+    sweep.check(loaded, settings)
     silent = quiet or json
     if report is not None:
-        curves, skipped = measuring.write_page(report, loaded, sources, asked, no_reference, overwrite, silent)
+        curves, skipped = measuring.write_page(report, loaded, sources, settings, no_reference, overwrite, silent)
     else:
         curves, skipped = measuring.each_pair(
-            "sweep", sources, scale, silent, lambda pair, progress: sweep.sweep(loaded, pair, asked, progress)
+            "sweep", sources, scale, silent, lambda pair, progress: sweep.sweep(loaded, pair, settings, progress)
         )
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
     quality = f"PSNR {'(luma) ' if luma else ''}against {'all heavy' if no_reference else 'HR'}"
@@ -128,9 +128,9 @@ def command(
     if csv is not None:
         measuring.write_rows(csv, mean.points, overwrite)
     if json:
-        print_document(measuring.curves_document(loaded, asked, curves, skipped, no_reference))
+        print_document(measuring.curves_document(loaded, settings, curves, skipped, no_reference))
     elif not quiet:
-        _show(mean, loaded, asked, quality)
+        _show(mean, loaded, settings, quality)
     if skipped:
         raise SystemExit(1)
 
@@ -144,14 +144,14 @@ def _choose_grid(threshold: str | None, k: str | None) -> "CutGrid":
     return parse_grid("threshold", measuring.THRESHOLDS if threshold in {None, DEFAULT} else str(threshold))
 
 
-def _show(curve: "Curve", model: "LoadedModel", asked: "SweepOptions", quality: str) -> None:
+def _show(curve: "Curve", model: "LoadedModel", settings: "SweepOptions", quality: str) -> None:
     """Print the table of points and the curve."""
     from rich.text import Text
 
     from pcsr_cli.evaluate.sweep import KNEE_RULE
 
     console = stdout_console()
-    title = f"{model.identity.name} x{asked.scale:g}, {curve.image}: {quality}, dB; SSIM of luma"
+    title = f"{model.identity.name} x{settings.scale:g}, {curve.image}: {quality}, dB; SSIM of luma"
     console.print(Text(printable(f"{title}; GFLOPs (paper's count) and executed.")))
     console.print(_table(curve))
     console.print()

@@ -26,7 +26,7 @@ def test_an_error_is_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str
         (RefusedOutputError("a.png exists.", setting="overwrite"), "a.png exists. Use --overwrite to replace it."),
         (UsageError("PNG has no quality.", "Write JPEG.", setting="quality"), "Write JPEG. See --quality."),
         (UsageError("Too many.", setting="skip_existing").within("a"), "a: Too many. See --skip-existing."),
-        (DeviceError("There is no cuda."), "There is no cuda. Use --device cpu."),
+        (DeviceError("There is no cuda."), "There is no cuda. See --device."),
         (OutOfMemoryError("Not enough memory."), "Not enough memory. Use a smaller --tile."),
     ],
 )
