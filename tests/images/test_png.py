@@ -46,14 +46,6 @@ def test_16_bits_round_trip(height: int, width: int, channels: int, step: int) -
     assert np.array_equal(read_image(io.BytesIO(encoded(pixels, step=step))).channels(), pixels)
 
 
-@pytest.mark.parametrize("compression", [None, 0, 1, 9])
-def test_compression_changes_only_the_size(compression: int | None) -> None:
-    pixels = np.repeat(levels(1, 60, 3), 50, axis=0)
-    content = encoded(pixels, compression=compression)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), pixels)
-    assert (len(content) > pixels.size) == (compression == 0)
-
-
 def test_text_profile_and_resolution_are_kept() -> None:
     image = Image.open(io.BytesIO(encoded(levels(), Metadata(icc=b"a profile", xmp=b"<x/>", dpi=(300, 72)))))
     assert image.info["Software"] == "pcsr"

@@ -41,12 +41,6 @@ def test_no_temporary_file_is_left(tmp_path: Path, suffix: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"out{suffix}"]
 
 
-def test_text_goes_into_a_png(tmp_path: Path) -> None:
-    write_image(tmp_path / "out.png", ImageData(levels()), {"Software": "pcsr", "pcsr:model": "modèle 画"})
-    with Image.open(tmp_path / "out.png") as image:
-        assert image.text == {"Software": "pcsr", "pcsr:model": "modèle 画"}  # type: ignore[attr-defined]
-
-
 def test_a_stream_gets_the_whole_file_at_the_end() -> None:
     class Pipe(io.BytesIO):
         def seekable(self) -> bool:
@@ -125,9 +119,9 @@ class TestErrors:
             raise OSError(5, "of something else")
 
         output = tmp_path / f"out{suffix}"
-        with pytest.raises(OSError, match="of something else"):  # noqa: SIM117
-            with open_writer(output, choose_format(output), Layout(6, 8)) as writer:
-                writer.write_all(rows())
+        error = pytest.raises(OSError, match="of something else")
+        with error, open_writer(output, choose_format(output), Layout(6, 8)) as writer:
+            writer.write_all(rows())
         assert list(tmp_path.iterdir()) == []
 
     def test_encoder_errors_are_output_errors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,13 +230,6 @@ def test_16_bits_are_rounded_if_the_format_has_8(tmp_path: Path) -> None:
     assert (layout.depth, len(notes)) == (8, 1)
     write_image(tmp_path / "out.webp", flat, {}, SaveOptions(lossless=True))
     assert (read_image(tmp_path / "out.webp").rgb == 128).all()
-
-
-def test_16_bit_files_hold_more_than_256_values(tmp_path: Path) -> None:
-    ramp = np.repeat(np.arange(0, 60_000, 20, dtype=np.uint16)[None, :, None], 3, axis=2)
-    for suffix in (".png", ".tif"):
-        write_image(tmp_path / f"out{suffix}", ImageData(ramp), {})
-        assert len(np.unique(read_image(tmp_path / f"out{suffix}").rgb)) == 3000
 
 
 def test_rows_must_match_the_layout(tmp_path: Path) -> None:
