@@ -1,4 +1,4 @@
-"""Where the work is done and in which precision."""
+"""Devices, precisions, and the transfer of tensors between host and device."""
 
 import contextlib
 import re

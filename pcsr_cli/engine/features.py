@@ -1,4 +1,4 @@
-"""The features of a picture's tiles, band by band: computed, or kept from the first of two passes."""
+"""The features of an image's tiles, band by band: computed, or kept from the first of two passes."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ from pcsr_cli.model.flops import Executed
 
 
 class TileFeatures:
-    """What the backbone makes of an LR picture (1, 3, h, w), tile by tile.
+    """The backbone's features of an LR image (1, 3, h, w), tile by tile.
 
-    ``lr`` is RGB of float32 in [0, 1], uint8 or uint16, on any device. What a tile's ``bands`` have given in the
-    precision ``keep`` is remembered until they are asked for again.
+    ``lr`` is RGB of float32 in [0, 1], uint8 or uint16, on any device. The features of a tile in the precision ``keep``
+    are kept until they are needed again.
     """
 
     def __init__(self, lr: Tensor, keep: torch.dtype | None) -> None:
@@ -29,15 +29,15 @@ class TileFeatures:
 
     @property
     def executed(self) -> Executed:
-        """What the backbone ran so far."""
+        """The backbone's work so far."""
         return Executed(backbone=self._pixels, repeated=self._ledger.repeated)
 
-    def seen(self, prepared: PreparedModel, tile: Tile) -> Tensor:
-        """What a tile sees of the picture: (1, 3, h, w) float32 in [0, 1], on the model's device."""
-        return upload_numbers(self.lr[:, :, *tile.seen.slices], prepared.device)
+    def input(self, prepared: PreparedModel, tile: Tile) -> Tensor:
+        """A tile's part of the image with its halo: (1, 3, h, w) float32 in [0, 1], on the model's device."""
+        return upload_numbers(self.lr[:, :, *tile.input.slices], prepared.device)
 
     def bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
-        """The features a tile samples, top to bottom; ``lr`` is what it has ``seen``."""
+        """The features a tile samples, top to bottom; ``lr`` is its ``input``."""
         if tile in self._kept:
             yield from self._kept.pop(tile)
         elif self.keep == prepared.model.dtype:
@@ -46,11 +46,11 @@ class TileFeatures:
             yield from self._computed(prepared, tile, lr)
 
     def forget(self, tile: Tile) -> None:
-        """Drop what is kept of a tile, which is to be done in another way."""
+        """Drop the features kept for a tile."""
         self._kept.pop(tile, None)
 
     def _keeping(self, tile: Tile, bands: Iterator[FeatureBand]) -> Iterator[FeatureBand]:
-        """The same bands, moved to one block of memory: kept one by one they would scatter what is freed between."""
+        """The same bands, moved to one block of memory: kept one by one they would fragment it."""
         kept: list[FeatureBand] = []
         block: Tensor | None = None
         for band in bands:
@@ -65,8 +65,8 @@ class TileFeatures:
         self._kept[tile] = kept
 
     def _computed(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
-        columns = tile.sampled.columns.within(tile.seen.columns)
-        top = tile.seen.rows.start
+        columns = tile.sampled.columns.within(tile.input.columns)
+        top = tile.input.rows.start
         for features in prepared.feature_bands(prepared.model.normalise(lr), self._ledger):
             self._pixels += features.shape[2] * features.shape[3]
             rows = Span(top, top + features.shape[2])

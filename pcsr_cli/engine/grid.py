@@ -1,8 +1,8 @@
-"""Where HR pixels lie on the LR grid: nearest LR pixel, relative position, bilinear neighbours.
+"""The positions of HR pixels on the LR grid: nearest LR pixel, relative position, bilinear neighbours.
 
 Positions live on [-1, 1]: the centre of pixel i of n is -1 + (2i + 1)/n. Everything separates into rows and columns,
-so one ``Axis`` describes each. Everything is computed from positions in the whole image: a tile sees the numbers the
-whole image would."""
+so one ``Axis`` describes each. Everything is computed from positions in the whole image, so a tile has the same numbers
+as the whole image."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ def hr_length(lr_length: int, scale: float) -> int:
 
 
 def hr_size(lr_size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Size (H, W) of an enlarged picture."""
+    """Size (H, W) of an enlarged image."""
     return hr_length(lr_size[0], scale), hr_length(lr_size[1], scale)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Some consecutive HR rows (or columns), each with its place among the LR rows.
+    """Some consecutive HR rows (or columns), each with its position among the LR rows.
 
     ``nearest`` (int64) is the nearest LR row, ``rel`` (float32, in [-1, 1]) the distance to its centre in half LR
     rows, ``cell`` the size of an HR row in the same unit. The bilinear base mixes rows ``low`` and ``high`` (int64,
@@ -57,7 +57,7 @@ def pixel_centres(length: int) -> Tensor:
     """Centres -1 + (2i + 1)/n of n pixels on [-1, 1], float32.
 
     Summed in this order on purpose: published results carry this very float32 rounding, which near the right border
-    is_animated a position by up to 2e-5 LR pixels. In exact arithmetic ten times as many of their 8-bit values would
+    moves a position by up to 2e-5 LR pixels. In exact arithmetic ten times as many of their 8-bit values would
     differ."""
     half = 1 / length
     return (-1 + half) + (2 * half) * torch.arange(length, dtype=torch.float32, device="cpu")

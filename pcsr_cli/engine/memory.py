@@ -1,9 +1,8 @@
-"""How much is done at once: a small model of what tiles and kept features cost in memory.
+"""How much is done at once: a small model of the memory that tiles and kept features take.
 
 On a CPU rows flow through in bands that fit the cache, so a tile's height costs nothing; its width sets the size of
-a band. Other devices take a tile at once, as large as half of their free memory holds. A result that leaves in rows is
-gathered strip by strip, and a strip is as many rows as fit a bound; each strip but the first computes the halo above
-and below it once more."""
+a band. Other devices take a tile at once, as large as half of their free memory holds. A result is computed strip by
+strip, and a strip has as many rows as fit a bound; each strip computes the halo above and below it again."""
 
 import math
 
@@ -20,22 +19,20 @@ DEVICE_TILES = range(64, 2049)
 """LR pixels a side of a tile on other devices."""
 
 STRIP_BYTES = 2**28
-"""What a strip of the result may take (256 MiB): two of them make a picture of 16K, with features computed twice in two
-rows out of a hundred."""
+"""Bytes of a strip of the result (256 MiB): a 16K image has two, and computes two rows in a hundred twice."""
 
-SHORTEST_STRIP = 128
+MIN_STRIP_ROWS = 128
 """LR rows; shorter strips are mostly halo. Of an 8-bit picture 40,000 pixels wide at x4 they take 250 MiB."""
 
 FEATURE_MAPS = 12
 """Feature maps a backbone holds at once, at most: CARN's cascade with its concatenations."""
 
-LARGEST_BUDGET = 2**30
-"""Features that ADM keeps for its second pass unless told otherwise: a quarter of what is free, but no more than
-this."""
+MAX_BUDGET = 2**30
+"""Features that ADM keeps for its second pass by default: a quarter of the free memory, at most this."""
 
 
 def auto_tile(model: Pcsr, scale: float, lr_size: tuple[int, int], strip_pixel_bytes: int = 0) -> tuple[int, int]:
-    """The tile (height, width) in LR pixels for a picture of (height, width).
+    """The tile (height, width) in LR pixels for an image of (height, width).
 
     ``strip_pixel_bytes`` is what one HR pixel of a strip of the result costs in memory, 0 where strips cost nothing.
     """
@@ -48,14 +45,14 @@ def auto_tile(model: Pcsr, scale: float, lr_size: tuple[int, int], strip_pixel_b
 
 
 def strip_rows(lr_size: tuple[int, int], scale: float, pixel_bytes: int) -> int:
-    """LR rows of a strip whose result takes at most STRIP_BYTES, but no fewer than SHORTEST_STRIP.
+    """LR rows of a strip whose result takes at most STRIP_BYTES, but no fewer than MIN_STRIP_ROWS.
 
-    Pictures whose whole result is that small are one strip: nothing is computed twice for them.
+    A result that is small enough is one strip, and nothing is computed twice for it.
     """
     if not pixel_bytes:
         return lr_size[0]
     row = pixel_bytes * lr_size[1] * scale * scale
-    return min(lr_size[0], max(SHORTEST_STRIP, int(STRIP_BYTES / row)))
+    return min(lr_size[0], max(MIN_STRIP_ROWS, int(STRIP_BYTES / row)))
 
 
 def bytes_per_lr_pixel(model: Pcsr, scale: float) -> float:
@@ -71,7 +68,7 @@ def bytes_per_lr_pixel(model: Pcsr, scale: float) -> float:
 
 def feature_budget(device: torch.device, asked: int | None) -> int:
     """Bytes of features to keep between ADM's passes: as ``asked``, else a quarter of what is free, at most 1 GiB."""
-    return min(LARGEST_BUDGET, free_memory(device) // 4) if asked is None else asked
+    return min(MAX_BUDGET, free_memory(device) // 4) if asked is None else asked
 
 
 def free_memory(device: torch.device) -> int:

@@ -37,9 +37,9 @@ def output_rows(
 
 
 class Alpha:
-    """Transparency (h, w) uint8 or uint16, enlarged bicubically to ``size`` at ``depth`` bits, some rows at a time.
+    """Alpha (h, w) uint8 or uint16, enlarged bicubically to ``size`` at ``depth`` bits, some rows at a time.
 
-    Where it is the same everywhere it stays so exactly."""
+    A constant alpha stays exactly the same."""
 
     def __init__(self, alpha: Pixels, size: tuple[int, int], depth: int) -> None:
         self.alpha = alpha
@@ -60,6 +60,6 @@ class Alpha:
 
 
 def _grey(rgb: Pixels) -> Pixels:
-    """One grey level a pixel, (n, W, 1): the network may tint what came in grey."""
+    """The mean of the channels, (n, W, 1): the network may tint a grey image."""
     grey: Pixels = np.rint(rgb.mean(axis=2, dtype=np.float32, keepdims=True)).astype(rgb.dtype)
     return grey

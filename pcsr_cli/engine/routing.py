@@ -73,7 +73,7 @@ class SingleBranch:
 ALL_LIGHT, ALL_HEAVY = SingleBranch(heavy=False), SingleBranch(heavy=True)
 
 BELOW_ALL, ABOVE_ALL = -1.0, 2.0
-"""The cuts that every difficulty exceeds and that none does, even where a classifier saturates at 0 or 1."""
+"""A cut that every difficulty exceeds, and one that none does, even if the classifier saturates at 0 or 1."""
 
 Routing = Threshold | Tradeoff | Adaptive | Budget | SingleBranch
 
@@ -120,20 +120,20 @@ Decision = Cuts | CostRule
 
 
 def difficulty(probabilities: Tensor) -> Tensor:
-    """How hard each pixel is, in [0, 1]: p_heavy, or with M branches the sum over the heavier floor((M + 1) / 2)."""
+    """Each pixel's difficulty in [0, 1]: p_heavy, or with M branches the sum over the heavier floor((M + 1) / 2)."""
     branches = probabilities.shape[1]
     heavier = probabilities[:, branches - (branches + 1) // 2 :]
     return heavier[:, 0] if heavier.shape[1] == 1 else heavier.sum(dim=1)
 
 
 def tradeoff_cut(costs: tuple[float, float], k: float) -> float:
-    """The cut on p_heavy that k means for two branches: c_heavy^k / (c_heavy^k + c_light^k)."""
+    """The cut on p_heavy that k is for two branches: c_heavy^k / (c_heavy^k + c_light^k)."""
     light, heavy = costs
     return float(1 / (1 + (light / heavy) ** k))
 
 
 def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
-    """The decision where it is known before looking at the image; None for ADM and for a budget.
+    """The decision if it does not depend on the image; None for ADM and budgets.
 
     ``costs`` are the FLOPs of backbone + branch for each of the M branches, lightest first, in any unit.
     """
@@ -181,7 +181,7 @@ ROWS_AT_ONCE = 256
 class DifficultySurvey:
     """Collects the difficulties of an image, area by area, in bounded memory.
 
-    ``total`` is the number of pixels to come. Above EXACT_PIXELS of them each is known to 1/BINS.
+    ``total`` is the number of pixels that will be added. If it is above EXACT_PIXELS, values are rounded to 1/BINS.
     """
 
     def __init__(self, total: int) -> None:
@@ -201,7 +201,7 @@ class DifficultySurvey:
             flat = flat[part.size :]
 
     def values(self) -> Tensor:
-        """All difficulties, float32 (N,), or as many representatives of them as ADM looks at."""
+        """All difficulties, float32 (N,), or the representatives that ADM uses."""
         if self.histogram is None:
             return torch.from_numpy(self.buffer[: self.filled])
         self._spill()
@@ -212,7 +212,7 @@ class DifficultySurvey:
         return torch.from_numpy(((bins + 1) / BINS).astype(np.float32))
 
     def _spill(self) -> None:
-        """Count what the buffer holds in bins, a part at a time, and empty it."""
+        """Count the buffer's values in bins, a part at a time, and empty it."""
         if self.histogram is None:
             self.histogram = np.zeros(BINS, dtype=np.int64)
         for start in range(0, self.filled, SPILLED_AT_ONCE):
@@ -226,8 +226,8 @@ def decide_adaptively(values: Tensor, branches: int) -> Cuts:
     """ADM over the difficulties of a whole image (any shape, float32).
 
     For two branches the published start: centroids {mean, 0} after one step from [[0.5]]. Each cut is the largest
-    difficulty of the cluster below it, so that labelling by cuts repeats the clustering. An image whose difficulties
-    are all the same has nothing to cluster, and all of it is light.
+    difficulty of the cluster below it, so that labelling by cuts repeats the clustering. If all
+    difficulties are equal, all pixels are light.
     """
     flat = _representatives(values.reshape(-1))
     low, high = flat.min(), flat.max()
@@ -246,8 +246,8 @@ def decide_adaptively(values: Tensor, branches: int) -> Cuts:
 def _representatives(flat: Tensor) -> Tensor:
     """Every value, or ADM_SAMPLE of them evenly spaced in order of size, the smallest and the largest included.
 
-    Picking by size rather than by place leaves next to no noise, which matters: k-means stops at a tolerance, and a
-    slightly different mean can cost or save it a step that is_animated the cut by a hundredth.
+    Sampling by size instead of by position leaves next to no noise, which matters: k-means stops at a tolerance, and a
+    slightly different mean can cost or save it a step that moves the cut by a hundredth.
     """
     if flat.numel() <= ADM_SAMPLE:
         return flat
@@ -272,7 +272,7 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Size:
-    """How many pixels a picture has before and after; over several pictures, their sums."""
+    """The pixels of an image before and after upscaling, or their sums over several images."""
 
     lr_pixels: int
     hr_pixels: int
@@ -294,7 +294,7 @@ def gflops_range(costs: ModelCosts, size: Size) -> tuple[float, float]:
 
 
 def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: float | None) -> Budget:
-    """The budget for pictures of a size; ``original`` is the original network's GFLOPs (paper), None without one.
+    """The budget for images of a size; ``original`` is the original network's GFLOPs (paper), None without one.
 
     Without one, percents are of all heavy. Raises UsageError for other than two branches, and outside of what is
     feasible.
@@ -321,13 +321,13 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
 
 
 def _inward(least: float, most: float) -> tuple[str, str]:
-    """Limits in four digits, rounded so that either can be asked for."""
+    """Limits in four digits, rounded so that both are valid budgets."""
     up, down = Context(prec=4, rounding=ROUND_CEILING), Context(prec=4, rounding=ROUND_FLOOR)
     return f"{up.create_decimal(least):f}", f"{down.create_decimal(most):f}"
 
 
 def heavy_share(costs: ModelCosts, size: Size, gflops: float) -> float:
-    """The share of pixels that have to be heavy for GFLOPs (paper) to be spent: all, where these cost no more."""
+    """The share of pixels that have to be heavy to spend these GFLOPs (paper's count)."""
     least, most = gflops_range(costs, size)
     return 1.0 if most <= least else min(1.0, max(0.0, (gflops - least) / (most - least)))
 
@@ -335,8 +335,8 @@ def heavy_share(costs: ModelCosts, size: Size, gflops: float) -> float:
 def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:
     """The cut on p_heavy above which that share of the values lies, as nearly as equal values allow.
 
-    ``values`` (N,) are the difficulties of all pixels, or of evenly spaced representatives. The cut may lie below 0,
-    where all are above it.
+    ``values`` (N,) are the difficulties of all pixels, or of evenly spaced representatives. The cut may lie below 0:
+    then all values are above it.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float32))
     wanted = round(share * ordered.size)

@@ -70,7 +70,7 @@ class AllBranches:
 
 @dataclass(frozen=True)
 class Branches:
-    """What every branch makes of every pixel of a result, whatever routing will choose, on the CPU.
+    """A result by every branch, on the CPU: with it, results for any routing can be composed.
 
     ``rgb`` (M, H, W, 3) float32 in [0, 1], not clamped, not refined, lightest branch first; ``difficulty`` (H, W)
     float32. ``executed`` counts all branches at all pixels.
@@ -85,7 +85,7 @@ class Branches:
 class AreaSampler:
     """The samplers over an area of HR pixels of one tile: its core, or its region.
 
-    ``lr`` (1, 3, h, w) is what the tile has seen, RGB in [0, 1], on the device.
+    ``lr`` (1, 3, h, w) is the tile's input, RGB in [0, 1], on the device.
     """
 
     def __init__(self, prepared: PreparedModel, plan: TilePlan, tile: Tile, area: Rect, lr: Tensor) -> None:
@@ -98,7 +98,7 @@ class AreaSampler:
         self.lr_columns = (self.columns.nearest - tile.sampled.columns.start).int()
 
     def difficulties(self, band: FeatureBand) -> Iterator[Tensor]:
-        """Difficulty of the area's HR rows nearest to a band, (n, W) float32: p_heavy where there are two branches."""
+        """Difficulty of the area's HR rows nearest to a band, (n, W) float32: p_heavy for two branches."""
         for chunk in self._chunks(band):
             probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
             yield difficulty(probabilities).view(chunk.rows.length, -1)
@@ -134,10 +134,10 @@ class AreaSampler:
 
     def _base(self, rows: Span) -> Tensor:
         """The bilinear enlargement of some HR rows, (n, W, 3) in [0, 1]."""
-        seen = self.tile.seen
+        tile = self.tile.input
         lr_rows = _lr_rows(self.plan, rows).grown(1, self.plan.lr_size[0])
-        lr = self.lr[:, :, lr_rows.within(seen.rows)]
-        return bilinear(lr, self._row_axis(rows), self.columns, (lr_rows.start, seen.columns.start))[0].permute(1, 2, 0)
+        lr = self.lr[:, :, lr_rows.within(tile.rows)]
+        return bilinear(lr, self._row_axis(rows), self.columns, (lr_rows.start, tile.columns.start))[0].permute(1, 2, 0)
 
     def _row_axis(self, rows: Span) -> Axis:
         return make_axis(self.plan.lr_size[0], self.plan.hr_size[0], rows.start, rows.stop, self.lr.device)
@@ -171,7 +171,7 @@ def _lr_rows(plan: TilePlan, rows: Span) -> Span:
 
 
 class _BandTables:
-    """The first layers over one band, made when they are first asked for."""
+    """The first layers over one band, computed when they are first needed."""
 
     def __init__(self, features: Tensor, axis: Axis, columns: Axis) -> None:
         self.features = features
@@ -194,7 +194,7 @@ class _BandTables:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Some HR rows of a band; ``bags`` (N, 3) int32 name the table rows of each of their pixels."""
+    """Some HR rows of a band; ``bags`` (N, 3) int32 are the table rows of each of their pixels."""
 
     rows: Span
     bags: Tensor

@@ -70,13 +70,13 @@ class Tile:
     """One tile: ``owned`` is its LR pixels, ``core`` the HR pixels nearest to them.
 
     ``region`` is the HR pixels it predicts (the core with the refinement ring), ``sampled`` the LR pixels whose
-    features the region needs, ``seen`` those the backbone is given (with the halo)."""
+    features the region needs, ``input`` those the backbone gets (with the halo)."""
 
     owned: Rect
     core: Rect
     region: Rect
     sampled: Rect
-    seen: Rect
+    input: Rect
 
     @property
     def half(self) -> tuple[int, int]:
@@ -131,37 +131,37 @@ def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], ha
 
 
 @dataclass(frozen=True)
-class _Strip:
+class _Side:
     """One side of a tile."""
 
     owned: Span
     core: Span
     region: Span
     sampled: Span
-    seen: Span
+    input: Span
 
 
 def _cut(
     area: Rect, tile: tuple[int, int], lr_size: tuple[int, int], hr_size: tuple[int, int], halo: int, ring: int
 ) -> tuple[Tile, ...]:
     """Cut an area of LR pixels into tiles."""
-    rows = tuple(_strips(area.rows, lr_size[0], hr_size[0], tile[0], halo, ring))
-    columns = tuple(_strips(area.columns, lr_size[1], hr_size[1], tile[1], halo, ring))
+    rows = tuple(_sides(area.rows, lr_size[0], hr_size[0], tile[0], halo, ring))
+    columns = tuple(_sides(area.columns, lr_size[1], hr_size[1], tile[1], halo, ring))
     return tuple(
         Tile(
             owned=Rect(row.owned, column.owned),
             core=Rect(row.core, column.core),
             region=Rect(row.region, column.region),
             sampled=Rect(row.sampled, column.sampled),
-            seen=Rect(row.seen, column.seen),
+            input=Rect(row.input, column.input),
         )
         for row in rows
         for column in columns
     )
 
 
-def _strips(area: Span, lr_length: int, hr_length: int, tile: int, halo: int, ring: int) -> Iterator[_Strip]:
-    """Cut one side of an area into strips of nearly equal length, at most ``tile`` LR pixels each."""
+def _sides(area: Span, lr_length: int, hr_length: int, tile: int, halo: int, ring: int) -> Iterator[_Side]:
+    """Cut one side of an area into pieces of nearly equal length, at most ``tile`` LR pixels each."""
     nearest = _nearest(lr_length, hr_length)
     count = -(-area.length // tile)
     edges = [area.start + area.length * index // count for index in range(count + 1)]
@@ -169,7 +169,7 @@ def _strips(area: Span, lr_length: int, hr_length: int, tile: int, halo: int, ri
         core = Span(start, stop)
         region = core.grown(ring, hr_length)
         sampled = Span(int(nearest[region.start]), int(nearest[region.stop - 1]) + 1)
-        yield _Strip(Span(*owned), core, region, sampled, sampled.grown(halo, lr_length))
+        yield _Side(Span(*owned), core, region, sampled, sampled.grown(halo, lr_length))
 
 
 def _nearest(lr_length: int, hr_length: int) -> Tensor:

@@ -149,9 +149,13 @@ class Upscaling(Iterator[HrRows]):
         self._complete = True
 
     def _blocks(self) -> Iterator[HrRows]:
-        """Copies of a few rows each, so that whoever keeps one does not keep its strip in memory."""
+        """Small strips as they are, and large ones in copied blocks: a block in use does not keep a strip in memory."""
         for strip in self.strips():
             step = max(1, BLOCK_BYTES // (3 * strip.rgb.itemsize * strip.rgb.shape[1]))
+            if step >= strip.rgb.shape[0]:
+                yield strip
+                del strip
+                continue
             for top in range(0, strip.rgb.shape[0], step):
                 part = slice(top, top + step)
                 p_heavy = None if strip.p_heavy is None else strip.p_heavy[part].clone()
@@ -361,7 +365,7 @@ class _Passes:
         values = torch.empty(self.plan.hr_size, dtype=torch.float32, device="cpu")
 
         def explore_tile(prepared: PreparedModel, tile: Tile) -> None:
-            lr = self.features.seen(prepared, tile)
+            lr = self.features.input(prepared, tile)
             sampler = AreaSampler(prepared, self.plan, tile, tile.region, lr)
             for band in self._bands(prepared, tile, lr):
                 self._executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
@@ -380,7 +384,7 @@ class _Passes:
         self, prepared: PreparedModel, tile: Tile, decision: Decision, strip: StripBuffer
     ) -> Iterator[Prediction]:
         """The rows of a tile's region, before refinement; their probabilities go to the strip if it keeps them."""
-        lr = self.features.seen(prepared, tile)
+        lr = self.features.input(prepared, tile)
         sampler = AreaSampler(prepared, self.plan, tile, tile.region, lr)
         for band in self._bands(prepared, tile, lr):
             self._executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
@@ -397,7 +401,7 @@ class _Passes:
         core = tile.core
         found = torch.empty(core.rows.length, core.columns.length, dtype=torch.float32, device=self.device)
         top = 0
-        lr = self.features.seen(prepared, tile)
+        lr = self.features.input(prepared, tile)
         sampler = AreaSampler(prepared, self.plan, tile, core, lr)
         for band in self._bands(prepared, tile, lr):
             # If the whole band lies within the refinement ring, nothing is classified in it.

@@ -101,7 +101,7 @@ def try_tile(model: LoadedModel, scale: float, images: Sequence[Layout], setting
     network, costs = model.network, model_costs(model.network)
     pixel_bytes = hr_pixel_bytes(torch.uint8)
     sizes = {(image.height, image.width) for image in images}
-    seen = [tile.seen for size in sizes for tile in plan_for(network, size, scale, settings, pixel_bytes).tiles]
+    seen = [tile.input for size in sizes for tile in plan_for(network, size, scale, settings, pixel_bytes).tiles]
     height, width = max(rect.rows.length for rect in seen), max(rect.columns.length for rect in seen)
     if network.device.type == "cpu":
         height = max(TRIAL_ROWS, TRIAL_PIXELS // width)
@@ -195,7 +195,7 @@ def _memory(network: Pcsr, image: Layout, plan: TilePlan, pixel_bytes: int, more
     read = pixels * (3 + image.alpha) * image.depth // 8
     decoding = 2 * read + DECODED_BYTES * pixels
     strip = max(rows.length for rows in plan.strips) * plan.hr_size[1] * pixel_bytes
-    width = max(tile.seen.columns.length for tile in plan.tiles) / CPU_TILE_WIDTH
+    width = max(tile.input.columns.length for tile in plan.tiles) / CPU_TILE_WIDTH
     workspace = int(WORKSPACE * max(1.0, width)) if network.device.type == "cpu" else 0
     computing = read + strip + min(strip, BLOCKS * BLOCK_BYTES) + workspace + more
     here: int = psutil.Process().memory_info().rss

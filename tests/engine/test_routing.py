@@ -1,25 +1,52 @@
-"""Who gets which branch: by a cut or by k. What ADM decides is told in test_adm.py."""
+"""Routing: cuts, the cost trade-off, ADM, budgets, and masks that override the classifier."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from fast_pytorch_kmeans import KMeans
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from torch import Tensor
 
+from pcsr_cli.engine import routing as adm
+from pcsr_cli.engine.grid import hr_size, nearest_index
 from pcsr_cli.engine.routing import (
+    ADM_SAMPLE,
     Adaptive,
+    Allowance,
     Budget,
     CostRule,
     Cuts,
+    DifficultySurvey,
+    Forced,
+    Routing,
+    Size,
     Threshold,
     Tradeoff,
+    cut_for_share,
     decide,
+    decide_adaptively,
     default_routing,
     difficulty,
+    gflops_range,
+    heavy_share,
+    parse_allowance,
+    to_budget,
     tradeoff_cut,
 )
+from pcsr_cli.engine.tiles import Rect, Span
+from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
 from pcsr_cli.errors import UsageError, in_full
+from pcsr_cli.model.flops import model_costs, paper_flops
+from pcsr_cli.model.network import Pcsr
+from tests import reference
+from tests.closeness import assert_same
 from tests.failing import fails
+from tests.strategies import examples, lengths, routings, scales
+from tests.tiny import Result, picture, tiny_model, upscaled
 
 CARN_COSTS = (0.3188, 0.6812)
 
@@ -146,3 +173,358 @@ def test_by_default_a_pixel_goes_where_it_most_probably_belongs() -> None:
 
 def test_adm_waits_for_the_image() -> None:
     assert decide(Adaptive(), CARN_COSTS) is None
+
+
+def distribution(name: str, count: int, seed: int = 0) -> Tensor:
+    """Difficulties as images may have them; all in [0, 1], float32, in no order."""
+    generator = torch.Generator().manual_seed(seed)
+    uniform, normal = torch.rand(count, generator=generator), torch.randn(count, generator=generator)
+    match name:
+        case "uniform":
+            return uniform
+        case "mostly easy":
+            return uniform**4
+        case "mostly hard":
+            return 1 - uniform**6
+        case "two humps":
+            return torch.where(uniform < 0.7, 0.25 + 0.08 * normal, 0.8 + 0.06 * normal).clamp(0, 1)
+        case "narrow":
+            return 0.5 + 1e-3 * normal.clamp(-3, 3)
+        case _:
+            return torch.sigmoid(2 * normal - 1)
+
+
+FLIPPED = 1e-4
+"""Share of the pixels that a sample may send elsewhere: the centres move by rounding, and the cut with them."""
+
+DISTRIBUTIONS = ("uniform", "mostly easy", "mostly hard", "two humps", "narrow", "bell")
+
+
+def published_clusters(values: Tensor) -> Tensor:
+    """What the reference implementation does with p_heavy, to the letter: True is heavy."""
+    rescaled = (values - values.min()) / (values.max() - values.min())
+    kmeans = KMeans(n_clusters=2, max_iter=20, mode="euclidean")
+    labels: Tensor = kmeans.fit_predict(rescaled[:, None], centroids=torch.tensor([[0.5]]))
+    return labels != labels[rescaled.argmin()]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_clusters_as_the_published_code_does(name: str) -> None:
+    values = distribution(name, 20_000)
+    labels = decide_adaptively(values, 2).labels_of_difficulty(values)
+    assert torch.equal(labels.bool(), published_clusters(values))
+    assert 0 < labels.float().mean() < 1
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=40))
+def test_clusters_small_pictures_alike(numbers: list[float]) -> None:
+    values = torch.tensor(numbers)
+    assume(values.max() - values.min() > 1e-3)
+    cuts = decide_adaptively(values, 2)
+    heavy = cuts.labels_of_difficulty(values).bool()
+    on_the_cut = (values - cuts.values[0]).abs() < 1e-6
+    assert torch.equal(heavy[~on_the_cut], published_clusters(values)[~on_the_cut])
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.integers(2, 4))
+def test_order_and_shape_of_the_pixels_do_not_matter(numbers: list[float], branches: int) -> None:
+    values = torch.tensor(numbers)
+    cuts = decide_adaptively(values, branches)
+    assert decide_adaptively(values.view(1, -1), branches) == cuts
+    assert decide_adaptively(values.flip(0), branches).values == pytest.approx(cuts.values, abs=1e-6)
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_a_flat_image_is_all_light(level: float, branches: int) -> None:
+    values = torch.full((5, 7), level)
+    assert not decide_adaptively(values, branches).labels_of_difficulty(values).any()
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.integers(2, 5))
+def test_the_easiest_pixel_is_light_and_branches_ascend_with_difficulty(numbers: list[float], branches: int) -> None:
+    values = torch.tensor(numbers).sort().values
+    cuts = decide_adaptively(values, branches)
+    labels = cuts.labels_of_difficulty(values).long()
+    assert len(cuts.values) == branches - 1
+    assert list(cuts.values) == sorted(cuts.values)
+    assert labels[0] == 0
+    assert (labels.diff() >= 0).all() and int(labels.max()) < branches
+
+
+def test_three_clusters_find_three_humps() -> None:
+    centres = torch.tensor([0.1, 0.5, 0.9]).repeat_interleave(100)
+    values = centres + torch.linspace(-0.05, 0.05, 300)
+    labels = decide_adaptively(values, 3).labels_of_difficulty(values)
+    assert labels.tolist() == [0] * 100 + [1] * 100 + [2] * 100
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("count", [400_001, 900_000])
+def test_a_sample_moves_the_cut_by_less_than_a_thousandth(
+    name: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = distribution(name, count)
+    sampled = decide_adaptively(values, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(adm, "ADM_SAMPLE", count)
+        full = decide_adaptively(values, 2)
+    assert abs(sampled.values[0] - full.values[0]) < 1e-3
+    flipped = sampled.labels_of_difficulty(values) != full.labels_of_difficulty(values)
+    assert flipped.float().mean() < FLIPPED
+
+
+def test_a_sample_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adm, "ADM_SAMPLE", 1000)
+    values = distribution("two humps", 12_345)
+    assert decide_adaptively(values, 2) == decide_adaptively(values, 2)
+
+
+def test_a_sample_keeps_lone_extremes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The whole range is rescaled by two pixels among ten thousand, which any place in the image may hold.
+    values = torch.cat((torch.tensor([0.0]), distribution("narrow", 9_998), torch.tensor([1.0])))
+    full = decide_adaptively(values, 2)
+    monkeypatch.setattr(adm, "ADM_SAMPLE", 1000)
+    assert decide_adaptively(values, 2).values == pytest.approx(full.values, abs=1e-3)
+
+
+def test_a_sample_is_not_caught_by_stripes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adm, "ADM_SAMPLE", 1000)
+    stripes = torch.tensor([0.2, 0.8]).repeat(1500)
+    labels = decide_adaptively(stripes, 2).labels_of_difficulty(stripes)
+    assert labels.float().mean() == 0.5
+
+
+def surveyed(values: Tensor, areas: int = 7) -> Tensor:
+    survey = DifficultySurvey(values.numel())
+    for area in values.tensor_split(areas):
+        survey.add(area.view(1, -1))
+    return survey.values()
+
+
+def test_a_survey_of_an_ordinary_image_keeps_every_value() -> None:
+    values = distribution("two humps", 10_000)
+    assert torch.equal(surveyed(values), values)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("buffer", [1_000, 60_000])
+def test_a_survey_of_a_large_image_knows_values_to_a_bin(
+    name: str, buffer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = distribution(name, 200_000)
+    monkeypatch.setattr(adm, "EXACT_PIXELS", buffer)
+    monkeypatch.setattr(adm, "ADM_SAMPLE", 200_000)
+    monkeypatch.setattr(adm, "BINS", 2**16)
+    assert (surveyed(values) - values.sort().values).abs().max() <= 1 / 2**16
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_survey_of_a_large_image_decides_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = distribution(name, 400_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(adm, "ADM_SAMPLE", values.numel())
+        full = decide_adaptively(values, 2)
+    monkeypatch.setattr(adm, "EXACT_PIXELS", 50_000)
+    survey = surveyed(values)
+    assert survey.numel() == ADM_SAMPLE
+    decided = decide_adaptively(survey, 2)
+    assert abs(decided.values[0] - full.values[0]) < 1e-3
+    flipped = decided.labels_of_difficulty(values) != full.labels_of_difficulty(values)
+    near = (values - full.values[0]).abs() <= 2 / adm.BINS
+    assert (flipped & ~near).float().mean() < FLIPPED
+
+
+def test_a_survey_does_not_hold_on_to_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = distribution("bell", 100)
+    survey = DifficultySurvey(100)
+    given_away = values.clone()
+    survey.add(given_away)
+    given_away.zero_()
+    assert torch.equal(survey.values(), values)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.7, 1.0])
+def test_a_flat_large_image_is_all_light(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adm, "EXACT_PIXELS", 100)
+    cuts = decide_adaptively(surveyed(torch.full((1_000,), value)), 2)
+    assert not cuts.labels_of_difficulty(torch.full((5,), value)).any()
+
+
+SIZE = Size(20 * 30, 80 * 120)
+
+
+def test_what_is_asked_for() -> None:
+    assert parse_allowance("60%") == Allowance(60, "%")
+    assert parse_allowance(" 1.5g ") == Allowance(1.5, "G")
+    assert parse_allowance(".5%") == Allowance(0.5, "%")
+
+
+@pytest.mark.parametrize("text", ["", "60", "%", "-1G", "0G", "1e3G", "nanG", "8s", "8 hours"])
+def test_what_is_no_budget(text: str) -> None:
+    with fails(UsageError, "Invalid budget"):
+        parse_allowance(text)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.6, 1.0])
+def test_an_upscale_spends_just_that(part: float) -> None:
+    model = tiny_model("carn")
+    costs = model_costs(model)
+    least, most = gflops_range(costs, SIZE)
+    wanted = least + part * (most - least)
+    _, _, outcome = upscale_whole(model, picture(20, 30), 4, Settings(Budget(wanted), refine=1, tile=11))
+    spent = paper_flops(costs, SIZE.lr_pixels, outcome.branch_pixels) / 1e9
+    assert spent == pytest.approx(wanted, rel=1e-3)
+    assert heavy_share(costs, SIZE, wanted) == pytest.approx(part)
+
+
+def test_percent_is_of_the_original_or_else_of_all_heavy() -> None:
+    costs = model_costs(tiny_model("carn"))
+    _, most = gflops_range(costs, SIZE)
+    assert to_budget(Allowance(90, "%"), costs, SIZE, None).gflops == pytest.approx(0.9 * most)
+    assert to_budget(Allowance(45, "%"), costs, SIZE, 2 * most).gflops == pytest.approx(0.9 * most)
+
+
+@pytest.mark.parametrize("asked", [Allowance(101, "%"), Allowance(1, "%"), Allowance(1e6, "G")])
+def test_out_of_range_tells_the_range(asked: Allowance) -> None:
+    costs = model_costs(tiny_model("carn"))
+    with fails(UsageError, "cannot be met."):
+        to_budget(asked, costs, SIZE, None)
+
+
+@pytest.mark.parametrize("original", [None, 0.03])
+def test_the_range_that_is_told_can_be_asked_for(original: float | None) -> None:
+    costs = model_costs(tiny_model("carn"))
+    with pytest.raises(UsageError) as raised:
+        to_budget(Allowance(1e6, "G"), costs, SIZE, original)
+    told = re.findall(r"[\d.]+[G%]", raised.value.next_step)
+    assert len(told) == (2 if original is None else 4)
+    for limit in told:
+        to_budget(parse_allowance(limit), costs, SIZE, original)
+
+
+def test_samplers_of_equal_cost_are_paid_for_by_what_they_cost() -> None:
+    spec = replace(tiny_model("carn").spec, samplers=((4,), (4,)))
+    costs = model_costs(Pcsr(spec))
+    budget = to_budget(Allowance(100, "%"), costs, SIZE, None)
+    assert heavy_share(costs, SIZE, budget.gflops) == 1
+
+
+def test_three_branches_have_no_cut() -> None:
+    with fails(UsageError, "A budget needs a model of two branches, but this one has 3."):
+        to_budget(Allowance(1, "G"), model_costs(tiny_model("carn", 3)), SIZE, None)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.50001, 1.0]) | st.floats(0, 1, width=32), min_size=1), st.floats(0, 1)
+)
+def test_no_other_cut_comes_closer(values: list[float], share: float) -> None:
+    data = np.array(values, np.float32)
+    wanted = round(share * len(data))
+
+    def off(cut: float) -> int:
+        return abs(int((data > np.float32(cut)).sum()) - wanted)
+
+    cut = cut_for_share(torch.from_numpy(data), share)
+    assert off(cut) == min(off(float(other)) for other in [-1.0, *data])
+
+
+ROUTINGS = [Threshold(0.5), Tradeoff(0.5), Adaptive()]
+
+
+def marks(height: int, width: int, seed: int, share: float = 0.2) -> Tensor:
+    return torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < share
+
+
+def run(
+    settings: Settings, scale: float = 2, size: tuple[int, int] = (13, 11), branches: int = 2
+) -> tuple[Result, Outcome]:
+    return upscaled(tiny_model("fsrcnn", branches), picture(*size), scale, settings)
+
+
+def masks(size: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A light and a heavy mask of a size that have no pixel in common."""
+    light, heavy = marks(*size, seed), marks(*size, seed + 1)
+    return light & ~heavy, heavy
+
+
+@examples(0.5)
+@given(lengths, lengths, scales, routings, st.sampled_from([2, 3]), st.integers(0, 9), st.booleans())
+def test_masks_are_followed_exactly_and_tiles_change_nothing(
+    height: int, width: int, scale: float, routing: Routing, branches: int, refine: int, of_lr: bool
+) -> None:
+    if branches == 3 and isinstance(routing, Threshold):
+        routing = Tradeoff(0.3)
+    lr_size, size = (height, width), hr_size((height, width), scale)
+    light, heavy = masks(lr_size if of_lr else size)
+    forced = Forced(size, light, heavy)
+    tile = max(4, -(-max(lr_size) // 3))
+    free, _ = run(Settings(routing, refine=refine), scale, lr_size, branches)
+    whole, _ = run(Settings(routing, refine=refine, forced=forced), scale, lr_size, branches)
+    tiled, outcome = run(Settings(routing, refine=refine, tile=tile, forced=forced), scale, lr_size, branches)
+    if of_lr:
+        rows, columns = (nearest_index(lr_size[i], size[i], torch.arange(size[i])) for i in (0, 1))
+        light, heavy = light[rows[:, None], columns], heavy[rows[:, None], columns]
+    chosen = light | heavy
+    assert (whole.labels[light] == 0).all() and (whole.labels[heavy] == branches - 1).all()
+    assert torch.equal(whole.labels[~chosen], free.labels[~chosen])
+    assert outcome.forced == (int(light.sum()), int(heavy.sum()))
+    assert (tiled.labels[light] == 0).all() and (tiled.labels[heavy] == branches - 1).all()
+    unforced = reference.upscale(tiny_model("fsrcnn", branches), picture(*lr_size), scale, routing, refine)
+    one, other = (tiled.rgb, tiled.labels), (whole.rgb, whole.labels)
+    assert_same(one, other, outcome.decision, unforced.probabilities, tolerance=2e-5)
+
+
+def test_what_is_executed_is_counted_as_it_ran() -> None:
+    size = (26, 22)
+    light, heavy = masks(size)
+    result, outcome = run(Settings(refine=9, forced=Forced(size, light, heavy)))
+    pixels = int((result.labels == 1).sum())
+    assert outcome.branch_pixels == (size[0] * size[1] - pixels, pixels)
+    assert outcome.executed.branches == outcome.branch_pixels
+    assert outcome.executed.classifier == size[0] * size[1]
+
+
+def test_adm_looks_at_forced_pixels_as_at_any_other() -> None:
+    light, heavy = masks((26, 22))
+    _, free = run(Settings(Adaptive(), refine=1))
+    _, forced = run(Settings(Adaptive(), refine=1, forced=Forced((26, 22), light, heavy)))
+    assert forced.decision == free.decision
+
+
+def test_a_budget_pays_for_forced_pixels_first() -> None:
+    heavy = torch.zeros(26, 22, dtype=torch.bool)
+    heavy[:5] = True
+    _, everything = run(Settings(Threshold(0.0), refine=1))
+    _, nothing = run(Settings(Threshold(1.0), refine=1))
+    costs = model_costs(tiny_model("fsrcnn"))
+    least, most = (paper_flops(costs, 13 * 11, each.branch_pixels) / 1e9 for each in (nothing, everything))
+    budget = Budget(gflops=least + 0.5 * (most - least))
+    for forced in (None, Forced((26, 22), heavy=heavy), Forced((26, 22), light=heavy)):
+        _, outcome = run(Settings(budget, refine=1, forced=forced))
+        assert abs(outcome.heavy_share - 0.5) < 0.01
+
+
+def test_a_budget_that_masks_use_up_leaves_nothing_for_others() -> None:
+    heavy = torch.zeros(26, 22, dtype=torch.bool)
+    heavy[:20] = True
+    _, outcome = run(Settings(Budget(gflops=1e-6), refine=1, forced=Forced((26, 22), heavy=heavy)))
+    assert outcome.branch_pixels[1] == 20 * 22
+    _, outcome = run(
+        Settings(Budget(gflops=1e-6), refine=1, forced=Forced((26, 22), heavy=torch.ones(26, 22, dtype=torch.bool)))
+    )
+    assert outcome.branch_pixels[0] == 0
+
+
+def test_pixels_that_both_masks_want_are_counted() -> None:
+    both = torch.ones(3, 4, dtype=torch.bool)
+    one = torch.zeros(6, 8, dtype=torch.bool)
+    one[0, :5] = True
+    assert Forced((6, 8), both, one).clashes == 5
+    assert Forced((6, 8), both).clashes == 0
+
+
+def test_free_pixels_are_those_no_mask_sets() -> None:
+    light, heavy = masks((6, 8))
+    area = Rect(Span(1, 5), Span(2, 8))
+    assert torch.equal(Forced((6, 8), light, heavy).free(area), ~(light | heavy)[1:5, 2:8])

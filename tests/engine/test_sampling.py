@@ -166,7 +166,7 @@ def test_part_of_a_picture_is_that_part() -> None:
     everything = case.predict(Cuts((0.5,)))
     area, sampled = Rect(Span(11, 30), Span(20, 47)), Rect(Span(4, 12), Span(8, 19))
     seen = Rect(Span(2, 14), Span(6, 21))
-    tile = replace(case.plan.tiles[0], region=area, sampled=sampled, seen=seen)
+    tile = replace(case.plan.tiles[0], region=area, sampled=sampled, input=seen)
     sampler = AreaSampler(PreparedModel(model), case.plan, tile, area, lr[:, :, *seen.slices])
     (part,) = sampler.predict(FeatureBand(sampled.rows, case.features[:, :, *sampled.slices]), Cuts((0.5,)))
     assert part.rows == area.rows

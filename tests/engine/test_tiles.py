@@ -55,7 +55,7 @@ def test_halo_surrounds_what_is_sampled_but_for_the_image_border(
     lr_size: tuple[int, int], scale: float, tile: int, halo: int
 ) -> None:
     for part in plan_tiles(lr_size, scale, (tile, tile), halo, ring=1).tiles:
-        for sampled, seen, limit in sides(part.sampled, part.seen, lr_size):
+        for sampled, seen, limit in sides(part.sampled, part.input, lr_size):
             assert seen.start == max(0, sampled.start - halo)
             assert seen.stop == min(limit, sampled.stop + halo)
 
@@ -65,7 +65,9 @@ def test_a_region_finds_all_it_needs_in_its_tile(plan: TilePlan) -> None:
     cpu = torch.device("cpu")
     for tile in plan.tiles:
         for side in (0, 1):
-            region, sampled, seen = ((rect.rows, rect.columns)[side] for rect in (tile.region, tile.sampled, tile.seen))
+            region, sampled, seen = (
+                (rect.rows, rect.columns)[side] for rect in (tile.region, tile.sampled, tile.input)
+            )
             axis = make_axis(plan.lr_size[side], plan.hr_size[side], region.start, region.stop, cpu)
             assert int(axis.nearest.min()) == sampled.start
             assert int(axis.nearest.max()) == sampled.stop - 1
@@ -81,7 +83,7 @@ def test_a_plan_knows_its_sizes(plan: TilePlan) -> None:
 def test_one_large_tile_sees_the_whole_picture_and_no_more() -> None:
     (tile,) = plan_tiles((30, 50), 2, tile=(50, 50), halo=19, ring=1).tiles
     assert tile.core == tile.region == Rect(Span(0, 60), Span(0, 100))
-    assert tile.sampled == tile.seen == Rect(Span(0, 30), Span(0, 50))
+    assert tile.sampled == tile.input == Rect(Span(0, 30), Span(0, 50))
 
 
 @pytest.mark.parametrize(("length", "tile", "count"), [(100, 100, 1), (101, 100, 2), (1, 1, 1), (300, 100, 3)])
@@ -115,7 +117,7 @@ def test_quarters_of_a_tile_share_out_what_it_owned(plan: TilePlan, data: st.Dat
     assert sum(part.core.area for part in parts) == tile.core.area
     assert sum(part.owned.area for part in parts) == tile.owned.area
     for part in parts:
-        assert tile.seen.rows.start <= part.seen.rows.start < part.seen.rows.stop <= tile.seen.rows.stop
+        assert tile.input.rows.start <= part.input.rows.start < part.input.rows.stop <= tile.input.rows.stop
     assert len(parts) > 1 or tile.owned.area == 1
 
 

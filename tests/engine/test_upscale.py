@@ -303,7 +303,7 @@ class TestRows:
     def test_come_strip_by_strip(self, backbone: str, routing: Routing, monkeypatch: pytest.MonkeyPatch) -> None:
         model, lr, how = tiny_model(backbone), picture(50, 30), Settings(routing, refine=1)
         whole, _ = run(model, lr, 2, how)
-        monkeypatch.setattr(memory, "SHORTEST_STRIP", 1)
+        monkeypatch.setattr(memory, "MIN_STRIP_ROWS", 1)
         monkeypatch.setattr(memory, "STRIP_BYTES", 4 * 60 * 40)
         strips = [rows.rgb for rows in upscale(model, lr, 2, how, dtype=torch.uint8)]
         assert [len(strip) for strip in strips] == [32, 34, 34]

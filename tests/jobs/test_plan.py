@@ -91,7 +91,7 @@ def test_a_tile_of_the_planned_width_is_tried(
     settings = Settings(refine=1, tile=tile)
     speed = try_tile(model, 4, [Layout(5, 5), layout], settings)
     assert 0 < speed.light < 1e6 and 0 < speed.heavy < 1e6
-    widest = max(tile.seen.columns.length for tile in foresee(model, layout, how=settings).plan.tiles)
+    widest = max(tile.input.columns.length for tile in foresee(model, layout, how=settings).plan.tiles)
     assert tried[1:] == [(TRIAL_PIXELS // widest, widest)] * 2 and widest >= width
 
 

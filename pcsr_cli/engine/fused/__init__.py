@@ -12,7 +12,7 @@ from pcsr_cli.model.network import Pcsr
 
 
 class PreparedModel:
-    """What the engine runs: features in bands of rows, and the MLPs.
+    """A model as the engine runs it: features in bands of rows, and the MLPs.
 
     On a CPU the backbone runs in bands that fit its cache; elsewhere a band is the whole crop. With two branches the
     classifier has one output, the logit of p_heavy.

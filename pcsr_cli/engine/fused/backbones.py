@@ -17,7 +17,7 @@ from pcsr_cli.model.backbones.fsrcnn import FsrcnnBackbone
 from pcsr_cli.model.backbones.srresnet import SLOPE, SrresnetBackbone
 
 BAND_FLOATS = 600_000
-"""Size of one band of one feature map, in numbers: a few of them have to share the cache."""
+"""Numbers in one band of one feature map: a few such bands have to share the cache."""
 
 
 Kernels = Callable[[int, Ledger], Stage]
@@ -144,7 +144,7 @@ def _carn(net: CarnBackbone) -> Kernels:
 class _Fusion:
     """1x1 convolution, BatchNorm and ReLU over maps of ``width`` channels side by side.
 
-    One convolution a map, each summed onto the one before: the maps need not be copied into one.
+    It is one convolution for each map, added to the one before, so that maps need not be copied into one.
     """
 
     def __init__(self, fusion: nn.Sequential, width: int) -> None:

@@ -1,7 +1,7 @@
-"""Networks run a band of rows at a time, so that what passes between layers stays in cache.
+"""Networks run a band of rows at a time, so that data between layers stays in cache.
 
 A layer that looks at its neighbours lags behind its input; a ``RowWindow`` keeps the few rows it still needs.
-Nothing is computed twice but the inner row above and below each band of a residual block. Beyond the crop's border
+Only the inner rows above and below each band of a residual block are computed twice. Beyond the crop's border
 the windows hold zeros: the padding of the plain network."""
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MARGIN = 2
 
 @dataclass
 class Ledger:
-    """FLOPs spent on rows that were computed before, for the honest count."""
+    """FLOPs spent on rows that were computed before."""
 
     repeated: int = 0
 
@@ -47,7 +47,7 @@ class RowWindow:
         return self.data[:, :, first - self.start : last - self.start]
 
     def append(self, rows: Tensor, keep_from: int) -> None:
-        """Add rows below; those above ``keep_from`` may be forgotten."""
+        """Add rows below; those above ``keep_from`` may be dropped."""
         count = rows.shape[2]
         if self.data is None or self.stop - self.start + count + MARGIN > self.data.shape[2]:
             self._make_room(rows, keep_from)
@@ -89,7 +89,7 @@ class Stage(Protocol):
 
 
 class ConvStage:
-    """A convolution of the given radius in rows, with PReLU behind it if ``slope`` (1,) is given."""
+    """A convolution of the given radius in rows, with PReLU after it if ``slope`` (1,) is given."""
 
     def __init__(self, conv: FusedConv, radius: int, slope: Tensor | None = None) -> None:
         self.conv = conv
@@ -113,7 +113,7 @@ class ConvStage:
 
 
 class ResidualStage:
-    """Two 3x3 convolutions, possibly a 1x1 behind them, plus the input."""
+    """Two 3x3 convolutions, possibly a 1x1 after them, plus the input."""
 
     radius = 2
 
@@ -135,7 +135,7 @@ class ResidualStage:
         if end <= begin:
             return None
         inner = self.first(source.rows(begin - 2, end + 2))
-        # Beyond the border the second convolution sees zeros, not what the first makes of zeros.
+        # Beyond the border the input of the second convolution is zero, not the first one's output of zeros.
         if begin == 0:
             inner[:, :, 0] = 0
         if end == source.height:

@@ -18,7 +18,7 @@ from pcsr_cli.engine.grid import Axis
 from pcsr_cli.model.sampler import PixelSampler
 
 PIECE = 4096
-"""Pixels a piece: enough for a good rate, few enough to stay in cache from layer to layer."""
+"""Pixels in a piece: few enough to stay in cache from layer to layer."""
 
 
 class PreparedMlp:
@@ -32,7 +32,7 @@ class PreparedMlp:
         self.last = FusedLinear(layers[-1].weight, layers[-1].bias) if len(layers) > 1 else None
 
     def table(self, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
-        """What the first layer of a band is made of: (LR pixels + HR rows + HR columns, n).
+        """The terms of a band's first layer: (LR pixels + HR rows + HR columns, n).
 
         ``features`` is (LR pixels, C).
         """
@@ -40,13 +40,13 @@ class PreparedMlp:
         return torch.cat((self.shared(features), *terms))
 
     def __call__(self, table: Tensor, bags: Tensor) -> Tensor:
-        """Outputs (N, outputs) float32 at N pixels; ``bags`` (N, 3) int32 names the three table rows of each."""
+        """Outputs (N, outputs) float32 at N pixels; ``bags`` (N, 3) int32 are the three table rows of each."""
         return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=True)
 
     def in_pieces(self, table: Tensor, bags: Tensor) -> Tensor:
         """The same where layers are wide or N differs from call to call: all but a remainder in pieces of one size.
 
-        oneDNN compiles a kernel for every N it has not met, which takes longer than the work on a few thousand pixels.
+        oneDNN compiles a kernel for every new N, which takes longer than the work on a few thousand pixels.
         """
         if bags.device.type != "cpu" or bags.shape[0] < PIECE:
             return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=bags.device.type != "cpu")

@@ -1,4 +1,4 @@
-"""With ``frames``, what moves is enlarged frame by frame or not at all; only what does not move is a still."""
+"""Reading a job: an animation is upscaled frame by frame or not at all, and only a still image is one image."""
 
 import subprocess
 import sys
