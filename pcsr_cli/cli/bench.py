@@ -38,11 +38,7 @@ Folders = Annotated[
 ]
 Methods = Annotated[
     str,
-    option(
-        "--methods",
-        "Compare these methods: threshold, k, adm, heavy, light, patch, bicubic, lanczos, original; "
-        "some take a value, such as threshold=0.3, k=1, patch=64.",
-    ),
+    option("--methods", "Compare these: threshold=0.3, k=1, adm, heavy, light, patch=64, bicubic, lanczos, original."),
 ]
 Protocol = Annotated[
     Literal["whole", "paper"],
@@ -50,11 +46,7 @@ Protocol = Annotated[
 ]
 Budget = Annotated[
     str | None,
-    option(
-        "--budget",
-        "Find one cut so that all images together spend this much: 60% of the original's GFLOPs, or 50G.",
-        ROUTING,
-    ),
+    option("--budget", "Find one cut with which all images spend 60% of the original's GFLOPs, or 50G.", ROUTING),
 ]
 Save = Annotated[Path | None, option("--save", "Keep the enlarged images as PNG files here.", OUTPUT, metavar="DIR")]
 

@@ -56,7 +56,7 @@ Model = Annotated[
     str,
     option(
         "--model",
-        "Use this model: auto, a registry name, user/repo@revision, a folder, a .safetensors or a .pth file.",
+        "Use this model: auto, a name, user/repo@revision, a folder or a file.",
         MODEL,
         short="-m",
         autocompletion=complete_model,
@@ -67,26 +67,19 @@ RegistryFile = Annotated[
 ]
 Scale = Annotated[float, option("--scale", "Enlarge by this factor, any real number from 1.", short="-s")]
 Threshold = Annotated[
-    float | None,
-    option(
-        "--threshold", "Send pixels with p_heavy above this value to the heavy branch, 0 to 1.", ROUTING, default="0.5"
-    ),
+    float | None, option("--threshold", "Make pixels heavy if p_heavy is above this, 0 to 1.", ROUTING, default="0.5")
 ]
 Tradeoff = Annotated[float | None, option("--k", "Trade quality for compute, -1 to 2; larger is cheaper.", ROUTING)]
 Adaptive = Annotated[bool, option("--adm", "Let ADM choose the routing from the whole image.", ROUTING)]
 Budget = Annotated[
     str | None,
-    option(
-        "--budget",
-        "Spend this much compute: a share of the original network's GFLOPs (60%) or an amount (50G).",
-        ROUTING,
-    ),
+    option("--budget", "Spend this share of the original network's GFLOPs (60%) or this amount (50G).", ROUTING),
 ]
 Refine = Annotated[
     int | None,
     option(
         "--refine",
-        "Smooth light pixels with at least this many heavy neighbours (#h), 0 to 9.",
+        "Smooth light pixels with at least this many heavy neighbours, 0 to 9.",
         ROUTING,
         default="1 from x3, else 9",
     ),
@@ -95,20 +88,15 @@ NoRefine = Annotated[bool, option("--no-refine", "Do not smooth light pixels.", 
 Device = Annotated[str, option("--device", "Compute on auto, cpu, cuda, cuda:1 or mps.", DEVICE)]
 Tile = Annotated[str, option("--tile", "Set the tile side in LR pixels, or auto; the result is the same.", DEVICE)]
 PrecisionName = Annotated[
-    Literal["auto", "fp32", "fp16", "bf16"],
-    option("--precision", "Compute in this precision; auto is fp32, as published.", DEVICE),
+    Literal["auto", "fp32", "fp16", "bf16"], option("--precision", "Compute in this precision; auto is fp32.", DEVICE)
 ]
-Memory = Annotated[
-    str, option("--memory", "Limit what ADM keeps of its first pass: auto, or such as 512M or 2G.", DEVICE)
-]
+Memory = Annotated[str, option("--memory", "Limit what ADM keeps of its first pass, such as 2G, or auto.", DEVICE)]
 Overwrite = Annotated[bool, option("--overwrite", "Replace existing results.", OUTPUT)]
 FormatName = Annotated[
     str | None, option("--format", "Write this format, such as png.", OUTPUT, default="by the suffix")
 ]
 AllowHuge = Annotated[bool, option("--allow-huge", "Read images with more pixels than the safe limit.")]
-Recursive = Annotated[
-    bool, option("--recursive", "Include subfolders and keep their structure in the results.", short="-r")
-]
+Recursive = Annotated[bool, option("--recursive", "Include subfolders and keep their structure.", short="-r")]
 Json = Annotated[bool, option("--json", "Print one JSON document on stdout.")]
 Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
 

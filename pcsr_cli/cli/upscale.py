@@ -16,14 +16,13 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar, stderr_console
 from pcsr_cli.cli.options import OUTPUT, option
-from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
+from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder
 from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, check_template, find_images, is_pattern, name_outputs
 
 if TYPE_CHECKING:
-    from pcsr_cli.cli.upscale_view import BatchProgress, Summary
     from pcsr_cli.jobs.find import Task
-    from pcsr_cli.jobs.folder import Existing, FolderRun
+    from pcsr_cli.jobs.folder import Existing
     from pcsr_cli.jobs.request import Request
     from pcsr_cli.model.registry import LoadedModel
 
@@ -52,25 +51,13 @@ Paths = Annotated[
 OutDir = Annotated[Path | None, option("--out-dir", "Write all results here.", MANY, metavar="DIR")]
 Name = Annotated[
     str | None,
-    option(
-        "--name",
-        "Name results by this template; it may contain {stem}, {name}, {suffix} and {scale}.",
-        MANY,
-        default=DEFAULT_TEMPLATE,
-    ),
+    option("--name", "Name results with {stem}, {name}, {suffix} and {scale}.", MANY, default=DEFAULT_TEMPLATE),
 ]
 SkipExisting = Annotated[bool, option("--skip-existing", "Keep existing results and skip their images.", MANY)]
 FailFast = Annotated[bool, option("--fail-fast", "Stop at the first image that fails.", MANY)]
 Jobs = Annotated[
     int | None,
-    option(
-        "--jobs",
-        "Read this many images ahead and write as many behind, in threads; one is computed at a time.",
-        MANY,
-        min=0,
-        max=64,
-        default="1",
-    ),
+    option("--jobs", "Read this many images ahead and write as many behind.", MANY, min=0, max=64, default="1"),
 ]
 Quality = Annotated[int | None, option("--quality", "Set the quality of lossy formats, 1 to 100.", OUTPUT)]
 Lossless = Annotated[bool, option("--lossless", "Write lossless WebP, AVIF or JPEG XL.", OUTPUT)]
@@ -85,8 +72,7 @@ MapStyle = Annotated[
     Literal["overlay", "mask", "difficulty", "data"] | None,
     option(
         "--map-style",
-        "Draw heavy pixels over the result (overlay), branches in grey (mask), or p_heavy in colours (difficulty) "
-        "or 16 bits (data).",
+        "Draw an overlay, a mask of branches, difficulty (p_heavy in colours) or data (in 16 bits).",
         MAPS,
         metavar="STYLE",
         default="overlay",
@@ -331,6 +317,7 @@ def _upscale_many(
     from pcsr_cli.cli.upscale_view import BatchProgress, Failed, Skipped, Summary
     from pcsr_cli.images.formats import readable_suffixes
     from pcsr_cli.jobs.folder import FolderRun, lock
+    from pcsr_cli.jobs.report import Report
 
     _check_folder(work)
     found = find_images(work.inputs, readable_suffixes(), work.recursive, work.folder)
@@ -348,8 +335,15 @@ def _upscale_many(
             summary.skipped.append(Skipped(task.source, work.folder / task.output, why))
         summary.pending = len(run.work.todo)
         try:
-            with progress.shown(run.work.todo):
-                _run_batch(run, work, progress, summary)
+            with progress.shown(run.work.todo), closing(run.run(work.jobs, work.fail_fast)) as results:
+                for task, result in results:
+                    progress.count()
+                    summary.pending -= 1
+                    if isinstance(result, Report):
+                        summary.reports.append(result)
+                    else:
+                        error = _print_failure(result)
+                        summary.failed.append(Failed(task.source, work.folder / task.output, error))
         finally:
             if json:
                 print_document(summary.as_document())
@@ -357,6 +351,14 @@ def _upscale_many(
                 summary.show(model.notes)
     if summary.failed:
         raise SystemExit(1)
+
+
+def _print_failure(error: Exception) -> PcsrError:
+    explained = explain(error)
+    print_message(f"pcsr: skipped: {explained.sentence}")
+    if os.environ.get("PCSR_DEBUG") == "1":
+        traceback.print_exception(error)
+    return explained
 
 
 def _check_folder(work: Batch) -> None:
@@ -387,21 +389,3 @@ def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request") -> "
     for output in {task.output.suffix: task.output for task in named}.values():
         format_of(output, request)
     return named
-
-
-def _run_batch(run: "FolderRun", work: Batch, progress: "BatchProgress", summary: "Summary") -> None:
-    from pcsr_cli.cli.upscale_view import Failed
-    from pcsr_cli.jobs.report import Report
-
-    with closing(run.run(work.jobs, work.fail_fast)) as results:
-        for task, result in results:
-            progress.count()
-            summary.pending -= 1
-            if isinstance(result, Report):
-                summary.reports.append(result)
-                continue
-            explained = explain(result)
-            summary.failed.append(Failed(task.source, work.folder / task.output, explained))
-            print_message(f"pcsr: skipped: {explained.sentence}")
-            if os.environ.get("PCSR_DEBUG") == "1":
-                traceback.print_exception(result)
