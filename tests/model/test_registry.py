@@ -19,11 +19,12 @@ from pcsr_cli.model.spec import BackboneSpec, ModelSpec, Scales
 from tests.failing import fails
 from tests.tiny import changeable_model, tiny_model, tiny_spec
 
-GOOD = """
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPO_LINES = f'repo = "someone/tiny"\nrevision = "{COMMIT}"'
+GOOD = f"""
 [models.mine]
-repo = "someone/tiny"
-revision = "0123456789abcdef0123456789abcdef01234567"
-backbone = { name = "carn", width = 8 }
+{REPO_LINES}
+backbone = {{ name = "carn", width = 8 }}
 samplers = [[4], [8, 8]]
 classifier = []
 mean = [0.1, 0.2, 0.3]
@@ -33,9 +34,6 @@ licence = "MIT"
 source = "a test"
 """
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REPO_LINES = 'repo = "someone/tiny"\nrevision = "0123456789abcdef0123456789abcdef01234567"'
-
 
 def read(tmp_path: Path, text: str) -> Registry:
     path = tmp_path / "weights.toml"
@@ -44,10 +42,10 @@ def read(tmp_path: Path, text: str) -> Registry:
 
 
 def refused(tmp_path: Path, text: str, part: str) -> str:
-    with fails(RegistryError, part) as told:
+    with fails(RegistryError, part) as raised:
         read(tmp_path, text)
-    assert told.value.sentence.startswith(f"The registry {tmp_path / 'weights.toml'}")
-    return told.value.sentence
+    assert raised.value.sentence.startswith(f"The registry {tmp_path / 'weights.toml'}")
+    return raised.value.sentence
 
 
 def test_the_packaged_registry_pins_the_published_model() -> None:
@@ -60,24 +58,18 @@ def test_the_packaged_registry_pins_the_published_model() -> None:
     assert carn.licence == "not stated by its authors"
 
 
-def test_automatic_candidates_are_in_the_packaged_registry() -> None:
+def test_packaged_names_are_consistent() -> None:
     packaged = load_registry()
     assert set(packaged.auto) <= set(packaged.entries)
-
-
-def test_the_registry_accepts_the_existing_originals() -> None:
     assert set(NAMES) == set(ORIGINALS)
 
 
-def test_an_entry_is_read_in_full(tmp_path: Path) -> None:
+def test_an_entry_is_read(tmp_path: Path) -> None:
     entry = read(tmp_path, GOOD).get("mine")
-    assert entry.location == HubLocation("someone/tiny", "0123456789abcdef0123456789abcdef01234567")
+    assert entry.location == HubLocation("someone/tiny", COMMIT)
     assert entry.spec == ModelSpec(BackboneSpec("carn", 8), ((4,), (8, 8)), (), (0.1, 0.2, 0.3))
     assert (entry.scales, entry.receptive_radius) == (Scales((2.0, 4.0)), 19)
     assert (entry.name, entry.licence, entry.source, entry.sha256) == ("mine", "MIT", "a test", None)
-
-
-def test_a_checksum_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD + f'sha256 = "{"0f" * 32}"').get("mine").sha256 == "0f" * 32
 
 
@@ -108,86 +100,56 @@ def test_an_own_list_of_candidates_replaces_the_packaged_one(tmp_path: Path) -> 
         load_registry(path)
 
 
+BAD_REPOS = (
+    "tiny",
+    "someone/tiny/more",
+    "../tiny",
+    "someone/..",
+    "https://a/b",
+    "someone/tiny?a=1",
+    "someone/tiny@main",
+)
+BAD_FILES = ('config = "../config.json"', 'weights = "/etc/passwd"', 'weights = ".."')
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "part"),
     [
         ("licence", "license", "unknown field `license`"),
-        ('source = "a test"', 'source = "a test"\ncolour = 1', "unknown field `colour`"),
+        ("[models.mine]", '[models.mine]\nfiles = { code = "x.py" }', "unknown field `code`"),
+        ("width = 8", "width = 8, colour = 1", "unknown field `colour`"),
         ('source = "a test"', "", "missing required field `source`"),
-        ("someone/tiny", "tiny", "repo must have the form user/name"),
-        ("someone/tiny", "someone/tiny/more", "repo must have the form user/name"),
-        ("someone/tiny", "../tiny", "repo must have the form user/name"),
-        ("someone/tiny", "https://huggingface.co/a", "repo must have the form user/name"),
+        *(("someone/tiny", repo, "repo must have the form user/name") for repo in BAD_REPOS),
         ('"someone/tiny"', "1", "repo is invalid: expected `str | null`, got `int`"),
-        ("[models.mine]", '[models.mine]\nname = "other"', "name is another name, 'other'"),
         (COMMIT, "main", "revision must be a full commit of 40"),
         (COMMIT, "0123456", "revision must be a full commit of 40"),
-        ("[models.mine]", '[models.mine]\nfiles = { config = "../config.json" }', "files.config must be a file name"),
-        ("[models.mine]", '[models.mine]\nfiles = { weights = "/etc/passwd" }', "files.weights must be a file name"),
-        ("[models.mine]", '[models.mine]\nfiles = { weights = ".." }', "files.weights must be a file name"),
-        ("[models.mine]", '[models.mine]\nfiles = { code = "x.py" }', "unknown field `code`"),
-        ("[models.mine]", '[models.mine]\nfiles = "model.bin"', "files is invalid: expected `object`, got `str`"),
+        *(("[models.mine]", f"[models.mine]\nfiles = {{ {file} }}", "must be a file name") for file in BAD_FILES),
         ("[models.mine]", '[models.mine]\nfolder = "here"', "give exactly one of repo, folder and packaged"),
-        (REPO_LINES, "folder = 1", "folder is invalid: expected `str | null`, got `int`"),
         (REPO_LINES, 'folder = ""', "folder must be the path of a folder"),
         (REPO_LINES, 'folder = "a\\u0000b"', "folder must be the path of a folder"),
         (REPO_LINES, 'folder = "https://example.com/model"', "folder must be the path of a folder"),
         (REPO_LINES, 'packaged = "../../somewhere"', "packaged must be the name of a folder in the package"),
         (REPO_LINES, 'packaged = "/etc"', "packaged must be the name of a folder in the package"),
         (REPO_LINES, 'packaged = ".."', "packaged must be the name of a folder in the package"),
-        (REPO_LINES, 'packaged = ["builtin"]', "packaged is invalid: expected `str | null`, got `array`"),
-        ("someone/tiny", "someone/..", "repo must have the form user/name"),
-        ("someone/tiny", "someone/tiny?token=1", "repo must have the form user/name"),
-        ("someone/tiny", "someone/tiny@main", "repo must have the form user/name"),
+        ("[models.mine]", '[models.mine]\nname = "other"', "name is another name, 'other'"),
         ("[models.mine]", '[models."../mine"]', "use only a-z, 0-9, dot, dash and underscore "),
         ("[models.mine]", "[models.Mine]", "use only a-z, 0-9, dot, dash and underscore "),
         ('name = "carn"', 'name = "resnet"', "unknown backbone 'resnet'"),
         ("width = 8", "width = 0", "backbone.width is invalid: expected `int` >= 1"),
-        ("width = 8", 'width = "8"', "backbone.width is invalid: expected `int`, got `str`"),
-        ("width = 8", "width = 8.0", "backbone.width is invalid: expected `int`, got `float`"),
-        ("width = 8", "width = 8, colour = 1", "unknown field `colour`"),
         ("[[4], [8, 8]]", "[[4]]", "samplers is invalid: expected `array` of length >= 2"),
         ("[[4], [8, 8]]", "[[4], [0]]", "samplers[1][0] is invalid: expected `int` >= 1"),
-        ("[[4], [8, 8]]", "4", "samplers is invalid: expected `array`, got `int`"),
-        ("[[4], [8, 8]]", '["", ""]', "samplers[0] is invalid: expected `array`, got `str`"),
-        ("classifier = []", "classifier = {}", "classifier is invalid: expected `array`, got `object`"),
-        ("[[4], [8, 8]]", "[[4], [true]]", "samplers[1][0] is invalid: expected `int`, got `bool`"),
-        ("[[4], [8, 8]]", "[[4], [5000]]", "samplers[1][0] is invalid: expected `int` <= 4096"),
-        ("[0.1, 0.2, 0.3]", "[0.1]", "mean is invalid: expected `array` of length 3, got 1"),
+        ("classifier = []", "classifier = [5000]", "classifier[0] is invalid: expected `int` <= 4096"),
         ("[0.1, 0.2, 0.3]", "[0.1, 0.2, nan]", "mean[2] is invalid: expected `float` >= -100000.0"),
-        ("[0.1, 0.2, 0.3]", "[0.1, 0.2, 1000000000000000000]", "mean[2] is invalid: expected `float` <= 100000.0"),
-        ("[0.1, 0.2, 0.3]", '"abc"', "mean is invalid: expected `array`, got `str`"),
         ("classifier = []", "classifier = []\nstd = [0.0, 1.0, 1.0]", "std[0] is invalid: expected `float` >= 1e-05"),
-        ("classifier = []", "classifier = []\nstd = [1.0, -1.0, 1.0]", "std[1] is invalid: expected `float` >= 1e-05"),
-        ("classifier = []", 'classifier = []\ncontinuous = "yes"', "continuous is invalid: expected `bool`, got `str`"),
-        ('"a test"', "1", "source is invalid: expected `str`, got `int`"),
-        ('"MIT"', "[]", "licence is invalid: expected `str`, got `array`"),
         ("[4, 2]", "[]", "scales is invalid: expected `array` of length >= 1"),
         ("[4, 2]", "[0.5]", "scales[0] is invalid: expected `float` >= 1.0"),
-        ("[4, 2]", "[inf]", "scales[0] is invalid: expected `float` <= 1000.0"),
-        ("[4, 2]", "4", "scales is invalid: expected `array`, got `int`"),
-        ("[4, 2]", '"42"', "scales is invalid: expected `array`, got `str`"),
-        ("[4, 2]", "[true]", "scales[0] is invalid: expected `float`, got `bool`"),
-        (
-            "receptive_radius = 19",
-            'receptive_radius = "wide"',
-            "receptive_radius is invalid: expected `int`, got `str`",
-        ),
-        ("receptive_radius = 19", "receptive_radius = 0", "receptive_radius is invalid: expected `int` >= 1"),
-        (
-            "receptive_radius = 19",
-            'receptive_radius = 19\nparameters = "many"',
-            "parameters is invalid: expected `int | null`, got `str`",
-        ),
-        (
-            "receptive_radius = 19",
-            'receptive_radius = 19\noriginal = "vdsr"',
-            "original is invalid: invalid enum value 'vdsr'",
-        ),
-        ("receptive_radius = 19", 'receptive_radius = 19\nsha256 = "303E"', "sha256 must have 64"),
+        ("radius = 19", "radius = 0", "receptive_radius is invalid: expected `int` >= 1"),
+        ("radius = 19", "radius = 19\nparameters = 0", "parameters is invalid: expected `int` >= 1"),
+        ("radius = 19", 'radius = 19\noriginal = "vdsr"', "original is invalid: invalid enum value 'vdsr'"),
+        ("radius = 19", 'radius = 19\nsha256 = "303E"', "sha256 must have 64"),
     ],
 )
-def test_invalid_entries_are_refused(tmp_path: Path, right: str, wrong: str, part: str) -> None:
+def test_an_invalid_entry_is_refused(tmp_path: Path, right: str, wrong: str, part: str) -> None:
     assert right in GOOD
     sentence = refused(tmp_path, GOOD.replace(right, wrong), part)
     assert "mine" in sentence.lower()
@@ -197,14 +159,12 @@ def test_invalid_entries_are_refused(tmp_path: Path, right: str, wrong: str, par
     ("text", "part"),
     [
         ("[models.mine", "is not valid TOML:"),
-        ("models = 1", "models is invalid: expected `object`"),
-        ("auto = 1", "auto is invalid: expected `array`"),
         ("auto = [1]", "auto[0] is invalid: expected `str`"),
         ("[other]\nx = 1", "unknown field `other`"),
         ("[models]\nmine = 1", "models[...] is invalid: expected `object`"),
     ],
 )
-def test_invalid_registries_are_refused(tmp_path: Path, text: str, part: str) -> None:
+def test_an_invalid_registry_is_refused(tmp_path: Path, text: str, part: str) -> None:
     refused(tmp_path, text, part)
 
 
@@ -217,7 +177,7 @@ def test_unreadable_registries_are_refused(tmp_path: Path) -> None:
         read_registry(tmp_path / "binary.toml")
 
 
-def test_the_path_of_the_own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_chooses_the_own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PCSR_REGISTRY", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert own_registry_path() is None
@@ -230,12 +190,12 @@ def test_the_path_of_the_own_registry(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_user_without_a_home_has_no_own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere() -> Path:
+    def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("PCSR_REGISTRY", raising=False)
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr(Path, "home", no_home)
     assert own_registry_path() is None
 
 
@@ -265,7 +225,7 @@ def entry(name: str, location: HubLocation | Path, scales: Scales = FOUR) -> Ent
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> list[HubLocation]:
+def requests(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> list[HubLocation]:
     """The requests to a Hub that has the tiny model in every repository."""
     locations: list[HubLocation] = []
 
@@ -285,9 +245,9 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "fetch", fetch)
 
 
-def test_a_registry_name(asked: list[HubLocation]) -> None:
+def test_a_registry_name_loads_its_entry(requests: list[HubLocation]) -> None:
     loaded = load_model("tiny", registry=Registry({"tiny": entry("tiny", HERE)}))
-    assert asked == [HERE]
+    assert requests == [HERE]
     identity = loaded.identity
     assert (identity.name, identity.revision, identity.licence) == ("tiny", "1" * 40, "MIT")
     assert (identity.original, loaded.scales, loaded.notes) == ("fsrcnn", Scales((4.0,)), ())
@@ -297,14 +257,14 @@ def test_a_registry_name(asked: list[HubLocation]) -> None:
     ("reference", "revision"),
     [("someone/tiny", "main"), ("someone/tiny@dev", "dev"), ("someone/tiny@a/b", "a/b"), ("someone/tiny@", "main")],
 )
-def test_a_repository(asked: list[HubLocation], reference: str, revision: str) -> None:
+def test_a_repository_is_fetched(requests: list[HubLocation], reference: str, revision: str) -> None:
     loaded = load_model(reference)
-    assert asked == [HubLocation("someone/tiny", revision)]
+    assert requests == [HubLocation("someone/tiny", revision)]
     assert (loaded.identity.name, loaded.identity.revision) == ("someone/tiny", "1" * 40)
     assert loaded.identity.licence == "not stated"
 
 
-def test_a_folder_and_its_weights(tiny_folder: Path) -> None:
+def test_a_folder_or_its_weights_load(tiny_folder: Path) -> None:
     expected = file_sha256(tiny_folder / "model.safetensors")
     for path in (tiny_folder, tiny_folder / "model.safetensors"):
         loaded = load_model(str(path))
@@ -314,37 +274,37 @@ def test_a_folder_and_its_weights(tiny_folder: Path) -> None:
 
 
 def test_a_local_folder_has_priority_over_the_hub(
-    asked: list[HubLocation], tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    requests: list[HubLocation], tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "someone").mkdir()
     (tmp_path / "someone" / "tiny").symlink_to(tiny_folder)
     assert load_model("someone/tiny").identity.revision is None
-    assert asked == []
+    assert requests == []
 
 
 def test_a_registry_name_has_priority_over_a_local_folder(
-    asked: list[HubLocation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    requests: list[HubLocation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
     load_model("tiny", registry=Registry({"tiny": entry("tiny", HERE)}))
-    assert asked == [HERE]
+    assert requests == [HERE]
 
 
 @pytest.mark.parametrize("reference", ["nonsense", "", "a/b/c", "a/b.pth", "a/b.safetensors", "../a/b", "x" * 5000])
-def test_other_references_are_refused(asked: list[HubLocation], reference: str) -> None:
-    with fails(UnknownModelError, "and no file or folder of this name.") as told:
+def test_other_references_are_refused(requests: list[HubLocation], reference: str) -> None:
+    with fails(UnknownModelError, "and no file or folder of this name.") as raised:
         load_model(reference)
-    assert "carn" in told.value.next_step
-    assert asked == []
+    assert "carn" in raised.value.next_step
+    assert requests == []
 
 
-def test_device_and_precision_are_checked_before_anything_is_fetched(asked: list[HubLocation]) -> None:
+def test_device_and_precision_are_checked_before_anything_is_fetched(requests: list[HubLocation]) -> None:
     for device, precision, part in (("toaster", "auto", "Unknown device"), ("cpu", "fp64", "Unknown precision")):
         with fails(DeviceError, part):
             load_model("someone/tiny", device, precision)  # type: ignore[arg-type]
-    assert asked == []
+    assert requests == []
 
 
 def test_the_network_has_the_requested_device_and_precision(tiny_folder: Path) -> None:
@@ -360,7 +320,7 @@ def test_weights_must_fit_the_precision(tmp_path: Path) -> None:
         load_model(str(tmp_path / "large"), precision="fp16")
 
 
-def test_auto_chooses_the_first_model_trained_for_the_scale(asked: list[HubLocation], tiny_folder: Path) -> None:
+def test_auto_chooses_the_first_model_trained_for_the_scale(requests: list[HubLocation], tiny_folder: Path) -> None:
     entries = {
         "two": entry("two", tiny_folder, Scales((2.0,))),
         "four": entry("four", tiny_folder),
@@ -408,7 +368,7 @@ def test_files_must_match_the_registry(tiny_folder: Path, change: dict[str, Any]
 
 def test_weights_must_match_the_checksum_of_the_registry(tiny_folder: Path) -> None:
     sha256 = file_sha256(tiny_folder / "model.safetensors")
-    right, wrong = (replace(entry("tiny", tiny_folder), sha256=told) for told in (sha256, "0" * 64))
+    right, wrong = (replace(entry("tiny", tiny_folder), sha256=text) for text in (sha256, "0" * 64))
     assert load_model("tiny", registry=Registry({"tiny": right})).identity.sha256 == sha256
     with fails(ModelError, f"The weights of tiny have the sha256 {sha256}, but its registry entry requires 000"):
         load_model("tiny", registry=Registry({"tiny": wrong}))
