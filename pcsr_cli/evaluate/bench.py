@@ -128,19 +128,14 @@ def check(model: LoadedModel, options: BenchOptions) -> None:
     check_scales(model, options.scale, options.original)
     kinds = {method.kind for method in options.methods}
     if "original" in kinds and options.original is None:
-        raise UsageError(
-            "The method original needs the weights of the original network, which do not ship with pcsr.",
-            "Give their path.",
-            setting="original",
-        )
+        message = "The method original needs the weights of the original network, which do not ship with pcsr."
+        raise UsageError(message, "Give their path.", setting="original")
     assert ("budget" in kinds) == (options.allowance is not None)
     two_only = [method.label for method in options.methods if method.kind in {"threshold", "patch", "budget"}]
     branches = model.network.spec.branches
     if branches != 2 and two_only:
-        raise UsageError(
-            f"These methods need a model with two branches, not {branches}: {', '.join(two_only)}.",
-            "Use k, adm, heavy and light instead.",
-        )
+        message = f"These methods need a model with two branches, not {branches}: {', '.join(two_only)}."
+        raise UsageError(message, "Use k, adm, heavy and light instead.")
 
 
 def _measure(conditions: Conditions, pair: Pair, options: BenchOptions) -> Iterator[tuple[Row, NDArray[np.uint8]]]:

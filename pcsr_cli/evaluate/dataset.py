@@ -66,26 +66,17 @@ def find_pairs(
     are named by their paths. Raises InputError if nothing is found and UsageError for an invalid request.
     """
     if no_reference and lr is not None:
-        raise UsageError(
-            "A folder of LR images cannot be used without a reference: all images are LR then.",
-            "Leave out one of the two.",
-            setting="lr",
-        )
+        raise UsageError("Separate LR images need a reference.", "Measure with HR images.", setting="lr")
     if not no_reference and scale != int(scale):
-        raise UsageError(
-            f"Cannot compute LR images at x{in_full(scale)}: the scale must be a whole number.",
-            "Or measure without a reference.",
-            setting="no_reference",
-        )
+        message = f"Cannot compute LR images at x{in_full(scale)}: the scale must be a whole number."
+        raise UsageError(message, "Or measure without a reference.", setting="no_reference")
     found: list[PairFiles] = []
     for path in paths:
         if not exists(path):
             raise InputError(f"{path} does not exist.", "Check the path.")
         found += _in_folder(path, scale, lr, no_reference) if is_folder(path) else [_pair_of(path, lr, no_reference)]
     if lr is not None and not is_folder(lr) and (len(found) != 1 or not exists(lr)):
-        raise InputError(
-            f"{lr} is not a folder of LR images.", "Give a folder, or one LR image for one HR image.", setting="lr"
-        )
+        raise InputError(f"{lr} is not a folder of LR images.", "Use a folder, or one image for one HR image.")
     count = Counter(pair.name for pair in found)
     return tuple(replace(pair, name=str(pair.hr or pair.lr)) if count[pair.name] > 1 else pair for pair in found)
 
@@ -135,11 +126,8 @@ def load_pair(files: PairFiles, scale: float, paper: bool = False) -> Pair:
         lr = make_lr(hr, int(scale)) if files.lr is None else read_rgb(files.lr)
         if hr.shape != (lr.shape[0] * int(scale), lr.shape[1] * int(scale), 3):
             sizes = f"{lr.shape[1]}x{lr.shape[0]} and {hr.shape[1]}x{hr.shape[0]}"
-            raise InputError(
-                f"The sizes of {files.lr} and {files.hr} do not match x{int(scale)}: {sizes}.",
-                "Check the scale.",
-                setting="scale",
-            )
+            message = f"The sizes of {files.lr} and {files.hr} do not match x{int(scale)}: {sizes}."
+            raise InputError(message, "Check the scale.", setting="scale")
         pair = Pair(files.name, lr, hr, scale)
     return crop_to_patch_grid(pair) if paper else pair
 
@@ -158,9 +146,8 @@ def crop_to_patch_grid(pair: Pair) -> Pair:
     """
     height, width = (((side - PATCH + STRIDE) // STRIDE - 1) * STRIDE + PATCH for side in pair.lr_size)
     if min(pair.lr_size) < PATCH:
-        raise InputError(
-            f"{pair.name} is smaller than a patch of {PATCH} LR pixels.", "Measure whole images.", setting="protocol"
-        )
+        message = f"{pair.name} is smaller than a patch of {PATCH} LR pixels."
+        raise InputError(message, "Measure whole images.", setting="protocol")
     hr = None if pair.hr is None else pair.hr[: round(height * pair.scale), : round(width * pair.scale)]
     return replace(pair, lr=pair.lr[:height, :width], hr=hr)
 

@@ -77,8 +77,8 @@ class MethodRunner:
             case "bicubic":
                 return self._timed(lambda: resize_bicubic_8bit(self.lr, height, width))
             case "lanczos":
-                image = Image.fromarray(self.lr)
-                return self._timed(lambda: np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)))
+                size, lanczos = (width, height), Image.Resampling.LANCZOS
+                return self._timed(lambda: np.asarray(Image.fromarray(self.lr).resize(size, lanczos)))
             case "original":
                 original = self.conditions.original
                 assert original is not None
@@ -97,9 +97,10 @@ class MethodRunner:
         """Upscale the image with a routing by pixel."""
         conditions = self.conditions
         settings = replace(conditions.settings, routing=routing)
-        network, lr = conditions.model.network, as_lr(self.lr)
         started = time.perf_counter()
-        rgb, _, outcome = upscale_whole(network, lr, conditions.scale, settings, torch.uint8)
+        rgb, _, outcome = upscale_whole(
+            conditions.model.network, as_lr(self.lr), conditions.scale, settings, torch.uint8
+        )
         seconds = time.perf_counter() - started
         paper = paper_flops(self.costs, outcome.plan.lr_pixels, outcome.branch_pixels) / GIGA
         executed = executed_flops(self.costs, outcome.executed) / GIGA
@@ -135,11 +136,8 @@ class MethodRunner:
 def check_scales(model: LoadedModel, scale: float, original: LoadedOriginal | None) -> None:
     """Raise UsageError if the model or the original network was not trained for the scale."""
     if not model.scales.trained(scale):
-        raise ScaleError(
-            f"The model {model.identity.name} was trained for {model.scales}, not x{in_full(scale)}.",
-            "Measure at a trained scale.",
-        )
+        name, scales = model.identity.name, model.scales
+        raise ScaleError(f"{name} was trained for {scales}, not x{in_full(scale)}.", "Measure at a trained scale.")
     if original is not None and scale != ORIGINAL_SCALE:
-        raise UsageError(
-            f"The original network supports only x{ORIGINAL_SCALE}.", "Measure without it.", setting="original"
-        )
+        message = f"The original network supports only x{ORIGINAL_SCALE}."
+        raise UsageError(message, "Measure without it.", setting="original")

@@ -97,7 +97,7 @@ def test_requests_without_any_pair_are_refused(tmp_path: Path) -> None:
         find_pairs([tmp_path], 4, lr)
     with fails(UsageError, "Cannot compute LR images at x2.5: the scale must be a whole number."):
         find_pairs([tmp_path], 2.5)
-    with fails(UsageError, "A folder of LR images cannot be used without a reference"):
+    with fails(UsageError, "Separate LR images need a reference."):
         find_pairs([tmp_path], 4, tmp_path, no_reference=True)
 
 

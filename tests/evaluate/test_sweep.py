@@ -155,7 +155,7 @@ def test_a_model_with_three_branches_is_refused() -> None:
 
 
 def test_untrained_scales_are_refused() -> None:
-    with fails(UsageError, "The model tiny was trained for x4, not x2."):
+    with fails(UsageError, "tiny was trained for x4, not x2."):
         check(MODEL, SweepOptions(GRID, scale=2, refine=1))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))

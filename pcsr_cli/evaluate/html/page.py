@@ -157,9 +157,8 @@ def check_page(output: Path, grid: CutGrid) -> None:
     if output.suffix.lower() not in SUFFIXES:
         raise RefusedOutputError(f"Cannot write a report as {output.name!r}.", "Give it a name that ends in .html.")
     if len(grid.values) > MAX_BOUNDARIES:
-        raise UsageError(
-            f"A report holds at most {MAX_BOUNDARIES} cuts, not {len(grid.values)}.", "Use a coarser grid."
-        )
+        message = f"A report holds at most {MAX_BOUNDARIES} cuts, not {len(grid.values)}."
+        raise UsageError(message, "Use a coarser grid.")
 
 
 def write_page(output: Path, page: Page, replace: bool) -> None:
