@@ -54,7 +54,7 @@ def open_writer(
 
 
 class FileWriter:
-    """Writes the rows of an image, each once, from the top: either ``write_all`` or several times ``write``.
+    """Writes the rows of an image from the top, with one call of ``write_all``, or for a PNG several of ``write``.
 
     Blocks of rows are (n, W, C) with the channels and the depth of the layout, and must not be changed afterwards."""
 
@@ -71,43 +71,40 @@ class FileWriter:
         self._file, self._output, self._format, self._layout = file, output, format, layout
         self._metadata, self._options = metadata, options
         self._done = 0
-        self._encoder: PngEncoder | _PillowEncoder | None = None
-        with writing_errors(output, format):
-            if format.name == "PNG":
-                self._encoder = PngEncoder(file, layout, metadata, text, options.compression)
-            elif format.name != "TIFF":
-                self._encoder = _PillowEncoder(file, format, layout, metadata, options)
+        self._png: PngEncoder | None = None
+        if format.name == "PNG":
+            with writing_errors(output, format):
+                self._png = PngEncoder(file, layout, metadata, text, options.compression)
+
+    def write(self, rows: Pixels) -> None:
+        """Write the next block of a PNG. Raises OutputError."""
+        assert self._png is not None, "only a PNG can be written block by block"
+        self.write_all((rows,))
 
     def write_all(self, rows: Iterable[Pixels]) -> None:
         """Write all blocks of rows. Raises OutputError; exceptions of ``rows`` pass unchanged."""
-        if self._encoder is not None:
-            for block in rows:
-                self.write(block)
-            return
         failure: BaseException | None = None
 
         def checked() -> Iterator[Pixels]:
             nonlocal failure
             try:
                 for block in rows:
-                    self._count(block)
+                    self._check(block)
                     yield block
             except BaseException as error:
                 failure = error
                 raise
 
         with writing_errors(self._output, self._format, lambda error: error is failure):
-            write_tiff(self._file, self._layout, checked(), self._metadata, self._options.compression)
+            if self._png is not None:
+                for block in checked():
+                    self._png.write(block)
+            elif self._format.name == "TIFF":
+                write_tiff(self._file, self._layout, checked(), self._metadata, self._options.compression)
+            else:
+                write_with_pillow(self._file, self._format, self._layout, checked(), self._metadata, self._options)
 
-    def write(self, rows: Pixels) -> None:
-        """Write the next block. Not for TIFF, whose encoder pulls rows: use ``write_all``. Raises OutputError."""
-        assert self._encoder is not None, "a TIFF needs write_all()"
-        self._count(rows)
-        if len(rows):
-            with writing_errors(self._output, self._format):
-                self._encoder.write(rows)
-
-    def _count(self, rows: Pixels) -> None:
+    def _check(self, rows: Pixels) -> None:
         assert rows.shape[1:] == (self._layout.width, self._layout.channels), rows.shape
         assert rows.dtype == (np.uint8 if self._layout.depth == 8 else np.uint16), rows.dtype
         self._done += len(rows)
@@ -117,27 +114,27 @@ class FileWriter:
         """Complete the file after all rows. Raises OutputError."""
         assert self._done == self._layout.height, f"{self._done} of {self._layout.height} rows were written"
         with writing_errors(self._output, self._format):
-            if self._encoder is not None:
-                self._encoder.finish()
+            if self._png is not None:
+                self._png.finish()
             self._file.flush()
 
 
-class _PillowEncoder:
-    """Collects rows in memory and encodes them with Pillow."""
-
-    def __init__(
-        self, file: BinaryIO, format: Format, layout: Layout, metadata: Metadata, options: SaveOptions
-    ) -> None:
-        self._file, self._format, self._metadata, self._options = file, format, metadata, options
-        self._pixels = np.empty((layout.height, layout.width, layout.channels), np.uint8)
-        self._done = 0
-
-    def write(self, rows: Pixels) -> None:
-        self._pixels[self._done : self._done + len(rows)] = rows
-        self._done += len(rows)
-
-    def finish(self) -> None:
-        encode_with_pillow(self._file, [as_pil(self._pixels)], self._format, self._metadata, self._options)
+def write_with_pillow(
+    file: BinaryIO,
+    format: Format,
+    layout: Layout,
+    rows: Iterable[Pixels],
+    metadata: Metadata,
+    options: SaveOptions,
+) -> None:
+    """Collect blocks of rows, (n, W, C) uint8 each, and encode them. Raises as ``encode_with_pillow``."""
+    pixels = np.empty((layout.height, layout.width, layout.channels), np.uint8)
+    top = 0
+    for block in rows:
+        pixels[top : top + len(block)] = block
+        top += len(block)
+    assert top == layout.height, f"{top} of {layout.height} rows were written"
+    encode_with_pillow(file, [as_pil(pixels)], format, metadata, options)
 
 
 def as_pil(channels: Pixels) -> Image.Image:
