@@ -1,4 +1,4 @@
-"""The errors: their exit codes are documented, and numbers in them are told in full."""
+"""Errors: the exit code of every class is documented, and numbers in sentences are not rounded."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_the_exit_code_of_every_kind_is_documented(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(4.0, "4"), (-4, "-4"), (4.0000001, "4.0000001"), (0.5, "0.5"), (float("inf"), "inf")]
+    ("number", "text"), [(4.0, "4"), (-4, "-4"), (4.0000001, "4.0000001"), (0.5, "0.5"), (float("inf"), "inf")]
 )
-def test_numbers_are_told_in_full(number: float, told: str) -> None:
-    assert in_full(number) == told
+def test_numbers_are_not_rounded(number: float, text: str) -> None:
+    assert in_full(number) == text
