@@ -64,7 +64,7 @@ def test_without_hr_results_are_compared_with_all_heavy(folder: Path) -> None:
 
 
 def test_a_damaged_file_is_skipped(folder: Path) -> None:
-    (folder / "0.png").write_bytes(b"no picture")
+    (folder / "0.png").write_bytes(b"not an image")
     events: list[object] = []
     result = bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), events.append)
     assert [row.image for row in result.rows] == ["1.png"]

@@ -64,7 +64,7 @@ class Curve {
 
   setIndex(index) {
     this.index = index;
-    this.place();
+    this.moveHandle();
   }
 
   /** Return the position of a point in pixels. A result equal to the reference has no finite PSNR and is at the top. */
@@ -92,7 +92,7 @@ class Curve {
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("height", height);
     this.plot.replaceChildren(...this.axes(width, floor, [left, right], [low, high]), ...this.marks({ points, light, heavy, adm, original, knee }, width));
-    this.place();
+    this.moveHandle();
   }
 
   axes(width, floor, [left, right], [low, high]) {
@@ -136,7 +136,7 @@ class Curve {
     return [shape(cx, cy), drawn("text", { class: "mark", ...label }, text)];
   }
 
-  place() {
+  moveHandle() {
     if (!this.x) return;
     const point = this.curve.points[this.index];
     const [x, y] = this.at(point);

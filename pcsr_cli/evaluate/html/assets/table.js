@@ -21,7 +21,7 @@ function keepSorted(table) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const sorted = [...rows].sort((a, b) => sign * compare(sortValue(a, column), sortValue(b, column)));
-  if (sorted.some((row, place) => row !== rows[place])) body.append(...sorted);
+  if (sorted.some((row, index) => row !== rows[index])) body.append(...sorted);
 }
 
 function makeSortable(table) {
