@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_imports_have_no_circle(name_of: Callable[[str], str]) -> None:
     for name, targets in graph.items():
         targets.discard(name)
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_no_two_modules_have_one_name() -> None:
+    files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "cli" and file.stem != "__init__"]
+    stems = Counter(file.stem for file in files)
+    assert not [stem for stem, count in stems.items() if count > 1]
 
 
 @pytest.mark.parametrize("module", MODULES)
