@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ PUBLISHED = {
     "srresnet": ModelSpec(BackboneSpec("srresnet", 58), ((40,) * 3, (170,) * 4), (20, 20)),
 }
 
-PARAMETERS = {"carn": 168_970, "fsrcnn": 24_502, "srresnet": 1_078_390}
-ORIGINAL_PARAMETERS = {"carn": 294_915, "fsrcnn": 24_515, "srresnet": 1_517_571}
+PARAMETERS = {"carn": (168_970, 294_915), "fsrcnn": (24_502, 24_515), "srresnet": (1_078_390, 1_517_571)}
+"""Of PCSR and of the original."""
 
 RADII = [
     (BackboneSpec("carn", 4), 19),
@@ -38,21 +39,17 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def on_meta(backbone: str) -> Pcsr:
+def on_meta(build: Callable[..., Any], *arguments: object) -> Any:
+    """Build a network without data."""
     with torch.device("meta"):
-        return Pcsr(PUBLISHED[backbone])
+        return build(*arguments)
 
 
 @pytest.mark.parametrize("backbone", PARAMETERS)
-def test_pcsr_has_the_published_number_of_parameters(backbone: str) -> None:
-    model = on_meta(backbone)
-    assert model.parameter_count() == parameters(model) == PARAMETERS[backbone]
-
-
-@pytest.mark.parametrize("backbone", ORIGINAL_PARAMETERS)
-def test_originals_have_the_published_number_of_parameters(backbone: str) -> None:
-    with torch.device("meta"):
-        assert parameters(ORIGINALS[backbone]()) == ORIGINAL_PARAMETERS[backbone]
+def test_networks_have_the_published_number_of_parameters(backbone: str) -> None:
+    model, original = on_meta(Pcsr, PUBLISHED[backbone]), on_meta(ORIGINALS[backbone])
+    assert (parameters(model), parameters(original)) == PARAMETERS[backbone]
+    assert model.parameter_count() == parameters(model)
 
 
 def published_state(listing: Path) -> dict[str, tuple[list[int], str]]:
@@ -72,28 +69,16 @@ def state_of(network: nn.Module) -> dict[str, tuple[list[int], str]]:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("backbone", PUBLISHED)
-def test_pcsr_has_the_published_keys_and_shapes(backbone: str, shared: Path) -> None:
-    assert state_of(on_meta(backbone)) == published_state(shared / "spec/state_dicts" / f"{backbone}_pcsr.txt")
+def test_networks_have_the_published_keys_and_shapes(backbone: str, shared: Path) -> None:
+    listings = shared / "spec/state_dicts"
+    assert state_of(on_meta(Pcsr, PUBLISHED[backbone])) == published_state(listings / f"{backbone}_pcsr.txt")
+    assert state_of(on_meta(ORIGINALS[backbone])) == published_state(listings / f"{backbone}_x4_original.txt")
 
 
-@pytest.mark.shared
-@pytest.mark.parametrize("backbone", ORIGINALS)
-def test_originals_have_the_published_keys_and_shapes(backbone: str, shared: Path) -> None:
-    with torch.device("meta"):
-        network = ORIGINALS[backbone]()
-    assert state_of(network) == published_state(shared / "spec/state_dicts" / f"{backbone}_x4_original.txt")
+def positive_network(spec: BackboneSpec) -> nn.Module:
+    """A backbone without biases and with positive weights, in float64.
 
-
-def response(network: nn.Module, x: Tensor) -> Tensor:
-    """The LR pixels with a feature other than 0, (h, w) bool."""
-    features: Tensor = network(x)
-    return (features[0] != 0).any(dim=0)
-
-
-def open_network(spec: BackboneSpec) -> nn.Module:
-    """A backbone through which anything positive passes: no biases, all weights positive, in float64.
-
-    0 then gives exactly 0, so whatever is not 0 has been touched, however faintly.
+    Zeros then give exactly 0, and every positive pixel within the radius of a feature makes the feature positive.
     """
     network: nn.Module = build_backbone(spec).double().eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
@@ -105,17 +90,18 @@ def open_network(spec: BackboneSpec) -> nn.Module:
 
 
 @pytest.mark.parametrize(("spec", "radius"), RADII, ids=str)
-@pytest.mark.parametrize("place", ["middle", "corner", "edge"])
-def test_one_pixel_changes_exactly_the_square_of_the_radius(spec: BackboneSpec, radius: int, place: str) -> None:
-    network = open_network(spec)
+@pytest.mark.parametrize("position", ["middle", "corner", "edge"])
+def test_one_pixel_changes_exactly_the_square_of_the_radius(spec: BackboneSpec, radius: int, position: str) -> None:
+    network = positive_network(spec)
     assert build_backbone(spec).receptive_radius == radius
     side = 2 * radius + 5
-    row, column = {"middle": (side // 2, side // 2), "corner": (0, side - 1), "edge": (side // 2, 0)}[place]
+    row, column = {"middle": (side // 2, side // 2), "corner": (0, side - 1), "edge": (side // 2, 0)}[position]
     x = torch.zeros(1, 3, side, side, dtype=torch.float64)
     x[0, 1, row, column] = 1.0
+    changed = (network(x)[0] != 0).any(dim=0)
     rows = (torch.arange(side) - row).abs()[:, None]
     columns = (torch.arange(side) - column).abs()
-    assert torch.equal(response(network, x), torch.maximum(rows, columns) <= radius)
+    assert torch.equal(changed, torch.maximum(rows, columns) <= radius)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -163,7 +149,7 @@ def conv(state: State, name: str, x: Tensor, padding: int = 1) -> Tensor:
     return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=padding)
 
 
-def fsrcnn_written_out(state: State, x: Tensor) -> Tensor:
+def functional_fsrcnn(state: State, x: Tensor) -> Tensor:
     x = F.prelu(conv(state, "head_conv.0", x, padding=2), state["head_conv.1.weight"])
     x = F.prelu(conv(state, "body_conv.0.0", x, padding=0), state["body_conv.0.1.weight"])
     for index in (1, 2, 3, 4):
@@ -172,13 +158,13 @@ def fsrcnn_written_out(state: State, x: Tensor) -> Tensor:
     return F.prelu(conv(state, "body_conv.6.0", x, padding=0), state["body_conv.6.1.weight"])
 
 
-def fsrcnn_original_written_out(state: State, x: Tensor) -> Tensor:
+def functional_fsrcnn_original(state: State, x: Tensor) -> Tensor:
     weight, bias = state["tail_conv.weight"], state["tail_conv.bias"]
-    features = fsrcnn_written_out(state, x)
+    features = functional_fsrcnn(state, x)
     return F.conv_transpose2d(features, weight, bias, stride=4, padding=3, output_padding=1)
 
 
-def srresnet_written_out(state: State, x: Tensor) -> Tensor:
+def functional_srresnet(state: State, x: Tensor) -> Tensor:
     x = F.leaky_relu(conv(state, "conv_first", x), 0.1)
     for block in range(16):
         name = f"recon_trunk.{block}"
@@ -186,15 +172,15 @@ def srresnet_written_out(state: State, x: Tensor) -> Tensor:
     return x
 
 
-def srresnet_original_written_out(state: State, x: Tensor) -> Tensor:
-    out = srresnet_written_out(state, x)
+def functional_srresnet_original(state: State, x: Tensor) -> Tensor:
+    out = functional_srresnet(state, x)
     for name in ("upconv1", "upconv2"):
         out = F.leaky_relu(F.pixel_shuffle(conv(state, name, out), 2), 0.1)
     out = conv(state, "conv_last", F.leaky_relu(conv(state, "HRconv", out), 0.1))
     return out + F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
 
 
-def dense_written_out(state: State, x: Tensor) -> Tensor:
+def functional_dense(state: State, x: Tensor) -> Tensor:
     x = conv(state, "head", x)
     for block in range(2):
         x = x + conv(state, f"blocks.{block}.conv2", F.relu(conv(state, f"blocks.{block}.conv1", x)))
@@ -202,20 +188,20 @@ def dense_written_out(state: State, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("network", "written_out"),
+    ("network", "functional"),
     [
-        (build_backbone(BackboneSpec("fsrcnn", 8)), fsrcnn_written_out),
-        (build_backbone(BackboneSpec("srresnet", 4)), srresnet_written_out),
-        (build_backbone(BackboneSpec("dense", 8, 2)), dense_written_out),
-        (ORIGINALS["fsrcnn"](8), fsrcnn_original_written_out),
-        (ORIGINALS["srresnet"](4), srresnet_original_written_out),
+        (build_backbone(BackboneSpec("fsrcnn", 8)), functional_fsrcnn),
+        (build_backbone(BackboneSpec("srresnet", 4)), functional_srresnet),
+        (build_backbone(BackboneSpec("dense", 8, 2)), functional_dense),
+        (ORIGINALS["fsrcnn"](8), functional_fsrcnn_original),
+        (ORIGINALS["srresnet"](4), functional_srresnet_original),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_networks_without_published_results_follow_their_layers(
-    network: nn.Module, written_out: Callable[[State, Tensor], Tensor]
+def test_networks_match_their_functional_form(
+    network: nn.Module, functional: Callable[[State, Tensor], Tensor]
 ) -> None:
-    # CARN is held to the published results themselves, in test_golden.
+    # test_golden compares CARN with its published results.
     generator = torch.Generator().manual_seed(0)
     for name, parameter in network.requires_grad_(False).named_parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.5 if parameter.ndim == 1 else 0.3))
@@ -223,7 +209,7 @@ def test_networks_without_published_results_follow_their_layers(
             parameter.copy_(torch.rand(1, generator=generator))  # the slope of a PReLU
     network, x = network.double(), picture(7, 6).double() - 0.5
     result: Tensor = network(x)
-    assert torch.allclose(result, written_out(network.state_dict(), x), rtol=1e-9)
+    assert torch.allclose(result, functional(network.state_dict(), x), rtol=1e-9)
 
 
 def test_carn_original_upsamples_twice() -> None:
@@ -237,15 +223,6 @@ def test_carn_original_upsamples_twice() -> None:
     assert torch.allclose(network(x), conv(state, "exit", out), rtol=1e-9)
 
 
-def test_srresnet_original_adds_to_the_bilinear_upscale() -> None:
-    original = ORIGINALS["srresnet"](8).eval().requires_grad_(False)
-    for parameter in original.parameters():
-        parameter.zero_()
-    x = picture(6, 7)
-    expected = nn.functional.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
-    assert torch.equal(original(x), expected)
-
-
 def test_carn_uses_each_residual_block_three_times() -> None:
     calls: list[nn.Module] = []
     encoder = build_backbone(BackboneSpec("carn", 8)).eval()
@@ -257,23 +234,19 @@ def test_carn_uses_each_residual_block_three_times() -> None:
     assert calls == [block for block in blocks for _ in range(3)]
 
 
-@pytest.mark.parametrize("spec", [spec for spec, _ in RADII] + [spec.backbone for spec in PUBLISHED.values()], ids=str)
-def test_executed_cost_of_a_backbone_matches_its_run(spec: BackboneSpec) -> None:
-    with torch.device("meta"):
-        backbone = build_backbone(spec)
-        with FlopCounterMode(display=False) as counter:
-            backbone(torch.empty(1, 3, 7, 5))
-    assert counter.get_total_flops() == backbone.cost().executed * 35
-
-
-@pytest.mark.parametrize("width", [8, None], ids=["small", "published"])
-@pytest.mark.parametrize("backbone", ORIGINALS)
-def test_executed_cost_of_an_original_matches_its_run(backbone: str, width: int | None) -> None:
-    with torch.device("meta"):
-        original = ORIGINALS[backbone]() if width is None else ORIGINALS[backbone](width)
-        with FlopCounterMode(display=False) as counter:
-            original(torch.empty(1, 3, 7, 5))
-    assert counter.get_total_flops() == original.cost().executed * 35
+@pytest.mark.parametrize(
+    ("build", "arguments"),
+    [
+        *((build_backbone, (spec,)) for spec in [spec for spec, _ in RADII] + [m.backbone for m in PUBLISHED.values()]),
+        *((original, arguments) for original in ORIGINALS.values() for arguments in [(), (8,)]),
+    ],
+    ids=str,
+)
+def test_executed_cost_matches_a_run(build: Callable[..., nn.Module], arguments: tuple[object, ...]) -> None:
+    network = on_meta(build, *arguments)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, 7, 5))
+    assert counter.get_total_flops() == network.cost().executed * 35
 
 
 @pytest.mark.parametrize(

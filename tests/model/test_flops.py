@@ -14,7 +14,6 @@ from pcsr_cli.engine import upscale as passes
 from pcsr_cli.engine.fused import backbones, kernels
 from pcsr_cli.engine.routing import Adaptive, Cuts, Routing, Threshold, decide_adaptively
 from pcsr_cli.engine.upscale import Settings, upscale_whole
-from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.flops import Executed, ModelCosts, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec
@@ -24,8 +23,8 @@ from tests.tiny import BACKBONES, picture, tiny_model
 
 DEMO_LR = 276 * 420
 DEMO_HR = 16 * DEMO_LR
-DEMO_HEAVY = {"k0": 530_722, "k1": 237_244, "adm": 266_787, "all heavy": DEMO_HR}
-DEMO_GFLOPS = {"k0": 83.906842616, "k1": 72.863852432, "adm": 73.975496436, "all heavy": 133.72623936}
+DEMO_GFLOPS = {530_722: 83.906842616, 237_244: 72.863852432, 266_787: 73.975496436, DEMO_HR: 133.72623936}
+"""GFLOPs of the demo image by the number of heavy pixels: k = 0, k = 1, ADM, all heavy."""
 
 PAPER_GFLOPS = {
     # The originals at x4, averaged over each test set; rounded to one decimal.
@@ -47,30 +46,29 @@ def paper_per_lr_pixel(backbone: str) -> float:
 
 
 class TestPaperConvention:
-    def test_carn_part_by_part(self) -> None:
+    def test_carn_costs_what_the_paper_states(self) -> None:
         costs = costs_of("carn")
         assert costs.backbone.paper * DEMO_LR / 1e9 == pytest.approx(54.0697, abs=5e-5)
         assert costs.classifier.paper == 1_360
         assert [branch.paper for branch in costs.branches] == [3_960, 41_588]
 
-    @pytest.mark.parametrize("case", DEMO_HEAVY)
-    def test_the_demo_image_to_the_last_digit(self, case: str) -> None:
-        heavy = DEMO_HEAVY[case]
+    @pytest.mark.parametrize("heavy", DEMO_GFLOPS)
+    def test_the_demo_image_costs_the_known_gflops(self, heavy: int) -> None:
         gflops = paper_flops(costs_of("carn"), DEMO_LR, (DEMO_HR - heavy, heavy)) / 1e9
-        assert gflops == pytest.approx(DEMO_GFLOPS[case], rel=1e-12)
+        assert gflops == pytest.approx(DEMO_GFLOPS[heavy], rel=1e-12)
 
-    def test_original_carn_on_the_demo_image(self) -> None:
+    def test_original_carn_costs_the_known_gflops(self) -> None:
         assert paper_per_lr_pixel("carn") * DEMO_LR / 1e9 == pytest.approx(130.91355648, rel=1e-12)
 
     @pytest.mark.parametrize(
         ("backbone", "shares"), [("carn", (0.3188, 0.6812)), ("fsrcnn", (0.0900, 0.9100))], ids=str
     )
-    def test_cost_shares_at_x4(self, backbone: str, shares: tuple[float, float]) -> None:
+    def test_backbone_and_samplers_have_the_known_shares(self, backbone: str, shares: tuple[float, float]) -> None:
         routed = costs_of(backbone).routed(4)
         assert [cost / sum(routed) for cost in routed] == pytest.approx(shares, abs=5e-5)
 
     @pytest.mark.parametrize("images", PAPER_GFLOPS)
-    def test_tables_of_three_originals_are_of_the_same_images(self, images: str) -> None:
+    def test_tables_of_originals_imply_the_same_images(self, images: str) -> None:
         # Each figure, up to its rounding, implies how many LR pixels the average image has.
         lowest, highest = 0.0, float("inf")
         for backbone, gflops in PAPER_GFLOPS[images].items():
@@ -106,14 +104,14 @@ class TestPaperConvention:
         assert executed_flops(costs, executed) > original.executed
 
     @pytest.mark.parametrize("backbone", ["carn", "srresnet"])
-    def test_the_others_save_executed_work_too(self, backbone: str) -> None:
+    def test_other_backbones_execute_less_than_the_original(self, backbone: str) -> None:
         costs, original = costs_of(backbone), original_flops(backbone, 4, 1)
         assert original is not None
         executed = Executed(backbone=1, classifier_shared=1, classifier=16, branches_shared=1, branches=(12, 4))
         assert executed_flops(costs, executed) < 0.75 * original.executed
 
     @given(st.integers(0, 1000), st.integers(0, 1000))
-    def test_grow_with_every_heavy_pixel(self, light: int, heavy: int) -> None:
+    def test_every_heavy_pixel_adds_flops(self, light: int, heavy: int) -> None:
         costs = model_costs(tiny_model("carn"))
         flops = paper_flops(costs, 100, (light + 1, heavy))
         assert paper_flops(costs, 100, (light, heavy + 1)) > flops
@@ -133,11 +131,13 @@ ONEDNN = {torch.ops.mkldnn._convolution_pointwise: convolution, torch.ops.mkldnn
 """Operators that PyTorch's counter lacks."""
 
 
-def executed_and_counted(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> tuple[float, int]:
-    """The closed form for a run of the engine, and PyTorch's count of the same run."""
+def check_executed(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> float:
+    """Check the closed form for a run of the engine against PyTorch's count of the same run, and return it."""
     with FlopCounterMode(display=False, custom_mapping=ONEDNN) as counter:
         _, _, outcome = upscale_whole(model, lr, scale, how)
-    return executed_flops(model_costs(model), outcome.executed), counter.get_total_flops()
+    executed = executed_flops(model_costs(model), outcome.executed)
+    assert executed == counter.get_total_flops()
+    return executed
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -161,8 +161,7 @@ class TestExecuted:
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
     ) -> None:
         how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
-        executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
-        assert executed == counted
+        check_executed(tiny_model(backbone), picture(height, width), scale, how)
 
     @examples(0.25)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings_of_many)
@@ -170,19 +169,15 @@ class TestExecuted:
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing
     ) -> None:
         how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces))
-        executed, counted = executed_and_counted(tiny_model(backbone, 3), picture(height, width), scale, how)
-        assert executed == counted
+        check_executed(tiny_model(backbone, 3), picture(height, width), scale, how)
 
     def test_counts_a_second_encoder_pass(self) -> None:
-        how = Settings(Adaptive(), refine=1, tile=6, memory=0)
-        executed, counted = executed_and_counted(tiny_model("fsrcnn"), picture(13, 9), 2, how)
-        assert executed == counted
+        check_executed(tiny_model("fsrcnn"), picture(13, 9), 2, Settings(Adaptive(), refine=1, tile=6, memory=0))
 
     @pytest.mark.parametrize("backbone", PUBLISHED)
     def test_matches_pytorch_at_published_sizes(self, backbone: str) -> None:
         model = Pcsr(PUBLISHED[backbone]).eval()
-        executed, counted = executed_and_counted(model, picture(6, 5), 4, Settings(refine=1, tile=4))
-        assert executed == counted
+        check_executed(model, picture(6, 5), 4, Settings(refine=1, tile=4))
 
     @pytest.mark.parametrize("onednn", [True, False], ids=["oneDNN", "plain"])
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
@@ -191,13 +186,11 @@ class TestExecuted:
         self, backbone: str, routing: Routing, onednn: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model, lr, how = tiny_model(backbone), picture(41, 13), Settings(routing, refine=1, tile=23)
-        in_one, _ = executed_and_counted(model, lr, 2.5, how)
+        in_one = check_executed(model, lr, 2.5, how)
         monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
         if not onednn:
             monkeypatch.setattr(kernels, "onednn_usable", lambda _: False)
-        executed, counted = executed_and_counted(model, lr, 2.5, how)
-        assert executed == counted
-        assert backbone == "fsrcnn" or executed > in_one
+        assert check_executed(model, lr, 2.5, how) > in_one or backbone == "fsrcnn"
 
     @examples(0.5)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings, st.booleans())
@@ -207,30 +200,23 @@ class TestExecuted:
         how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces), memory=None if keep else 0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backbones, "BAND_FLOATS", 500)
-            executed, counted = executed_and_counted(tiny_model(backbone), picture(height, width), scale, how)
-        assert executed == counted
+            check_executed(tiny_model(backbone), picture(height, width), scale, how)
 
     def test_smaller_tiles_change_the_executed_count_only(self) -> None:
         model, lr = tiny_model("fsrcnn"), picture(24, 24)
-        small, _ = executed_and_counted(model, lr, 2, Settings(refine=1, tile=6))
-        large, _ = executed_and_counted(model, lr, 2, Settings(refine=1, tile=24))
+        small, large = (check_executed(model, lr, 2, Settings(refine=1, tile=tile)) for tile in (6, 24))
         assert small > large
 
-    def test_can_be_added(self) -> None:
+    def test_counts_can_be_added(self) -> None:
         one, other = Executed(backbone=1, classifier=2, branches=(3, 4)), Executed(classifier_shared=5)
         assert one + other == other + one == Executed(1, 5, 2, 0, (3, 4))
         assert Executed(branches=(1, 2)) + Executed(branches=(10, 20)) == Executed(branches=(11, 22))
 
 
-def test_the_original_is_compared_at_its_scale_only() -> None:
+@pytest.mark.parametrize(("name", "scale"), [("carn", 2), ("dense", 4), (None, 4)])
+def test_originals_exist_for_some_backbones_at_one_scale(name: str | None, scale: float) -> None:
+    assert original_flops(name, scale, 100) is None
     assert original_flops("carn", 4, 100) is not None
-    assert original_flops("carn", 2, 100) is None
-
-
-def test_a_dense_backbone_has_no_original() -> None:
-    assert original_flops("dense", 4, 100) is None
-    assert original_flops(None, 4, 100) is None
-    assert "dense" not in ORIGINALS
 
 
 def test_an_hr_pixel_saves_the_shared_first_layer_only() -> None:
@@ -238,7 +224,7 @@ def test_an_hr_pixel_saves_the_shared_first_layer_only() -> None:
         model = Pcsr(ModelSpec(BackboneSpec("fsrcnn", 8), ((4,), (6, 5)), ()))
     costs = model_costs(model)
     for branch, shared in zip(costs.branches, costs.branches_shared, strict=True):
-        # The first layer takes C + 4 numbers a pixel by the paper; executed, the C features are shared.
+        # The paper counts C + 4 inputs of the first layer. The executed count shares the C features.
         first = shared.executed / 8 * (8 + 4)
         assert branch.paper == branch.executed + first
-    assert costs.classifier.executed == 0, "a classifier without hidden layers is shared altogether"
+    assert costs.classifier.executed == 0, "a classifier without hidden layers has only shared work"

@@ -17,7 +17,7 @@ def sampler(width: int, hidden: tuple[int, ...], outputs: int, seed: int = 0) ->
         return PixelSampler(width, hidden, outputs).requires_grad_(False)
 
 
-def test_layers_carry_the_published_keys() -> None:
+def test_layers_have_the_published_keys() -> None:
     state = sampler(52, (74, 74), 3).state_dict()
     assert {key: tuple(value.shape) for key, value in state.items()} == {
         "imnet.layers.0.weight": (74, 56),
@@ -29,7 +29,7 @@ def test_layers_carry_the_published_keys() -> None:
     }
 
 
-def test_without_hidden_layers_it_is_one_linear_layer() -> None:
+def test_a_sampler_without_hidden_layers_is_linear() -> None:
     plain = sampler(8, (), 2)
     q = torch.randn(5, 12)
     assert list(plain.state_dict()) == ["imnet.layers.0.weight", "imnet.layers.0.bias"]
@@ -82,7 +82,7 @@ def test_rows_are_before_columns() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_coordinates_keep_full_precision_until_the_end(dtype: torch.dtype) -> None:
-    # rel and cell come in float32; rounding them before multiplying would move pixels about.
+    # rel and cell come in float32; rounding them before multiplying would shift pixels.
     mlp = sampler(4, (6,), 3).to(dtype)
     rel = torch.linspace(-1, 1, 50)
     rows, columns = mlp.coordinate_terms(rel, rel, (0.5, 0.5))
