@@ -140,7 +140,7 @@ class Upscaling(Iterator[HrRows]):
             strip = StripBuffer(rows, self.plan.hr_size[1], self._dtype, self._p_heavy)
             with _computing(self._passes.device):
                 self._passes.paint(decision, self._settings.refine, strip)
-                counts = [(strip.labels == branch).sum() for branch in range(len(self._branch_pixels))]
+                counts = [torch.count_nonzero(strip.labels == branch) for branch in range(len(self._branch_pixels))]
                 self._branch_pixels = [sum(pair) for pair in zip(self._branch_pixels, _ints(counts), strict=True)]
             finished = HrRows(strip.rgb, strip.labels, strip.p_heavy)
             del strip

@@ -123,7 +123,7 @@ class RoutingRows:
         self.cuts = decision.values if isinstance(decision, Cuts) else ()
         for block in rows:
             for branch in range(len(self.branch_pixels)):
-                self.branch_pixels[branch] += int((block.labels == branch).sum())
+                self.branch_pixels[branch] += int(torch.count_nonzero(block.labels == branch))
             self._blocks.append(replace(block, rgb=_NO_COLOURS))
             yield block
 
