@@ -37,35 +37,18 @@ class FeatureBand:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Sampled:
     """HR rows ``rows`` (in the image) of an area.
 
-    ``rgb`` (n, W, 3) is float32 in [0, 1] but not clamped, ``labels`` (n, W) uint8 are the branches, ``branch_pixels``
-    their counts; ``probabilities`` (n, W, M) float32 are the classifier's, lightest branch first.
-    """
+    ``rgb`` is float32 in [0, 1] but not clamped: (n, W, 3), each pixel by its branch of ``labels`` (n, W) uint8; or
+    (M, n, W, 3), each pixel by every branch, lightest first, without ``labels``. ``difficulty`` (n, W) float32 is
+    p_heavy for two branches, ``branch_pixels`` counts the pixels that each branch computed."""
 
     rows: Span
     rgb: Tensor
-    labels: Tensor
-    probabilities: Tensor
-    branch_pixels: tuple[int, ...]
-
-    @property
-    def difficulty(self) -> Tensor:
-        """The difficulties, (n, W) float32: p_heavy for two branches."""
-        return difficulty(self.probabilities.flatten(0, 1)).view(self.labels.shape)
-
-
-@dataclass(frozen=True)
-class AllBranches:
-    """HR rows ``rows`` of an area by every branch.
-
-    ``rgb`` (M, n, W, 3) is as in ``Prediction``, lightest branch first; ``difficulty`` (n, W) float32.
-    """
-
-    rows: Span
-    rgb: Tensor
+    labels: Tensor | None
     difficulty: Tensor
+    branch_pixels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +86,7 @@ class AreaSampler:
             probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
             yield difficulty(probabilities).view(chunk.rows.length, -1)
 
-    def predict(self, band: FeatureBand, decision: Decision, forced: Forced | None = None) -> Iterator[Prediction]:
+    def predict(self, band: FeatureBand, decision: Decision, forced: Forced | None = None) -> Iterator[Sampled]:
         """Route and sample the area's HR rows nearest to a band; ``forced`` pixels keep their branch."""
         for chunk in self._chunks(band):
             probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
@@ -119,10 +102,10 @@ class AreaSampler:
                 counts.append(pixels.shape[0])
                 residual.index_copy_(0, pixels, chunk.sample(sampler, pixels))
             rgb = residual.view(height, -1, 3).add_(self._base(chunk.rows))
-            shaped = probabilities.view(height, -1, probabilities.shape[1])
-            yield Prediction(chunk.rows, rgb, labels.view(height, -1), shaped, tuple(counts))
+            values = difficulty(probabilities).view(height, -1)
+            yield Sampled(chunk.rows, rgb, labels.view(height, -1), values, tuple(counts))
 
-    def all_branches(self, band: FeatureBand) -> Iterator[AllBranches]:
+    def all_branches(self, band: FeatureBand) -> Iterator[Sampled]:
         """Every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""
         for chunk in self._chunks(band):
             height = chunk.rows.length
@@ -130,7 +113,8 @@ class AreaSampler:
             base = self._base(chunk.rows)
             everywhere = [chunk.sample(sampler).view(height, -1, 3) for sampler in self.prepared.samplers]
             rgb = [residual.add_(base) for residual in everywhere]
-            yield AllBranches(chunk.rows, torch.stack(rgb), values.view(height, -1))
+            counts = (values.numel(),) * self.prepared.branches
+            yield Sampled(chunk.rows, torch.stack(rgb), None, values.view(height, -1), counts)
 
     def _base(self, rows: Span) -> Tensor:
         """The bilinear enlargement of some HR rows, (n, W, 3) in [0, 1]."""

@@ -34,7 +34,7 @@ from pcsr_cli.engine.routing import (
     decide_adaptively,
     heavy_share,
 )
-from pcsr_cli.engine.sampling import AreaSampler, Branches, FeatureBand, Prediction
+from pcsr_cli.engine.sampling import AreaSampler, Branches, FeatureBand, Sampled
 from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan, plan_tiles
 from pcsr_cli.errors import ModelError, is_out_of_memory
 from pcsr_cli.model.flops import Executed, model_costs
@@ -346,10 +346,17 @@ class _Passes:
     def paint(self, decision: Decision, refine: int, strip: StripBuffer) -> None:
         """Predict and refine every tile of a strip of the result."""
 
+        def bands(prepared: PreparedModel, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
+            for part in self._sampled(prepared, tile, lambda area, band: area.predict(band, decision, self.forced)):
+                core, inside = _core_of(tile, part.rows)
+                if strip.p_heavy is not None and core.area:
+                    strip.write_p_heavy(core, part.difficulty[inside])
+                assert part.labels is not None
+                yield part.rgb, part.labels
+
         def paint_tile(prepared: PreparedModel, tile: Tile) -> None:
-            bands = ((part.rgb, part.labels) for part in self._predictions(prepared, tile, decision, strip))
             top = tile.region.rows.start
-            for rgb, labels in refine_bands(bands, refine):
+            for rgb, labels in refine_bands(bands(prepared, tile), refine):
                 rows = Span(top, top := top + labels.shape[0])
                 core, inside = _core_of(tile, rows)
                 if core.area:
@@ -365,35 +372,25 @@ class _Passes:
         values = torch.empty(self.plan.hr_size, dtype=torch.float32, device="cpu")
 
         def explore_tile(prepared: PreparedModel, tile: Tile) -> None:
-            lr = self.features.input(prepared, tile)
-            sampler = AreaSampler(prepared, self.plan, tile, tile.region, lr)
-            for band in self._bands(prepared, tile, lr):
-                self._executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
-                for part in sampler.all_branches(band):
-                    self._check(prepared, part.rgb, part.difficulty)
-                    count = part.difficulty.numel()
-                    self._executed += Executed(classifier=count, branches=(count,) * prepared.branches)
-                    core, inside = _core_of(tile, part.rows)
-                    rgb[:, *core.slices] = part.rgb[:, *inside].cpu()
-                    values[core.slices] = part.difficulty[inside].cpu()
+            for part in self._sampled(prepared, tile, AreaSampler.all_branches):
+                core, inside = _core_of(tile, part.rows)
+                rgb[:, *core.slices] = part.rgb[:, *inside].cpu()
+                values[core.slices] = part.difficulty[inside].cpu()
 
         tiles = self._each(self.tiles, explore_tile)
         return Branches(replace(self.plan, tiles=tiles), rgb, values, self.executed)
 
-    def _predictions(
-        self, prepared: PreparedModel, tile: Tile, decision: Decision, strip: StripBuffer
-    ) -> Iterator[Prediction]:
-        """The rows of a tile's region, before refinement; their probabilities go to the strip if it keeps them."""
+    def _sampled(
+        self, prepared: PreparedModel, tile: Tile, sample: Callable[[AreaSampler, FeatureBand], Iterator[Sampled]]
+    ) -> Iterator[Sampled]:
+        """The rows of a tile's region, checked and counted."""
         lr = self.features.input(prepared, tile)
-        sampler = AreaSampler(prepared, self.plan, tile, tile.region, lr)
+        area = AreaSampler(prepared, self.plan, tile, tile.region, lr)
         for band in self._bands(prepared, tile, lr):
             self._executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
-            for part in sampler.predict(band, decision, self.forced):
-                self._check(prepared, part.rgb, part.probabilities)
-                self._executed += Executed(classifier=sum(part.branch_pixels), branches=part.branch_pixels)
-                core, inside = _core_of(tile, part.rows)
-                if strip.p_heavy is not None and core.area:
-                    strip.write_p_heavy(core, part.difficulty[inside])
+            for part in sample(area, band):
+                self._check(prepared, part.rgb, part.difficulty)
+                self._executed += Executed(classifier=part.difficulty.numel(), branches=part.branch_pixels)
                 yield part
 
     def _difficulties(self, prepared: PreparedModel, tile: Tile) -> Tensor:

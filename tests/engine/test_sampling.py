@@ -55,13 +55,14 @@ class Case:
     def predict(self, decision: Decision, area: Rect | None = None) -> Result:
         sampler = self.sampler(area)
         parts = [part for band in self.bands for part in sampler.predict(band, decision)]
-        for part in parts:
-            assert part.rows.length == part.labels.shape[0]
-            counted = torch.bincount(part.labels.flatten().long(), minlength=len(part.branch_pixels))
+        labels = [part.labels for part in parts if part.labels is not None]
+        for part, chosen in zip(parts, labels, strict=True):
+            assert part.rows.length == chosen.shape[0]
+            counted = torch.bincount(chosen.flatten().long(), minlength=len(part.branch_pixels))
             assert part.branch_pixels == tuple(counted.tolist())
         starts, stops = [part.rows.start for part in parts], [part.rows.stop for part in parts]
         assert starts[1:] == stops[:-1], "rows come in order, none left out"
-        return Result(torch.cat([part.rgb for part in parts]), torch.cat([part.labels for part in parts]))
+        return Result(torch.cat([part.rgb for part in parts]), torch.cat(labels))
 
     def difficulties(self) -> Tensor:
         sampler = self.sampler()
@@ -170,7 +171,7 @@ def test_part_of_a_picture_is_that_part() -> None:
     sampler = AreaSampler(PreparedModel(model), case.plan, tile, area, lr[:, :, *seen.slices])
     (part,) = sampler.predict(FeatureBand(sampled.rows, case.features[:, :, *sampled.slices]), Cuts((0.5,)))
     assert part.rows == area.rows
-    assert torch.equal(part.labels, everything.labels[area.slices])
+    assert part.labels is not None and torch.equal(part.labels, everything.labels[area.slices])
     assert torch.allclose(part.rgb, everything.rgb[area.slices], atol=1e-6)
 
 
