@@ -95,7 +95,7 @@ def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part in ("HR", "LR_x4"):
             (folder / "set14" / part).mkdir(parents=True)
         _add_pair(folder / "set14" / "HR" / "a.png", folder / "set14" / "LR_x4" / "a.png")
-        draw_images(folder / "pictures")
+        draw_images(folder / "images")
         (folder / "recipe.toml").write_text(RECIPE.replace("high = 3", "high = 4").replace("patch = 48", "patch = 64"))
         (folder / "examples").symlink_to(ROOT / "examples")
     save_folder(_stand_in(), Scales((4.0,)), root / "carn")

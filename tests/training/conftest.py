@@ -22,7 +22,7 @@ classifier = [4]
 patch = 48
 keep = 1
 [[data.sources]]
-path = "pictures"
+path = "images"
 [[scales]]
 low = 2
 high = 2
@@ -42,7 +42,7 @@ crop = 8
 pixels = 64
 learning_rate = 2e-3
 [validation]
-path = "pictures"
+path = "images"
 scales = [2]
 """
 
@@ -61,7 +61,7 @@ def draw_images(folder: Path, count: int = 2, side: int = 96) -> None:
 @pytest.fixture
 def recipe_file(tmp_path: Path) -> Path:
     """A recipe file beside its images."""
-    draw_images(tmp_path / "pictures")
+    draw_images(tmp_path / "images")
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE)
     return path

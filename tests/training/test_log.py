@@ -11,29 +11,27 @@ from pcsr_cli.errors import OutputError, PlotError
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import TrainConfig, ValidationConfig
 from pcsr_cli.training.log import Log, Progress, Skipped, Validated, plot_run, read_log, write_card
-from tests.failing import fails
+from tests.failing import fails, tells
 
 
 def test_the_card_states_data_recipe_and_figures(recipe: TrainConfig, tmp_path: Path) -> None:
     source = replace(recipe.data.sources[0], title="Drawn waves", licence="CC0-1.0", reductions=(1.0, 2.0))
-    data, validation = replace(recipe.data, sources=(source,)), ValidationConfig("pictures", scales=(2,))
+    data, validation = replace(recipe.data, sources=(source,)), ValidationConfig("images", scales=(2,))
     config = replace(recipe, data=data, validation=validation, stage1=replace(recipe.stage1, square_tail=0.25))
     log = Log(tmp_path / "log.jsonl")
     log(Validated(2, 26.0, 26.5, 24.0, 0.25, 3e9, stage=2, step=6, seconds=60.0))
     write_card(config, Pcsr(config.model.spec), tmp_path, tmp_path / "log.jsonl", seconds=7200)
     card = (tmp_path / "README.md").read_text()
-    for part in ("license: mit", "| Drawn waves | CC0-1.0 | 1, 2 |", "Seed 3", "2.0 hours", "26.00 dB | 25.0%"):
-        assert part in card
-    for part in ("x1 to x3", "[4], [8, 8]", "mean squared error in the last 25%"):
-        assert part in card
+    parts = ("license: mit", "| Drawn waves | CC0-1.0 | 1, 2 |", "Seed 3", "2.0 hours", "26.00 dB | 25.0%", "x1 to x3")
+    assert tells(card, *parts, "[4], [8, 8]", "mean squared error in the last 25%")
 
 
 def test_a_card_and_a_log_that_cannot_be_written_are_errors(recipe: TrainConfig, tmp_path: Path) -> None:
-    nowhere = tmp_path / "nowhere"
-    with fails(OutputError, f"Cannot write the model card to {nowhere}: no such file or directory."):
-        write_card(recipe, Pcsr(recipe.model.spec), nowhere, nowhere / "log.jsonl", seconds=1)
-    with fails(OutputError, f"Cannot write the log {nowhere / 'log.jsonl'}: no such file or directory."):
-        Log(nowhere / "log.jsonl")(Skipped(Path("a.png"), "It is broken."))
+    missing = tmp_path / "missing"
+    with fails(OutputError, f"Cannot write the model card to {missing}: no such file or directory."):
+        write_card(recipe, Pcsr(recipe.model.spec), missing, missing / "log.jsonl", seconds=1)
+    with fails(OutputError, f"Cannot write the log {missing / 'log.jsonl'}: no such file or directory."):
+        Log(missing / "log.jsonl")(Skipped(Path("a.png"), "It is broken."))
 
 
 def test_a_log_that_was_cut_short_can_be_read(tmp_path: Path) -> None:
@@ -70,4 +68,4 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
     plot_run(path, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     with fails(OutputError, "cannot be written"):
-        plot_run(path, tmp_path / "nowhere" / "curve.png")
+        plot_run(path, tmp_path / "missing" / "curve.png")

@@ -1,4 +1,4 @@
-"""The patch cache: what is cut, kept, skipped, made again and deleted."""
+"""The patch cache: which patches are cut, kept, skipped and deleted."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def with_data(recipe: TrainConfig, **changes: object) -> TrainConfig:
     return replace(recipe, data=replace(recipe.data, **changes))
 
 
-def test_images_are_cut_once(recipe: TrainConfig) -> None:
+def test_images_are_cut_once_unless_the_cache_is_deleted(recipe: TrainConfig) -> None:
     events: list[Event] = []
     patches = open_patches(recipe, 40, events.append)
     assert patches.shape == (8, 48, 48, 3) and patches.dtype == np.uint8
@@ -26,32 +26,36 @@ def test_images_are_cut_once(recipe: TrainConfig) -> None:
     events.clear()
     open_patches(recipe, 40, events.append)
     assert not events
+    (path,) = (recipe.folder / "cache").iterdir()
+    path.unlink()
+    assert np.array_equal(open_patches(recipe, 40, events.append), patches)
+    assert events
 
 
 def test_changed_settings_or_images_make_new_patches(recipe: TrainConfig) -> None:
     open_patches(recipe, 40, ignore)
     assert open_patches(with_data(recipe, keep=0.5), 40, ignore).shape[0] == 4
-    source = SourceConfig("pictures", reductions=(1.0, 2.0))
+    source = SourceConfig("images", reductions=(1.0, 2.0))
     assert open_patches(with_data(recipe, sources=(source,)), 40, ignore).shape[0] == 10
-    (recipe.folder / "pictures" / "1.png").unlink()
+    (recipe.folder / "images" / "1.png").unlink()
     assert open_patches(recipe, 40, ignore).shape[0] == 4
 
 
 def test_the_most_detailed_patches_are_kept(recipe: TrainConfig) -> None:
     flat = np.full((48, 96, 3), 90, np.uint8)
     flat[:, 48:] = np.random.default_rng(0).integers(256, size=(48, 48, 3))
-    for path in (recipe.folder / "pictures").iterdir():
+    for path in (recipe.folder / "images").iterdir():
         path.unlink()
-    Image.fromarray(flat).save(recipe.folder / "pictures" / "half.png")
+    Image.fromarray(flat).save(recipe.folder / "images" / "half.png")
     (patch,) = open_patches(with_data(recipe, keep=0.5), 40, ignore)
     assert np.array_equal(patch, flat[:, 48:])
 
 
 def test_broken_and_small_images_are_reported_and_skipped(recipe: TrainConfig) -> None:
-    folder = recipe.folder / "pictures"
+    folder = recipe.folder / "images"
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:300])
     Image.new("RGB", (20, 20)).save(folder / "small.png")
-    (folder / "link.png").symlink_to("nowhere.png")
+    (folder / "link.png").symlink_to("missing.png")
     events: list[Event] = []
     assert open_patches(recipe, 40, events.append).shape[0] == 8
     skipped = {event.path.name: event.reason for event in events if isinstance(event, Skipped)}
@@ -60,14 +64,14 @@ def test_broken_and_small_images_are_reported_and_skipped(recipe: TrainConfig) -
 
 
 def test_folders_without_usable_images_are_refused(recipe: TrainConfig) -> None:
-    with fails(TrainingError, f"There is no folder {recipe.folder / 'nowhere'}."):
-        open_patches(with_data(recipe, sources=(SourceConfig("nowhere"),)), 40, ignore)
     (recipe.folder / "empty").mkdir()
-    with fails(TrainingError, f"There is no image in {recipe.folder / 'empty'}."):
-        open_patches(with_data(recipe, sources=(SourceConfig("empty"),)), 40, ignore)
-    everything = SourceConfig("pictures", exclude=("*.png",))
-    with fails(TrainingError, f"There is no image in {recipe.folder / 'pictures'}."):
-        open_patches(with_data(recipe, sources=(everything,)), 40, ignore)
+    for source, reason in (
+        (SourceConfig("missing"), f"There is no folder {recipe.folder / 'missing'}."),
+        (SourceConfig("empty"), f"There is no image in {recipe.folder / 'empty'}."),
+        (SourceConfig("images", exclude=("*.png",)), f"There is no image in {recipe.folder / 'images'}."),
+    ):
+        with fails(TrainingError, reason):
+            open_patches(with_data(recipe, sources=(source,)), 40, ignore)
     with fails(TrainingError, "No image is as large as a patch of 200 pixels."):
         open_patches(with_data(recipe, patch=200), 40, ignore)
     with fails(TrainingError, "Patches of 48 pixels are too small.", "Set data.patch to at least 49."):
@@ -75,19 +79,12 @@ def test_folders_without_usable_images_are_refused(recipe: TrainConfig) -> None:
 
 
 def test_an_image_replaced_by_another_of_the_same_size_makes_new_patches(recipe: TrainConfig) -> None:
-    image = recipe.folder / "pictures" / "0.bmp"
+    image = recipe.folder / "images" / "0.bmp"
     changed = np.random.default_rng(0).integers(256, size=(48, 48, 3), dtype=np.uint8)
     Image.new("RGB", (48, 48)).save(image)
     open_patches(recipe, 40, ignore)
     Image.fromarray(changed).save(image)
     assert any(np.array_equal(patch, changed) for patch in open_patches(recipe, 40, ignore))
-
-
-def test_a_deleted_cache_is_made_again(recipe: TrainConfig) -> None:
-    before = open_patches(recipe, 40, ignore).copy()
-    (path,) = (recipe.folder / "cache").iterdir()
-    path.unlink()
-    assert np.array_equal(open_patches(recipe, 40, ignore), before)
 
 
 def test_only_files_that_pcsr_made_are_deleted(recipe: TrainConfig) -> None:
@@ -100,7 +97,7 @@ def test_only_files_that_pcsr_made_are_deleted(recipe: TrainConfig) -> None:
     (folder / "patches-link.npy").symlink_to(old)
     kept = set(folder.iterdir()) - {old}
     leftover = folder / ".pcsr-0123456789abcdef.part"
-    leftover.write_bytes(b"left by a killed run")
+    leftover.write_bytes(b"partial")
     open_patches(with_data(recipe, keep=0.5), 40, ignore)
     (new,) = {path for path in folder.iterdir() if not path.is_symlink()} - kept
     assert new != old and kept < set(folder.iterdir())
@@ -109,7 +106,7 @@ def test_only_files_that_pcsr_made_are_deleted(recipe: TrainConfig) -> None:
     assert not leftover.exists() and new.exists()
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_files(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -119,4 +116,4 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(recipe: TrainConfig, mon
         open_patches(recipe, 40, ignore)
     assert not list(cache_folder.iterdir())
     with fails(OutputError, "Cannot make the folder"):
-        open_patches(with_data(recipe, cache="pictures/0.png"), 40, ignore)
+        open_patches(with_data(recipe, cache="images/0.png"), 40, ignore)

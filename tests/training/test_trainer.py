@@ -1,4 +1,4 @@
-"""Schedule, averaged weights, and the state file: written atomically and refused where it does not fit."""
+"""Schedule, averaged weights, and the state file, which is written atomically and checked when it is read."""
 
 import subprocess
 import sys
@@ -13,14 +13,7 @@ from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import StageConfig, TrainConfig, load_config
 from pcsr_cli.training.session import train
-from pcsr_cli.training.trainer import (
-    Schedule,
-    Trainer,
-    average_weights,
-    learning_rate,
-    load_state,
-    save_state,
-)
+from pcsr_cli.training.trainer import Schedule, Trainer, average_weights, learning_rate, load_state, save_state
 from tests.command import ROOT
 from tests.failing import fails
 
@@ -35,7 +28,7 @@ def saved(recipe: TrainConfig, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_state_can_be_read_back(recipe: TrainConfig, tmp_path: Path) -> None:
+def test_a_state_is_read_back(recipe: TrainConfig, tmp_path: Path) -> None:
     state = Trainer(Pcsr(recipe.model.spec), 1, recipe.stage1).state(seconds=1.5)
     save_state(state, tmp_path / "state.pt")
     loaded = load_state(tmp_path / "state.pt", recipe.model.spec)
@@ -68,7 +61,7 @@ def test_a_state_with_the_extra_keys_of_the_first_versions_loads(recipe: TrainCo
 
 
 def test_the_published_state_of_builtin_continues(recipe: TrainConfig, tmp_path: Path) -> None:
-    """Stage 1 runs on for two iterations and keeps the averaged weights close; the second stage follows."""
+    """Stage 1 runs two more iterations and barely changes the averaged weights. Stage 2 follows."""
     config = load_config(ROOT / "recipes" / "builtin.toml")
     state = load_state(BUILTIN_STATE, config.model.spec)
     assert state.step == 241_102

@@ -23,33 +23,32 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def validated(recipe: TrainConfig) -> TrainConfig:
-    return replace(recipe, validation=ValidationConfig("pictures", scales=(2, 3)))
+    return replace(recipe, validation=ValidationConfig("images", scales=(2, 3)))
 
 
 def test_the_figures_equal_those_of_bench(validated: TrainConfig) -> None:
     """At x2, which is not refined by default, and at x3, which is."""
     torch.manual_seed(0)
     model = Pcsr(validated.model.spec).eval()
-    measured = {
-        quality.scale: quality for quality in Validator(validated, CPU, ignore).measure(model.state_dict(), 2, 6, 1.0)
-    }
-    assert list(measured) == [2, 3]
+    measured = list(Validator(validated, CPU, ignore).measure(model.state_dict(), 2, 6, 1.0))
+    assert [quality.scale for quality in measured] == [2, 3]
     loaded = LoadedModel(model, Identity("tiny", None, "", "", "", None), Scales((2.0, 3.0)))
-    for scale, quality in measured.items():
-        sources = find_pairs([validated.folder / "pictures"], scale)
-        options = BenchOptions(parse_methods("threshold,heavy,bicubic"), scale, usual_refine(scale))
+    for quality in measured:
+        sources = find_pairs([validated.folder / "images"], quality.scale)
+        methods, refine = parse_methods("threshold,heavy,bicubic"), usual_refine(quality.scale)
+        options = BenchOptions(methods, quality.scale, refine)
         routed, heavy, bicubic = bench(loaded, sources, options, lambda _: None).mean
         assert quality.heavy_share == routed.heavy_share and 0.1 < quality.heavy_share < 0.9
         assert (quality.psnr, quality.psnr_heavy, quality.psnr_bicubic) == (routed.psnr, heavy.psnr, bicubic.psnr)
         assert routed.executed is not None and quality.flops == pytest.approx(routed.executed * 1e9)
 
 
-def test_broken_images_and_those_that_are_all_border_are_reported_and_skipped(validated: TrainConfig) -> None:
-    folder = validated.folder / "pictures"
-    (folder / "broken.png").write_bytes(b"no picture")
+def test_broken_and_tiny_images_are_reported_and_skipped(validated: TrainConfig) -> None:
+    folder = validated.folder / "images"
+    (folder / "broken.png").write_bytes(b"no image")
     Image.new("RGB", (5, 5)).save(folder / "tiny.png")
     events: list[Event] = []
-    validator = Validator(replace(validated, validation=ValidationConfig("pictures", scales=(3,))), CPU, events.append)
+    validator = Validator(replace(validated, validation=ValidationConfig("images", scales=(3,))), CPU, events.append)
     assert [event.path.name for event in events if isinstance(event, Skipped)] == ["broken.png", "tiny.png"]
     list(validator.measure(Pcsr(validated.model.spec).state_dict(), 1, 6, 1.0))
 
@@ -62,7 +61,7 @@ def test_a_folder_without_usable_images_is_refused(validated: TrainConfig) -> No
     folder.mkdir()
     with fails(InputError, "contains no images."):
         Validator(config, CPU, ignore)
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     with fails(TrainingError, f"No image in {folder} can be used for validation."):
         Validator(config, CPU, ignore)
 
