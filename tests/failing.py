@@ -1,4 +1,4 @@
-"""Was it this failure? One way to ask, of an error raised and of what a command said."""
+"""Checks of a raised error and of the output of a command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +10,15 @@ from pcsr_cli.errors import PcsrError
 
 @contextmanager
 def fails(kind: type[PcsrError], *parts: str) -> Iterator[pytest.ExceptionInfo[PcsrError]]:
-    """The block must raise an error of this kind that says each of the parts."""
+    """The block must raise an error of this kind that contains each of the parts."""
     with pytest.raises(kind) as raised:
         yield raised
     assert tells(str(raised.value), *parts), f"another failure: {raised.value}"
 
 
-def tells(said: str, *parts: str) -> bool:
-    """Whether ``said`` holds each of the parts, line breaks apart."""
-    plain = _plain(said)
+def tells(text: str, *parts: str) -> bool:
+    """Whether ``text`` contains each of the parts. Line breaks count as spaces."""
+    plain = _plain(text)
     return all(_plain(part) in plain for part in parts)
 
 

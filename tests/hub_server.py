@@ -85,7 +85,7 @@ class Hub:
         """Commit the files of a folder to a branch of a repository. Returns the commit."""
         return self.repositories.setdefault(repo, Repository()).add(folder, branch)
 
-    def asked(self, method: str = "GET") -> list[str]:
+    def paths(self, method: str = "GET") -> list[str]:
         """The paths of the requests with one method."""
         return [request.path for request in self.requests if request.method == method]
 
@@ -215,5 +215,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send_header(self, key: str, value: str) -> None:
-        forged = self.command == "HEAD" and len(self.hub.asked("HEAD")) > self.hub.honest
+        forged = self.command == "HEAD" and len(self.hub.paths("HEAD")) > self.hub.honest
         self.send_header(key, self.hub.forged.get(key, value) if forged else value)

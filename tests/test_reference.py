@@ -11,7 +11,7 @@ from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.model.checkpoint import build_model, read_checkpoint
 from tests import reference
 from tests.closeness import surroundings
-from tests.tiny import picture, tiny_model
+from tests.tiny import make_image, tiny_model
 
 
 @pytest.mark.shared
@@ -40,7 +40,7 @@ def test_the_textbook_gives_the_published_crop(case: str, routing: Routing, refi
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_nearest_centre_gets_the_feature_that_the_hr_centre_would(scale: int) -> None:
     features = torch.randn(1, 5, 7, 9, generator=torch.Generator().manual_seed(0))
-    (query,) = reference._Queries(picture(7, 9), features, scale)
+    (query,) = reference._Queries(make_image(7, 9), features, scale)
     rows = -1 + (2 * torch.arange(7 * scale) + 1) / (7 * scale)
     columns = -1 + (2 * torch.arange(9 * scale) + 1) / (9 * scale)
     centres = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
@@ -50,7 +50,7 @@ def test_the_nearest_centre_gets_the_feature_that_the_hr_centre_would(scale: int
 
 @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
 def test_chunks_do_not_show(routing: Routing, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, lr = tiny_model("fsrcnn"), picture(9, 7)
+    model, lr = tiny_model("fsrcnn"), make_image(9, 7)
     whole = reference.upscale(model, lr, 2.5, routing)
     monkeypatch.setattr(reference, "CHUNK", 37)
     chunked = reference.upscale(model, lr, 2.5, routing)

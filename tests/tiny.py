@@ -51,7 +51,7 @@ def changeable_model(backbone: str, branches: int = 2) -> Pcsr:
     return copy.deepcopy(tiny_model(backbone, branches))
 
 
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
+def make_image(height: int, width: int, seed: int = 0) -> Tensor:
     """Noise with a smooth wave, (1, 3, height, width) in [0, 1]. No two regions are alike."""
     noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
     wave = torch.sin(torch.arange(height)[:, None] / 5 + torch.arange(width) / 7 + seed)
@@ -60,7 +60,7 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
 
 def _spread_outputs(model: Pcsr) -> None:
     """Rescale the MLPs: features dominate coordinates, outputs have mean 0, logits deviation 1, residuals 0.1."""
-    features = model.features(model.normalise(picture(24, 24, seed=99)))[0].flatten(1).T.repeat(4, 1)
+    features = model.features(model.normalise(make_image(24, 24, seed=99)))[0].flatten(1).T.repeat(4, 1)
     coordinates = torch.rand(len(features), 4, generator=torch.Generator().manual_seed(99)) * 2 - 1
     q = torch.cat((features, coordinates), dim=1)
     for network, spread in ((model.classifier, 1.0), *((sampler, 0.1) for sampler in model.samplers)):

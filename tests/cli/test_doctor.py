@@ -44,7 +44,7 @@ def test_no_hub(run_pcsr: Pcsr) -> None:
 def test_a_reachable_hub(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
     told = examine(run_pcsr, 0, "--registry", _pinned(run_pcsr, hub, tiny_folder))["hub"]
     assert (told["state"], told["reachable"]) == ("ok", True)
-    assert hub.asked("GET") == [], "nothing is fetched"
+    assert hub.paths("GET") == [], "nothing is fetched"
     hub.trouble = Trouble.NOT_A_HUB
     assert examine(run_pcsr, 0)["hub"]["state"] == "warning"
 

@@ -448,5 +448,5 @@ def test_the_published_model_gives_the_published_results(run_pcsr: Pcsr, hub: Hu
         assert document["gflops"]["paper"]["pcsr"] == pytest.approx(expected[name]["gflops"], rel=1e-4)
         assert document["model"]["revision"] == revision
         if name == "k0":
-            assert len([path for path in hub.asked("GET") if "config.json" in path or "/large/" in path]) == 2
+            assert len([path for path in hub.paths("GET") if "config.json" in path or "/large/" in path]) == 2
             hub.close()  # from here on only the cache is available

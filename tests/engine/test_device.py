@@ -31,7 +31,7 @@ from pcsr_cli.engine.device import (
 from pcsr_cli.errors import DeviceError
 from tests.command import ROOT
 from tests.failing import fails
-from tests.tiny import picture, tiny_model
+from tests.tiny import make_image, tiny_model
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -186,7 +186,7 @@ class TestFullFloat32:
 
     def test_does_not_outlive_an_upscale_that_is_given_up(self, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(upscaling, "full_float32", lambda _: full_float32(CUDA))
-        rows = upscaling.upscale(tiny_model("dense"), picture(9, 9), 2, upscaling.Settings(refine=1, tile=5))
+        rows = upscaling.upscale(tiny_model("dense"), make_image(9, 9), 2, upscaling.Settings(refine=1, tile=5))
         next(rows)
         assert self.settings() == [asked, asked], "between two rows the setting is the caller's"
 

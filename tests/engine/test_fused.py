@@ -5,14 +5,14 @@ import torch
 
 from pcsr_cli.engine.fused import PreparedModel, backbones
 from pcsr_cli.engine.fused.rows import Ledger
-from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
+from tests.tiny import BACKBONES, changeable_model, make_image, tiny_model
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_features_are_the_plain_models(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(backbone)
     monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
-    x = model.normalise(picture(45, 10))
+    x = model.normalise(make_image(45, 10))
     with torch.inference_mode():
         bands = [band.clone() for band in PreparedModel(model).feature_bands(x, Ledger())]
         assert len(bands) > 1
@@ -38,7 +38,7 @@ def test_extreme_logits_stay_probabilities() -> None:
 
 def test_later_changes_to_the_model_do_not_reach_what_is_prepared_of_it() -> None:
     # Validation changes weights in place between two runs: each run prepares anew and sees them.
-    model, x = changeable_model("dense"), picture(9, 9)
+    model, x = changeable_model("dense"), make_image(9, 9)
     with torch.inference_mode():
         before = torch.cat(list(PreparedModel(model).feature_bands(x, Ledger())), dim=2).clone()
         for parameter in model.parameters():
@@ -52,5 +52,5 @@ def test_later_changes_to_the_model_do_not_reach_what_is_prepared_of_it() -> Non
 def test_half_precision_features_stay_in_half_precision(backbone: str) -> None:
     model = changeable_model(backbone).to(torch.bfloat16)
     with torch.inference_mode():
-        bands = list(PreparedModel(model).feature_bands(picture(9, 9), Ledger()))
+        bands = list(PreparedModel(model).feature_bands(make_image(9, 9), Ledger()))
     assert {band.dtype for band in bands} == {torch.bfloat16}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pcsr_cli.engine.grid import Axis, bilinear, hr_length, hr_size, make_axis, nearest_index, pixel_centres
 from tests.strategies import lengths, scales
-from tests.tiny import picture
+from tests.tiny import make_image
 
 CPU = torch.device("cpu")
 
@@ -116,7 +116,7 @@ def test_part_of_an_axis_is_exactly_that_part_of_the_whole(lr_length: int, scale
 
 @given(lengths, lengths, scales)
 def test_base_is_bilinear_interpolation_with_replicated_borders(height: int, width: int, scale: float) -> None:
-    x = picture(height, width)
+    x = make_image(height, width)
     base = bilinear(x, axis_of(height, scale), axis_of(width, scale))
     size = hr_size((height, width), scale)
     expected = F.interpolate(x.double(), size=size, mode="bilinear", align_corners=False)
@@ -131,12 +131,12 @@ def test_base_of_a_flat_picture_is_flat(length: int, scale: float) -> None:
 
 
 def test_base_at_scale_one_is_the_picture() -> None:
-    x = picture(9, 14)
+    x = make_image(9, 14)
     assert torch.allclose(bilinear(x, axis_of(9, 1), axis_of(14, 1)), x, atol=1e-6)
 
 
 def test_base_of_a_crop_is_exactly_that_of_the_whole() -> None:
-    x = picture(20, 30)
+    x = make_image(20, 30)
     rows, columns = make_axis(20, 50, 15, 35, CPU), make_axis(30, 75, 25, 50, CPU)
     whole = bilinear(x, rows, columns)
     crop = bilinear(x[:, :, 5:16, 9:21], rows, columns, origin=(5, 9))

@@ -46,7 +46,7 @@ from tests import reference
 from tests.closeness import assert_same
 from tests.failing import fails
 from tests.strategies import examples, lengths, routings, scales
-from tests.tiny import Result, picture, tiny_model, upscaled
+from tests.tiny import Result, make_image, tiny_model, upscaled
 
 CARN_COSTS = (0.3188, 0.6812)
 
@@ -372,7 +372,7 @@ def test_an_upscale_spends_just_that(part: float) -> None:
     costs = model_costs(model)
     least, most = gflops_range(costs, SIZE)
     wanted = least + part * (most - least)
-    _, _, outcome = upscale_whole(model, picture(20, 30), 4, Settings(Budget(wanted), refine=1, tile=11))
+    _, _, outcome = upscale_whole(model, make_image(20, 30), 4, Settings(Budget(wanted), refine=1, tile=11))
     spent = paper_flops(costs, SIZE.lr_pixels, outcome.branch_pixels) / 1e9
     assert spent == pytest.approx(wanted, rel=1e-3)
     assert heavy_share(costs, SIZE, wanted) == pytest.approx(part)
@@ -439,7 +439,7 @@ def marks(height: int, width: int, seed: int, share: float = 0.2) -> Tensor:
 def run(
     settings: Settings, scale: float = 2, size: tuple[int, int] = (13, 11), branches: int = 2
 ) -> tuple[Result, Outcome]:
-    return upscaled(tiny_model("fsrcnn", branches), picture(*size), scale, settings)
+    return upscaled(tiny_model("fsrcnn", branches), make_image(*size), scale, settings)
 
 
 def masks(size: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -470,7 +470,7 @@ def test_masks_are_followed_exactly_and_tiles_change_nothing(
     assert torch.equal(whole.labels[~chosen], free.labels[~chosen])
     assert outcome.forced == (int(light.sum()), int(heavy.sum()))
     assert (tiled.labels[light] == 0).all() and (tiled.labels[heavy] == branches - 1).all()
-    unforced = reference.upscale(tiny_model("fsrcnn", branches), picture(*lr_size), scale, routing, refine)
+    unforced = reference.upscale(tiny_model("fsrcnn", branches), make_image(*lr_size), scale, routing, refine)
     one, other = (tiled.rgb, tiled.labels), (whole.rgb, whole.labels)
     assert_same(one, other, outcome.decision, unforced.probabilities, tolerance=2e-5)
 

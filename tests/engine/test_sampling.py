@@ -19,7 +19,7 @@ from pcsr_cli.engine.tiles import Rect, Span, TilePlan, plan_tiles
 from pcsr_cli.model.network import Pcsr
 from tests.closeness import TIE
 from tests.strategies import lengths, scales
-from tests.tiny import BACKBONES, picture, tiny_model
+from tests.tiny import BACKBONES, make_image, tiny_model
 
 CPU = torch.device("cpu")
 
@@ -90,7 +90,7 @@ def chosen(rgb: Tensor, labels: Tensor) -> Tensor:
 
 @given(st.sampled_from(BACKBONES), lengths, lengths, scales, st.floats(0, 1))
 def test_each_pixel_is_its_own_branchs(backbone: str, height: int, width: int, scale: float, cut: float) -> None:
-    case = Case(tiny_model(backbone), picture(height, width), scale)
+    case = Case(tiny_model(backbone), make_image(height, width), scale)
     rgb, probabilities = case.written_out()
     result = case.predict(Cuts((cut,)))
     assert torch.allclose(result.rgb, chosen(rgb, result.labels), atol=1e-5)
@@ -101,7 +101,7 @@ def test_each_pixel_is_its_own_branchs(backbone: str, height: int, width: int, s
 
 @pytest.mark.parametrize("decision", [Cuts((0.6, 0.75)), CostRule((0.1, 0.2, 0.7), 0.1)], ids=repr)
 def test_three_branches_share_the_pixels(decision: Decision) -> None:
-    case = Case(tiny_model("dense", branches=3), picture(14, 11), 2.5)
+    case = Case(tiny_model("dense", branches=3), make_image(14, 11), 2.5)
     rgb, _ = case.written_out()
     result = case.predict(decision)
     assert set(result.labels.flatten().tolist()) == {0, 1, 2}
@@ -110,27 +110,27 @@ def test_three_branches_share_the_pixels(decision: Decision) -> None:
 
 @pytest.mark.parametrize("cut", [0.0, 1.0], ids=["all heavy", "all light"])
 def test_a_branch_may_get_no_pixel(cut: float) -> None:
-    result = Case(tiny_model("carn"), picture(5, 6), 2).predict(Cuts((cut,)))
+    result = Case(tiny_model("carn"), make_image(5, 6), 2).predict(Cuts((cut,)))
     assert (result.labels == (cut == 0.0)).all()
     assert result.rgb.isfinite().all()
 
 
 @pytest.mark.parametrize("branches", [2, 3])
 def test_difficulty_is_the_classifiers(branches: int) -> None:
-    case = Case(tiny_model("srresnet", branches), picture(8, 9), 3, cuts=(3, 4))
+    case = Case(tiny_model("srresnet", branches), make_image(8, 9), 3, cuts=(3, 4))
     _, probabilities = case.written_out()
     assert torch.allclose(case.difficulties(), difficulty(probabilities).view(24, 27), atol=1e-6)
 
 
 @pytest.mark.parametrize("branches", [2, 3])
 def test_difficulty_decides_as_the_prediction_does(branches: int) -> None:
-    case, cuts = Case(tiny_model("fsrcnn", branches), picture(13, 10), 2), Cuts((0.6, 0.75)[: branches - 1])
+    case, cuts = Case(tiny_model("fsrcnn", branches), make_image(13, 10), 2), Cuts((0.6, 0.75)[: branches - 1])
     assert torch.equal(cuts.labels_of_difficulty(case.difficulties()), case.predict(cuts).labels)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 100, 10**6])
 def test_chunks_do_not_show(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Case(tiny_model("carn"), picture(9, 7), 3)
+    case = Case(tiny_model("carn"), make_image(9, 7), 3)
     before, known = case.predict(Cuts((0.5,))), case.difficulties()
     monkeypatch.setattr(sampling, "CHUNK_PIXELS", chunk)
     after = case.predict(Cuts((0.5,)))
@@ -142,7 +142,7 @@ def test_chunks_do_not_show(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
 @given(st.integers(2, 30), lengths, scales, st.data())
 def test_bands_do_not_show(height: int, width: int, scale: float, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(1, height - 1), max_size=5)))
-    model, lr = tiny_model("dense"), picture(height, width)
+    model, lr = tiny_model("dense"), make_image(height, width)
     whole, banded = (Case(model, lr, scale, at).predict(Cuts((0.5,))) for at in ((), cuts))
     same = whole.labels == banded.labels
     assert same.float().mean() > 0.999
@@ -151,7 +151,7 @@ def test_bands_do_not_show(height: int, width: int, scale: float, data: st.DataO
 
 @given(st.integers(1, 40), scales, st.data())
 def test_bands_share_out_the_rows_of_the_result(height: int, scale: float, data: st.DataObject) -> None:
-    plan = whole_plan(picture(height, 2), scale)
+    plan = whole_plan(make_image(height, 2), scale)
     edges = [0, *sorted(data.draw(st.sets(st.integers(0, height), max_size=5))), height]
     spans = [hr_rows(plan, Span(start, stop)) for start, stop in itertools.pairwise(edges)]
     rows = [row for span in spans for row in range(span.start, span.stop)]
@@ -162,7 +162,7 @@ def test_bands_share_out_the_rows_of_the_result(height: int, scale: float, data:
 
 
 def test_part_of_a_picture_is_that_part() -> None:
-    model, lr = tiny_model("dense"), picture(20, 24)
+    model, lr = tiny_model("dense"), make_image(20, 24)
     case = Case(model, lr, 2.5)
     everything = case.predict(Cuts((0.5,)))
     area, sampled = Rect(Span(11, 30), Span(20, 47)), Rect(Span(4, 12), Span(8, 19))
@@ -176,13 +176,13 @@ def test_part_of_a_picture_is_that_part() -> None:
 
 
 def test_rows_outside_the_area_give_nothing() -> None:
-    case = Case(tiny_model("dense"), picture(10, 6), 2, cuts=(3,))
+    case = Case(tiny_model("dense"), make_image(10, 6), 2, cuts=(3,))
     sampler = case.sampler(Rect(Span(8, 20), Span(0, 12)))
     assert not list(sampler.predict(case.bands[0], Cuts((0.5,))))
     assert not list(sampler.difficulties(case.bands[0]))
 
 
 def test_results_are_summed_in_float32() -> None:
-    result = Case(tiny_model("fsrcnn"), picture(4, 4), 2).predict(Cuts((0.5,)))
+    result = Case(tiny_model("fsrcnn"), make_image(4, 4), 2).predict(Cuts((0.5,)))
     assert result.rgb.dtype == torch.float32
     assert result.labels.dtype == torch.uint8

@@ -42,7 +42,7 @@ from tests import reference
 from tests.closeness import assert_same
 from tests.failing import fails
 from tests.strategies import examples, lengths, routings, routings_of_many, scales
-from tests.tiny import BACKBONES, changeable_model, picture, tiny_model
+from tests.tiny import BACKBONES, changeable_model, make_image, tiny_model
 from tests.tiny import upscaled as run
 
 WHOLE = 1_000
@@ -70,7 +70,7 @@ def assert_follows_formula(model: Pcsr, lr: Tensor, scale: float, how: Settings)
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 1.5, 2.5, 3.7])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_result_is_what_the_formula_says(backbone: str, scale: float, routing: Routing) -> None:
-    assert_follows_formula(tiny_model(backbone), picture(17, 30), scale, Settings(routing, refine=1, tile=9))
+    assert_follows_formula(tiny_model(backbone), make_image(17, 30), scale, Settings(routing, refine=1, tile=9))
 
 
 @pytest.mark.parametrize("routing", [Tradeoff(0.5), Adaptive()], ids=repr)
@@ -78,20 +78,20 @@ def test_result_is_what_the_formula_says(backbone: str, scale: float, routing: R
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_three_branches_follow_the_formula_too(backbone: str, scale: float, routing: Routing) -> None:
     assert_follows_formula(
-        tiny_model(backbone, branches=3), picture(13, 22), scale, Settings(routing, refine=1, tile=7)
+        tiny_model(backbone, branches=3), make_image(13, 22), scale, Settings(routing, refine=1, tile=7)
     )
 
 
 @pytest.mark.parametrize("refine", range(10))
 def test_every_strength_of_refinement_follows_the_formula(refine: int) -> None:
-    assert_follows_formula(tiny_model("dense"), picture(15, 12), 3, Settings(Threshold(), refine=refine, tile=4))
+    assert_follows_formula(tiny_model("dense"), make_image(15, 12), 3, Settings(Threshold(), refine=refine, tile=4))
 
 
 @pytest.mark.parametrize("routing", [Threshold(), Tradeoff(1), Adaptive()], ids=repr)
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2)], ids=str)
 @pytest.mark.parametrize("scale", [1, 1.5, 4])
 def test_smallest_pictures_follow_the_formula(scale: float, size: tuple[int, int], routing: Routing) -> None:
-    assert_follows_formula(tiny_model("carn"), picture(*size), scale, Settings(routing, refine=1))
+    assert_follows_formula(tiny_model("carn"), make_image(*size), scale, Settings(routing, refine=1))
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
@@ -105,7 +105,7 @@ def test_flat_pictures_follow_the_formula(routing: Routing, level: float) -> Non
 def assert_tiling_changes_nothing(
     backbone: str, branches: int, size: tuple[int, int], pieces: int, scale: float, routing: Routing, refine: int
 ) -> None:
-    model, lr = tiny_model(backbone, branches), picture(*size, seed=pieces)
+    model, lr = tiny_model(backbone, branches), make_image(*size, seed=pieces)
     tile = -(-max(size) // pieces)
     whole, _ = run(model, lr, scale, Settings(routing, refine=refine, tile=WHOLE))
     tiled, outcome = run(model, lr, scale, Settings(routing, refine=refine, tile=tile))
@@ -170,7 +170,9 @@ def test_outcome_counts_the_pixels_of_the_result(
     height: int, width: int, scale: float, routing: Routing, tile: int
 ) -> None:
     assume(height * width <= 25 * tile * tile)
-    canvas, outcome = run(tiny_model("fsrcnn"), picture(height, width), scale, Settings(routing, refine=1, tile=tile))
+    canvas, outcome = run(
+        tiny_model("fsrcnn"), make_image(height, width), scale, Settings(routing, refine=1, tile=tile)
+    )
     counted = torch.bincount(canvas.labels.flatten().long(), minlength=2)
     assert outcome.branch_pixels == tuple(counted.tolist())
     assert outcome.heavy_share == pytest.approx(counted[1].item() / counted.sum().item())
@@ -178,7 +180,7 @@ def test_outcome_counts_the_pixels_of_the_result(
 
 
 def test_unrefined_untiled_work_is_exactly_the_picture() -> None:
-    _, outcome = run(tiny_model("dense"), picture(10, 8), 2, Settings(refine=9, tile=WHOLE))
+    _, outcome = run(tiny_model("dense"), make_image(10, 8), 2, Settings(refine=9, tile=WHOLE))
     heavy = outcome.branch_pixels[1]
     border = 2 * 8  # the rows beyond the picture that each of two blocks computes and drops
     assert outcome.executed == Executed(
@@ -192,13 +194,13 @@ def test_unrefined_untiled_work_is_exactly_the_picture() -> None:
 
 
 def test_adm_keeps_its_features_and_classifies_again() -> None:
-    _, outcome = run(tiny_model("dense"), picture(10, 8), 2, Settings(Adaptive(), refine=1, tile=WHOLE))
+    _, outcome = run(tiny_model("dense"), make_image(10, 8), 2, Settings(Adaptive(), refine=1, tile=WHOLE))
     assert outcome.executed.backbone == 80
     assert outcome.executed.classifier == 2 * 320
 
 
 def test_adm_computes_features_again_where_they_do_not_fit() -> None:
-    model, lr = tiny_model("dense"), picture(20, 16)
+    model, lr = tiny_model("dense"), make_image(20, 16)
     kept, kept_outcome = run(model, lr, 2, Settings(Adaptive(), refine=1, tile=8))
     again, again_outcome = run(model, lr, 2, Settings(Adaptive(), refine=1, tile=8, memory=0))
     assert torch.equal(kept.rgb, again.rgb)
@@ -209,7 +211,7 @@ def test_adm_computes_features_again_where_they_do_not_fit() -> None:
 def test_progress_rises_to_one_in_even_steps(routing: Routing) -> None:
     shares: list[float] = []
     settings = Settings(routing, refine=1, tile=6)
-    upscale_whole(tiny_model("fsrcnn"), picture(12, 12), 2, settings, progress=shares.append)
+    upscale_whole(tiny_model("fsrcnn"), make_image(12, 12), 2, settings, progress=shares.append)
     steps = len(shares)
     assert steps == (8 if isinstance(routing, Adaptive) else 4)
     assert shares == pytest.approx([(index + 1) / steps for index in range(steps)])
@@ -217,7 +219,7 @@ def test_progress_rises_to_one_in_even_steps(routing: Routing) -> None:
 
 def test_a_threshold_needs_two_branches() -> None:
     with pytest.raises(UsageError, match="3"):
-        run(tiny_model("fsrcnn", branches=3), picture(4, 4), 2, Settings(Threshold(), refine=1))
+        run(tiny_model("fsrcnn", branches=3), make_image(4, 4), 2, Settings(Threshold(), refine=1))
 
 
 @pytest.mark.parametrize("branches", [2, 3])
@@ -228,14 +230,14 @@ def test_all_is_all_even_where_the_classifier_saturates(routing: Routing, share:
     assert isinstance(sure, torch.nn.Linear)
     sure.weight.data *= 10_000
     sure.bias.data *= 10_000
-    assert 0 < run(model, picture(12, 10), 2, Settings(Tradeoff(-100), refine=1))[1].heavy_share < 1, (
+    assert 0 < run(model, make_image(12, 10), 2, Settings(Tradeoff(-100), refine=1))[1].heavy_share < 1, (
         "it should saturate"
     )
-    assert run(model, picture(12, 10), 2, Settings(routing, refine=1))[1].heavy_share == share
+    assert run(model, make_image(12, 10), 2, Settings(routing, refine=1))[1].heavy_share == share
 
 
 def test_bytes_are_the_floats_rounded_and_clamped() -> None:
-    model, lr = tiny_model("fsrcnn"), 3 * picture(9, 11) - 1
+    model, lr = tiny_model("fsrcnn"), 3 * make_image(9, 11) - 1
     floats, _ = run(model, lr, 3, Settings(refine=1, tile=5))
     assert floats.rgb.min() < 0 < 1 < floats.rgb.max(), "the case should need clamping"
     rgb, labels, _ = upscale_whole(model, lr, 3, Settings(refine=1, tile=5), torch.uint8)
@@ -244,7 +246,7 @@ def test_bytes_are_the_floats_rounded_and_clamped() -> None:
 
 
 def test_input_is_left_alone() -> None:
-    lr = picture(9, 9)
+    lr = make_image(9, 9)
     before = lr.clone()
     run(tiny_model("carn"), lr, 2, Settings(Adaptive(), refine=1, tile=4))
     assert torch.equal(lr, before)
@@ -254,7 +256,7 @@ def test_input_is_left_alone() -> None:
 @pytest.mark.parametrize("cut", [0.0, 1.0], ids=["all heavy", "all light"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_half_precision_is_near_full_precision(backbone: str, cut: float, dtype: torch.dtype, tolerance: float) -> None:
-    lr, how = picture(14, 11), Settings(Threshold(cut), refine=1, tile=6)
+    lr, how = make_image(14, 11), Settings(Threshold(cut), refine=1, tile=6)
     full, _ = run(tiny_model(backbone), lr, 2.5, how)
     half, _ = run(changeable_model(backbone).to(dtype), lr, 2.5, how)
     assert half.rgb.dtype == torch.float32
@@ -265,7 +267,7 @@ def test_half_precision_is_near_full_precision(backbone: str, cut: float, dtype:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("routing", [Threshold(), Tradeoff(1), Adaptive()], ids=repr)
 def test_half_precision_routes_nearly_alike(routing: Routing, dtype: torch.dtype) -> None:
-    lr = picture(30, 30)
+    lr = make_image(30, 30)
     full, _ = run(tiny_model("carn"), lr, 2, Settings(routing, refine=1))
     half, _ = run(changeable_model("carn").to(dtype), lr, 2, Settings(routing, refine=1))
     assert (half.labels != full.labels).float().mean() < 0.05
@@ -288,7 +290,7 @@ class TestRows:
     def test_are_the_whole_bit_for_bit(
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
     ) -> None:
-        model, lr = tiny_model(backbone), picture(height, width)
+        model, lr = tiny_model(backbone), make_image(height, width)
         how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
         whole, labels, outcome = upscale_whole(model, lr, scale, how, torch.uint8)
         upscaling = upscale(model, lr, scale, how, dtype=torch.uint8)
@@ -301,7 +303,7 @@ class TestRows:
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
     @pytest.mark.parametrize("backbone", BACKBONES)
     def test_come_strip_by_strip(self, backbone: str, routing: Routing, monkeypatch: pytest.MonkeyPatch) -> None:
-        model, lr, how = tiny_model(backbone), picture(50, 30), Settings(routing, refine=1)
+        model, lr, how = tiny_model(backbone), make_image(50, 30), Settings(routing, refine=1)
         whole, _ = run(model, lr, 2, how)
         monkeypatch.setattr(memory, "MIN_STRIP_ROWS", 1)
         monkeypatch.setattr(memory, "STRIP_BYTES", 4 * 60 * 40)
@@ -314,7 +316,7 @@ class TestRows:
 
     def test_come_in_small_blocks_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(upscaling, "BLOCK_BYTES", 2 * 20 * 3)
-        model, lr, how = tiny_model("dense"), picture(7, 10), Settings(refine=1)
+        model, lr, how = tiny_model("dense"), make_image(7, 10), Settings(refine=1)
         blocks = list(upscale(model, lr, 2, how, dtype=torch.uint8, p_heavy=True))
         assert [len(block.rgb) for block in blocks] == [2] * 7
         for block in blocks:
@@ -323,13 +325,13 @@ class TestRows:
                 assert part.untyped_storage().nbytes() == part.numel() * part.itemsize
 
     def test_may_be_changed_in_place(self) -> None:
-        rows = next(upscale(tiny_model("dense"), picture(5, 5), 2, Settings(refine=1)))
+        rows = next(upscale(tiny_model("dense"), make_image(5, 5), 2, Settings(refine=1)))
         rows.rgb.add_(1)
 
     def test_are_computed_as_they_are_taken(self) -> None:
         shares: list[float] = []
         rows = upscale(
-            tiny_model("dense"), picture(12, 12), 2, Settings(Threshold(0), refine=9, tile=6), progress=shares.append
+            tiny_model("dense"), make_image(12, 12), 2, Settings(Threshold(0), refine=9, tile=6), progress=shares.append
         )
         assert isinstance(rows.decision, Cuts) and not shares
         next(rows)
@@ -339,7 +341,7 @@ class TestRows:
             next(rows)
 
     def test_a_tile_done_again_comes_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        model, lr, how = tiny_model("dense"), picture(24, 30), Settings(refine=1, tile=12)
+        model, lr, how = tiny_model("dense"), make_image(24, 30), Settings(refine=1, tile=12)
         smooth, _, _ = upscale_whole(model, lr, 2, how, torch.uint8)
         refused = _refuse_larger_than(monkeypatch, 300)
         strips = [rows.rgb for rows in upscale(model, lr, 2, how, dtype=torch.uint8)]
@@ -354,7 +356,7 @@ class TestProbabilities:
     SIZE = hr_size((17, 23), 2.5)
 
     def rows(self, branches: int, settings: Settings) -> tuple[Upscaling, Tensor, Tensor]:
-        model, lr = tiny_model("fsrcnn", branches), picture(17, 23)
+        model, lr = tiny_model("fsrcnn", branches), make_image(17, 23)
         upscaling = upscale(model, lr, 2.5, settings, p_heavy=True)
         rows = list(upscaling)
         values = [block.p_heavy for block in rows if block.p_heavy is not None]
@@ -378,7 +380,7 @@ class TestProbabilities:
     @pytest.mark.parametrize("tile", [None, 8])
     def test_p_heavy_is_that_of_exploring(self, tile: int | None) -> None:
         how = Settings(refine=1, tile=tile)
-        explored = predict_branches(tiny_model("fsrcnn"), picture(17, 23), 2.5, how)
+        explored = predict_branches(tiny_model("fsrcnn"), make_image(17, 23), 2.5, how)
         assert torch.allclose(self.rows(2, how)[1], explored.difficulty, atol=1e-6)
 
     def test_forced_pixels_keep_their_p_heavy(self) -> None:
@@ -389,7 +391,7 @@ class TestProbabilities:
         assert (labels[heavy] == 1).all() and torch.equal(values, free)
 
     def test_is_left_out_unless_asked_for(self) -> None:
-        rows: HrRows = next(upscale(tiny_model("dense"), picture(4, 4), 2, Settings(refine=1)))
+        rows: HrRows = next(upscale(tiny_model("dense"), make_image(4, 4), 2, Settings(refine=1)))
         assert rows.p_heavy is None
 
 
@@ -401,7 +403,7 @@ class TestWhatGoesWrong:
     def test_a_tile_too_large_for_the_memory_is_cut_and_nothing_is_lost(
         self, routing: Routing, error: Exception, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        model, lr = tiny_model("dense"), picture(23, 30)
+        model, lr = tiny_model("dense"), make_image(23, 30)
         smooth, expected = run(model, lr, 2, Settings(routing, refine=1))
         refused = _refuse_larger_than(monkeypatch, 400, error)
         cut, outcome = run(model, lr, 2, Settings(routing, refine=1))
@@ -414,11 +416,11 @@ class TestWhatGoesWrong:
         emptied: list[torch.device] = []
         monkeypatch.setattr(upscaling, "empty_cache", emptied.append)
         refused = _refuse_larger_than(monkeypatch, 20 * 20)
-        _, outcome = run(tiny_model("dense"), picture(40, 48), 2, Settings(Adaptive(), refine=1, tile=16))
+        _, outcome = run(tiny_model("dense"), make_image(40, 48), 2, Settings(Adaptive(), refine=1, tile=16))
         assert len(outcome.plan.tiles) == 9 and len(refused) == len(emptied) == 1
 
     def test_a_tile_surveyed_again_counts_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        model, lr = tiny_model("dense"), picture(23, 30)
+        model, lr = tiny_model("dense"), make_image(23, 30)
         smooth, cut = DifficultySurvey(2**20), DifficultySurvey(2**20)
         survey_difficulties(model, lr, 2, Settings(refine=1), smooth)
         refused = _refuse_larger_than(monkeypatch, 400)
@@ -429,12 +431,12 @@ class TestWhatGoesWrong:
     def test_where_nothing_is_small_enough_memory_is_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
         _refuse_larger_than(monkeypatch, 0)
         with pytest.raises(torch.OutOfMemoryError):
-            run(tiny_model("dense"), picture(6, 6), 2, Settings(refine=1))
+            run(tiny_model("dense"), make_image(6, 6), 2, Settings(refine=1))
 
     def test_what_is_no_shortness_of_memory_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         refused = _refuse_larger_than(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
         with pytest.raises(RuntimeError, match="mat1"):
-            run(tiny_model("dense"), picture(6, 6), 2, Settings(refine=1))
+            run(tiny_model("dense"), make_image(6, 6), 2, Settings(refine=1))
         assert len(refused) == 1
 
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
@@ -444,7 +446,7 @@ class TestWhatGoesWrong:
             # Each weight fits, but what comes of two such layers is far beyond 65504, the largest half.
             for layer in [layer for layer in sampler.imnet.layers if isinstance(layer, torch.nn.Linear)][:2]:
                 layer.weight.data *= 200
-        lr = picture(12, 10)
+        lr = make_image(12, 10)
         half, outcome = run(full.half(), lr, 2, Settings(routing, refine=1))
         assert half.rgb.isfinite().all()
         assert sum(outcome.branch_pixels) == outcome.plan.hr_pixels
@@ -463,7 +465,7 @@ class TestWhatGoesWrong:
             return found
 
         monkeypatch.setattr(PreparedModel, "probabilities", overflowing)
-        lr, half, how = picture(12, 10), changeable_model("carn").to(dtype), Settings(routing, refine=1, tile=6)
+        lr, half, how = make_image(12, 10), changeable_model("carn").to(dtype), Settings(routing, refine=1, tile=6)
         rgb, labels, _ = upscale_whole(half, lr, 2, how)
         expected_rgb, expected_labels, _ = upscale_whole(copy.deepcopy(half).float(), lr, 2, how)
         assert torch.equal(rgb, expected_rgb) and torch.equal(labels, expected_labels)
@@ -478,7 +480,7 @@ class TestWhatGoesWrong:
                 weights.data.fill_(torch.nan)
         for type_ in (torch.float32, torch.uint8):
             with fails(ModelError, "not finite, even in float32"):
-                upscale_whole(model.to(dtype), picture(6, 5), 2, Settings(routing, refine=1), type_)
+                upscale_whole(model.to(dtype), make_image(6, 5), 2, Settings(routing, refine=1), type_)
 
     @pytest.mark.parametrize(
         ("routing", "memory", "times"),
@@ -492,7 +494,7 @@ class TestWhatGoesWrong:
         assert isinstance(half.encoder, DenseBackbone)
         half.encoder.head.weight.data *= 200_000
         half = half.half()
-        lr, how = picture(12, 10), Settings(routing, refine=1, memory=memory)
+        lr, how = make_image(12, 10), Settings(routing, refine=1, memory=memory)
         expected, _ = run(copy.deepcopy(half).float(), lr, 2, how)
         result, outcome = run(half, lr, 2, how)
         assert torch.equal(result.rgb, expected.rgb)

@@ -23,7 +23,7 @@ from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.failing import fails
 from tests.images import levels
-from tests.tiny import picture, tiny_model, tiny_spec
+from tests.tiny import make_image, tiny_model, tiny_spec
 
 IDENTITY = Identity("tiny", None, "0", "", "", "carn")
 GRID = parse_grid("k", "0")
@@ -34,7 +34,7 @@ MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
 @pytest.mark.parametrize("tile", [None, 9])
 @pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.8, 1.0])
 def test_a_composed_result_equals_an_upscale(refine: int, tile: int | None, cut: float) -> None:
-    model, lr = tiny_model("carn"), picture(14, 23)
+    model, lr = tiny_model("carn"), make_image(14, 23)
     composer = Composer(predict_branches(model, lr, 4, Settings(refine=refine, tile=tile)), refine)
     settings = Settings(Threshold(cut), refine=refine, tile=tile)
     rgb, labels, outcome = upscale_whole(model, lr, 4, settings, torch.uint8)
@@ -48,7 +48,7 @@ def test_a_composed_result_equals_an_upscale(refine: int, tile: int | None, cut:
 @pytest.mark.parametrize("of_luma", [False, True])
 @pytest.mark.parametrize("cut", [0.0, 0.5, 0.9])
 def test_the_meter_agrees_with_the_metrics_of_the_composed_result(of_luma: bool, cut: float) -> None:
-    composer = Composer(predict_branches(tiny_model("carn"), picture(14, 23), 4, Settings(refine=1)), 1)
+    composer = Composer(predict_branches(tiny_model("carn"), make_image(14, 23), 4, Settings(refine=1)), 1)
     truth = levels(56, 92, seed=3)
     result = composer.compose(composer.mask(cut))
     measured = Meter(composer, truth, 4, of_luma).measure(composer.mask(cut))
@@ -57,14 +57,14 @@ def test_the_meter_agrees_with_the_metrics_of_the_composed_result(of_luma: bool,
 
 
 def a_pair(hr: bool = True) -> Pair:
-    lr = (picture(14, 23)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    lr = (make_image(14, 23)[0].permute(1, 2, 0) * 255).round().byte().numpy()
     return Pair("noise", lr, levels(56, 92, seed=5) if hr else None, 4)
 
 
 def test_points_equal_separate_upscales() -> None:
     curve = sweep(MODEL, a_pair(), SweepOptions(parse_grid("k", "-1:2:1"), 4, 1))
     costs = model_costs(MODEL.network)
-    lr = picture(14, 23).mul(255).round().byte()
+    lr = make_image(14, 23).mul(255).round().byte()
     routed: list[tuple[Point, Routing]] = [
         (point, Tradeoff(k)) for point, k in zip(curve.points, (-1, 0, 1, 2), strict=True)
     ]
@@ -149,7 +149,7 @@ def test_invalid_grids_are_refused(kind: str, text: str, message: str) -> None:
 def test_a_model_with_three_branches_is_refused() -> None:
     model = tiny_model("carn", 3)
     with fails(UsageError, "A sweep needs a model with two branches, but this model has 3."):
-        Composer(predict_branches(model, picture(9, 9), 4, Settings(refine=1)), 1)
+        Composer(predict_branches(model, make_image(9, 9), 4, Settings(refine=1)), 1)
     with fails(UsageError, "A sweep needs a model with two branches, but this model has 3."):
         check(LoadedModel(model, IDENTITY, Scales((4.0,))), SweepOptions(GRID, 4, 1))
 

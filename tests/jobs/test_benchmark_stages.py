@@ -8,7 +8,7 @@ from pcsr_cli.engine.fused.samplers import PreparedMlp
 from pcsr_cli.engine.routing import default_routing
 from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.model.flops import executed_flops, model_costs
-from tests.tiny import picture, tiny_model
+from tests.tiny import make_image, tiny_model
 
 
 @pytest.mark.parametrize("branches", [2, 3])
@@ -16,7 +16,7 @@ def test_stages_share_all_flops_and_all_are_seen(branches: int) -> None:
     model = tiny_model("carn", branches)
     settings = Settings(default_routing(branches), refine=1)
     with timed_engine() as watch:
-        _, _, outcome = upscale_whole(model, picture(9, 13), 4, settings, torch.uint8)
+        _, _, outcome = upscale_whole(model, make_image(9, 13), 4, settings, torch.uint8)
     costs = model_costs(model)
     flops = stage_flops(costs, outcome)
     assert sum(flops.values()) == pytest.approx(executed_flops(costs, outcome.executed))

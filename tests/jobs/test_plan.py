@@ -23,7 +23,7 @@ from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, paper_flops
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.registry import LoadedModel
 from tests.failing import fails
-from tests.tiny import picture
+from tests.tiny import make_image
 
 SPEED = Range(2.0, 4.0)
 
@@ -47,7 +47,7 @@ def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
     model: LoadedModel, routing: SingleBranch, tile: int | None, memory: int | None
 ) -> None:
     how = Settings(routing, refine=1, tile=tile, memory=memory)
-    _, _, outcome = upscale_whole(model.network, picture(14, 19), 4, how, torch.uint8)
+    _, _, outcome = upscale_whole(model.network, make_image(14, 19), 4, how, torch.uint8)
     planned, costs = foresee(model, Layout(14, 19), how=how), model_costs(model.network)
     light = routing == ALL_LIGHT
     assert outcome.heavy_share == (0 if light else 1)
@@ -61,7 +61,7 @@ def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
 @pytest.mark.parametrize("memory", [None, 0])
 def test_gflops_of_two_passes_include_both(model: LoadedModel, memory: int | None) -> None:
     how = Settings(Adaptive(), refine=1, tile=9, memory=memory)
-    _, _, outcome = upscale_whole(model.network, picture(14, 19), 4, how, torch.uint8)
+    _, _, outcome = upscale_whole(model.network, make_image(14, 19), 4, how, torch.uint8)
     planned = foresee(model, Layout(14, 19), how=how)
     executed = (executed_flops(model_costs(model.network), outcome.executed) - outcome.executed.repeated) / GIGA
     assert planned.passes == 2

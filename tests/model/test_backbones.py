@@ -15,7 +15,7 @@ from pcsr_cli.model.backbones import ORIGINALS, build_backbone
 from pcsr_cli.model.backbones.carn import CarnBackbone, CarnOriginal
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec
-from tests.tiny import BACKBONES, picture, tiny_model, tiny_spec
+from tests.tiny import BACKBONES, make_image, tiny_model, tiny_spec
 
 PUBLISHED = {
     "carn": ModelSpec(BackboneSpec("carn", 52), ((20,) * 3, (74,) * 4), (10, 10)),
@@ -108,7 +108,7 @@ def test_one_pixel_changes_exactly_the_square_of_the_radius(spec: BackboneSpec, 
 def test_random_weights_change_nothing_beyond_the_radius(backbone: str) -> None:
     network = build_backbone(tiny_spec(backbone).backbone).double().eval().requires_grad_(False)
     radius = network.receptive_radius
-    x = picture(3, 2 * radius + 9).double()
+    x = make_image(3, 2 * radius + 9).double()
     changed = x.clone()
     changed[:, :, :, 0] += 1
     difference = (network(x) - network(changed)).abs().amax(dim=(0, 1, 2))
@@ -120,7 +120,7 @@ def test_random_weights_change_nothing_beyond_the_radius(backbone: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (12, 5)], ids=str)
 def test_features_have_the_size_of_the_input(backbone: str, size: tuple[int, int]) -> None:
     model = tiny_model(backbone)
-    features = model.encoder(picture(*size))
+    features = model.encoder(make_image(*size))
     assert features.shape == (1, model.encoder.width, *size)
     assert features.isfinite().all()
 
@@ -128,7 +128,7 @@ def test_features_have_the_size_of_the_input(backbone: str, size: tuple[int, int
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_images_of_a_batch_do_not_mix(backbone: str) -> None:
     encoder = tiny_model(backbone).encoder
-    one, other = picture(9, 8, seed=1), picture(9, 8, seed=2)
+    one, other = make_image(9, 8, seed=1), make_image(9, 8, seed=2)
     together = encoder(torch.cat((one, other)))
     assert torch.allclose(together, torch.cat((encoder(one), encoder(other))), atol=1e-5)
 
@@ -137,7 +137,7 @@ def test_images_of_a_batch_do_not_mix(backbone: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (5, 8)], ids=str)
 def test_originals_upscale_by_four(backbone: str, size: tuple[int, int]) -> None:
     original = ORIGINALS[backbone](8).eval().requires_grad_(False)
-    upscaled = original(picture(*size))
+    upscaled = original(make_image(*size))
     assert upscaled.shape == (1, 3, 4 * size[0], 4 * size[1])
     assert original.scale == 4
 
@@ -207,14 +207,14 @@ def test_networks_match_their_functional_form(
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.5 if parameter.ndim == 1 else 0.3))
         if parameter.shape == (1,) and name.endswith("weight"):
             parameter.copy_(torch.rand(1, generator=generator))  # the slope of a PReLU
-    network, x = network.double(), picture(7, 6).double() - 0.5
+    network, x = network.double(), make_image(7, 6).double() - 0.5
     result: Tensor = network(x)
     assert torch.allclose(result, functional(network.state_dict(), x), rtol=1e-9)
 
 
 def test_carn_original_upsamples_twice() -> None:
     network = CarnOriginal(8).double().eval().requires_grad_(False)
-    state, x = network.state_dict(), picture(5, 6).double()
+    state, x = network.state_dict(), make_image(5, 6).double()
     out = CarnBackbone.forward(network, x)
     for index in (0, 3):
         name = f"upsample.up.body.{index}"
@@ -229,7 +229,7 @@ def test_carn_uses_each_residual_block_three_times() -> None:
     blocks = [module for name, module in encoder.named_modules() if name in {"b1.b1", "b2.b1", "b3.b1"}]
     for block in blocks:
         block.register_forward_hook(lambda module, *_: calls.append(module))
-    encoder(picture(4, 4))
+    encoder(make_image(4, 4))
     assert len(blocks) == 3
     assert calls == [block for block in blocks for _ in range(3)]
 

@@ -19,7 +19,7 @@ from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec
 from tests.model.test_backbones import PUBLISHED
 from tests.strategies import examples, lengths, routings, routings_of_many, scales
-from tests.tiny import BACKBONES, picture, tiny_model
+from tests.tiny import BACKBONES, make_image, tiny_model
 
 DEMO_LR = 276 * 420
 DEMO_HR = 16 * DEMO_LR
@@ -161,7 +161,7 @@ class TestExecuted:
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing, refine: int
     ) -> None:
         how = Settings(routing, refine=refine, tile=-(-max(height, width) // pieces))
-        check_executed(tiny_model(backbone), picture(height, width), scale, how)
+        check_executed(tiny_model(backbone), make_image(height, width), scale, how)
 
     @examples(0.25)
     @given(st.sampled_from(BACKBONES), lengths, lengths, st.integers(1, 4), scales, routings_of_many)
@@ -169,15 +169,15 @@ class TestExecuted:
         self, backbone: str, height: int, width: int, pieces: int, scale: float, routing: Routing
     ) -> None:
         how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces))
-        check_executed(tiny_model(backbone, 3), picture(height, width), scale, how)
+        check_executed(tiny_model(backbone, 3), make_image(height, width), scale, how)
 
     def test_counts_a_second_encoder_pass(self) -> None:
-        check_executed(tiny_model("fsrcnn"), picture(13, 9), 2, Settings(Adaptive(), refine=1, tile=6, memory=0))
+        check_executed(tiny_model("fsrcnn"), make_image(13, 9), 2, Settings(Adaptive(), refine=1, tile=6, memory=0))
 
     @pytest.mark.parametrize("backbone", PUBLISHED)
     def test_matches_pytorch_at_published_sizes(self, backbone: str) -> None:
         model = Pcsr(PUBLISHED[backbone]).eval()
-        check_executed(model, picture(6, 5), 4, Settings(refine=1, tile=4))
+        check_executed(model, make_image(6, 5), 4, Settings(refine=1, tile=4))
 
     @pytest.mark.parametrize("onednn", [True, False], ids=["oneDNN", "plain"])
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
@@ -185,7 +185,7 @@ class TestExecuted:
     def test_counts_the_work_that_bands_repeat(
         self, backbone: str, routing: Routing, onednn: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        model, lr, how = tiny_model(backbone), picture(41, 13), Settings(routing, refine=1, tile=23)
+        model, lr, how = tiny_model(backbone), make_image(41, 13), Settings(routing, refine=1, tile=23)
         in_one = check_executed(model, lr, 2.5, how)
         monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
         if not onednn:
@@ -200,10 +200,10 @@ class TestExecuted:
         how = Settings(routing, refine=1, tile=-(-max(height, width) // pieces), memory=None if keep else 0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backbones, "BAND_FLOATS", 500)
-            check_executed(tiny_model(backbone), picture(height, width), scale, how)
+            check_executed(tiny_model(backbone), make_image(height, width), scale, how)
 
     def test_smaller_tiles_change_the_executed_count_only(self) -> None:
-        model, lr = tiny_model("fsrcnn"), picture(24, 24)
+        model, lr = tiny_model("fsrcnn"), make_image(24, 24)
         small, large = (check_executed(model, lr, 2, Settings(refine=1, tile=tile)) for tile in (6, 24))
         assert small > large
 

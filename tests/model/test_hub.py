@@ -103,12 +103,12 @@ def test_a_model_is_fetched_once_into_the_standard_cache(
     assert fetch(run_pcsr).succeeded().document == expected
     assert weights(run_pcsr, commit).read_bytes() == content
     assert weights(run_pcsr, commit).resolve().name == expected["sha256"]
-    downloads = hub.asked("GET")
-    assert {path.rpartition("/")[2] for path in hub.asked("HEAD")} == {"config.json", "model.safetensors"}
+    downloads = hub.paths("GET")
+    assert {path.rpartition("/")[2] for path in hub.paths("HEAD")} == {"config.json", "model.safetensors"}
     assert downloads[0] == f"/{REPO}/resolve/main/config.json" and downloads[-1].startswith("/large/")
     assert not [path for path in downloads if path.startswith("/api")]
     assert fetch(run_pcsr).succeeded().document == expected
-    assert hub.asked("GET") == downloads
+    assert hub.paths("GET") == downloads
     hub.requests.clear()
     assert fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document["revision"] == commit
     assert hub.requests == []

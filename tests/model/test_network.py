@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcsr_cli.model.network import Pcsr
-from tests.tiny import BACKBONES, changeable_model, picture, tiny_model, tiny_spec
+from tests.tiny import BACKBONES, changeable_model, make_image, tiny_model, tiny_spec
 
 
 @pytest.mark.parametrize("branches", [2, 3])
@@ -47,7 +47,7 @@ def test_every_branch_predicts_every_pixel() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_features_have_the_precision_of_the_weights_and_images_stay_float32(dtype: torch.dtype) -> None:
-    model, x = changeable_model("dense").to(dtype), picture(6, 5)
+    model, x = changeable_model("dense").to(dtype), make_image(6, 5)
     assert model.dtype == dtype
     assert model.features(model.normalise(x)).dtype == dtype
     assert model.normalise(x).dtype == torch.float32

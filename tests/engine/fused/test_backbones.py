@@ -13,7 +13,7 @@ from pcsr_cli.engine.fused.backbones import prepare_backbone
 from pcsr_cli.engine.fused.rows import Ledger
 from pcsr_cli.model.backbones import Backbone, build_backbone
 from pcsr_cli.model.spec import BackboneSpec
-from tests.tiny import BACKBONES, picture, tiny_model
+from tests.tiny import BACKBONES, make_image, tiny_model
 
 SPECS = {
     "carn": BackboneSpec("carn", 52),
@@ -56,30 +56,30 @@ def assert_plain(backbone: Backbone, x: Tensor, band: int) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_published_sizes_agree(name: str) -> None:
-    assert_plain(full_size(name), picture(45, 13) - 0.4, band=11)
+    assert_plain(full_size(name), make_image(45, 13) - 0.4, band=11)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 3), (5, 5), (39, 4)], ids=str)
 @pytest.mark.parametrize("name", BACKBONES)
 def test_smallest_sizes_agree(name: str, size: tuple[int, int]) -> None:
-    assert_plain(tiny_model(name).encoder, picture(*size), band=4)
+    assert_plain(tiny_model(name).encoder, make_image(*size), band=4)
 
 
 @given(st.sampled_from(BACKBONES), st.integers(1, 60), st.integers(1, 12), st.integers(1, 60))
 def test_any_bands_agree(name: str, height: int, width: int, band: int) -> None:
-    assert_plain(tiny_model(name).encoder, picture(height, width), band)
+    assert_plain(tiny_model(name).encoder, make_image(height, width), band)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_plain_operations_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "onednn_usable", lambda _: False)
-    assert_plain(tiny_model(name).encoder, picture(30, 11), band=6)
+    assert_plain(tiny_model(name).encoder, make_image(30, 11), band=6)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_more_bands_repeat_more(name: str) -> None:
     few, many = Ledger(), Ledger()
-    x = picture(60, 8)
+    x = make_image(60, 8)
     banded(tiny_model(name).encoder, x, 60, few)
     assert len(banded(tiny_model(name).encoder, x, 5, many)) > 5
     assert many.repeated > few.repeated or (name == "fsrcnn" and many.repeated == 0)
@@ -90,6 +90,6 @@ def test_a_prepared_backbone_serves_one_crop_after_another(name: str) -> None:
     backbone = tiny_model(name).encoder
     prepared = prepare_backbone(backbone)
     with torch.inference_mode():
-        for x in (picture(20, 7), picture(9, 12, seed=1), picture(20, 7)):
+        for x in (make_image(20, 7), make_image(9, 12, seed=1), make_image(20, 7)):
             features = torch.cat([part.clone() for part in prepared.stream(x, Ledger())], dim=2)
             assert torch.allclose(features, backbone(x), atol=1e-5)
