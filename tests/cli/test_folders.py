@@ -525,7 +525,7 @@ def test_a_file_above_the_size_limit_fails_alone(many: Folders) -> None:
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
     assert "large_x4.png cannot be written: file too large" in ran.document["failed"][0]["error"]
     assert sorted(many.results()) == ["a_x4.png", "b_x4.png"]
-    assert [line["name"] for line in many.journal()] == ["a_x4.png", "b_x4.png"]
+    assert sorted(line["name"] for line in many.journal()) == ["a_x4.png", "b_x4.png"]
     assert totals(many("--json").succeeded()) == (1, 2, 0, 0)
 
 
