@@ -1,4 +1,4 @@
-"""PCSR super-resolution: compute goes where the picture needs it.
+"""Super-resolution with PCSR networks: only hard pixels use the heavy upsampler.
 
     import pcsr_cli
     model = pcsr_cli.load_model("carn")

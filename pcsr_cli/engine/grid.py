@@ -64,7 +64,7 @@ def pixel_centres(length: int) -> Tensor:
 
 
 def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: torch.device) -> Axis:
-    """HR rows ``start``..``stop`` of a picture whose side grows from ``lr_length`` to ``hr_length``.
+    """HR rows ``start``..``stop`` of an image whose side grows from ``lr_length`` to ``hr_length``.
 
     Computed on the host (int64 is exact everywhere there) and moved to ``device`` once.
     """

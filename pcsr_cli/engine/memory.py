@@ -22,7 +22,7 @@ STRIP_BYTES = 2**28
 """Bytes of a strip of the result (256 MiB): a 16K image has two, and computes two rows in a hundred twice."""
 
 MIN_STRIP_ROWS = 128
-"""LR rows; shorter strips are mostly halo. Of an 8-bit picture 40,000 pixels wide at x4 they take 250 MiB."""
+"""LR rows of the shortest strip; shorter ones are mostly halo. At 40,000 LR columns, x4 and 8 bits it takes 250 MiB."""
 
 FEATURE_MAPS = 12
 """Feature maps a backbone holds at once, at most: CARN's cascade with its concatenations."""

@@ -1,4 +1,4 @@
-"""What is asked for: how pictures are enlarged and written, from where to where, in which format."""
+"""A request: how to upscale and write images, and the input and output of each job."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,17 +8,17 @@ from pcsr_cli.engine.routing import Allowance, Routing
 from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, check_options, choose_format
 from pcsr_cli.jobs.maps import MapRequest
 
-OF_FRAMES = {"GIF", "APNG"}
-"""Formats made for animations; of a single picture they are not the best."""
+ANIMATION_FORMATS = {"GIF", "APNG"}
+"""Formats for animations. A single image gets another format by default."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """How pictures are enlarged and written, the same for all of a run.
+    """How to upscale and write the images of a run.
 
-    ``routing`` is None for the model's usual one, or with ``allowance`` for what that pays for; ``format`` by name is
-    None to go by the output's suffix; ``frames`` are all of an animation's instead of the first. A map and masks are of
-    a single picture."""
+    ``routing`` None means the model's default, or the budget in ``allowance``. ``format`` None means the format of the
+    output's suffix. ``frames`` upscales all frames of an animation instead of the first. ``map`` and the masks need a
+    single image."""
 
     scale: float = 4.0
     routing: Routing | None = None
@@ -45,18 +45,18 @@ class Job:
 
 
 def suffix_of(source: Path, format: str | None, frames: bool = False) -> str:
-    """The suffix of a picture's result: of the format asked for by name, else the picture's own, else .png.
+    """The suffix of a result: that of ``format``, else the suffix of ``source`` if it can be written, else .png.
 
     Raises UsageError for an unknown format."""
     if format is not None:
         return choose_format(None, format).suffixes[0]
-    able = [known for known in FORMATS if known.installed and (frames or known.name not in OF_FRAMES)]
-    kept = {suffix for known in able for suffix in known.suffixes}
+    usable = [known for known in FORMATS if known.installed and (frames or known.name not in ANIMATION_FORMATS)]
+    kept = {suffix for known in usable for suffix in known.suffixes}
     return source.suffix if source.suffix.lower() in kept else ".png"
 
 
 def format_of(output: Path | BinaryIO, request: Request) -> Format:
-    """The format of a result. Raises UsageError where there is none, or it does not have the options asked for."""
+    """The format of a result. Raises UsageError for an unknown format or for options that it does not have."""
     format = choose_format(output if isinstance(output, Path) else None, request.format)
     check_options(format, request.save)
     return format

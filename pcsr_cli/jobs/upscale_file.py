@@ -114,19 +114,19 @@ class Upscaler:
 
         Raises InputError, RefusedOutputError, UsageError."""
         began = time.perf_counter()
-        asked = self.request
+        request = self.request
         (image, frames, plays), content = self._with_fingerprint(job, lambda: self._frames(job))
-        format = format_of(job.output, asked)
-        size, notes = hr_size(image.size, asked.scale), image.notes
+        format = format_of(job.output, request)
+        size, notes = hr_size(image.size, request.scale), image.notes
         if len(frames) > 1:
             check_animated(format)
             wanted = Layout(*size, False, any(frame.image.alpha is not None for frame in frames))
             notes = (f"{len(frames)} frames were enlarged",)
         else:
             wanted = Layout(*size, image.grey, image.alpha is not None, image.depth)
-        layout, changes = fit(wanted, format, None if asked.save.strip else image.metadata)
+        layout, changes = fit(wanted, format, None if request.save.strip else image.metadata)
         working_size = hr_size(image.size, self.working_scale)
-        forced = read_forced(asked.force_heavy, asked.force_light, image.size, size, working_size)
+        forced = read_forced(request.force_heavy, request.force_light, image.size, size, working_size)
         counts = (0, 0) if forced is None else forced.counts
         return JobInput(
             image=image,
@@ -139,7 +139,7 @@ class Upscaler:
             notes=(*notes, *changes, *self._note_of_reduction()),
             seconds=time.perf_counter() - began,
             forced=forced,
-            map=None if asked.map is None else RoutingRows(working_size, self.model.network.spec.branches, counts),
+            map=None if request.map is None else RoutingRows(working_size, self.model.network.spec.branches, counts),
         )
 
     def compute(self, job: Job, read: JobInput) -> Computation:
@@ -148,8 +148,8 @@ class Upscaler:
 
     def write(self, job: Job, read: JobInput, rows: Iterable[Pixels]) -> float:
         """Write the rows of a result; returns the time when the file was in its place. Raises OutputError."""
-        asked, metadata = self.request, read.image.metadata
-        text = text_chunks(self.model.identity, read.routing, asked.refine, asked.scale)
+        request, metadata = self.request, read.image.metadata
+        text = text_chunks(self.model.identity, read.routing, request.refine, request.scale)
         rows = rows if self._tap is None else self._tap(read, rows)
 
         def before_placing(file: Path) -> None:
@@ -159,17 +159,17 @@ class Upscaler:
         if read.moving:
             size = (read.layout.height, read.layout.width)
             with open_frame_writer(
-                job.output, read.format, size, read.plays, metadata, text, asked.save, before_placing, job.replace
+                job.output, read.format, size, read.plays, metadata, text, request.save, before_placing, job.replace
             ) as frames:
                 for frame, image in zip(read.frames, _images(rows, read), strict=True):
                     frames.add(image, frame.milliseconds)
             return time.perf_counter()
         with ExitStack() as stack:  # the map is put in its place last: without a result there is none
-            if asked.map is not None and read.map is not None:
-                rows = stack.enter_context(open_map(asked.map, read.map, read.layout)).tap(rows)
+            if request.map is not None and read.map is not None:
+                rows = stack.enter_context(open_map(request.map, read.map, read.layout)).tap(rows)
             out = stack.enter_context(
                 open_writer(
-                    job.output, read.format, read.layout, metadata, text, asked.save, before_placing, job.replace
+                    job.output, read.format, read.layout, metadata, text, request.save, before_placing, job.replace
                 )
             )
             out.write_all(rows)
@@ -177,16 +177,16 @@ class Upscaler:
 
     def report(self, job: Job, read: JobInput, computation: Computation, written: float) -> Report:
         """The report on a finished job, whose file was in its place at the time ``written``."""
-        asked = self.request
+        request = self.request
         return make_report(
             self.model,
             computation.outcomes,
             read.routing,
-            asked.refine,
+            request.refine,
             source=source_name(job.source),
             output=output_name(job.output),
             output_size=(read.layout.height, read.layout.width),
-            scale=asked.scale,
+            scale=request.scale,
             working_scale=self.working_scale,
             seconds=Seconds(read.seconds, computation.ended - computation.began, max(0.0, written - computation.ended)),
             notes=self.model.notes + read.notes,
@@ -194,16 +194,16 @@ class Upscaler:
 
     def settings_key(self, output: Path) -> Mapping[str, Any]:
         """Everything but the image that decides what a result will be; for the journal."""
-        asked = self.request
+        request = self.request
         identity = self.model.identity
         return {
-            "scale": asked.scale,
-            "routing": routing_settings(asked.allowance or asked.routing or self._default_routing()),
-            "refine": asked.refine,
+            "scale": request.scale,
+            "routing": routing_settings(request.allowance or request.routing or self._default_routing()),
+            "refine": request.refine,
             "precision": self.model.network.precision,
-            "format": format_of(output, asked).name,
-            "frames": asked.frames,
-            **asdict(asked.save),
+            "format": format_of(output, request).name,
+            "frames": request.frames,
+            **asdict(request.save),
             "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
         }
 
@@ -235,8 +235,10 @@ class Upscaler:
 
     def _rows(self, job: Job, read: JobInput, computation: Computation) -> Generator[Pixels, None, None]:
         """Every frame's rows; what else is known of the computation is noted there."""
-        asked = self.request
-        settings = Settings(read.routing, refine=asked.refine, tile=asked.tile, memory=asked.memory, forced=read.forced)
+        request = self.request
+        settings = Settings(
+            read.routing, refine=request.refine, tile=request.tile, memory=request.memory, forced=read.forced
+        )
         computation.began = time.perf_counter()
 
         def progress(share: float) -> None:
@@ -248,14 +250,14 @@ class Upscaler:
             upscaling = start_upscale(
                 image,
                 self.model,
-                asked.scale,
+                request.scale,
                 settings,
                 depth,
-                p_heavy=asked.map is not None and asked.map.needs_p_heavy,
+                p_heavy=request.map is not None and request.map.needs_p_heavy,
                 progress=progress,
             )
             hr_rows = upscaling if read.map is None else read.map.record(upscaling, upscaling.decision)
-            yield from output_rows(hr_rows, image, upscaling.plan.hr_size, hr_size(image.size, asked.scale), depth)
+            yield from output_rows(hr_rows, image, upscaling.plan.hr_size, hr_size(image.size, request.scale), depth)
             computation.outcomes.append(upscaling.outcome)
         computation.ended = time.perf_counter()
 
@@ -281,7 +283,7 @@ class Upscaler:
         return default_routing(self.model.network.spec.branches)
 
     def _routing_for(self, lr_size: tuple[int, int]) -> Routing:
-        """The routing asked for, or the default, or the budget for an image of this size.
+        """The routing of the request, or the default, or the budget for an image of this size.
 
         Raises UsageError for a budget that cannot be met."""
         if self.request.routing is not None:
