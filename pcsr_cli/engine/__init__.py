@@ -1,1 +1,1 @@
-"""An LR tensor in, HR rows out, in order."""
+"""The upscaling engine: takes an LR tensor and yields HR rows in order."""

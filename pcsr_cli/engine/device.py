@@ -22,7 +22,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is cuda where there is one, else cpu. Raises DeviceError if it is not there."""
+    """The device with a name; ``auto`` is cuda if available, else cpu. Raises DeviceError if it is not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -40,12 +40,12 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def device_notes(device: torch.device) -> tuple[str, ...]:
-    """What a user should know about results from a device."""
+    """Warnings for the user about results from a device."""
     return ("pcsr is untested on mps: compare a result with one computed on the cpu",) if device.type == "mps" else ()
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The dtype to compute in. ``auto`` is float32 on every device: what the published figures were made with."""
+    """The dtype to compute in. ``auto`` is float32 on every device, as in the published figures."""
     if precision not in get_args(Precision):
         known = ", ".join(get_args(Precision))
         raise DeviceError(f"Unknown precision {precision!r}.", f"Use one of {known}.")
@@ -64,7 +64,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The peak memory in bytes: of the device on CUDA, else the resident memory of this process. None if unknown."""
+    """Peak memory in bytes: of a CUDA device, else the resident memory of this process. None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
@@ -74,7 +74,7 @@ def peak_memory(device: torch.device) -> int | None:
             status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         except OSError:
             return None
-        found = re.search(r"VmHWM:\s*(\d+)", status)  # some sandboxes leave it out
+        found = re.search(r"VmHWM:\s*(\d+)", status)  # some sandboxes omit it
         return None if found is None else int(found[1]) * 1024
     import resource
 
@@ -88,10 +88,10 @@ _FLOAT32_BEFORE: list[str] = []
 
 @contextlib.contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Compute float32 in float32 on a CUDA device while inside: convolutions would else round to TF32's 10 bits.
+    """Disable TF32 on a CUDA device inside the block. TF32 rounds the operands of convolutions to 10 bits.
 
-    PyTorch has one such setting for the whole process. The first of several threads inside changes it, the last one
-    restores it, and a value that was set meanwhile stays. On other devices it is left alone.
+    The setting is global to the process: the first thread to enter changes it, and the last thread to leave restores
+    it. A value that other code sets in between stays. Other devices are not affected.
     """
     if device.type != "cuda":
         yield
@@ -116,31 +116,33 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 
 def empty_cache(device: torch.device) -> None:
-    """Give memory that PyTorch keeps for later back to a CUDA device."""
+    """Release PyTorch's cached memory on a CUDA device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 LEVELS = {8: torch.uint8, 16: torch.uint16}
-"""The integer type of an image, by bits a channel."""
+"""Integer dtype by bits per channel."""
 
 PEAKS = {torch.uint8: 255, torch.uint16: 65_535}
-"""The level of 1.0, by type."""
+"""The integer value of 1.0, by dtype."""
 
 UINT16_DEVICES = {"cpu", "cuda"}
-"""Devices that have uint16; for others it is converted on the host."""
+"""Device types that support uint16. For other devices, uint16 is converted on the host."""
 
 
 def as_lr(rgb: Pixels) -> Tensor:
-    """An image (h, w, 3) of uint8 or uint16 as the engine takes it, (1, 3, h, w); copied only if PyTorch needs it."""
+    """Convert an image (h, w, 3) uint8 or uint16 to an engine input (1, 3, h, w); copy only if PyTorch requires it."""
     usable = rgb.flags.writeable and all(stride >= 0 for stride in rgb.strides)
     return torch.from_numpy(rgb if usable else rgb.copy()).permute(2, 0, 1)[None]
 
 
 def to_levels(rgb: Tensor, dtype: torch.dtype) -> Tensor:
-    """Numbers in [0, 1], or somewhat outside, rounded and clamped to levels of uint8 or uint16; as float32 unchanged.
+    """Convert values to ``dtype``: round and clamp to uint8 or uint16, or leave float32 unchanged.
 
-    The result is on the same device, or on the CPU if the device does not have the type."""
+    ``rgb`` is in [0, 1] or slightly outside. The result is on the same device, or on the CPU if the device does not
+    support the dtype.
+    """
     if dtype.is_floating_point:
         return rgb
     if dtype == torch.uint16 and rgb.device.type not in UINT16_DEVICES:
@@ -150,12 +152,12 @@ def to_levels(rgb: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def to_numbers(pixels: Tensor) -> Tensor:
-    """Pixels of uint8 or uint16 as float32 in [0, 1]; floating-point numbers unchanged."""
+    """Convert uint8 or uint16 to float32 in [0, 1]; leave floating-point values unchanged."""
     return pixels if pixels.is_floating_point() else pixels.float().div_(PEAKS[pixels.dtype])
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; the host does not wait until a copy from host memory to CUDA has arrived."""
+    """Move a tensor to a device. A copy from host memory to CUDA is asynchronous."""
     if device.type != "cuda" or values.device.type != "cpu":
         return values.to(device)
     pinned = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
@@ -164,25 +166,28 @@ def upload(values: Tensor, device: torch.device) -> Tensor:
 
 
 def upload_numbers(pixels: Tensor, device: torch.device) -> Tensor:
-    """Pixels or numbers as float32 in [0, 1] on a device."""
+    """Move pixels to a device as float32 in [0, 1]."""
     if pixels.dtype == torch.uint16 and device.type not in UINT16_DEVICES:
         pixels = to_numbers(pixels)
     return to_numbers(upload(pixels, device))
 
 
 MAX_COPIES = 4
-"""Copies to the host in progress at once: colours and branches of two tiles, one arriving while the next is computed.
+"""Maximum number of copies to the host in progress. RGB and branches of one tile are copied while the next tile is
+computed.
 """
 
 
 class Downloads:
-    """Copies into host memory: from the host at once, from CUDA in the background until ``settle``."""
+    """Copies tensors into host memory: at once from the host, asynchronously from CUDA. ``settle`` waits for the
+    copies.
+    """
 
     def __init__(self) -> None:
         self.in_progress: deque[tuple[torch.cuda.Event, Tensor, Tensor]] = deque()
 
     def bring(self, values: Tensor, target: Tensor) -> None:
-        """Copy ``values`` to ``target`` of the same shape and type, in host memory. It may be read after ``settle``."""
+        """Copy ``values`` to ``target`` (host memory, same shape and dtype). Read ``target`` only after ``settle``."""
         if values.device.type != "cuda":
             target.copy_(values)
             return

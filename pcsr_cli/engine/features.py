@@ -1,4 +1,4 @@
-"""The features of an image's tiles, band by band: computed, or kept from the first of two passes."""
+"""Backbone features of an image's tiles, band by band: computed, or cached in the first of two passes."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ from pcsr_cli.model.flops import Executed
 
 
 class TileFeatures:
-    """The backbone's features of an LR image (1, 3, h, w), tile by tile.
+    """Computes the backbone's features of an LR image (1, 3, h, w), tile by tile.
 
-    ``lr`` is RGB of float32 in [0, 1], uint8 or uint16, on any device. The features of a tile in the precision ``keep``
-    are kept until they are needed again.
+    ``lr`` is RGB of float32 in [0, 1], uint8 or uint16, on any device. Features of dtype ``keep`` are cached until they
+    are read again; None disables the cache.
     """
 
     def __init__(self, lr: Tensor, keep: torch.dtype | None) -> None:
@@ -29,15 +29,15 @@ class TileFeatures:
 
     @property
     def executed(self) -> Executed:
-        """The backbone's work so far."""
+        """The work that the backbone executed so far."""
         return Executed(backbone=self._pixels, repeated=self._ledger.repeated)
 
     def input(self, prepared: PreparedModel, tile: Tile) -> Tensor:
-        """A tile's part of the image with its halo: (1, 3, h, w) float32 in [0, 1], on the model's device."""
+        """The tile's part of the image with its halo: (1, 3, h, w) float32 in [0, 1], on the model's device."""
         return upload_numbers(self.lr[:, :, *tile.input.slices], prepared.device)
 
     def bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
-        """The features a tile samples, top to bottom; ``lr`` is its ``input``."""
+        """Yield the features that a tile samples, top to bottom. ``lr`` is the result of ``input`` for this tile."""
         if tile in self._kept:
             yield from self._kept.pop(tile)
         elif self.keep == prepared.model.dtype:
@@ -46,11 +46,11 @@ class TileFeatures:
             yield from self._computed(prepared, tile, lr)
 
     def forget(self, tile: Tile) -> None:
-        """Drop the features kept for a tile."""
+        """Drop the cached features of a tile."""
         self._kept.pop(tile, None)
 
     def _keeping(self, tile: Tile, bands: Iterator[FeatureBand]) -> Iterator[FeatureBand]:
-        """The same bands, moved to one block of memory: kept one by one they would fragment it."""
+        """Cache the bands in one block of memory while they are yielded. Separate blocks would fragment the heap."""
         kept: list[FeatureBand] = []
         block: Tensor | None = None
         for band in bands:

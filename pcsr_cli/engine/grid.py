@@ -1,8 +1,8 @@
 """The positions of HR pixels on the LR grid: nearest LR pixel, relative position, bilinear neighbours.
 
-Positions live on [-1, 1]: the centre of pixel i of n is -1 + (2i + 1)/n. Everything separates into rows and columns,
-so one ``Axis`` describes each. Everything is computed from positions in the whole image, so a tile has the same numbers
-as the whole image."""
+Coordinates are in [-1, 1]: the centre of pixel i of n is at -1 + (2i + 1)/n. Rows and columns are independent, so one
+``Axis`` describes each. Positions refer to the whole image, so a tile gets the same numbers as the whole image.
+"""
 
 from dataclasses import dataclass
 
@@ -24,11 +24,12 @@ def hr_size(lr_size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Axis:
-    """Some consecutive HR rows (or columns), each with its position among the LR rows.
+    """Consecutive HR rows (or columns) and their positions on the LR grid.
 
-    ``nearest`` (int64) is the nearest LR row, ``rel`` (float32, in [-1, 1]) the distance to its centre in half LR
-    rows, ``cell`` the size of an HR row in the same unit. The bilinear base mixes rows ``low`` and ``high`` (int64,
-    clamped at the border) as low + weight * (high - low), in float32."""
+    ``nearest`` (int64) is the nearest LR row. ``rel`` (float32, in [-1, 1]) is the distance to its centre in half LR
+    rows, and ``cell`` the size of an HR row in the same unit. The bilinear base interpolates between rows ``low`` and
+    ``high`` (int64, clamped at the border) as low + weight * (high - low), in float32.
+    """
 
     nearest: Tensor
     rel: Tensor
@@ -39,10 +40,10 @@ class Axis:
 
 
 def nearest_index(lr_length: int, hr_length: int, positions: Tensor) -> Tensor:
-    """The LR pixel whose centre is nearest to each HR pixel; of two equally near, the even one.
+    """The index of the LR pixel whose centre is nearest to each HR pixel. A tie goes to the even index.
 
-    ``positions`` are int64 HR indices. Ties go as they do in a rounding to even, which is what nearest sampling on a
-    pixel grid does. Exact: no floating point is involved.
+    ``positions`` are int64 HR indices. Nearest sampling on a pixel grid also rounds ties to even. Integer arithmetic
+    makes the result exact.
     """
     # HR centre in LR pixel units is ((2p + 1) h - H) / 2H, an exact fraction.
     numerator = (2 * positions + 1) * lr_length - hr_length
@@ -56,17 +57,17 @@ def nearest_index(lr_length: int, hr_length: int, positions: Tensor) -> Tensor:
 def pixel_centres(length: int) -> Tensor:
     """Centres -1 + (2i + 1)/n of n pixels on [-1, 1], float32.
 
-    Summed in this order on purpose: published results carry this very float32 rounding, which near the right border
-    moves a position by up to 2e-5 LR pixels. In exact arithmetic ten times as many of their 8-bit values would
-    differ."""
+    The order of the sum is deliberate. Published results contain its float32 rounding, which moves positions near the
+    right border by up to 2e-5 LR pixels. With exact arithmetic, ten times as many of their 8-bit values would differ.
+    """
     half = 1 / length
     return (-1 + half) + (2 * half) * torch.arange(length, dtype=torch.float32, device="cpu")
 
 
 def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: torch.device) -> Axis:
-    """HR rows ``start``..``stop`` of an image whose side grows from ``lr_length`` to ``hr_length``.
+    """The axis of HR rows ``start``..``stop``, where ``lr_length`` rows are enlarged to ``hr_length``.
 
-    Computed on the host (int64 is exact everywhere there) and moved to ``device`` once.
+    It is computed on the host, where int64 is always exact, and copied to ``device`` once.
     """
     positions = torch.arange(start, stop, dtype=torch.int64, device="cpu")
     nearest = nearest_index(lr_length, hr_length, positions)
@@ -85,13 +86,13 @@ def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: tor
 
 
 def bilinear(x: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int] = (0, 0)) -> Tensor:
-    """The base: ``x`` (1, 3, h, w) enlarged bilinearly at the given HR rows and columns, (1, 3, H, W).
+    """Enlarge ``x`` (1, 3, h, w) bilinearly at the given HR rows and columns: the base, (1, 3, H, W).
 
-    Pixel centres aligned, borders replicated. ``x`` may be a crop whose first pixel is at ``origin``
-    of the LR image, as long as it holds every LR pixel the axes refer to.
+    Pixel centres are aligned and borders replicated. ``x`` may be a crop that starts at ``origin`` of the LR image and
+    contains every LR pixel that the axes refer to.
     """
     left = x.index_select(3, columns.low - origin[1])
-    # Columns first: there are fewer LR rows than HR rows, and picking columns is the slow part.
+    # Columns first: selecting columns is slow, and there are fewer LR rows than HR rows.
     wide = torch.lerp(left, x.index_select(3, columns.high - origin[1]), columns.weight)
     top = wide.index_select(2, rows.low - origin[0])
     return torch.lerp(top, wide.index_select(2, rows.high - origin[0]), rows.weight[:, None])

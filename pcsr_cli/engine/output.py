@@ -1,4 +1,4 @@
-"""From the rows of an upscale to the rows of a file: reduced, in one grey, with transparency, as 8 or 16 bits."""
+"""Convert the rows of an upscale to rows of a file: reduce, merge grey channels, add alpha, round to 8 or 16 bits."""
 
 from collections.abc import Iterable, Iterator
 
@@ -14,11 +14,12 @@ from pcsr_cli.images.resize import RowResizer, resize_bicubic_rows
 def output_rows(
     rows: Iterable[HrRows], image: ImageData, working_size: tuple[int, int], size: tuple[int, int], depth: int
 ) -> Iterator[Pixels]:
-    """The rows of the enlarged ``image``, from the top: blocks (n, W, C) of uint8 or uint16, by ``depth``.
+    """Yield the rows of the enlarged ``image`` from the top, as blocks (n, W, C) of ``depth`` bits (uint8 or uint16).
 
-    ``rows`` are the result at ``working_size`` (height, width). If that is not ``size``, they are float32 and reduced
-    bicubically, else levels of ``depth`` bits. A grey image gets one colour channel; one with alpha gets its bicubic
-    enlargement as the last channel."""
+    ``rows`` are the result at ``working_size`` (height, width). If it differs from ``size``, they are float32 and
+    reduced bicubically; otherwise they are integers of ``depth`` bits. A grey image gets one colour channel. An image
+    with alpha gets its bicubically enlarged alpha as the last channel.
+    """
     resizer = None if working_size == size else RowResizer(working_size, size)
     alpha = None if image.alpha is None else Alpha(image.alpha, size, depth)
     top = 0
@@ -37,9 +38,10 @@ def output_rows(
 
 
 class Alpha:
-    """Alpha (h, w) uint8 or uint16, enlarged bicubically to ``size`` at ``depth`` bits, some rows at a time.
+    """Enlarges alpha (h, w) uint8 or uint16 bicubically to ``size`` at ``depth`` bits, some rows at a time.
 
-    A constant alpha stays exactly the same."""
+    A constant alpha keeps its value exactly.
+    """
 
     def __init__(self, alpha: Pixels, size: tuple[int, int], depth: int) -> None:
         self.alpha = alpha
@@ -60,6 +62,6 @@ class Alpha:
 
 
 def _grey(rgb: Pixels) -> Pixels:
-    """The mean of the channels, (n, W, 1): the network may tint a grey image."""
+    """The mean of the channels, (n, W, 1), because the network may tint a grey image."""
     grey: Pixels = np.rint(rgb.mean(axis=2, dtype=np.float32, keepdims=True)).astype(rgb.dtype)
     return grey

@@ -1,7 +1,7 @@
-"""Refinement: light pixels beside heavy ones are smoothed, so that no seam shows (paper, section 3.4).
+"""Refinement: smooth light pixels beside heavy ones to hide seams (paper, section 3.4).
 
 A light pixel with at least #h heavy pixels among its 3x3 neighbours becomes the mean of its 3x3 neighbourhood, itself
-included, of the prediction before any replacement. The image's outermost ring is never replaced.
+included. The mean uses the prediction before refinement. The outermost ring of the image is not refined.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,29 +10,31 @@ import torch
 from torch import Tensor
 
 RING = 1
-"""HR pixels around a region that its refinement depends on."""
+"""HR pixels around a region that its refinement reads."""
 
 NEVER = 9
-"""The #h no light pixel can reach: eight neighbours at most are heavy."""
+"""The #h that disables refinement: a pixel has at most eight heavy neighbours."""
 
 PUBLISHED = 1
-"""The #h of the published results, all of which are x4."""
+"""The #h of the published results, which are at x4 only."""
 
 MIN_REFINED_SCALE = 3.0
-"""Below this scale a mean of 3x3 pixels costs more than a seam: on Set14 0.29 dB at x2, but 0.02 dB at x3."""
+"""The smallest scale that is refined by default. On Set14 a 3x3 mean costs 0.29 dB at x2, more than a seam does, but
+0.02 dB at x3.
+"""
 
 
 def usual_refine(scale: float) -> int:
-    """The default #h for a scale: as published, but none below x3."""
+    """The default #h for a scale: as published from x3, off below."""
     return PUBLISHED if scale >= MIN_REFINED_SCALE else NEVER
 
 
 def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
-    """Refine the inside of a region; its outermost ring of pixels is returned as it came.
+    """Refine a region except its outermost ring of pixels, which is returned unchanged.
 
     ``prediction`` (H, W, 3) float32, any units, contiguous; ``heavy`` (H, W) bool; ``minimum`` is #h, from 0 (replace
-    every light pixel) to 9 (none). To refine a part of an image, give it with a ring of one pixel around, but for the
-    image's own border.
+    every light pixel) to 9 (none). To refine a part of an image, include one more pixel on each side that is not a
+    border of the image.
     """
     height, width = heavy.shape
     if minimum >= NEVER or height < 3 or width < 3:
@@ -45,26 +47,28 @@ def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
 
 
 def bits(mask: Tensor) -> Tensor:
-    """A mask as int32 of all bits or none, for ``choose``."""
+    """Convert a mask to int32 with all bits set or none, for ``choose``."""
     return mask.to(torch.int32).neg_()
 
 
 def choose(values: Tensor, others: Tensor, where: Tensor) -> None:
-    """Put ``others`` in the place of ``values`` ``where`` bits are set; ``others`` are overwritten. All float32.
+    """Replace ``values`` by ``others`` where the bits of ``where`` are set; overwrite ``others``. Both are float32.
 
-    Exact, and several times faster than ``torch.where``, which takes a branch for every number.
+    The result is exact. It is several times faster than ``torch.where``, which branches on every number.
     """
     kept, chosen = values.view(torch.int32), others.view(torch.int32)
     kept.bitwise_xor_(chosen.bitwise_xor_(kept).bitwise_and_(where))
 
 
 def seam_of(heavy: Tensor, minimum: int) -> Tensor:
-    """The pixels that refinement replaces, of all but the outermost ring: (H - 2, W - 2) bool."""
+    """The pixels that refinement replaces, without the outermost ring: (H - 2, W - 2) bool."""
     return (sum_3x3(heavy.to(torch.uint8)) >= minimum) & ~heavy[1:-1, 1:-1]
 
 
 def sum_3x3(x: Tensor) -> Tensor:
-    """Sums over the 3x3 neighbourhoods inside (..., H, W); several times faster than average pooling is on a CPU."""
+    """Sums over 3x3 neighbourhoods: (..., H, W) to (..., H - 2, W - 2). Several times faster than average pooling on a
+    CPU.
+    """
     rows = x[..., :-2, :] + x[..., 1:-1, :]
     rows += x[..., 2:, :]
     columns = rows[..., :-2] + rows[..., 1:-1]
@@ -73,10 +77,10 @@ def sum_3x3(x: Tensor) -> Tensor:
 
 
 def refine_bands(bands: Iterable[tuple[Tensor, Tensor]], minimum: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Refine a region that comes in bands of rows, top to bottom; the result is the same as for the whole at once.
+    """Refine a region given in bands of rows, top to bottom. The result equals that of ``refine`` on the whole region.
 
-    ``bands`` are predictions (n, W, 3) float32 with their branches (n, W) uint8, as are the results. A row is refined
-    once the row below it has come, so results lag by one row and a band may be empty.
+    ``bands`` and the results are predictions (n, W, 3) float32 with their branches (n, W) uint8. A row is refined once
+    the next row is available, so results lag by one row and a band may be empty.
     """
     if minimum >= NEVER:
         yield from bands

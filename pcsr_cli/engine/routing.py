@@ -1,7 +1,7 @@
-"""Which branch each pixel gets: by a fixed cut, by the cost trade-off k, or adaptively (paper, section 3.3).
+"""Assign pixels to branches by a fixed cut, by the cost trade-off k, or adaptively (paper, section 3.3).
 
-With two branches every rule comes down to one cut: a pixel is heavy iff p_heavy > cut. In general a rule
-becomes a ``Decision``, made once for the whole image, that labels pixels with branch numbers (0 = lightest).
+With two branches every rule becomes one cut: a pixel is heavy iff p_heavy > cut. In general a rule becomes one
+``Decision`` for the whole image, which labels pixels with branch numbers (0 = lightest).
 """
 
 import math
@@ -27,7 +27,7 @@ from pcsr_cli.model.flops import GIGA, ModelCosts, paper_flops
 
 @dataclass(frozen=True)
 class Threshold:
-    """Heavy iff p_heavy > ``cut``; for two branches only."""
+    """A pixel is heavy iff p_heavy > ``cut``. For two branches only."""
 
     cut: float = 0.5
 
@@ -38,7 +38,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Pixel to argmax_j p_j / cost_j^k, a tie to the lighter; larger k is cheaper, useful from -1 to 2."""
+    """Branch = argmax_j p_j / cost_j^k; a tie goes to the lighter branch. A larger k is cheaper; -1 to 2 is useful."""
 
     k: float = 0.0
 
@@ -49,14 +49,14 @@ class Tradeoff:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """ADM: p_heavy over the whole image, clustered by k-means."""
+    """ADM: k-means over the p_heavy of the whole image."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The cut that spends a number of GFLOPs (paper's count); for two branches only.
+    """The cut that spends a number of GFLOPs (paper's count). For two branches only.
 
-    ``asked`` is the budget as the user gave it, if that was a share.
+    ``asked`` describes the budget as the user gave it if it was a share, else it is empty.
     """
 
     gflops: float
@@ -65,7 +65,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class SingleBranch:
-    """Every pixel to one branch, the heaviest or the lightest, regardless of the classifier."""
+    """Assign every pixel to the heaviest or the lightest branch, regardless of the classifier."""
 
     heavy: bool
 
@@ -73,28 +73,28 @@ class SingleBranch:
 ALL_LIGHT, ALL_HEAVY = SingleBranch(heavy=False), SingleBranch(heavy=True)
 
 BELOW_ALL, ABOVE_ALL = -1.0, 2.0
-"""A cut that every difficulty exceeds, and one that none does, even if the classifier saturates at 0 or 1."""
+"""A cut below and a cut above every difficulty, even if the classifier saturates at 0 or 1."""
 
 Routing = Threshold | Tradeoff | Adaptive | Budget | SingleBranch
 
 
 def default_routing(branches: int) -> Routing:
-    """p_heavy > 0.5, or with more than two branches its counterpart, the most probable branch."""
+    """A threshold of 0.5 for two branches. For more branches its counterpart, the most probable branch."""
     return Threshold(0.5) if branches == 2 else Tradeoff(0.0)
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Branch = number of cuts the difficulty exceeds; ``values`` ascend, one fewer than branches."""
+    """Branch = number of cuts that the difficulty exceeds. ``values`` ascend; there is one fewer than branches."""
 
     values: tuple[float, ...]
 
     def labels(self, probabilities: Tensor) -> Tensor:
-        """(N, M) class probabilities to (N,) uint8 branch numbers."""
+        """Map (N, M) class probabilities to (N,) uint8 branch numbers."""
         return self.labels_of_difficulty(difficulty(probabilities))
 
     def labels_of_difficulty(self, values: Tensor) -> Tensor:
-        """Any shape of difficulties to uint8 branch numbers."""
+        """Map difficulties of any shape to uint8 branch numbers."""
         labels = torch.zeros_like(values, dtype=torch.uint8)
         for cut in self.values:
             labels += values > cut
@@ -103,13 +103,13 @@ class Cuts:
 
 @dataclass(frozen=True)
 class CostRule:
-    """argmax_j p_j / cost_j^k over M branches, ``costs`` summing to 1."""
+    """Branch = argmax_j p_j / cost_j^k over M branches. ``costs`` sum to 1."""
 
     costs: tuple[float, ...]
     k: float
 
     def labels(self, probabilities: Tensor) -> Tensor:
-        """(N, M) class probabilities to (N,) uint8 branch numbers."""
+        """Map (N, M) class probabilities to (N,) uint8 branch numbers."""
         weights = torch.tensor([cost**-self.k for cost in self.costs], dtype=torch.float64)
         weights /= weights.max()
         weights = upload(weights.to(probabilities.dtype), probabilities.device)
@@ -127,13 +127,13 @@ def difficulty(probabilities: Tensor) -> Tensor:
 
 
 def tradeoff_cut(costs: tuple[float, float], k: float) -> float:
-    """The cut on p_heavy that k is for two branches: c_heavy^k / (c_heavy^k + c_light^k)."""
+    """The cut on p_heavy that is equivalent to k for two branches: c_heavy^k / (c_heavy^k + c_light^k)."""
     light, heavy = costs
     return float(1 / (1 + (light / heavy) ** k))
 
 
 def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
-    """The decision if it does not depend on the image; None for ADM and budgets.
+    """The decision if it does not depend on the image, None for ADM and budgets.
 
     ``costs`` are the FLOPs of backbone + branch for each of the M branches, lightest first, in any unit.
     """
@@ -164,13 +164,13 @@ def _needs_two_branches(routing: str, branches: int) -> UsageError:
 
 ITERATIONS = 20
 ADM_SAMPLE = 2**17
-"""ADM clusters at most this many pixels; of larger images, as many evenly spaced quantiles."""
+"""Maximum number of values that ADM clusters. Larger images are represented by this many evenly spaced quantiles."""
 
 EXACT_PIXELS = 2**22
-"""Up to this many difficulties are kept as they are (16 MiB); more are counted in bins."""
+"""Maximum number of difficulties that are stored exactly (16 MiB). More are counted in bins."""
 
 BINS = 2**20
-"""Bins over [0, 1] for the difficulties of larger images."""
+"""Number of bins over [0, 1] for the difficulties of larger images."""
 
 SPILLED_AT_ONCE = 2**19
 
@@ -190,7 +190,7 @@ class DifficultySurvey:
         self.histogram: NDArray[np.int64] | None = None
 
     def add(self, values: Tensor) -> None:
-        """Take the difficulties of some pixels, float32 of any shape."""
+        """Add the difficulties of some pixels, float32 of any shape."""
         flat = values.reshape(-1).cpu().numpy()
         while flat.size:
             if self.filled == self.buffer.size:
@@ -201,18 +201,18 @@ class DifficultySurvey:
             flat = flat[part.size :]
 
     def values(self) -> Tensor:
-        """All difficulties, float32 (N,), or the representatives that ADM uses."""
+        """All difficulties, float32 (N,). Above EXACT_PIXELS, ADM_SAMPLE evenly spaced quantiles of them."""
         if self.histogram is None:
             return torch.from_numpy(self.buffer[: self.filled])
         self._spill()
         ends = np.cumsum(self.histogram)
         wanted = np.linspace(0, ends[-1] - 1, ADM_SAMPLE).round()
         bins = np.searchsorted(ends, wanted, side="right")
-        # The upper ends of the bins, so that a cut at a value is not below the pixels it stands for.
+        # Use the upper ends of the bins, so that a cut at a value is not below the difficulties in its bin.
         return torch.from_numpy(((bins + 1) / BINS).astype(np.float32))
 
     def _spill(self) -> None:
-        """Count the buffer's values in bins, a part at a time, and empty it."""
+        """Count the values of the buffer in bins, part by part, and empty the buffer."""
         if self.histogram is None:
             self.histogram = np.zeros(BINS, dtype=np.int64)
         for start in range(0, self.filled, SPILLED_AT_ONCE):
@@ -223,11 +223,11 @@ class DifficultySurvey:
 
 
 def decide_adaptively(values: Tensor, branches: int) -> Cuts:
-    """ADM over the difficulties of a whole image (any shape, float32).
+    """Apply ADM to the difficulties of a whole image (any shape, float32).
 
-    For two branches the published start: centroids {mean, 0} after one step from [[0.5]]. Each cut is the largest
-    difficulty of the cluster below it, so that labelling by cuts repeats the clustering. If all
-    difficulties are equal, all pixels are light.
+    Two branches start from the published centroids: {mean, 0} after one step from [[0.5]]. Each cut is the largest
+    difficulty of the cluster below it, so that the cuts reproduce the clusters. If all difficulties are equal, all
+    pixels are light.
     """
     flat = _representatives(values.reshape(-1))
     low, high = flat.min(), flat.max()
@@ -239,15 +239,15 @@ def decide_adaptively(values: Tensor, branches: int) -> Cuts:
     labels = kmeans.fit_predict(rescaled, centroids=torch.tensor(start, device=flat.device))
     tops = [flat[labels == cluster].amax() for cluster in range(branches) if bool((labels == cluster).any())]
     cuts = sorted(float(top) for top in tops)[:-1]
-    # A cluster that ended up empty leaves its cut at the next one: no pixel gets that branch.
+    # For each empty cluster, add a cut that no difficulty exceeds.
     return Cuts(tuple(cuts + [float(high)] * (branches - 1 - len(cuts))))
 
 
 def _representatives(flat: Tensor) -> Tensor:
-    """Every value, or ADM_SAMPLE of them evenly spaced in order of size, the smallest and the largest included.
+    """All values, or ADM_SAMPLE evenly spaced quantiles that include the smallest and the largest value.
 
-    Sampling by size instead of by position leaves next to no noise, which matters: k-means stops at a tolerance, and a
-    slightly different mean can cost or save it a step that moves the cut by a hundredth.
+    Quantiles have almost no sampling noise. Noise matters, because k-means stops at a tolerance: a slightly different
+    mean can add or save a step that moves the cut by a hundredth.
     """
     if flat.numel() <= ADM_SAMPLE:
         return flat
@@ -272,14 +272,14 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Size:
-    """The pixels of an image before and after upscaling, or their sums over several images."""
+    """Pixel counts of an image before and after upscaling, or their sums over several images."""
 
     lr_pixels: int
     hr_pixels: int
 
 
 def parse_allowance(text: str) -> Allowance:
-    """``60%`` or ``50G``. Raises UsageError."""
+    """Parse ``60%`` or ``50G``. Raises UsageError."""
     found = _ALLOWANCE.fullmatch(text.strip())
     if found is None or not 0 < float(found[1]) < math.inf:
         raise UsageError(f"Invalid budget {text[:20]!r}.", "Use a share (60%) or GFLOPs (50G).")
@@ -287,17 +287,17 @@ def parse_allowance(text: str) -> Allowance:
 
 
 def gflops_range(costs: ModelCosts, size: Size) -> tuple[float, float]:
-    """GFLOPs (paper) with all pixels light, and with all heavy."""
+    """GFLOPs (paper's count) with all pixels light, and with all pixels heavy."""
     light = paper_flops(costs, size.lr_pixels, (size.hr_pixels, 0))
     heavy = paper_flops(costs, size.lr_pixels, (0, size.hr_pixels))
     return light / GIGA, heavy / GIGA
 
 
 def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: float | None) -> Budget:
-    """The budget for images of a size; ``original`` is the original network's GFLOPs (paper), None without one.
+    """The budget for images of a size. ``original`` is the original network's GFLOPs (paper's count), or None.
 
-    Without one, percents are of all heavy. Raises UsageError for other than two branches, and outside of what is
-    feasible.
+    Without an original, percentages refer to all heavy. Raises UsageError if the model does not have two branches or
+    the budget is not feasible.
     """
     if len(costs.branches) != 2:
         raise _needs_two_branches("A budget", len(costs.branches))
@@ -321,28 +321,27 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
 
 
 def _inward(least: float, most: float) -> tuple[str, str]:
-    """Limits in four digits, rounded so that both are valid budgets."""
+    """Format limits in four digits, rounded so that both are valid budgets."""
     up, down = Context(prec=4, rounding=ROUND_CEILING), Context(prec=4, rounding=ROUND_FLOOR)
     return f"{up.create_decimal(least):f}", f"{down.create_decimal(most):f}"
 
 
 def heavy_share(costs: ModelCosts, size: Size, gflops: float) -> float:
-    """The share of pixels that have to be heavy to spend these GFLOPs (paper's count)."""
+    """The share of heavy pixels that spends ``gflops`` (paper's count)."""
     least, most = gflops_range(costs, size)
     return 1.0 if most <= least else min(1.0, max(0.0, (gflops - least) / (most - least)))
 
 
 def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:
-    """The cut on p_heavy above which that share of the values lies, as nearly as equal values allow.
+    """The cut on p_heavy that ``share`` of the values exceed, as nearly as equal values allow.
 
-    ``values`` (N,) are the difficulties of all pixels, or of evenly spaced representatives. The cut may lie below 0:
-    then all values are above it.
+    ``values`` (N,) are the p_heavy of all pixels, or evenly spaced quantiles. All values exceed a cut below 0.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float32))
     wanted = round(share * ordered.size)
     if wanted == 0:
         return float(ordered[-1])
-    # The smallest value that is still to be heavy: a cut just below it takes all that equal it, one at it none.
+    # ``edge`` is the smallest value to make heavy. Of equal values, a cut just below takes all, a cut at it none.
     edge = ordered[ordered.size - wanted]
     at, below = float(edge), float(np.nextafter(edge, np.float32(-1)))
     above_it = ordered.size - int(np.searchsorted(ordered, edge, side="right"))
@@ -352,10 +351,10 @@ def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Forced:
-    """The HR pixels of an image that must be light, and those that must be heavy.
+    """HR pixels of an image that are forced light or heavy.
 
-    Each mask is (h, w) bool on the CPU, or None for no pixel. It may have any size: an HR pixel follows the nearest
-    mask pixel, in a mask of the HR size the same one. Where both are set, heavy wins; ``clashes`` counts such pixels.
+    Each mask is (h, w) bool on the CPU, of any size, or None. Each HR pixel uses the nearest mask pixel. Where both
+    masks are set, heavy wins; ``clashes`` counts these pixels.
     """
 
     hr_size: tuple[int, int]
@@ -363,27 +362,27 @@ class Forced:
     heavy: Tensor | None = None
 
     def override(self, labels: Tensor, area: Rect, heaviest: int) -> None:
-        """Change the branches (n, W) uint8 of an area of HR pixels in place, on any device."""
+        """Set the forced pixels of ``labels``, the branches (n, W) uint8 of an area, in place and on any device."""
         for mask, branch in zip(self._masks(area), (0, heaviest), strict=True):
             labels.masked_fill_(mask.to(labels.device), branch)
 
     def free(self, area: Rect) -> Tensor:
-        """The pixels of an area that are left to the classifier, (n, W) bool."""
+        """The pixels of an area that are not forced, as an (n, W) bool mask."""
         light, heavy = self._masks(area)
         return ~(light | heavy)
 
     @cached_property
     def counts(self) -> tuple[int, int]:
-        """How many HR pixels are forced light, and how many heavy."""
+        """The numbers of HR pixels that are forced light and forced heavy."""
         return self._totals[0], self._totals[1]
 
     @property
     def clashes(self) -> int:
-        """How many HR pixels are set in both masks."""
+        """The number of HR pixels that are set in both masks."""
         return self._totals[2]
 
     def share_of_free(self, share: float) -> float:
-        """The share of the free pixels that has to be heavy for a share of all to be, as nearly as masks allow."""
+        """The share of free pixels that must be heavy to make ``share`` of all pixels heavy, if the masks allow it."""
         light, heavy = self.counts
         pixels = self.hr_size[0] * self.hr_size[1]
         free = pixels - light - heavy
@@ -391,7 +390,7 @@ class Forced:
 
     @cached_property
     def _totals(self) -> tuple[int, int, int]:
-        """HR pixels set in the light mask, in the heavy one, and in both."""
+        """The numbers of HR pixels set in the light mask, in the heavy mask, and in both."""
         totals = [0, 0, 0]
         for top in range(0, self.hr_size[0], ROWS_AT_ONCE):
             rows = Span(top, min(top + ROWS_AT_ONCE, self.hr_size[0]))

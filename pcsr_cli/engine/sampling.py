@@ -1,7 +1,7 @@
-"""From a tile's features to its HR pixels: classify every pixel, then give each to its branch's sampler.
+"""Compute HR pixels from a tile's features: classify every pixel, then run the sampler of its branch.
 
-Features come in bands of LR rows, and each band decides the HR rows nearest to it. Those are worked through in chunks,
-so that what passes between the MLPs' layers stays in cache.
+Features come in bands of LR rows. Each band determines the HR rows nearest to it. They are computed in chunks, so that
+the data between the layers of an MLP stays in the cache.
 """
 
 from bisect import bisect_left, bisect_right
@@ -20,12 +20,12 @@ from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan
 from pcsr_cli.model.flops import Executed
 
 CHUNK_PIXELS = 65_536
-"""HR pixels worked on at once on a CPU; other devices take a band whole."""
+"""HR pixels computed at once on a CPU. Other devices compute a whole band at once."""
 
 
 @dataclass(frozen=True)
 class FeatureBand:
-    """Features (1, C, n, w) of some LR rows, ``rows`` in the image, over the columns a tile samples."""
+    """Features (1, C, n, w) of the LR rows ``rows`` of the image, over the columns that a tile samples."""
 
     rows: Span
     features: Tensor
@@ -38,11 +38,12 @@ class FeatureBand:
 
 @dataclass(frozen=True)
 class Sampled:
-    """HR rows ``rows`` (in the image) of an area.
+    """HR rows of an area; ``rows`` are their positions in the image.
 
-    ``rgb`` is float32 in [0, 1] but not clamped: (n, W, 3), each pixel by its branch of ``labels`` (n, W) uint8; or
-    (M, n, W, 3), each pixel by every branch, lightest first, without ``labels``. ``difficulty`` (n, W) float32 is
-    p_heavy for two branches, ``branch_pixels`` counts the pixels that each branch computed."""
+    ``rgb`` is float32 in [0, 1], not clamped. With ``labels`` (n, W) uint8 it is (n, W, 3), each pixel from its branch.
+    Without labels it is (M, n, W, 3), each pixel from every branch, lightest first. ``difficulty`` (n, W) float32 is
+    p_heavy for two branches. ``branch_pixels`` counts the pixels that each branch computed.
+    """
 
     rows: Span
     rgb: Tensor
@@ -53,10 +54,10 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Branches:
-    """A result by every branch, on the CPU: with it, results for any routing can be composed.
+    """The results of all branches, on the CPU. Results of any routing can be composed from them.
 
-    ``rgb`` (M, H, W, 3) float32 in [0, 1], not clamped, not refined, lightest branch first; ``difficulty`` (H, W)
-    float32. ``executed`` counts all branches at all pixels.
+    ``rgb`` (M, H, W, 3) float32 in [0, 1], lightest branch first, is neither clamped nor refined. ``difficulty`` is (H,
+    W) float32. ``executed`` counts all branches at all pixels.
     """
 
     plan: TilePlan
@@ -66,7 +67,7 @@ class Branches:
 
 
 class AreaSampler:
-    """The samplers over an area of HR pixels of one tile: its core, or its region.
+    """Runs the samplers over an area of HR pixels of one tile: its core or its region.
 
     ``lr`` (1, 3, h, w) is the tile's input, RGB in [0, 1], on the device.
     """
@@ -81,13 +82,13 @@ class AreaSampler:
         self.lr_columns = (self.columns.nearest - tile.sampled.columns.start).int()
 
     def difficulties(self, band: FeatureBand) -> Iterator[Tensor]:
-        """Difficulty of the area's HR rows nearest to a band, (n, W) float32: p_heavy for two branches."""
+        """Yield the difficulty (n, W) float32 of the area's HR rows nearest to a band."""
         for chunk in self._chunks(band):
             probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
             yield difficulty(probabilities).view(chunk.rows.length, -1)
 
     def predict(self, band: FeatureBand, decision: Decision, forced: Forced | None = None) -> Iterator[Sampled]:
-        """Route and sample the area's HR rows nearest to a band; ``forced`` pixels keep their branch."""
+        """Route and sample the area's HR rows nearest to a band. ``forced`` pixels get their forced branch."""
         for chunk in self._chunks(band):
             probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
             labels = decision.labels(probabilities)
@@ -106,7 +107,7 @@ class AreaSampler:
             yield Sampled(chunk.rows, rgb, labels.view(height, -1), values, tuple(counts))
 
     def all_branches(self, band: FeatureBand) -> Iterator[Sampled]:
-        """Every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""
+        """Compute every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""
         for chunk in self._chunks(band):
             height = chunk.rows.length
             values = difficulty(self.prepared.probabilities(chunk.evaluate(self.prepared.classifier)))
@@ -155,7 +156,7 @@ def _lr_rows(plan: TilePlan, rows: Span) -> Span:
 
 
 class _BandTables:
-    """The first layers over one band, computed when they are first needed."""
+    """First-layer tables of one band, each computed on first use."""
 
     def __init__(self, features: Tensor, axis: Axis, columns: Axis) -> None:
         self.features = features
@@ -170,7 +171,7 @@ class _BandTables:
         return self.features[0].permute(1, 2, 0).reshape(self.lr_pixels, -1)
 
     def of(self, mlp: PreparedMlp) -> Tensor:
-        """The table of one MLP's first layer."""
+        """The first-layer table of an MLP."""
         if mlp not in self.made:
             self.made[mlp] = mlp.table(self.rows_of_features, self.axis, self.columns)
         return self.made[mlp]
@@ -178,7 +179,7 @@ class _BandTables:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Some HR rows of a band; ``bags`` (N, 3) int32 are the table rows of each of their pixels."""
+    """Some HR rows of a band. ``bags`` (N, 3) int32 holds the three table rows of each pixel."""
 
     rows: Span
     bags: Tensor
@@ -189,6 +190,6 @@ class _Chunk:
         return mlp(self.tables.of(mlp), self.bags)
 
     def sample(self, mlp: PreparedMlp, pixels: Tensor | None = None) -> Tensor:
-        """Outputs of an MLP at all pixels, or at the chosen ones (int64 indices into the chunk)."""
+        """Outputs of an MLP at all pixels, or at chosen ones (int64 indices into the chunk)."""
         bags = self.bags if pixels is None else self.bags.index_select(0, pixels)
         return mlp.in_pieces(self.tables.of(mlp), bags)

@@ -1,9 +1,9 @@
-"""The tile plan: pure geometry, no pixels.
+"""The tile plan: geometry without pixel data.
 
-The LR image is cut into tiles. Each owns the HR pixels whose nearest LR pixel it holds, so the tiles'
-HR pixels partition the result. Around them comes a ring of HR pixels for refinement, and around the LR pixels
-those need, the halo that the backbone sees. All of it is cut at the image's own borders, where
-the backbone then pads exactly as it would for the whole image.
+The LR image is cut into tiles. A tile owns the HR pixels whose nearest LR pixel it contains, so the tiles' HR pixels
+partition the result. A ring of HR pixels for refinement surrounds them. A halo for the backbone surrounds the LR pixels
+that the region with the ring needs. Both end at the image's borders, where the backbone pads as it does for the whole
+image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,16 +30,16 @@ class Span:
         return self.stop - self.start
 
     def grown(self, by: int, limit: int) -> "Span":
-        """Larger by ``by`` at both ends, but within 0..limit."""
+        """The span extended by ``by`` at both ends, clipped to 0..limit."""
         return Span(max(0, self.start - by), min(limit, self.stop + by))
 
     def intersection(self, other: "Span") -> "Span":
-        """The pixels of both; empty, of length 0, if there are none."""
+        """The common pixels; a span of length 0 if there are none."""
         start = max(self.start, other.start)
         return Span(start, max(start, min(self.stop, other.stop)))
 
     def within(self, outer: "Span") -> slice:
-        """Where this span lies inside ``outer``, as a slice."""
+        """The position of this span inside ``outer``, as a slice."""
         return slice(self.start - outer.start, self.stop - outer.start)
 
 
@@ -56,21 +56,23 @@ class Rect:
         return self.rows.length * self.columns.length
 
     def within(self, outer: "Rect") -> tuple[slice, slice]:
-        """Where this rectangle lies inside ``outer``, as row and column slices."""
+        """The position of this rectangle inside ``outer``, as row and column slices."""
         return self.rows.within(outer.rows), self.columns.within(outer.columns)
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Where this rectangle lies in the image, as row and column slices."""
+        """The position of this rectangle in the image, as row and column slices."""
         return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: ``owned`` is its LR pixels, ``core`` the HR pixels nearest to them.
+    """One tile of an image.
 
-    ``region`` is the HR pixels it predicts (the core with the refinement ring), ``sampled`` the LR pixels whose
-    features the region needs, ``input`` those the backbone gets (with the halo)."""
+    ``owned`` holds its LR pixels, and ``core`` the HR pixels nearest to them. ``region`` holds the HR pixels that it
+    predicts: the core with the refinement ring. ``sampled`` holds the LR pixels whose features the region needs.
+    ``input`` holds the LR pixels that the backbone reads: the sampled ones with the halo.
+    """
 
     owned: Rect
     core: Rect
@@ -80,13 +82,13 @@ class Tile:
 
     @property
     def half(self) -> tuple[int, int]:
-        """Half of its height and width in LR pixels, at least one pixel each."""
+        """Half of the height and of the width in LR pixels, rounded up."""
         return -(-self.owned.rows.length // 2), -(-self.owned.columns.length // 2)
 
 
 @dataclass(frozen=True)
 class TilePlan:
-    """All tiles of an image, row by row, with the sizes (height, width) they belong to."""
+    """All tiles of an image, row by row. ``lr_size`` and ``hr_size`` are the (height, width) of the whole image."""
 
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
@@ -96,7 +98,7 @@ class TilePlan:
 
     @cached_property
     def hr_edges(self) -> list[int]:
-        """For each LR row, and one past the last, the first HR row that is nearest to it."""
+        """The first HR row nearest to each LR row, followed by the number of HR rows."""
         return _hr_edges(self.lr_size[0], self.hr_size[0], range(self.lr_size[0] + 1))
 
     @cached_property
@@ -105,7 +107,7 @@ class TilePlan:
         return tuple(dict.fromkeys(tile.core.rows for tile in self.tiles))
 
     def cut(self, tile: Tile, largest: tuple[int, int]) -> tuple[Tile, ...]:
-        """A tile cut into tiles of at most ``largest`` (height, width) LR pixels."""
+        """Cut a tile into tiles of at most ``largest`` (height, width) LR pixels."""
         return _cut(tile.owned, largest, self.lr_size, self.hr_size, self.halo, self.ring)
 
     @property
@@ -122,7 +124,7 @@ class TilePlan:
 def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], halo: int, ring: int) -> TilePlan:
     """Cut an LR image of (height, width) into nearly equal tiles of at most ``tile`` (height, width) LR pixels.
 
-    ``halo`` is the backbone's receptive radius in LR pixels, ``ring`` the refinement's in HR pixels.
+    ``halo`` is the backbone's receptive radius in LR pixels, ``ring`` the radius of refinement in HR pixels.
     """
     assert min(tile) >= 1 and halo >= 1 and ring >= 0
     size = hr_size(lr_size, scale)
@@ -132,7 +134,7 @@ def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], ha
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of a tile."""
+    """The rows or the columns of a tile."""
 
     owned: Span
     core: Span
@@ -177,7 +179,7 @@ def _nearest(lr_length: int, hr_length: int) -> Tensor:
 
 
 def _hr_edges(lr_length: int, hr_length: int, lr_rows: Sequence[int]) -> list[int]:
-    """The first HR row that is nearest to each of some LR rows or to a later one."""
+    """For each given LR row, the first HR row that is nearest to it or to a later LR row."""
     wanted = torch.tensor(lr_rows, dtype=torch.int64, device="cpu")
     edges: list[int] = torch.searchsorted(_nearest(lr_length, hr_length), wanted).tolist()
     return edges

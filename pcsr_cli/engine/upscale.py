@@ -1,8 +1,8 @@
-"""An LR tensor in, HR rows out, from top to bottom.
+"""Upscale an LR tensor and yield the HR rows from top to bottom.
 
-The work is done in one pass over the image's tiles, or in two where routing depends on the whole image. Within a tile
-data flows in bands of rows from the backbone to the result, so memory is set by the band, the tile and the strip of the
-result, not by the image.
+The engine makes one pass over the image's tiles, or two if routing depends on the whole image. Within a tile, data
+flows in bands of rows from the backbone to the result. Memory therefore depends on the band, the tile and the strip of
+the result, not on the image.
 """
 
 import copy
@@ -41,7 +41,7 @@ from pcsr_cli.model.flops import Executed, model_costs
 from pcsr_cli.model.network import Pcsr
 
 BLOCK_BYTES = 2**24
-"""Colours that one ``HrRows`` holds at most, so that what is made of it is small beside a strip of the result."""
+"""Maximum bytes of RGB in one ``HrRows``, so that data made from it is small compared with a strip of the result."""
 
 Progress = Callable[[float], None]
 """Called with the share of the work done, from 0 to 1."""
@@ -52,9 +52,10 @@ class Settings:
     """How to upscale.
 
     ``refine`` is the paper's #h, from 0 to 9 (off); ``usual_refine`` gives the default for a scale. ``tile`` is the
-    side of a tile in LR pixels, None for the engine's choice. ``memory`` is how many bytes of features may be kept
-    between two passes, None for a share of the free memory. Neither ``tile`` nor ``memory`` changes the result.
-    ``forced`` pixels get a given branch. ADM clusters them with all others; a budget pays for them first."""
+    side of a tile in LR pixels, None for automatic. ``memory`` is the maximum number of bytes of features kept between
+    two passes, None for a share of the free memory. Neither ``tile`` nor ``memory`` changes the result. ``forced``
+    pixels get a given branch. ADM clusters them with all others; a budget subtracts their cost first.
+    """
 
     routing: Routing = field(default_factory=Threshold)
     refine: int = field(kw_only=True)
@@ -67,9 +68,10 @@ class Settings:
 class HrRows:
     """Consecutive rows of a result, as wide as the image, on the CPU.
 
-    ``rgb`` (n, W, 3) is uint8, uint16, or float32 in [0, 1] and not clamped; ``labels`` (n, W) uint8 are the branches.
-    ``p_heavy`` (n, W) float32 is each pixel's probability of being heavy, with more than two branches its difficulty;
-    None unless asked for."""
+    ``rgb`` (n, W, 3) is uint8, uint16, or float32 in [0, 1] and not clamped. ``labels`` (n, W) uint8 holds the
+    branches. ``p_heavy`` (n, W) float32 holds the probability of being heavy, or the difficulty with more than two
+    branches; it is None unless requested.
+    """
 
     rgb: Tensor
     labels: Tensor
@@ -80,8 +82,9 @@ class HrRows:
 class Outcome:
     """The outcome of one upscale.
 
-    ``branch_pixels`` counts the result's pixels by branch, ``executed`` the work that ran. ``forced`` counts the pixels
-    forced light and those forced heavy."""
+    ``branch_pixels`` counts the result's pixels by branch, and ``executed`` the work that ran. ``forced`` holds the
+    numbers of pixels that were forced light and forced heavy.
+    """
 
     plan: TilePlan
     decision: Decision
@@ -91,14 +94,15 @@ class Outcome:
 
     @property
     def heavy_share(self) -> float:
-        """Share of the result's pixels that got the heaviest branch."""
+        """Share of the result's pixels in the heaviest branch."""
         return self.branch_pixels[-1] / self.plan.hr_pixels
 
 
 class Upscaling(Iterator[HrRows]):
-    """One upscale: an iterator of the result's rows, which computes them as they are taken.
+    """An iterator over the rows of one result, which are computed on demand.
 
-    ``plan`` is known from the start and ``outcome`` once all rows were taken."""
+    ``plan`` is available from the start, ``outcome`` after the last row.
+    """
 
     def __init__(
         self, passes: "_Passes", settings: Settings, decision: Decision | None, dtype: torch.dtype, p_heavy: bool
@@ -115,7 +119,7 @@ class Upscaling(Iterator[HrRows]):
 
     @cached_property
     def decision(self) -> Decision:
-        """The rule that labels pixels. For ADM and budgets, asking for it runs the first pass."""
+        """The rule that labels pixels. For ADM and budgets, the first access runs the first pass."""
         if self._decided is not None:
             return self._decided
         with _computing(self._passes.device):
@@ -123,7 +127,7 @@ class Upscaling(Iterator[HrRows]):
 
     @property
     def outcome(self) -> Outcome:
-        """What was done; all rows must have been taken."""
+        """The outcome, available after the last row."""
         assert self._complete, "rows are left to take"
         forced = self._settings.forced
         counts = (0, 0) if forced is None else forced.counts
@@ -133,10 +137,10 @@ class Upscaling(Iterator[HrRows]):
         return next(self._rows)
 
     def strips(self) -> Iterator[HrRows]:
-        """The result in fewer and larger parts than by iteration: one row of tiles at a time."""
+        """Yield the result in larger parts than iteration does: one row of tiles at a time."""
         decision = self.decision
         for rows in self.plan.strips:
-            # Made outside of inference mode: the caller may change these tensors in place.
+            # Allocate outside of inference mode, so that the caller may change these tensors in place.
             strip = StripBuffer(rows, self.plan.hr_size[1], self._dtype, self._p_heavy)
             with _computing(self._passes.device):
                 self._passes.paint(decision, self._settings.refine, strip)
@@ -149,7 +153,9 @@ class Upscaling(Iterator[HrRows]):
         self._complete = True
 
     def _blocks(self) -> Iterator[HrRows]:
-        """Small strips as they are, and large ones in copied blocks: a block in use does not keep a strip in memory."""
+        """Yield small strips unchanged and large ones as copied blocks, so that a block does not keep its strip in
+        memory.
+        """
         for strip in self.strips():
             step = max(1, BLOCK_BYTES // (3 * strip.rgb.itemsize * strip.rgb.shape[1]))
             if step >= strip.rgb.shape[0]:
@@ -164,14 +170,15 @@ class Upscaling(Iterator[HrRows]):
 
 
 def hr_pixel_bytes(dtype: torch.dtype, p_heavy: bool = False) -> int:
-    """What one pixel of a strip takes in memory: its colour, its branch, and its probability if that is kept."""
+    """Bytes of one HR pixel of a strip: RGB, branch and, with ``p_heavy``, its probability."""
     return 3 * dtype.itemsize + 1 + (4 if p_heavy else 0)
 
 
 def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Settings, pixel_bytes: int = 0) -> TilePlan:
-    """The tile plan for an LR image of (height, width), if an HR pixel of a strip takes ``pixel_bytes`` in memory.
+    """The tile plan for an LR image of (height, width). One HR pixel of a strip takes ``pixel_bytes`` in memory.
 
-    With 0 there are no strips: tiles may be as high as the image."""
+    With 0 there are no strips: tiles may be as high as the image.
+    """
     ring = RING if settings.refine < NEVER else 0
     side = settings.tile
     tile = (side, side) if side else auto_tile(model, scale, lr_size, pixel_bytes)
@@ -188,13 +195,15 @@ def upscale(
     p_heavy: bool = False,
     progress: Progress | None = None,
 ) -> Upscaling:
-    """Upscale an image; the work is done while the result's rows are taken.
+    """Upscale an image. The rows of the result are computed while they are iterated.
 
     ``lr`` is (1, 3, h, w) RGB, float32 in [0, 1], uint8 or uint16, on any device; ``scale`` is real and at least 1.
-    Rows come as ``dtype``, float32, uint8 or uint16, with probabilities if ``p_heavy``. The model's device computes in
-    the model's precision; sums into the result are in float32. Where memory is short, tiles are cut in four; a tile
-    that overflows half precision is done again in float32. Raises UsageError if the model does not have such a routing;
-    iteration raises ModelError for a result that is not finite, and torch's error if memory is short for any tile.
+    Rows have ``dtype`` float32, uint8 or uint16, and probabilities if ``p_heavy``. The model's device computes in the
+    model's precision; sums into the result are in float32. A tile that runs out of memory is cut in four. A tile that
+    overflows half precision is computed again in float32.
+
+    Raises UsageError if the model does not support the routing. Iteration raises ModelError if the result is not
+    finite, and torch's error if a tile of one LR pixel runs out of memory.
     """
     assert lr.ndim == 4 and lr.shape[:2] == (1, 3) and scale >= 1
     decision = decide(settings.routing, model_costs(model).routed(scale))
@@ -215,9 +224,10 @@ def upscale_whole(
     dtype: torch.dtype = torch.float32,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor, Outcome]:
-    """Upscale an image in memory: colours (H, W, 3) of ``dtype``, branches (H, W) uint8, and the outcome.
+    """Upscale an image in memory: RGB (H, W, 3) of ``dtype``, branches (H, W) uint8, and the outcome.
 
-    Arguments and errors are those of ``upscale``."""
+    Arguments and errors are those of ``upscale``.
+    """
     upscaling = upscale(model, lr, scale, settings, dtype=dtype, progress=progress)
     if len(upscaling.plan.strips) == 1:
         (whole,) = upscaling.strips()
@@ -234,7 +244,7 @@ def upscale_whole(
 def predict_branches(
     model: Pcsr, lr: Tensor, scale: float, settings: Settings, progress: Progress | None = None
 ) -> Branches:
-    """Compute every branch at every pixel: all that ``upscale`` to uint8 could give, for any routing.
+    """Compute every branch at every pixel. All results of ``upscale`` to uint8 can be composed from it.
 
     Arguments are those of ``upscale``; the routing has no effect. The whole result is held in memory once per branch.
     """
@@ -244,14 +254,14 @@ def predict_branches(
 
 
 def survey_difficulties(model: Pcsr, lr: Tensor, scale: float, settings: Settings, survey: DifficultySurvey) -> None:
-    """Add the difficulties of an image's pixels to a survey, which may be of many images."""
+    """Add the difficulties of an image's pixels to a survey, which may cover several images."""
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings)
     with _computing(model.device):
         _Passes(model, lr, plan, 1, 0, None).survey(survey)
 
 
 class StripBuffer:
-    """A strip of the result in host memory: its areas are written in any order, and again if a tile is done again."""
+    """A strip of the result in host memory. Areas are written in any order, and again if a tile is computed again."""
 
     def __init__(self, rows: Span, width: int, dtype: torch.dtype, p_heavy: bool = False) -> None:
         self.rows = rows
@@ -262,18 +272,18 @@ class StripBuffer:
         self._downloads = Downloads()
 
     def write(self, area: Rect, rgb: Tensor, labels: Tensor) -> None:
-        """Take the colours (n, W, 3), float32 in [0, 1], and the branches (n, W) of an area of HR pixels."""
+        """Write RGB (n, W, 3), float32 in [0, 1], and branches (n, W) to an area of HR pixels."""
         inside = area.within(self.area)
         self._downloads.bring(to_levels(rgb, self.rgb.dtype), self.rgb[inside])
         self._downloads.bring(labels, self.labels[inside])
 
     def write_p_heavy(self, area: Rect, values: Tensor) -> None:
-        """Take the probabilities (n, W) of an area of HR pixels."""
+        """Write probabilities (n, W) to an area of HR pixels."""
         assert self.p_heavy is not None
         self._downloads.bring(values, self.p_heavy[area.within(self.area)])
 
     def finish(self) -> None:
-        """Wait until everything written has arrived."""
+        """Wait until all writes are complete."""
         self._downloads.settle()
 
 
@@ -282,9 +292,10 @@ class NotFiniteError(ArithmeticError):
 
 
 class _Passes:
-    """Passes over the tiles of one image, and the count of what they executed.
+    """Runs passes over the tiles of one image and counts the executed work.
 
-    ``passes`` says how many will follow, ``budget`` how many bytes of features may be kept between them."""
+    ``passes`` is the number of passes, ``budget`` the maximum number of bytes of features kept between them.
+    """
 
     def __init__(
         self,
@@ -315,11 +326,11 @@ class _Passes:
 
     @property
     def executed(self) -> Executed:
-        """What ran so far."""
+        """The work executed so far."""
         return self._executed + self.features.executed
 
     def decide(self, routing: Routing) -> Decision:
-        """The first pass of ADM and of budgets: the difficulty of all pixels, and the cuts that follow from it."""
+        """Run the first pass of ADM or a budget: collect the difficulty of the pixels and compute the cuts."""
         survey = DifficultySurvey(self.plan.hr_pixels)
         if not isinstance(routing, Budget):
             self.survey(survey)
@@ -336,7 +347,7 @@ class _Passes:
         """Collect the difficulty of every pixel that is not ``forced``."""
 
         def collect(prepared: PreparedModel, tile: Tile) -> None:
-            # A tile may have to be done again: none of it counts before the whole tile is done.
+            # Add only complete tiles, because a tile may be computed again.
             values = self._difficulties(prepared, tile)
             survey.add(values if forced is None else values.cpu()[forced.free(tile.core)])
 
@@ -367,7 +378,7 @@ class _Passes:
         strip.finish()
 
     def explore(self) -> Branches:
-        """Give every pixel to every branch."""
+        """Compute every branch at every pixel."""
         rgb = torch.empty(self.prepared.branches, *self.plan.hr_size, 3, dtype=torch.float32, device="cpu")
         values = torch.empty(self.plan.hr_size, dtype=torch.float32, device="cpu")
 
@@ -383,7 +394,7 @@ class _Passes:
     def _sampled(
         self, prepared: PreparedModel, tile: Tile, sample: Callable[[AreaSampler, FeatureBand], Iterator[Sampled]]
     ) -> Iterator[Sampled]:
-        """The rows of a tile's region, checked and counted."""
+        """Yield the rows of a tile's region, and check and count them."""
         lr = self.features.input(prepared, tile)
         area = AreaSampler(prepared, self.plan, tile, tile.region, lr)
         for band in self._bands(prepared, tile, lr):
@@ -394,14 +405,14 @@ class _Passes:
                 yield part
 
     def _difficulties(self, prepared: PreparedModel, tile: Tile) -> Tensor:
-        """The difficulties of the HR pixels a tile owns, (n, W) float32 on the model's device."""
+        """The difficulties of the HR pixels that a tile owns, (n, W) float32 on the model's device."""
         core = tile.core
         found = torch.empty(core.rows.length, core.columns.length, dtype=torch.float32, device=self.device)
         top = 0
         lr = self.features.input(prepared, tile)
         sampler = AreaSampler(prepared, self.plan, tile, core, lr)
         for band in self._bands(prepared, tile, lr):
-            # If the whole band lies within the refinement ring, nothing is classified in it.
+            # A band that lies within the refinement ring has no pixels to classify.
             shared = band.pixels
             for values in sampler.difficulties(band):
                 self._check(prepared, values)
@@ -412,9 +423,10 @@ class _Passes:
         return found
 
     def _each(self, tiles: Iterable[Tile], work: Callable[[PreparedModel, Tile], None]) -> tuple[Tile, ...]:
-        """Do some work on tiles, in smaller tiles where memory is short and in float32 where half precision overflows.
+        """Run ``work`` on tiles: in smaller tiles if memory is short, in float32 if half precision overflows.
 
-        Returns the tiles it was done on. Once memory was short, all later tiles are cut as small."""
+        Returns the tiles that it ran on. After memory was short once, all later tiles are cut to the smaller size.
+        """
         waiting, done = deque(tiles), []
         while waiting:
             tile = waiting.popleft()
@@ -436,7 +448,7 @@ class _Passes:
             else:
                 done.append(tile)
                 continue
-            empty_cache(self.device)  # after the handler, whose traceback keeps the tile's tensors
+            empty_cache(self.device)  # not in the handler, whose traceback keeps the tile's tensors
         self._raise_if_not_finite()
         return tuple(done)
 
@@ -447,8 +459,9 @@ class _Passes:
     def _check(self, prepared: PreparedModel, *results: Tensor) -> None:
         """Raise NotFiniteError if half precision overflowed.
 
-        In float32 the check is only noted, so that the host need not wait for the device at every band."""
-        # The difference is not finite if and only if some number is not.
+        In float32 the result of the check is only stored, so that the host does not wait for the device at every band.
+        """
+        # max - min is not finite if and only if some value is not finite.
         finite = torch.stack([values.amax() - values.amin() for values in results]).isfinite().all()
         if prepared.model.dtype in {torch.float16, torch.bfloat16}:
             if not finite.item():
@@ -470,7 +483,7 @@ class _Passes:
 
 
 def _core_of(tile: Tile, rows: Span) -> tuple[Rect, tuple[slice, slice]]:
-    """The pixels of some rows of a tile's region that the tile owns, and where they are among those rows."""
+    """The pixels that a tile owns among some rows of its region, and their position in these rows."""
     core = Rect(rows.intersection(tile.core.rows), tile.core.columns)
     return core, core.within(Rect(rows, tile.region.columns))
 
@@ -482,6 +495,6 @@ def _ints(counts: list[Tensor]) -> list[int]:
 
 @contextmanager
 def _computing(device: torch.device) -> Iterator[None]:
-    """Compute without gradients and in full float32; between two steps of an iteration neither holds."""
+    """Disable gradients and TF32 inside the block. Generators leave it before they yield."""
     with torch.inference_mode(), full_float32(device):
         yield

@@ -1,4 +1,4 @@
-"""The readable network in a faster form that gives the same numbers, prepared once for its device and precision."""
+"""A faster form of the readable network that computes the same numbers, prepared once for a device and precision."""
 
 from collections.abc import Iterator
 
@@ -12,10 +12,10 @@ from pcsr_cli.model.network import Pcsr
 
 
 class PreparedModel:
-    """A model as the engine runs it: features in bands of rows, and the MLPs.
+    """A model prepared for the engine: the backbone in bands of rows, and the MLPs.
 
-    On a CPU the backbone runs in bands that fit its cache; elsewhere a band is the whole crop. With two branches the
-    classifier has one output, the logit of p_heavy.
+    On a CPU the backbone runs in bands that fit its cache; on other devices a band is the whole crop. With two branches
+    the classifier has one output, the logit of p_heavy.
     """
 
     def __init__(self, model: Pcsr) -> None:
@@ -27,7 +27,7 @@ class PreparedModel:
         self.banded = prepare_backbone(model.encoder) if model.device.type == "cpu" else None
 
     def feature_bands(self, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
-        """Features of a normalised crop (1, 3, h, w), top to bottom, as bands (1, C, rows, w)."""
+        """Yield the features of a normalised crop (1, 3, h, w) in bands (1, C, rows, w), top to bottom."""
         x = x.to(self.model.dtype).contiguous(memory_format=torch.channels_last)
         if self.banded is None:
             yield self.model.features(x)
@@ -35,10 +35,10 @@ class PreparedModel:
             yield from self.banded.stream(x, ledger)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """The classifier's outputs (N, ...) as class probabilities (N, M), lightest first."""
+        """Convert the classifier's outputs (N, ...) to class probabilities (N, M), lightest first."""
         if self.branches == 2:
             heavy = logits.sigmoid()
-            # Column by column: torch.cat takes three times as long for columns this narrow.
+            # Write each column in place: torch.cat takes three times as long for such narrow columns.
             both = heavy.new_empty(heavy.shape[0], 2)
             both[:, :1] = 1 - heavy
             both[:, 1:] = heavy

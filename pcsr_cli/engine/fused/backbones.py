@@ -1,6 +1,6 @@
-"""The backbones, prepared: BatchNorm folded, weights packed, run in bands of rows.
+"""Prepared backbones: BatchNorm is folded, weights are packed, and rows are computed in bands.
 
-``prepare_backbone`` gives a function from normalised LR crops to features, numerically the plain backbone's.
+``prepare_backbone`` returns a backbone that computes the features of the plain one, up to rounding.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,22 +17,23 @@ from pcsr_cli.model.backbones.fsrcnn import FsrcnnBackbone
 from pcsr_cli.model.backbones.srresnet import SLOPE, SrresnetBackbone
 
 BAND_FLOATS = 600_000
-"""Numbers in one band of one feature map: a few such bands have to share the cache."""
+"""Numbers in one band of one feature map. A few such bands have to fit the cache together."""
 
 
 Kernels = Callable[[int, Ledger], Stage]
-"""Makes the network anew for crops of a given height. It takes input rows and returns feature rows some rows later."""
+"""Builds the network for crops of a given height. The network takes input rows and returns feature rows with a delay.
+"""
 
 
 class BandedBackbone:
-    """A backbone run in bands of rows."""
+    """A backbone that computes its features in bands of rows."""
 
     def __init__(self, width: int, network: Kernels) -> None:
         self.width = width
         self.network = network
 
     def stream(self, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
-        """Features of (1, 3, h, w) normalised input, as consecutive bands (1, C, rows, w) from the top."""
+        """Yield the features of normalised input (1, 3, h, w) in consecutive bands (1, C, rows, w) from the top."""
         height, width = x.shape[2:]
         band = max(4, BAND_FLOATS // (self.width * width))
         network = self.network(height, ledger)
@@ -45,7 +46,7 @@ class BandedBackbone:
 
 
 def prepare_backbone(backbone: Backbone) -> BandedBackbone:
-    """Fold and pack a backbone's weights, once."""
+    """Fold and pack a backbone's weights."""
     match backbone:
         case CarnBackbone():
             network = _carn(backbone)
@@ -66,7 +67,7 @@ def _fused(conv: nn.Conv2d, relu: bool = False) -> FusedConv:
 
 
 def _residual(head: nn.Conv2d, slope: Tensor | None, blocks: nn.Sequential) -> Kernels:
-    """A convolution, with PReLU after it if ``slope`` is given, and blocks of a convolution, ReLU and another one."""
+    """A convolution, with PReLU if ``slope`` is given, and residual blocks of convolution, ReLU and convolution."""
     first = _fused(head)
     convs = [[layer for layer in block.children() if isinstance(layer, nn.Conv2d)] for block in blocks]
     pairs = [(_fused(inner, relu=True), _fused(outer)) for inner, outer in convs]
@@ -89,7 +90,7 @@ def _fsrcnn(net: FsrcnnBackbone) -> Kernels:
 
 
 class _CascadeRows:
-    """CARN's cascade: three blocks, each followed by a 1x1 fusion of the input and every block so far."""
+    """CARN's cascade: three blocks, each followed by a 1x1 fusion of the input and all block outputs so far."""
 
     def __init__(self, blocks: list[Stage], fusions: list["_Fusion"], height: int) -> None:
         self.blocks = blocks
@@ -104,7 +105,7 @@ class _CascadeRows:
         return min(self.blocks[0].needs, self.done[-1])
 
     def advance(self, source: RowWindow) -> Tensor | None:
-        """The output rows that have become possible."""
+        """Compute the output rows that ``source`` now allows."""
         previous = source
         for index, (block, fusion) in enumerate(zip(self.blocks, self.fusions, strict=True)):
             new = block.advance(previous)
@@ -142,9 +143,9 @@ def _carn(net: CarnBackbone) -> Kernels:
 
 
 class _Fusion:
-    """1x1 convolution, BatchNorm and ReLU over maps of ``width`` channels side by side.
+    """1x1 convolution, BatchNorm and ReLU over concatenated maps of ``width`` channels.
 
-    It is one convolution for each map, added to the one before, so that maps need not be copied into one.
+    It sums one convolution per map, so that the maps are not copied into one tensor.
     """
 
     def __init__(self, fusion: nn.Sequential, width: int) -> None:
@@ -158,7 +159,7 @@ class _Fusion:
         self.others = [FusedConv(weight, None, (0, 0), relu=weight is weights[-1]) for weight in weights[1:]]
 
     def __call__(self, maps: list[Tensor]) -> Tensor:
-        """Maps (1, width, h, w) to one of as many channels."""
+        """Fuse maps (1, width, h, w) into one map (1, width, h, w)."""
         out = self.first(maps[0])
         for conv, each in zip(self.others, maps[1:], strict=True):
             out = conv(each, add=out)

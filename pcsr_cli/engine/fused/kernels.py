@@ -1,7 +1,8 @@
-"""Convolutions and linear layers with their ReLU and their sum fused in, weights packed once.
+"""Convolutions and linear layers with fused sum and ReLU, and with weights packed once.
 
-On a CPU in float32 they call oneDNN through PyTorch's private operators (torch.ops.mkldnn). Where a self-test finds
-these missing or wrong, and on every other device and precision, plain operations compute the same."""
+On a CPU in float32 they call oneDNN through PyTorch's private operators (torch.ops.mkldnn). If a self-test finds these
+missing or wrong, and on every other device and precision, they use the public operations.
+"""
 
 from functools import cache
 
@@ -20,9 +21,10 @@ def onednn_usable(like: Tensor) -> bool:
 
 @cache
 def onednn_problem() -> str | None:
-    """Why oneDNN's fused operators are not used in this process; None if they are.
+    """The reason why oneDNN's fused operators are not used in this process; None if they are.
 
-    The first call tests them: a small convolution and a small linear layer have to agree with the plain operations."""
+    The first call compares a small convolution and a small linear layer with the plain operations.
+    """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "this build of PyTorch does not have oneDNN"
     try:
@@ -52,10 +54,10 @@ def _noise(*shape: int) -> Tensor:
 
 
 class FusedConv:
-    """A convolution of stride 1, with an optional sum and an optional ReLU after it.
+    """A convolution of stride 1, followed by an optional sum and an optional ReLU.
 
-    ``weight`` (out, in / groups, k, k) and ``bias`` (out,) or None. ``padding`` is (rows, columns): bands of rows
-    include their neighbours, so rows are usually not padded. ``fuse`` None is oneDNN if it is usable.
+    ``weight`` is (out, in / groups, k, k), ``bias`` (out,) or None. ``padding`` is (rows, columns). Rows are usually
+    not padded, because bands include their neighbouring rows. ``fuse`` None uses oneDNN if it is usable.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class FusedConv:
         return 2 * self.weight.numel()
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """(1, in, h, w) to (1, out, h', w'); ``add`` is summed before the ReLU and left unchanged."""
+        """Map (1, in, h, w) to (1, out, h', w'). ``add`` is added before the ReLU and left unchanged."""
         if self.packed is not None and x.shape[3] > 1:  # the fused operator of torch 2.9 rejects a single column
             return self._onednn(x, add)
         out = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
@@ -105,7 +107,7 @@ class FusedConv:
 
 
 class FusedLinear:
-    """A linear layer with an optional ReLU after it; ``weight`` (out, in), ``bias`` (out,) or None."""
+    """A linear layer followed by an optional ReLU; ``weight`` (out, in), ``bias`` (out,) or None."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool = False, fuse: bool | None = None) -> None:
         self.weight = weight.detach().contiguous()
@@ -116,7 +118,7 @@ class FusedLinear:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(N, in) to (N, out)."""
+        """Map (N, in) to (N, out)."""
         if self.packed is None:
             return self.plain(x)
         unary = "relu" if self.relu else "none"
@@ -124,6 +126,6 @@ class FusedLinear:
         return fused
 
     def plain(self, x: Tensor) -> Tensor:
-        """(N, in) to (N, out) by PyTorch's public operations."""
+        """Map (N, in) to (N, out) with PyTorch's public operations."""
         out = F.linear(x, self.weight, self.bias)
         return out.relu_() if self.relu else out

@@ -1,8 +1,9 @@
-"""Networks run a band of rows at a time, so that data between layers stays in cache.
+"""Run networks one band of rows at a time, so that data between layers stays in the cache.
 
-A layer that looks at its neighbours lags behind its input; a ``RowWindow`` keeps the few rows it still needs.
-Only the inner rows above and below each band of a residual block are computed twice. Beyond the crop's border
-the windows hold zeros: the padding of the plain network."""
+A layer that reads neighbouring rows lags behind its input, and a ``RowWindow`` keeps the rows that it still needs. Only
+the inner rows of residual blocks are computed twice, one above and one below each band. Beyond the crop's border the
+windows contain zeros, as the padding of the plain network does.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +16,20 @@ from torch import Tensor
 from pcsr_cli.engine.fused.kernels import FusedConv
 
 MARGIN = 2
-"""Rows of zeros above and below a window: the largest radius of one stage."""
+"""Rows of zeros above and below a window, as many as the largest radius of a stage."""
 
 
 @dataclass
 class Ledger:
-    """FLOPs spent on rows that were computed before."""
+    """Counts the FLOPs of rows that are computed a second time."""
 
     repeated: int = 0
 
 
 class RowWindow:
-    """The latest rows of a feature map (1, C, height, width), channels last, by their row number.
+    """The latest rows of a channels-last feature map (1, C, height, width), addressed by row number.
 
-    ``stop`` is one past the last row there is; once it reaches ``height`` the window is complete.
+    ``stop`` is one past the last available row. The feature map is complete when ``stop`` reaches ``height``.
     """
 
     def __init__(self, height: int) -> None:
@@ -42,12 +43,12 @@ class RowWindow:
         return self.height if self.stop == self.height else self.stop - radius
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Rows ``first``..``last`` as a view; up to MARGIN beyond the border they are zeros."""
+        """Rows ``first``..``last`` as a view. Up to MARGIN rows beyond the border are zeros."""
         assert self.data is not None and self.start <= first <= last
         return self.data[:, :, first - self.start : last - self.start]
 
     def append(self, rows: Tensor, keep_from: int) -> None:
-        """Add rows below; those above ``keep_from`` may be dropped."""
+        """Append ``rows`` at the bottom. Rows above ``keep_from`` may be dropped."""
         count = rows.shape[2]
         if self.data is None or self.stop - self.start + count + MARGIN > self.data.shape[2]:
             self._make_room(rows, keep_from)
@@ -59,7 +60,7 @@ class RowWindow:
             self.data[:, :, at + count : at + count + MARGIN] = 0
 
     def _make_room(self, rows: Tensor, keep_from: int) -> None:
-        """Move the rows still needed to the front, of a larger buffer if need be."""
+        """Move the rows that are still needed to the front of the buffer, or of a larger one if necessary."""
         first = max(self.start, keep_from)
         kept = self.stop - first
         needed = kept + rows.shape[2] + MARGIN
@@ -76,7 +77,7 @@ class RowWindow:
 
 
 class Stage(Protocol):
-    """A part of a network that turns rows of one window into rows of its output."""
+    """A part of a network that converts rows of one window to rows of its output."""
 
     @property
     def needs(self) -> int:
@@ -84,12 +85,12 @@ class Stage(Protocol):
         ...
 
     def advance(self, source: RowWindow) -> Tensor | None:
-        """The output rows that have become possible, in order; None if there are none."""
+        """Compute the output rows that ``source`` now allows, in order; None if there are none."""
         ...
 
 
 class ConvStage:
-    """A convolution of the given radius in rows, with PReLU after it if ``slope`` (1,) is given."""
+    """A convolution with a radius of ``radius`` rows, followed by PReLU if ``slope`` (1,) is given."""
 
     def __init__(self, conv: FusedConv, radius: int, slope: Tensor | None = None) -> None:
         self.conv = conv
@@ -103,7 +104,7 @@ class ConvStage:
         return self.done - self.radius
 
     def advance(self, source: RowWindow) -> Tensor | None:
-        """The output rows that have become possible."""
+        """Compute the output rows that ``source`` now allows."""
         last = source.ready(self.radius)
         if last <= self.done:
             return None
@@ -113,7 +114,7 @@ class ConvStage:
 
 
 class ResidualStage:
-    """Two 3x3 convolutions, possibly a 1x1 after them, plus the input."""
+    """Two 3x3 convolutions and an optional 1x1 convolution, plus the input."""
 
     radius = 2
 
@@ -130,12 +131,12 @@ class ResidualStage:
         return self.done - self.radius
 
     def advance(self, source: RowWindow) -> Tensor | None:
-        """The output rows that have become possible."""
+        """Compute the output rows that ``source`` now allows."""
         begin, end = self.done, source.ready(self.radius)
         if end <= begin:
             return None
         inner = self.first(source.rows(begin - 2, end + 2))
-        # Beyond the border the input of the second convolution is zero, not the first one's output of zeros.
+        # Beyond the border the second convolution must read zeros, not the first convolution's output for zeros.
         if begin == 0:
             inner[:, :, 0] = 0
         if end == source.height:
@@ -149,7 +150,7 @@ class ResidualStage:
 
 
 class Chain:
-    """Stages in a row, with a window between each two."""
+    """A sequence of stages with a window between consecutive stages."""
 
     def __init__(self, stages: Sequence[Stage], height: int) -> None:
         self.stages = list(stages)
@@ -161,7 +162,7 @@ class Chain:
         return self.stages[0].needs
 
     def advance(self, source: RowWindow) -> Tensor | None:
-        """The output rows that have become possible."""
+        """Compute the output rows that ``source`` now allows."""
         out = self.stages[0].advance(source)
         for window, stage in zip(self.windows, self.stages[1:], strict=True):
             if out is None:

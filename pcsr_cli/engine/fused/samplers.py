@@ -1,8 +1,8 @@
-"""The pixel samplers and the classifier, prepared: first layers split, layers fused, two logits made one.
+"""Prepared samplers and classifier: the first layer is split, layers are fused, two logits become one.
 
-The first layer of a pixel is the sum of three rows of one table: the shared product of its LR pixel, the term of its
-HR row and the term of its HR column. One gather that sums (an embedding bag) makes it, at any scale and for any
-selection of pixels.
+The first layer of a pixel is the sum of three rows of one table: the shared product of its LR pixel, the term of its HR
+row and the term of its HR column. One embedding bag gathers and sums them, at any scale and for any selection of
+pixels.
 """
 
 import copy
@@ -18,11 +18,11 @@ from pcsr_cli.engine.grid import Axis
 from pcsr_cli.model.sampler import PixelSampler
 
 PIECE = 4096
-"""Pixels in a piece: few enough to stay in cache from layer to layer."""
+"""Pixels in a piece, few enough that the data between layers stays in the cache."""
 
 
 class PreparedMlp:
-    """One sampler, ready to be evaluated at chosen HR pixels."""
+    """A sampler or classifier that can be evaluated at chosen HR pixels."""
 
     def __init__(self, sampler: PixelSampler) -> None:
         self.sampler = sampler
@@ -32,7 +32,7 @@ class PreparedMlp:
         self.last = FusedLinear(layers[-1].weight, layers[-1].bias) if len(layers) > 1 else None
 
     def table(self, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
-        """The terms of a band's first layer: (LR pixels + HR rows + HR columns, n).
+        """The first-layer terms of a band: (LR pixels + HR rows + HR columns, n).
 
         ``features`` is (LR pixels, C).
         """
@@ -40,13 +40,13 @@ class PreparedMlp:
         return torch.cat((self.shared(features), *terms))
 
     def __call__(self, table: Tensor, bags: Tensor) -> Tensor:
-        """Outputs (N, outputs) float32 at N pixels; ``bags`` (N, 3) int32 are the three table rows of each."""
+        """Outputs (N, outputs) float32 at N pixels. ``bags`` (N, 3) int32 holds each pixel's three table rows."""
         return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=True)
 
     def in_pieces(self, table: Tensor, bags: Tensor) -> Tensor:
-        """The same where layers are wide or N differs from call to call: all but a remainder in pieces of one size.
+        """Compute the same outputs in pieces of PIECE pixels and a remainder, for wide layers or a varying N.
 
-        oneDNN compiles a kernel for every new N, which takes longer than the work on a few thousand pixels.
+        oneDNN compiles a kernel for every new N, which takes longer than computing a few thousand pixels.
         """
         if bags.device.type != "cpu" or bags.shape[0] < PIECE:
             return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=bags.device.type != "cpu")
@@ -66,12 +66,12 @@ class PreparedMlp:
 
 
 def one_logit(classifier: PixelSampler) -> PixelSampler:
-    """A classifier of two branches with one output, the second logit minus the first."""
+    """A copy of a two-branch classifier with one output: the second logit minus the first."""
     return _changed(classifier, lambda last: last[1:] - last[:1])
 
 
 def in_output_units(sampler: PixelSampler, std: tuple[float, float, float]) -> PixelSampler:
-    """A sampler whose residuals are in [0, 1] units instead of the network's."""
+    """A copy of a sampler whose residuals are in [0, 1] units instead of the network's."""
 
     def scale(last: Tensor) -> Tensor:
         return last * upload(torch.tensor(std, dtype=last.dtype, device="cpu"), last.device)[:, None]
@@ -80,7 +80,7 @@ def in_output_units(sampler: PixelSampler, std: tuple[float, float, float]) -> P
 
 
 def _changed(sampler: PixelSampler, change: Callable[[Tensor], Tensor]) -> PixelSampler:
-    """A copy with a linear change of its outputs: of the last layer's weights (out, in), and its bias (out, 1)."""
+    """A copy whose last layer's weights (out, in) and bias (out, 1) are replaced by a linear ``change`` of them."""
     copied = copy.deepcopy(sampler)
     last = copied.imnet.layers[-1]
     assert isinstance(last, nn.Linear)
