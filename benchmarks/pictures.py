@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "examples" / "chelsea.png"
 SCALE = 4
 DETAIL = (430, 285, 950, 645)
-"""An eye as (left, top, right, bottom) in the result."""
+"""The box of an eye in the result: (left, top, right, bottom)."""
 GAP = 10
 WIDTH = 720
 

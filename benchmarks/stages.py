@@ -1,4 +1,4 @@
-"""Times the stages of the engine during a normal upscale, by patches from outside."""
+"""Times the stages of the engine during a normal upscale by patching its functions."""
 
 import time
 from collections import defaultdict
@@ -29,7 +29,7 @@ class Stopwatch:
         self.stage_of: dict[int, str] = {}
 
     def timed(self, function: Callable[..., Any], stage: str | None = None) -> Callable[..., Any]:
-        """Wrap a function to time it for a stage, or for the stage of the MLP that it is a method of."""
+        """Wrap a function to time it for a stage, or wrap a method of an MLP to time it for the MLP's stage."""
 
         def wrapper(first: Any, *rest: Any, **named: Any) -> Any:
             started = time.perf_counter()

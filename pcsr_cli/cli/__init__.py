@@ -1,1 +1,1 @@
-"""The command line: parse, call, print. One file a command; nothing here imports torch before it computes."""
+"""The command line, one file per command: parse, call the library, print. torch is imported only for computing."""

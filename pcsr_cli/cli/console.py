@@ -1,10 +1,10 @@
-"""What a command prints: data on stdout, messages and errors on stderr.
+"""Print the output of commands: data on stdout, messages and errors on stderr.
 
 An error becomes one line on stderr and an exit code: 1 for a failure, 2 for an invalid request, 130 for an
 interruption. ``PCSR_DEBUG=1`` shows the traceback.
 
-The library's sentences quote no options, because the library is used without the command line too. An error names the
-setting that solves the problem instead, and ``explain`` adds the option of that name::
+The library is also used without the command line, so its errors mention no options. An error names the setting that
+solves the problem, and ``explain`` adds the option::
 
     raise RefusedOutputError(f"{path} already exists.", "Choose another name.", setting="overwrite")
     # pcsr: a.png already exists. Choose another name. Use --overwrite to replace it.
@@ -38,7 +38,7 @@ HINTS = {
     "overwrite": "Use --overwrite to replace it.",
     "tile": "Use a smaller --tile.",
 }
-"""What to do by an error's setting. For a setting that is not listed, the hint is the name of its option."""
+"""Hints by an error's setting. For other settings, the hint is the name of the option."""
 
 
 def stderr_console() -> "Console":
@@ -223,6 +223,6 @@ def require_stdout() -> None:
 
 
 def flush_stdout() -> None:
-    """Write what is still buffered. An error was reported before."""
+    """Write the buffered text, ignoring errors: they were reported before."""
     with suppress(BrokenPipeError, OutputError):
         sys.stdout.flush()

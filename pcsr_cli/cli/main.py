@@ -55,11 +55,11 @@ def _options(
 
 
 CLICK_ERROR = typer.BadParameter.__mro__[2]
-"""``ClickException``: Click's own, or that of the copy within newer versions of Typer."""
+"""Click's ``ClickException``, or that of the copy of Click in newer versions of Typer."""
 
 
 def main() -> None:
-    """Run the command line and exit. Errors become messages and exit codes here and nowhere else."""
+    """Run the command line and exit. Only this function turns errors into messages and exit codes."""
     _unwind_when_terminated()
     warnings.filterwarnings("ignore", module="PIL")  # Pillow warns about odd metadata, which pcsr reports itself
     console.set_up_streams()
@@ -81,7 +81,7 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     if not arguments and "_PCSR_COMPLETE" not in os.environ:
-        # Versions of Click differ in where they print the help, and in the exit code.
+        # Versions of Click print the help to different streams, with different exit codes.
         with redirect_stdout(sys.stderr):
             app(["--help"], prog_name="pcsr", standalone_mode=False)
         return console.USAGE

@@ -161,7 +161,7 @@ def skipped_entries(skipped: "Sequence[SkippedImage]") -> list[dict[str, str]]:
 def settings_document(
     model: "LoadedModel", settings: "SweepOptions | BenchOptions", no_reference: bool
 ) -> dict[str, object]:
-    """Return how something was measured, for a JSON document."""
+    """Return the settings of a measurement for a JSON document."""
     return {
         **provenance(model),
         "scale": settings.scale,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pcsr_cli.model.registry import LoadedModel, Registry
 
 MIN_TILE = 8
-"""LR pixels. Smaller tiles consist mostly of halo, and a large image would have millions of them."""
+"""In LR pixels. Smaller tiles consist mostly of halo, and a large image would have millions of them."""
 
 MODEL = "Model"
 OUTPUT = "Output"
@@ -116,7 +116,7 @@ def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: 
 
 
 def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
-    """Return the paper's #h, by default the usual one of the scale. Raises UsageError."""
+    """Return the requested #h of the paper, or the default for the scale. Raises UsageError."""
     from pcsr_cli.engine.refine import NEVER, usual_refine
 
     check_exclusive({"--refine": refine is not None, "--no-refine": no_refine})
@@ -171,7 +171,7 @@ def check_exclusive(given: Mapping[str, bool]) -> None:
 
 
 def load_registry(own: Path | None) -> "Registry":
-    """Return the packaged registry with the user's file: ``own``, or the one in its usual place."""
+    """Return the packaged registry with the user's file: ``own``, or the file in the default place."""
     from pcsr_cli.model import registry
 
     return registry.load_registry(own or registry.own_registry_path())

@@ -37,7 +37,7 @@ MANY = "Several images"
 MAPS = "Routing maps and masks"
 
 STREAM = Path("-")
-"""stdin as an input, stdout as an output."""
+"""As an input it means stdin, as an output stdout."""
 
 Paths = Annotated[
     list[str],
@@ -200,7 +200,7 @@ def choose_work(
     fail_fast: bool = False,
     jobs: int | None = None,
 ) -> Single | Batch:
-    """Return the work that the arguments ask for. Raises UsageError."""
+    """Return the work that the arguments describe. Raises UsageError."""
     named = tuple(_path(text) for text in paths)
     inputs, output = (named, out_dir) if out_dir is not None else (named[:-1], named[-1])
     if not inputs:
@@ -230,7 +230,7 @@ def choose_work(
 
 
 def _path(text: str) -> Path:
-    """Return the path of an argument; ``./-`` is a file of that name, not ``STREAM``."""
+    """Return the path of an argument. ``./-`` is a file called ``-``, not ``STREAM``."""
     path = Path(text)
     return path.absolute() if path == STREAM and text != str(STREAM) else path
 
@@ -313,7 +313,7 @@ def _read_stdin() -> BinaryIO:
 def _upscale_many(
     work: Batch, request: "Request", load: "Callable[[], LoadedModel]", overwrite: bool, json: bool, quiet: bool
 ) -> None:
-    """Enlarge what is not done yet and print a summary. Raises SystemExit(1) if an image fails."""
+    """Enlarge the images that are not done, and print a summary. Raises SystemExit(1) if an image fails."""
     from pcsr_cli.cli.upscale_view import BatchProgress, Failed, Skipped, Summary
     from pcsr_cli.images.formats import readable_suffixes
     from pcsr_cli.jobs.folder import FolderRun, lock

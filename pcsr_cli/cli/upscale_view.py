@@ -233,7 +233,7 @@ MIN_PREVIEW = 8
 """Columns and rows of characters."""
 
 MAX_SEARCHED = 2**20
-"""Pixels that the search for contrast looks at. Of a larger image it takes every second, third... one."""
+"""Maximum pixels in the search for contrast. In a larger image it uses every second, third... pixel."""
 
 
 class PreviewTap:
@@ -271,7 +271,7 @@ class PreviewTap:
     def write(self, rows: Pixels) -> None:
         """Copy the detail's part of the next rows (n, W, 1 to 4): grey or RGB, with or without alpha.
 
-        Of an animation, only the first frame counts."""
+        Only the first frame of an animation is copied."""
         (row, column), (height, width) = self.origin, self.after.shape[:2]
         top, self._row = self._row, self._row + len(rows)
         start, stop = max(row, top), min(row + height, self._row)

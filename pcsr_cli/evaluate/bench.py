@@ -1,4 +1,4 @@
-"""``pcsr bench``: methods of upscaling, compared on many images by quality, compute and time."""
+"""``pcsr bench``: compare methods of upscaling on many images by quality, compute and time."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

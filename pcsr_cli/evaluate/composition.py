@@ -1,7 +1,7 @@
 """Composes the result of any routing from branches that ran once.
 
 Before refinement, the value of a pixel depends only on its branch. Refinement changes only light pixels beside heavy
-ones. So if both branches are known at every pixel, another routing needs no network.
+ones. If both branches are known at every pixel, another routing therefore needs no network.
 """
 
 from collections.abc import Iterator
@@ -73,14 +73,14 @@ class Composer:
         return inside.mul(255).round_().clamp_(0, 255)
 
     def executed(self, mask: Tensor) -> Executed:
-        """Return what ``upscale`` executes for a fixed mask, refinement rings included."""
+        """Return the work that ``upscale`` executes for a fixed mask, including refinement rings."""
         once, predictions = self.branches.executed, self._predictions
         heavy = int(torch.count_nonzero(mask) if predictions is None else predictions[mask].sum())
         return replace(once, branches=(once.classifier - heavy, heavy))
 
 
 def _count_predictions(branches: Branches) -> Tensor | None:
-    """Return how many tiles predict each pixel, (H, W) uint8; None if one tile predicts all."""
+    """Return the number of tiles that predict each pixel, (H, W) uint8; None if one tile predicts all."""
     tiles = branches.plan.tiles
     if len(tiles) == 1:
         return None

@@ -51,7 +51,7 @@ class Method:
 
     @property
     def routing(self) -> Routing | None:
-        """The routing by pixel; None if the method has none or it is decided elsewhere (budget)."""
+        """The routing by pixel; None if the method has none, or if it is set separately (budget)."""
         match self.kind:
             case "threshold" | "k":
                 assert self.value is not None

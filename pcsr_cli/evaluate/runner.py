@@ -35,7 +35,7 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all methods share: the model, the scale and the engine's settings (their routing is replaced).
+    """Conditions that all methods share: model, scale and engine settings (whose routing is replaced).
 
     ``original`` is the original network and ``budget`` the routing of the methods with these names.
     """
@@ -107,7 +107,7 @@ class MethodRunner:
         return MethodResult(rgb.numpy(), outcome.heavy_share, paper, executed, seconds)
 
     def _run_patches(self, side: int) -> MethodResult:
-        """Route by patch with as many heavy pixels as the first method that routes by pixel, or threshold 0.5."""
+        """Route by patch with the number of heavy pixels of the first method that routes by pixel, or threshold 0.5."""
         routed = [
             result for method, result in self.results.items() if method.kind in {"threshold", "k", "adm", "budget"}
         ]

@@ -1,4 +1,4 @@
-"""Animations: read frame by frame, written from all frames at once."""
+"""Read animations frame by frame, and write them from all frames at once."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from pcsr_cli.images.write import as_pil, encode_with_pillow, kept_metadata, ope
 
 @dataclass(frozen=True)
 class Frame:
-    """A complete frame, and how long it is shown."""
+    """A complete frame and its duration."""
 
     image: ImageData
     milliseconds: float
@@ -29,9 +29,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Animation:
-    """An open animation. ``frames`` decodes each frame when it is needed, once.
+    """An open animation. ``frames`` decodes one frame at a time and can be iterated once.
 
-    ``size`` is height and width; ``plays`` is how often the animation is played, 0 for ever."""
+    ``size`` is (height, width), ``plays`` the number of plays, 0 for ever."""
 
     size: tuple[int, int]
     count: int
@@ -67,12 +67,12 @@ def _count(image: Image.Image) -> int:
 
 
 def _first(image: Image.Image) -> int:
-    """The number of the first frame: the default image of a PNG may not belong to the animation."""
+    """Return the index of the first frame. The default image of a PNG may not belong to the animation."""
     return 1 if getattr(image, "default_image", False) else 0
 
 
 def _plays(image: Image.Image) -> int:
-    """The number of plays, 0 for ever. A GIF stores the number of repetitions, and nothing for a single play."""
+    """Return the number of plays, 0 for ever. A GIF stores the number of repetitions, and nothing for a single play."""
     loop = image.info.get("loop")
     if image.format == "GIF":
         return 1 if loop is None else 0 if loop == 0 else loop + 1
@@ -90,14 +90,14 @@ def _frames(image: Image.Image, count: int, source: Path | BinaryIO) -> Iterator
 
 @dataclass
 class FrameWriter:
-    """Collects frames of the size (height, width) in their order."""
+    """Collects frames in order. All have the size (height, width)."""
 
     size: tuple[int, int]
     images: list[Image.Image] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
 
     def add(self, image: ImageData, milliseconds: float) -> None:
-        """Add the next frame; 16 bits are rounded to 8."""
+        """Add the next frame, rounded to 8 bits."""
         assert image.size == self.size, f"a frame of {image.size} among frames of {self.size}"
         self.images.append(as_pil(to_8_bits(image.channels())))
         self.milliseconds.append(milliseconds)
@@ -115,9 +115,9 @@ def open_frame_writer(
     before_commit: Callable[[Path], None] | None = None,
     replace: bool = True,
 ) -> Iterator[FrameWriter]:
-    """A writer for an animation of (height, width); the file gets its name when the block ends.
+    """Open a writer for an animation of ``size`` (height, width). The file gets its name when the block ends.
 
-    ``plays`` 0 is for ever; the other arguments are those of ``open_writer``. Raises OutputError, and
+    ``plays`` 0 repeats for ever. The other arguments are those of ``open_writer``. Raises OutputError, and
     RefusedOutputError for formats without animation."""
     check_animated(format)
     options = options or SaveOptions()
@@ -138,7 +138,7 @@ def open_frame_writer(
 
 
 def _same_mode(images: list[Image.Image]) -> list[Image.Image]:
-    """All frames in RGB, or in RGBA if one is not opaque."""
+    """Convert all frames to RGB, or to RGBA if one is not opaque."""
     clear = any("A" in image.getbands() and image.getchannel("A").getextrema()[0] != 255 for image in images)
     mode = "RGBA" if clear else "RGB"
     return [image if image.mode == mode else image.convert(mode) for image in images]
@@ -149,7 +149,7 @@ def _timing(format: Format, plays: int, milliseconds: list[float], mode: str) ->
     timing: dict[str, object] = {"save_all": True}
     if format.name == "GIF":
         timing["duration"] = [round(time / 10) * 10 for time in milliseconds]
-        timing["disposal"] = 2 if mode == "RGBA" else 0  # otherwise the previous frame shines through
+        timing["disposal"] = 2 if mode == "RGBA" else 0  # otherwise the previous frame stays visible
         if plays != 1:
             timing["loop"] = max(0, plays - 1)
     else:

@@ -1,4 +1,4 @@
-"""Output files: written whole or not at all, checked before any work, compared by content."""
+"""Write output files atomically, check their paths before any work, and compare them by content."""
 
 import errno
 import hashlib
@@ -17,7 +17,7 @@ from pcsr_cli.errors import OutputError, RefusedOutputError
 
 try:
     import fcntl
-except ImportError:  # Windows has no locks that would distinguish a live run from a dead one: leftovers stay
+except ImportError:  # Windows: leftovers stay, because no lock tells a live run from a killed one
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY_PREFIX = ".pcsr-"
@@ -25,22 +25,22 @@ TEMPORARY_SUFFIX = ".part"
 
 
 def exists(path: Path) -> bool:
-    """Whether the path exists, symbolic links followed. Never raises, unlike ``Path.exists`` before Python 3.14."""
+    """Whether the path exists, following symbolic links. Never raises, unlike ``Path.exists`` before Python 3.14."""
     return os.path.exists(path)  # noqa: PTH110
 
 
 def is_file(path: Path) -> bool:
-    """Whether the path is a regular file, symbolic links followed. Never raises."""
+    """Whether the path is a regular file, following symbolic links. Never raises."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_folder(path: Path) -> bool:
-    """Whether the path is a folder, symbolic links followed. Never raises."""
+    """Whether the path is a folder, following symbolic links. Never raises."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a regular file. Raises OSError (also for a pipe, which may never end) and ValueError."""
+    """Read a regular file as UTF-8. Raises OSError (also for a pipe, which may never end) and ValueError."""
     if exists(path) and not is_file(path) and not is_folder(path):
         raise OSError(errno.EINVAL, "not a regular file")
     return path.read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
-    """A temporary file beside ``output``, which takes its place when the block ends; nothing is left after an error.
+    """Yield a temporary file that becomes ``output`` when the block ends. After an error it is removed.
 
     An OSError inside the block becomes an OutputError about ``output``. Raises OutputError, RefusedOutputError."""
     with temporary_file(output) as temporary:
@@ -69,7 +69,7 @@ def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def temporary_file(output: Path) -> Iterator[Path]:
-    """An empty, locked file in the folder of ``output``, removed when the block ends. Raises OutputError."""
+    """Yield an empty, locked file in the folder of ``output``; remove it when the block ends. Raises OutputError."""
     try:
         temporary, handle = _new_file(follow_links(output).parent)
     except OSError as error:
@@ -87,8 +87,8 @@ def temporary_file(output: Path) -> Iterator[Path]:
 def commit(temporary: Path, output: Path, replace: bool = True) -> None:
     """Move a finished file to its name in one step, after its content is on the disk.
 
-    A file that is replaced passes on its permissions. Without ``replace``, RefusedOutputError is raised if the output
-    exists, even if it was created a moment ago. Raises OutputError."""
+    The new file gets the permissions of the file it replaces. Raises OutputError, and without ``replace``
+    RefusedOutputError if the output exists, even if it was created a moment ago."""
     try:
         place = follow_links(output)
         with temporary.open("rb+") as file:
@@ -105,7 +105,7 @@ def commit(temporary: Path, output: Path, replace: bool = True) -> None:
 
 
 def cannot_write(output: object, error: OSError, hint: str = "Free space, or choose another output.") -> OutputError:
-    """The OutputError for an OSError of the system."""
+    """Return the OutputError for an OSError."""
     return OutputError(f"{output} cannot be written: {reason(error)}.", hint)
 
 
@@ -125,7 +125,7 @@ def _link(temporary: Path, place: Path) -> bool:
 
 
 def follow_links(output: Path) -> Path:
-    """The file that a path leads to: results replace that file, never the link. Raises OSError for a loop of links."""
+    """Return the target of a path. Results replace the target, never a link. Raises OSError for a loop of links."""
     try:
         return output.resolve() if output.is_symlink() else output
     except RuntimeError as error:  # raised by Python up to 3.12
@@ -133,7 +133,7 @@ def follow_links(output: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files of killed runs from a folder; returns their number."""
+    """Remove the temporary files of killed runs from a folder. Returns their number."""
     paths = folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}")
     return sum(_remove_if_unlocked(path) for path in paths if path.is_file() and not path.is_symlink())
 
@@ -156,12 +156,12 @@ def _remove_if_unlocked(path: Path) -> bool:
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, in its own words, in lower case."""
+    """Return the system's message for an error, in lower case."""
     return (error.strerror or str(error)).lower()
 
 
 def _new_file(folder: Path) -> tuple[Path, int]:
-    """An empty file with the permissions of any new file, locked as long as the returned handle is open."""
+    """Create an empty file with default permissions. It is locked while the returned handle is open."""
     while True:
         path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         try:
@@ -172,7 +172,7 @@ def _new_file(folder: Path) -> tuple[Path, int]:
             return path, handle
         with suppress(OSError):  # some file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # zero if another run removed it as a leftover before the lock
+        if os.fstat(handle).st_nlink:  # zero if another run removed the file before it was locked
             return path, handle
         os.close(handle)
 
@@ -196,7 +196,8 @@ def check_outputs(results: Sequence[Path], sources: Iterable[Path], overwrite: b
     """Check output paths before any work starts. Symbolic links are followed.
 
     Raises RefusedOutputError for a file that exists (unless ``overwrite``), for anything but a regular file, for one of
-    the ``sources``, and for two results with the same path; OutputError if a folder is missing or not writable."""
+    the ``sources``, and for two results with the same path. Raises OutputError if a folder is missing or not writable.
+    """
     files = [_resolve(output) for output in results]
     _check_distinct(files)
     read = [source for source in sources if exists(source)]
@@ -244,7 +245,7 @@ def already_exists(output: object) -> RefusedOutputError:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether the file system of a folder, which need not exist yet, ignores case; found by the folder's own name."""
+    """Whether the file system of a folder ignores case, tested with the folder's name. The folder need not exist."""
     for path in (folder.absolute(), *folder.absolute().parents):
         other = path.with_name(path.name.swapcase()) if path.name else path
         if other.name == path.name or not exists(path):
@@ -257,12 +258,12 @@ def ignores_case(folder: Path) -> bool:
 
 
 def fold_case(path: Path) -> str:
-    """The key by which paths are compared where case does not matter."""
+    """Return a key that compares paths without case."""
     return unicodedata.normalize("NFC", str(path).casefold())
 
 
 def finite(value: Any) -> Any:
-    """A JSON value with None instead of every number that is not finite, at any depth."""
+    """Replace every number that is not finite in a JSON value by None, at any depth."""
     match value:
         case float() if not math.isfinite(value):
             return None

@@ -1,4 +1,4 @@
-"""The output formats: their limits and options, and the choice by name or suffix."""
+"""The output formats, their limits and options. Choose a format by name or suffix."""
 
 import importlib
 import math
@@ -12,11 +12,11 @@ from pcsr_cli.images.image import Layout, Metadata
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """Options of the encoders; None and False stand for a format's default.
+    """Options of the encoders. None and False stand for a format's default.
 
-    ``quality`` is 1 to 100 for lossy formats. ``lossless`` is for formats that can be both. ``compression`` is 0 (fast)
-    to 9 (small) for PNG and TIFF. ``strip`` removes all metadata except the colour profile, because without it colours
-    would shift."""
+    ``quality`` is 1 to 100 for lossy formats. ``lossless`` is for formats with both modes. ``compression`` is 0 (fast)
+    to 9 (small) for PNG and TIFF. ``strip`` removes all metadata except the colour profile: colours would shift without
+    it."""
 
     quality: int | None = None
     lossless: bool = False
@@ -28,11 +28,11 @@ class SaveOptions:
 class Format:
     """The capabilities of a format.
 
-    ``max_side`` and ``max_area`` are in pixels, ``max_bytes`` counts those of pixels. ``deep`` formats hold 16 bits per
-    channel. ``streamed`` formats are written row by row. ``quality`` is the default, None if there is no such option.
+    ``max_side`` and ``max_area`` are in pixels. ``max_bytes`` limits the bytes of all pixels. ``deep`` formats hold 16
+    bits per channel. ``streamed`` formats are written row by row. ``quality`` is the default, None without this option.
     ``lossless`` is "always", "on request" or "never". ``max_colours`` limits a palette. ``metadata`` names the fields
-    of ``Metadata`` to keep, ``max_exif`` and ``max_xmp`` in bytes. ``plug_in`` is the package that Pillow needs and
-    ``module`` its name in Python; ``pillow_name`` is Pillow's name of the format if it differs."""
+    of ``Metadata`` to keep. ``max_exif`` and ``max_xmp`` are in bytes. ``plug_in`` is the package that Pillow needs,
+    ``module`` its name in Python. ``pillow_name`` is Pillow's name of the format if it differs."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -92,7 +92,7 @@ FORMATS = (
 
 PNG = FORMATS[0]
 PLUG_IN_FORMATS = tuple(format for format in FORMATS if format.module)
-"""HEIC and JPEG XL."""
+"""Formats that need a plug-in."""
 
 READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
 """Suffixes of formats that can be read but not written."""
@@ -109,9 +109,9 @@ def readable_suffixes() -> tuple[str, ...]:
 
 
 def choose_format(output: PurePath | None, name: str | None = None) -> Format:
-    """The format called ``name`` ("png", "jpeg xl", or a suffix), otherwise that of the output's suffix.
+    """Return the format with this ``name`` ("png", "jpeg xl", or a suffix), or else the format of the output's suffix.
 
-    ``output`` is None for a stream, whose default is PNG. Raises UsageError for an unknown name and for a format whose
+    A stream (``output`` None) gets PNG by default. Raises UsageError for an unknown name and for a format whose
     plug-in is not installed, RefusedOutputError for an unknown suffix."""
     if name is not None:
         key = name.lower().lstrip(".")
@@ -170,8 +170,8 @@ def _names(formats: list[Format]) -> str:
 def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tuple[Layout, tuple[str, ...]]:
     """The layout of a result in a format, and notes on losses of pixels and ``metadata``.
 
-    16 bits become 8 if the format has no more. Raises RefusedOutputError, which names suitable formats, if there are
-    too many pixels or if the format has no transparency. Call it before computing."""
+    16 bits become 8 if the format has no more. Raises RefusedOutputError, with the names of suitable formats, if there
+    are too many pixels or if the format lacks transparency. Call this before computing."""
     fitting = layout
     notes: tuple[str, ...] = ()
     if layout.depth == 16 and not format.deep:
@@ -197,7 +197,7 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
 def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, ...]]:
     """The metadata that a format can hold, and notes on the rest.
 
-    The profile always stays: if the format has none, the encoder converts the colours by it."""
+    The profile is always kept. If the format cannot hold it, the encoder uses it to convert the colours."""
     exif, xmp = metadata.exif, metadata.xmp
     notes: list[str] = []
     if metadata.icc is not None and "icc" not in format.metadata:
@@ -219,7 +219,7 @@ def _holds(format: Format, layout: Layout) -> bool:
 
 
 def load_plug_in(format: Format) -> None:
-    """Register the installed plug-in of a format with Pillow; does nothing for formats without one."""
+    """Register the installed plug-in of a format with Pillow. Does nothing for formats without one."""
     if not format.module:
         return
     module = importlib.import_module(format.module)  # the plug-in for JPEG XL registers itself

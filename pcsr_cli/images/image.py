@@ -50,7 +50,7 @@ class Layout:
 class ImageData:
     """An image in memory: ``rgb`` (H, W, 3) uint8 or uint16, ``alpha`` (H, W) of the same type or None.
 
-    ``grey`` is true if the file has one colour channel (the three of ``rgb`` are equal). ``notes`` lists
+    ``grey`` is true if the file has one colour channel (the channels of ``rgb`` are equal). ``notes`` lists
     changes made while reading. Colours are not premultiplied by alpha."""
 
     rgb: Pixels
@@ -81,7 +81,7 @@ class ImageData:
 
 
 def from_channels(channels: Pixels, grey: bool, alpha: bool) -> ImageData:
-    """The image with the given channels, (H, W, C): grey or RGB, then alpha. Further channels are dropped."""
+    """Make an image from channels (H, W, C): grey or RGB, then alpha. Further channels are dropped."""
     rgb = np.repeat(channels[..., :1], 3, axis=2) if grey else np.ascontiguousarray(channels[..., :3])
     return ImageData(rgb, np.ascontiguousarray(channels[..., 1 if grey else 3]) if alpha else None, grey)
 
@@ -110,13 +110,13 @@ def fill_transparent(rgb: Pixels, alpha: Pixels | None) -> Pixels:
 
 
 def _bands(height: int, width: int) -> list[slice]:
-    """Slices of an even number of rows, which limit the memory for intermediate values."""
+    """Split rows into slices of even length, to limit the memory for intermediate values."""
     step = 2 * max(1, BAND_PIXELS // width // 2)
     return [slice(top, min(height, top + step)) for top in range(0, height, step)]
 
 
 def _halve(rgb: Pixels, alpha: Pixels) -> tuple[Pixels, Pixels]:
-    """Both at half size: for each 2x2 block the mean colour weighted by alpha, and the largest alpha."""
+    """Halve both. Each 2x2 block becomes its mean colour, weighted by alpha, and its largest alpha."""
     height, width = ((side + 1) // 2 for side in alpha.shape)
     colours = np.empty((height, width, 3), rgb.dtype)
     largest = np.empty((height, width), alpha.dtype)
@@ -131,7 +131,7 @@ def _halve(rgb: Pixels, alpha: Pixels) -> tuple[Pixels, Pixels]:
 
 
 def _blocks(pixels: Pixels) -> NDArray[np.float64]:
-    """(H, W, C) as (H / 2, 2, W / 2, 2, C), with zeros added if a side is odd."""
+    """Reshape (H, W, C) to (H / 2, 2, W / 2, 2, C). Odd sides are padded with zeros."""
     height, width, channels = pixels.shape
     even = np.zeros((height + height % 2, width + width % 2, channels))
     even[:height, :width] = pixels
@@ -139,7 +139,7 @@ def _blocks(pixels: Pixels) -> NDArray[np.float64]:
 
 
 def _double(coarse: Pixels, rows: slice) -> Pixels:
-    """The given rows of ``coarse`` at twice its size, interpolated linearly; possibly with more columns than needed."""
+    """Return ``rows`` of ``coarse`` at twice its size, interpolated linearly, possibly with extra columns."""
     first, last = rows.start // 2, (rows.stop + 1) // 2
     near = np.arange(first - 1, last + 1).clip(0, len(coarse) - 1)
     tall = _interpolate(coarse[near].astype(np.float32))[2:-2]
@@ -149,7 +149,7 @@ def _double(coarse: Pixels, rows: slice) -> Pixels:
 
 
 def _interpolate(lines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each line twice, moved a quarter of the way towards the neighbour on its side; the outermost unchanged."""
+    """Double the lines. Each is 3/4 of its source and 1/4 of the nearer neighbour. The outermost are unchanged."""
     doubled = lines.repeat(2, axis=0)
     doubled[2::2] += (lines[:-1] - lines[1:]) / 4
     doubled[1:-1:2] += (lines[1:] - lines[:-1]) / 4

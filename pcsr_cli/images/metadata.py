@@ -1,4 +1,4 @@
-"""Metadata of images: read, adjusted to the result, and the orientation applied."""
+"""Read the metadata of images, adjust it to the result, and apply the orientation."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ ABOUT_THE_FILE = {
     *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
     *range(332, 344), 347, *range(512, 533), 700, 33723, 34377, 34675, 37724,
 }  # fmt: skip
-"""TIFF tags that describe how the pixels are stored, or whose content ``Metadata`` holds. Encoders write them."""
+"""TIFF tags of the storage of pixels, and tags that have a field in ``Metadata``. Encoders write both."""
 
 EXIF_SIZES = {Base.ExifImageWidth: 1, Base.ExifImageHeight: 0}
 XMP_SIZES = {rb"tiff:ImageWidth|exif:PixelXDimension": 1, rb"tiff:ImageLength|exif:PixelYDimension": 0}
@@ -27,7 +27,7 @@ MAX_DPI = 1e6
 def read_metadata(info: Mapping[Any, Any], get_exif: Callable[[], Image.Exif]) -> tuple[Metadata, int, tuple[str, ...]]:
     """The metadata of a file, its EXIF orientation (1 to 8), and notes on damaged metadata.
 
-    ``info`` and ``get_exif`` are ``info`` and ``getexif`` of a Pillow image. The orientation in the metadata is reset:
+    ``info`` and ``get_exif`` are ``info`` and ``getexif`` of a Pillow image. The orientation in the EXIF is reset:
     apply it to the pixels with ``upright``. The preview in EXIF is dropped."""
     notes: tuple[str, ...] = ()
     orientation, exif = 1, None
@@ -76,7 +76,7 @@ def _xmp(info: Mapping[Any, Any]) -> bytes | None:
 
 
 def read_dpi(value: Any) -> tuple[float, float] | None:
-    """A resolution (x, y) as floats; None if it is missing, damaged or implausible."""
+    """Return a resolution (x, y) as floats, None if it is missing, damaged or implausible."""
     try:
         across, down = (float(side) for side in value)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
@@ -89,7 +89,7 @@ def _bytes(value: object) -> bytes | None:
 
 
 def resize_metadata(metadata: Metadata, height: int, width: int) -> Metadata:
-    """The metadata with the sizes in EXIF and XMP set to those of the result."""
+    """Set the sizes in EXIF and XMP to those of the result."""
     size, xmp = (height, width), metadata.xmp
     if xmp is not None:
         for names, side in XMP_SIZES.items():
@@ -108,18 +108,18 @@ def _resize_exif(exif: bytes | None, size: tuple[int, int]) -> bytes | None:
 
 
 def load_exif(exif: bytes) -> Image.Exif:
-    """EXIF bytes as Pillow's tags."""
+    """Parse EXIF bytes into Pillow's tags."""
     tags = Image.Exif()
     tags.load(exif)
     return tags
 
 
 SWAPPED, ROWS_REVERSED, COLUMNS_REVERSED = {5, 6, 7, 8}, {3, 4, 7, 8}, {2, 3, 6, 7}
-"""Orientations in which rows and columns are swapped, and then rows and columns reversed."""
+"""EXIF orientations that need these steps, in this order."""
 
 
 def upright(image: ImageData, orientation: int) -> ImageData:
-    """Turn and mirror an image whose file has this EXIF orientation (1 to 8)."""
+    """Turn and mirror an image by the EXIF orientation (1 to 8) of its file."""
     if orientation == 1:
         return image
     alpha = None if image.alpha is None else _turn(image.alpha, orientation)

@@ -1,4 +1,4 @@
-"""Conversion between the modes of Pillow images and RGB or grey pixels with alpha."""
+"""Convert between the modes of Pillow images and RGB or grey pixels with alpha."""
 
 import io
 from collections.abc import Iterator
@@ -34,12 +34,12 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
 
 
 def is_grey_profile(icc: bytes) -> bool:
-    """Whether a profile describes grey values, so that it cannot describe an RGB image."""
+    """Whether a profile is for grey images and not for RGB."""
     return icc[16:20] == b"GRAY"
 
 
 def from_pil(image: Image.Image) -> ImageData:
-    """The pixels of a Pillow image and its profile. 1 bit becomes 8; CMYK is converted through its profile.
+    """Read the pixels and the profile of a Pillow image. 1 bit becomes 8. CMYK is converted through its profile.
 
     Raises InputError for 32-bit and floating-point modes and for empty images."""
     layout = layout_of(image)
@@ -55,7 +55,7 @@ def from_pil(image: Image.Image) -> ImageData:
 
 
 def layout_of(image: Image.Image) -> Layout:
-    """The layout that ``from_pil`` returns, without decoding pixels. Raises InputError as that does."""
+    """Return the layout of ``from_pil``'s image without decoding pixels. Raises InputError as ``from_pil`` does."""
     if not image.width or not image.height:
         raise InputError("The image has no pixels.", "Use another image.")
     if image.mode == "F":
@@ -78,7 +78,7 @@ def unsupported_numbers(is_float: bool) -> InputError:
 
 
 def bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """The image in bands of rows, so that a conversion does not double the memory."""
+    """Yield the image in bands of rows, so that a conversion does not double the memory."""
     step = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, step):
         bottom = min(image.height, top + step)
@@ -93,7 +93,7 @@ def _from_16_bit_grey(image: Image.Image) -> ImageData:
 
 
 def _to_rgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, str]:
-    """The image in RGB, and a note on the conversion."""
+    """Convert an image to RGB. Returns it with a note on the conversion."""
     mode = image.mode
     if mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
@@ -111,7 +111,7 @@ def _to_rgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, str]:
 
 
 def _to_arrays(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Colour (H, W, 3) and alpha (H, W) or None."""
+    """Return the colours (H, W, 3), and alpha (H, W) or None."""
     if image.mode == "La":  # Pillow converts this mode to LA only
         image = image.convert("LA")
     clear = image.has_transparency_data
@@ -129,7 +129,7 @@ def _to_arrays(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
 
 
 def to_pil(image: ImageData) -> Image.Image:
-    """The image as a Pillow image of mode L, LA, RGB or RGBA; 16-bit grey as I;16, other 16-bit images with 8 bits."""
+    """Convert to Pillow's mode L, LA, RGB or RGBA, 16-bit grey to I;16. Other 16-bit images are rounded to 8 bits."""
     channels = image.channels()
     if image.depth == 16 and channels.shape[2] > 1:
         channels = to_8_bits(channels)

@@ -1,8 +1,8 @@
-"""PNG: 16-bit images read with Pillow, and files written row by row.
+"""Read 16-bit PNGs with Pillow, and write PNGs row by row.
 
 Pillow writes no 16-bit colour and needs the whole image and the whole file in memory. ``PngEncoder`` holds a block of
-rows. It filters rows by the average of the pixels to the left and above and packs them by run lengths: on upscaled
-photographs close to the smallest size that any setting reaches, in the shortest time."""
+rows. It filters rows by the average of the pixels to the left and above, and compresses run lengths. On upscaled
+photographs this is the fastest setting, and its files are close to the smallest."""
 
 import io
 import struct
@@ -20,24 +20,24 @@ from pcsr_cli.images.modes import bands
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-"""PNG's numbers for grey, grey with alpha, RGB and RGBA, by channels."""
+"""PNG's numbers for grey, grey with alpha, RGB and RGBA, by the number of channels."""
 
 DESCRIBING = {b"iCCP", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"pHYs"}
 """Chunks of metadata."""
 
 BAND_BYTES = 2**22
 AVERAGE = 3
-"""PNG's number for the filter."""
+"""PNG's number for the average filter."""
 
 INCH = 0.0254
 
 
 def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
-    """The pixels of a 16-bit PNG in colour or with alpha, without metadata.
+    """Read the pixels of a 16-bit PNG in colour or with alpha, without metadata.
 
-    ``raw_mode`` is the one of Pillow's decoder ("RGB;16B", "RGBA;16B", "LA;16B"); ``clear`` the RGB colour that is
-    transparent, or None. Pillow decodes 16 bits but keeps 8: with the raw mode for big-endian numbers the first byte of
-    each, with the one for little-endian numbers the second. Grey with alpha has as many bytes as 8-bit RGBA."""
+    ``raw_mode`` is Pillow's raw mode ("RGB;16B", "RGBA;16B", "LA;16B"), ``clear`` the transparent RGB colour or None.
+    Pillow decodes 16 bits but keeps 8: the first byte of each number with the big-endian raw mode, the second with the
+    little-endian one. Grey with alpha is decoded as 8-bit RGBA, which has the same number of bytes."""
     kind = raw_mode.partition(";")[0]
     if kind == "LA":
         passes = (("RGBA", slice(0, None, 2)), ("RGBA", slice(1, None, 2)))
@@ -61,7 +61,7 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
 
 
 def read_description(file: BinaryIO) -> Image.Image:
-    """A loaded image of one pixel with the metadata of a PNG file, which may follow the pixels that are skipped.
+    """Load the metadata of a PNG file as an image of one pixel. Pixels are skipped, because metadata may follow them.
 
     Raises exceptions of many types for damaged files."""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
@@ -83,7 +83,7 @@ def _describing_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 class PngEncoder:
-    """Writes a PNG as rows come: ``write`` for each block from the top, then ``finish``. Both raise OSError.
+    """Writes a PNG row by row: call ``write`` for each block from the top, then ``finish``. Both raise OSError.
 
     ``text`` becomes iTXt chunks. ``compression`` is a zlib level, 0 to 9, or None for run lengths."""
 
@@ -106,7 +106,7 @@ class PngEncoder:
             file.write(_chunk(kind, content))
 
     def write(self, rows: Pixels) -> None:
-        """Write the next rows, (n, W, C), of the depth of the layout."""
+        """Write the next rows, (n, W, C), in the depth of the layout."""
         as_bytes = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder(">")).view(np.uint8)
         for filtered in self._filter(as_bytes.reshape(len(rows), self._layout.row_bytes)):
             if packed := self._packer.compress(filtered.data):
@@ -117,7 +117,7 @@ class PngEncoder:
         self._file.write(_chunk(b"IDAT", self._packer.flush()) + _chunk(b"IEND", b""))
 
     def _filter(self, rows: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """Bands of rows: the number of the filter, then each byte less the mean of those to the left and above."""
+        """Yield bands of rows: the filter's number, then each byte minus the mean of those to the left and above."""
         pixel = self._layout.channels * self._layout.depth // 8
         step = max(1, BAND_BYTES // self._layout.row_bytes)
         for top in range(0, len(rows), step):

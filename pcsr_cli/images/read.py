@@ -1,6 +1,6 @@
-"""Read image files: open them safely, choose the decoder, turn the image upright.
+"""Read image files: open them safely, choose the decoder, and turn the image upright.
 
-Each format has one decoder: libvips for TIFF, plug-ins of Pillow for HEIC and JPEG XL, Pillow for the others."""
+Each format has one decoder: libvips for TIFF, Pillow plug-ins for HEIC and JPEG XL, Pillow for the others."""
 
 import io
 import logging
@@ -24,7 +24,7 @@ from pcsr_cli.images.png import read_16_bits, read_description
 from pcsr_cli.images.tiff import read_tags, read_tiff, read_tiff_layout
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names of the formats to read. Pillow reads more, some by running other programs on the file."""
+"""Pillow's names of the formats to read. Pillow reads more formats, some of them by running other programs."""
 
 ANIMATED = ("GIF", "WEBP", "PNG")
 """Pillow's names of the formats whose frames can all be upscaled."""
@@ -33,7 +33,7 @@ UPRIGHT_WHEN_DECODED = {"HEIF", "JXL", "TIFF"}
 """Pillow's names of the formats whose decoders apply the orientation."""
 
 MAX_PIXELS = 2 * (2**30 // 4 // 3)
-"""Pillow's limit: larger images may be decompression bombs, small files that fill the memory."""
+"""Pillow's limit. Larger images may be decompression bombs: small files that fill the memory."""
 
 HEAD_BYTES = 4096
 AV1_HIGH_BITDEPTH = 0x40
@@ -111,7 +111,7 @@ def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
         load_plug_in(plug_in)
     Image.init()
     for known in (*READABLE, *(format.pillow for format in PLUG_IN_FORMATS)):
-        factory, accepts = Image.OPEN.get(known, (None, None))  # builds of Pillow may lack some
+        factory, accepts = Image.OPEN.get(known, (None, None))  # a build of Pillow may lack the format
         if factory is None or (accepts is not None and accepts(head) is not True):
             continue
         file.seek(0)
@@ -142,7 +142,7 @@ def check_size(name: str, width: int, height: int, allow_huge: bool) -> None:
 
 
 def read_image(source: Path | BinaryIO, allow_huge: bool = False) -> ImageData:
-    """Read an image file and turn it upright; of an animation the first frame.
+    """Read an image file, or the first frame of an animation, and turn it upright.
 
     ``allow_huge`` permits more than ``MAX_PIXELS``. Raises InputError, MemoryError."""
     name = source_name(source)
@@ -158,15 +158,15 @@ def read_image(source: Path | BinaryIO, allow_huge: bool = False) -> ImageData:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """The colours of an image file for measurements and training, (H, W, 3) uint8: 16 bits are rounded to 8.
+    """Read the colours of an image file for measurements and training, (H, W, 3) uint8. 16 bits are rounded to 8.
 
     Raises InputError."""
     return to_8_bits(read_image(path).rgb)
 
 
 def read_pil(image: Image.Image) -> ImageData:
-    """The pixels of an image that is open in Pillow, upright. Raises InputError, and Pillow's errors about damage."""
-    image.load()  # before the EXIF is read, which may follow the pixels of a PNG; it also turns a TIFF upright
+    """Read an open Pillow image and turn it upright. Raises InputError, and Pillow's errors about damage."""
+    image.load()  # before the EXIF is read: in a PNG it may follow the pixels; load() also turns a TIFF upright
     return upright(from_pil(image), 1 if image.format in UPRIGHT_WHEN_DECODED else read_orientation(image.getexif))
 
 
@@ -175,7 +175,7 @@ def _decode(file: BinaryIO, image: Image.Image) -> ImageData:
     rounded = raw_mode is None and _is_rounded(image, file)
     frames = getattr(image, "n_frames", 1)
     if raw_mode is None:
-        image.load()  # before the metadata, which may follow the pixels of a PNG
+        image.load()  # before the metadata is read: in a PNG it may follow the pixels
     described = image if raw_mode is None else read_description(file)
     metadata, orientation, notes = read_metadata(described.info, described.getexif)
     if raw_mode is None:
@@ -189,7 +189,7 @@ def _decode(file: BinaryIO, image: Image.Image) -> ImageData:
 
 
 def _16_bit_raw_mode(image: Image.Image) -> str | None:
-    """The raw mode of an open 16-bit PNG that Pillow would round to 8 bits; None for other images."""
+    """Return the raw mode of an open 16-bit PNG that Pillow would round to 8 bits, None for other images."""
     tile = getattr(image, "tile", ())
     raw_mode = tile[0].args if image.format == "PNG" and tile else None
     return raw_mode if raw_mode in {"RGB;16B", "RGBA;16B", "LA;16B"} else None
@@ -216,7 +216,7 @@ def _is_rounded(image: Image.Image, file: BinaryIO) -> bool:
 
 
 def _frames_note(image: Image.Image, frames: int) -> tuple[str, ...]:
-    if frames < 2 or image.format == "MPO":  # the further images of an MPO are previews
+    if frames < 2 or image.format == "MPO":  # further images of an MPO are previews
         return ()
     if image.format in ANIMATED:
         return (f"only the first of {frames} frames was used; the frames option upscales all",)
@@ -224,9 +224,9 @@ def _frames_note(image: Image.Image, frames: int) -> tuple[str, ...]:
 
 
 def read_layout(path: Path, allow_huge: bool = False) -> Layout:
-    """The layout of the image that ``read_image`` returns, from the header alone.
+    """Return the layout of ``read_image``'s image from the header alone.
 
-    Raises InputError as that does, except for damage behind the header."""
+    Raises InputError as ``read_image`` does, except for damage behind the header."""
     with open_source(path) as file, reading_errors(path):
         tags = read_tags(file)
         if tags is not None:
@@ -238,7 +238,7 @@ def read_layout(path: Path, allow_huge: bool = False) -> Layout:
 
 
 def _layout(file: BinaryIO, image: Image.Image) -> tuple[Layout, int]:
-    """The layout of the decoded image, and the orientation that is to be applied to it."""
+    """Return the layout of the decoded image, and the orientation to apply to it."""
     layout = layout_of(image)
     raw_mode = _16_bit_raw_mode(image)
     if raw_mode is not None:

@@ -1,6 +1,7 @@
-"""Bicubic resizing with the numbers of MATLAB's ``imresize``, with which the field makes its LR images.
+"""Bicubic resizing with the numbers of MATLAB's ``imresize``, the field's tool for making LR images.
 
-The kernel has a = -0.5 (Keys 1981) and is widened when reducing (antialiasing); borders are clamped; rows come first.
+The kernel has a = -0.5 (Keys 1981) and is widened when reducing (antialiasing). Borders are clamped. The height is
+resized before the width.
 """
 
 import math
@@ -23,7 +24,7 @@ def resize_bicubic(image: NDArray[np.float32], height: int, width: int) -> NDArr
 def resize_bicubic_rows(
     image: NDArray[np.generic], height: int, width: int, start: int, stop: int
 ) -> NDArray[np.float32]:
-    """Rows ``start``..``stop`` of (H, W, C) of any type and range resized to (height, width, C) in float32."""
+    """Resize (H, W, C) of any type and range to (height, width, C), and return rows ``start``..``stop`` in float32."""
     if image.shape[0] == height:
         vertical = image[start:stop].astype(np.float32)
     else:
@@ -35,7 +36,7 @@ def resize_bicubic_rows(
 
 
 class RowResizer:
-    """Resizes an image that comes in blocks of rows, with the numbers of ``resize_bicubic``. Sizes: (height, width)."""
+    """Resizes an image in blocks of rows, with the numbers of ``resize_bicubic``. Sizes are (height, width)."""
 
     def __init__(self, size: tuple[int, int], wanted: tuple[int, int]) -> None:
         self.width = wanted[1]
@@ -48,7 +49,7 @@ class RowResizer:
         self.done = 0
 
     def push(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Add the next rows, (n, W, 3); returns the rows of the result that are complete, possibly none."""
+        """Add the next rows, (n, W, 3). Returns the rows of the result that are complete, possibly none."""
         if self.same_height:
             return self._widened(rows)
         self.held = np.concatenate((self.held, rows))
@@ -75,7 +76,7 @@ def resize_bicubic_8bit(image: NDArray[np.uint8], height: int, width: int) -> ND
 
 
 def crop_to_multiple(image: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
-    """Cut (H, W, C) at the bottom and right so that both sides are multiples. Raises InputError if nothing is left."""
+    """Crop (H, W, C) at the bottom and right so that both sides are multiples. Raises InputError if nothing is left."""
     height, width = (side - side % multiple for side in image.shape[:2])
     if not height or not width:
         raise InputError(
@@ -86,7 +87,7 @@ def crop_to_multiple(image: NDArray[np.uint8], multiple: int) -> NDArray[np.uint
 
 
 def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """The LR image of an HR image, (H, W, 3) uint8, whose sides must be multiples of ``scale``."""
+    """Return the LR image of an HR image, (H, W, 3) uint8, whose sides must be multiples of ``scale``."""
     height, width = hr.shape[:2]
     assert height % scale == 0 and width % scale == 0, "call crop_to_multiple() first"
     return resize_bicubic_8bit(hr, height // scale, width // scale)
@@ -100,7 +101,7 @@ def _resize_side(image: NDArray[_Float], length: int) -> NDArray[_Float]:
 
 
 def _weighted(image: NDArray[_Float], index: NDArray[np.int64], weight: NDArray[np.float64]) -> NDArray[_Float]:
-    """Weighted sums of rows: one for each row of ``index`` and ``weight``, both (n, taps)."""
+    """Return weighted sums of rows, one for each row of ``index`` and ``weight``, both (n, taps)."""
     out = np.zeros((len(index), *image.shape[1:]), image.dtype)
     for tap in range(index.shape[1]):
         out += weight[:, tap, None, None].astype(image.dtype) * image[index[:, tap]]
@@ -108,7 +109,7 @@ def _weighted(image: NDArray[_Float], index: NDArray[np.int64], weight: NDArray[
 
 
 def _taps(length_in: int, length_out: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Input indices and weights, each (length_out, taps), of the output pixels along one side."""
+    """Return the input indices and weights, each (length_out, taps), of the output pixels along one side."""
     scale = length_out / length_in
     stretch = max(1.0, 1 / scale)
     centre = (np.arange(length_out) + 0.5) / scale - 0.5

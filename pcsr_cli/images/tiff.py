@@ -1,9 +1,9 @@
-"""TIFF: read by libvips, written row by row with tifffile.
+"""Read TIFF with libvips, and write it row by row with tifffile.
 
-libvips is the only decoder of TIFF, except for CIELAB, which it does not read and Pillow does. Pillow rounds 16-bit
-colour to 8 bits, does not open 16-bit grey with alpha, and its libtiff prints errors on stderr; tifffile needs
-imagecodecs for LZW, JPEG and fax compression. Only libvips' loader for TIFF is called, and those that libvips marks as
-unfit for untrusted files are blocked."""
+libvips decodes every TIFF except CIELAB, which only Pillow reads. Pillow rounds 16-bit colour to 8 bits, does not open
+16-bit grey with alpha, and its libtiff prints errors on stderr. tifffile needs imagecodecs for LZW, JPEG and fax
+compression. Only libvips' TIFF loader is called. Loaders that libvips marks as unfit for untrusted files are blocked.
+"""
 
 import io
 import struct
@@ -31,7 +31,7 @@ SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 STRIP_BYTES = 2**20
 CLASSIC_BYTES = 2**32 - 2**26
-"""Bytes of pixels that fit into a file with 32-bit offsets beside everything else."""
+"""Maximum bytes of pixels in a file with 32-bit offsets. The remaining 64 MiB are for everything else."""
 
 SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (324, 325))
 """Tags of the offsets and byte counts of strips and tiles."""
@@ -47,7 +47,7 @@ POINTERS = {tag - 1: tag for tag in (IFD.Exif, IFD.GPSInfo)}
 
 PER_INCH = 2
 UNITS = {PER_INCH: 1.0, 3: 2.54}
-"""Units of resolution: TIFF's numbers for inch and centimetre, and how many of each are an inch."""
+"""Units of resolution: TIFF's numbers for inch and centimetre, and the number of each per inch."""
 
 
 def is_tiff(file: BinaryIO) -> bool:
@@ -57,7 +57,7 @@ def is_tiff(file: BinaryIO) -> bool:
 
 
 def read_tags(file: BinaryIO) -> Image.Exif | None:
-    """The tags of a TIFF or BigTIFF that ``read_tiff`` can decode; None for other files.
+    """Read the tags of a TIFF or BigTIFF that ``read_tiff`` can decode. Returns None for other files.
 
     Raises exceptions of many types for damaged files."""
     if not is_tiff(file):
@@ -73,9 +73,9 @@ def read_tags(file: BinaryIO) -> Image.Exif | None:
 
 
 def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
-    """The first page of a TIFF, upright. Colours premultiplied by alpha are divided by it.
+    """Read the first page of a TIFF, upright. Colours premultiplied by alpha are divided by it.
 
-    Raises InputError for numbers that are not supported, ValueError for damage, MemoryError."""
+    Raises InputError for unsupported number types, ValueError for damage, MemoryError."""
     _check_segments(file, tags)
     with _libvips_errors():
         opened = _open(file)
@@ -99,14 +99,14 @@ def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
 
 
 def _dpi(tags: Image.Exif) -> tuple[float, float] | None:
-    """The resolution in dots per inch; None if it is missing, damaged or without a unit."""
+    """Return the resolution in dots per inch, None if it is missing, damaged or without a unit."""
     factor = UNITS.get(tags.get(Base.ResolutionUnit, PER_INCH))
     dpi = read_dpi((tags.get(Base.XResolution), tags.get(Base.YResolution)))
     return None if factor is None or dpi is None else (dpi[0] * factor, dpi[1] * factor)
 
 
 def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
-    """The layout that ``read_tiff`` returns, without decoding pixels. Raises as that does."""
+    """Return the layout of ``read_tiff``'s image without decoding pixels. Raises as ``read_tiff`` does."""
     with _libvips_errors():
         return _layout(_open(file), tags)
 
@@ -126,7 +126,7 @@ def _layout(image: "pyvips.Image", tags: Mapping[int, Any]) -> Layout:
 
 
 def _check_segments(file: BinaryIO, tags: Mapping[int, Any]) -> None:
-    """Raise ValueError if the file ends before its pixels do: libtiff would fill them in."""
+    """Raise ValueError if the file ends before its pixels do, because libtiff would fill them in."""
     end = file.seek(0, io.SEEK_END)
     for offsets, sizes in SEGMENTS:
         segments = zip(_integers(tags.get(offsets)), _integers(tags.get(sizes)), strict=False)
@@ -140,7 +140,7 @@ def _integers(value: object) -> tuple[int, ...]:
 
 
 def _open(file: BinaryIO) -> "pyvips.Image":
-    """The file as a libvips image, its pixels not yet read."""
+    """Open the file as a libvips image without reading pixels."""
     import pyvips
 
     pyvips.block_untrusted_set(True)
@@ -170,7 +170,7 @@ def write_tiff(
 ) -> None:
     """Write blocks of rows, (n, W, C) each, as a TIFF in strips, or as a BigTIFF if the pixels may exceed 4 GB.
 
-    ``compression`` is 0 (none) to 9, a zlib level; None means 1. The strips are compressed here, because tifffile needs
+    ``compression`` is a zlib level, 0 (none) to 9; None means 1. The strips are compressed here, because tifffile needs
     imagecodecs for the predictor. The file must be seekable. Raises OSError if the disk is full."""
     from tifffile import FileHandle, TiffWriter
 
@@ -232,10 +232,10 @@ def _compress(strip: Pixels, level: int) -> bytes:
 def _extra_tags(
     file: BinaryIO, tags: Image.Exif, xmp: bytes | None, big: bool
 ) -> list[tuple[int, int, int, bytes, bool]]:
-    """XMP and EXIF as tags for tifffile: (code, type, count, value, whether for the first page only).
+    """Return XMP and EXIF as tags for tifffile: (code, type, count, value, whether for the first page only).
 
-    The EXIF and GPS directories are written to the end of the file. tifffile does not write the tags that point there,
-    so they get the placeholder codes that ``_restore_codes`` replaces."""
+    The EXIF and GPS directories are written to the end of the file. tifffile does not write tags that point to them, so
+    these tags get placeholder codes, which ``_restore_codes`` replaces."""
     from tifffile import TIFF
 
     extra = [] if xmp is None else [(XMP, 1, len(xmp), xmp, True)]

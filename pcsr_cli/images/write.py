@@ -1,4 +1,4 @@
-"""Write image files: from blocks of rows, whole or not at all."""
+"""Write image files from blocks of rows. A file is complete or absent."""
 
 import io
 import shutil
@@ -38,10 +38,10 @@ def open_writer(
     before_commit: Callable[[Path], None] | None = None,
     replace: bool = True,
 ) -> Iterator["FileWriter"]:
-    """A writer for one image. The file gets its name when the block ends; after an error nothing is left.
+    """Open a writer for one image. The file gets its name when the block ends. After an error it is removed.
 
     ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into a PNG. PNG and TIFF
-    are written as rows come; other formats are encoded at the end. An output stream gets the whole file at the end.
+    are written row by row, other formats are encoded at the end. An output stream gets the whole file at the end.
     ``before_commit`` is called with the finished file under its temporary name. Without ``replace`` an existing file is
     never replaced. Raises OutputError, RefusedOutputError."""
     assert fit(layout, format)[0] == layout, "call fit() before computing"
@@ -54,9 +54,9 @@ def open_writer(
 
 
 class FileWriter:
-    """Writes the rows of an image from the top, with one call of ``write_all``, or for a PNG several of ``write``.
+    """Writes the rows of an image from the top. Call ``write_all`` once or, for a PNG, ``write`` for each block.
 
-    Blocks of rows are (n, W, C) with the channels and the depth of the layout, and must not be changed afterwards."""
+    Blocks of rows are (n, W, C) with the channels and the depth of the layout. Callers must not change them later."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class FileWriter:
         self.write_all((rows,))
 
     def write_all(self, rows: Iterable[Pixels]) -> None:
-        """Write all blocks of rows. Raises OutputError; exceptions of ``rows`` pass unchanged."""
+        """Write all blocks of rows. Raises OutputError, and exceptions of ``rows`` unchanged."""
         failure: BaseException | None = None
 
         def checked() -> Iterator[Pixels]:
@@ -138,12 +138,12 @@ def write_with_pillow(
 
 
 def as_pil(channels: Pixels) -> Image.Image:
-    """(H, W, 1 to 4) uint8 as a Pillow image of mode L, LA, RGB or RGBA."""
+    """Convert (H, W, 1 to 4) uint8 to a Pillow image of mode L, LA, RGB or RGBA."""
     return Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
 
 
 def kept_metadata(metadata: Metadata, height: int, width: int, format: Format, options: SaveOptions) -> Metadata:
-    """The metadata that goes into a file of this format and size: with ``strip`` the profile only."""
+    """Return the metadata for a file of this format and size. With ``strip`` it is only the profile."""
     if options.strip:
         return Metadata(icc=metadata.icc)
     return keepable(resize_metadata(metadata, height, width), format)[0]
@@ -159,8 +159,8 @@ def encode_with_pillow(
 ) -> None:
     """Write an image, or the frames of an animation with Pillow's options for ``timing``.
 
-    ``metadata`` comes from ``kept_metadata``. If the format has no profile, or none of grey, the colours are
-    converted to sRGB. Raises OSError and ENCODING_ERRORS."""
+    ``metadata`` comes from ``kept_metadata``. If the format cannot hold the profile, the colours are converted to sRGB.
+    Raises OSError and ENCODING_ERRORS."""
     load_plug_in(format)
     described: dict[str, object] = {}
     if metadata.icc is not None:
@@ -178,13 +178,13 @@ def encode_with_pillow(
         described["dpi"] = metadata.dpi
     if len(images) > 1:
         timing = {**timing, "append_images": images[1:]}
-    encoded = io.BytesIO()  # writing to the file directly, Pillow does not notice a full disk
+    encoded = io.BytesIO()  # if Pillow writes to the file itself, it does not report a full disk
     images[0].save(encoded, format.pillow, **described, **_encoder_options(format, options), **timing)
     file.write(encoded.getbuffer())
 
 
 def _reduce_colours(image: Image.Image, colours: int) -> Image.Image:
-    """The image with a palette; pixels that are more transparent than opaque get a transparent last colour."""
+    """Convert to a palette. Pixels that are more transparent than opaque get the last colour, which is transparent."""
     if image.mode == "L":
         return image
     if image.mode == "RGB":
@@ -220,7 +220,7 @@ def _encoder_options(format: Format, options: SaveOptions) -> dict[str, object]:
 def writing_errors(
     output: Path | BinaryIO, format: Format, is_foreign: Callable[[BaseException], bool] = lambda _: False
 ) -> Iterator[None]:
-    """Turn errors of the disk and of the encoder into OutputError; exceptions that ``is_foreign`` accepts pass."""
+    """Turn errors of the disk and the encoder into OutputError, except those for which ``is_foreign`` is true."""
     try:
         yield
     except (OSError, *ENCODING_ERRORS) as error:
@@ -236,7 +236,7 @@ def writing_errors(
 def open_destination(
     output: Path | BinaryIO, before_commit: Callable[[Path], None] | None, replace: bool
 ) -> Iterator[BinaryIO]:
-    """A seekable file that becomes the output when the block ends.
+    """Yield a seekable file that becomes the output when the block ends.
 
     Raises OutputError, RefusedOutputError, and BrokenPipeError if the reader of a stream has closed it."""
     if isinstance(output, Path):
@@ -272,7 +272,7 @@ def write_image(
     format: Format | None = None,
     replace: bool = True,
 ) -> None:
-    """Write an image in a format, by default that of the suffix; 16 bits are rounded to 8 if the format has no more.
+    """Write an image in a format, by default that of the suffix. 16 bits are rounded to 8 if the format has no more.
 
     Raises OutputError, and RefusedOutputError if the format cannot hold the image or, without ``replace``, if the
     output exists."""
@@ -283,7 +283,7 @@ def write_image(
 
 
 def _blocks(image: ImageData, layout: Layout) -> Iterator[Pixels]:
-    """The rows of an image in blocks of some megabytes, in the depth of the layout."""
+    """Yield the rows of an image in blocks of some megabytes, in the depth of the layout."""
     step = max(1, BAND_BYTES // layout.row_bytes)
     for top in range(0, layout.height, step):
         rows = slice(top, top + step)

@@ -14,8 +14,8 @@ from pcsr_cli.images.files import TEMPORARY_PREFIX, fold_case, ignores_case, is_
 
 @dataclass(frozen=True)
 class Task:
-    """One image of a folder run. ``output`` is relative to the output folder; ``find_images`` sets it to the place of
-    the source below the folder that was searched, and ``name_outputs`` to the name of the result."""
+    """One image of a folder run. ``output`` is relative to the output folder. ``find_images`` sets it to the path of
+    the source in the searched folder, and ``name_outputs`` changes it to that of the result."""
 
     source: Path
     output: Path
@@ -85,7 +85,7 @@ def _matches(pattern: Path) -> list[Task]:
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    """The device and inode of a file, the same for all of its names. None if there is no such file."""
+    """Return the device and inode of a file, which all its names share, or None if it does not exist."""
     try:
         status = path.stat()
     except OSError:

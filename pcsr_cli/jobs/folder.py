@@ -1,4 +1,4 @@
-"""Upscale many images into one output folder: lock it, skip what is done, resume after an interruption."""
+"""Upscale many images into one output folder: lock it, skip finished images, resume after an interruption."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from pcsr_cli.model.registry import LoadedModel
 
 Existing = Literal["refuse", "skip", "overwrite"]
-"""What to do with a result that exists but is not the one that this run would make."""
+"""How to handle an existing result that differs from the one this run would make."""
 
 SkipReason = Literal["done before", "exists"]
 """Why an image is skipped."""
@@ -47,8 +47,8 @@ def plan_work(
     """Decide which tasks to do. ``settings_key`` returns the settings of a task (``Entry.settings``).
 
     A task is done if the journal lists its result with the same source content, settings and checksum. Any other
-    existing result raises RefusedOutputError unless ``existing`` says what to do with it. ``progress`` is called with
-    the share of the tasks that were checked."""
+    existing result raises RefusedOutputError if ``existing`` is "refuse". ``progress`` is called with the share of
+    checked tasks."""
     todo: list[Task] = []
     skipped: list[tuple[Task, SkipReason]] = []
     refused: list[str] = []
@@ -76,7 +76,7 @@ def plan_work(
 
 
 def _difference(task: Task, output: Path, entry: Entry | None, settings: Mapping[str, Any]) -> str | None:
-    """How an existing result differs from the one that this run would make. None if it does not."""
+    """Describe how an existing result differs from the one this run would make; None if it does not."""
     if entry is None:
         return "is not in the folder's journal"
     if not same_settings(entry, settings):
@@ -138,7 +138,7 @@ def _writable(folder: Path) -> Iterator[None]:
 
 
 class FolderRun:
-    """One run into an output folder that is locked (``lock``)."""
+    """One run that writes to an output folder. Lock the folder first with ``lock``."""
 
     def __init__(
         self,
@@ -150,8 +150,8 @@ class FolderRun:
         progress: Callable[[Job, float], None] | None = None,
         checking: Callable[[float], None] = lambda share: None,
     ) -> None:
-        """Decide what to do. ``checking`` is called with the share of the tasks that were checked; ``progress``,
-        during ``run``, with the share of an image that was computed.
+        """Decide which tasks to do. ``checking`` is called with the share of checked tasks. ``run`` calls ``progress``
+        with the computed share of an image.
 
         Raises RefusedOutputError for existing results, UsageError and OutputError."""
         self.folder = folder

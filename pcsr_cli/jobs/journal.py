@@ -94,7 +94,7 @@ class Journal:
 
 
 def has_content(path: Path, content: Fingerprint) -> bool:
-    """Return whether a file has this content. A file that cannot be read has not."""
+    """Return whether a file has this content. False if it cannot be read."""
     try:
         return path.stat().st_size == content.size and fingerprint(path) == content
     except OSError:

@@ -30,7 +30,7 @@ Branches: TypeAlias = NDArray[np.uint8]
 """The branch of each pixel, (n, W)."""
 
 PHeavy: TypeAlias = NDArray[np.float32]
-"""The probability of each pixel to be heavy, (n, W); with more than two branches, the difficulty."""
+"""The probability that each pixel is heavy, (n, W). With more than two branches, the difficulty."""
 
 
 def read_forced(
@@ -51,7 +51,7 @@ def read_forced(
 
 
 def _read_mask(path: Path, lr_size: Size, hr_size: Size) -> Tensor:
-    """The marked pixels, (h, w) bool."""
+    """Read the marked pixels, (h, w) bool."""
     image = read_image(path)
     if image.size not in (lr_size, hr_size):
         found, small, large = (f"{width}x{height}" for height, width in (image.size, lr_size, hr_size))
@@ -107,8 +107,8 @@ def request_map(output: Path, style: Style | None, replace: bool = False) -> Map
 class RoutingRows:
     """The routing of a result, recorded while its rows are computed and taken by the writer of a map.
 
-    It holds only the blocks of rows that are recorded and not yet taken. ``size`` is the size that the network computes
-    at, ``forced`` counts the pixels whose branch a mask chose (light, heavy), ``branch_pixels`` all recorded pixels.
+    It holds only the recorded blocks of rows that are not yet taken. ``size`` is the size that the network computes at.
+    ``forced`` counts the pixels whose branch a mask chose (light, heavy). ``branch_pixels`` counts all recorded pixels.
     ``cuts`` is empty if the routing has none."""
 
     def __init__(self, size: Size, branches: int, forced: tuple[int, int] = (0, 0)) -> None:
@@ -141,7 +141,7 @@ class _RowFile(Protocol):
 
 
 class _NpyFile:
-    """Appends rows to a .npy file of float32. The pages of a memory map would count as memory of this process."""
+    """Appends rows to a .npy file of float32. A memory map's pages would count as memory of this process."""
 
     def __init__(self, file: BinaryIO, size: Size) -> None:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": size})
@@ -155,7 +155,7 @@ class _NpyFile:
 def open_map(request: MapRequest, routing: RoutingRows, layout: Layout) -> Iterator["MapWriter"]:
     """Open a map of a result with this layout. All rows of the result must go through ``MapWriter.tap``.
 
-    The file exists if the block ends without an error, and only then. Raises OutputError, RefusedOutputError."""
+    The file gets its name only if the block ends without an error. Raises OutputError, RefusedOutputError."""
     height, width = routing.size
     if request.is_npy:
         with atomic_write(request.output, request.replace) as temporary, temporary.open("wb") as numbers:
@@ -229,7 +229,7 @@ class MapWriter:
         self._file.write(tint(np.broadcast_to(rgb, (*labels.shape, 3)), labels, len(self._routing.branch_pixels)))
 
     def _next_labels(self, count: int) -> Branches:
-        """The branches of the next ``count`` rows of the result."""
+        """Return the branches of the next ``count`` rows of the result."""
         size, layout = self._routing.size, self._layout
         rows = nearest_index(size[0], layout.height, torch.arange(self._top, self._top + count)).numpy()
         columns = nearest_index(size[1], layout.width, torch.arange(layout.width)).numpy()
@@ -286,7 +286,7 @@ TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def _font(width: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, int, int]:
-    """The font of a legend, its size and the space between things, in pixels."""
+    """Return the font of a legend, its size and the spacing, in pixels."""
     size = min(40, max(10, width // 55))
     return ImageFont.load_default(size), size, max(2, size // 2)
 

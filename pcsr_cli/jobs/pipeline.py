@@ -1,6 +1,6 @@
-"""Jobs done with reading, computing and writing overlapped: readers work a little ahead, writers a little behind.
+"""Run jobs with overlapping steps: while one image is computed, the next are read and the previous are written.
 
-One image is computed at a time, in the calling thread, as computing uses all cores by itself.
+One image is computed at a time, in the calling thread, because computing uses all cores.
 """
 
 from collections import deque
@@ -24,20 +24,20 @@ class StoppedError(Exception):
 
 
 class BoundedQueue(Generic[Item]):
-    """A queue between two threads: one puts, the other iterates. When either stops, so does the other at its next step.
+    """A queue between two threads: one puts items, the other iterates. If one stops, the other stops at its next step.
 
-    At most ``size`` items are queued or in use, so that a slow reader holds up the other thread instead of filling the
-    memory. It is made of SimpleQueues, whose locks an interruption cannot leave held."""
+    At most ``size`` items are queued or in use, so that a slow consumer blocks the producer instead of filling the
+    memory. It uses SimpleQueue because an interruption cannot leave its lock held."""
 
     def __init__(self, size: int = 2) -> None:
-        self._items: SimpleQueue[Item | None] = SimpleQueue()  # None ends it
+        self._items: SimpleQueue[Item | None] = SimpleQueue()  # None marks the end
         self._places: SimpleQueue[None] = SimpleQueue()
         self._stopped = False
         for _ in range(size):
             self._places.put(None)
 
     def put(self, item: Item) -> None:
-        """Put an item as soon as there is a place. Raises StoppedError."""
+        """Put an item, and wait while the queue is full. Raises StoppedError."""
         if not self._stopped:
             self._places.get()
         if self._stopped:
@@ -45,17 +45,17 @@ class BoundedQueue(Generic[Item]):
         self._items.put(item)
 
     def close(self) -> None:
-        """End the queue after the items that are in it."""
+        """End the queue after its remaining items."""
         self._items.put(None)
 
     def stop(self) -> None:
-        """End the queue at once; any thread may call this."""
+        """End the queue at once. Any thread may call this."""
         self._stopped = True
         self._places.put(None)
         self._items.put(None)
 
     def __iter__(self) -> Iterator[Item]:
-        """The items, until the queue is closed. Raises StoppedError if it is stopped before."""
+        """Yield items until the queue is closed. Raises StoppedError if it is stopped before."""
         while True:
             item = self._items.get()
             if self._stopped:
@@ -70,11 +70,11 @@ class BoundedQueue(Generic[Item]):
 def overlapped(
     jobs: Iterable[Job], upscaler: Upscaler, ahead: int = 1
 ) -> Generator[tuple[Job, Report | Exception], None, None]:
-    """Do every job and yield it, in order, when it is finished, with its report or with the error that ended it.
+    """Run every job. Yield each finished job, in order, with its report or its error.
 
-    Up to ``ahead`` jobs are read before the one that is computed, and as many are still being written after it; with 0
-    each is finished before the next begins. An error ends its own job only. When this generator is closed (use
-    ``contextlib.closing``) or interrupted, nothing is left running and unfinished files are removed."""
+    While one job is computed, up to ``ahead`` jobs are read in advance and up to ``ahead`` are still being written.
+    With 0, each job is finished before the next starts. An error ends only its own job. Close this generator (use
+    ``contextlib.closing``): closing or interrupting it stops all threads and removes unfinished files."""
     line = _Line(upscaler, ahead)
     coming = iter(jobs)
     try:
@@ -88,7 +88,7 @@ def overlapped(
                 yield line.finish()
         while line.behind:
             yield line.finish()
-    except (KeyboardInterrupt, SystemExit):  # jobs that are written by now are done
+    except (KeyboardInterrupt, SystemExit):  # jobs that are already written count as done
         line.stop()
         while line.behind:
             job, result = line.finish()
@@ -101,7 +101,7 @@ def overlapped(
 
 @dataclass
 class _Started:
-    """A job that is computed or written, and what is known of it so far."""
+    """The state of a job that is being computed or written."""
 
     job: Job
     queue: BoundedQueue[Pixels]
@@ -112,7 +112,7 @@ class _Started:
 
 
 class _Line:
-    """The jobs that are read ahead of the computing, and those started."""
+    """The jobs that are read in advance, and the started jobs."""
 
     def __init__(self, upscaler: Upscaler, ahead: int) -> None:
         self.ahead: deque[tuple[Job, Future[JobInput]]] = deque()
@@ -124,7 +124,7 @@ class _Line:
 
     @property
     def wants_more(self) -> bool:
-        """Whether another job may be read: the next to be computed and those ahead of it."""
+        """Whether another job may be read: the next one to compute, or one in advance."""
         return len(self.ahead) <= self._most_ahead
 
     def read(self, job: Job) -> None:
@@ -133,7 +133,7 @@ class _Line:
     def compute(self) -> None:
         """Compute the next job while its writer takes the rows."""
         job, reading = self.ahead.popleft()
-        # Among those behind before any thread waits for its queue: `stop` finds it, whatever interrupts.
+        # Listed before any thread waits for its queue, so that `stop` finds it after an interruption.
         started = _Started(job, BoundedQueue())
         self.behind.append(started)
         try:
@@ -144,7 +144,7 @@ class _Line:
                 for rows in computation:
                     started.queue.put(rows)
             started.queue.close()
-        except StoppedError:  # the writer has failed, with an error of its own
+        except StoppedError:  # the writer failed, and its error is reported
             pass
         except Exception as error:
             started.error = error
@@ -157,7 +157,7 @@ class _Line:
             queue.stop()
 
     def finish(self) -> tuple[Job, Report | Exception]:
-        """Wait until the first of those behind is written, or has failed."""
+        """Wait until the oldest started job is written or has failed."""
         first = self.behind[0]
         result: Report | Exception = first.error or StoppedError()
         try:
@@ -171,7 +171,7 @@ class _Line:
         return first.job, result
 
     def stop(self) -> None:
-        """Stop everything that is under way and wait until it has stopped."""
+        """Stop all jobs and wait for their threads."""
         for started in self.behind:
             started.queue.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)

@@ -31,16 +31,16 @@ WORKSPACE = 320 * 2**20
 """Maximum bytes of bands, tables and chunks on a CPU, measured with CARN, the widest backbone."""
 
 BLOCKS = 4
-"""Maximum blocks of finished rows on their way to the file."""
+"""Maximum blocks of finished rows that wait to be written."""
 
 SURVEY = 32 * 2**20
-"""Maximum bytes of the difficulties that ADM and budgets remember."""
+"""Maximum bytes of the difficulties that ADM and budgets store."""
 
 DECODED_BYTES = 4
-"""Bytes that Pillow holds for a pixel of 8 bits, besides our arrays."""
+"""Bytes that Pillow holds for each 8-bit pixel, besides our arrays."""
 
 TRIAL_PIXELS = 48 * 192
-"""LR pixels of a trial tile on a CPU: some tenths of a second on a slow machine."""
+"""LR pixels of a trial tile on a CPU. It takes some tenths of a second on a slow machine."""
 
 TRIAL_ROWS = 16
 """Minimum LR rows of a trial tile."""
@@ -48,7 +48,7 @@ TRIAL_ROWS = 16
 
 @dataclass(frozen=True)
 class Range:
-    """A figure with all pixels light, and the same figure with all pixels heavy."""
+    """A figure with all pixels light, and with all pixels heavy."""
 
     light: float
     heavy: float
@@ -59,7 +59,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Disk:
-    """Disk space of a folder in bytes: ``free``, and the ``most`` that the results can take."""
+    """Disk space of a folder in bytes: ``free``, and ``most``, the maximum that the results take."""
 
     folder: Path
     free: int
@@ -67,7 +67,7 @@ class Disk:
 
     @property
     def enough(self) -> bool:
-        """Whether the results fit even at their largest."""
+        """Whether the results fit at their maximum size."""
         return self.free >= self.most
 
 
@@ -75,8 +75,8 @@ class Disk:
 class Forecast:
     """What the upscale of one image takes. ``result`` is the layout of the file, in ``format`` if that is known.
 
-    ``paper`` and ``executed`` are GFLOPs (paper's count, and executed), ``memory`` is the upper bound of the peak in
-    bytes, ``seconds`` an estimate of the computing time, and ``most_bytes`` the upper bound of the file."""
+    ``paper`` and ``executed`` are GFLOPs (paper's count, and executed). ``memory`` is the upper bound of the peak in
+    bytes. ``seconds`` estimates the computing time. ``most_bytes`` is the upper bound of the file."""
 
     source: Path
     image: Layout
@@ -95,9 +95,9 @@ class Forecast:
 def try_tile(model: LoadedModel, scale: float, images: Sequence[Layout], settings: Settings) -> Range:
     """Upscale one tile of noise, and return the speed in executed GFLOP/s.
 
-    ``scale`` is the working scale. The tile is as large as the largest that is planned for ``images``. On a CPU, where
-    the height of a tile does not change its memory, it has the planned width and few rows. Raises what ``upscale``
-    raises if the device cannot compute the tile."""
+    ``scale`` is the working scale. The tile has the size of the largest planned for ``images``. On a CPU, where the
+    height of a tile does not change its memory, it has the planned width and few rows. Raises as ``upscale`` if the
+    device cannot compute the tile."""
     network, costs = model.network, model_costs(model.network)
     pixel_bytes = hr_pixel_bytes(torch.uint8)
     sizes = {(image.height, image.width) for image in images}
@@ -154,14 +154,14 @@ def forecast(
         executed=executed,
         memory=_memory(network, image, plan, pixel_bytes, kept + collected + (SURVEY if passes > 1 else 0)),
         seconds=Range(executed.light / speed.light, executed.heavy / speed.heavy),
-        # More than any format takes: the pixels, what compression can add, and metadata.
+        # The upper bound for all formats: the pixels, the overhead of compression, and metadata.
         most_bytes=int(1.001 * result.height * (result.row_bytes + 1)) + 2**20,
         notes=notes,
     )
 
 
 def check_disk(folder: Path, most: int) -> Disk:
-    """Check the disk space of a folder, which need not exist yet."""
+    """Check the disk space of a folder. The folder need not exist."""
     existing = next(place for place in (folder, *folder.absolute().parents) if is_folder(place))
     return Disk(folder, shutil.disk_usage(existing).free, most)
 
@@ -174,7 +174,7 @@ def _paper(network: Pcsr, plan: TilePlan) -> Range:
 
 
 def _executed(network: Pcsr, plan: TilePlan, passes: int, kept: bool) -> Range:
-    """GFLOPs as executed, without the rows that bands compute twice."""
+    """Return the executed GFLOPs, without the rows that bands compute twice."""
     costs = model_costs(network)
     branches = len(costs.branches)
     light, heavy = single_pass(plan, branches, 0), single_pass(plan, branches, -1)
@@ -186,11 +186,11 @@ def _executed(network: Pcsr, plan: TilePlan, passes: int, kept: bool) -> Range:
 
 
 def _memory(network: Pcsr, image: Layout, plan: TilePlan, pixel_bytes: int, more: int) -> int:
-    """The upper bound of the peak in bytes.
+    """Return the upper bound of the peak in bytes.
 
-    It is the sum of what this process holds now (Python, PyTorch, the model and the rest of the trial), the image, a
-    strip of the result with blocks of finished rows, the workspace of the widest backbone, and ``more``. While an image
-    is read, it is in memory twice."""
+    It is the sum of the current memory of this process (Python, PyTorch, the model and the rest of the trial), the
+    image, a strip of the result with blocks of finished rows, the workspace of the widest backbone, and ``more``. An
+    image is in memory twice while it is read."""
     pixels = image.height * image.width
     read = pixels * (3 + image.alpha) * image.depth // 8
     decoding = 2 * read + DECODED_BYTES * pixels

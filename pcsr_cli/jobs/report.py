@@ -63,7 +63,7 @@ class BudgetReport:
 
 @dataclass(frozen=True)
 class RoutingReport:
-    """The routing rule, the cuts that it led to, and how many pixels each branch computed.
+    """The routing rule, its cuts, and the number of pixels that each branch computed.
 
     ``forced_light`` and ``forced_heavy`` count the pixels whose branch came from a mask."""
 
@@ -100,7 +100,7 @@ class Report:
     budget: BudgetReport | None = None
 
     def as_document(self) -> dict[str, Any]:
-        """Return the report as a JSON document, without a budget or a peak memory that it does not have."""
+        """Return the report as a JSON document. A budget or a peak memory of None is omitted."""
         document = asdict(self)
         gflops = {
             "paper": {**document.pop("paper"), "saved_percent": self.paper.saved},
@@ -130,7 +130,7 @@ def make_report(
     seconds: Seconds,
     notes: tuple[str, ...] = (),
 ) -> Report:
-    """Make the report of an upscale; ``outcomes`` has one for each frame, ``output_size`` is (height, width).
+    """Make the report of an upscale. ``outcomes`` has one outcome per frame. ``output_size`` is (height, width).
 
     Counts are sums over the frames."""
     paper, executed = count_gflops(model, outcomes, working_scale)
@@ -183,7 +183,7 @@ def count_gflops(model: LoadedModel, outcomes: Sequence[Outcome], scale: float) 
 
 
 def single_pass(plan: TilePlan, branches: int, branch: int) -> Executed:
-    """Return what one pass executes if all pixels get one branch, without the rows that bands compute twice."""
+    """Return the work of one pass if all pixels get one branch, without the rows that bands compute twice."""
     pixels = [0] * branches
     pixels[branch] = sum(tile.region.area for tile in plan.tiles)
     sampled = sum(tile.sampled.area for tile in plan.tiles)
@@ -191,7 +191,7 @@ def single_pass(plan: TilePlan, branches: int, branch: int) -> Executed:
 
 
 def text_chunks(model: Identity, routing: Routing, refine: int, scale: float) -> Mapping[str, str]:
-    """Return the text chunks of a PNG: how the image was made, known before the first pixel is computed."""
+    """Return the text chunks of a PNG, which state how it was made. They are known before any pixel is computed."""
     revision = f" at {model.revision}" if model.revision else ""
     chunks = {
         "Software": f"pcsr {pcsr_cli.__version__}",
@@ -221,7 +221,7 @@ def describe_rule(routing: Routing) -> str:
 
 
 def _describe_routing(routing: Routing, refine: int, outcomes: Sequence[Outcome]) -> RoutingReport:
-    """The routing of all frames, with cuts only if all frames have the same."""
+    """Report the routing of all frames. Cuts are included only if all frames have the same."""
     decision = outcomes[0].decision
     same = len({outcome.decision for outcome in outcomes}) == 1
     cuts = decision.values if same and isinstance(decision, Cuts) else ()

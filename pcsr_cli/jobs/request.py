@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """One image to upscale: its file or stream, the file or stream of its result, and whether that may be replaced."""
+    """One image to upscale. Source and output are files or streams; ``replace`` permits replacing the output."""
 
     source: Path | BinaryIO
     output: Path | BinaryIO
@@ -45,7 +45,7 @@ class Job:
 
 
 def suffix_of(source: Path, format: str | None, frames: bool = False) -> str:
-    """The suffix of a result: that of ``format``, else the suffix of ``source`` if it can be written, else .png.
+    """Return the suffix of a result: that of ``format``, else that of ``source`` if it can be written, else .png.
 
     Raises UsageError for an unknown format."""
     if format is not None:
@@ -56,7 +56,7 @@ def suffix_of(source: Path, format: str | None, frames: bool = False) -> str:
 
 
 def format_of(output: Path | BinaryIO, request: Request) -> Format:
-    """The format of a result. Raises UsageError for an unknown format or for options that it does not have."""
+    """Return the format of a result. Raises UsageError for an unknown format or unsupported options."""
     format = choose_format(output if isinstance(output, Path) else None, request.format)
     check_options(format, request.save)
     return format

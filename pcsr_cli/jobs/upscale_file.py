@@ -1,4 +1,4 @@
-"""One image file upscaled in three steps: read, compute, write. A loop, a thread or a cluster worker may call them."""
+"""Upscale one image file in three steps: read, compute, write. A loop, a thread or a cluster worker may call them."""
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -33,15 +33,15 @@ from pcsr_cli.model.registry import LoadedModel
 Content = TypeVar("Content")
 
 FRAME_PIXEL_BYTES = 4
-"""Bytes of a pixel of a frame: RGBA. A frame is in memory once before and up to twice after it is upscaled."""
+"""Bytes per pixel of a frame (RGBA). Memory holds one copy of a frame before upscaling and up to two after it."""
 
 
 @dataclass(frozen=True)
 class JobInput:
-    """The image, or the animation, of a job: read, found to fit its output's format, and routed.
+    """The image or animation of a job, checked against the output's format, and its routing.
 
-    ``image`` is the first of ``frames``, which an animation has several of, with the file's metadata; an animation is
-    shown ``plays`` times, 0 for ever. ``content`` is the file's, if it is recorded; ``seconds`` is the time of reading.
+    ``image`` is the first of ``frames``, with the file's metadata. ``plays`` is the number of plays of an animation, 0
+    for ever. ``content`` is the file's fingerprint if it is recorded. ``seconds`` is the time of reading.
     """
 
     image: ImageData
@@ -63,9 +63,9 @@ class JobInput:
 
 
 class Computation(Iterator[Pixels]):
-    """The rows of a job's result, one frame after the other, computed as they are taken.
+    """Computes the rows of a job's result, frame by frame, while they are taken.
 
-    ``outcomes`` has one for each frame that is complete, ``ended`` is when the last one was."""
+    ``outcomes`` has one outcome per complete frame. ``ended`` is the time when the last frame was complete."""
 
     def __init__(self, rows: Callable[["Computation"], Generator[Pixels, None, None]]) -> None:
         self.outcomes: list[Outcome] = []
@@ -76,20 +76,20 @@ class Computation(Iterator[Pixels]):
         return next(self._rows)
 
     def close(self) -> None:
-        """Give up what is left."""
+        """Cancel the remaining rows."""
         self._rows.close()
 
 
 Tap = Callable[[JobInput, Iterable[Pixels]], Iterable[Pixels]]
-"""Passes the rows of a result on unchanged, and may look at them."""
+"""Passes the rows of a result on unchanged, and may read them."""
 
 
 class Upscaler:
-    """The three steps for every job of a run.
+    """Runs the three steps for the jobs of a run.
 
-    ``progress`` is called with the share of the job that is computed; ``record`` with each finished file before it is
-    put in its place, and files are then read with their fingerprints; ``tap`` sees the rows before they are written.
-    With ``request.frames``, images that do not move are refused unless ``stills``."""
+    ``progress`` is called with the computed share of a job, ``record`` with each finished file before it is moved into
+    place. Fingerprints are computed only if ``record`` is given. ``tap`` gets the rows before they are written. With
+    ``request.frames``, still images are refused unless ``stills`` is true."""
 
     def __init__(
         self,
@@ -143,11 +143,11 @@ class Upscaler:
         )
 
     def compute(self, job: Job, read: JobInput) -> Computation:
-        """Upscale an image; the work is done while the rows are taken."""
+        """Upscale an image. The work is done while the rows are taken."""
         return Computation(lambda computation: self._rows(job, read, computation))
 
     def write(self, job: Job, read: JobInput, rows: Iterable[Pixels]) -> float:
-        """Write the rows of a result; returns the time when the file was in its place. Raises OutputError."""
+        """Write the rows of a result. Returns the time when the file was in place. Raises OutputError."""
         request, metadata = self.request, read.image.metadata
         text = text_chunks(self.model.identity, read.routing, request.refine, request.scale)
         rows = rows if self._tap is None else self._tap(read, rows)
@@ -164,7 +164,7 @@ class Upscaler:
                 for frame, image in zip(read.frames, _images(rows, read), strict=True):
                     frames.add(image, frame.milliseconds)
             return time.perf_counter()
-        with ExitStack() as stack:  # the map is put in its place last: without a result there is none
+        with ExitStack() as stack:  # the map is moved into place last: no map without a result
             if request.map is not None and read.map is not None:
                 rows = stack.enter_context(open_map(request.map, read.map, read.layout)).tap(rows)
             out = stack.enter_context(
@@ -176,7 +176,7 @@ class Upscaler:
         return time.perf_counter()
 
     def report(self, job: Job, read: JobInput, computation: Computation, written: float) -> Report:
-        """The report on a finished job, whose file was in its place at the time ``written``."""
+        """Return the report of a finished job. ``written`` is the time when its file was in place."""
         request = self.request
         return make_report(
             self.model,
@@ -193,7 +193,7 @@ class Upscaler:
         )
 
     def settings_key(self, output: Path) -> Mapping[str, Any]:
-        """Everything but the image that decides what a result will be; for the journal."""
+        """Return the settings that determine a result, for the journal."""
         request = self.request
         identity = self.model.identity
         return {
@@ -208,7 +208,7 @@ class Upscaler:
         }
 
     def _frames(self, job: Job) -> tuple[ImageData, tuple[Frame, ...], int]:
-        """The image with its metadata, all frames, and how often these are shown."""
+        """Read the image with its metadata, all frames, and the number of plays."""
         huge = self.request.allow_huge
         if not self.request.frames or (self._stills and not is_animated(job.source)):
             image = read_image(job.source, huge)
@@ -234,7 +234,7 @@ class Upscaler:
             )
 
     def _rows(self, job: Job, read: JobInput, computation: Computation) -> Generator[Pixels, None, None]:
-        """Every frame's rows; what else is known of the computation is noted there."""
+        """Yield the rows of every frame, and record outcomes and times in ``computation``."""
         request = self.request
         settings = Settings(
             read.routing, refine=request.refine, tile=request.tile, memory=request.memory, forced=read.forced
@@ -262,7 +262,7 @@ class Upscaler:
         computation.ended = time.perf_counter()
 
     def _with_fingerprint(self, job: Job, read: Callable[[], Content]) -> tuple[Content, Fingerprint | None]:
-        """The result of ``read``, and the fingerprint of the file it read if that is to be recorded.
+        """Return the result of ``read``, and the fingerprint of its file if results are recorded.
 
         Raises InputError if the file changed meanwhile."""
         path = job.source
@@ -283,7 +283,7 @@ class Upscaler:
         return default_routing(self.model.network.spec.branches)
 
     def _routing_for(self, lr_size: tuple[int, int]) -> Routing:
-        """The routing of the request, or the default, or the budget for an image of this size.
+        """Return the requested routing, or the one that meets the budget for an image of this size, or the default.
 
         Raises UsageError for a budget that cannot be met."""
         if self.request.routing is not None:
@@ -305,7 +305,7 @@ class Upscaler:
 
 
 def _images(rows: Iterable[Pixels], read: JobInput) -> Iterator[ImageData]:
-    """The rows of an animation as one image a frame, with the channels of that frame."""
+    """Assemble the rows of an animation into one image per frame, with the channels of that frame."""
     blocks: list[Pixels] = []
     frames = iter(read.frames)
     for block in rows:

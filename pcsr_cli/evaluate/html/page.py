@@ -1,6 +1,6 @@
 """The HTML page of ``pcsr report``: one file that works without a network or a server.
 
-``build_image`` computes what the page shows of one image, ``write_page`` writes the page. The template, the style and
+``build_image`` computes the data of one image, ``write_page`` writes the page. The template, the style and
 the scripts are in ``assets/``.
 """
 

@@ -20,16 +20,16 @@ DETAIL = 640
 """Side of the detail in HR pixels."""
 
 MAX_BYTES = 2_100_000
-"""Size of all previews of an image. base64 adds a third."""
+"""Maximum bytes of all previews of an image. base64 adds a third."""
 
 MAX_SIDE = 16_000
-"""WebP allows slightly more."""
+"""Maximum side of a preview in pixels. WebP allows slightly more."""
 
 QUALITIES = (92, 86, 80, 72, 62, 50, 38)
 
 MAX_BOUNDARIES = 255
 MIN_COLOURS = 64
-"""Number of difficulty levels that the colours of the map need."""
+"""Minimum number of difficulty levels for the colours of the map."""
 
 
 @dataclass(frozen=True)
