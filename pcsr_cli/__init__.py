@@ -5,7 +5,7 @@
     result = pcsr_cli.upscale(PIL.Image.open("in.png"), model, scale=4, routing=pcsr_cli.Adaptive())
     result.image.save("out.png")
 
-Names are loaded when they are first used, so that importing the package costs nothing.
+Names are imported on first use, so that importing the package is fast.
 """
 
 import importlib

@@ -29,15 +29,17 @@ AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]"
 ResultT = TypeVar("ResultT")
 
 SPILL = 0.5
-"""How far a float image may exceed [0, 1], as the result of an earlier upscale does a little."""
+"""How far a float image may exceed [0, 1]. The result of an earlier upscale exceeds it slightly."""
 
 
 @dataclass(frozen=True)
 class Upscaled(Generic[ResultT]):
-    """A result: ``image`` is of the kind that went in, ``branches`` (H, W) uint8 are its pixels' branches.
+    """The result of an upscale. ``image`` has the type of the input, and ``branches`` (H, W) uint8 holds each pixel's
+    branch.
 
-    ``branches`` and ``outcome`` belong to ``working_scale``, the scale the network ran at. If that is larger than
-    ``scale``, the result was reduced from there."""
+    ``branches`` and ``outcome`` refer to ``working_scale``, the scale at which the network ran. If it is larger than
+    ``scale``, the image was reduced afterwards.
+    """
 
     image: ResultT
     branches: NDArray[np.uint8]
@@ -54,11 +56,12 @@ def load_model(
     scale: float = 4.0,
     show_progress: bool = False,
 ) -> LoadedModel:
-    """Find, fetch if need be, check and load a model.
+    """Find, fetch if necessary, check and load a model.
 
-    ``reference`` is ``auto`` (the registry's choice for ``scale``, which nothing else looks at), a registry name,
-    ``user/repo[@revision]`` on the Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its
-    config beside it, or a published ``.pth``. Raises UnknownModelError, HubError, ModelError, DeviceError."""
+    ``reference`` is ``auto`` (the registry's choice for ``scale``), a registry name, ``user/repo[@revision]`` on the
+    Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its config beside it, or a published
+    ``.pth``. ``scale`` only affects ``auto``. Raises UnknownModelError, HubError, ModelError, DeviceError.
+    """
     chosen_device = resolve_device(device)
     dtype = resolve_precision(precision, chosen_device)
     known = registry or load_registry()
@@ -72,13 +75,13 @@ def load_model(
 
 
 def check_scale(scale: float) -> None:
-    """Raise ScaleError for a scale that no model can have."""
+    """Raise ScaleError unless the scale is finite and at least 1."""
     if not 1 <= scale < math.inf:
         raise ScaleError(f"A scale of {in_full(scale)} does not enlarge.", "Give a number of at least 1.")
 
 
 def working_scale(model: LoadedModel, scale: float) -> float:
-    """The scale to run a model at for a wanted one. Raises ScaleError below 1 and above what it was trained for."""
+    """The scale at which a model runs for a requested scale. Raises ScaleError below 1 and above the trained scales."""
     check_scale(scale)
     found = model.scales.working_scale(scale)
     if found is None:
@@ -99,13 +102,16 @@ def upscale(
     tile: int | None = None,
     progress: Progress | None = None,
 ) -> Upscaled[AnyImage]:
-    """Enlarge an image by ``scale``; the result is of the same kind.
+    """Enlarge an image by ``scale``; the result has the type of the input.
 
-    ``image`` is a float tensor (1, 3, h, w) or (3, h, w), RGB in [0, 1] (the result is float32 and not clamped); or
-    a uint8 or uint16 array (h, w, 3), RGB; or a PIL image (transparency is enlarged, too; the result is turned
-    upright as its EXIF says). ``routing`` is a Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two
-    branches; ``refine`` the paper's #h (9: off), by default 1 from x3 and off below; ``tile`` in LR pixels.
-    Raises InputError, ScaleError, UsageError."""
+    ``image`` is a float tensor (1, 3, h, w) or (3, h, w), RGB in [0, 1] (the result is float32 and not clamped); a
+    uint8 or uint16 array (h, w, 3), RGB; or a PIL image (transparency is enlarged too, and the EXIF orientation is
+    applied).
+
+    ``routing`` is a Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches. ``refine`` is the
+    paper's #h (9: off), by default 1 from x3 and off below. ``tile`` is the side of a tile in LR pixels. Raises
+    InputError, ScaleError, UsageError.
+    """
     refine = usual_refine(scale) if refine is None else refine
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
         raise UsageError(f"refine={refine}, tile={tile} is out of range.", "refine is 0 to 9, tile None or at least 1.")
@@ -122,7 +128,7 @@ def upscale(
             f"An array of {image.dtype} {image.shape} is not an RGB image.", "Use uint8 or uint16 (h, w, 3)."
         )
     done = upscale_image(ImageData(image), model, scale, settings, progress)
-    rgb: Any = done.image.rgb  # of the type that went in
+    rgb: Any = done.image.rgb  # has the type of the input
     return Upscaled(rgb, done.branches, done.outcome, done.scale, done.working_scale)
 
 
@@ -147,7 +153,7 @@ def upscale_image(
 
 
 def _keep_branches(rows: Iterable[HrRows], branches: NDArray[np.uint8]) -> Iterator[HrRows]:
-    """The same rows; their branches are copied to ``branches`` (H, W)."""
+    """Yield the rows unchanged and copy their branches to ``branches`` (H, W)."""
     top = 0
     for block in rows:
         branches[top : top + len(block.labels)] = block.labels.numpy()
@@ -165,9 +171,10 @@ def start_upscale(
     p_heavy: bool = False,
     progress: Progress | None = None,
 ) -> Upscaling:
-    """The upscale of an image at the working scale, its rows as ``output_rows`` takes them for ``depth`` bits.
+    """Start the upscale of an image at the working scale, with rows that suit ``output_rows`` for ``depth`` bits.
 
-    Raises ScaleError, UsageError."""
+    Raises ScaleError, UsageError.
+    """
     at = working_scale(model, scale)
     reduced = hr_size(image.size, at) != hr_size(image.size, scale)
     dtype = torch.float32 if reduced else LEVELS[depth]

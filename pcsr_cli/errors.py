@@ -1,7 +1,7 @@
 """The exceptions of pcsr.
 
-``PcsrError`` and its subclasses report problems that a user can fix. Each has one sentence that states the problem
-and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions instead.
+``PcsrError`` and its subclasses report problems that a user can fix. Each error has one sentence that states the
+problem and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions instead.
 """
 
 import sys
@@ -89,7 +89,7 @@ class PlotError(PcsrError):
 
 
 class OutOfMemoryError(PcsrError):
-    """The machine or the device has not enough memory."""
+    """The machine or the device does not have enough memory."""
 
     setting = "tile"
 
@@ -105,7 +105,7 @@ _OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
-    "Invalid buffer size",  # MPS: more than one buffer may have
+    "Invalid buffer size",  # MPS: larger than one buffer may be
     "can't start new thread",  # no memory for its stack
 )
 
@@ -113,8 +113,9 @@ _OUT_OF_MEMORY = (
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the machine or the device is out of memory.
 
-    torch has a type for this on CUDA and messages elsewhere. It need not be imported here: if it was not, the error is
-    not its own."""
+    torch raises its own type on CUDA and a RuntimeError with a message elsewhere. The function does not import torch:
+    if nothing has imported it yet, the error does not come from torch.
+    """
     if isinstance(error, MemoryError | OutOfMemoryError):
         return True
     torch = sys.modules.get("torch")
@@ -124,5 +125,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_full(number: float) -> str:
-    """Format a number without rounding (4, 0.5, 4.0000001): a rounded one could look as if it were within a limit."""
+    """Format a number without rounding (4, 0.5, 4.0000001), because a rounded one could seem to be within a limit."""
     return repr(float(number)).removesuffix(".0")

@@ -67,7 +67,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def read_safetensors(config: Path, weights: Path) -> Checkpoint:
     """Read a ``config.json`` and its ``.safetensors``. Raises ModelError.
 
-    If there is no ``config.json``, the copy in the metadata of the weights is read.
+    If ``config.json`` is missing, the copy in the metadata of the weights is used.
     """
     try:
         decoded = json.loads(_stored_config(config, weights) or read_text(config))
@@ -90,7 +90,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _stored_config(config: Path, weights: Path) -> str | None:
-    """The copy of the config in the weights, if ``config`` is missing, as after a killed ``save_folder``."""
+    """The copy of the config in the weights if ``config`` is missing, for example after a killed ``save_folder``."""
     if exists(config) or not is_file(weights):
         return None
     with contextlib.suppress(SafetensorError, OSError), safe_open(weights, framework="pt") as file:
@@ -186,10 +186,10 @@ def _listed(keys: list[str]) -> str:
 
 
 def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True) -> None:
-    """Write config.json and model.safetensors that ``read_checkpoint`` reads back, both or neither.
+    """Write config.json and model.safetensors for ``read_checkpoint``, both or neither.
 
-    Also if the process is killed, the folder holds the complete old model or the complete new one: the weights contain
-    a copy of the config, and an old config.json is removed before the weights are replaced. Raises OutputError, and
+    Even if the process is killed, the folder holds the complete old or the complete new model: the weights contain a
+    copy of the config, and an old config.json is removed before the weights are replaced. Raises OutputError, and
     RefusedOutputError if a file exists and ``replace`` is false.
     """
     config = json.dumps(write_config(model.spec, scales), indent=2) + "\n"
@@ -201,7 +201,7 @@ def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True)
     for path in (config_path, weights_path):
         if exists(path) and not replace:
             raise already_exists(path)
-    # The block's end writes the weights first.
+    # At the end of the block, the weights are written first.
     with _folder(folder), atomic_write(config_path, replace) as text, atomic_write(weights_path, replace) as weights:
         text.write_text(config, encoding="utf-8")
         weights.write_bytes(save(state, {"format": "pt", CONFIG_KEY: config}))
@@ -211,7 +211,7 @@ def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True)
 
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """Make a folder for the block. If the block fails, remove the folders that were made."""
+    """Create a folder for the block. If the block fails, remove the folders that were created."""
     made = [parent for parent in (folder, *folder.parents) if not exists(parent)]
     make_folder(folder)
     try:

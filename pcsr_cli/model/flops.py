@@ -1,8 +1,7 @@
 """FLOPs of a whole upscale, in the paper's convention and as executed, in closed form.
 
-The paper counts the backbone once, the classifier at every HR pixel, and each pixel's own sampler. The executed FLOPs
-differ: the HR pixels of an LR pixel share the first layers, and tile halos, refinement rings and second passes are
-extra work.
+The paper counts the backbone once, and at every HR pixel the classifier and one sampler. The executed FLOPs differ: the
+HR pixels of an LR pixel share the first layers, and tile halos, refinement rings and second passes are extra work.
 """
 
 from collections.abc import Sequence
@@ -43,7 +42,7 @@ class ModelCosts:
 class Executed:
     """The number of pixels that each part computed, including halos, rings and second passes.
 
-    ``repeated`` is in FLOPs: the work that the backbone did twice at the edges of its bands.
+    ``repeated`` counts FLOPs instead: the work that the backbone repeated at the edges of its bands.
     """
 
     backbone: int = 0
@@ -65,7 +64,7 @@ class Executed:
 
 
 def model_costs(model: Pcsr) -> ModelCosts:
-    """The costs of a model's parts. With two branches the executed classifier has one logit, the difference of two."""
+    """The costs of a model's parts. With two branches the executed classifier has one logit, the difference of both."""
     paper, executed = model.classifier, model.classifier
     if model.spec.branches == 2:
         with torch.device("meta"):
@@ -100,7 +99,7 @@ def executed_flops(costs: ModelCosts, executed: Executed) -> float:
 
 
 def original_flops(name: str | None, scale: float, lr_pixels: int) -> Cost | None:
-    """FLOPs of an original network for ``lr_pixels``; None if there is no such network, or none for this scale."""
+    """FLOPs of an original network for ``lr_pixels``; None if the network is unknown or does not support the scale."""
     if name is None or name not in ORIGINALS or scale != ORIGINAL_SCALE:
         return None
     with torch.device("meta"):

@@ -1,7 +1,7 @@
 """Model files from the Hugging Face Hub, through huggingface_hub and its standard cache.
 
-Each cached file is checked before it is used: against the sha256 in the registry, the hash that the cache has as its
-name, and its format. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual effect. The functions import
+Each cached file is checked before use: against the sha256 in the registry, the hash that is its name in the cache, and
+its format. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual effect. The functions import
 huggingface_hub when they are called, because it is slow to import and fails on an invalid HF_ENDPOINT.
 """
 
@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 from pcsr_cli.errors import HubError
 
 TIMEOUT = 5.0
-"""Seconds to wait for a connection to the Hub, and for its first answer."""
+"""Seconds to wait for a connection to the Hub, and for its first response."""
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 ETAG = re.compile(r'(W/)?("?)([0-9a-f]{40}|[0-9a-f]{64})\2')
-"""git's blob sha1 of a small file, the sha256 of a large one."""
+"""git's blob sha1 of a small file, or the sha256 of a large one."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def client() -> ModuleType:
 
 
 def fetch(location: HubLocation, name: str, sha256: str | None = None, show_progress: bool = False) -> Fetched:
-    """Download a model's files into the Hub cache, unless they are there, and return their paths.
+    """Download a model's files into the Hub cache, unless they are cached, and return their paths.
 
     ``name`` is the user's name for the model, ``sha256`` the expected hash of its weights. A cached file of a commit is
-    used without a request to the Hub. A damaged one is removed and fetched again, once. Raises HubError if the Hub
-    cannot be reached and a file is not cached, if the Hub refuses, or if a file arrives damaged.
+    used without a request to the Hub. A damaged file is removed and downloaded again, once. Raises HubError if the Hub
+    is unreachable and a file is not cached, if the Hub refuses the request, or if a download is damaged.
     """
     if not REVISION.fullmatch(location.revision):
         raise HubError(f"{location.revision!r} is not a valid revision.", "Use a branch, tag or commit.")
@@ -83,7 +83,7 @@ def fetch(location: HubLocation, name: str, sha256: str | None = None, show_prog
 
 
 def reach(location: HubLocation, name: str) -> None:
-    """Request the metadata of a model's config. Raises HubError unless the Hub answers correctly."""
+    """Request the metadata of a model's config. Raises HubError unless the Hub returns it."""
     with _clear_errors(location, name), _safe_headers():
         _request_metadata(location, location.config, location.revision)
 
@@ -212,7 +212,7 @@ def _download(location: HubLocation, file: str, revision: str, again: bool, show
 
     bar = tqdm if show_progress else silent_tqdm
     try:
-        # With the name of the branch and not its commit, so that the cache stores the branch as well.
+        # Pass the branch instead of its commit, so that the cache stores the branch as well.
         path = client().hf_hub_download(
             location.repo, file, revision=revision, force_download=again, etag_timeout=TIMEOUT, tqdm_class=bar
         )
@@ -238,7 +238,7 @@ def _connection_errors() -> tuple[type[Exception], ...]:
 
 
 def _is_unavailable(error: Exception) -> bool:
-    """Whether the Hub did not answer or has a temporary failure, so that a cached file may be used instead."""
+    """Whether the Hub did not respond or has a temporary failure, so that a cached file may be used instead."""
     status = _status(error)
     return status is None or status in {408, 429} or status >= 500
 
@@ -262,9 +262,10 @@ def _fetch_later(name: str) -> str:
 
 @contextmanager
 def _clear_errors(location: HubLocation, name: str) -> Iterator[None]:
-    """Prepare huggingface_hub for requests, and turn its exceptions into HubError.
+    """Prepare huggingface_hub for requests, and convert its exceptions to HubError.
 
-    Inside the block it does not log, and it does not request a list of development tools, which can hang for seconds.
+    Inside the block huggingface_hub does not log. It also does not request a list of development tools, which can hang
+    for seconds.
     """
     hub = client()
     from huggingface_hub.utils import logging as hub_logging
@@ -285,9 +286,9 @@ def _clear_errors(location: HubLocation, name: str) -> Iterator[None]:
 
 @contextmanager
 def _safe_headers() -> Iterator[None]:
-    """Inside the block, refuse answers to this thread whose ETag or commit is not a hash.
+    """Inside the block, reject responses to this thread whose ETag or commit is not a hash.
 
-    huggingface_hub uses both as names of files: a path there would lead out of the cache.
+    huggingface_hub uses both as file names: a path in them could point outside the cache.
     """
     try:
         session = client().get_session()

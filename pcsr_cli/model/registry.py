@@ -1,4 +1,4 @@
-"""The registry of models, ``weights.toml`` and the user's own file of the same form, and loading a model by name.
+"""The registry of models (``weights.toml`` and the user's own file of the same form), and loading a model by name.
 
 Registry files are checked strictly: unknown keys are refused, repositories and file names are validated, and revisions
 are full commits. Listing models does not import torch.
@@ -61,7 +61,7 @@ class Files(Table, frozen=True):
 
 
 class Entry(Table, frozen=True, kw_only=True):
-    """A table ``[models.NAME]`` of a registry file. ``sha256`` is that of the weights."""
+    """A table ``[models.NAME]`` of a registry file. ``sha256`` is the hash of the weights."""
 
     name: str
     backbone: BackboneSpec
@@ -102,7 +102,7 @@ class Entry(Table, frozen=True, kw_only=True):
 
     @property
     def spec(self) -> ModelSpec:
-        """The network."""
+        """The description of the network."""
         return ModelSpec(self.backbone, self.samplers, self.classifier, self.mean, self.std)
 
     @property
@@ -154,7 +154,7 @@ def packaged_registry_path() -> Path:
 
 
 def load_registry(own: Path | None = None) -> Registry:
-    """The packaged registry, to which the user's own file adds entries or replaces some.
+    """The packaged registry, extended by the user's own file, whose entries replace those of the same name.
 
     Raises RegistryError for a file that is missing, not TOML, or has invalid keys or values.
     """
@@ -219,7 +219,7 @@ class Identity:
 class LoadedModel:
     """A network ready to run, the identity of its weights, and the scales it was trained for.
 
-    ``notes`` tell the user why another model was not chosen.
+    ``notes`` are messages for the user that explain why another model was not chosen.
     """
 
     network: "Pcsr"
@@ -243,7 +243,7 @@ def find_model(reference: str, registry: Registry, scale: float, show_progress: 
     if reference and exists(path):
         from pcsr_cli.model.checkpoint import read_checkpoint
 
-        # The name without its folders, because results contain it.
+        # Omit the folders from the name, because results contain it.
         return _load_unregistered(read_checkpoint(path), path.resolve().name, None, reference)
     repo, _, revision = reference.partition("@")
     if REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}:

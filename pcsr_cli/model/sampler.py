@@ -5,8 +5,7 @@ first layer is linear in q, so it splits without approximation (at any real scal
 
     W q + b  =  W_feature @ feature[LR pixel]  +  row term[HR row]  +  column term[HR column]
 
-All HR pixels of an LR pixel share the first product. The two terms are one small vector for each HR row and each HR
-column.
+All HR pixels of an LR pixel share the first product. Each HR row and each HR column has one small vector as its term.
 """
 
 from itertools import pairwise

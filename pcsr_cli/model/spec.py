@@ -1,8 +1,8 @@
 """The description of a PCSR network as frozen structs, read from and written to a ``config.json``.
 
-The file format is the one on the Hub (``encoder_spec``, ``heavy_sampler_spec``, ...), with optional keys for what that
-format omits: normalisation, trained scales, and samplers between light and heavy. msgspec checks types, ranges and
-unknown keys while it converts; the ``__post_init__`` methods check what depends on more than one key.
+The file format is the one on the Hub (``encoder_spec``, ``heavy_sampler_spec``, ...), plus optional keys for
+normalisation, trained scales, and samplers between light and heavy. msgspec checks types, ranges and unknown keys
+during conversion; the ``__post_init__`` methods check rules that involve more than one key.
 """
 
 import re
@@ -14,12 +14,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from pcsr_cli.errors import ModelError, PcsrError
 
 MAX_SIZE = 4096
-"""The largest number of channels, blocks, or units of a layer. A downloaded config must not build for minutes."""
+"""Maximum number of channels, blocks, or units of a layer, so that a downloaded config cannot take minutes to build."""
 
 MAX_LAYERS = 32
 MAX_SCALE = 1000
 MAX_LEVEL = 1e5
-"""Bound of a mean and of a standard deviation, which is at least its inverse. Beyond it float32 holds no image."""
+"""Maximum of a mean and of a standard deviation, whose minimum is the inverse. float32 cannot hold images beyond it."""
 
 Size = Annotated[int, Meta(ge=1, le=MAX_SIZE)]
 Hidden = Annotated[tuple[Size, ...], Meta(max_length=MAX_LAYERS)]
@@ -35,7 +35,7 @@ NO_MEAN: Rgb = (0.0, 0.0, 0.0)
 UNIT_STD: Rgb = (1.0, 1.0, 1.0)
 
 DEFAULT_MEANS: dict[str, Rgb] = {"carn": (0.4488, 0.4371, 0.4040)}
-"""The mean of a published model whose config has none; 0 for every other backbone."""
+"""The means of published models whose config has none. Other backbones use 0."""
 
 T = TypeVar("T")
 
@@ -227,7 +227,7 @@ class _Config(Table, frozen=True, kw_only=True):
 def parse_config(config: object, origin: str) -> tuple[ModelSpec, Scales | None]:
     """Read a published ``config.json`` (already decoded); the scales are None if it does not list any.
 
-    ``origin`` names the file in errors. Raises ModelError for anything missing, misspelt or out of range.
+    ``origin`` names the file in errors. Raises ModelError for missing, misspelt or out-of-range keys and values.
     """
     read = convert(config, _Config, origin)
     name = read.encoder_spec.name
@@ -246,7 +246,7 @@ def parse_config(config: object, origin: str) -> tuple[ModelSpec, Scales | None]
 
 
 def write_config(spec: ModelSpec, scales: Scales) -> dict[str, Any]:
-    """The ``config.json`` that ``parse_config`` reads back as the same spec and scales, made of plain values."""
+    """The ``config.json``, made of plain values, that ``parse_config`` reads back as the same spec and scales."""
 
     def sampler(hidden: tuple[int, ...]) -> _Sampler:
         return _Sampler("liif-sampler", _SamplerArgs(_Mlp("mlp", _MlpArgs(hidden))))

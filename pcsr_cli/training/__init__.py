@@ -1,1 +1,1 @@
-"""The work of `pcsr train`."""
+"""Training of PCSR networks, as in `pcsr train`."""

@@ -1,6 +1,7 @@
-"""Training batches, each a pure function of the seed, the stage and the step, so that a run can resume anywhere.
+"""Training batches. Each is a pure function of the seed, the stage and the step, so a run can resume anywhere.
 
-Every process draws the plan of the whole batch and makes its own part, so the number of processes changes nothing.
+Every process draws the plan of the whole batch and makes its own part, so batches do not depend on the number of
+processes.
 """
 
 import math
@@ -29,7 +30,7 @@ def margin(hr_length: int, lr_length: int) -> int:
 def shrinking_matrix(hr_length: int, lr_length: int) -> Tensor:
     """Bicubic shrinking as a matrix: (lr_length, hr_length + 2 margins), float32; its rows sum to 1.
 
-    It is the middle third of the matrix that shrinks three crops side by side, so no border affects it.
+    It is the middle third of the matrix that shrinks three adjacent crops, so no border affects it.
     """
     wide = np.eye(3 * hr_length, dtype=np.float32)[:, :, None]
     matrix = resize_bicubic(wide, 3 * lr_length, 3 * hr_length)[lr_length : 2 * lr_length, :, 0]
@@ -40,7 +41,7 @@ def shrinking_matrix(hr_length: int, lr_length: int) -> Tensor:
 def shrink(windows: Tensor, hr_length: int, lr_length: int) -> Tensor:
     """Shrink (b, H, H, 3) uint8 windows, H = hr_length + 2 margins, to (b, 3, lr_length, lr_length) float32 in [0, 1].
 
-    As in ``resize.make_lr``, rows come first and each pass rounds to 8 bits.
+    As in ``resize.make_lr``, rows are shrunk first and each pass rounds to 8 bits.
     """
     matrix = shrinking_matrix(hr_length, lr_length).to(windows.device)
     batch, side, _, channels = windows.shape
@@ -124,7 +125,7 @@ class BatchMaker:
 
 
 def _choose_positions(axis: Axis, pixels: int, random: np.random.Generator) -> tuple[Axis, Tensor]:
-    """Choose about sqrt(pixels) positions of an axis, one from each of as many equal intervals."""
+    """Choose one random position from each of about sqrt(pixels) equal intervals of an axis."""
     length = axis.nearest.shape[0]
     count = min(length, max(1, round(pixels**0.5)))
     starts = (np.arange(count) + random.random(count)) * (length / count)

@@ -1,6 +1,6 @@
 """The recipe of a training run, read from a TOML file.
 
-Each table of the file is a struct and each key a field of it. msgspec checks types, ranges and unknown keys.
+Each table of the file is a struct and each key is a field. msgspec checks types, ranges and unknown keys.
 """
 
 import tomllib
@@ -26,10 +26,10 @@ CORRECT = "Correct the recipe."
 
 
 class SourceConfig(Table, frozen=True):
-    """A folder of training images. Each image is used once per reduction, shrunk by it with antialiasing.
+    """A folder of training images. Each image is used once per reduction, shrunk by that factor with antialiasing.
 
-    Lossy images need reductions of 2 or more, because their compression artefacts are not part of the truth.
-    ``exclude`` holds patterns of file names. ``title`` and ``licence`` go into the model card.
+    Lossy images need reductions of 2 or more to remove compression artefacts from the ground truth. ``exclude`` holds
+    patterns of file names. ``title`` and ``licence`` go into the model card.
     """
 
     path: str
@@ -84,9 +84,10 @@ class StageConfig(Table, frozen=True):
     """The settings of one stage.
 
     ``batch`` is the total over all processes, ``crop`` the side of an LR crop, and ``pixels`` roughly the number of HR
-    pixels per crop that the samplers predict in one iteration. The tails are shares of the stage, at its end: during
-    ``float32_tail`` ``precision`` has no effect, and during ``square_tail`` the first stage minimises the mean squared
-    error, which PSNR measures, instead of L1. ``balance`` and ``heavy_share`` affect the second stage only.
+    pixels per crop that the samplers predict in one iteration. ``float32_tail`` and ``square_tail`` are shares of the
+    stage, at its end. During ``float32_tail``, ``precision`` has no effect. During ``square_tail``, the first stage
+    minimises the mean squared error, which PSNR measures, instead of L1. ``balance`` and ``heavy_share`` affect the
+    second stage only.
     """
 
     iterations: Count
@@ -106,7 +107,7 @@ class StageConfig(Table, frozen=True):
 
 
 class ValidationConfig(Table, frozen=True):
-    """A folder of HR images, and the integer scales to measure on it every so many iterations."""
+    """A folder of HR images, measured at integer ``scales`` after every ``every`` iterations."""
 
     path: str
     every: Count = 5000

@@ -115,7 +115,7 @@ class Log:
 def read_log(path: Path, event: str) -> Iterator[dict[str, Any]]:
     """Yield the entries of one kind of event, oldest first; none if there is no log.
 
-    A line that a crash cut short is skipped.
+    Lines that a crash truncated are skipped.
     """
     if not path.is_file():
         return
@@ -150,7 +150,7 @@ def write_card(config: TrainConfig, model: Pcsr, folder: Path, log: Path, second
 def plot_run(log: Path, output: Path) -> None:
     """Plot the loss and the PSNR of each stage from ``log`` and write the PNG to ``output``.
 
-    Raises PlotError without matplotlib or without progress in the log, OutputError.
+    Raises PlotError if matplotlib is missing or the log has no progress, and OutputError.
     """
     try:
         from matplotlib.figure import Figure

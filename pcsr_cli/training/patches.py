@@ -1,7 +1,7 @@
 """Training images cut into patches and cached as one memory-mapped array, (count, patch, patch, 3) uint8 RGB.
 
-The file name contains a fingerprint of the settings and the image files, so a file of that name is up to date. The file
-ends with ``MARK``, which shows that pcsr wrote it.
+The file name contains a fingerprint of the settings and the image files, so a file with the expected name is up to
+date. The file ends with ``MARK``, which shows that pcsr wrote it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from pcsr_cli.training.log import Decoded, Observer, Skipped
 Pixels = NDArray[np.uint8]
 
 MARK = b"\npcsr patch cache 1\n"
-"""The last bytes of a cache file, behind the array. Only files that end with them are ever deleted."""
+"""The last bytes of a cache file, after the array. Only files that end with them are deleted."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _is_cache(path: Path) -> bool:
 
 
 def _find_images(config: TrainConfig) -> Iterator[_Image]:
-    """Yield the images of every source in a fixed order. TrainingError if a folder is missing or empty."""
+    """Yield the images of every source in a fixed order. Raises TrainingError if a folder is missing or empty."""
     for source in config.data.sources:
         folder = config.locate(source.path)
         if not folder.is_dir():
@@ -106,7 +106,7 @@ def _build(path: Path, data: DataConfig, images: list[_Image], observe: Observer
 
 
 def _choose(cut: Path, chosen: Path, scores: list[float], data: DataConfig) -> None:
-    """Copy the ``keep`` share of the patches with the highest scores, in their order."""
+    """Copy the ``keep`` share of the patches with the highest scores, in their original order."""
     count = max(1, round(data.keep * len(scores)))
     best = np.sort(np.argsort(scores, kind="stable")[-count:])
     shape = (len(scores), data.patch, data.patch, 3)

@@ -1,6 +1,6 @@
 """A training run: both stages of a recipe, from random weights or a saved state to a model folder.
 
-Several processes, started by torchrun, can train together. The first of them, the leader, reports, validates and saves.
+Several processes, started by torchrun, can train together. The first process, the leader, reports, validates and saves.
 """
 
 import math
@@ -47,21 +47,21 @@ class Processes:
     device: torch.device
 
     def mean(self, value: Tensor) -> float:
-        """The mean of a number over the processes, in every process."""
+        """The mean of a number over the processes. Every process gets it."""
         if self.count > 1:
             value = value.to(self.device, copy=True)
             distributed.all_reduce(value)
         return float(value) / self.count
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this method."""
         if self.count > 1:
             distributed.barrier()
 
 
 @contextmanager
 def join_processes(device: str = "auto") -> Iterator[Processes]:
-    """Join the processes that torchrun started; without torchrun there is one. Raises DeviceError.
+    """Join the processes that torchrun started, or run as one process without torchrun. Raises DeviceError.
 
     Each process takes one GPU for ``auto`` and ``cuda``; on CPUs the processes communicate over gloo.
     """
@@ -86,7 +86,9 @@ class Run:
     def __init__(
         self, config: TrainConfig, folder: Path, observe: Observer, processes: Processes, seconds: float = 0.0
     ) -> None:
-        """Make the folder and remove temporary files of killed runs. Raises OutputError, and as ``Validator``."""
+        """Make the folder and remove temporary files of killed runs. Raises OutputError and the errors of
+        ``Validator``.
+        """
         make_folder(folder)
         self.config = config
         self.folder = folder
@@ -103,7 +105,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """The age of the run, earlier sessions included."""
+        """The training time of this run, including earlier sessions."""
         return time.monotonic() - self._started
 
     def report(self, event: Event) -> None:
@@ -121,7 +123,7 @@ class Run:
 
     def save(self, trainer: Trainer, name: str = STATE_NAME) -> None:
         """Save the state to resume from. Raises OutputError, and TrainingError if training diverged."""
-        state = trainer.state(self.seconds)  # in every process, so that all of them end if it fails
+        state = trainer.state(self.seconds)  # in every process, so that all processes end if it fails
         if is_leader():
             path = self.folder / name
             save_state(state, path)
@@ -129,7 +131,7 @@ class Run:
 
 
 def measure_progress(run: Run, trainer: Trainer, losses: list[Loss], seconds: float) -> Progress:
-    """The progress of the iterations with these losses, which took ``seconds``.
+    """The progress of iterations with the given losses, which took ``seconds``.
 
     Raises TrainingError if the loss is not finite.
     """
@@ -165,7 +167,7 @@ def run_stage(run: Run, trainer: Trainer, maker: BatchMaker, stop: Callable[[], 
         if must_report:
             run.report(measure_progress(run, trainer, losses, time.monotonic() - started))
             losses, started = [], time.monotonic()
-        # Several processes agree on stopping only once per report, because they have to communicate for that.
+        # Several processes check for a stop only once per report, because the check needs communication.
         if (must_report or processes.count == 1) and processes.mean(torch.tensor(float(stop()))) > 0:
             run.save(trainer)
             return False

@@ -1,4 +1,4 @@
-"""Training of one stage: network, optimizer, averaged weights and schedule, and the state file that keeps them."""
+"""Training of one stage: network, optimizer, averaged weights and schedule, and the state file that stores them."""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class RunState:
 
 
 def architecture(spec: ModelSpec) -> dict[str, Any]:
-    """The part of a network's description that a state and a recipe must share: all but the scales."""
+    """The part of a network's description that a state and a recipe must share: everything except the scales."""
     described = write_config(spec, Scales((1.0,)))
     return {key: value for key, value in described.items() if key not in {"scales", "continuous"}}
 
@@ -81,8 +81,8 @@ def load_state(path: Path, spec: ModelSpec) -> RunState:
 class Schedule:
     """The position in a stage: iteration ``step`` of ``last_step`` comes next.
 
-    ``progress`` is the position on the learning-rate curve, 0 to 1. It moves evenly toward 1 over the iterations that
-    are left, so the curve has no jump where ``last_step`` changes.
+    ``progress`` is the position on the learning-rate curve, 0 to 1. It moves evenly toward 1 over the remaining
+    iterations, so the curve has no jump when ``last_step`` changes.
     """
 
     last_step: int

@@ -29,7 +29,7 @@ class Validator:
     """Measures weights on the validation images and scales of a recipe."""
 
     def __init__(self, config: TrainConfig, device: torch.device, observe: Observer) -> None:
-        """Read the images. Raises InputError, UsageError, TrainingError as ``load_pairs``."""
+        """Read the images. Raises the errors of ``load_pairs``."""
         assert config.validation is not None
         folder = config.locate(config.validation.path)
         network = Pcsr(config.model.spec).to(device).eval().requires_grad_(False)
@@ -90,7 +90,7 @@ def _mean_psnr(results: list[MethodResult], pairs: list[MeasuredPair]) -> float:
 
 
 def _psnr(result: MethodResult, pair: Pair) -> float:
-    """PSNR of RGB in 8 bits, without as many border pixels as the scale."""
+    """PSNR of 8-bit RGB, without a border as wide as the scale."""
     assert pair.hr is not None
     return psnr(result.rgb, pair.hr, int(pair.scale))
 
