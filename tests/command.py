@@ -1,5 +1,6 @@
 """Runs the ``pcsr`` command as a user does: in its own process, in an empty folder, without a Hub."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -123,7 +124,11 @@ class Pcsr:
         return self.server.run(texts, {**self.env, **(env or {})}, self.cwd, self.scratch, circumstances)
 
     def in_new_interpreter(
-        self, *arguments: str | Path, env: Mapping[str, str] | None = None, python: tuple[str, ...] = ()
+        self,
+        *arguments: str | Path,
+        env: Mapping[str, str] | None = None,
+        python: tuple[str, ...] = (),
+        timeout: float = 200,
     ) -> Ran:
         """Run ``python -m pcsr_cli`` in a new interpreter with the options ``python``. This is slower than a fork."""
         done = subprocess.run(
@@ -133,14 +138,36 @@ class Pcsr:
             capture_output=True,
             encoding="utf-8",
             stdin=subprocess.DEVNULL,
-            timeout=200,
+            timeout=timeout,
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
+    def on_terminal(self, *arguments: str | Path) -> str:
+        """Run a command with stderr on a terminal of 80 x 30 characters, and return what it prints there."""
+        master, terminal = os.openpty()
+        command = [sys.executable, "-m", "pcsr_cli", *map(str, arguments)]
+        env = {**self.env, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80", "LINES": "30"}
+        with subprocess.Popen(command, cwd=self.cwd, env=env, stdout=subprocess.DEVNULL, stderr=terminal) as process:
+            os.close(terminal)
+            text = read_terminal(master).decode()
+            assert process.wait() == 0, text
+        return text
+
     def files(self) -> list[str]:
         """All files and folders in the folder."""
         return sorted(str(path.relative_to(self.cwd)) for path in self.cwd.rglob("*"))
+
+
+def read_terminal(master: int) -> bytes:
+    """Read a terminal until its other end is closed, and close it."""
+    text = b""
+    # On Linux, reading fails when the other end is closed.
+    with contextlib.suppress(OSError):
+        while piece := os.read(master, 65536):
+            text += piece
+    os.close(master)
+    return text
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,10 @@ def fails(kind: type[PcsrError], *parts: str) -> Iterator[pytest.ExceptionInfo[P
     """The block must raise an error of this kind that contains each of the parts."""
     with pytest.raises(kind) as raised:
         yield raised
-    assert tells(str(raised.value), *parts), f"another failure: {raised.value}"
+    assert contains(str(raised.value), *parts), f"another error: {raised.value}"
 
 
-def tells(text: str, *parts: str) -> bool:
+def contains(text: str, *parts: str) -> bool:
     """Whether ``text`` contains each of the parts. Line breaks count as spaces."""
-    plain = _plain(text)
-    return all(_plain(part) in plain for part in parts)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
+    plain = " ".join(text.split())
+    return all(" ".join(part.split()) in plain for part in parts)

@@ -1,4 +1,4 @@
-"""The Python face: a handful of names, which take and give what people have."""
+"""The Python interface: images, arrays and tensors."""
 
 import re
 import subprocess
@@ -53,7 +53,7 @@ def as_tensor(pixels: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_package_exports_its_public_names() -> None:
     assert pcsr_cli.__all__ == PUBLIC
     assert dir(pcsr_cli) == sorted(PUBLIC)
     for name in PUBLIC:
@@ -62,17 +62,17 @@ def test_the_public_names_are_these() -> None:
         _ = pcsr_cli.nonsense
 
 
-def test_the_version_is_one() -> None:
+def test_the_version_has_three_numbers() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+([a-z.]+\d+)?", pcsr_cli.__version__)
 
 
-def test_importing_costs_nothing() -> None:
+def test_an_import_loads_only_the_standard_library() -> None:
     code = "import pcsr_cli, sys; pcsr_cli.PcsrError; print(*{'torch', 'numpy', 'PIL', 'typer'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
 
 
-def test_a_picture_in_a_picture_out(model: LoadedModel) -> None:
+def test_an_image_gives_an_image(model: LoadedModel) -> None:
     result = pcsr_cli.upscale(Image.fromarray(levels(5, 7)), model)
     assert (result.image.mode, result.image.size) == ("RGB", (28, 20))
     assert result.branches.shape == (20, 28)
@@ -80,7 +80,7 @@ def test_a_picture_in_a_picture_out(model: LoadedModel) -> None:
     assert (result.scale, result.working_scale) == (4, 4)
 
 
-def test_an_array_in_an_array_out(model: LoadedModel) -> None:
+def test_an_array_gives_an_array(model: LoadedModel) -> None:
     pixels = levels(5, 7)
     result = pcsr_cli.upscale(pixels, model).image
     assert (result.shape, str(result.dtype)) == ((20, 28, 3), "uint8")
@@ -88,7 +88,7 @@ def test_an_array_in_an_array_out(model: LoadedModel) -> None:
     assert np.array_equal(pixels, levels(5, 7)), "the input was changed"
 
 
-def test_16_bits_in_16_bits_out() -> None:
+def test_16_bits_give_16_bits() -> None:
     builtin = load_model("builtin", "cpu")
     # A gradient over a tenth of the range, of which 8 bits have 26 levels.
     gradient = np.linspace(26_000, 32_500, 12 * 48).reshape(12, 48)
@@ -109,7 +109,7 @@ def test_an_array_need_not_be_contiguous_or_writable(model: LoadedModel) -> None
     assert np.array_equal(pcsr_cli.upscale(upside_down, model).image, pcsr_cli.upscale(frozen, model).image)
 
 
-def test_a_tensor_in_a_tensor_out(model: LoadedModel) -> None:
+def test_a_tensor_gives_a_tensor(model: LoadedModel) -> None:
     pixels = levels(5, 7)
     result = pcsr_cli.upscale(as_tensor(pixels), model).image
     assert (result.shape, result.dtype) == ((1, 3, 20, 28), torch.float32)
@@ -123,8 +123,8 @@ def test_a_tensor_of_another_precision_gives_float32(model: LoadedModel, dtype: 
     assert pcsr_cli.upscale(as_tensor(levels(3, 3)).to(dtype), model).image.dtype == torch.float32
 
 
-def test_a_result_can_go_in_again(model: LoadedModel) -> None:
-    # It is not clamped, and so a little outside [0, 1].
+def test_a_result_can_be_enlarged_again(model: LoadedModel) -> None:
+    # A result is not clamped: its values exceed [0, 1] a little.
     tensor = 1.4 * as_tensor(levels(3, 3)) - 0.2
     assert tensor.min() < 0 < 1 < tensor.max()
     assert pcsr_cli.upscale(tensor, model).image.shape == (1, 3, 12, 12)
@@ -149,7 +149,7 @@ def test_other_tensors_are_refused(model: LoadedModel, tensor: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("value", [255.0, -2.0, float("nan"), float("inf")])
-def test_values_far_from_a_picture_are_refused(model: LoadedModel, value: float) -> None:
+def test_values_outside_the_range_are_refused(model: LoadedModel, value: float) -> None:
     tensor = as_tensor(levels(3, 3))
     tensor[0, 1, 2, 0] = value
     with fails(InputError, "The tensor's values are not in [0, 1]."):
@@ -173,13 +173,13 @@ def test_other_arrays_are_refused(model: LoadedModel, array: Any) -> None:
         pcsr_cli.upscale(array, model)
 
 
-@pytest.mark.parametrize("thing", ["in.png", None, [[1, 2]], b"bytes"])
-def test_other_things_are_refused(model: LoadedModel, thing: Any) -> None:
-    with fails(InputError, f"Cannot upscale a {type(thing).__name__}."):
-        pcsr_cli.upscale(thing, model)
+@pytest.mark.parametrize("value", ["in.png", None, [[1, 2]], b"bytes"])
+def test_other_types_are_refused(model: LoadedModel, value: Any) -> None:
+    with fails(InputError, f"Cannot upscale a {type(value).__name__}."):
+        pcsr_cli.upscale(value, model)
 
 
-def test_a_picture_keeps_its_kind_transparency_and_profile(model: LoadedModel) -> None:
+def test_an_image_keeps_its_mode_and_its_profile(model: LoadedModel) -> None:
     for mode in ("L", "LA", "RGB", "RGBA"):
         image = Image.fromarray(levels(4, 5, 4)).convert(mode)
         image.info["icc_profile"] = b"profile"
@@ -188,27 +188,25 @@ def test_a_picture_keeps_its_kind_transparency_and_profile(model: LoadedModel) -
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "jxl", "heic"])
-def test_a_picture_comes_back_upright_as_the_command_line_turns_it(
-    model: LoadedModel, tmp_path: Path, suffix: str
-) -> None:
+def test_an_image_becomes_upright_as_on_the_command_line(model: LoadedModel, tmp_path: Path, suffix: str) -> None:
     path, exif = tmp_path / f"in.{suffix}", Image.Exif()
     exif[0x0112] = 6
     for format in formats.PLUG_IN_FORMATS:
         formats.load_plug_in(format)
     Image.fromarray(levels(16, 32)).save(path, exif=exif.tobytes())
-    wanted = pcsr_cli.upscale(to_8_bits(read_image(path).rgb), model).image
+    expected = pcsr_cli.upscale(to_8_bits(read_image(path).rgb), model).image
     with Image.open(path) as image:
-        for _ in range(2):  # the picture given is left as it is
+        for _ in range(2):  # the input does not change
             result = pcsr_cli.upscale(image, model).image
-            assert np.array_equal(np.asarray(result), wanted)
+            assert np.array_equal(np.asarray(result), expected)
             assert 0x0112 not in result.getexif()
     if suffix == "jpg":
-        assert wanted.shape == (128, 64, 3)
+        assert expected.shape == (128, 64, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
 @pytest.mark.parametrize("scale", [1, 1.5, 4])
-def test_the_smallest_pictures(any_scale: LoadedModel, size: tuple[int, int], scale: float) -> None:
+def test_the_smallest_images_are_enlarged(any_scale: LoadedModel, size: tuple[int, int], scale: float) -> None:
     expected = (round(size[0] * scale), round(size[1] * scale), 3)
     assert pcsr_cli.upscale(levels(*size), any_scale, scale).image.shape == expected
     assert pcsr_cli.upscale(as_tensor(levels(*size)), any_scale, scale).image.shape[2:] == expected[:2]
@@ -226,13 +224,13 @@ def test_a_smaller_scale_is_reduced_from_the_trained_one(model: LoadedModel, sca
 
 
 @pytest.mark.parametrize("scale", [0, -4, 0.99, 0.99999999, float("nan"), float("inf")])
-def test_scales_that_do_not_enlarge(model: LoadedModel, scale: float) -> None:
+def test_a_scale_below_one_is_refused(model: LoadedModel, scale: float) -> None:
     with fails(ScaleError, f"A scale of {in_full(scale)} does not enlarge."):
         pcsr_cli.upscale(levels(), model, scale)
 
 
 @pytest.mark.parametrize("scale", [4.0000001, 8])
-def test_scales_beyond_what_the_model_was_trained_for(model: LoadedModel, scale: float) -> None:
+def test_a_scale_above_the_trained_one_is_refused(model: LoadedModel, scale: float) -> None:
     with fails(
         ScaleError,
         f"The model tiny was trained for {model.scales} and cannot enlarge x{in_full(scale)}.",
@@ -242,7 +240,7 @@ def test_scales_beyond_what_the_model_was_trained_for(model: LoadedModel, scale:
 
 
 @pytest.mark.parametrize("options", [{"refine": -1}, {"refine": 10}, {"tile": 0}, {"tile": -5}])
-def test_options_that_cannot_be(model: LoadedModel, options: dict[str, int]) -> None:
+def test_options_out_of_range_are_refused(model: LoadedModel, options: dict[str, int]) -> None:
     with fails(UsageError, f"refine={options.get('refine', 1)}, tile={options.get('tile')} is out of range."):
         pcsr_cli.upscale(levels(), model, **options)  # type: ignore[arg-type]
     with pytest.raises(PcsrError):
@@ -251,7 +249,7 @@ def test_options_that_cannot_be(model: LoadedModel, options: dict[str, int]) -> 
         pcsr_cli.Tradeoff(float("nan"))
 
 
-def test_routing_refinement_and_tiles_are_heeded(model: LoadedModel) -> None:
+def test_routing_refinement_and_tiles_are_options(model: LoadedModel) -> None:
     pixels = levels(12, 12)
     assert (pcsr_cli.upscale(pixels, model, routing=pcsr_cli.Threshold(0)).branches == 1).all()
     assert (pcsr_cli.upscale(pixels, model, routing=pcsr_cli.Threshold(1)).branches == 0).all()
@@ -264,7 +262,7 @@ def test_routing_refinement_and_tiles_are_heeded(model: LoadedModel) -> None:
     assert np.array_equal(plain.image, tiled.image)
 
 
-def test_progress_is_told(model: LoadedModel) -> None:
+def test_progress_rises_to_one(model: LoadedModel) -> None:
     shares: list[float] = []
     pcsr_cli.upscale(levels(12, 12), model, tile=6, progress=shares.append)
     assert shares == [0.25, 0.5, 0.75, 1.0]
@@ -279,6 +277,6 @@ def test_the_example_in_the_documentation_runs(
     monkeypatch.chdir(tmp_path)
     Image.fromarray(levels()).save("in.png")
     code = "\n".join(["import PIL.Image", *example]).replace('"carn"', repr(str(tiny_folder)))
-    exec(compile(code, "the example", "exec"), {})
+    exec(compile(code, "example", "exec"), {})
     with Image.open("out.png") as image:
         assert image.size == (32, 24)

@@ -47,7 +47,7 @@ EXAMPLE = {
     "adm_norefine": (26008, [0.5247651, 0.3823854, 0.2376023]),
     "all_heavy": (81920, [0.5249313, 0.3825232, 0.2377244]),
 }
-"""Heavy pixels and mean of the result for a crop of examples/chelsea.png; the textbook implementation agrees."""
+"""Heavy pixels and mean of the result for a crop of examples/chelsea.png; the reference implementation agrees."""
 
 MAX_FLIPPED = 100
 """Of 1.85 million pixels."""
@@ -58,7 +58,7 @@ whole_images = pytest.mark.parametrize(
 
 
 @cache
-def carn_of_the_hub() -> Pcsr | HubError:
+def carn_from_the_hub() -> Pcsr | HubError:
     try:
         return load_model("carn", "cpu", "fp32").network
     except HubError as error:
@@ -68,7 +68,7 @@ def carn_of_the_hub() -> Pcsr | HubError:
 @cache
 def published_carn() -> Pcsr:
     """The checkpoint from the Hub, or from the reference material if the Hub cannot be reached."""
-    found, folder = carn_of_the_hub(), SHARED / "hub" / "3587jjh" / "pcsr_carn"
+    found, folder = carn_from_the_hub(), SHARED / "hub" / "3587jjh" / "pcsr_carn"
     if isinstance(found, Pcsr):
         return found
     if not folder.is_dir():
@@ -118,14 +118,14 @@ def test_the_demo_image_agrees(case: str) -> None:
 
 
 @whole_images
-def test_as_many_pixels_are_heavy(case: str) -> None:
+def test_the_number_of_heavy_pixels_agrees(case: str) -> None:
     _, _, outcome = upscaled(case)
     assert outcome.branch_pixels[1] == pytest.approx(expected()[case]["heavy_pixels"], abs=MAX_FLIPPED)
     assert outcome.heavy_share == pytest.approx(expected()[case]["heavy_fraction"], abs=1e-4)
 
 
 @whole_images
-def test_flops_by_the_paper_agree(case: str) -> None:
+def test_the_flops_of_the_papers_count_agree(case: str) -> None:
     _, _, outcome = upscaled(case)
     flops = paper_flops(model_costs(published_carn()), outcome.plan.lr_pixels, outcome.branch_pixels)
     assert flops / 1e9 == pytest.approx(expected()[case]["gflops"], rel=1e-4)
@@ -145,8 +145,8 @@ def test_a_crop_agrees_before_rounding(case: str, tile: int | None) -> None:
     with np.load(GOLDEN / "crop_float32.npz") as crop:
         lr = torch.from_numpy(crop["lr"]).permute(2, 0, 1)[None] / 255
         golden, golden_heavy = torch.from_numpy(crop[case]), torch.from_numpy(crop[f"{case}_heavy"])
-    how = Settings(CASES[case].routing, refine=CASES[case].refine, tile=tile)
-    rgb, labels, _ = upscale_whole(published_carn(), lr, SCALE, how)
+    settings = Settings(CASES[case].routing, refine=CASES[case].refine, tile=tile)
+    rgb, labels, _ = upscale_whole(published_carn(), lr, SCALE, settings)
     flipped = (labels > 0) != golden_heavy
     assert int(flipped.sum()) <= 2
     assert (rgb.permute(2, 0, 1) - golden).abs().amax(dim=0)[~surroundings(flipped)].max() < 1e-4
@@ -163,11 +163,11 @@ def test_an_example_gives_the_recorded_results(case: str) -> None:
 
 
 @pytest.mark.hub
-def test_the_checkpoint_has_as_many_parameters() -> None:
+def test_the_checkpoint_has_168970_parameters() -> None:
     assert published_carn().parameter_count() == 168_970
 
 
-def test_the_original_costs_what_was_measured() -> None:
+def test_the_cost_of_the_original_agrees() -> None:
     cost = original_flops("carn", 4, 276 * 420)
     assert cost is not None
     assert cost.paper / 1e9 == pytest.approx(130.91355648, rel=1e-9)

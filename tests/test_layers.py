@@ -58,7 +58,7 @@ def test_imports_lead_downward(module: str) -> None:
 
 
 @pytest.mark.parametrize("name_of", [str, room], ids=["modules", "packages"])
-def test_imports_have_no_circle(name_of: Callable[[str], str]) -> None:
+def test_imports_form_no_cycle(name_of: Callable[[str], str]) -> None:
     graph: dict[str, set[str]] = {}
     for module in MODULES:
         graph.setdefault(name_of(module), set()).update(name_of(name) for name in imports(module))
@@ -67,7 +67,7 @@ def test_imports_have_no_circle(name_of: Callable[[str], str]) -> None:
     graphlib.TopologicalSorter(graph).prepare()
 
 
-def test_no_two_modules_have_one_name() -> None:
+def test_module_names_are_unique() -> None:
     files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "cli" and file.stem != "__init__"]
     stems = Counter(file.stem for file in files)
     assert not [stem for stem, count in stems.items() if count > 1]

@@ -21,29 +21,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "weights.toml",
-        "builtin/config.json",
-        "builtin/model.safetensors",
-        "examples/chelsea.png",
-        "py.typed",
-        "engine/fused/rows.py",
-        "training/card.md.jinja",
-        "cli/main.py",
-    ],
-)
-def test_the_wheel_carries(wheel: zipfile.ZipFile, name: str) -> None:
-    assert f"pcsr_cli/{name}" in wheel.namelist()
+CONTENTS = {"weights.toml", "builtin/config.json", "builtin/model.safetensors", "examples/chelsea.png", "py.typed"}
+CONTENTS |= {"engine/fused/rows.py", "training/card.md.jinja", "cli/main.py"}
 
 
-def test_the_registry_in_the_wheel_is_the_one_at_the_top(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_the_package_without_the_tests(wheel: zipfile.ZipFile) -> None:
+    files = wheel.namelist()
+    assert {f"pcsr_cli/{name}" for name in CONTENTS} <= set(files)
+    assert not [name for name in files if name.startswith("tests/")]
     assert wheel.read("pcsr_cli/weights.toml") == (ROOT / "weights.toml").read_bytes()
-
-
-def test_the_wheel_carries_no_tests(wheel: zipfile.ZipFile) -> None:
-    assert not [name for name in wheel.namelist() if name.startswith("tests/")]
 
 
 def test_the_model_in_the_wheel_is_under_a_megabyte(wheel: zipfile.ZipFile) -> None:
@@ -52,13 +38,13 @@ def test_the_model_in_the_wheel_is_under_a_megabyte(wheel: zipfile.ZipFile) -> N
 
 
 def names(requirements: list[str]) -> set[str]:
-    """The packages that requirements name, in the index's spelling."""
+    """The package names in requirements, as the index spells them."""
     return {re.split(r"[\s\[<>=;]", line)[0].lower().replace("_", "-") for line in requirements if line[:1].isalpha()}
 
 
 def test_constraints_pin_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"].values()
-    wanted = names(project["dependencies"]).union(*(names(extra) for extra in extras)) - {"pcsr"}
+    required = names(project["dependencies"]).union(*(names(extra) for extra in extras)) - {"pcsr"}
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    assert wanted <= names([line for line in constraints if "==" in line])
+    assert required <= names([line for line in constraints if "==" in line])

@@ -49,13 +49,13 @@ def test_the_documents_contain_commands() -> None:
     assert len({command.document for command in COMMANDS}) >= 5
 
 
-def test_every_indented_line_is_a_command_or_says_why_it_is_not_run() -> None:
+def test_every_indented_line_is_a_command_or_has_a_reason_not_to_run() -> None:
     programs = {"pcsr", "python", "torchrun", "for", "cat"}
     assert {command.line.split()[0] for command in COMMANDS if command.reason is None} <= programs
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.name))
-def test_every_link_leads_somewhere(document: Path) -> None:
+def test_every_link_has_a_target(document: Path) -> None:
     for target in links(document):
         assert (document.parent / target).exists(), target
 

@@ -14,7 +14,6 @@ from pcsr_cli.model.checkpoint import read_checkpoint
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec, Scales, write_config
 from tests.command import Pcsr as Command
-from tests.failing import tells
 from tests.hub_server import Hub
 from tests.images import levels, load, save
 from tests.tiny import tiny_model, tiny_spec
@@ -66,9 +65,6 @@ def test_the_list_shows_models_and_their_state(run_pcsr: Command) -> None:
     (carn,) = [line for line in ran.stdout.splitlines() if line.startswith("carn ")]
     for words in ("x4", "168,970", "not stated by its authors", "not cached"):
         assert words in carn
-
-
-def test_the_list_as_a_document(run_pcsr: Command) -> None:
     models = run_pcsr("models", "--json").succeeded().document
     assert models[0]["name"] == "carn"
     assert all(set(model) == {"name", "scales", "parameters", "licence", "state"} for model in models)
@@ -84,16 +80,16 @@ def test_a_downloaded_model_is_listed_as_cached(run_pcsr: Command, hub: Hub, tin
         return next(str(model["state"]) for model in models if model["name"] == "tiny")
 
     assert state() == "not cached"
-    told = run_pcsr("models", "fetch", "tiny", "--registry", registry).succeeded()
-    assert told.stdout == ""
-    assert "downloaded and complete" in told.stderr
+    fetched = run_pcsr("models", "fetch", "tiny", "--registry", registry).succeeded()
+    assert fetched.stdout == ""
+    assert "downloaded and complete" in fetched.stderr
     assert state() == "cached"
-    asked = len(hub.requests)
+    requests = len(hub.requests)
     run_pcsr("models", "fetch", "tiny", "--registry", registry, "--quiet").succeeded()
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == requests
 
 
-def test_options_before_the_command_are_its_own(run_pcsr: Command) -> None:
+def test_an_option_may_precede_the_command(run_pcsr: Command) -> None:
     before = run_pcsr("models", "--json", "show", "builtin").succeeded()
     assert before.document == run_pcsr("models", "show", "builtin", "--json").succeeded().document
     run_pcsr("models", "--registry", "gone.toml", "show", "builtin").failed(1, "gone.toml")
@@ -114,7 +110,7 @@ def test_an_unknown_name_lists_the_known_ones(run_pcsr: Command, command: str) -
     run_pcsr("models", command, "nonsense").failed(2, "no model 'nonsense'", "carn")
 
 
-# A registry of one's own.
+# User registries.
 
 
 @pytest.mark.parametrize("how", ["option", "variable", "configuration"])
@@ -148,32 +144,25 @@ def test_a_folder_in_a_registry_is_relative_to_it(run_pcsr: Command, tiny_folder
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("models = 1", ["models"]),
         ("[models.x", ["TOML"]),
         ("[other]", ["unknown field `other`"]),
         ("[models.x]", ["model 'x'", "missing required field `backbone`"]),
-        (ENTRY.format(name="x", where='repo = "a/b"\nrevision = "main"', licence=""), ["full commit"]),
     ],
 )
-def test_a_bad_registry_is_refused(run_pcsr: Command, text: str, words: list[str]) -> None:
+def test_an_invalid_registry_is_refused(run_pcsr: Command, text: str, words: list[str]) -> None:
     registry = own_registry(run_pcsr, text)
     run_pcsr("models", "--registry", registry).failed(1, "own.toml", *words)
 
 
-def test_a_missing_registry(run_pcsr: Command) -> None:
+def test_a_missing_registry_is_refused(run_pcsr: Command) -> None:
     run_pcsr("models", "--registry", "nowhere.toml").failed(1, "nowhere.toml")
     run_pcsr("models", env={"PCSR_REGISTRY": "nowhere.toml"}).failed(1, "nowhere.toml", "PCSR_REGISTRY")
 
 
 def test_files_that_differ_from_the_registry_are_refused(run_pcsr: Command, tiny_folder: Path) -> None:
     entry = ENTRY.format(name="mine", where=f'folder = "{tiny_folder}"', licence="MIT")
-    for right, wrong in (
-        ("classifier = []", "classifier = [3]"),
-        ("width = 8", "width = 9"),
-        ("radius = 6", "radius = 5"),
-    ):
-        registry = own_registry(run_pcsr, entry.replace(right, wrong))
-        run_pcsr("models", "fetch", "mine", "--registry", registry).failed(1, "mine", "registry")
+    registry = own_registry(run_pcsr, entry.replace("radius = 6", "radius = 5"))
+    run_pcsr("models", "fetch", "mine", "--registry", registry).failed(1, "mine", "registry")
 
 
 # Convert.
@@ -208,9 +197,9 @@ def test_models_of_full_size_are_converted(run_pcsr: Command, backbone: str) -> 
     found = read_checkpoint(run_pcsr.cwd / "out")
     assert found.spec == spec
     assert found.scales == Scales((4.0,))
-    wanted = model.state_dict()
-    assert set(found.state) == set(wanted)
-    assert all(torch.equal(found.state[key], wanted[key]) for key in wanted)
+    expected = model.state_dict()
+    assert set(found.state) == set(expected)
+    assert all(torch.equal(found.state[key], expected[key]) for key in expected)
 
 
 @pytest.mark.shared
@@ -233,8 +222,7 @@ def test_a_checkpoint_of_the_published_keys_and_shapes_is_converted(
 
 @pytest.mark.parametrize("command", [("fetch", "builtin"), ("convert", "in.pth", "out")])
 def test_json_and_quiet_exclude_each_other(run_pcsr: Command, command: tuple[str, ...]) -> None:
-    ran = run_pcsr("models", *command, "--json", "--quiet").failed(2)
-    assert tells(ran.stderr, "--json and --quiet exclude each other.")
+    run_pcsr("models", *command, "--json", "--quiet").failed(2, "--json and --quiet exclude each other.")
 
 
 def test_an_existing_model_needs_overwrite(run_pcsr: Command) -> None:
@@ -242,8 +230,9 @@ def test_an_existing_model_needs_overwrite(run_pcsr: Command) -> None:
     write_pth(run_pcsr.cwd / "in.pth", model.spec, model.state_dict())
     (run_pcsr.cwd / "out").mkdir()
     (run_pcsr.cwd / "out" / "config.json").write_text("mine")
-    refused = run_pcsr("models", "convert", "in.pth", "out").failed(RefusedOutputError.exit_code)
-    assert tells(refused.stderr, f"{Path('out/config.json')} already exists.")
+    run_pcsr("models", "convert", "in.pth", "out").failed(
+        RefusedOutputError.exit_code, f"{Path('out/config.json')} already exists."
+    )
     assert (run_pcsr.cwd / "out" / "config.json").read_text() == "mine"
     ran = run_pcsr("models", "convert", "in.pth", "out", "--overwrite").succeeded()
     assert (ran.stdout, ran.stderr.count("\n")) == ("", 1)

@@ -12,18 +12,13 @@ from pcsr_cli.errors import UsageError
 from tests.failing import fails
 
 
-def test_at_most_one_routing() -> None:
+def test_an_upscale_has_at_most_one_routing() -> None:
     assert options.choose_routing(None, None, False) is None
     assert options.choose_routing(0.25, None, False) == Threshold(0.25)
     assert options.choose_routing(None, 1.0, False) == Tradeoff(1.0)
     assert options.choose_routing(None, None, True) == Adaptive()
     with fails(UsageError, "--threshold and --k and --adm and --budget exclude each other."):
         options.choose_routing(0.5, 1.0, True, "60%")
-
-
-def test_json_and_quiet_exclude_each_other() -> None:
-    with fails(UsageError, "--json and --quiet exclude each other."):
-        options.check_output_mode(json=True, quiet=True)
 
 
 @pytest.mark.parametrize("refine", [-1, 10])
@@ -55,7 +50,7 @@ def test_an_invalid_amount_of_memory_is_refused(memory: str) -> None:
         options.choose_memory(memory)
 
 
-def test_amounts_of_memory() -> None:
+def test_an_amount_of_memory_has_a_unit() -> None:
     assert options.choose_memory("auto") is None
     assert options.choose_memory("512m") == 512 * 2**20
     assert options.choose_memory("1.5G") == 3 * 2**29
@@ -72,7 +67,7 @@ def test_an_empty_argument_is_refused() -> None:
     options.check_no_empty_argument(["upscale", "a=b=", "--name={stem}=", "-", "."])
 
 
-def test_a_stream_is_a_dash_and_nothing_else() -> None:
+def test_only_a_dash_means_a_stream() -> None:
     assert choose_work(["-", "-"], None) == Single(STREAM, STREAM)
     assert choose_work(["./-", "-"], None) == Single(Path.cwd() / "-", STREAM)
 

@@ -1,10 +1,6 @@
 """The preview in the terminal: a detail before and after."""
 
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +12,6 @@ from rich.console import Console
 from pcsr_cli.cli.upscale_view import HALF_BLOCK, PreviewTap, why_no_preview
 from pcsr_cli.images.image import Pixels
 from tests.command import Pcsr
-from tests.failing import tells
 from tests.images import levels, save
 
 
@@ -57,7 +52,7 @@ def test_a_preview_has_colours_of_8_bits(channels: int, depth: int) -> None:
     assert np.array_equal(tapped(levels(4, 4), rows, (8, 8), 3).after, colours)
 
 
-def test_of_an_animation_the_preview_shows_the_first_frame() -> None:
+def test_a_preview_of_an_animation_shows_the_first_frame() -> None:
     first, second = levels(8, 8), levels(8, 8, seed=1)
     tap = tapped(levels(4, 4), first, (8, 8), 8)
     tap.write(second)
@@ -102,56 +97,38 @@ def test_a_preview_fits_the_terminal(columns: int) -> None:
         (Console(force_terminal=True, color_system="truecolor", width=80, height=24), ""),
     ],
 )
-def test_the_reason_for_no_preview(console: Console, words: str) -> None:
+def test_a_missing_preview_has_a_reason(console: Console, words: str) -> None:
     assert (why_no_preview(console) or "").find(words) >= 0
     assert (why_no_preview(console) is None) is (words == "")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def photograph(run_pcsr: Pcsr) -> Path:
     return save(run_pcsr.cwd / "in.png", levels(12, 14))
 
 
-def test_a_pipe_gets_a_note(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+def test_a_pipe_gets_a_note(run_pcsr: Pcsr, tiny_folder: Path) -> None:
     ran = run_pcsr("upscale", "in.png", "out.png", "--preview", "--model", tiny_folder).succeeded()
     assert "Note: no preview: stderr is not a terminal that can draw." in ran.stderr
     assert HALF_BLOCK not in ran.stderr + ran.stdout
     assert run_pcsr.files() == ["in.png", "out.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["out.png", "-"])
-def test_a_terminal_gets_a_preview_after_the_report(
-    run_pcsr: Pcsr, tiny_folder: Path, photograph: Path, output: str
-) -> None:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "pcsr_cli", "upscale", "in.png", output, "--format", "png", "--preview"]
-    env = {**run_pcsr.env, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80", "LINES": "30"}
-    with subprocess.Popen(
-        [*command, "--model", str(tiny_folder)], env=env, cwd=run_pcsr.cwd, stderr=theirs, stdout=subprocess.PIPE
-    ) as process:
-        os.close(theirs)
-        said = b""
-        while chunk := _read(ours):
-            said += chunk
-        assert process.wait() == 0
-    os.close(ours)
-    report, _, preview = said.decode().partition("before")
+def test_a_terminal_gets_a_preview_after_the_report(run_pcsr: Pcsr, tiny_folder: Path, output: str) -> None:
+    text = run_pcsr.on_terminal("upscale", "in.png", output, "--format", "png", "--preview", "--model", tiny_folder)
+    report, _, preview = text.partition("before")
     assert "executed" in report
     assert preview.count(HALF_BLOCK) == 2 * 39 * 24
 
 
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # on Linux, reading fails when the other end is closed
-        return b""
-
-
-def test_several_images_have_no_preview(run_pcsr: Pcsr, photograph: Path) -> None:
-    ran = run_pcsr("upscale", "in.png", "--out-dir", "out", "--preview").failed(2)
-    assert tells(ran.stderr, "--preview is for a single image.")
-
-
-def test_preview_and_quiet_exclude_each_other(run_pcsr: Pcsr, photograph: Path) -> None:
-    ran = run_pcsr("upscale", "in.png", "out.png", "--preview", "--quiet").failed(2)
-    assert tells(ran.stderr, "--preview and --quiet exclude each other.")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out-dir", "out"], "--preview is for a single image."),
+        (["out.png", "--quiet"], "--preview and --quiet exclude each other."),
+    ],
+)
+def test_an_invalid_preview_is_refused(run_pcsr: Pcsr, arguments: list[str], message: str) -> None:
+    run_pcsr("upscale", "in.png", "--preview", *arguments).failed(2, message)

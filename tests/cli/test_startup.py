@@ -13,7 +13,7 @@ from tests.command import Pcsr
 QUICK = 0.3
 """Seconds of CPU."""
 
-QUESTIONS = [["--version"], ["--help"], ["upscale", "--help"], ["models", "--help"], ["models"]]
+COMMANDS = [["--version"], ["--help"], ["upscale", "--help"], ["models", "--help"], ["models"]]
 
 # Runs the command, then prints on stderr the seconds of CPU and whether torch was imported.
 PROBE = """
@@ -35,7 +35,7 @@ def probe(run_pcsr: Pcsr, arguments: list[str]) -> tuple[float, bool]:
     return float(seconds), torch_imported == "True"
 
 
-@pytest.mark.parametrize("arguments", QUESTIONS, ids=" ".join)
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_help_version_and_list_are_fast(run_pcsr: Pcsr, arguments: list[str]) -> None:
     tried = []
     for _ in range(5):
@@ -52,21 +52,12 @@ def test_the_version_goes_to_stdout(run_pcsr: Pcsr) -> None:
     assert (ran.stdout, ran.stderr) == (f"pcsr {pcsr_cli.__version__}\n", "")
 
 
-def test_the_installed_script_is_the_module(run_pcsr: Pcsr) -> None:
+def test_the_installed_script_and_the_module_print_the_same_help(run_pcsr: Pcsr) -> None:
     script = shutil.which("pcsr", path=str(Path(sys.executable).parent))
     if script is None:
         pytest.skip("pcsr is not installed as a script")
     done = subprocess.run([script, "--help"], env=run_pcsr.env, capture_output=True, text=True, check=True)
     assert done.stdout == run_pcsr.in_new_interpreter("--help").succeeded().stdout
-
-
-def test_help_names_every_command(run_pcsr: Pcsr) -> None:
-    told = run_pcsr("--help").succeeded().stdout
-    for command in ("upscale", "models"):
-        assert command in told
-    told = run_pcsr("models", "--help").succeeded().stdout
-    for command in ("fetch", "show", "convert"):
-        assert command in told
 
 
 def test_a_bare_command_shows_its_help(run_pcsr: Pcsr) -> None:
@@ -95,7 +86,7 @@ def test_a_wrong_command_line_points_to_the_help(run_pcsr: Pcsr, arguments: list
     assert run_pcsr.files() == []
 
 
-def test_an_unknown_command_is_followed_by_one_question_mark(run_pcsr: Pcsr) -> None:
+def test_an_unknown_command_gets_a_suggestion(run_pcsr: Pcsr) -> None:
     assert "Did you mean 'upscale'? See `pcsr --help`." in run_pcsr("upscal").stderr
 
 

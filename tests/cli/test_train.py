@@ -22,6 +22,7 @@ from tests.training.conftest import recipe_file
 __all__ = ["recipe_file"]
 
 
+@pytest.mark.slow
 def test_a_recipe_becomes_a_model(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     command.command(recipe_file, out=tmp_path / "run", json=True)

@@ -1,4 +1,4 @@
-"""The checks of ``pcsr doctor``: each problem is named together with a next step."""
+"""The checks of ``pcsr doctor``: each problem is reported with a next step."""
 
 import importlib
 import shutil
@@ -59,7 +59,7 @@ class TestMachine:
             (doctor, "onednn_problem", lambda: "no oneDNN", "kernels", State.WARNING, "build with oneDNN"),
         ],
     )
-    def test_a_problem_is_named(
+    def test_a_problem_is_reported(
         self,
         monkeypatch: pytest.MonkeyPatch,
         where: object,
@@ -107,7 +107,7 @@ class TestModels:
         put(self.snapshot(cache), "model.safetensors", SHA256, b"weights")
         assert by_subject(check_cache())["cache"].facts == {"folder": str(cache), "bytes": 7, "writable": True}
 
-    def test_a_full_disk_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, "MIN_DISK", 2**80)
         assert by_subject(check_cache())["cache"].state is State.WARNING
 
@@ -118,7 +118,7 @@ class TestModels:
         assert "cache entry" not in by_subject(check_cache())
 
     @pytest.mark.parametrize(("config", "weights"), [("a", SHA256), (SHA256, "a")], ids=["weights", "config"])
-    def test_a_damaged_model_is_named(self, cache: Path, config: str, weights: str) -> None:
+    def test_a_damaged_model_is_reported(self, cache: Path, config: str, weights: str) -> None:
         folder = self.snapshot(cache)
         put(folder, "config.json", config, b'{"heavy_sampler_spec": {}}')
         put(folder, "model.safetensors", weights, b"\x02\0\0\0\0\0\0\0{}")
@@ -146,7 +146,7 @@ class TestFormats:
         assert finding.state is State.OK
         assert {"PNG", "JPEG", "TIFF"} <= set(finding.message.replace(",", "").replace(";", "").split())
 
-    def test_a_missing_plug_in_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_plug_in_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(formats, "find_spec", lambda module: None)
         found = by_subject(check_formats())
         assert found["format HEIC"].state is State.WARNING
@@ -155,7 +155,7 @@ class TestFormats:
         assert found["format JPEG XL"].next_step == "Run: pip install pillow-jxl-plugin"
         assert "HEIC" not in found["formats"].message
 
-    def test_a_plug_in_that_cannot_be_imported_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_plug_in_that_cannot_be_imported_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(name: str) -> object:
             raise ImportError(f"libheif.so is missing, for {name}")
 

@@ -91,7 +91,7 @@ def test_ssim_agrees_with_scikit_image(size: tuple[int, int], sigma: float) -> N
         assert ssim(result, truth, 2) == pytest.approx(ssim(result[2:-2, 2:-2], truth[2:-2, 2:-2]), abs=1e-9)
 
 
-def test_ssim_of_constant_and_small_images() -> None:
+def test_ssim_accepts_constant_and_small_images() -> None:
     grey, white = np.full((20, 20), 100, np.float32), np.full((20, 20), 235, np.float32)
     assert ssim(grey, grey) == pytest.approx(1)
     # Without variance only the means count.
@@ -102,7 +102,7 @@ def test_ssim_of_constant_and_small_images() -> None:
     assert math.isnan(ssim(grey, white, shave=5))
 
 
-def test_psnr_of_luma() -> None:
+def test_psnr_accepts_luma() -> None:
     a, b = luma(noise(6, 7, 0)), luma(noise(6, 7, 1))
     assert psnr(a, b) == pytest.approx(10 * math.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
     assert psnr(np.full((9, 9), 10, np.float32), np.full((9, 9), 30, np.float32)) == pytest.approx(

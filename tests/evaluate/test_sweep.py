@@ -122,7 +122,7 @@ def test_the_mean_curve_is_point_by_point() -> None:
     ("text", "values"),
     [("0.5", (0.5,)), ("0.9,0.1,", (0.1, 0.9)), ("0:1:0.25", (0, 0.25, 0.5, 0.75, 1)), ("0:0.7:0.3", (0, 0.3, 0.6))],
 )
-def test_grids(text: str, values: tuple[float, ...]) -> None:
+def test_a_grid_is_parsed(text: str, values: tuple[float, ...]) -> None:
     assert parse_grid("threshold", text).values == values
 
 
@@ -141,7 +141,7 @@ def test_grids(text: str, values: tuple[float, ...]) -> None:
         ("k", "0:200:50", "is out of range."),
     ],
 )
-def test_invalid_grids_are_refused(kind: str, text: str, message: str) -> None:
+def test_an_invalid_grid_is_refused(kind: str, text: str, message: str) -> None:
     with fails(UsageError, message):
         parse_grid(kind, text)
 

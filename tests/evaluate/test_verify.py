@@ -18,7 +18,9 @@ from tests.tiny import BACKBONES, changeable_model, tiny_model
 IMAGE = levels(50, 43)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    "backbone", [pytest.param(name, marks=[pytest.mark.slow] * (name == "carn")) for name in BACKBONES]
+)
 def test_all_variants_pass(backbone: str) -> None:
     found = verify(tiny_model(backbone), IMAGE, 2)
     assert found.passed and found.failures == 0

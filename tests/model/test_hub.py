@@ -21,7 +21,7 @@ from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.hub import HubLocation, client, is_cached, is_whole, remove, revision_of
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
-from tests.failing import fails, tells
+from tests.failing import contains, fails
 from tests.hub_server import Hub, Trouble
 from tests.tiny import tiny_model
 
@@ -64,7 +64,7 @@ def fetch(run_pcsr: Pcsr, reference: str = REPO, **env: str) -> Ran:
 
 def refused(ran: Ran, *parts: str) -> None:
     """Check that the command failed with one line that contains these parts."""
-    assert tells(ran.failed(HubError.exit_code).stderr, *parts), f"another failure: {ran.stderr}"
+    assert contains(ran.failed(HubError.exit_code).stderr, *parts), f"another failure: {ran.stderr}"
 
 
 def cache(run_pcsr: Pcsr) -> Path:
