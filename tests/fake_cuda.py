@@ -1,7 +1,6 @@
-"""The engine on fake CUDA tensors: they know their shape, type and device, but hold no numbers.
+"""The engine on fake CUDA tensors, which have a shape, a type and a device but no values.
 
-So the plan is made beforehand, and where the engine looks at numbers it is told something plausible. Whatever asks
-for numbers in another way fails.
+The plan is made beforehand, and operations that read values return plausible ones. Any other access to values fails.
 """
 
 from collections import Counter
@@ -27,11 +26,11 @@ CUDA = torch.device("cuda:0")
 
 @dataclass(frozen=True)
 class Traffic:
-    """What passed between host and device.
+    """The transfers between host and device.
 
-    ``waits`` counts by name what makes the host wait for the device: ``nonzero``, ``item``, ``tolist``, and the copies
-    ``to host`` and ``to device`` that are not under way on their own; ``uploads`` and ``downloads`` count those that
-    are, and ``arrivals`` how often one was waited for.
+    ``waits`` counts by name the operations that block the host: ``nonzero``, ``item``, ``tolist``, and the blocking
+    copies ``to host`` and ``to device``. ``uploads`` and ``downloads`` count the asynchronous copies, and ``arrivals``
+    counts the waits for one of them.
     """
 
     outcome: Outcome
@@ -42,15 +41,14 @@ class Traffic:
 
 
 class _WithoutCuda(TorchFunctionMode):
-    """Lets Python's own tensor methods work on fake CUDA tensors in a build of PyTorch without CUDA.
+    """Makes tensor methods work on fake CUDA tensors in a build of PyTorch without CUDA.
 
-    They would look for the CUDA runtime although there is nothing to run; the operators behind them do not.
-    What asks for numbers gets made-up ones, and is counted.
+    The methods would initialise the CUDA runtime, but their operators do not. Reads of values are counted.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: Counter[str] = Counter()
+        self.reads: Counter[str] = Counter()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -70,7 +68,7 @@ class _WithoutCuda(TorchFunctionMode):
             Tensor.tolist: lambda x: [0] * x.numel(),
         }
         if func in numbers and args[0].device.type == "cuda":
-            self.asked[getattr(func, "__name__", "")] += 1
+            self.reads[getattr(func, "__name__", "")] += 1
         return {**stand_ins, **numbers}.get(func, func)(*args, **(kwargs or {}))
 
 
@@ -84,7 +82,7 @@ def _copied(x: Tensor, memo: object) -> nn.Parameter:
 
 
 def _some(x: Tensor, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
-    """Half of all places."""
+    """Half of all indices."""
     found = torch.zeros(x.numel() // 2, x.ndim, dtype=torch.int64, device=x.device)
     return found.unbind(dim=1) if as_tuple else found
 
@@ -110,12 +108,12 @@ def _indexed(x: Tensor, index: Any) -> Tensor:
 
 
 class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts copies between devices: whether the host waits for them, and where they go."""
+    """Counts blocking and asynchronous copies between devices."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.waited: Counter[str] = Counter()
-        self.under_way: Counter[str] = Counter()
+        self.blocking: Counter[str] = Counter()
+        self.asynchronous_copies: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -123,8 +121,8 @@ class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
         copying = {"aten::_to_copy": (0, None), "aten::to": (0, None), "aten::copy_": (1, 2)}.get(func._schema.name)
         if copying is not None:
             source, flag = args[copying[0]], copying[1]
-            unwaited = kwargs.get("non_blocking", flag is not None and len(args) > flag and args[flag])
-            counts = self.under_way if unwaited else self.waited
+            asynchronous = kwargs.get("non_blocking", flag is not None and len(args) > flag and args[flag])
+            counts = self.asynchronous_copies if asynchronous else self.blocking
             if (source.device.type, out.device.type) == ("cuda", "cpu"):
                 counts["to host"] += 1
             if (source.device.type, out.device.type) == ("cpu", "cuda"):
@@ -133,7 +131,7 @@ class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Arrivals:
-    """Plays CUDA's events, and counts how often the host waits for one."""
+    """Replaces the events of CUDA and counts the waits for them."""
 
     def __init__(self) -> None:
         self.waited_for = 0
@@ -172,7 +170,7 @@ def run_on_fake_cuda(
     branches: int = 2,
     dtype: torch.dtype = torch.float32,
 ) -> Traffic:
-    """Upscale a picture by 1.5 as if on a GPU."""
+    """Upscale an image by 1.5 as if on a GPU."""
     with torch.device("meta"):
         model = Pcsr(tiny_spec(backbone, branches)).eval()
     plan = plan_for(model, lr_size, 1.5, how)
@@ -188,5 +186,5 @@ def run_on_fake_cuda(
         on_cuda = {key: torch.empty(value.shape, dtype=value.dtype, device=CUDA) for key, value in state.items()}
         model.load_state_dict(on_cuda, assign=True)
         _, _, outcome = upscale_whole(model, torch.empty(1, 3, *lr_size), 1.5, how, dtype)
-    moved = copies.under_way
-    return Traffic(outcome, methods.asked + copies.waited, moved["to device"], moved["to host"], arrivals.waited_for)
+    moved = copies.asynchronous_copies
+    return Traffic(outcome, methods.reads + copies.blocking, moved["to device"], moved["to host"], arrivals.waited_for)

@@ -1,8 +1,7 @@
-"""PCSR as the textbook has it: the formula of the paper, pixel by pixel, for the whole image at once.
+"""PCSR by the formula of the paper, pixel by pixel, for the whole image at once.
 
-Nothing is shared between pixels, cut into tiles or rearranged: every HR pixel samples its features, puts together
-its q of C + 4 numbers, and sends it through whole MLPs. Only two things are taken from the program under test: the
-networks themselves (which are tested apart), and what each branch costs, for k.
+There are no tiles and no shared work: each HR pixel samples its features, builds its q of C + 4 numbers and passes
+it through whole MLPs. Only the networks and the costs of the branches come from the program under test.
 """
 
 from collections.abc import Iterator
@@ -33,8 +32,8 @@ class Expected:
 
 @torch.no_grad()
 def upscale(model: Pcsr, lr: Tensor, scale: float, routing: Routing, refine: int = 1) -> Expected:
-    """Enlarge ``lr`` (1, 3, h, w), RGB in [0, 1], as sections 1 and 2 of the specification say."""
-    assert not isinstance(routing, Budget | SingleBranch), "thresholds by another name"
+    """Enlarge ``lr`` (1, 3, h, w), RGB in [0, 1], by sections 1 and 2 of the specification."""
+    assert not isinstance(routing, Budget | SingleBranch), "use a threshold instead"
     mean = torch.tensor(model.spec.mean, device=lr.device).view(1, 3, 1, 1)
     std = torch.tensor(model.spec.std, device=lr.device).view(1, 3, 1, 1)
     x = (lr - mean) / std
@@ -55,8 +54,8 @@ def upscale(model: Pcsr, lr: Tensor, scale: float, routing: Routing, refine: int
             labels[query.pixels] = route(probabilities[query.pixels], routing, costs)
         rgb[query.pixels] = query.base + _residual(model, query.q, labels[query.pixels])
 
-    picture, labels = rgb.T.view(1, 3, height, width), labels.view(height, width)
-    refined = smooth_seams(picture, labels > 0, refine)
+    image, labels = rgb.T.view(1, 3, height, width), labels.view(height, width)
+    refined = smooth_seams(image, labels > 0, refine)
     return Expected((refined * std + mean)[0], labels, probabilities.view(height, width, -1))
 
 
@@ -90,24 +89,24 @@ def cluster(probabilities: Tensor) -> Tensor:
     return labels
 
 
-def smooth_seams(picture: Tensor, heavy: Tensor, minimum: int) -> Tensor:
+def smooth_seams(image: Tensor, heavy: Tensor, minimum: int) -> Tensor:
     """Refinement of (1, 3, H, W): light pixels with ``minimum`` heavy neighbours become the mean of their 3x3."""
     height, width = heavy.shape
-    padded = F.pad(picture, (1, 1, 1, 1), mode="replicate")
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     padded_heavy = F.pad(heavy[None, None].float(), (1, 1, 1, 1), mode="replicate")[0, 0]
     window = [(row, column) for row in range(3) for column in range(3)]
-    mean = sum((padded[:, :, r : r + height, c : c + width] for r, c in window), torch.zeros_like(picture)) / 9
+    mean = sum((padded[:, :, r : r + height, c : c + width] for r, c in window), torch.zeros_like(image)) / 9
     around = [padded_heavy[r : r + height, c : c + width] for r, c in window if (r, c) != (1, 1)]
     neighbours = torch.stack(around).sum(dim=0)
     replaced = ~heavy & (neighbours >= minimum)
     replaced[[0, -1], :] = False
     replaced[:, [0, -1]] = False
-    return torch.where(replaced & (minimum < 9), mean, picture)
+    return torch.where(replaced & (minimum < 9), mean, image)
 
 
 @dataclass(frozen=True)
 class _Query:
-    """A chunk of N HR pixels: which ones, their ``q`` (N, C + 4), and the bilinear ``base`` (N, 3) under them."""
+    """A chunk of N HR pixels: a slice, their ``q`` (N, C + 4), and their bilinear ``base`` (N, 3)."""
 
     pixels: slice
     q: Tensor
@@ -145,9 +144,8 @@ class _Queries:
 class _Side:
     """HR rows (or columns): their centres on [-1, 1], those of their nearest LR rows, and the difference in LR rows.
 
-    At some real scales an HR centre lies exactly between two LR centres, where nearest sampling in floating point
-    would take either. So what is asked for at each HR pixel is the very centre of its nearest LR pixel, found in exact
-    arithmetic; of two equally near, ``round`` takes the even one.
+    At some real scales an HR centre lies exactly between two LR centres, and rounding would decide which is nearest.
+    The nearest LR pixel is therefore computed in exact arithmetic; ``round`` takes the even one of a tie.
     """
 
     def __init__(self, lr_length: int, hr_length: int, like: Tensor) -> None:

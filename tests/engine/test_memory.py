@@ -1,4 +1,4 @@
-"""How much is done at once depends on the machine, the result does not; a large image takes bounded memory."""
+"""Tiles, strips and budgets fit the memory, and the peak does not grow with the result."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 class _OnCuda:
-    """A model that says it is on a GPU."""
+    """A model that reports a GPU as its device."""
 
     def __init__(self) -> None:
         self.model = tiny_model("carn")
@@ -36,12 +36,12 @@ class _OnCuda:
         self.spec = self.model.spec
 
 
-def test_on_a_cpu_a_tile_is_as_high_as_the_picture() -> None:
+def test_a_cpu_tile_is_as_high_as_the_image() -> None:
     assert auto_tile(tiny_model("carn"), 4, (5000, 7000)) == (5000, CPU_TILE_WIDTH)
 
 
 @pytest.mark.parametrize("free", [10**6, 10**9, 10**12])
-def test_on_a_device_a_tile_takes_half_of_what_is_free(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_tile_uses_half_of_the_free_memory(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda device: free)
     model = _OnCuda()
     height, width = auto_tile(model, 4, (5000, 7000))  # type: ignore[arg-type]
@@ -61,46 +61,40 @@ def test_a_strip_of_the_result_is_bounded(lr_size: tuple[int, int], scale: float
     assert auto_tile(tiny_model("carn"), scale, lr_size, pixel_bytes) == (rows, CPU_TILE_WIDTH)
 
 
-def test_pictures_up_to_8k_are_one_strip_and_very_wide_ones_not_all_halo() -> None:
+def test_only_large_images_have_several_strips() -> None:
     assert strip_rows((1080, 1920), 4, 3) == 1080
     assert strip_rows((9000, 10**6), 4, 3) == MIN_STRIP_ROWS
     assert strip_rows((50, 10**6), 4, 3) == 50
     assert strip_rows((10**6, 10**6), 4, 0) == 10**6, "a whole result needs no strips"
 
 
-def test_a_strip_bounds_a_devices_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strip_limits_the_tile_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda device: 10**12)
     height, width = auto_tile(_OnCuda(), 4, (9000, 40_000), 3)  # type: ignore[arg-type]
     assert (height, width) == (strip_rows((9000, 40_000), 4, 3), DEVICE_TILES.stop - 1)
 
 
-def test_larger_scales_and_wider_samplers_need_more() -> None:
+def test_larger_scales_need_more_memory() -> None:
     model = tiny_model("dense")
     assert bytes_per_lr_pixel(model, 4) > bytes_per_lr_pixel(model, 2)
 
 
-def test_a_budget_asked_for_is_the_budget() -> None:
-    assert feature_budget(torch.device("cuda:0"), 12345) == 12345
-    assert feature_budget(CPU, 0) == 0
-
-
-@pytest.mark.parametrize(("free", "budget"), [(2**40, MAX_BUDGET), (2**20, 2**18)])
-def test_else_it_is_a_quarter_of_what_is_free_within_bounds(
-    free: int, budget: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("given", "free", "budget"), [(12345, 0, 12345), (0, 2**40, 0), (None, 2**40, MAX_BUDGET), (None, 2**20, 2**18)]
+)
+def test_the_budget_is_given_or_a_quarter_of_the_free_memory(
+    given: int | None, free: int, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda device: free)
-    assert feature_budget(CPU, None) == budget
+    assert feature_budget(CPU, given) == budget
 
 
-def test_a_machine_has_free_memory() -> None:
-    assert memory.free_memory(CPU) > 2**20
-
-
-def test_what_pytorch_keeps_for_itself_on_a_device_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_cached_by_pytorch_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
     assert memory.free_memory(torch.device("cuda:0")) == 770
+    assert memory.free_memory(CPU) > 2**20
 
 
 ENLARGE = """
@@ -121,20 +115,20 @@ from pcsr_cli.engine.routing import Adaptive, Threshold
 torch.set_num_threads(1)
 memory.STRIP_BYTES = 2**23
 height, width, output, folder, adm = int(sys.argv[1]), 700, Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "adm"
-picture = ImageData(np.full((height, width, 3), (200, 100, 37), np.uint8))
+image = ImageData(np.full((height, width, 3), (200, 100, 37), np.uint8))
 settings = Settings(Adaptive(), refine=1, memory=0) if adm else Settings(Threshold(1.0), refine=9)
-upscaling = start_upscale(picture, load_model(folder, "cpu"), 4, settings, 8)
+upscaling = start_upscale(image, load_model(folder, "cpu"), 4, settings, 8)
 size = (4 * height, 4 * width)
 with open_writer(output, choose_format(output), Layout(*size)) as writer:
-    writer.write_all(output_rows(upscaling, picture, size, size, 8))
+    writer.write_all(output_rows(upscaling, image, size, size, 8))
 print(peak_memory(torch.device("cpu")))
 """
 
 
 def peak(height: int, output: Path, model: Path, routing: str) -> int:
-    """Peak memory in bytes of a process that enlarges a flat picture 700 pixels wide."""
+    """Peak memory in bytes of a process that enlarges a flat image 700 pixels wide."""
     command = [sys.executable, "-c", ENLARGE, str(height), str(output), str(model), routing]
-    # What is freed goes back at once: else the heap's own scatter would be measured, too.
+    # Freed memory goes back at once; otherwise the test would also measure the fragmentation of the heap.
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     return int(done.stdout)
@@ -146,6 +140,6 @@ def peak(height: int, output: Path, model: Path, routing: str) -> int:
 def test_memory_does_not_grow_with_the_result(tmp_path: Path, tiny_folder: Path, suffix: str, routing: str) -> None:
     short, tall = 300, 2700
     peaks = [peak(height, tmp_path / f"out{suffix}", tiny_folder, routing) for height in (short, tall)]
-    picture, result = (2400 * 700 * 3 * factor for factor in (1, 16))
+    image, result = (2400 * 700 * 3 * factor for factor in (1, 16))
     survey = 24 * 2**20 if routing == "adm" else 0
-    assert peaks[1] - peaks[0] < picture + survey + 16 * 2**20 < result / 1.5
+    assert peaks[1] - peaks[0] < image + survey + 16 * 2**20 < result / 1.5

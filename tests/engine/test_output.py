@@ -1,4 +1,4 @@
-"""Rows on their way to a file: what leaves in bands is what would have been made of the whole."""
+"""Rows for a file: bands give the same result as the whole."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ depths = st.sampled_from([8, 16])
 
 
 def numbers(height: int, width: int) -> torch.Tensor:
-    """(H, W, 3) that leaves [0, 1] on both sides."""
+    """(H, W, 3) with values below 0 and above 1."""
     return 1.6 * torch.rand(height, width, 3, generator=torch.Generator().manual_seed(height)) - 0.3
 
 
@@ -30,7 +30,7 @@ def levels(height: int, width: int, depth: int) -> Pixels:
 
 
 def streamed(rgb: torch.Tensor, image: ImageData, size: tuple[int, int], depth: int, cuts: list[int]) -> Pixels:
-    """The output rows of a result that comes in blocks that end at the cuts."""
+    """The output rows of a result in blocks that end at the cuts."""
     edges = [0, *sorted(cut % len(rgb) for cut in cuts), len(rgb)]
     labels = torch.zeros(rgb.shape[:2], dtype=torch.uint8)
     blocks = (HrRows(rgb[start:stop], labels[start:stop]) for start, stop in pairwise(edges))
@@ -38,7 +38,7 @@ def streamed(rgb: torch.Tensor, image: ImageData, size: tuple[int, int], depth: 
 
 
 @given(sides, sides, depths, st.booleans(), st.booleans(), st.lists(st.integers(0, 99), max_size=4))
-def test_rows_in_any_strips_are_the_whole(
+def test_rows_in_any_strips_equal_the_whole(
     height: int, width: int, depth: int, grey: bool, with_alpha: bool, cuts: list[int]
 ) -> None:
     size = (2 * height, 2 * width)
@@ -63,7 +63,7 @@ def enlarged(alpha: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 @given(sides, sides, depths, st.floats(0.3, 1), st.floats(0.3, 1), st.lists(st.integers(0, 99), max_size=5))
-def test_reduced_in_bands_is_reduced_whole(
+def test_reducing_in_bands_equals_reducing_the_whole(
     height: int, width: int, depth: int, down: float, across: float, cuts: list[int]
 ) -> None:
     working, wanted = (4 * height, 4 * width), (round(4 * height * down), round(4 * width * across))
@@ -74,7 +74,7 @@ def test_reduced_in_bands_is_reduced_whole(
 
 
 @pytest.mark.parametrize(("depth", "level"), [(8, 128), (16, 32896)])
-def test_a_result_of_another_depth_has_transparency_of_that_depth(depth: int, level: int) -> None:
+def test_alpha_has_the_depth_of_the_result(depth: int, level: int) -> None:
     constant = np.full((2, 3), 128, np.uint8)
     assert (Alpha(constant, (4, 6), depth).rows(1, 3) == level).all()
     half = np.array([[0, 255]], np.uint8).repeat(4, axis=0).repeat(8, axis=1)

@@ -1,4 +1,4 @@
-"""The tile plan: pure geometry that leaves nothing out and counts nothing twice."""
+"""A tile plan covers each pixel exactly once."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ plans = st.builds(
 
 
 @given(plans)
-def test_cores_are_a_partition_of_the_result(plan: TilePlan) -> None:
+def test_cores_partition_the_result(plan: TilePlan) -> None:
     owners = torch.zeros(plan.hr_size, dtype=torch.int64)
     for tile in plan.tiles:
         assert tile.core.area > 0
@@ -29,9 +29,10 @@ def test_cores_are_a_partition_of_the_result(plan: TilePlan) -> None:
 
 
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70))
-def test_tiles_share_out_the_lr_pixels(lr_size: tuple[int, int], scale: float, tile: int) -> None:
-    # Without halo and ring, what is sampled is what is owned: each LR pixel once, at most ``tile`` a side.
+def test_tiles_partition_the_lr_pixels(lr_size: tuple[int, int], scale: float, tile: int) -> None:
+    # Without halo and ring, the sampled area is the owned area.
     plan = plan_tiles(lr_size, scale, (tile, tile), halo=1, ring=0)
+    assert plan.hr_size == hr_size(lr_size, scale)
     owners = torch.zeros(lr_size, dtype=torch.int64)
     for part in plan.tiles:
         owners[part.sampled.slices] += 1
@@ -40,9 +41,7 @@ def test_tiles_share_out_the_lr_pixels(lr_size: tuple[int, int], scale: float, t
 
 
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70), st.integers(0, 2))
-def test_regions_are_cores_with_a_ring_cut_at_the_border(
-    lr_size: tuple[int, int], scale: float, tile: int, ring: int
-) -> None:
+def test_regions_are_cores_with_a_ring(lr_size: tuple[int, int], scale: float, tile: int, ring: int) -> None:
     plan = plan_tiles(lr_size, scale, (tile, tile), halo=3, ring=ring)
     for part in plan.tiles:
         for core, region, limit in sides(part.core, part.region, plan.hr_size):
@@ -51,52 +50,45 @@ def test_regions_are_cores_with_a_ring_cut_at_the_border(
 
 
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70), st.integers(1, 33))
-def test_halo_surrounds_what_is_sampled_but_for_the_image_border(
-    lr_size: tuple[int, int], scale: float, tile: int, halo: int
-) -> None:
+def test_inputs_are_sampled_areas_with_a_halo(lr_size: tuple[int, int], scale: float, tile: int, halo: int) -> None:
     for part in plan_tiles(lr_size, scale, (tile, tile), halo, ring=1).tiles:
-        for sampled, seen, limit in sides(part.sampled, part.input, lr_size):
-            assert seen.start == max(0, sampled.start - halo)
-            assert seen.stop == min(limit, sampled.stop + halo)
+        for sampled, window, limit in sides(part.sampled, part.input, lr_size):
+            assert window.start == max(0, sampled.start - halo)
+            assert window.stop == min(limit, sampled.stop + halo)
 
 
 @given(plans)
-def test_a_region_finds_all_it_needs_in_its_tile(plan: TilePlan) -> None:
+def test_a_tile_contains_all_pixels_that_its_region_needs(plan: TilePlan) -> None:
     cpu = torch.device("cpu")
     for tile in plan.tiles:
         for side in (0, 1):
-            region, sampled, seen = (
+            region, sampled, window = (
                 (rect.rows, rect.columns)[side] for rect in (tile.region, tile.sampled, tile.input)
             )
             axis = make_axis(plan.lr_size[side], plan.hr_size[side], region.start, region.stop, cpu)
             assert int(axis.nearest.min()) == sampled.start
             assert int(axis.nearest.max()) == sampled.stop - 1
-            assert seen.start <= int(axis.low.min()) and int(axis.high.max()) < seen.stop
+            assert window.start <= int(axis.low.min()) and int(axis.high.max()) < window.stop
 
 
 @given(plans)
-def test_a_plan_knows_its_sizes(plan: TilePlan) -> None:
+def test_a_plan_counts_its_pixels(plan: TilePlan) -> None:
     assert plan.lr_pixels == plan.lr_size[0] * plan.lr_size[1]
     assert plan.hr_pixels == sum(tile.core.area for tile in plan.tiles)
 
 
-def test_one_large_tile_sees_the_whole_picture_and_no_more() -> None:
+def test_one_large_tile_covers_exactly_the_image() -> None:
     (tile,) = plan_tiles((30, 50), 2, tile=(50, 50), halo=19, ring=1).tiles
     assert tile.core == tile.region == Rect(Span(0, 60), Span(0, 100))
     assert tile.sampled == tile.input == Rect(Span(0, 30), Span(0, 50))
 
 
 @pytest.mark.parametrize(("length", "tile", "count"), [(100, 100, 1), (101, 100, 2), (1, 1, 1), (300, 100, 3)])
-def test_tiles_are_as_few_as_possible_and_nearly_alike(length: int, tile: int, count: int) -> None:
+def test_tiles_are_few_and_of_nearly_equal_size(length: int, tile: int, count: int) -> None:
     plan = plan_tiles((length, 1), 1, (tile, tile), halo=1, ring=0)
     sizes = [part.core.rows.length for part in plan.tiles]
     assert len(sizes) == count
     assert max(sizes) - min(sizes) <= 1
-
-
-@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales)
-def test_the_plan_is_for_the_size_the_result_has(lr_size: tuple[int, int], scale: float) -> None:
-    assert plan_tiles(lr_size, scale, (32, 32), halo=1, ring=1).hr_size == hr_size(lr_size, scale)
 
 
 def test_a_rectangle_lies_within_another() -> None:
@@ -110,7 +102,7 @@ def sides(inner: Rect, outer: Rect, limits: tuple[int, int]) -> tuple[tuple[Span
 
 
 @given(plans, st.data())
-def test_quarters_of_a_tile_share_out_what_it_owned(plan: TilePlan, data: st.DataObject) -> None:
+def test_cutting_a_tile_partitions_its_area(plan: TilePlan, data: st.DataObject) -> None:
     tile = data.draw(st.sampled_from(plan.tiles))
     parts = plan.cut(tile, tile.half)
     assert 1 <= len(parts) <= 4
@@ -122,6 +114,6 @@ def test_quarters_of_a_tile_share_out_what_it_owned(plan: TilePlan, data: st.Dat
 
 
 @given(plans, st.data())
-def test_a_tile_that_is_small_enough_stays(plan: TilePlan, data: st.DataObject) -> None:
+def test_a_small_tile_is_not_cut(plan: TilePlan, data: st.DataObject) -> None:
     tile = data.draw(st.sampled_from(plan.tiles))
     assert plan.cut(tile, (tile.owned.rows.length, tile.owned.columns.length)) == (tile,)

@@ -1,4 +1,4 @@
-"""The benchmarks' stages: every FLOP is one stage's, every stage is seen, and the engine is left as it was."""
+"""The stages of the benchmarks: they cover all FLOPs, and the engine is restored."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.tiny import make_image, tiny_model
 
 
 @pytest.mark.parametrize("branches", [2, 3])
-def test_stages_share_all_flops_and_all_are_seen(branches: int) -> None:
+def test_stages_cover_all_flops(branches: int) -> None:
     model = tiny_model("carn", branches)
     settings = Settings(default_routing(branches), refine=1)
     with timed_engine() as watch:
@@ -26,7 +26,7 @@ def test_stages_share_all_flops_and_all_are_seen(branches: int) -> None:
     assert min(watch.seconds.values()) > 0
 
 
-def test_the_engine_is_left_as_it_was() -> None:
+def test_the_engine_is_restored() -> None:
     before = PreparedMlp.__call__
     with timed_engine():
         assert PreparedMlp.__call__ is not before

@@ -94,7 +94,7 @@ def test_a_missing_file_is_listed(tmp_path: Path) -> None:
     assert find_images([tmp_path / "gone.png"], SUFFIXES).tasks == (Task(tmp_path / "gone.png", Path("gone.png")),)
 
 
-def test_links_are_followed_but_not_in_circles(tree: Path, tmp_path: Path) -> None:
+def test_links_are_followed_without_loops(tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "o.png").touch()

@@ -112,11 +112,11 @@ def test_an_image_that_runs_out_of_memory_is_tried_again_at_the_end(
 ) -> None:
     asked: list[str] = []
 
-    def short(picture: Any, *arguments: Any, **named: Any) -> Any:
-        asked.append(str(picture.size))
-        if asked.count(str(picture.size)) == 1 and picture.size == (6, 7):
+    def short(image: Any, *arguments: Any, **named: Any) -> Any:
+        asked.append(str(image.size))
+        if asked.count(str(image.size)) == 1 and image.size == (6, 7):
             raise MemoryError
-        return start_upscale(picture, *arguments, **named)
+        return start_upscale(image, *arguments, **named)
 
     monkeypatch.setattr(upscale_file, "start_upscale", short)
     run = make_run(tmp_path, model, "a.png", "b.png", "c.png")
@@ -142,12 +142,12 @@ def test_an_image_that_changes_while_it_is_read_fails(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def meddle(path: Path, *arguments: Any) -> Any:
-        picture = read_image(path, *arguments)
+    def change(path: Path, *arguments: Any) -> Any:
+        image = read_image(path, *arguments)
         save(path, levels(8, 8))
-        return picture
+        return image
 
-    monkeypatch.setattr(upscale_file, "read_image", meddle)
+    monkeypatch.setattr(upscale_file, "read_image", change)
     ((_, error),) = make_run(tmp_path, model, "a.png").run()
     assert isinstance(error, InputError)
     with fails(InputError, f"{tmp_path / 'a.png'} was changed while it was read."):
@@ -222,7 +222,7 @@ def test_another_existing_result_is_refused_skipped_or_overwritten(folder: Folde
     assert folder.plan("overwrite", settings) == Work((folder.task,), ())
 
 
-def test_of_many_existing_results_one_is_named(tmp_path: Path) -> None:
+def test_the_error_names_one_of_many_existing_results(tmp_path: Path) -> None:
     tasks = [Task(tmp_path, Path(name)) for name in "abc"]
     for task in tasks:
         (tmp_path / task.output).touch()

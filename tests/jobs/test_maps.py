@@ -175,7 +175,7 @@ def test_difficulty_shows_p_heavy_above_its_scale(height: int, tmp_path: Path) -
     assert np.array_equal(drawn[height:], p_heavy_legend(40, (0.5,)))
 
 
-def test_data_is_p_heavy_as_numbers(tmp_path: Path) -> None:
+def test_data_stores_p_heavy_as_numbers(tmp_path: Path) -> None:
     routed = Routed()
     drawn = routed.drawn("data", tmp_path)
     assert drawn.dtype == np.uint16 and np.array_equal(drawn[..., 0], as_16_bits(routed.p_heavy))
@@ -191,7 +191,7 @@ def test_a_routing_without_cuts_has_none_in_its_legend(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("heavy", [0, 600, 1200])
-def test_any_share_fits_into_the_legend(heavy: int, tmp_path: Path) -> None:
+def test_the_legend_accepts_any_share(heavy: int, tmp_path: Path) -> None:
     routed = Routed(forced=(1, 1))
     routed.labels = (np.arange(1200) < heavy).astype(np.uint8).reshape(SIZE)
     routed.drawn("overlay", tmp_path)
@@ -279,12 +279,12 @@ def test_greys_go_from_black_to_white(branches: int, greys: list[int]) -> None:
     assert as_greys(np.arange(branches, dtype=np.uint8)[None], branches).tolist() == [greys]
 
 
-def test_p_heavy_has_the_colour_of_its_place_on_the_scale() -> None:
+def test_p_heavy_is_mapped_to_the_colour_scale() -> None:
     values = np.array([[0, 0.25, 0.5, 0.999, 1]], np.float32)
     assert np.array_equal(as_colours(values)[0], P_HEAVY_COLOURS[[0, 64, 128, 255, 255]])
 
 
-def test_16_bits_are_the_nearest() -> None:
+def test_16_bit_values_are_rounded() -> None:
     assert np.abs(as_16_bits(P_HEAVY) / 65535 - P_HEAVY).max() <= 0.5 / 65535 + 1e-9
     assert as_16_bits(np.array([0, 1], np.float32)).tolist() == [0, 65535]
 
@@ -335,7 +335,7 @@ def scale() -> np.ndarray:
     return np.asarray(np.cbrt(linear @ np.transpose(TO_LMS)) @ np.transpose(TO_LAB))
 
 
-def test_equal_steps_look_equal() -> None:
+def test_the_colour_scale_is_perceptually_uniform() -> None:
     # Over 15 steps at once, so that rounding to 8 bits does not count.
     steps = np.linalg.norm(np.diff(scale()[::15], axis=0), axis=1)
     assert steps.max() / steps.min() < 1.12
@@ -347,5 +347,5 @@ def test_lightness_rises_from_end_to_end() -> None:
     assert lightness[0] < 0.25 and lightness[-1] > 0.9
 
 
-def test_no_two_colours_are_the_same() -> None:
+def test_all_colours_differ() -> None:
     assert len(np.unique(P_HEAVY_COLOURS, axis=0)) == 256

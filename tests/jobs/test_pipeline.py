@@ -63,11 +63,11 @@ def rows_of(*jobs: int) -> list[tuple[int, list[int]]]:
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
-def test_everything_arrives_whole_and_in_order(ahead: int) -> None:
+def test_results_are_complete_and_in_order(ahead: int) -> None:
     assert list(run(range(1, 8), Scripted(), ahead)) == rows_of(*range(1, 8))
 
 
-def test_nothing_to_do_is_nothing() -> None:
+def test_no_jobs_give_no_results() -> None:
     assert list(run([], Scripted())) == []
 
 
@@ -87,14 +87,14 @@ def seconds_of(ahead: int) -> float:
     return time.perf_counter() - started
 
 
-def test_three_stages_of_equal_length_take_a_third() -> None:
+def test_stages_run_at_the_same_time() -> None:
     one_by_one, side_by_side = seconds_of(0), seconds_of(1)
     assert one_by_one >= 24 * STEP
     assert side_by_side < 0.6 * one_by_one  # 10 steps instead of 24
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_no_more_than_so_many_are_read_ahead_or_written_behind(ahead: int) -> None:
+def test_reading_and_writing_stay_within_their_limits(ahead: int) -> None:
     steps = Scripted(STEP / 5)
     list(run(range(1, 10), steps, ahead))
     for number, line in enumerate(steps.diary):
@@ -106,7 +106,7 @@ def test_no_more_than_so_many_are_read_ahead_or_written_behind(ahead: int) -> No
             assert before.count(f"write {int(job) - ahead - 1}") or int(job) <= ahead + 1
 
 
-def test_stopping_early_gives_up_what_is_being_written() -> None:
+def test_stopping_early_ends_all_threads() -> None:
     steps = Scripted(STEP)
     before = threading.active_count()
     with contextlib.closing(run(range(1, 10), steps, 1)) as done:
@@ -115,7 +115,7 @@ def test_stopping_early_gives_up_what_is_being_written() -> None:
     assert "compute 4" not in steps.diary
 
 
-def test_an_interruption_goes_through_leaves_nothing_running_and_yields_what_was_written() -> None:
+def test_an_interruption_yields_written_results_and_ends_all_threads() -> None:
     class Interrupted(Scripted):
         def compute(self, job: int, read: int) -> Generator[int, None, None]:
             yield 1
@@ -133,7 +133,7 @@ def test_an_interruption_goes_through_leaves_nothing_running_and_yields_what_was
     assert finished == [1, 2], "what was written by then was not yielded"
 
 
-def test_an_interruption_while_reading_goes_through() -> None:
+def test_an_interruption_while_reading_is_raised() -> None:
     class Interrupted(Scripted):
         def read(self, job: int) -> int:
             raise KeyboardInterrupt
@@ -160,7 +160,7 @@ def test_a_failed_writer_ends_the_computation() -> None:
 class TestBoundedQueue:
     """A queue holds its writer up when it is full, and stops both ends."""
 
-    def test_holds_up_the_thread_that_puts(self) -> None:
+    def test_a_full_queue_blocks_the_writer(self) -> None:
         queue: BoundedQueue[int] = BoundedQueue(size=2)
         put: list[int] = []
 
@@ -181,7 +181,7 @@ class TestBoundedQueue:
         queue.stop()
         thread.join()
 
-    def test_stops_both_ends(self) -> None:
+    def test_stopping_ends_reading_and_writing(self) -> None:
         queue: BoundedQueue[int] = BoundedQueue()
         queue.put(1)
         queue.stop()

@@ -61,21 +61,21 @@ def test_all_heavy_saves_nothing_against_itself(model: LoadedModel) -> None:
         assert gflops.saved["all_heavy"] == pytest.approx(0)
 
 
-def test_light_costs_less_and_adm_classifies_on_the_way(model: LoadedModel) -> None:
+def test_light_costs_less_than_heavy(model: LoadedModel) -> None:
     light, heavy = report(model, Threshold(1)), report(model, Threshold(0))
     assert light.paper.pcsr < heavy.paper.pcsr
     assert light.executed.pcsr < heavy.executed.pcsr
     assert report(model, Adaptive()).paper.all_heavy == heavy.paper.all_heavy
 
 
-def test_tiles_cost_what_they_cost_but_not_on_paper(model: LoadedModel) -> None:
+def test_tiles_add_executed_gflops_only(model: LoadedModel) -> None:
     whole, tiled = report(model, Threshold()), report(model, Threshold(), tile=5)
     assert (whole.tiles, tiled.tiles) == (1, 6)
     assert whole.paper == tiled.paper
     assert whole.executed.pcsr < tiled.executed.pcsr
 
 
-def test_the_original_stands_beside_its_own_scale_only(tiny_folder: Path, model: LoadedModel) -> None:
+def test_the_original_is_reported_at_its_scale_only(tiny_folder: Path, model: LoadedModel) -> None:
     assert report(model, Threshold()).paper.original is not None
     other = LoadedModel(tiny_model("fsrcnn"), model.identity, Scales((2.0,)))
     assert report(other, Threshold(), scale=2).paper.original is None
@@ -85,7 +85,7 @@ def test_the_original_stands_beside_its_own_scale_only(tiny_folder: Path, model:
     ("routing", "rule"),
     [(Threshold(0.25), "threshold 0.25"), (Tradeoff(-1.5), "k = -1.5"), (Adaptive(), "ADM")],
 )
-def test_the_rule_is_told_with_the_cut_it_led_to(model: LoadedModel, routing: Routing, rule: str) -> None:
+def test_the_rule_is_reported_with_its_cut(model: LoadedModel, routing: Routing, rule: str) -> None:
     told = report(model, routing).routing
     assert told.rule == describe_rule(routing) == rule
     (cut,) = told.cuts
@@ -94,7 +94,7 @@ def test_the_rule_is_told_with_the_cut_it_led_to(model: LoadedModel, routing: Ro
     assert told.heavy_share == told.branch_pixels[1] / (36 * 56)
 
 
-def test_one_branch_everywhere_is_told_as_such() -> None:
+def test_single_branch_rules_are_described() -> None:
     assert (describe_rule(ALL_LIGHT), describe_rule(ALL_HEAVY)) == ("all light", "all heavy")
 
 

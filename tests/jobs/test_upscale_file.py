@@ -18,7 +18,7 @@ from tests.failing import fails
 from tests.images import levels, save
 
 
-def film(path: Path) -> Path:
+def animation(path: Path) -> Path:
     still, *others = (Image.fromarray(levels(24, 30, seed=seed)) for seed in range(6))
     still.save(path, save_all=True, append_images=others)
     return path
@@ -34,8 +34,8 @@ def upscaler(tiny_folder: Path) -> Upscaler:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_a_damaged_film_does_not_become_a_still(upscaler: Upscaler, tmp_path: Path, suffix: str) -> None:
-    path = film(tmp_path / f"film{suffix}")
+def test_a_damaged_animation_is_refused(upscaler: Upscaler, tmp_path: Path, suffix: str) -> None:
+    path = animation(tmp_path / f"animation{suffix}")
     whole = read(upscaler, path)
     assert whole.moving and len(whole.frames) == 6
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -43,10 +43,10 @@ def test_a_damaged_film_does_not_become_a_still(upscaler: Upscaler, tmp_path: Pa
         read(upscaler, path)
 
 
-def test_a_film_that_changes_meanwhile_does_not_become_a_still(
+def test_an_animation_that_changes_is_refused(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = film(tmp_path / "film.gif")
+    path = animation(tmp_path / "animation.gif")
 
     def read_and_changed(source: Path, allow_huge: bool) -> object:
         path.touch()
@@ -58,11 +58,11 @@ def test_a_film_that_changes_meanwhile_does_not_become_a_still(
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.jpg"])
-def test_what_does_not_move_is_a_still(upscaler: Upscaler, tmp_path: Path, name: str) -> None:
+def test_images_with_one_frame_are_stills(upscaler: Upscaler, tmp_path: Path, name: str) -> None:
     assert not read(upscaler, save(tmp_path / name)).moving
 
 
-def test_of_a_single_picture_frames_were_asked_for_in_earnest(tiny_folder: Path, tmp_path: Path) -> None:
+def test_one_frame_is_refused_if_stills_are_not_allowed(tiny_folder: Path, tmp_path: Path) -> None:
     upscaler = Upscaler(load_model(str(tiny_folder)), Request(refine=1, frames=True), stills=False)
     with fails(InputError, "has only one frame."):
         read(upscaler, save(tmp_path / "a.gif"))
@@ -71,7 +71,7 @@ def test_of_a_single_picture_frames_were_asked_for_in_earnest(tiny_folder: Path,
 def test_frames_that_need_too_much_memory_are_refused_before_any_work(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = film(tmp_path / "film.gif")
+    path = animation(tmp_path / "animation.gif")
     needed = 4 * 6 * (24 * 30 + 2 * 96 * 120)
     monkeypatch.setattr(upscale_file, "free_memory", lambda device: 2 * needed)
     assert len(read(upscaler, path).frames) == 6

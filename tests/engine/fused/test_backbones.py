@@ -1,4 +1,4 @@
-"""Prepared backbones, in bands of any height, compute the plain backbone's features."""
+"""Prepared backbones compute the features of the plain backbone in bands of any height."""
 
 from functools import cache
 
@@ -39,7 +39,7 @@ def full_size(name: str) -> Backbone:
 
 
 def banded(backbone: Backbone, x: Tensor, band: int, ledger: Ledger | None = None) -> list[Tensor]:
-    """Features in bands of so many rows (the engine's least is 4)."""
+    """Features in bands of ``band`` rows. The minimum of the engine is 4."""
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(backbones, "BAND_FLOATS", band * backbone.width * x.shape[3])
         x = x.contiguous(memory_format=torch.channels_last)
@@ -86,7 +86,7 @@ def test_more_bands_repeat_more(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_prepared_backbone_serves_one_crop_after_another(name: str) -> None:
+def test_a_prepared_backbone_can_be_used_again(name: str) -> None:
     backbone = tiny_model(name).encoder
     prepared = prepare_backbone(backbone)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Fused operations compute what the plain ones do, with oneDNN or without."""
+"""Fused operations match the plain ones, with oneDNN or without."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,14 +16,14 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(autouse=True)
-def tested_anew() -> Iterator[None]:
+def cleared_cache() -> Iterator[None]:
     onednn_problem.cache_clear()
     yield
     onednn_problem.cache_clear()
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
-    """Values about as large as one layer's terms, so that sums are about 1."""
+    """Normal values."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -43,7 +43,7 @@ def plain(conv: FusedConv, weight: Tensor, x: Tensor, add: Tensor | None) -> Ten
     *(st.integers(1, 4), st.integers(1, 14), st.integers(1, 14), st.sampled_from([1, 3, 5])),
     *(st.booleans(), st.booleans(), st.booleans(), st.integers(5, 9), st.integers(1, 9)),
 )
-def test_a_fused_convolution_is_the_plain_one(
+def test_a_fused_convolution_matches_the_plain_one(
     groups: int, each: int, out: int, kernel: int, bias: bool, relu: bool, add: bool, height: int, width: int
 ) -> None:
     conv, weight = conv_case(groups, each, out, kernel, bias, relu)
@@ -53,10 +53,10 @@ def test_a_fused_convolution_is_the_plain_one(
     before = None if term is None else term.clone()
     result = conv(x, term)
     assert torch.allclose(result, plain(conv, weight, x, term), atol=TOLERANCE)
-    assert before is None or term is None or torch.equal(term, before), "what is added is left alone"
+    assert before is None or term is None or torch.equal(term, before), "the added term should not change"
 
 
-def test_rows_of_a_larger_picture_are_taken_as_they_lie() -> None:
+def test_rows_of_a_larger_image_are_accepted() -> None:
     conv, weight = conv_case(2, 4, 4, 3, bias=True, relu=True)
     x = randn(1, 8, 20, 9).contiguous(memory_format=torch.channels_last)[:, :, 5:14]
     term = randn(1, 8, 30, 9, seed=4).contiguous(memory_format=torch.channels_last)[:, :, 3:10]
@@ -64,7 +64,9 @@ def test_rows_of_a_larger_picture_are_taken_as_they_lie() -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 50), st.booleans(), st.booleans())
-def test_a_fused_linear_layer_is_the_plain_one(size_in: int, size_out: int, count: int, bias: bool, relu: bool) -> None:
+def test_a_fused_linear_layer_matches_the_plain_one(
+    size_in: int, size_out: int, count: int, bias: bool, relu: bool
+) -> None:
     weight, offset = randn(size_out, size_in) / size_in**0.5, randn(size_out, seed=1) if bias else None
     x = randn(count, size_in, seed=2)
     expected = F.linear(x, weight, offset)
@@ -73,12 +75,12 @@ def test_a_fused_linear_layer_is_the_plain_one(size_in: int, size_out: int, coun
 
 
 @pytest.mark.parametrize("name", ["_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight"])
-def test_without_the_private_operators_plain_ones_are_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_private_operators_are_replaced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
-        def __getattr__(self, asked: str) -> object:
-            if asked == name:
-                raise AttributeError(asked)
-            return getattr(torch.ops.mkldnn, asked)
+        def __getattr__(self, attribute: str) -> object:
+            if attribute == name:
+                raise AttributeError(attribute)
+            return getattr(torch.ops.mkldnn, attribute)
 
     class Operators:
         mkldnn = Missing()
@@ -86,24 +88,24 @@ def test_without_the_private_operators_plain_ones_are_used(name: str, monkeypatc
     class Torch:
         ops = Operators()
 
-        def __getattr__(self, asked: str) -> object:
-            return getattr(torch, asked)
+        def __getattr__(self, attribute: str) -> object:
+            return getattr(torch, attribute)
 
     monkeypatch.setattr(kernels, "torch", Torch())
     assert name in (onednn_problem() or "")
-    assert_plain_operations_serve()
+    assert_plain_operations_are_used()
 
 
 @pytest.mark.parametrize(("kind", "name"), [(FusedConv, "_onednn"), (FusedLinear, "__call__")])
 @pytest.mark.parametrize("wrong", [lambda out: 1.001 * out, lambda out: out * torch.nan], ids=["off", "NaN"])
-def test_operators_that_give_other_numbers_are_not_used(
+def test_wrong_operators_are_replaced(
     kind: type, name: str, wrong: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = getattr(kind, name)
+    original = getattr(kind, name)
     with monkeypatch.context() as patch:
-        patch.setattr(kind, name, lambda *arguments: wrong(honest(*arguments)))
+        patch.setattr(kind, name, lambda *arguments: wrong(original(*arguments)))
         assert "other numbers" in (onednn_problem() or "")
-    assert_plain_operations_serve()
+    assert_plain_operations_are_used()
 
 
 def test_the_operators_are_tested_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,10 +114,10 @@ def test_the_operators_are_tested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert onednn_usable(torch.empty(1))
 
 
-def assert_plain_operations_serve() -> None:
+def assert_plain_operations_are_used() -> None:
     assert not onednn_usable(torch.empty(1))
     conv, weight = conv_case(2, 3, 3, 3, bias=True, relu=True)
-    assert conv.packed is None
+    assert conv.packed is None and conv.flops_per_pixel == 2 * 3 * 6 * 9
     x = randn(1, 6, 7, 7)
     assert torch.allclose(conv(x), plain(conv, weight, x, None), atol=TOLERANCE)
     linear = FusedLinear(weight[:, :, 0, 0], None, relu=True)
@@ -124,19 +126,15 @@ def assert_plain_operations_serve() -> None:
 
 
 @pytest.mark.parametrize("like", [torch.empty(1, device="meta"), torch.empty(1, dtype=torch.bfloat16)], ids=str)
-def test_other_devices_and_precisions_take_the_plain_operations(like: Tensor) -> None:
+def test_other_devices_and_precisions_use_plain_operations(like: Tensor) -> None:
     assert not onednn_usable(like)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch is without oneDNN")  # type: ignore[no-untyped-call]
-def test_here_the_fused_operators_are_used() -> None:
-    # When this fails PyTorch has moved its private operators, and the engine has become slower without a word.
+def test_this_machine_uses_the_fused_operators() -> None:
+    # If this fails, PyTorch has changed its private operators and the engine is slower.
     assert onednn_usable(torch.empty(1))
     conv, weight = conv_case(4, 13, 13, 3, bias=True, relu=True)
     assert conv.packed is not None and conv.packed.layout == torch._mkldnn  # type: ignore[attr-defined]
-    assert conv.packed.shape == weight.shape, "counting FLOPs relies on it"
-
-
-def test_flops_are_two_for_each_weight_at_each_pixel() -> None:
-    conv, _ = conv_case(4, 13, 13, 3, bias=True, relu=True)
+    assert conv.packed.shape == weight.shape, "the count of FLOPs needs this shape"
     assert conv.flops_per_pixel == 2 * 13 * 52 * 9

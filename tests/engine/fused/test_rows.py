@@ -1,4 +1,4 @@
-"""Rows at a time, layers give what they give at once, whatever the bands and at every border."""
+"""Layers give the same result for the whole and for rows in any bands, also at the borders."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def randn(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def picture(height: int, width: int = 6) -> Tensor:
+def image(height: int, width: int = 6) -> Tensor:
     return randn(1, CHANNELS, height, width, seed=9).contiguous(memory_format=torch.channels_last)
 
 
@@ -36,7 +36,7 @@ def plain(conv: FusedConv, x: Tensor) -> Tensor:
 
 
 def in_bands(make: Callable[[int], Stage], x: Tensor, bands: list[int]) -> tuple[Tensor, int]:
-    """What a stage makes of ``x`` that comes in bands, and in how many bands the result came."""
+    """The result of a stage for ``x`` in bands, and the number of bands of the result."""
     height = x.shape[2]
     stage, source, parts, start = make(height), RowWindow(height), [], 0
     for band in bands:
@@ -51,8 +51,8 @@ def in_bands(make: Callable[[int], Stage], x: Tensor, bands: list[int]) -> tuple
 
 
 @given(heights, band_heights, st.integers(0, 2))
-def test_a_window_shows_its_rows_and_zeros_beyond_the_border(height: int, bands: list[int], radius: int) -> None:
-    x, window, done, start = picture(height), RowWindow(height), 0, 0
+def test_a_window_pads_its_rows_and_keeps_only_the_needed_ones(height: int, bands: list[int], radius: int) -> None:
+    x, window, done, start = image(height), RowWindow(height), 0, 0
     padded = F.pad(x, (0, 0, radius, radius))
     for band in bands:
         if start >= height:
@@ -64,24 +64,13 @@ def test_a_window_shows_its_rows_and_zeros_beyond_the_border(height: int, bands:
             shown = window.rows(done - radius, stop + radius)
             assert torch.equal(shown, padded[:, :, done : stop + 2 * radius])
         done = stop
+        assert window.data is not None and window.data.shape[2] <= 3 * (max(bands) + 6)
     assert done == height
 
 
-@given(heights, band_heights)
-def test_a_window_keeps_no_more_than_it_needs(height: int, bands: list[int]) -> None:
-    x, window, start = picture(height), RowWindow(height), 0
-    for band in bands:
-        if start >= height:
-            break
-        window.append(x[:, :, start : start + band], keep_from=start - 2)
-        start += band
-    assert window.data is not None
-    assert window.data.shape[2] <= 3 * (max(bands) + 6)
-
-
 @given(heights, band_heights, st.sampled_from([1, 3, 5]), st.booleans())
-def test_a_convolution_is_the_plain_one(height: int, bands: list[int], kernel: int, prelu: bool) -> None:
-    x, conv = picture(height), make_conv(kernel, seed=1)
+def test_a_convolution_matches_the_plain_one(height: int, bands: list[int], kernel: int, prelu: bool) -> None:
+    x, conv = image(height), make_conv(kernel, seed=1)
     slope = torch.tensor([0.3]) if prelu else None
     expected = plain(conv, x)
     result, _ = in_bands(lambda _: ConvStage(conv, kernel // 2, slope), x, bands)
@@ -89,10 +78,10 @@ def test_a_convolution_is_the_plain_one(height: int, bands: list[int], kernel: i
 
 
 @given(heights, band_heights, st.booleans())
-def test_a_residual_block_is_the_plain_one_and_tells_what_it_repeats(
+def test_a_residual_block_matches_the_plain_one_and_counts_repetitions(
     height: int, bands: list[int], third: bool
 ) -> None:
-    x, ledger = picture(height), Ledger()
+    x, ledger = image(height), Ledger()
     convs = [make_conv(3, seed=1, relu=True), make_conv(3, seed=3, relu=third)]
     last = make_conv(1, seed=5, relu=True) if third else None
     inner = plain(convs[1], plain(convs[0], x))
@@ -103,8 +92,8 @@ def test_a_residual_block_is_the_plain_one_and_tells_what_it_repeats(
 
 
 @given(heights, band_heights)
-def test_a_chain_is_its_layers_one_after_another(height: int, bands: list[int]) -> None:
-    x = picture(height)
+def test_a_chain_matches_its_layers(height: int, bands: list[int]) -> None:
+    x = image(height)
     wide, first, second, narrow = (make_conv(kernel, seed=kernel + i) for i, kernel in enumerate((5, 3, 3, 1)))
     first.relu = True
 

@@ -1,4 +1,4 @@
-"""Prepared MLPs compute what the formula says."""
+"""Prepared MLPs follow the formula."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def prepared_and_plain(mlp: PixelSampler, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs at some of the HR pixels of a small picture: prepared, and as the formula says."""
+    """Outputs at some of the HR pixels of a small image: prepared, and by the formula."""
     rows, columns = (make_axis(lr, hr, 0, hr, CPU) for lr, hr in zip(LR_SIZE, HR_SIZE, strict=True))
     features = randn(LR_SIZE[0] * LR_SIZE[1], mlp.width)
     row, column = pixels // HR_SIZE[1], pixels % HR_SIZE[1]
@@ -41,7 +41,7 @@ def prepared_and_plain(mlp: PixelSampler, pixels: Tensor) -> tuple[Tensor, Tenso
 
 
 @given(st.integers(1, 10), hidden_sizes, st.integers(1, 4), st.lists(st.integers(0, 62), max_size=70), st.booleans())
-def test_a_prepared_mlp_is_the_formula(
+def test_a_prepared_mlp_follows_the_formula(
     width: int, hidden: tuple[int, ...], outputs: int, pixels: list[int], onednn: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +53,7 @@ def test_a_prepared_mlp_is_the_formula(
 
 
 @given(hidden_sizes, st.integers(0, 40))
-def test_work_in_pieces_is_the_same_work(hidden: tuple[int, ...], count: int) -> None:
+def test_pieces_do_not_change_the_result(hidden: tuple[int, ...], count: int) -> None:
     mlp = PreparedMlp(sampler(5, hidden, 3))
     axis = make_axis(2, 2, 0, 2, CPU)
     table = mlp.table(randn(4, 5), axis, axis)
@@ -65,7 +65,7 @@ def test_work_in_pieces_is_the_same_work(hidden: tuple[int, ...], count: int) ->
 
 
 @given(hidden_sizes)
-def test_one_logit_decides_as_two_do(hidden: tuple[int, ...]) -> None:
+def test_one_logit_matches_two_logits(hidden: tuple[int, ...]) -> None:
     classifier, q = sampler(5, hidden, 2), randn(40, 9)
     heavy = one_logit(classifier)(q).sigmoid()
     assert heavy.shape == (40, 1)
@@ -73,13 +73,13 @@ def test_one_logit_decides_as_two_do(hidden: tuple[int, ...]) -> None:
 
 
 @given(hidden_sizes)
-def test_residuals_come_in_units_of_the_output(hidden: tuple[int, ...]) -> None:
+def test_residuals_are_in_output_units(hidden: tuple[int, ...]) -> None:
     mlp, q, std = sampler(5, hidden, 3), randn(40, 9), (0.2, 0.5, 1.0)
     assert torch.allclose(in_output_units(mlp, std)(q), mlp(q) * torch.tensor(std), atol=1e-6)
 
 
 @pytest.mark.parametrize("prepare", [one_logit, lambda mlp: in_output_units(mlp, (2.0, 3.0, 4.0))])
-def test_the_plain_network_is_left_alone(prepare: object) -> None:
+def test_the_plain_network_is_not_modified(prepare: object) -> None:
     assert callable(prepare)
     mlp = sampler(5, (4,), 2 if prepare is one_logit else 3)
     before = {key: value.clone() for key, value in mlp.state_dict().items()}
