@@ -1,4 +1,4 @@
-"""The journal: lines are appended, survive damage, match files by content, and those of pcsr 0.1 still count."""
+"""The journal: appended lines, damaged lines, content of files, and lines of pcsr 0.1."""
 
 import errno
 import json
@@ -68,15 +68,7 @@ def test_garbage_is_ignored(tmp_path_factory: pytest.TempPathFactory, garbage: b
 
 @pytest.mark.parametrize(
     "line",
-    [
-        b"null",
-        b"[]",
-        b"{}",
-        b'{"version": 3}',
-        b'{"version": 1, "name": "a.png"}',
-        b'{"version": 2, "name": "a.png"}',
-        b"[" * 9999,
-    ],
+    [b"null", b"[]", b"{}", b'{"version": 3}', *(b'{"version": %d, "name": "a.png"}' % i for i in (1, 2)), b"[" * 9999],
 )
 def test_other_lines_are_ignored(tmp_path: Path, line: bytes) -> None:
     (tmp_path / NAME).write_bytes(line + b"\n")
@@ -118,10 +110,9 @@ def test_content_is_compared_by_every_byte(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     made = Entry("a.png", Fingerprint(1, "x"), SETTINGS, fingerprint(path), {})
     assert has_content(path, made.result)
-    path.write_bytes(b"abd")
-    assert not has_content(path, made.result)
-    path.write_bytes(b"abcd")
-    assert not has_content(path, made.result)
+    for other in (b"abd", b"abcd"):
+        path.write_bytes(other)
+        assert not has_content(path, made.result)
     path.unlink()
     assert not has_content(path, made.result)
 
@@ -155,7 +146,7 @@ FROM_VERSION_1 = """\
         ("0.001G", Allowance(0.001, "G")),
     ],
 )
-def test_lines_of_version_1_still_count(tmp_path: Path, text: str, routing: Routing | Allowance) -> None:
+def test_lines_of_version_1_are_read(tmp_path: Path, text: str, routing: Routing | Allowance) -> None:
     (tmp_path / NAME).write_text(FROM_VERSION_1.replace("Threshold(cut=0.5)", text))
     found = Journal(tmp_path).find(Path("a_x4.png"))
     assert found is not None and (found.source.size, found.result.size) == (132, 1177)
@@ -163,10 +154,5 @@ def test_lines_of_version_1_still_count(tmp_path: Path, text: str, routing: Rout
 
 
 def test_the_settings_of_a_routing_do_not_depend_on_names_in_the_code() -> None:
-    assert [routing_settings(each) for each in (Threshold(0.5), Tradeoff(1.0), Adaptive(), ALL_HEAVY, ALL_LIGHT)] == [
-        {"threshold": 0.5},
-        {"k": 1.0},
-        {"adm": True},
-        {"all": "heavy"},
-        {"all": "light"},
-    ]
+    found = [routing_settings(each) for each in (Threshold(0.5), Tradeoff(1.0), Adaptive(), ALL_HEAVY, ALL_LIGHT)]
+    assert found == [{"threshold": 0.5}, {"k": 1.0}, {"adm": True}, {"all": "heavy"}, {"all": "light"}]

@@ -1,4 +1,4 @@
-"""Masks and maps: which pixels a mask marks, what a map shows, and how much memory writing one takes."""
+"""Masks and maps: marked pixels, the content of maps, and the memory of writing them."""
 
 import os
 import subprocess
@@ -52,10 +52,6 @@ def white(height: int, width: int, marked: tuple[slice, slice]) -> np.ndarray:
     return pixels
 
 
-def test_no_mask_forces_nothing() -> None:
-    assert read_forced(None, None, LR, HR, HR) is None
-
-
 @pytest.mark.parametrize("size", [LR, HR], ids=["size of the image", "size of the result"])
 def test_bright_pixels_are_marked(size: tuple[int, int], tmp_path: Path) -> None:
     marked = (slice(0, 2), slice(1, 4))
@@ -94,6 +90,7 @@ def test_masks_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         read_forced(heavy, light, LR, HR, HR)
     with fails(InputError, "nowhere.png"):
         read_forced(tmp_path / "nowhere.png", None, LR, HR, HR)
+    assert read_forced(None, None, LR, HR, HR) is None
 
 
 # Map files
@@ -117,7 +114,7 @@ class Routed:
             yield HrRows(torch.empty(len(labels), self.size[1], 3), labels, p_heavy)
 
     def write(self, request: MapRequest, rgb: np.ndarray, layout: Layout, block: int = 7) -> None:
-        """Write a map while the rows of the result pass, which come a little later than their routing."""
+        """Write a map while the rows of the result pass, a little later than their routing."""
         routing = RoutingRows(self.size, self.branches, self.forced)
         recorded = routing.record(self.rows(block), Cuts(self.cuts))
 
@@ -243,12 +240,12 @@ def test_the_memory_of_a_map_does_not_grow_with_the_result(style: str, tmp_path:
 
     growth = peak(4500) - peak(300)
     pixels = 4200 * 700
-    decoding = 3 * 3 * pixels  # reading holds an image more than twice
+    decoding = 3 * 3 * pixels  # reading needs more than two copies of an image
     labels, p_heavy = 16 * pixels, 4 * 16 * pixels
     assert growth < decoding + 2**24 < (p_heavy if style == "data" else labels)
 
 
-def test_the_suffix_and_the_style_must_fit(tmp_path: Path) -> None:
+def test_the_suffix_and_the_style_of_a_map_must_match(tmp_path: Path) -> None:
     assert request_map(tmp_path / "m.PNG", None).style == "overlay"
     assert request_map(tmp_path / "m.npy", "data").style == "data"
     with fails(RefusedOutputError, "Cannot write a map as"):
@@ -301,10 +298,8 @@ def test_a_legend_is_as_wide_as_its_map(width: int) -> None:
 
 
 def test_a_legend_shows_shares_and_forced_pixels() -> None:
-    one, other = shares_legend(300, (730, 270)), shares_legend(300, (270, 730))
-    assert one.shape == other.shape and (one != other).any()
-    plain, forced = shares_legend(400, (50, 50)), shares_legend(400, (50, 50), (0, 10))
-    assert plain.shape == forced.shape and (plain != forced).any()
+    first, *others = (shares_legend(400, *case) for case in (((73, 27),), ((27, 73),), ((73, 27), (0, 10))))
+    assert all(other.shape == first.shape and (other != first).any() for other in others)
 
 
 def test_a_legend_marks_the_cut() -> None:
@@ -341,11 +336,8 @@ def test_the_colour_scale_is_perceptually_uniform() -> None:
     assert steps.max() / steps.min() < 1.12
 
 
-def test_lightness_rises_from_end_to_end() -> None:
+def test_lightness_rises_and_all_colours_differ() -> None:
     lightness = scale()[:, 0]
     assert (np.diff(lightness) > -0.002).all() and (np.diff(lightness[::4]) > 0).all()
     assert lightness[0] < 0.25 and lightness[-1] > 0.9
-
-
-def test_all_colours_differ() -> None:
     assert len(np.unique(P_HEAVY_COLOURS, axis=0)) == 256

@@ -33,7 +33,7 @@ def model(tiny_folder: Path) -> LoadedModel:
     return load_model(str(tiny_folder))
 
 
-def foresee(
+def plan_of(
     model: LoadedModel, layout: Layout, scale: float = 4, how: Settings | None = None, to: str = ""
 ) -> Forecast:
     format = choose_format(Path(to)) if to else None
@@ -48,7 +48,7 @@ def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
 ) -> None:
     how = Settings(routing, refine=1, tile=tile, memory=memory)
     _, _, outcome = upscale_whole(model.network, make_image(14, 19), 4, how, torch.uint8)
-    planned, costs = foresee(model, Layout(14, 19), how=how), model_costs(model.network)
+    planned, costs = plan_of(model, Layout(14, 19), how=how), model_costs(model.network)
     light = routing == ALL_LIGHT
     assert outcome.heavy_share == (0 if light else 1)
     assert len(planned.plan.tiles) == len(outcome.plan.tiles)
@@ -62,18 +62,15 @@ def test_gflops_of_all_light_and_all_heavy_are_those_of_a_run(
 def test_gflops_of_two_passes_include_both(model: LoadedModel, memory: int | None) -> None:
     how = Settings(Adaptive(), refine=1, tile=9, memory=memory)
     _, _, outcome = upscale_whole(model.network, make_image(14, 19), 4, how, torch.uint8)
-    planned = foresee(model, Layout(14, 19), how=how)
+    planned = plan_of(model, Layout(14, 19), how=how)
     executed = (executed_flops(model_costs(model.network), outcome.executed) - outcome.executed.repeated) / GIGA
     assert planned.passes == 2
-    assert (
-        min(planned.executed.light, planned.executed.heavy)
-        < executed
-        < max(planned.executed.light, planned.executed.heavy)
-    )
+    low, high = sorted((planned.executed.light, planned.executed.heavy))
+    assert low < executed < high
 
 
 def test_time_is_gflops_divided_by_the_speed(model: LoadedModel) -> None:
-    planned = foresee(model, Layout(100, 100))
+    planned = plan_of(model, Layout(100, 100))
     assert planned.seconds == Range(planned.executed.light / 2, planned.executed.heavy / 4)
 
 
@@ -91,7 +88,7 @@ def test_a_tile_of_the_planned_width_is_tried(
     settings = Settings(refine=1, tile=tile)
     speed = try_tile(model, 4, [Layout(5, 5), layout], settings)
     assert 0 < speed.light < 1e6 and 0 < speed.heavy < 1e6
-    widest = max(tile.input.columns.length for tile in foresee(model, layout, how=settings).plan.tiles)
+    widest = max(tile.input.columns.length for tile in plan_of(model, layout, how=settings).plan.tiles)
     assert tried[1:] == [(TRIAL_PIXELS // widest, widest)] * 2 and widest >= width
 
 
@@ -106,45 +103,39 @@ def test_a_device_that_cannot_compute_the_tile_is_an_error(model: LoadedModel, m
 
 def test_the_layout_of_the_result_is_that_of_its_file(model: LoadedModel) -> None:
     deep = Layout(10, 20, grey=True, depth=16)
-    assert foresee(model, deep).result == Layout(40, 80, grey=True, depth=16)
-    planned = foresee(model, deep, 2.5, to="out.jpg")
+    assert plan_of(model, deep).result == Layout(40, 80, grey=True, depth=16)
+    planned = plan_of(model, deep, 2.5, to="out.jpg")
     assert (planned.result.height, planned.result.width, planned.result.depth) == (25, 50, 8)
     assert "rounded to 8" in planned.notes[0]
     with fails(RefusedOutputError, "pixels per side, not"):
-        foresee(model, Layout(10, 5_000), to="out.webp")
+        plan_of(model, Layout(10, 5_000), to="out.webp")
 
 
 class TestMemory:
     """The bound grows with the image, and with the result only if it is collected."""
 
     def test_a_streamed_result_counts_as_one_strip(self, model: LoadedModel) -> None:
-        wide, high = (foresee(model, Layout(side, 8_000), to="out.png") for side in (4_000, 8_000))
+        wide, high = (plan_of(model, Layout(side, 8_000), to="out.png") for side in (4_000, 8_000))
         assert len(high.plan.strips) > len(wide.plan.strips) > 1
         read_twice = (3 + 3 + 4) * 4_000 * 8_000
         assert 0 < high.memory - wide.memory <= read_twice
 
     def test_a_collected_result_counts_as_a_whole(self, model: LoadedModel) -> None:
         layout = Layout(4_000, 4_000)
-        streamed, whole = (foresee(model, layout, to=f"out.{suffix}").memory for suffix in ("tif", "jpg"))
+        streamed, whole = (plan_of(model, layout, to=f"out.{suffix}").memory for suffix in ("tif", "jpg"))
         assert whole - streamed > 16_000 * 16_000 * 3
 
     def test_adm_adds_its_features(self, model: LoadedModel) -> None:
         layout = Layout(2_000, 2_000)
-        plain, adaptive, forgetful = (
-            foresee(model, layout, how=how).memory
-            for how in (
-                Settings(Threshold(), refine=1),
-                Settings(Adaptive(), refine=1, memory=2**30),
-                Settings(Adaptive(), refine=1, memory=0),
-            )
-        )
-        assert plain < forgetful < adaptive
+        cases = ((Threshold(), None), (Adaptive(), 0), (Adaptive(), 2**30))
+        memory = [plan_of(model, layout, how=Settings(rule, refine=1, memory=kept)).memory for rule, kept in cases]
+        assert memory[0] < memory[1] < memory[2]
 
 
 def test_disk_space_is_that_of_the_nearest_existing_folder(tmp_path: Path) -> None:
-    there, not_yet = check_disk(tmp_path, 10), check_disk(tmp_path / "new" / "newer", 10**18)
-    assert there.enough and there.free > 0
-    assert not not_yet.enough and not_yet.folder == tmp_path / "new" / "newer"
+    existing, missing = check_disk(tmp_path, 10), check_disk(tmp_path / "new" / "newer", 10**18)
+    assert existing.enough and existing.free > 0
+    assert not missing.enough and missing.folder == tmp_path / "new" / "newer"
 
 
 @pytest.mark.slow

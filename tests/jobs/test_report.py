@@ -45,15 +45,6 @@ def test_savings_are_in_percent_and_may_be_negative() -> None:
     assert Gflops(30, 40, None).saved == {"all_heavy": 25, "original": None}
 
 
-def test_seconds_add_up() -> None:
-    assert Seconds(1.0, 2.0, 3.5).total == 6.5
-
-
-def test_sizes_are_width_and_height(model: LoadedModel) -> None:
-    found = report(model, Threshold())
-    assert (found.input_size, found.output_size) == ((14, 9), (56, 36))
-
-
 def test_all_heavy_saves_nothing_against_itself(model: LoadedModel) -> None:
     found = report(model, Threshold(0), refine=NEVER)
     for gflops in (found.paper, found.executed):
@@ -86,12 +77,12 @@ def test_the_original_is_reported_at_its_scale_only(tiny_folder: Path, model: Lo
     [(Threshold(0.25), "threshold 0.25"), (Tradeoff(-1.5), "k = -1.5"), (Adaptive(), "ADM")],
 )
 def test_the_rule_is_reported_with_its_cut(model: LoadedModel, routing: Routing, rule: str) -> None:
-    told = report(model, routing).routing
-    assert told.rule == describe_rule(routing) == rule
-    (cut,) = told.cuts
+    found = report(model, routing).routing
+    assert found.rule == describe_rule(routing) == rule
+    (cut,) = found.cuts
     assert 0 <= cut <= 1
-    assert sum(told.branch_pixels) == 36 * 56
-    assert told.heavy_share == told.branch_pixels[1] / (36 * 56)
+    assert sum(found.branch_pixels) == 36 * 56
+    assert found.heavy_share == found.branch_pixels[1] / (36 * 56)
 
 
 def test_single_branch_rules_are_described() -> None:
@@ -100,6 +91,7 @@ def test_single_branch_rules_are_described() -> None:
 
 def test_the_document_is_json(model: LoadedModel) -> None:
     found = report(model, Tradeoff(0.5))
+    assert (found.input_size, found.output_size) == ((14, 9), (56, 36)), "sizes list the width first"
     document = json.loads(json.dumps(found.as_document(), allow_nan=False))
     assert document["seconds"] == {"load": 1.0, "compute": 2.0, "save": 3.5, "total": 6.5}
     assert document["gflops"]["paper"]["saved_percent"] == found.paper.saved

@@ -1,4 +1,4 @@
-"""Reading a job: an animation is upscaled frame by frame or not at all, and only a still image is one image."""
+"""Reading a job: an animation is read as frames, and a damaged one is refused."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.failing import fails
 from tests.images import levels, save
 
 
-def animation(path: Path) -> Path:
+def save_animation(path: Path) -> Path:
     still, *others = (Image.fromarray(levels(24, 30, seed=seed)) for seed in range(6))
     still.save(path, save_all=True, append_images=others)
     return path
@@ -35,7 +35,7 @@ def upscaler(tiny_folder: Path) -> Upscaler:
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_a_damaged_animation_is_refused(upscaler: Upscaler, tmp_path: Path, suffix: str) -> None:
-    path = animation(tmp_path / f"animation{suffix}")
+    path = save_animation(tmp_path / f"animation{suffix}")
     whole = read(upscaler, path)
     assert whole.moving and len(whole.frames) == 6
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -46,7 +46,7 @@ def test_a_damaged_animation_is_refused(upscaler: Upscaler, tmp_path: Path, suff
 def test_an_animation_that_changes_is_refused(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = animation(tmp_path / "animation.gif")
+    path = save_animation(tmp_path / "animation.gif")
 
     def read_and_changed(source: Path, allow_huge: bool) -> object:
         path.touch()
@@ -71,7 +71,7 @@ def test_one_frame_is_refused_if_stills_are_not_allowed(tiny_folder: Path, tmp_p
 def test_frames_that_need_too_much_memory_are_refused_before_any_work(
     upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = animation(tmp_path / "animation.gif")
+    path = save_animation(tmp_path / "animation.gif")
     needed = 4 * 6 * (24 * 30 + 2 * 96 * 120)
     monkeypatch.setattr(upscale_file, "free_memory", lambda device: 2 * needed)
     assert len(read(upscaler, path).frames) == 6
