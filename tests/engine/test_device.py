@@ -239,7 +239,7 @@ def test_transfers_within_the_host_are_immediate() -> None:
 
 
 def test_uint16_is_converted_before_the_upload() -> None:
-    meta = torch.device("meta")  # stands for a device without uint16
+    meta = torch.device("meta")  # represents a device without uint16
     sent: list[torch.dtype] = []
 
     class Sent(TorchDispatchMode):  # type: ignore[no-untyped-call]

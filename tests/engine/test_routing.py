@@ -477,7 +477,7 @@ def test_a_budget_pays_for_forced_pixels_first() -> None:
         assert abs(outcome.heavy_share - 0.5) < 0.01
 
 
-def test_masks_may_use_up_the_budget() -> None:
+def test_masks_may_exceed_the_budget() -> None:
     for rows in (20, 26):
         heavy = torch.zeros(26, 22, dtype=torch.bool)
         heavy[:rows] = True

@@ -252,7 +252,7 @@ def test_half_precision_is_close_to_full_precision(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("routing", [Threshold(), Tradeoff(1), Adaptive()], ids=repr)
-def test_half_precision_routes_nearly_alike(routing: Routing, dtype: torch.dtype) -> None:
+def test_half_precision_changes_few_branches(routing: Routing, dtype: torch.dtype) -> None:
     lr = make_image(30, 30)
     full, _ = run(tiny_model("carn"), lr, 2, Settings(routing, refine=1))
     half, _ = run(changeable_model("carn").to(dtype), lr, 2, Settings(routing, refine=1))

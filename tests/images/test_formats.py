@@ -210,9 +210,6 @@ def test_each_row_of_the_document_matches_the_code(format: Format) -> None:
     ]
 
 
-def test_the_document_has_no_other_rows() -> None:
+def test_the_document_has_only_these_rows_and_the_limit_of_pixels() -> None:
     assert set(ROWS) == {"format", "---", *(format.name for format in FORMATS)}
-
-
-def test_the_document_states_the_limit_of_pixels() -> None:
     assert f"{MAX_PIXELS:,}" in PAGE

@@ -21,9 +21,7 @@ XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation=
 
 
 def exif(orientation: int = 1) -> Image.Exif:
-    tags = Image.Exif()
-    tags[0x0112] = orientation
-    tags[0x010F] = "Maker"
+    tags = simple(orientation)
     tags[0x0100], tags[0x0101] = 6, 4
     tags[0x8769] = {0x9003: "2020:01:01 00:00:00", 0xA002: 6, 0xA003: 4, 0x927C: b"note of the maker"}
     tags[0x8825] = {1: "N", 2: (48.0, 8.0, 14.5)}
@@ -31,7 +29,7 @@ def exif(orientation: int = 1) -> Image.Exif:
 
 
 def simple(orientation: int) -> Image.Exif:
-    """What Pillow can write into a TIFF, too."""
+    """Tags that Pillow can write into a TIFF file."""
     tags = Image.Exif()
     tags[0x0112] = orientation
     tags[0x010F] = "Maker"

@@ -78,7 +78,7 @@ def test_metadata_is_kept(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.get_ifd(0xA005) == {1: "R98", 2: b"0100"}
 
 
-def test_the_resolution_in_exif_is_kept_if_there_is_no_other() -> None:
+def test_the_resolution_in_exif_is_the_fallback() -> None:
     tags = Image.Exif()
     tags[0x011A], tags[0x011B], tags[0x0128] = 100.0, 50.0, 3
     exif = tags.tobytes().removeprefix(b"Exif\0\0")

@@ -67,7 +67,7 @@ def test_numbers_sort_by_value_and_case_is_ignored() -> None:
     assert [path.as_posix() for path in sorted(map(Path, given_names), key=natural_key)] == ordered
 
 
-def test_named_files_and_matches_are_listed_once_whatever_their_suffix(tree: Path) -> None:
+def test_named_files_with_any_suffix_are_listed_once(tree: Path) -> None:
     found = find_images([tree / "notes.txt", tree / "*.jpg", tree / "a10.jpg", tree], SUFFIXES).tasks
     assert [task.source.name for task in found] == ["notes.txt", "a10.jpg", "a2.JPG", "b.png"]
 

@@ -117,7 +117,7 @@ def test_content_is_compared_by_every_byte(tmp_path: Path) -> None:
     assert not has_content(path, made.result)
 
 
-def test_settings_are_compared_whatever_their_order() -> None:
+def test_the_order_of_settings_does_not_matter() -> None:
     assert same_settings(entry(), {key: SETTINGS[key] for key in sorted(SETTINGS, reverse=True)})
     assert not same_settings(entry(), {**SETTINGS, "scale": 2.0})
     assert not same_settings(entry(), {**SETTINGS, "model": {"name": "tiny", "sha256": "cd"}})
