@@ -56,12 +56,12 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class Conditions:
     """Limits in bytes that simulate a full disk and a full memory (beyond what the process has at its start), a signal
     to send after a number of seconds, and a stdout that is full or closed."""
 
-    largest_file: int | None = None
-    most_memory: int | None = None
+    max_file_size: int | None = None
+    max_memory: int | None = None
     signalled: tuple[float, int] | None = None
     stdout_is: Literal["full", "closed"] | None = None
 
@@ -73,11 +73,11 @@ class ForkServer:
         self._process: subprocess.Popen[str] | None = None
 
     def run(
-        self, arguments: list[str], env: Mapping[str, str], cwd: Path, scratch: Path, circumstances: Circumstances
+        self, arguments: list[str], env: Mapping[str, str], cwd: Path, scratch: Path, conditions: Conditions
     ) -> Ran:
         process = self._started()
         outputs = {name: str(scratch / name) for name in ("stdout", "stderr")}
-        request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), **asdict(circumstances), **outputs}
+        request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), **asdict(conditions), **outputs}
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
@@ -111,17 +111,17 @@ class Pcsr:
         self,
         *arguments: str | Path,
         env: Mapping[str, str] | None = None,
-        largest_file: int | None = None,
-        most_memory: int | None = None,
+        max_file_size: int | None = None,
+        max_memory: int | None = None,
         signalled: tuple[float, int] | None = None,
         stdout_is: Literal["full", "closed"] | None = None,
     ) -> Ran:
-        """Run a command in a fork of an interpreter that has imported torch. See ``Circumstances``."""
+        """Run a command in a fork of an interpreter that has imported torch. See ``Conditions``."""
         texts = [str(argument) for argument in arguments]
         if not hasattr(os, "fork"):
             return self.in_new_interpreter(*texts, env=env)
-        circumstances = Circumstances(largest_file, most_memory, signalled, stdout_is)
-        return self.server.run(texts, {**self.env, **(env or {})}, self.cwd, self.scratch, circumstances)
+        conditions = Conditions(max_file_size, max_memory, signalled, stdout_is)
+        return self.server.run(texts, {**self.env, **(env or {})}, self.cwd, self.scratch, conditions)
 
     def in_new_interpreter(
         self,

@@ -76,11 +76,11 @@ def _run(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    if request["largest_file"] is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
-    if request["most_memory"] is not None:
+    if request["max_file_size"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["max_file_size"], request["max_file_size"]))
+    if request["max_memory"] is not None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + request["most_memory"],) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (used + request["max_memory"],) * 2)
     sys.argv = ["pcsr", *request["arguments"]]
     code: object = 70
     try:

@@ -83,8 +83,8 @@ TO_STDOUT = [
     ["--version"],
     ["models"],
     ["models", "--json"],
-    ["upscale", "in.png", "-", "--format", "png"],
-    ["upscale", "in.png", "out.png", "--json"],
+    ["upscale", "--model", "tiny", "in.png", "-", "--format", "png"],
+    ["upscale", "--model", "tiny", "in.png", "out.png", "--json"],
 ]
 
 
@@ -96,30 +96,26 @@ def pcsr(run_pcsr: Pcsr, tiny_folder: Path) -> Pcsr:
     return run_pcsr
 
 
-def with_model(arguments: list[str]) -> list[str]:
-    return [*arguments, "--model", "tiny"] if arguments[0] in {"upscale", "plan"} else arguments
-
-
 @pytest.mark.parametrize("arguments", TO_STDOUT, ids=" ".join)
 def test_a_closed_stdout_is_an_error_before_any_work(pcsr: Pcsr, arguments: list[str]) -> None:
-    pcsr(*with_model(arguments), stdout_is="closed").failed(2, "stdout is closed, but the output goes to stdout.")
+    pcsr(*arguments, stdout_is="closed").failed(2, "stdout is closed, but the output goes to stdout.")
     assert not (pcsr.cwd / "out.png").exists()
 
 
 def test_an_unused_stdout_may_be_closed(pcsr: Pcsr) -> None:
-    pcsr(*with_model(["upscale", "in.png", "out.png"]), stdout_is="closed").succeeded()
+    pcsr("upscale", "in.png", "out.png", "--model", "tiny", stdout_is="closed").succeeded()
     assert (pcsr.cwd / "out.png").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no /dev/full")
 @pytest.mark.parametrize("arguments", TO_STDOUT, ids=" ".join)
 def test_a_full_stdout_is_an_error(pcsr: Pcsr, arguments: list[str]) -> None:
-    ran = pcsr(*with_model(arguments), stdout_is="full").failed(1, "no space left")
+    ran = pcsr(*arguments, stdout_is="full").failed(1, "no space left")
     if arguments[-1] != "png":
         assert "Cannot write to stdout:" in ran.stderr
 
 
 def test_characters_that_stdout_lacks_are_escaped(pcsr: Pcsr) -> None:
     (pcsr.cwd / "in.png").rename(pcsr.cwd / "画.png")
-    ran = pcsr(*with_model(["plan", "画.png"]), env={"PYTHONIOENCODING": "ascii"}).succeeded()
+    ran = pcsr("plan", "画.png", "--model", "tiny", env={"PYTHONIOENCODING": "ascii"}).succeeded()
     assert "\\u753b.png" in ran.stdout

@@ -66,8 +66,8 @@ def many(run_pcsr: Pcsr, tiny_folder: Path) -> Folders:
 
 
 def totals(ran: Ran) -> tuple[int, int, int, int]:
-    found = ran.document["totals"]
-    return found["done"], found["skipped"], found["failed"], found["pending"]
+    counts = ran.document["totals"]
+    return counts["done"], counts["skipped"], counts["failed"], counts["pending"]
 
 
 # Results.
@@ -103,7 +103,7 @@ def test_patterns_name_templates_and_formats_are_accepted(many: Folders) -> None
     assert sorted(many.results()) == ["a.png-4.webp", "b.png-4.webp", "c.png-4.webp"]
 
 
-@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names are text there")
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names are text on these systems")
 def test_names_that_are_not_utf8_and_links_are_read(many: Folders) -> None:
     many.put("a.png")
     name = os.fsdecode(b"\xff 1.png")
@@ -157,19 +157,14 @@ def test_fail_fast_stops(many: Folders) -> None:
     assert len(many.results()) <= 2
 
 
-def test_an_image_that_its_format_cannot_store_fails_alone(many: Folders) -> None:
+def test_each_unusable_image_fails_alone(many: Folders) -> None:
     many.put("a.png", "b.png")
     save(many.cwd / "in" / "clear.png", levels(4, 4, 4))
-    ran = many("--format", "jpg", "--json")
-    assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
-    assert "has no transparency, but the image has." in ran.document["failed"][0]["error"]
-
-
-def test_a_name_that_is_too_long_fails_alone(many: Folders) -> None:
-    many.put("a.png")
-    ran = many.run_pcsr("upscale", "x" * 300 + ".png", "in/a.png", "--out-dir", "out", "--model", many.model, "--json")
-    assert (ran.code, totals(ran)) == (1, (1, 0, 1, 0))
-    assert "cannot be read:" in ran.document["failed"][0]["error"]
+    arguments = ("upscale", "x" * 300 + ".png", "in", "--out-dir", "out", "--format", "jpg", "--json")
+    ran = many.run_pcsr(*arguments, "--model", many.model)
+    assert (ran.code, totals(ran)) == (1, (2, 0, 2, 0))
+    too_long, clear = (failed["error"] for failed in ran.document["failed"])
+    assert "cannot be read:" in too_long and "has no transparency, but the image has." in clear
 
 
 def test_quiet_prints_only_failures(many: Folders) -> None:
@@ -355,12 +350,12 @@ def test_image_data_is_not_written_to_a_terminal(many: Folders) -> None:
 # Interruptions.
 
 
-def whole_or_absent(many: Folders, expected: dict[str, bytes]) -> set[str]:
+def complete_results(many: Folders, expected: dict[str, bytes]) -> set[str]:
     """The results without temporary files. Each must be complete."""
     found = many.results()
     results = {name for name in found if not (name.startswith(".pcsr-") and name.endswith(".part"))}
     for name in results:
-        assert found[name] == expected[name], f"{name} is not whole"
+        assert found[name] == expected[name], f"{name} is incomplete"
     return results
 
 
@@ -378,18 +373,18 @@ def thirty(many: Folders) -> tuple[Folders, dict[str, bytes], float]:
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_killed_run_resumes_exactly(thirty: tuple[Folders, dict[str, bytes], float], kills: int) -> None:
     many, expected, seconds = thirty
-    moments = random.Random(6)
+    delays = random.Random(6)
     caught = 0
     for _ in range(kills):
         shutil.rmtree(many.cwd / "out", ignore_errors=True)
-        ran = many(signalled=(moments.uniform(0.1, 1) * seconds, signal.SIGKILL))
+        ran = many(signalled=(delays.uniform(0.1, 1) * seconds, signal.SIGKILL))
         assert ran.code in {-signal.SIGKILL, 0}
-        there = whole_or_absent(many, expected) if (many.cwd / "out").is_dir() else set()
-        caught += 0 < len(there) < 30
+        complete = complete_results(many, expected) if (many.cwd / "out").is_dir() else set()
+        caught += 0 < len(complete) < 30
         rest = many("--json").succeeded()
         assert many.results() == expected
         # No complete result was computed again.
-        assert totals(rest) == (30 - len(there), len(there), 0, 0)
+        assert totals(rest) == (30 - len(complete), len(complete), 0, 0)
     assert caught or kills == 1
 
 
@@ -399,8 +394,8 @@ def test_a_run_killed_again_and_again_completes(thirty: tuple[Folders, dict[str,
     done: set[str] = set()
     for _ in range(40):
         ran = many(signalled=(0.5 * seconds, signal.SIGKILL))
-        assert done <= whole_or_absent(many, expected)
-        done = whole_or_absent(many, expected)
+        assert done <= complete_results(many, expected)
+        done = complete_results(many, expected)
         if ran.code == 0:
             break
     assert many.results() == expected
@@ -412,21 +407,21 @@ def test_a_stopped_run_leaves_no_half_written_files(
     thirty: tuple[Folders, dict[str, bytes], float], number: signal.Signals, code: int, times: int
 ) -> None:
     many, expected, seconds = thirty
-    moments = random.Random(7)
+    delays = random.Random(7)
     stopped = tries = 0
     while stopped < times:
         tries += 1
         assert tries <= 3 * times, "the run ends before the signal"
         shutil.rmtree(many.cwd / "out", ignore_errors=True)
-        ran = many(signalled=(moments.uniform(0.2, 0.7) * seconds, number))
+        ran = many(signalled=(delays.uniform(0.2, 0.7) * seconds, number))
         assert ran.code in {code, 0}, ran.stderr
         stopped += ran.code == code
         assert "Traceback" not in ran.stderr
-        there = many.results() if (many.cwd / "out").is_dir() else {}
-        assert {name: expected[name] for name in there} == there
-        if ran.code == code and there:
+        complete = many.results() if (many.cwd / "out").is_dir() else {}
+        assert {name: expected[name] for name in complete} == complete
+        if ran.code == code and complete:
             assert "run the same command again to continue" in " ".join(ran.stderr.split())
-        assert totals(many("--json").succeeded())[0] == 30 - len(there)
+        assert totals(many("--json").succeeded())[0] == 30 - len(complete)
         assert many.results() == expected
 
 
@@ -456,7 +451,7 @@ def test_a_full_disk_stops_the_run(
 def test_a_file_above_the_size_limit_fails_alone(many: Folders) -> None:
     many.put("a.png", "b.png")
     many.put("large.png", size=(40, 40))
-    ran = many("--json", largest_file=8000)
+    ran = many("--json", max_file_size=8000)
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
     assert "large_x4.png cannot be written: file too large" in ran.document["failed"][0]["error"]
     assert sorted(many.results()) == ["a_x4.png", "b_x4.png"]
@@ -466,7 +461,7 @@ def test_a_file_above_the_size_limit_fails_alone(many: Folders) -> None:
 
 def test_without_a_journal_there_are_no_results(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png", size=(2, 2))
-    ran = many("--quiet", largest_file=900)
+    ran = many("--quiet", max_file_size=900)
     assert ran.code == 1
     assert ran.stderr.count(f"skipped: Cannot write the journal out/{JOURNAL}: file too large.") == 2
     assert [line["name"] for line in many.journal()] == sorted(many.results()) == ["a_x4.png"]
@@ -478,7 +473,7 @@ def test_without_a_journal_there_are_no_results(many: Folders) -> None:
 def test_an_image_too_large_for_the_memory_fails_alone(many: Folders) -> None:
     many.put("a.png", "z.png")
     save(many.cwd / "in" / "large.png", np.zeros((6000, 5000, 3), np.uint8))
-    ran = many("--json", most_memory=300 * 2**20)
+    ran = many("--json", max_memory=300 * 2**20)
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
     assert "not enough memory" in ran.document["failed"][0]["error"]
     assert sorted(many.results()) == ["a_x4.png", "z_x4.png"]

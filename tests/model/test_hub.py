@@ -387,7 +387,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(run_pcsr: Pcsr, hub: Hub, co
 
 
 def test_a_full_disk_leaves_no_partial_file(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
-    refused(run_pcsr("models", "fetch", REPO, largest_file=2000), "cannot be used:", "too large")
+    refused(run_pcsr("models", "fetch", REPO, max_file_size=2000), "cannot be used:", "too large")
     blobs = cache(run_pcsr) / "blobs"
     assert all(path.stat().st_size < 2000 and "incomplete" not in path.name for path in blobs.iterdir())
 
