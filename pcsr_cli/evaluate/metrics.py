@@ -138,7 +138,7 @@ def _inside(result: NDArray[_Number], truth: NDArray[_Number], shave: int) -> tu
 
 
 def too_small(shape: tuple[int, ...], shave: int) -> InputError:
-    """Return the error for an image of ``shape`` (H, W, ...) that the ignored border covers completely."""
+    """Return the exception for an image of ``shape`` (H, W, ...) without pixels inside the ignored border."""
     return InputError(
         f"An image of {shape[1]}x{shape[0]} pixels is empty without its border of {shave} pixels.",
         "Measure larger images.",

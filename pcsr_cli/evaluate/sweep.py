@@ -219,7 +219,7 @@ class Meter:
 
 
 class _Tracer:
-    """Measures points of one image."""
+    """Measures one image at given cuts."""
 
     def __init__(self, model: LoadedModel, composer: Composer, truth: NDArray[np.uint8], options: SweepOptions) -> None:
         self.composer = composer

@@ -28,7 +28,7 @@ class SaveOptions:
 class Format:
     """The capabilities of a format.
 
-    ``max_side`` and ``max_area`` are in pixels. ``max_bytes`` limits the bytes of all pixels. ``deep`` formats hold 16
+    ``max_side`` and ``max_area`` are in pixels. ``max_bytes`` limits their total size. ``deep`` formats hold 16
     bits per channel. ``streamed`` formats are written row by row. ``quality`` is the default, None without this option.
     ``lossless`` is "always", "on request" or "never". ``max_colours`` limits a palette. ``metadata`` names the fields
     of ``Metadata`` to keep. ``max_exif`` and ``max_xmp`` are in bytes. ``plug_in`` is the package that Pillow needs,
@@ -168,7 +168,7 @@ def _names(formats: list[Format]) -> str:
 
 
 def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tuple[Layout, tuple[str, ...]]:
-    """The layout of a result in a format, and notes on losses of pixels and ``metadata``.
+    """The layout of a result in a format, and notes on what the pixels and ``metadata`` lose.
 
     16 bits become 8 if the format has no more. Raises RefusedOutputError, with the names of suitable formats, if there
     are too many pixels or if the format lacks transparency. Call this before computing."""

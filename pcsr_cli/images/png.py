@@ -61,7 +61,7 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
 
 
 def read_description(file: BinaryIO) -> Image.Image:
-    """Load the metadata of a PNG file as an image of one pixel. Pixels are skipped, because metadata may follow them.
+    """Load the metadata of a PNG file into a one-pixel image. Pixels are skipped, because metadata may follow them.
 
     Raises exceptions of many types for damaged files."""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))

@@ -26,8 +26,8 @@ class Entry:
     """One line of the journal.
 
     ``name`` is the path of the result relative to the output folder, with slashes. ``source`` and ``result`` are the
-    contents of the two files. ``settings`` are all options and weights that decide the bytes of the result, as a JSON
-    document. ``info`` is for people: the name of the source, the version of pcsr."""
+    fingerprints of the two files. ``settings`` are the options and weights that decide the result, as a JSON document.
+    ``info`` is for people: the name of the source, the version of pcsr."""
 
     name: str
     source: Fingerprint

@@ -45,7 +45,7 @@ class Job:
 
 
 def suffix_of(source: Path, format: str | None, frames: bool = False) -> str:
-    """Return the suffix of a result: that of ``format``, else that of ``source`` if it can be written, else .png.
+    """Return the suffix of a result: that of ``format``, else of ``source`` if pcsr writes that format, else .png.
 
     Raises UsageError for an unknown format."""
     if format is not None:

@@ -33,7 +33,7 @@ from pcsr_cli.model.registry import LoadedModel
 Content = TypeVar("Content")
 
 FRAME_PIXEL_BYTES = 4
-"""Bytes per pixel of a frame (RGBA). Memory holds one copy of a frame before upscaling and up to two after it."""
+"""Bytes per pixel of a frame (RGBA). Memory holds one copy of each LR frame and up to two copies of each HR frame."""
 
 
 @dataclass(frozen=True)

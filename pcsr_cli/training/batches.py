@@ -30,7 +30,7 @@ def margin(hr_length: int, lr_length: int) -> int:
 def shrinking_matrix(hr_length: int, lr_length: int) -> Tensor:
     """Bicubic shrinking as a matrix: (lr_length, hr_length + 2 margins), float32; its rows sum to 1.
 
-    It is the middle third of the matrix that shrinks three adjacent crops, so no border affects it.
+    The matrix is the middle third of one for three adjacent crops, so no border affects it.
     """
     wide = np.eye(3 * hr_length, dtype=np.float32)[:, :, None]
     matrix = resize_bicubic(wide, 3 * lr_length, 3 * hr_length)[lr_length : 2 * lr_length, :, 0]

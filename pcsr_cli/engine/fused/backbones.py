@@ -159,7 +159,7 @@ class _Fusion:
         self.others = [FusedConv(weight, None, (0, 0), relu=weight is weights[-1]) for weight in weights[1:]]
 
     def __call__(self, maps: list[Tensor]) -> Tensor:
-        """Fuse maps (1, width, h, w) into one map (1, width, h, w)."""
+        """Fuse several feature maps (1, C, h, w) into one of the same shape."""
         out = self.first(maps[0])
         for conv, each in zip(self.others, maps[1:], strict=True):
             out = conv(each, add=out)

@@ -80,7 +80,7 @@ def in_output_units(sampler: PixelSampler, std: tuple[float, float, float]) -> P
 
 
 def _changed(sampler: PixelSampler, change: Callable[[Tensor], Tensor]) -> PixelSampler:
-    """A copy whose last layer's weights (out, in) and bias (out, 1) are replaced by a linear ``change`` of them."""
+    """A copy with the linear ``change`` applied to the weights (out, in) and the bias (out, 1) of the last layer."""
     copied = copy.deepcopy(sampler)
     last = copied.imnet.layers[-1]
     assert isinstance(last, nn.Linear)
