@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests: hypothesis profiles and the reference material."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ __all__ = ["fork_server", "hub", "run_pcsr", "tiny_folder"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PCSR_SHARED", ROOT.parent / "shared"))
+
+# A shell starts background jobs with SIGINT ignored, and the tests of interruptions need it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The test networks are too small for several threads.
 torch.set_num_threads(1)
