@@ -32,7 +32,7 @@ from pcsr_cli.images.formats import FORMATS, Format
 from pcsr_cli.model.hub import HubLocation, client, is_cached, is_whole, is_whole_here, reach, revision_of
 from pcsr_cli.model.registry import Entry, Registry, load_registry
 
-TESTED_TORCH = ("2.13.0",)
+TESTED_TORCH = ("2.9.1", "2.14.1", "2.13.0")
 """The versions of torch that the test suite was run with. The published figures were made with the last one."""
 
 LIBRARIES = ("pillow", "pyvips", "tifffile", "numpy", "safetensors", "huggingface_hub", "typer", "rich")

@@ -88,7 +88,8 @@ class FusedConv:
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Map (1, in, h, w) to (1, out, h', w'). ``add`` is added before the ReLU and left unchanged."""
-        if self.packed is not None and x.shape[3] > 1:  # the fused operator of torch 2.9 rejects a single column
+        # The fused operator of torch 2.9 rejects a single column and a sum into a single channel.
+        if self.packed is not None and x.shape[3] > 1 and self.weight.shape[0] > 1:
             return self._onednn(x, add)
         out = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
         if add is not None:
