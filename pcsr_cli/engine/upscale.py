@@ -128,7 +128,7 @@ class Upscaling(Iterator[HrRows]):
     @property
     def outcome(self) -> Outcome:
         """The outcome, available after the last row."""
-        assert self._complete, "rows are left to take"
+        assert self._complete, "the outcome is available after the last row"
         forced = self._settings.forced
         counts = (0, 0) if forced is None else forced.counts
         return Outcome(self.plan, self.decision, tuple(self._branch_pixels), self._passes.executed, counts)

@@ -263,7 +263,7 @@ def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedMode
             try:
                 return replace(_load_entry(entry, show_progress), notes=tuple(notes))
             except HubError as error:
-                notes.append(f"{error.sentence.rstrip('.')}: continued without {entry.name}")
+                notes.append(f"{error.sentence.rstrip('.')}; continued without {entry.name}")
     return replace(_load_entry(candidates[-1], show_progress), notes=tuple(notes))
 
 
