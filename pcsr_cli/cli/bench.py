@@ -27,6 +27,7 @@ METHODS = "threshold,adm,heavy,light,bicubic"
 EXAMPLES = options.examples(
     "pcsr bench folder  # five methods on reduced images",
     "pcsr bench folder --methods threshold,k=1,bicubic --csv rows.csv",
+    "pcsr bench folder --degrade jpeg=75  # LR images saved as JPEG",
 )
 
 NARROW = 100
@@ -56,6 +57,7 @@ def command(
     scale: measuring.Scale = 4.0,
     lr: measuring.LrPath = None,
     no_reference: measuring.NoReference = False,
+    degrade: measuring.Degrade = None,
     methods: Methods = METHODS,
     original: measuring.OriginalPath = None,
     budget: Budget = None,
@@ -88,7 +90,7 @@ def command(
     side = options.choose_tile(tile)
     if report is not None:
         check_page(report, grid)
-    sources = measuring.find_sources(folders, scale, lr, no_reference)
+    sources = measuring.find_sources(folders, scale, lr, no_reference, degrade)
     saved = () if save is None else _saved_files(save, sources, chosen)
     measuring.check_results((report, csv, *saved), sources, overwrite)
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
@@ -104,9 +106,9 @@ def command(
         silent = quiet or json
         measuring.write_page(report, loaded, sources, swept, no_reference, overwrite, silent, result, settings.paper)
     if json:
-        print_document(_document(loaded, settings, result, no_reference))
+        print_document(_document(loaded, settings, result, no_reference, degrade))
     elif not quiet:
-        _show(result, loaded, settings, no_reference)
+        _show(result, loaded, settings, no_reference, degrade)
     if result.skipped:
         raise SystemExit(1)
 
@@ -161,12 +163,12 @@ def _measure(
 
 
 def _document(
-    model: "LoadedModel", settings: "BenchOptions", result: "BenchResult", no_reference: bool
+    model: "LoadedModel", settings: "BenchOptions", result: "BenchResult", no_reference: bool, degrade: str | None
 ) -> dict[str, object]:
     from dataclasses import asdict
 
     return {
-        **measuring.settings_document(model, settings, no_reference),
+        **measuring.settings_document(model, settings, no_reference, degrade),
         "protocol": "paper" if settings.paper else "whole",
         "images": [asdict(row) for row in result.rows],
         "mean": [asdict(row) for row in result.mean],
@@ -174,15 +176,20 @@ def _document(
     }
 
 
-def _show(result: "BenchResult", model: "LoadedModel", settings: "BenchOptions", no_reference: bool) -> None:
+def _show(
+    result: "BenchResult", model: "LoadedModel", settings: "BenchOptions", no_reference: bool, degrade: str | None
+) -> None:
     """Print the rows by image, then the means."""
     from rich.text import Text
 
     console = stdout_console()
     against = "all heavy" if no_reference else "HR"
+    degraded = "" if degrade is None else f", LR {degrade}"
     title = (
-        f"{model.identity.name} x{settings.scale:g}; PSNR of {'luma' if settings.luma else 'RGB'} against {against}, "
-        f"SSIM of luma, both without {-(-settings.scale // 1):.0f} border pixels; GFLOPs (paper's count) and executed; "
+        f"{model.identity.name} x{settings.scale:g}{degraded}; "
+        f"PSNR of {'luma' if settings.luma else 'RGB'} against {against}, "
+        f"SSIM of luma, both without {-(-settings.scale // 1):.0f} border pixels; "
+        "GFLOPs (paper's count) and executed; "
         "seconds of computing (none for patch, which is composed)."
     )
     console.print(Text(printable(title)))

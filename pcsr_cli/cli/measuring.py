@@ -46,20 +46,26 @@ LrPath = Annotated[Path | None, option("--lr", "Take the LR images from here: a 
 NoReference = Annotated[
     bool, option("--no-reference", "Take the images as LR and compare with all heavy instead of HR.")
 ]
+Degrade = Annotated[
+    str | None,
+    option("--degrade", "Degrade the LR images first: jpeg=75 (or 75,444), webp=75, blur=0.6, noise=3, joined by +."),
+]
 Luma = Annotated[bool, option("--luma", "Compute PSNR of luma instead of RGB; SSIM is always of luma.")]
 CsvFile = Annotated[Path | None, option("--csv", "Write the rows as CSV.", OUTPUT, metavar="FILE")]
 ReportFile = Annotated[Path | None, option("--report", "Write an HTML page with the results.", OUTPUT, metavar="FILE")]
 
 
 def find_sources(
-    images: Sequence[Path] | None, scale: float, lr: Path | None, no_reference: bool
+    images: Sequence[Path] | None, scale: float, lr: Path | None, no_reference: bool, degrade: str | None = None
 ) -> "tuple[PairFiles, ...]":
-    """Find the images to measure. Raises as ``check_scale`` and ``find_pairs``."""
+    """Find the images to measure. Raises as ``check_scale``, ``find_pairs`` and ``parse_degradation``."""
     from pcsr_cli.api import check_scale
     from pcsr_cli.evaluate.dataset import demo_image, find_pairs
+    from pcsr_cli.images.degrade import parse_degradation
 
     check_scale(scale)
-    return find_pairs(images or [demo_image()], scale, lr, no_reference)
+    degradation = None if degrade is None else parse_degradation(degrade)
+    return find_pairs(images or [demo_image()], scale, lr, no_reference, degradation)
 
 
 def check_results(results: Iterable[Path | None], sources: "Sequence[PairFiles]", overwrite: bool) -> None:
@@ -159,7 +165,7 @@ def skipped_entries(skipped: "Sequence[SkippedImage]") -> list[dict[str, str]]:
 
 
 def settings_document(
-    model: "LoadedModel", settings: "SweepOptions | BenchOptions", no_reference: bool
+    model: "LoadedModel", settings: "SweepOptions | BenchOptions", no_reference: bool, degrade: str | None = None
 ) -> dict[str, object]:
     """Return the settings of a measurement for a JSON document."""
     return {
@@ -168,6 +174,7 @@ def settings_document(
         "refine": settings.refine,
         "psnr_of": "luma" if settings.luma else "RGB",
         "psnr_against": "all heavy" if no_reference else "HR",
+        "degrade": degrade,
     }
 
 
@@ -177,12 +184,13 @@ def curves_document(
     curves: "Sequence[Curve]",
     skipped: "Sequence[SkippedImage]",
     no_reference: bool,
+    degrade: str | None = None,
 ) -> dict[str, object]:
     """Return the curves of a sweep and their mean as a JSON document."""
     from pcsr_cli.evaluate.sweep import KNEE_RULE, mean_curve
 
     return {
-        **settings_document(model, settings, no_reference),
+        **settings_document(model, settings, no_reference, degrade),
         "grid": {"of": settings.grid.kind, "values": list(settings.grid.values)},
         "knee_rule": KNEE_RULE,
         "curves": [_curve_document(curve) for curve in curves],

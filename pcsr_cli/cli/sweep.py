@@ -80,6 +80,7 @@ def command(
     scale: measuring.Scale = 4.0,
     lr: measuring.LrPath = None,
     no_reference: measuring.NoReference = False,
+    degrade: measuring.Degrade = None,
     luma: measuring.Luma = False,
     original: measuring.OriginalPath = None,
     model: options.Model = "auto",
@@ -108,7 +109,7 @@ def command(
         sweep.check_figure(plot)
     if report is not None:
         check_page(report, grid)
-    sources = measuring.find_sources(images, scale, lr, no_reference)
+    sources = measuring.find_sources(images, scale, lr, no_reference, degrade)
     measuring.check_results((plot, report, csv), sources, overwrite)
     loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
     settings = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
@@ -122,13 +123,14 @@ def command(
         )
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
     quality = f"PSNR {'(luma) ' if luma else ''}against {'all heavy' if no_reference else 'HR'}"
+    quality += "" if degrade is None else f", LR {degrade}"
     if plot is not None:
         title = printable(f"{loaded.identity.name} x{scale:g}, {mean.image}")
         sweep.plot_curves(plot, curves, mean, quality, title, overwrite)
     if csv is not None:
         measuring.write_rows(csv, mean.points, overwrite)
     if json:
-        print_document(measuring.curves_document(loaded, settings, curves, skipped, no_reference))
+        print_document(measuring.curves_document(loaded, settings, curves, skipped, no_reference, degrade))
     elif not quiet:
         _show(mean, loaded, settings, quality)
     if skipped:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsr_cli.errors import InputError, UsageError, in_full
+from pcsr_cli.images.degrade import Degradation
 from pcsr_cli.images.files import exists, is_file, is_folder, reason
 from pcsr_cli.images.formats import readable_suffixes
 from pcsr_cli.images.read import read_rgb
-from pcsr_cli.images.resize import crop_to_multiple, make_lr
+from pcsr_cli.images.resize import crop_to_multiple
 
 PATCH = 32
 STRIDE = 28
@@ -26,11 +27,14 @@ STRIDE = 28
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The files of a pair: ``hr`` alone (LR is computed from it), both, or ``lr`` alone (there is no reference)."""
+    """The files of a pair: ``hr`` alone (LR is computed from it), both, or ``lr`` alone (there is no reference).
+
+    The LR image is degraded by ``degradation``."""
 
     name: str
     hr: Path | None
     lr: Path | None
+    degradation: Degradation | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,18 @@ class Pair:
 
 
 def find_pairs(
-    paths: Sequence[Path], scale: float, lr: Path | None = None, no_reference: bool = False
+    paths: Sequence[Path],
+    scale: float,
+    lr: Path | None = None,
+    no_reference: bool = False,
+    degradation: Degradation | None = None,
 ) -> tuple[PairFiles, ...]:
     """Find the pairs of images and folders, in the given order and by name inside a folder.
 
     An image is HR, or LR with ``no_reference``. A folder contains images, or the folders HR and LR_x``scale``. ``lr``
     is the LR image of the only HR image, or a folder of LR images with the same names. Pairs with the same file name
-    are named by their paths. Raises InputError if nothing is found and UsageError for an invalid request.
+    are named by their paths. ``degradation`` is applied to all LR images. Raises InputError if nothing is found and
+    UsageError for an invalid request.
     """
     if no_reference and lr is not None:
         raise UsageError("Separate LR images need a reference.", "Measure with HR images.", setting="lr")
@@ -78,7 +87,10 @@ def find_pairs(
     if lr is not None and not is_folder(lr) and (len(found) != 1 or not exists(lr)):
         raise InputError(f"{lr} is not a folder of LR images.", "Use a folder, or one image for one HR image.")
     count = Counter(pair.name for pair in found)
-    return tuple(replace(pair, name=str(pair.hr or pair.lr)) if count[pair.name] > 1 else pair for pair in found)
+    return tuple(
+        replace(pair, name=str(pair.hr or pair.lr) if count[pair.name] > 1 else pair.name, degradation=degradation)
+        for pair in found
+    )
 
 
 def _pair_of(path: Path, lr: Path | None, no_reference: bool) -> PairFiles:
@@ -116,14 +128,17 @@ def load_pair(files: PairFiles, scale: float, paper: bool = False) -> Pair:
     """Load a pair. HR is cropped at the bottom and right to a multiple of the scale.
 
     ``paper`` crops both images further, to the patch grid of the paper's tables. Raises InputError if a file is
-    missing or damaged, or if the sizes do not match the scale.
+    missing or damaged, or if the sizes do not match the scale, and UsageError for a degradation that reduces given LR
+    images.
     """
+    degradation = files.degradation or Degradation()
     if files.hr is None:
         assert files.lr is not None
-        pair = Pair(files.name, read_rgb(files.lr), None, scale)
+        pair = Pair(files.name, degradation.degrade(read_rgb(files.lr)), None, scale)
     else:
         hr = _cropped(read_rgb(files.hr), files.hr, int(scale))
-        lr = make_lr(hr, int(scale)) if files.lr is None else read_rgb(files.lr)
+        size = (hr.shape[0] // int(scale), hr.shape[1] // int(scale))
+        lr = degradation.make_lr(hr, size) if files.lr is None else degradation.degrade(read_rgb(files.lr))
         if hr.shape != (lr.shape[0] * int(scale), lr.shape[1] * int(scale), 3):
             sizes = f"{lr.shape[1]}x{lr.shape[0]} and {hr.shape[1]}x{hr.shape[0]}"
             message = f"The sizes of {files.lr} and {files.hr} do not match x{int(scale)}: {sizes}."

@@ -31,6 +31,21 @@ def test_the_command_writes_a_document_a_table_and_images(run_pcsr: Pcsr, bench:
     assert {"kept/a_adm.png", "kept/b_patch-4.png"} < set(run_pcsr.files())
 
 
+def test_bicubic_is_measured_on_the_degraded_images(
+    run_pcsr: Pcsr, bench: Callable[..., Ran], tiny_folder: Path
+) -> None:
+    clean, degraded = (
+        bench("folder", "--methods", "bicubic", "--json", *options).succeeded().document
+        for options in ((), ("--degrade", "jpeg=20"))
+    )
+    assert (clean["degrade"], degraded["degrade"]) == (None, "jpeg=20")
+    assert degraded["mean"][0]["psnr"] < clean["mean"][0]["psnr"] - 0.1
+    curve = run_pcsr(
+        "sweep", "folder", "--model", tiny_folder, "--threshold", "0,1", "--degrade", "jpeg=20"
+    ).succeeded()
+    assert "against HR, LR jpeg=20" in " ".join(curve.stdout.split())
+
+
 @pytest.mark.parametrize("columns", ["80", "140"])
 def test_the_table_fits_the_terminal(bench: Callable[..., Ran], columns: str) -> None:
     ran = bench("folder", "--luma", env={"COLUMNS": columns}).succeeded()
@@ -54,6 +69,7 @@ def test_a_damaged_image_is_skipped(run_pcsr: Pcsr, bench: Callable[..., Ran]) -
         (InputError, "does not exist.", ["nowhere"]),
         (InputError, "is not a folder of LR images.", ["folder", "--lr", "nowhere"]),
         (InputError, "with the name of an image in", ["folder", "--lr", "empty"]),
+        (UsageError, "Invalid degradation 'jpg=75'", ["folder", "--degrade", "jpg=75"]),
         (UsageError, "Invalid budget", ["folder", "--budget", "lots"]),
         (UsageError, "cannot be met.", ["folder", "--budget", "1%"]),
         (UsageError, "needs the weights of the original network", ["folder", "--methods", "original"]),

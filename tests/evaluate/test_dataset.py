@@ -7,6 +7,7 @@ import pytest
 
 from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.evaluate.dataset import Pair, PairFiles, crop_to_patch_grid, demo_image, find_pairs, images_in, load_pair
+from pcsr_cli.images.degrade import jpeg, parse_degradation
 from pcsr_cli.images.resize import make_lr
 from tests.failing import fails
 from tests.images import levels, load, save
@@ -54,6 +55,17 @@ def test_hr_and_lr_folders_are_matched_by_name(tmp_path: Path) -> None:
     assert load_pair(alone, 2).hr is None
     (single,) = find_pairs([tmp_path / "HR" / "a.png"], 2, lr)
     assert single.lr == lr
+
+
+def test_computed_and_given_lr_images_are_degraded(tmp_path: Path) -> None:
+    hr, lr = save(tmp_path / "hr.png", levels(16, 24)), save(tmp_path / "lr.png", levels(4, 6, seed=1))
+    degradation = parse_degradation("jpeg=20")
+    (computed,) = find_pairs([hr], 4, degradation=degradation)
+    (given,) = find_pairs([hr], 4, lr, degradation=degradation)
+    (alone,) = find_pairs([lr], 4, no_reference=True, degradation=degradation)
+    assert (load_pair(computed, 4).lr == jpeg(make_lr(levels(16, 24), 4), 20)).all()
+    assert (load_pair(given, 4).lr == jpeg(levels(4, 6, seed=1), 20)).all()
+    assert (load_pair(alone, 4).lr == load_pair(given, 4).lr).all()
 
 
 @pytest.mark.shared
