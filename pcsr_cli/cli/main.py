@@ -31,7 +31,7 @@ app = typer.Typer(
 app.command("upscale", epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
 app.command("plan", epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
 app.command("bench", epilog=bench.EXAMPLES, rich_help_panel=EVALUATE)(bench.command)
-app.command("sweep", cls=sweep.Command, epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)
+app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)
 app.command("report", epilog=report.EXAMPLES, rich_help_panel=EVALUATE)(report.command)
 app.command("verify", epilog=verify.EXAMPLES, rich_help_panel=CHECK)(verify.command)
 app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=CHECK)(doctor.command)

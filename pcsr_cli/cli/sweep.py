@@ -1,17 +1,13 @@
 """``pcsr sweep``: the curve of quality over compute, from one pass over each image."""
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from typer.core import TyperCommand
+from typing import TYPE_CHECKING, Annotated
 
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import figures_table, print_document, printable, stdout_console
 from pcsr_cli.cli.options import OUTPUT, option
-from pcsr_cli.images.files import exists
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,56 +17,22 @@ if TYPE_CHECKING:
 
 EXAMPLES = options.examples(
     "pcsr sweep in.png --threshold 0:1:0.1  # the curve at eleven cuts",
-    "pcsr sweep --k  # a curve along k, over the packaged photograph",
+    "pcsr sweep --k -1:2:0.25  # a curve along k, over the packaged photograph",
 )
-
-GRID = re.compile(r"[-+]?[\d.][\d.eE:,+-]*")
-DEFAULT = "default"
-"""The value of a grid option that is given without one."""
-KS = "-1:2:0.25"
-"""The default grid of k."""
-
-PLOT_ROWS = 12
-MAX_PLOT_WIDTH = 110
-"""Size of the curve on the terminal, in characters."""
 
 Thresholds = Annotated[
     str | None,
     option(
         "--threshold",
         "Sweep p_heavy over START:STOP:STEP or a comma list.",
-        metavar="[GRID]",
+        metavar="GRID",
         default=measuring.THRESHOLDS,
     ),
 ]
 Tradeoffs = Annotated[
-    str | None, option("--k", f"Sweep k over START:STOP:STEP, a comma list, or without a value {KS}.", metavar="[GRID]")
+    str | None, option("--k", "Sweep k over START:STOP:STEP or a comma list, such as -1:2:0.25.", metavar="GRID")
 ]
 Plot = Annotated[Path | None, option("--plot", "Draw the curve to a .png, .svg or .pdf file.", OUTPUT, metavar="FILE")]
-
-
-class Command(TyperCommand):
-    """A command whose grid options may be given without a value, which Typer does not support."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join each grid option with its value, or with the default."""
-        return super().parse_args(ctx, join_grids(args))
-
-
-def join_grids(arguments: list[str]) -> list[str]:
-    """Replace ``--k -1:2:1`` by ``--k=-1:2:1``, and ``--k`` alone or before an option or a path by ``--k=default``."""
-    joined: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        if argument == "--":
-            return [*joined, argument, *rest]
-        if argument in {"--threshold", "--k"}:
-            value = rest[0] if rest else "--"
-            is_value = GRID.fullmatch(value) or not (value.startswith("-") or exists(Path(value)))
-            argument += f"={rest.pop(0) if is_value else DEFAULT}"
-        joined.append(argument)
-    return joined
 
 
 def command(
@@ -141,28 +103,30 @@ def _choose_grid(threshold: str | None, k: str | None) -> "CutGrid":
     from pcsr_cli.evaluate.sweep import parse_grid
 
     options.check_exclusive({"--threshold": threshold is not None, "--k": k is not None})
-    if k is not None:
-        return parse_grid("k", KS if k == DEFAULT else k)
-    return parse_grid("threshold", measuring.THRESHOLDS if threshold in {None, DEFAULT} else str(threshold))
+    return parse_grid("threshold", threshold or measuring.THRESHOLDS) if k is None else parse_grid("k", k)
 
 
 def _show(curve: "Curve", model: "LoadedModel", settings: "SweepOptions", quality: str) -> None:
-    """Print the table of points and the curve."""
+    """Print the table of points and a conclusion."""
     from rich.text import Text
-
-    from pcsr_cli.evaluate.sweep import KNEE_RULE
 
     console = stdout_console()
     title = f"{model.identity.name} x{settings.scale:g}, {curve.image}: {quality}, dB; SSIM of luma"
     console.print(Text(printable(f"{title}; GFLOPs (paper's count) and executed.")))
     console.print(_table(curve))
-    console.print()
-    if not _finite(curve):
-        console.print(Text("Every result equals the reference: there is no curve to draw."))
-        return
-    for line in draw(curve, min(console.width, MAX_PLOT_WIDTH), console.encoding):
-        console.print(Text(line), no_wrap=True, crop=True)
-    console.print(Text(f"A: ADM. K: the knee, {KNEE_RULE}." if curve.knee else "A: ADM. There is no knee."))
+    console.print(Text(conclude(curve)))
+
+
+def conclude(curve: "Curve") -> str:
+    """Return one sentence about the knee, the recommended point."""
+    knee, heavy = curve.knee, curve.heavy
+    if knee is None:
+        return "The curve has no knee: no point is above the straight line between its ends."
+    name = "The knee" if knee.cut is None else f"The knee at cut {knee.cut:.4g}"
+    loss, saved = heavy.psnr - knee.psnr, f"saves {1 - knee.paper / heavy.paper:.0%} of its GFLOPs (paper's count)"
+    if not math.isfinite(loss):
+        return f"{name} has {knee.psnr:.2f} dB against all heavy and {saved}."
+    return f"{name} is {abs(loss):.2f} dB {'below' if loss >= 0 else 'above'} all heavy and {saved}."
 
 
 def _table(curve: "Curve") -> "Table":
@@ -191,37 +155,3 @@ def _cells(point: "Point", curve: "Curve") -> Iterator[str]:
     yield "-" if curve.original is None else f"{point.paper / curve.original.paper:.1%}"
     yield f"{point.psnr:.3f}" if math.isfinite(point.psnr) else "equal"
     yield "-" if point.ssim is None else f"{point.ssim:.4f}"
-
-
-def _finite(curve: "Curve") -> "list[Point]":
-    return [point for point in (*curve.points, curve.light, curve.heavy, curve.adm) if math.isfinite(point.psnr)]
-
-
-def draw(curve: "Curve", width: int, encoding: str) -> Iterator[str]:
-    """Draw PSNR over GFLOPs in lines of at most ``width`` characters. At least one PSNR must be finite."""
-    points = _finite(curve)
-    low, high = min(point.psnr for point in points), max(point.psnr for point in points)
-    left, right = min(point.paper for point in points), max(point.paper for point in points)
-    columns = max(20, width - 9)
-    dot = "•" if encoding.lower().startswith("utf") else "o"
-    grid = [[" "] * columns for _ in range(PLOT_ROWS)]
-
-    def put(point: "Point", mark: str) -> None:
-        if math.isfinite(point.psnr):
-            x = (point.paper - left) / (right - left) if right > left else 0.0
-            y = (point.psnr - low) / (high - low) if high > low else 0.0
-            grid[PLOT_ROWS - 1 - round(y * (PLOT_ROWS - 1))][round(x * (columns - 1))] = mark
-
-    for point in points:
-        put(point, dot)
-    if curve.knee is not None:
-        put(curve.knee, "K")
-    put(curve.adm, "A")
-    for number, cells in enumerate(grid):
-        level = high - (high - low) * number / (PLOT_ROWS - 1)
-        label = f"{level:7.3f}" if number in {0, PLOT_ROWS - 1, PLOT_ROWS // 2} else ""
-        yield f"{label:>7} |{''.join(cells)}".rstrip()
-    yield f"{'':7} +{'-' * (columns - 1)}"
-    ends = f"{left:,.2f}", "GFLOPs (paper's count)", f"{right:,.2f}"
-    space = columns - sum(map(len, ends))
-    yield f"{'':8}{ends[0]}{' ' * (space // 2)}{ends[1]}{' ' * (space - space // 2)}{ends[2]}"

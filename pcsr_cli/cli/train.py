@@ -1,8 +1,8 @@
-"""``pcsr train``: train a model from a recipe, with a live panel on a terminal and a few lines elsewhere."""
+"""``pcsr train``: train a model from a recipe."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import print_document, print_message, printable, stderr_console
+from pcsr_cli.cli.console import print_document, print_message, progress_bar
 from pcsr_cli.errors import OutputError, PlotError, RefusedOutputError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from pcsr_cli.training.log import Event, Observer, Progress, Validated
 
-BARS = "▁▂▃▄▅▆▇█"
+SECONDS_BETWEEN_LINES = 30
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 Recipe = Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")]
 Folder = Annotated[
@@ -112,105 +110,46 @@ def record_signals() -> Iterator[list[signal.Signals]]:
 
 @contextmanager
 def show_run(name: str, quiet: bool) -> Iterator["Observer"]:
-    """Yield an observer that shows a run in a panel, or in lines if stderr is not a terminal."""
-    from rich.live import Live
+    """Yield an observer that prints lines about a run, and shows a progress bar for each part of it on a terminal."""
+    from pcsr_cli.training.log import Decoded, Progress, Skipped, Validated, ignore
 
-    from pcsr_cli.training.log import Progress, Skipped, Validated, ignore
+    shown, next_line = "", 0.0
+    set_share: Callable[[float], None]
 
-    console, panel = stderr_console(), RunPanel(name)
-    next_line = 0.0
+    def show_bar(part: str, share: float) -> None:
+        nonlocal shown, set_share
+        if part != shown:
+            bars.close()
+            shown, set_share = part, bars.enter_context(progress_bar(f"{name}, {part}", quiet))
+        set_share(share)
 
-    def print_line(event: "Event") -> None:
+    def observe(event: "Event") -> None:
         nonlocal next_line
         match event:
             case Skipped():
                 print_message(f"Skipped {event.path}: {event.reason}")
-            case Progress() if event.seconds >= next_line:
-                next_line = event.seconds + 30
-                facts = ", ".join(f"{key} {value}" for key, value in _describe_progress(event))
-                print_message(f"stage {event.stage}: {facts}")
-            case Validated():
-                print_message(
-                    f"stage {event.stage}, iteration {event.step:,}, x{event.scale}: {_describe_quality(event)}"
-                )
-
-    if quiet or not console.is_terminal:
-        yield ignore if quiet else print_line
-        return
-    with Live(get_renderable=panel.draw, console=console, refresh_per_second=4):
-        yield panel
-
-
-class RunPanel:
-    """Shows progress, loss, PSNR and skipped images in one panel."""
-
-    def __init__(self, name: str) -> None:
-        self._title = printable(name)
-        self._facts: dict[str, str] = {}
-        self._progress: Progress | None = None
-        self._losses: list[float] = []
-        self._skipped: list[str] = []
-
-    def __call__(self, event: "Event") -> None:
-        """Store an event for the next drawing."""
-        from pcsr_cli.training.log import Decoded, Progress, Saved, Skipped, Validated
-
-        match event:
             case Decoded():
-                self._facts["decoded"] = f"{event.done} of {event.total} images"
+                show_bar("cutting images", event.done / event.total)
             case Progress():
-                if self._progress is not None and self._progress.stage != event.stage:
-                    self._losses.clear()
-                self._progress = event
-                self._facts.pop("decoded", None)
-                self._losses.append(event.loss)
-                self._facts |= {**dict(_describe_progress(event)), "curve": sparkline(self._losses)}
+                show_bar(f"stage {event.stage} of 2", event.step / event.last_step)
+                if event.seconds >= next_line:
+                    next_line = event.seconds + SECONDS_BETWEEN_LINES
+                    print_message(f"stage {event.stage}: {_describe_progress(event)}")
             case Validated():
-                self._facts[f"PSNR x{event.scale}"] = _describe_quality(event)
-            case Saved():
-                self._facts["saved"] = printable(f"{event.path}, iteration {event.step:,}")
-            case Skipped():
-                self._skipped.append(printable(f"Skipped {event.path}: {event.reason}"))
+                quality = _describe_quality(event)
+                print_message(f"stage {event.stage}, iteration {event.step:,}, x{event.scale}: {quality}")
 
-    def draw(self) -> "RenderableType":
-        """Draw the current state of the run."""
-        from rich.console import Group
-        from rich.panel import Panel
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        facts = Table.grid(padding=(0, 2))
-        facts.add_column(style="bold", no_wrap=True)
-        for key, value in self._facts.items():
-            facts.add_row(key, Text(value))
-        parts: list[RenderableType] = [facts]
-        title = self._title
-        if self._progress is not None:
-            title += f", stage {self._progress.stage} of 2"
-            parts.append(ProgressBar(total=self._progress.last_step, completed=self._progress.step, width=60))
-        parts += [Text(line, style="yellow") for line in self._skipped[-5:]]
-        return Panel(Group(*parts), title=Text(title), title_align="left")
+    with ExitStack() as bars:
+        yield ignore if quiet else observe
 
 
-def sparkline(values: list[float]) -> str:
-    """Draw values as a row of at most 48 bars, the newest on the right."""
-    count = min(48, len(values))
-    shown = [values[(index + 1) * len(values) // count - 1] for index in range(count)]
-    low, span = min(shown), (max(shown) - min(shown)) or 1.0
-    return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in shown)
-
-
-def _describe_progress(event: "Progress") -> list[tuple[str, str]]:
-    share = [] if event.heavy_share is None else [("heavy share", f"{event.heavy_share:.1%}")]
-    return [
-        ("iteration", f"{event.step:,} of {event.last_step:,}"),
-        ("loss", f"{event.loss:.5g}"),
-        *share,
-        ("learning rate", f"{event.learning_rate:.2g}"),
-        ("speed", f"{event.rate:.1f} iterations/s ({event.crops:.0f} crops/s)"),
-        ("time left", str(timedelta(seconds=round(event.seconds_left)))),
-    ]
+def _describe_progress(event: "Progress") -> str:
+    heavy = "" if event.heavy_share is None else f"heavy share {event.heavy_share:.1%}, "
+    return (
+        f"iteration {event.step:,} of {event.last_step:,}, loss {event.loss:.5g}, {heavy}"
+        f"learning rate {event.learning_rate:.2g}, {event.rate:.1f} iterations/s ({event.crops:.0f} crops/s), "
+        f"{timedelta(seconds=round(event.seconds_left))} left"
+    )
 
 
 def _describe_quality(event: "Validated") -> str:

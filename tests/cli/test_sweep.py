@@ -1,13 +1,15 @@
 """``pcsr sweep``."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pcsr_cli.cli.sweep import join_grids
+from pcsr_cli.cli.sweep import conclude
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, UsageError
+from pcsr_cli.evaluate.sweep import Curve, Point
 from tests.command import Pcsr, Ran
 from tests.images import levels, save
 
@@ -37,17 +39,38 @@ def test_skipped_images_are_in_the_document(run_pcsr: Pcsr, sweep: Callable[...,
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])
-def test_the_table_and_the_curve_fit_the_terminal(run_pcsr: Pcsr, sweep: Callable[..., Ran], columns: str) -> None:
+def test_the_table_fits_the_terminal(run_pcsr: Pcsr, sweep: Callable[..., Ran], columns: str) -> None:
     (run_pcsr.cwd / "more").mkdir()
     save(run_pcsr.cwd / "more" / "b.png", levels(48, 40, seed=1))
-    ran = sweep("in.png", "more", "--k", env={"COLUMNS": columns}).succeeded()
-    assert "mean of 2" in ran.stdout and "GFLOPs (paper's count)" in ran.stdout and "ADM" in ran.stdout
+    ran = sweep("in.png", "more", "--k", "-1:2:0.25", env={"COLUMNS": columns}).succeeded()
+    assert (
+        "mean of 2" in ran.stdout
+        and "GFLOPs (paper's count)" in ran.stdout
+        and "ADM" in ran.stdout
+        and "knee" in ran.stdout
+    )
     assert max(map(len, ran.stdout.splitlines())) <= int(columns)
 
 
 def test_the_default_image_is_the_packaged_photograph(sweep: Callable[..., Ran]) -> None:
-    document = sweep("--threshold", "--json").succeeded().document
+    document = sweep("--json").succeeded().document
     assert document["mean"]["image"] == "chelsea.png" and len(document["mean"]["points"]) == 21
+
+
+@pytest.mark.parametrize(
+    ("qualities", "conclusion"),
+    [
+        ((20, 29, 30), "The knee at cut 0.5 is 1.00 dB below all heavy and saves 50% of its GFLOPs (paper's count)."),
+        ((20, 31, 30), "The knee at cut 0.5 is 1.00 dB above all heavy and saves 50% of its GFLOPs (paper's count)."),
+        ((20, 25, 30), "The curve has no knee: no point is above the straight line between its ends."),
+    ],
+)
+def test_one_sentence_states_the_knee(qualities: tuple[float, ...], conclusion: str) -> None:
+    points = [
+        Point(0.5, None, 0.5, gflops, gflops, psnr, 0.9) for gflops, psnr in zip((2, 4, 6), qualities, strict=True)
+    ]
+    curve = Curve("a.png", tuple(points), points[0], replace(points[2], paper=8), points[1], None)
+    assert conclude(curve) == conclusion
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -58,12 +81,12 @@ def test_a_plot_is_written(run_pcsr: Pcsr, sweep: Callable[..., Ran], suffix: st
 
 
 @pytest.mark.parametrize("options", [[], ["--no-reference"]], ids=["hr", "lr"])
-def test_equal_results_have_no_curve(run_pcsr: Pcsr, options: list[str]) -> None:
+def test_equal_results_have_no_knee(run_pcsr: Pcsr, options: list[str]) -> None:
     pytest.importorskip("matplotlib")
     save(run_pcsr.cwd / "black.png", levels(24, 32) * 0)
     at_two_cuts = ["--threshold", "0,1", "--model", "builtin", "--scale", "2", "--plot", "c.png"]
     ran = run_pcsr("sweep", "black.png", *at_two_cuts, *options).succeeded()
-    assert "there is no curve to draw" in ran.stdout and "equal" in ran.stdout
+    assert "has no knee" in ran.stdout and "equal" in ran.stdout
 
 
 @pytest.mark.slow
@@ -81,7 +104,7 @@ def test_a_plot_needs_matplotlib(run_pcsr: Pcsr) -> None:
     [
         (UsageError, "Invalid grid", ["--threshold", "lots"]),
         (UsageError, "is out of range.", ["--threshold", "-1:1:0.5"]),
-        (UsageError, "exclude each other.", ["--threshold", "--k"]),
+        (UsageError, "exclude each other.", ["--threshold", "0", "--k", "0"]),
         (InputError, "does not exist.", ["nowhere.png"]),
         (OutputError, "Cannot write a plot as", ["--plot", "c.txt"]),
         (RefusedOutputError, "is a folder.", ["--plot", "folder.png"]),
@@ -105,19 +128,3 @@ def test_an_invalid_request_is_refused(
     ran = sweep(*arguments)
     assert ran.code == kind.exit_code and ran.stdout == ""
     assert message in ran.stderr
-
-
-@pytest.mark.parametrize(
-    ("given", "joined"),
-    [
-        (["--k", "-1:2:0.5"], ["--k=-1:2:0.5"]),
-        (["--k", "0,1", "x.png"], ["--k=0,1", "x.png"]),
-        (["--threshold"], ["--threshold=default"]),
-        (["--threshold", "--json"], ["--threshold=default", "--json"]),
-        (["--threshold", "lots"], ["--threshold=lots"]),
-        (["--k", "/"], ["--k=default", "/"]),
-        (["--k=1", "--", "--k"], ["--k=1", "--", "--k"]),
-    ],
-)
-def test_a_grid_option_may_have_no_value(given: list[str], joined: list[str]) -> None:
-    assert join_grids(given) == joined

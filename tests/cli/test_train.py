@@ -1,6 +1,5 @@
 """``pcsr train``: output, signals and options."""
 
-import io
 import json
 import os
 import signal
@@ -103,9 +102,7 @@ def test_options_that_exclude_each_other_are_refused(recipe_file: Path, tmp_path
         command.command(recipe_file, out=tmp_path / "run", **chosen)
 
 
-def test_the_panel_shows_every_event() -> None:
-    from rich.console import Console
-
+def test_the_lines_describe_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     events: list[Event] = [
         Decoded(Path("a.png"), 1, 2),
         Skipped(Path("b[red].png"), "It is broken."),
@@ -113,16 +110,22 @@ def test_the_panel_shows_every_event() -> None:
         Validated(4, 26.0, 26.1, 24.6, 0.3, 3e9, stage=2, step=10, seconds=2.0),
         Saved(Path("run/state.pt"), 2, 10),
     ]
-    parts = ("1 of 2 images", "b[red].png", "10 of 20", "40.0%", "26.00 dB (+1.40 over bicubic", "0:00:02", "state.pt")
-    panel, console = command.RunPanel("tiny"), Console(width=100, record=True, file=io.StringIO())
-    for event in events:
-        panel(event)
-        console.print(panel.draw())
-    text = console.export_text()
-    assert not [part for part in parts if part not in text]
+    for quiet in (False, True):
+        with command.show_run("tiny", quiet) as observe:
+            for event in events:
+                observe(event)
+        text = capsys.readouterr().err
+        parts = ("b[red].png", "10 of 20", "40.0%", "26.00 dB (+1.40 over bicubic", "0:00:02 left")
+        assert not text if quiet else all(part in text for part in parts)
 
 
-def test_a_sparkline_has_at_most_48_bars() -> None:
-    assert command.sparkline([3.0]) == "▁"
-    assert command.sparkline([1.0, 2.0]) == "▁█"
-    assert len(command.sparkline([float(value) for value in range(1000)])) == 48
+def test_a_terminal_shows_a_bar_for_each_part(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with command.show_run("tiny", quiet=False) as observe:
+        observe(Decoded(Path("a.png"), 1, 2))
+        for stage in (1, 2):
+            observe(Progress(stage, 10, 20, 0.5, 1e-3, 4.0, 64.0, 2.0, 2.5))
+    text = capsys.readouterr().err
+    assert all(f"tiny, {part}" in text for part in ("cutting images", "stage 1 of 2", "stage 2 of 2"))
