@@ -29,7 +29,7 @@ AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]"
 ResultT = TypeVar("ResultT")
 
 SPILL = 0.5
-"""How far a float image may exceed [0, 1]. The result of an earlier upscale exceeds it slightly."""
+"""How far the values of a float image may be outside [0, 1]. The result of an earlier upscale is slightly outside."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Upscaled(Generic[ResultT]):
     """The result of an upscale. ``image`` has the type of the input, and ``branches`` (H, W) uint8 holds each pixel's
     branch.
 
-    ``branches`` and ``outcome`` refer to ``working_scale``, the scale at which the network ran. If it is larger than
-    ``scale``, the image was reduced afterwards.
+    ``branches`` and ``outcome`` refer to ``working_scale``, the scale at which the network ran. If ``working_scale`` is
+    larger than ``scale``, the image was reduced afterwards.
     """
 
     image: ResultT
@@ -87,7 +87,7 @@ def working_scale(model: LoadedModel, scale: float) -> float:
     if found is None:
         raise ScaleError(
             f"The model {model.identity.name} was trained for {model.scales} and cannot enlarge x{in_full(scale)}.",
-            f"Ask for at most x{in_full(model.scales.largest)}, or choose another model.",
+            f"Use at most x{in_full(model.scales.largest)}, or choose another model.",
         )
     return found
 
@@ -109,12 +109,14 @@ def upscale(
     applied).
 
     ``routing`` is a Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches. ``refine`` is the
-    paper's #h (9: off), by default 1 from x3 and off below. ``tile`` is the side of a tile in LR pixels. Raises
+    paper's #h (9: off), by default 1 from x3 and off below x3. ``tile`` is the side of a tile in LR pixels. Raises
     InputError, ScaleError, UsageError.
     """
     refine = usual_refine(scale) if refine is None else refine
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
-        raise UsageError(f"refine={refine}, tile={tile} is out of range.", "refine is 0 to 9, tile None or at least 1.")
+        raise UsageError(
+            f"refine={refine}, tile={tile} is out of range.", "Use 0 to 9 for refine, and None or at least 1 for tile."
+        )
     settings = Settings(routing or default_routing(model.network.spec.branches), refine=refine, tile=tile)
     if isinstance(image, Tensor):
         return _upscale_tensor(image, model, scale, settings, progress)

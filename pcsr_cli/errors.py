@@ -113,8 +113,8 @@ _OUT_OF_MEMORY = (
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the machine or the device is out of memory.
 
-    torch raises its own type on CUDA and a RuntimeError with a message elsewhere. The function does not import torch:
-    if nothing has imported it yet, the error does not come from torch.
+    torch raises its own type on CUDA, and a RuntimeError with a message on other devices. The function does not import
+    torch: if nothing has imported it yet, the error does not come from torch.
     """
     if isinstance(error, MemoryError | OutOfMemoryError):
         return True

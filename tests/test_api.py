@@ -234,7 +234,7 @@ def test_a_scale_above_the_trained_one_is_refused(model: LoadedModel, scale: flo
     with fails(
         ScaleError,
         f"The model tiny was trained for {model.scales} and cannot enlarge x{in_full(scale)}.",
-        "Ask for at most x4, or choose another model.",
+        "Use at most x4, or choose another model.",
     ):
         pcsr_cli.upscale(levels(), model, scale)
 

@@ -136,7 +136,7 @@ def explain(error: Exception) -> PcsrError:
 
 
 def report_error(error: Exception) -> int:
-    """Print an error on stderr and return the exit code. With PCSR_DEBUG=1, raise it again."""
+    """Print an error on stderr and return the exit code. With PCSR_DEBUG=1, raise the error again."""
     if os.environ.get("PCSR_DEBUG") == "1":
         raise error
     explained = explain(error)
@@ -185,7 +185,7 @@ class SafeStdout(io.TextIOWrapper):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             if isinstance(error, BrokenPipeError):
                 raise
-            raise OutputError(f"Cannot write to stdout: {reason(error)}.", "Free space, or redirect it.") from error
+            raise OutputError(f"Cannot write to stdout: {reason(error)}.", "Free space, or redirect stdout.") from error
 
 
 class ClosedStdout(io.TextIOBase):
@@ -195,7 +195,7 @@ class ClosedStdout(io.TextIOBase):
 
     def write(self, text: str) -> NoReturn:
         """Raise UsageError."""
-        raise UsageError("stdout is closed, but the output goes to stdout.", "Redirect it to a file.")
+        raise UsageError("stdout is closed, but the output goes to stdout.", "Redirect stdout to a file.")
 
     @property
     def buffer(self) -> BinaryIO:

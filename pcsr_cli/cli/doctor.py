@@ -31,7 +31,7 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
     if json:
         print_document({"healthy": not errors, "findings": [_document(finding) for finding in found]})
     if errors:
-        raise CheckError(f"{errors} of {len(found)} checks failed.", "Follow the advice of each.")
+        raise CheckError(f"{errors} of {len(found)} checks failed.", "Follow the advice of each check.")
 
 
 def _show(finding: "Finding") -> None:

@@ -58,7 +58,7 @@ ReportFile = Annotated[Path | None, option("--report", "Write an HTML page with 
 def find_sources(
     images: Sequence[Path] | None, scale: float, lr: Path | None, no_reference: bool, degrade: str | None = None
 ) -> "tuple[PairFiles, ...]":
-    """Find the images to measure. Raises as ``check_scale``, ``find_pairs`` and ``parse_degradation``."""
+    """Find the images to measure. Raises the errors of ``check_scale``, ``find_pairs`` and ``parse_degradation``."""
     from pcsr_cli.api import check_scale
     from pcsr_cli.evaluate.dataset import demo_image, find_pairs
     from pcsr_cli.images.degrade import parse_degradation
@@ -69,7 +69,7 @@ def find_sources(
 
 
 def check_results(results: Iterable[Path | None], sources: "Sequence[PairFiles]", overwrite: bool) -> None:
-    """Check the paths of the results; an input is never overwritten. Raises as ``check_outputs``."""
+    """Check the paths of the results; an input is never overwritten. Raises the errors of ``check_outputs``."""
     from pcsr_cli.images.files import check_outputs
 
     inputs = [file for source in sources for file in (source.hr, source.lr) if file is not None]
@@ -85,7 +85,7 @@ def load(
     scale: float,
     quiet: bool,
 ) -> "tuple[LoadedModel, LoadedOriginal | None]":
-    """Load the model, and the original network if its weights are given. Raises as loading does."""
+    """Load the model, and the original network if its weights are given. Raises the errors of loading."""
     from pcsr_cli.engine.device import resolve_device, resolve_precision
     from pcsr_cli.evaluate.methods import load_original
 
@@ -103,7 +103,8 @@ def each_pair(
     measure: "Callable[[Pair, Callable[[float], None]], Measured]",
     paper: bool = False,
 ) -> "tuple[list[Measured], tuple[SkippedImage, ...]]":
-    """Measure every pair of HR and LR images; skip the ones that fail. ``paper`` crops them as ``load_pair`` does.
+    """Measure every pair of HR and LR images; skip the ones that fail. ``paper`` crops the images as ``load_pair``
+    does.
 
     Raises InputError if all fail.
     """

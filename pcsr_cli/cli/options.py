@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pcsr_cli.model.registry import LoadedModel, Registry
 
 MIN_TILE = 8
-"""In LR pixels. Smaller tiles consist mostly of halo, and a large image would have millions of them."""
+"""The minimum side of a tile in LR pixels. Smaller tiles consist mostly of halo, and a large image would have millions
+of them."""
 
 MODEL = "Model"
 OUTPUT = "Output"
@@ -102,7 +103,8 @@ Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
 
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":
-    """Return the requested routing, None if there is none or a budget. Raises UsageError for more than one."""
+    """Return the requested routing, None for the default and for a budget. Raises UsageError for more than one
+    option."""
     from pcsr_cli.engine import routing
 
     check_exclusive(
@@ -167,7 +169,7 @@ def check_exclusive(given: Mapping[str, bool]) -> None:
     """Raise UsageError if more than one of the options is given."""
     chosen = [name for name, value in given.items() if value]
     if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} exclude each other.", "Use one of them.")
+        raise UsageError(f"{' and '.join(chosen)} exclude each other.", "Use one of these options.")
 
 
 def load_registry(own: Path | None) -> "Registry":
@@ -180,7 +182,7 @@ def load_registry(own: Path | None) -> "Registry":
 def load_model(
     model: str, device: str, precision: "Precision", registry: Path | None, scale: float, quiet: bool
 ) -> "LoadedModel":
-    """Load a model and print the notes on how it was chosen. Raises as ``api.load_model``."""
+    """Load a model and print the notes on how it was chosen. Raises the errors of ``api.load_model``."""
     from pcsr_cli import api
 
     loaded = api.load_model(model, device, precision, load_registry(registry), scale=scale, show_progress=not quiet)

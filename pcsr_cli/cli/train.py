@@ -48,7 +48,9 @@ def command(
     folder = out or Path("runs") / config.name
     state = folder / STATE_NAME
     if state.exists() and not resume and start is None:
-        raise RefusedOutputError(f"{folder} already contains a run.", "Use --resume to continue it, or another --out.")
+        raise RefusedOutputError(
+            f"{folder} already contains a run.", "Use --resume to continue the run, or another --out."
+        )
     with show_run(config.name, quiet or json or not is_leader()) as show, record_signals() as received:
 
         def observe(event: "Event") -> None:

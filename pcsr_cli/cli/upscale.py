@@ -37,7 +37,7 @@ MANY = "Several images"
 MAPS = "Routing maps and masks"
 
 STREAM = Path("-")
-"""As an input it means stdin, as an output stdout."""
+"""The path that means stdin as an input, and stdout as an output."""
 
 Paths = Annotated[
     list[str],
@@ -101,7 +101,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Single:
-    """One image. Both paths may be ``STREAM``."""
+    """One image. ``source`` and ``output`` may be ``STREAM``."""
 
     source: Path
     output: Path
@@ -209,7 +209,7 @@ def choose_work(
         if len(inputs) > 1:
             raise UsageError(
                 "Several images need a folder for their results.",
-                "Give it with --out-dir DIR. See `pcsr upscale --help`.",
+                "Give the folder with --out-dir DIR. See `pcsr upscale --help`.",
             )
         of_batches = {
             "--recursive": recursive,
@@ -219,7 +219,7 @@ def choose_work(
             "--jobs": jobs is not None,
         }
         for flag in (flag for flag, given in of_batches.items() if given):
-            raise UsageError(f"{flag} needs a folder or several images.", "Remove it, or add --out-dir.")
+            raise UsageError(f"{flag} needs a folder or several images.", "Remove this option, or add --out-dir.")
         if paths[-1].endswith("/"):
             raise UsageError(f"{paths[-1]} is a folder, but one image needs a file.", f"Use --out-dir {paths[-1]}.")
         return Single(inputs[0], output)
@@ -237,7 +237,7 @@ def _path(text: str) -> Path:
 
 def _check_single(given: Mapping[str, Path | bool | None]) -> None:
     for flag in (flag for flag, value in given.items() if value is not None):
-        raise UsageError(f"{flag} is for a single image.", "Remove it, or enlarge one image.")
+        raise UsageError(f"{flag} is for a single image.", "Remove this option, or enlarge one image.")
 
 
 def _upscale_one(
@@ -290,7 +290,7 @@ def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
     if request.format is None:
         raise UsageError("A result on stdout has no suffix.", "Choose the format, such as --format png.")
     if sys.stdout.isatty():
-        raise UsageError("Refusing to write image data to a terminal.", "Redirect it: > out.png")
+        raise UsageError("Refusing to write image data to a terminal.", "Redirect stdout: > out.png")
     return sys.stdout.buffer
 
 
@@ -306,7 +306,7 @@ def _check_outputs(output: Path | BinaryIO, work: Single, request: "Request", ov
 def _read_stdin() -> BinaryIO:
     content = b"" if sys.stdin is None else sys.stdin.buffer.read()
     if not content:
-        raise InputError("stdin is empty.", "Pipe an image into it.")
+        raise InputError("stdin is empty.", "Pipe an image into pcsr.")
     return io.BytesIO(content)
 
 

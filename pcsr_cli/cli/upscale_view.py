@@ -233,14 +233,16 @@ MIN_PREVIEW = 8
 """Columns and rows of characters."""
 
 MAX_SEARCHED = 2**20
-"""Maximum pixels in the search for contrast. In a larger image it uses every second, third... pixel."""
+"""Maximum pixels in the search for contrast. In a larger image, the search uses every second or third pixel, and so
+on."""
 
 
 class PreviewTap:
     """Copies one detail of a result while its rows are written: the one with the most contrast.
 
-    Both sides show the same detail at the result's resolution, because a whole image that is scaled down to a terminal
-    would look the same before and after. ``max_size`` is the largest height and width of the detail in pixels."""
+    The sides before and after show the same detail at the result's resolution, because a whole image that is scaled
+    down to a terminal would look the same before and after. ``max_size`` is the largest height and width of the detail
+    in pixels."""
 
     def __init__(self, max_size: tuple[int, int]) -> None:
         self.max_size = max_size

@@ -22,7 +22,8 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device with a name; ``auto`` is cuda if available, else cpu. Raises DeviceError if it is not available."""
+    """The device with a name; ``auto`` is cuda if available, else cpu. Raises DeviceError for a device that is not
+    available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -64,7 +65,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Peak memory in bytes: of a CUDA device, else the resident memory of this process. None if unknown."""
+    """Peak memory in bytes, of a CUDA device or else of this process (resident); None if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
@@ -90,8 +91,8 @@ _FLOAT32_BEFORE: list[str] = []
 def full_float32(device: torch.device) -> Iterator[None]:
     """Disable TF32 on a CUDA device inside the block. TF32 rounds the operands of convolutions to 10 bits.
 
-    The setting is global to the process: the first thread to enter changes it, and the last thread to leave restores
-    it. A value that other code sets in between stays. Other devices are not affected.
+    The setting is global to the process: the first thread to enter changes the setting, and the last thread to leave
+    restores it. A value that other code sets inside the block is kept. Other devices are not affected.
     """
     if device.type != "cuda":
         yield

@@ -26,9 +26,9 @@ def hr_size(lr_size: tuple[int, int], scale: float) -> tuple[int, int]:
 class Axis:
     """Consecutive HR rows (or columns) and their positions on the LR grid.
 
-    ``nearest`` (int64) is the nearest LR row. ``rel`` (float32, in [-1, 1]) is the distance to its centre in half LR
-    rows, and ``cell`` the size of an HR row in the same unit. The bilinear base interpolates between rows ``low`` and
-    ``high`` (int64, clamped at the border) as low + weight * (high - low), in float32.
+    ``nearest`` (int64) is the nearest LR row. ``rel`` (float32, in [-1, 1]) is the distance to the centre of that row
+    in half LR rows, and ``cell`` is the size of an HR row in the same unit. The bilinear base interpolates between rows
+    ``low`` and ``high`` (int64, clamped at the border) as low + weight * (high - low), in float32.
     """
 
     nearest: Tensor
@@ -57,8 +57,9 @@ def nearest_index(lr_length: int, hr_length: int, positions: Tensor) -> Tensor:
 def pixel_centres(length: int) -> Tensor:
     """Centres -1 + (2i + 1)/n of n pixels on [-1, 1], float32.
 
-    The order of the sum is deliberate. Published results contain its float32 rounding, which moves positions near the
-    right border by up to 2e-5 LR pixels. With exact arithmetic, ten times as many of their 8-bit values would differ.
+    The order of the sum is deliberate. Published results contain the float32 rounding of this order, which moves
+    positions near the right border by up to 2e-5 LR pixels. With exact arithmetic, ten times as many 8-bit values would
+    differ from the published ones.
     """
     half = 1 / length
     return (-1 + half) + (2 * half) * torch.arange(length, dtype=torch.float32, device="cpu")
@@ -67,7 +68,7 @@ def pixel_centres(length: int) -> Tensor:
 def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: torch.device) -> Axis:
     """The axis of HR rows ``start``..``stop``, where ``lr_length`` rows are enlarged to ``hr_length``.
 
-    It is computed on the host, where int64 is always exact, and copied to ``device`` once.
+    The axis is computed on the host, where int64 is always exact, and copied to ``device`` once.
     """
     positions = torch.arange(start, stop, dtype=torch.int64, device="cpu")
     nearest = nearest_index(lr_length, hr_length, positions)

@@ -1,8 +1,8 @@
 """Sizes of tiles and strips, from an estimate of the memory that they and cached features take.
 
-On a CPU, rows pass through the backbone in bands that fit the cache, so a tile's width sets the size of a band and its
-height costs no memory. Other devices compute a tile at once, so it may fill half of their free memory. A result is
-computed in strips of limited size. Each strip computes the halo above and below it again.
+On a CPU, rows pass through the backbone in bands that fit the cache, so the width of a tile sets the size of a band,
+and the height of a tile costs no memory. Other devices compute a tile at once, so a tile may fill half of their free
+memory. A result is computed in strips of limited size. Each strip computes the halo above and below the strip again.
 """
 
 import math
@@ -24,7 +24,8 @@ STRIP_BYTES = 2**28
 """Maximum bytes of a strip of the result (256 MiB). A 16K image has two strips and computes 2% of its rows twice."""
 
 MIN_STRIP_ROWS = 128
-"""Minimum LR rows of a strip; lower strips are mostly halo. At 40,000 LR columns, x4 and 8 bits it takes 250 MiB."""
+"""Minimum LR rows of a strip; lower strips are mostly halo. At 40,000 LR columns, x4 and 8 bits, such a strip takes 250
+MiB."""
 
 FEATURE_MAPS = 12
 """Maximum number of feature maps that a backbone holds at once, in CARN's cascade with its concatenations."""
@@ -61,8 +62,8 @@ def strip_rows(lr_size: tuple[int, int], scale: float, pixel_bytes: int) -> int:
 def bytes_per_lr_pixel(model: Pcsr, scale: float) -> float:
     """Approximate bytes per LR pixel of a tile on a device that computes the tile at once.
 
-    The estimate counts the backbone's feature maps per LR pixel. Per HR pixel it counts three layers of the widest
-    sampler, the indices of the table rows, and RGB as predicted, refined and rounded.
+    The estimate counts the backbone's feature maps per LR pixel. Per HR pixel, the estimate counts three layers of the
+    widest sampler, the indices of the table rows, and RGB as predicted, refined and rounded.
     """
     number = model.dtype.itemsize
     widest = max(size for hidden in (*model.spec.samplers, model.spec.classifier) for size in (*hidden, 3))

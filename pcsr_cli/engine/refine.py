@@ -52,9 +52,9 @@ def bits(mask: Tensor) -> Tensor:
 
 
 def choose(values: Tensor, others: Tensor, where: Tensor) -> None:
-    """Replace ``values`` by ``others`` where the bits of ``where`` are set; overwrite ``others``. Both are float32.
+    """Replace ``values`` by ``others``, both float32, where the bits of ``where`` are set; overwrite ``others``.
 
-    The result is exact. It is several times faster than ``torch.where``, which branches on every number.
+    The result is exact. This form is several times faster than ``torch.where``, which branches on every number.
     """
     kept, chosen = values.view(torch.int32), others.view(torch.int32)
     kept.bitwise_xor_(chosen.bitwise_xor_(kept).bitwise_and_(where))
@@ -66,7 +66,7 @@ def seam_of(heavy: Tensor, minimum: int) -> Tensor:
 
 
 def sum_3x3(x: Tensor) -> Tensor:
-    """Sums over 3x3 neighbourhoods: (..., H, W) to (..., H - 2, W - 2). Several times faster than average pooling on a
+    """Sum over 3x3 neighbourhoods: (..., H, W) to (..., H - 2, W - 2), several times faster than average pooling on a
     CPU.
     """
     rows = x[..., :-2, :] + x[..., 1:-1, :]

@@ -44,7 +44,7 @@ class Tradeoff:
 
     def __post_init__(self) -> None:
         if not -100 <= self.k <= 100:
-            raise UsageError(f"k = {in_full(self.k)} is out of range.", "Use -100 to 100; -1 to 2 is useful.")
+            raise UsageError(f"k = {in_full(self.k)} is out of range.", "Use -100 to 100; useful values are -1 to 2.")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Adaptive:
 class Budget:
     """The cut that spends a number of GFLOPs (paper's count). For two branches only.
 
-    ``asked`` describes the budget as the user gave it if it was a share, else it is empty.
+    ``asked`` is the share that the user gave, or empty for a budget in GFLOPs.
     """
 
     gflops: float
@@ -79,7 +79,7 @@ Routing = Threshold | Tradeoff | Adaptive | Budget | SingleBranch
 
 
 def default_routing(branches: int) -> Routing:
-    """A threshold of 0.5 for two branches. For more branches its counterpart, the most probable branch."""
+    """A threshold of 0.5 for two branches. The default for more branches is the most probable branch."""
     return Threshold(0.5) if branches == 2 else Tradeoff(0.0)
 
 
@@ -133,7 +133,7 @@ def tradeoff_cut(costs: tuple[float, float], k: float) -> float:
 
 
 def decide(routing: Routing, costs: Sequence[float]) -> Decision | None:
-    """The decision if it does not depend on the image, None for ADM and budgets.
+    """The decision of a routing, or None for ADM and budgets, whose decision depends on the image.
 
     ``costs`` are the FLOPs of backbone + branch for each of the M branches, lightest first, in any unit.
     """
@@ -167,7 +167,7 @@ ADM_SAMPLE = 2**17
 """Maximum number of values that ADM clusters. Larger images are represented by this many evenly spaced quantiles."""
 
 EXACT_PIXELS = 2**22
-"""Maximum number of difficulties that are stored exactly (16 MiB). More are counted in bins."""
+"""Maximum number of difficulties that are stored exactly (16 MiB). More difficulties are counted in bins."""
 
 BINS = 2**20
 """Number of bins over [0, 1] for the difficulties of larger images."""
@@ -181,7 +181,8 @@ ROWS_AT_ONCE = 256
 class DifficultySurvey:
     """Collects the difficulties of an image, area by area, in bounded memory.
 
-    ``total`` is the number of pixels that will be added. If it is above EXACT_PIXELS, values are rounded to 1/BINS.
+    ``total`` is the number of pixels that will be added. If ``total`` is above EXACT_PIXELS, values are rounded to
+    1/BINS.
     """
 
     def __init__(self, total: int) -> None:
@@ -201,7 +202,7 @@ class DifficultySurvey:
             flat = flat[part.size :]
 
     def values(self) -> Tensor:
-        """All difficulties, float32 (N,). Above EXACT_PIXELS, ADM_SAMPLE evenly spaced quantiles of them."""
+        """All difficulties, float32 (N,), or ADM_SAMPLE evenly spaced quantiles for more than EXACT_PIXELS."""
         if self.histogram is None:
             return torch.from_numpy(self.buffer[: self.filled])
         self._spill()
@@ -400,7 +401,7 @@ class Forced:
         return totals[0], totals[1], totals[2]
 
     def _masks(self, area: Rect) -> tuple[Tensor, Tensor]:
-        """Both masks over an area, (n, W) bool."""
+        """The light and the heavy mask over an area, each (n, W) bool."""
         light, heavy = (self._over(mask, area) for mask in (self.light, self.heavy))
         return light, heavy
 

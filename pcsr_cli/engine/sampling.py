@@ -1,7 +1,7 @@
 """Compute HR pixels from a tile's features: classify every pixel, then run the sampler of its branch.
 
-Features come in bands of LR rows. Each band determines the HR rows nearest to it. They are computed in chunks, so that
-the data between the layers of an MLP stays in the cache.
+Features come in bands of LR rows. Each band determines the HR rows nearest to it. The rows are computed in chunks, so
+that the data between the layers of an MLP stays in the cache.
 """
 
 from bisect import bisect_left, bisect_right
@@ -40,9 +40,9 @@ class FeatureBand:
 class Sampled:
     """HR rows of an area; ``rows`` are their positions in the image.
 
-    ``rgb`` is float32 in [0, 1], not clamped. With ``labels`` (n, W) uint8 it is (n, W, 3), each pixel from its branch.
-    Without labels it is (M, n, W, 3), each pixel from every branch, lightest first. ``difficulty`` (n, W) float32 is
-    p_heavy for two branches. ``branch_pixels`` counts the pixels that each branch computed.
+    ``rgb`` is float32 in [0, 1], not clamped. With ``labels`` (n, W) uint8, ``rgb`` is (n, W, 3), each pixel from its
+    branch. Without labels, ``rgb`` is (M, n, W, 3), each pixel from every branch, lightest first. ``difficulty`` (n, W)
+    float32 is p_heavy for two branches. ``branch_pixels`` counts the pixels that each branch computed.
     """
 
     rows: Span
@@ -54,7 +54,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Branches:
-    """The results of all branches, on the CPU. Results of any routing can be composed from them.
+    """The results of all branches, on the CPU. The results of any routing can be composed from those of all branches.
 
     ``rgb`` (M, H, W, 3) float32 in [0, 1], lightest branch first, is neither clamped nor refined. ``difficulty`` is (H,
     W) float32. ``executed`` counts all branches at all pixels.

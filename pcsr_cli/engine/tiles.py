@@ -1,9 +1,9 @@
 """The tile plan: geometry without pixel data.
 
 The LR image is cut into tiles. A tile owns the HR pixels whose nearest LR pixel it contains, so the tiles' HR pixels
-partition the result. A ring of HR pixels for refinement surrounds them. A halo for the backbone surrounds the LR pixels
-that the region with the ring needs. Both end at the image's borders, where the backbone pads as it does for the whole
-image.
+partition the result. A ring of HR pixels for refinement surrounds the HR pixels of a tile. A halo for the backbone
+surrounds the LR pixels that the region with the ring needs. The ring and the halo end at the image's borders, where the
+backbone pads as it does for the whole image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -69,9 +69,9 @@ class Rect:
 class Tile:
     """One tile of an image.
 
-    ``owned`` holds its LR pixels, and ``core`` the HR pixels nearest to them. ``region`` holds the HR pixels that it
-    predicts: the core with the refinement ring. ``sampled`` holds the LR pixels whose features the region needs.
-    ``input`` holds the LR pixels that the backbone reads: the sampled ones with the halo.
+    ``owned`` holds the LR pixels of the tile, and ``core`` the HR pixels nearest to ``owned``. ``region`` holds the HR
+    pixels that the tile predicts: the core with the refinement ring. ``sampled`` holds the LR pixels whose features the
+    region needs. ``input`` holds the LR pixels that the backbone reads: ``sampled`` with the halo.
     """
 
     owned: Rect

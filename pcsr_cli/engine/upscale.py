@@ -54,7 +54,8 @@ class Settings:
     ``refine`` is the paper's #h, from 0 to 9 (off); ``usual_refine`` gives the default for a scale. ``tile`` is the
     side of a tile in LR pixels, None for automatic. ``memory`` is the maximum number of bytes of features kept between
     two passes, None for a share of the free memory. Neither ``tile`` nor ``memory`` changes the result. ``forced``
-    pixels get a given branch. ADM clusters them with all others; a budget subtracts their cost first.
+    pixels get a given branch. ADM clusters forced pixels with all others; a budget subtracts the cost of forced pixels
+    first.
     """
 
     routing: Routing = field(default_factory=Threshold)
@@ -70,7 +71,7 @@ class HrRows:
 
     ``rgb`` (n, W, 3) is uint8, uint16, or float32 in [0, 1] and not clamped. ``labels`` (n, W) uint8 holds the
     branches. ``p_heavy`` (n, W) float32 holds the probability of being heavy, or the difficulty with more than two
-    branches; it is None unless requested.
+    branches. ``p_heavy`` is None unless requested.
     """
 
     rgb: Tensor
@@ -177,7 +178,7 @@ def hr_pixel_bytes(dtype: torch.dtype, p_heavy: bool = False) -> int:
 def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Settings, pixel_bytes: int = 0) -> TilePlan:
     """The tile plan for an LR image of (height, width). One HR pixel of a strip takes ``pixel_bytes`` in memory.
 
-    With 0 there are no strips: tiles may be as high as the image.
+    With ``pixel_bytes`` 0 there are no strips: tiles may be as high as the image.
     """
     ring = RING if settings.refine < NEVER else 0
     side = settings.tile
@@ -244,7 +245,7 @@ def upscale_whole(
 def predict_branches(
     model: Pcsr, lr: Tensor, scale: float, settings: Settings, progress: Progress | None = None
 ) -> Branches:
-    """Compute every branch at every pixel. All results of ``upscale`` to uint8 can be composed from it.
+    """Compute every branch at every pixel. All results of ``upscale`` to uint8 can be composed from these branches.
 
     Arguments are those of ``upscale``; the routing has no effect. The whole result is held in memory once per branch.
     """
@@ -425,7 +426,8 @@ class _Passes:
     def _each(self, tiles: Iterable[Tile], work: Callable[[PreparedModel, Tile], None]) -> tuple[Tile, ...]:
         """Run ``work`` on tiles: in smaller tiles if memory is short, in float32 if half precision overflows.
 
-        Returns the tiles that it ran on. After memory was short once, all later tiles are cut to the smaller size.
+        Returns the tiles that ``work`` ran on. After memory was short once, all later tiles are cut to the smaller
+        size.
         """
         waiting, done = deque(tiles), []
         while waiting:
@@ -459,7 +461,8 @@ class _Passes:
     def _check(self, prepared: PreparedModel, *results: Tensor) -> None:
         """Raise NotFiniteError if half precision overflowed.
 
-        In float32 the result of the check is only stored, so that the host does not wait for the device at every band.
+        In float32, the result of the check is stored and not read, so that the host does not wait for the device at
+        every band.
         """
         # max - min is not finite if and only if some value is not finite.
         finite = torch.stack([values.amax() - values.amin() for values in results]).isfinite().all()
@@ -495,6 +498,6 @@ def _ints(counts: list[Tensor]) -> list[int]:
 
 @contextmanager
 def _computing(device: torch.device) -> Iterator[None]:
-    """Disable gradients and TF32 inside the block. Generators leave it before they yield."""
+    """Disable gradients and TF32 inside the block. Generators leave the block before they yield."""
     with torch.inference_mode(), full_float32(device):
         yield

@@ -129,7 +129,7 @@ def check(model: LoadedModel, options: BenchOptions) -> None:
     kinds = {method.kind for method in options.methods}
     if "original" in kinds and options.original is None:
         message = "The method original needs the weights of the original network, which do not ship with pcsr."
-        raise UsageError(message, "Give their path.", setting="original")
+        raise UsageError(message, "Give the path of the weights.", setting="original")
     assert ("budget" in kinds) == (options.allowance is not None)
     two_only = [method.label for method in options.methods if method.kind in {"threshold", "patch", "budget"}]
     branches = model.network.spec.branches

@@ -1,7 +1,7 @@
 """Composes the result of any routing from branches that ran once.
 
 Before refinement, the value of a pixel depends only on its branch. Refinement changes only light pixels beside heavy
-ones. If both branches are known at every pixel, another routing therefore needs no network.
+ones. If both branches are known at every pixel, another routing therefore does not run the network.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,8 @@ class Composer:
 
     @torch.inference_mode()
     def compose(self, mask: Tensor) -> NDArray[np.uint8]:
-        """Return the result for a mask, (H, W, 3) uint8. It equals that of ``upscale`` except for rounding ties."""
+        """Return the result for a mask, (H, W, 3) uint8. The result equals that of ``upscale`` except for rounding
+        ties."""
         result = torch.empty(*self.size, 3, dtype=torch.uint8)
         for rows, values in self.bands(mask, Span(0, self.size[0])):
             result[rows.start : rows.stop] = values.permute(1, 2, 0)

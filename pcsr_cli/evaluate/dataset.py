@@ -22,7 +22,7 @@ from pcsr_cli.images.resize import crop_to_multiple
 
 PATCH = 32
 STRIDE = 28
-"""The grid of LR patches of patch-based methods. The paper's tables are measured on images cropped to it."""
+"""The grid of LR patches of patch-based methods. The paper's tables are measured on images cropped to this grid."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def find_pairs(
         raise UsageError("Separate LR images need a reference.", "Measure with HR images.", setting="lr")
     if not no_reference and scale != int(scale):
         message = f"Cannot compute LR images at x{in_full(scale)}: the scale must be a whole number."
-        raise UsageError(message, "Or measure without a reference.", setting="no_reference")
+        raise UsageError(message, "Use a whole number, or measure without a reference.", setting="no_reference")
     found: list[PairFiles] = []
     for path in paths:
         if not exists(path):
@@ -119,7 +119,9 @@ def images_in(folder: Path) -> list[Path]:
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - names only
     except OSError as error:
-        raise InputError(f"Cannot read the folder {folder}: {reason(error)}.", "Check its permissions.") from error
+        raise InputError(
+            f"Cannot read the folder {folder}: {reason(error)}.", "Check the permissions of the folder."
+        ) from error
     paths = (folder / name for name in names if not name.startswith("."))
     return [path for path in paths if path.suffix.lower() in readable_suffixes() and is_file(path)]
 

@@ -1,6 +1,6 @@
 """The checks of ``pcsr doctor``: the installation, the machine, the models and the image formats.
 
-``examine`` lists them. Each is a function that yields its findings, usually one.
+``examine`` runs the checks. Each check is a function that yields its findings, usually one.
 """
 
 import io
@@ -197,7 +197,7 @@ def _check_cached(config: Path, weights: Path) -> Iterator[Finding]:
 
 
 def check_models(own_registry: Path | None = None) -> Iterator[Finding]:
-    """Check the registry, each of its models, and whether the Hub answers for one of them."""
+    """Check the registry, each of its models, and whether the Hub responds to a request for one of them."""
     try:
         registry = load_registry(own_registry)
     except PcsrError as error:
@@ -248,12 +248,12 @@ def _check_hub(entries: Sequence[Entry]) -> Finding:
     thread.start()
     thread.join(HUB_TIMEOUT)
     silent = HubError(
-        f"No model can be fetched: {constants.ENDPOINT} does not answer.",
+        f"No model can be fetched: {constants.ENDPOINT} does not respond.",
         "Cached models and builtin work without it. Check the network, HF_ENDPOINT and the proxy.",
     )
     problem = errors[0] if errors else silent
     if problem is None:
-        return Finding("hub", State.OK, f"{constants.ENDPOINT} answers", facts=facts | {"reachable": True})
+        return Finding("hub", State.OK, f"{constants.ENDPOINT} responds", facts=facts | {"reachable": True})
     return Finding("hub", State.WARNING, problem.sentence, problem.next_step, facts | {"reachable": False})
 
 

@@ -38,8 +38,8 @@ _DOWN = _ACROSS.transpose(2, 3).contiguous()
 def psnr(result: NDArray[_Number], truth: NDArray[_Number], shave: int = 0) -> float:
     """Return the PSNR in dB of two images with values in 0..255, without ``shave`` border pixels.
 
-    Both are (H, W, 3) uint8 RGB or (H, W) float32 luma. The PSNR of equal images is infinite. Raises InputError if the
-    sizes differ or the border covers the whole image.
+    The images are (H, W, 3) uint8 RGB or (H, W) float32 luma. The PSNR of equal images is infinite. Raises InputError
+    if the sizes differ or the border covers the whole image.
     """
     a, b = _inside(result, truth, shave)
     return decibels(float(np.mean((a.astype(np.float64) - b) ** 2)))
@@ -67,9 +67,9 @@ def luma_of(channels: Tensor, out: Tensor) -> Tensor:
 def ssim(result: Plane, truth: Plane, shave: int = 0) -> float:
     """Return the mean SSIM of two luma images (H, W) with values in 0..255, without ``shave`` border pixels.
 
-    It is scikit-image's ``structural_similarity`` with ``gaussian_weights``, ``sigma=1.5`` and population covariance:
-    the mean over all positions where the 11x11 window lies inside the image, NaN if there is none. Raises InputError
-    as ``psnr`` does.
+    The value is that of scikit-image's ``structural_similarity`` with ``gaussian_weights``, ``sigma=1.5`` and
+    population covariance: the mean over all positions where the 11x11 window lies inside the image, NaN if there is
+    none. Raises the InputErrors of ``psnr``.
     """
     a, b = _inside(result, truth, shave)
     return SsimTruth(b)(a)
@@ -78,9 +78,9 @@ def ssim(result: Plane, truth: Plane, shave: int = 0) -> float:
 class SsimTruth:
     """A reference luma image (H, W), prepared for comparison with many results.
 
-    This is not a library call because a sweep computes 50 SSIMs of one image. On a 1680x1104 image, one thread takes
-    18 ms here. scikit-image 0.26 takes 113 ms and installs 160 MB (SciPy included). torchmetrics 1.9 takes 790 ms and
-    740 MB of memory, and pads the image, which changes SSIM by 5e-4. The results here are scikit-image's to 1e-6.
+    The class replaces a library call, because a sweep computes 50 SSIMs of one image. On a 1680x1104 image, one thread
+    takes 18 ms here. scikit-image 0.26 takes 113 ms and installs 160 MB (SciPy included). torchmetrics 1.9 takes 790 ms
+    and 740 MB of memory, and pads the image, which changes SSIM by 5e-4. The results here are scikit-image's to 1e-6.
 
     The image is processed in blocks of rows. Each block is cut into 16 vertical strips, which become the channels of a
     depthwise convolution. Memory is about three luma images.

@@ -140,4 +140,4 @@ def check_scales(model: LoadedModel, scale: float, original: LoadedOriginal | No
         raise ScaleError(f"{name} was trained for {scales}, not x{in_full(scale)}.", "Measure at a trained scale.")
     if original is not None and scale != ORIGINAL_SCALE:
         message = f"The original network supports only x{ORIGINAL_SCALE}."
-        raise UsageError(message, "Measure without it.", setting="original")
+        raise UsageError(message, "Measure without the original network.", setting="original")

@@ -1,7 +1,8 @@
 """The curve of quality over compute of one model, along the cut on p_heavy.
 
-Both samplers run once at every pixel. Each point is then composed from their results, refinement included, so it has
-the routing of an upscale with that cut and the same 8-bit values except for rounding ties.
+The light and the heavy sampler run once at every pixel. Each point is then composed from the results of the samplers,
+refinement included. A point has the routing of an upscale with that cut and the same 8-bit values except for rounding
+ties.
 """
 
 import math
@@ -51,7 +52,7 @@ class Point:
 
     ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k with this cut, None if there is
     none. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or, without HR, against all
-    heavy; it is infinite for an equal image. ``ssim`` is of luma, None for images smaller than its window.
+    heavy; the PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller than its window.
     """
 
     cut: float | None
@@ -187,8 +188,7 @@ class Meter:
     """PSNR and SSIM of a composer's results against ``truth`` (H, W, 3) uint8, without ``shave`` border pixels.
 
     The values are those of ``metrics.psnr`` and ``metrics.ssim``, but the result is measured in bands that fit the
-    cache and is never held as a whole. ``of_luma`` selects PSNR of luma; SSIM is always of luma. Raises InputError if
-    the border covers the image.
+    cache. ``of_luma`` selects PSNR of luma; SSIM is always of luma. Raises InputError if the border covers the image.
     """
 
     def __init__(self, composer: Composer, truth: NDArray[np.uint8], shave: int, of_luma: bool) -> None:
@@ -352,5 +352,5 @@ def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlotError("Plots need matplotlib.", "Install it with: pip install 'pcsr[plot]'.") from error
+        raise PlotError("Plots need matplotlib.", "Install matplotlib with: pip install 'pcsr[plot]'.") from error
     return Figure

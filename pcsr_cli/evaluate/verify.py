@@ -2,7 +2,7 @@
 
 Each variant of the computation is compared with the whole image at once in float32. Kernels sum in another order for
 another size or number of threads, so values may differ by ROUNDING, and a pixel whose p_heavy is within TIE of the cut
-may change its branch. Half precision may differ by more, see LOWER.
+may change its branch. Half precision may differ by more: see LOWER.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ WHOLE = 2**31
 """A tile larger than any image."""
 
 DEFAULT_TILES = (96, 41)
-"""Tile sides in LR pixels. Half the image and the engine's choice are added."""
+"""Tile sides in LR pixels. Half of the image and the engine's choice are tried as well."""
 
 
 Upscaled = tuple[Tensor, Tensor, Outcome]
@@ -132,7 +132,7 @@ def verify(
     """Upscale an image in several variants and compare each with the whole image at once.
 
     ``model`` is in float32, ``lower`` is the same model in half precision or None. ``rgb`` is (h, w, 3) uint8 or
-    uint16. ``tiles`` are LR pixels a side; () means a choice of sizes. Holds two results in float32 at a time.
+    uint16. ``tiles`` are sides in LR pixels; () means a choice of sizes. Memory holds two results in float32 at a time.
     """
     lr = as_lr(rgb)
     size = (lr.shape[2], lr.shape[3])

@@ -31,7 +31,7 @@ class Frame:
 class Animation:
     """An open animation. ``frames`` decodes one frame at a time and can be iterated once.
 
-    ``size`` is (height, width), ``plays`` the number of plays, 0 for ever."""
+    ``size`` is (height, width). ``plays`` is the number of plays, 0 for endless repetition."""
 
     size: tuple[int, int]
     count: int
@@ -41,7 +41,7 @@ class Animation:
 
 
 def is_animated(source: Path | BinaryIO) -> bool:
-    """Whether a file has several frames that can be upscaled. Raises InputError if it cannot be opened."""
+    """Whether a file has several frames that can be upscaled. Raises InputError for a file that cannot be opened."""
     with open_source(source) as file, reading_errors(source):
         return not is_tiff(file) and _count(open_with_pillow(file, source_name(source))) > 1
 
@@ -72,7 +72,8 @@ def _first(image: Image.Image) -> int:
 
 
 def _plays(image: Image.Image) -> int:
-    """Return the number of plays, 0 for ever. A GIF stores the number of repetitions, and nothing for a single play."""
+    """Return the number of plays, 0 for endless repetition. A GIF stores the number of repetitions, and nothing for a
+    single play."""
     loop = image.info.get("loop")
     if image.format == "GIF":
         return 1 if loop is None else 0 if loop == 0 else loop + 1
@@ -90,7 +91,7 @@ def _frames(image: Image.Image, count: int, source: Path | BinaryIO) -> Iterator
 
 @dataclass
 class FrameWriter:
-    """Collects frames in order. All have the size (height, width)."""
+    """Collects frames of one size (height, width) in order."""
 
     size: tuple[int, int]
     images: list[Image.Image] = field(default_factory=list)
@@ -117,7 +118,7 @@ def open_frame_writer(
 ) -> Iterator[FrameWriter]:
     """Open a writer for an animation of ``size`` (height, width). The file gets its name when the block ends.
 
-    ``plays`` 0 repeats for ever. The other arguments are those of ``open_writer``. Raises OutputError, and
+    ``plays`` is 0 for endless repetition. The other arguments are those of ``open_writer``. Raises OutputError, and
     RefusedOutputError for formats without animation."""
     check_animated(format)
     options = options or SaveOptions()

@@ -24,7 +24,7 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-"""Filters of ``reduce`` besides "bicubic". All are antialiased."""
+"""Filters of ``reduce`` besides "bicubic", all antialiased."""
 
 MAX_BLUR, MAX_NOISE, MAX_FACTOR = 10.0, 100.0, 16.0
 
@@ -40,7 +40,8 @@ def webp(rgb: Rgb, quality: int) -> Rgb:
 
 
 def blur(rgb: Rgb, sigma: float) -> Rgb:
-    """Blur with a Gaussian; ``sigma`` is in pixels. Pillow approximates it by three box filters of equal variance."""
+    """Blur with a Gaussian; ``sigma`` is in pixels. Pillow approximates the Gaussian by three box filters of equal
+    variance."""
     return np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(sigma)))
 
 
@@ -79,11 +80,11 @@ class Degradation:
         return self._apply(hr if self.reduces else reduce(hr, *size), size, seed)
 
     def degrade(self, lr: Rgb, seed: int = 0) -> Rgb:
-        """Degrade an LR image. Raises UsageError if a step reduces it."""
+        """Degrade an LR image. Raises UsageError if a step reduces the image."""
         if self.reduces:
             raise UsageError(
                 f"The degradation {self.text} reduces images, but the LR images are given.",
-                "Remove reduce from it.",
+                "Remove reduce from the degradation.",
                 setting="degrade",
             )
         return self._apply(lr, (lr.shape[0], lr.shape[1]), seed)

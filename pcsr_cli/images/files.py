@@ -25,7 +25,8 @@ TEMPORARY_SUFFIX = ".part"
 
 
 def exists(path: Path) -> bool:
-    """Whether the path exists, following symbolic links. Never raises, unlike ``Path.exists`` before Python 3.14."""
+    """Whether the path exists, following symbolic links. The function never raises, unlike ``Path.exists`` before
+    Python 3.14."""
     return os.path.exists(path)  # noqa: PTH110
 
 
@@ -56,7 +57,8 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary file that becomes ``output`` when the block ends. After an error it is removed.
+    """Yield a temporary file that becomes ``output`` when the block ends. After an error, the temporary file is
+    removed.
 
     An OSError inside the block becomes an OutputError about ``output``. Raises OutputError, RefusedOutputError."""
     with temporary_file(output) as temporary:
@@ -133,7 +135,7 @@ def follow_links(output: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files of killed runs from a folder. Returns their number."""
+    """Remove the temporary files of killed runs from a folder. Returns the number of removed files."""
     paths = folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}")
     return sum(_remove_if_unlocked(path) for path in paths if path.is_file() and not path.is_symlink())
 
@@ -161,7 +163,7 @@ def reason(error: OSError) -> str:
 
 
 def _new_file(folder: Path) -> tuple[Path, int]:
-    """Create an empty file with default permissions. It is locked while the returned handle is open."""
+    """Create an empty file with default permissions. The file is locked while the returned handle is open."""
     while True:
         path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         try:
@@ -224,13 +226,13 @@ def _check_distinct(files: Sequence[Path]) -> None:
         path = file.parent.resolve() / file.name
         name = fold_case(path) if ignores_case(path.parent) else str(path)
         if name in names:
-            raise RefusedOutputError(f"Two results have the path {file}.", "Give each its own name or folder.")
+            raise RefusedOutputError(f"Two results have the path {file}.", "Give each result its own name or folder.")
         names.add(name)
 
 
 def _check_replaceable(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
     if is_folder(output):
-        raise RefusedOutputError(f"The output {output} is a folder.", "Give the name of a file in it.")
+        raise RefusedOutputError(f"The output {output} is a folder.", "Give the name of a file in the folder.")
     if any(output.samefile(source) for source in sources):
         raise RefusedOutputError(f"The output {output} is also an input.", "Give the result another name.")
     if not is_file(output):
@@ -245,7 +247,7 @@ def already_exists(output: object) -> RefusedOutputError:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether the file system of a folder ignores case, tested with the folder's name. The folder need not exist."""
+    """Whether the file system of a folder, which need not exist, ignores case. The test uses the folder's name."""
     for path in (folder.absolute(), *folder.absolute().parents):
         other = path.with_name(path.name.swapcase()) if path.name else path
         if other.name == path.name or not exists(path):

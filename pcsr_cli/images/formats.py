@@ -12,11 +12,11 @@ from pcsr_cli.images.image import Layout, Metadata
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """Options of the encoders. None and False stand for a format's default.
+    """Options of the encoders. The value None or False means the format's default.
 
     ``quality`` is 1 to 100 for lossy formats. ``lossless`` is for formats with both modes. ``compression`` is 0 (fast)
-    to 9 (small) for PNG and TIFF. ``strip`` removes all metadata except the colour profile: colours would shift without
-    it."""
+    to 9 (small) for PNG and TIFF. ``strip`` removes all metadata except the colour profile: without the profile,
+    colours would shift."""
 
     quality: int | None = None
     lossless: bool = False
@@ -28,11 +28,12 @@ class SaveOptions:
 class Format:
     """The capabilities of a format.
 
-    ``max_side`` and ``max_area`` are in pixels. ``max_bytes`` limits their total size. ``deep`` formats hold 16
-    bits per channel. ``streamed`` formats are written row by row. ``quality`` is the default, None without this option.
-    ``lossless`` is "always", "on request" or "never". ``max_colours`` limits a palette. ``metadata`` names the fields
-    of ``Metadata`` to keep. ``max_exif`` and ``max_xmp`` are in bytes. ``plug_in`` is the package that Pillow needs,
-    ``module`` its name in Python. ``pillow_name`` is Pillow's name of the format if it differs."""
+    ``max_side`` and ``max_area`` are in pixels. ``max_bytes`` is the maximum size of the uncompressed pixels. ``deep``
+    formats hold 16 bits per channel. ``streamed`` formats are written row by row. ``quality`` is the default quality,
+    None for a format without this option. ``lossless`` is "always", "on request" or "never". ``max_colours`` limits a
+    palette. ``metadata`` names the fields of ``Metadata`` to keep. ``max_exif`` and ``max_xmp`` are in bytes.
+    ``plug_in`` is the package that Pillow needs, and ``module`` is the name of that package in Python. ``pillow_name``
+    is Pillow's name of the format if that differs from ``name``."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -197,7 +198,8 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
 def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, ...]]:
     """The metadata that a format can hold, and notes on the rest.
 
-    The profile is always kept. If the format cannot hold it, the encoder uses it to convert the colours."""
+    The profile is always kept. If the format cannot hold a profile, the encoder uses the profile to convert the
+    colours."""
     exif, xmp = metadata.exif, metadata.xmp
     notes: list[str] = []
     if metadata.icc is not None and "icc" not in format.metadata:
@@ -219,7 +221,7 @@ def _holds(format: Format, layout: Layout) -> bool:
 
 
 def load_plug_in(format: Format) -> None:
-    """Register the installed plug-in of a format with Pillow. Does nothing for formats without one."""
+    """Register the installed plug-in of a format with Pillow. Nothing happens for formats without a plug-in."""
     if not format.module:
         return
     module = importlib.import_module(format.module)  # the plug-in for JPEG XL registers itself

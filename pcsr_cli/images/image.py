@@ -16,7 +16,7 @@ BAND_PIXELS = 2**18
 class Metadata:
     """Metadata of an image file: ICC profile, EXIF and XMP as bytes, resolution in dots per inch (x, y).
 
-    EXIF is a TIFF directory without the ``Exif`` prefix. Its orientation is that of the pixels in memory."""
+    EXIF is a TIFF directory without the ``Exif`` prefix. The orientation in EXIF is that of the pixels in memory."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -75,7 +75,7 @@ class ImageData:
         return Layout(*self.size, self.grey, self.alpha is not None, self.depth)
 
     def channels(self) -> Pixels:
-        """The channels that ``layout`` counts, (H, W, 1 to 4): grey or RGB, then alpha. A view if possible."""
+        """The channels that ``layout`` counts, (H, W, 1 to 4): grey or RGB, then alpha; a view if possible."""
         colour = self.rgb[..., :1] if self.grey else self.rgb
         return colour if self.alpha is None else np.concatenate((colour, self.alpha[..., None]), axis=2)
 
@@ -149,7 +149,8 @@ def _double(coarse: Pixels, rows: slice) -> Pixels:
 
 
 def _interpolate(lines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Double the lines. Each is 3/4 of its source and 1/4 of the nearer neighbour. The outermost are unchanged."""
+    """Double the lines. Each new line is 3/4 of its source line and 1/4 of the nearer neighbour. The outermost lines
+    are unchanged."""
     doubled = lines.repeat(2, axis=0)
     doubled[2::2] += (lines[:-1] - lines[1:]) / 4
     doubled[1:-1:2] += (lines[1:] - lines[:-1]) / 4

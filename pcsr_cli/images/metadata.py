@@ -15,7 +15,8 @@ ABOUT_THE_FILE = {
     *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
     *range(332, 344), 347, *range(512, 533), 700, 33723, 34377, 34675, 37724,
 }  # fmt: skip
-"""TIFF tags of the storage of pixels, and tags that have a field in ``Metadata``. Encoders write both."""
+"""TIFF tags of the storage of pixels, and tags that have a field in ``Metadata``. Encoders write these tags and fields
+themselves."""
 
 EXIF_SIZES = {Base.ExifImageWidth: 1, Base.ExifImageHeight: 0}
 XMP_SIZES = {rb"tiff:ImageWidth|exif:PixelXDimension": 1, rb"tiff:ImageLength|exif:PixelYDimension": 0}
@@ -45,7 +46,7 @@ def read_metadata(info: Mapping[Any, Any], get_exif: Callable[[], Image.Exif]) -
 
 
 def read_orientation(get_exif: Callable[[], Image.Exif]) -> int:
-    """The EXIF orientation, 1 to 8; 1 if it is missing or damaged."""
+    """The EXIF orientation, 1 to 8, or 1 if the orientation is missing or damaged."""
     try:
         found = get_exif().get(Base.Orientation, 1)
     except Exception:  # Pillow raises errors of many types for damaged tags
@@ -76,7 +77,7 @@ def _xmp(info: Mapping[Any, Any]) -> bytes | None:
 
 
 def read_dpi(value: Any) -> tuple[float, float] | None:
-    """Return a resolution (x, y) as floats, None if it is missing, damaged or implausible."""
+    """Return a resolution (x, y) as floats, or None if the resolution is missing, damaged or implausible."""
     try:
         across, down = (float(side) for side in value)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):

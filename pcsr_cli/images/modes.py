@@ -55,7 +55,7 @@ def from_pil(image: Image.Image) -> ImageData:
 
 
 def layout_of(image: Image.Image) -> Layout:
-    """Return the layout of ``from_pil``'s image without decoding pixels. Raises InputError as ``from_pil`` does."""
+    """Return the layout of ``from_pil``'s image without decoding pixels. Raises the InputErrors of ``from_pil``."""
     if not image.width or not image.height:
         raise InputError("The image has no pixels.", "Use another image.")
     if image.mode == "F":
@@ -74,7 +74,7 @@ def unsupported_numbers(is_float: bool) -> InputError:
         problem = "Floating-point images are not supported, because they define no white."
     else:
         problem = "Images with 32 bits a channel are not supported."
-    return InputError(problem, "Convert it to 16 bits a channel.")
+    return InputError(problem, "Convert the image to 16 bits a channel.")
 
 
 def bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
@@ -93,7 +93,7 @@ def _from_16_bit_grey(image: Image.Image) -> ImageData:
 
 
 def _to_rgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, str]:
-    """Convert an image to RGB. Returns it with a note on the conversion."""
+    """Convert an image to RGB. Returns the converted image with a note on the conversion."""
     mode = image.mode
     if mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
@@ -121,7 +121,7 @@ def _to_arrays(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
         try:
             channels = np.asarray(band.convert("RGBA" if clear else "RGB"))
         except ValueError as error:
-            raise InputError(f"Images of mode {image.mode} are not supported.", "Convert it to RGB.") from error
+            raise InputError(f"Images of mode {image.mode} are not supported.", "Convert the image to RGB.") from error
         rgb[rows] = channels[..., :3]
         if alpha is not None:
             alpha[rows] = channels[..., 3]

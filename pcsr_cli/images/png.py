@@ -1,8 +1,8 @@
 """Read 16-bit PNGs with Pillow, and write PNGs row by row.
 
 Pillow writes no 16-bit colour and needs the whole image and the whole file in memory. ``PngEncoder`` holds a block of
-rows. It filters rows by the average of the pixels to the left and above, and compresses run lengths. On upscaled
-photographs this is the fastest setting, and its files are close to the smallest."""
+rows. ``PngEncoder`` filters rows by the average of the pixels to the left and above, and compresses run lengths. On
+upscaled photographs this is the fastest setting, and its files are close to the smallest."""
 
 import io
 import struct
@@ -61,7 +61,8 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
 
 
 def read_description(file: BinaryIO) -> Image.Image:
-    """Load the metadata of a PNG file into a one-pixel image. Pixels are skipped, because metadata may follow them.
+    """Load the metadata of a PNG file into a one-pixel image. Pixels are skipped, because metadata may follow the
+    pixels.
 
     Raises exceptions of many types for damaged files."""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
@@ -83,7 +84,8 @@ def _describing_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 class PngEncoder:
-    """Writes a PNG row by row: call ``write`` for each block from the top, then ``finish``. Both raise OSError.
+    """Writes a PNG row by row: call ``write`` for each block from the top, then ``finish``. ``write`` and ``finish``
+    raise OSError.
 
     ``text`` becomes iTXt chunks. ``compression`` is a zlib level, 0 to 9, or None for run lengths."""
 
@@ -117,7 +119,8 @@ class PngEncoder:
         self._file.write(_chunk(b"IDAT", self._packer.flush()) + _chunk(b"IEND", b""))
 
     def _filter(self, rows: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """Yield bands of rows: the filter's number, then each byte minus the mean of those to the left and above."""
+        """Yield bands of rows. A row is the number of the filter, then each byte minus the mean of the bytes to the
+        left and above."""
         pixel = self._layout.channels * self._layout.depth // 8
         step = max(1, BAND_BYTES // self._layout.row_bytes)
         for top in range(0, len(rows), step):

@@ -52,7 +52,7 @@ def open_source(source: Path | BinaryIO) -> Iterator[BinaryIO]:
             if source.exists() and not source.is_file():
                 raise InputError(f"{source} is not a regular file.", "Give an image file, or - for standard input.")
             if not source.stat().st_size:
-                raise InputError(f"{source} is empty.", "Copy or export it again.")
+                raise InputError(f"{source} is empty.", "Copy or export the file again.")
             file: BinaryIO = source.open("rb")
         else:
             file = source if source.seekable() else io.BytesIO(source.read())
@@ -74,12 +74,14 @@ def reading_errors(source: Path | BinaryIO) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"There is no file {name}.", "Check the path.") from error
     except PermissionError as error:
-        raise InputError(f"{name} cannot be read: permission denied.", "Check its permissions.") from error
+        raise InputError(f"{name} cannot be read: permission denied.", "Check the permissions of the file.") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None and error.strerror:
             raise InputError(f"{name} cannot be read: {error.strerror.lower()}.", "Check the path.") from error
         # Decoders raise errors of many types for damaged files: OSError, struct.error, zlib.error, KeyError...
-        raise InputError(f"{name} is truncated or damaged: {_describe(error)}.", "Copy or export it again.") from error
+        raise InputError(
+            f"{name} is truncated or damaged: {_describe(error)}.", "Copy or export the file again."
+        ) from error
 
 
 def source_name(source: Path | BinaryIO) -> str:
@@ -100,8 +102,8 @@ def _describe(error: Exception) -> str:
 def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
     """Open a file with Pillow without decoding pixels.
 
-    Unlike ``Image.open``, it ignores the process-wide limit on pixels and tries known formats only. Raises InputError
-    for other formats and for a format whose plug-in is not installed."""
+    Unlike ``Image.open``, this function ignores the process-wide limit on pixels and tries known formats only. Raises
+    InputError for other formats and for a format whose plug-in is not installed."""
     file.seek(0)
     head = file.read(32)
     plug_in = _plug_in_format(head)
@@ -226,7 +228,7 @@ def _frames_note(image: Image.Image, frames: int) -> tuple[str, ...]:
 def read_layout(path: Path, allow_huge: bool = False) -> Layout:
     """Return the layout of ``read_image``'s image from the header alone.
 
-    Raises InputError as ``read_image`` does, except for damage behind the header."""
+    Raises the InputErrors of ``read_image``, except for damage behind the header."""
     with open_source(path) as file, reading_errors(path):
         tags = read_tags(file)
         if tags is not None:

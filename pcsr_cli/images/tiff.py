@@ -73,7 +73,7 @@ def read_tags(file: BinaryIO) -> Image.Exif | None:
 
 
 def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
-    """Read the first page of a TIFF, upright. Colours premultiplied by alpha are divided by it.
+    """Read the first page of a TIFF, upright. Colours premultiplied by alpha are divided by alpha.
 
     Raises InputError for unsupported number types, ValueError for damage, MemoryError."""
     _check_segments(file, tags)
@@ -99,14 +99,14 @@ def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
 
 
 def _dpi(tags: Image.Exif) -> tuple[float, float] | None:
-    """Return the resolution in dots per inch, None if it is missing, damaged or without a unit."""
+    """Return the resolution in dots per inch, or None if the resolution is missing, damaged or without a unit."""
     factor = UNITS.get(tags.get(Base.ResolutionUnit, PER_INCH))
     dpi = read_dpi((tags.get(Base.XResolution), tags.get(Base.YResolution)))
     return None if factor is None or dpi is None else (dpi[0] * factor, dpi[1] * factor)
 
 
 def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
-    """Return the layout of ``read_tiff``'s image without decoding pixels. Raises as ``read_tiff`` does."""
+    """Return the layout of ``read_tiff``'s image without decoding pixels. Raises the errors of ``read_tiff``."""
     with _libvips_errors():
         return _layout(_open(file), tags)
 
@@ -119,14 +119,14 @@ def _layout(image: "pyvips.Image", tags: Mapping[int, Any]) -> Layout:
         return Layout(image.height, image.width)
     grey = image.interpretation in {"b-w", "grey16"}
     if not grey and image.interpretation not in {"rgb", "rgb16", "srgb"}:
-        raise InputError(f"Images of mode {image.interpretation} are not supported.", "Convert it to RGB.")
+        raise InputError(f"Images of mode {image.interpretation} are not supported.", "Convert the image to RGB.")
     extra = tags.get(EXTRA_SAMPLES, ())  # zero for channels that are not alpha
     alpha = image.bands > (1 if grey else 3) and any(extra if isinstance(extra, tuple) else (extra,))
     return Layout(image.height, image.width, grey, alpha, depth)
 
 
 def _check_segments(file: BinaryIO, tags: Mapping[int, Any]) -> None:
-    """Raise ValueError if the file ends before its pixels do, because libtiff would fill them in."""
+    """Raise ValueError if the file ends before its pixels, because libtiff would invent the missing pixels."""
     end = file.seek(0, io.SEEK_END)
     for offsets, sizes in SEGMENTS:
         segments = zip(_integers(tags.get(offsets)), _integers(tags.get(sizes)), strict=False)

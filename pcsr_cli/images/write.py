@@ -38,10 +38,10 @@ def open_writer(
     before_commit: Callable[[Path], None] | None = None,
     replace: bool = True,
 ) -> Iterator["FileWriter"]:
-    """Open a writer for one image. The file gets its name when the block ends. After an error it is removed.
+    """Open a writer for one image. The file gets its name when the block ends. After an error, the file is removed.
 
-    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into a PNG. PNG and TIFF
-    are written row by row, other formats are encoded at the end. An output stream gets the whole file at the end.
+    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into a PNG. PNG and TIFF are
+    written row by row; other formats are encoded at the end. An output stream gets the whole file at the end.
     ``before_commit`` is called with the finished file under its temporary name. Without ``replace`` an existing file is
     never replaced. Raises OutputError, RefusedOutputError."""
     assert fit(layout, format)[0] == layout, "call fit() before computing"
@@ -56,7 +56,8 @@ def open_writer(
 class FileWriter:
     """Writes the rows of an image from the top. Call ``write_all`` once or, for a PNG, ``write`` for each block.
 
-    Blocks of rows are (n, W, C) with the channels and the depth of the layout. Callers must not change them later."""
+    Blocks of rows are (n, W, C) with the channels and the depth of the layout. Callers must not change the blocks
+    later."""
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ def write_with_pillow(
     metadata: Metadata,
     options: SaveOptions,
 ) -> None:
-    """Collect blocks of rows, (n, W, C) uint8 each, and encode them. Raises as ``encode_with_pillow``."""
+    """Collect blocks of rows, (n, W, C) uint8 each, and encode them. Raises the errors of ``encode_with_pillow``."""
     pixels = np.empty((layout.height, layout.width, layout.channels), np.uint8)
     top = 0
     for block in rows:
@@ -143,7 +144,7 @@ def as_pil(channels: Pixels) -> Image.Image:
 
 
 def kept_metadata(metadata: Metadata, height: int, width: int, format: Format, options: SaveOptions) -> Metadata:
-    """Return the metadata for a file of this format and size. With ``strip`` it is only the profile."""
+    """Return the metadata for a file of this format and size; with ``strip``, only the profile."""
     if options.strip:
         return Metadata(icc=metadata.icc)
     return keepable(resize_metadata(metadata, height, width), format)[0]

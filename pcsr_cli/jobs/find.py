@@ -14,8 +14,8 @@ from pcsr_cli.images.files import TEMPORARY_PREFIX, fold_case, ignores_case, is_
 
 @dataclass(frozen=True)
 class Task:
-    """One image of a folder run. ``output`` is relative to the output folder. ``find_images`` sets it to the path of
-    the source in the searched folder, and ``name_outputs`` changes it to that of the result."""
+    """One image of a folder run. ``output`` is relative to the output folder. ``find_images`` sets ``output`` to the
+    path of the source in the searched folder, and ``name_outputs`` changes ``output`` to the path of the result."""
 
     source: Path
     output: Path
@@ -49,9 +49,9 @@ def find_images(
 ) -> Found:
     """Find the images in ``paths``, which are files, folders and patterns. Each file is listed once.
 
-    A folder contributes its files with one of ``suffixes``, in natural order, without hidden files. With ``recursive``
-    it contributes its subfolders too, except ``skip`` (the output folder). Links to folders are followed unless they
-    lead to a folder that is searched anyway. Files named directly or by a pattern are taken whatever their suffix.
+    A folder contributes its files with one of ``suffixes``, in natural order, without hidden files. With ``recursive``,
+    a folder contributes its subfolders too, except ``skip`` (the output folder). Links to folders are followed unless
+    they lead to a folder that is searched anyway. Files named directly or by a pattern are taken whatever their suffix.
     Raises InputError if there is no image, if a pattern matches nothing, or if a folder in ``paths`` cannot be read."""
     walk = _Walk({suffix.lower() for suffix in suffixes}, recursive, skip)
     found: list[Task] = []
@@ -114,7 +114,9 @@ class _Walk:
             try:
                 names = sorted((Path(entry) for entry in os.listdir(folder)), key=natural_key)  # noqa: PTH208 - names
             except OSError as error:
-                failure = InputError(f"Cannot read the folder {folder}: {error.strerror}.", "Check its permissions.")
+                failure = InputError(
+                    f"Cannot read the folder {folder}: {error.strerror}.", "Check the permissions of the folder."
+                )
                 if folder == root:
                     raise failure from error
                 self.unread.append((folder, failure))
@@ -154,7 +156,8 @@ def fill_template(template: str, source: Path, scale: float, suffix: str) -> str
 
 
 def check_template(text: str) -> str:
-    """Return a template unchanged. Raises UsageError for unknown fields and if it does not make plain file names."""
+    """Return a template unchanged. Raises UsageError for unknown fields, and for a template that does not make plain
+    file names."""
     try:
         pieces = list(string.Formatter().parse(text))
     except ValueError as error:
@@ -186,7 +189,7 @@ def name_outputs(
     """Return the tasks with the names of their results. ``suffix_of`` maps a source to the suffix of its result.
 
     Raises RefusedOutputError if two results have the same name (ignoring case where the file system does), if a result
-    would replace one of the images, or if it is a folder."""
+    would replace one of the images, or if a result is a folder."""
     named = tuple(
         replace(task, output=task.output.parent / fill_template(template, task.source, scale, suffix_of(task.source)))
         for task in tasks

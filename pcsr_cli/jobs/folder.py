@@ -76,7 +76,7 @@ def plan_work(
 
 
 def _difference(task: Task, output: Path, entry: Entry | None, settings: Mapping[str, Any]) -> str | None:
-    """Describe how an existing result differs from the one this run would make; None if it does not."""
+    """Describe how an existing result differs from the one this run would make; None if the two are equal."""
     if entry is None:
         return "is not in the folder's journal"
     if not same_settings(entry, settings):
@@ -161,11 +161,11 @@ class FolderRun:
         self.work: Work = plan_work(tasks, folder, self.journal, self._settings_key, existing, checking)
 
     def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[tuple[Task, Report | Exception], None, None]:
-        """Upscale the images in order. Yield each with its report or its error. Close the generator after use.
+        """Upscale the images in order. Yield each image with its report or its error. Close the generator after use.
 
-        After a failure the run continues, unless ``fail_fast`` is set or the disk is full, which raises OutputError.
-        An image that runs out of memory is tried once more at the end, alone. The traceback of an error is dropped
-        before the next event, because it keeps the image in memory."""
+        After a failure the run continues, unless ``fail_fast`` is set. A full disk ends the run with OutputError. An
+        image that runs out of memory is tried once more at the end, alone. The traceback of an error is dropped before
+        the next event, because it keeps the image in memory."""
         prepare_folders(self.folder, [task.output for task in self.work.todo])
         pending = {Job(task.source, self.folder / task.output, self._replace): task for task in self.work.todo}
         while pending:

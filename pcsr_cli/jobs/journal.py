@@ -1,7 +1,7 @@
 """The journal of an output folder: one line of JSON per result, so that an interrupted run can resume.
 
-A line is on the disk before its result is moved into place, and it counts only while the result has the checksum in
-the line. A killed run therefore never leaves a line for an incomplete result or a complete result without a line.
+A line is on the disk before its result is moved into place, and the line counts only while the result has the checksum
+in the line. A killed run therefore never leaves a line for an incomplete result or a complete result without a line.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Journal:
     """The journal of one output folder. The last line about a result counts; damaged lines are ignored."""
 
     def __init__(self, folder: Path) -> None:
-        """Read the journal if it exists. Raises OutputError if it cannot be read."""
+        """Read the journal if there is one. Raises OutputError for a journal that cannot be read."""
         self.path = folder / NAME
         self._entries: dict[str, Entry] = {}
         self._lock = threading.Lock()
@@ -50,7 +50,8 @@ class Journal:
             return
         except OSError as error:
             raise OutputError(
-                f"Cannot read the journal {self.path}: {reason(error)}.", "Remove it, or choose another folder."
+                f"Cannot read the journal {self.path}: {reason(error)}.",
+                "Remove the journal, or choose another folder.",
             ) from error
         for line in content.split(b"\n"):
             entry = _parse(line)
@@ -62,7 +63,7 @@ class Journal:
         return self._entries.get(output.as_posix())
 
     def append(self, entry: Entry) -> None:
-        """Add a line and sync it to the disk. Safe to call from several threads.
+        """Add a line and sync it to the disk. Several threads may call this method.
 
         Raises OutputError; the journal is then unchanged."""
         line = json.dumps({"version": VERSION, **asdict(entry)}, sort_keys=True).encode() + b"\n"
@@ -94,7 +95,7 @@ class Journal:
 
 
 def has_content(path: Path, content: Fingerprint) -> bool:
-    """Return whether a file has this content. False if it cannot be read."""
+    """Return whether a file has this content; false for a file that cannot be read."""
     try:
         return path.stat().st_size == content.size and fingerprint(path) == content
     except OSError:

@@ -30,7 +30,7 @@ Branches: TypeAlias = NDArray[np.uint8]
 """The branch of each pixel, (n, W)."""
 
 PHeavy: TypeAlias = NDArray[np.float32]
-"""The probability that each pixel is heavy, (n, W). With more than two branches, the difficulty."""
+"""The probability that each pixel is heavy, or the difficulty with more than two branches, (n, W)."""
 
 
 def read_forced(
@@ -107,9 +107,9 @@ def request_map(output: Path, style: Style | None, replace: bool = False) -> Map
 class RoutingRows:
     """The routing of a result, recorded while its rows are computed and taken by the writer of a map.
 
-    It holds only the recorded blocks of rows that are not yet taken. ``size`` is the size that the network computes at.
-    ``forced`` counts the pixels whose branch a mask chose (light, heavy). ``branch_pixels`` counts all recorded pixels.
-    ``cuts`` is empty if the routing has none."""
+    ``RoutingRows`` holds only the recorded blocks of rows that are not yet taken. ``size`` is the size that the network
+    computes at. ``forced`` counts the pixels whose branch a mask chose (light, heavy). ``branch_pixels`` counts all
+    recorded pixels. ``cuts`` is empty if the routing has none."""
 
     def __init__(self, size: Size, branches: int, forced: tuple[int, int] = (0, 0)) -> None:
         self.size = size

@@ -20,14 +20,14 @@ Item = TypeVar("Item")
 
 
 class StoppedError(Exception):
-    """The other end of a queue stopped; its own exception says why."""
+    """The other end of a queue stopped. The exception of that end has the reason."""
 
 
 class BoundedQueue(Generic[Item]):
     """A queue between two threads: one puts items, the other iterates. If one stops, the other stops at its next step.
 
     At most ``size`` items are queued or in use, so that a slow consumer blocks the producer instead of filling the
-    memory. It uses SimpleQueue because an interruption cannot leave its lock held."""
+    memory. The queue is a SimpleQueue, because an interruption cannot leave the lock of a SimpleQueue held."""
 
     def __init__(self, size: int = 2) -> None:
         self._items: SimpleQueue[Item | None] = SimpleQueue()  # None marks the end
@@ -55,7 +55,7 @@ class BoundedQueue(Generic[Item]):
         self._items.put(None)
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield items until the queue is closed. Raises StoppedError if it is stopped before."""
+        """Yield items until the queue is closed. Raises StoppedError if the queue is stopped before."""
         while True:
             item = self._items.get()
             if self._stopped:
@@ -73,8 +73,8 @@ def overlapped(
     """Run every job. Yield each finished job, in order, with its report or its error.
 
     While one job is computed, up to ``ahead`` jobs are read in advance and up to ``ahead`` are still being written.
-    With 0, each job is finished before the next starts. An error ends only its own job. Close this generator (use
-    ``contextlib.closing``): closing or interrupting it stops all threads and removes unfinished files."""
+    With ``ahead`` 0, each job is finished before the next starts. An error ends only its own job. Close this generator
+    (use ``contextlib.closing``): closing or interrupting it stops all threads and removes unfinished files."""
     line = _Line(upscaler, ahead)
     coming = iter(jobs)
     try:

@@ -1,7 +1,7 @@
 """Forecast what an upscale takes: sizes, tiles, memory, FLOPs, time and disk space.
 
-GFLOPs are exact for an image with all pixels light and for one with all pixels heavy; other routings are between.
-Memory is an upper bound, and time an estimate from the speed of one tile."""
+GFLOPs are exact for an image with all pixels light and for one with all pixels heavy. The GFLOPs of other routings are
+between these two. Memory is an upper bound, and time an estimate from the speed of one tile."""
 
 import shutil
 import time
@@ -40,7 +40,7 @@ DECODED_BYTES = 4
 """Bytes that Pillow holds for each 8-bit pixel, besides our arrays."""
 
 TRIAL_PIXELS = 48 * 192
-"""LR pixels of a trial tile on a CPU. It takes some tenths of a second on a slow machine."""
+"""LR pixels of a trial tile on a CPU. A trial takes some tenths of a second on a slow machine."""
 
 TRIAL_ROWS = 16
 """Minimum LR rows of a trial tile."""
@@ -59,7 +59,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Disk:
-    """Disk space of a folder in bytes: ``free``, and ``most``, the maximum that the results take."""
+    """Disk space of a folder in bytes: ``free``, and the maximum that the results take, ``most``."""
 
     folder: Path
     free: int
@@ -96,8 +96,8 @@ def try_tile(model: LoadedModel, scale: float, images: Sequence[Layout], setting
     """Upscale one tile of noise, and return the speed in executed GFLOP/s.
 
     ``scale`` is the working scale. The tile has the size of the largest planned for ``images``. On a CPU, where the
-    height of a tile does not change its memory, it has the planned width and few rows. Raises as ``upscale`` if the
-    device cannot compute the tile."""
+    height of a tile does not change its memory, the trial tile has the planned width and few rows. Raises as
+    ``upscale`` if the device cannot compute the tile."""
     network, costs = model.network, model_costs(model.network)
     pixel_bytes = hr_pixel_bytes(torch.uint8)
     sizes = {(image.height, image.width) for image in images}
@@ -161,7 +161,7 @@ def forecast(
 
 
 def check_disk(folder: Path, most: int) -> Disk:
-    """Check the disk space of a folder. The folder need not exist."""
+    """Check the disk space of a folder, which need not exist."""
     existing = next(place for place in (folder, *folder.absolute().parents) if is_folder(place))
     return Disk(folder, shutil.disk_usage(existing).free, most)
 
@@ -188,9 +188,9 @@ def _executed(network: Pcsr, plan: TilePlan, passes: int, kept: bool) -> Range:
 def _memory(network: Pcsr, image: Layout, plan: TilePlan, pixel_bytes: int, more: int) -> int:
     """Return the upper bound of the peak in bytes.
 
-    It is the sum of the current memory of this process (Python, PyTorch, the model and the rest of the trial), the
-    image, a strip of the result with blocks of finished rows, the workspace of the widest backbone, and ``more``. An
-    image is in memory twice while it is read."""
+    The bound is the sum of the current memory of this process (Python, PyTorch, the model and the rest of the trial),
+    the image, a strip of the result with blocks of finished rows, the workspace of the widest backbone, and ``more``.
+    An image is in memory twice while it is read."""
     pixels = image.height * image.width
     read = pixels * (3 + image.alpha) * image.depth // 8
     decoding = 2 * read + DECODED_BYTES * pixels

@@ -1,4 +1,4 @@
-"""The report of one upscale. The panel, the JSON document and the text chunks of a PNG are made from it."""
+"""The report of one upscale. The panel, the JSON document and the text chunks of a PNG are made from the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from pcsr_cli.model.registry import Identity, LoadedModel
 class Gflops:
     """GFLOPs of one upscale, of the same upscale with all pixels heavy, and of the original network (None without one).
 
-    All three are in the same convention."""
+    All three figures are in the same convention."""
 
     pcsr: float
     all_heavy: float
@@ -100,7 +100,7 @@ class Report:
     budget: BudgetReport | None = None
 
     def as_document(self) -> dict[str, Any]:
-        """Return the report as a JSON document. A budget or a peak memory of None is omitted."""
+        """Return the report as a JSON document. The document has no budget and no peak memory if they are None."""
         document = asdict(self)
         gflops = {
             "paper": {**document.pop("paper"), "saved_percent": self.paper.saved},
@@ -191,7 +191,8 @@ def single_pass(plan: TilePlan, branches: int, branch: int) -> Executed:
 
 
 def text_chunks(model: Identity, routing: Routing, refine: int, scale: float) -> Mapping[str, str]:
-    """Return the text chunks of a PNG, which state how it was made. They are known before any pixel is computed."""
+    """Return the text chunks of a PNG, which state how it was made. The chunks are known before any pixel is
+    computed."""
     revision = f" at {model.revision}" if model.revision else ""
     chunks = {
         "Software": f"pcsr {pcsr_cli.__version__}",
@@ -221,7 +222,7 @@ def describe_rule(routing: Routing) -> str:
 
 
 def _describe_routing(routing: Routing, refine: int, outcomes: Sequence[Outcome]) -> RoutingReport:
-    """Report the routing of all frames. Cuts are included only if all frames have the same."""
+    """Report the routing of all frames. Cuts are included only if all frames have the same cuts."""
     decision = outcomes[0].decision
     same = len({outcome.decision for outcome in outcomes}) == 1
     cuts = decision.values if same and isinstance(decision, Cuts) else ()

@@ -1,4 +1,5 @@
-"""Upscale one image file in three steps: read, compute, write. A loop, a thread or a cluster worker may call them."""
+"""Upscale one image file in three steps: read, compute, write. A loop, a thread or a cluster worker may call the
+steps."""
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -41,7 +42,8 @@ class JobInput:
     """The image or animation of a job, checked against the output's format, and its routing.
 
     ``image`` is the first of ``frames``, with the file's metadata. ``plays`` is the number of plays of an animation, 0
-    for ever. ``content`` is the file's fingerprint if it is recorded. ``seconds`` is the time of reading.
+    for endless repetition. ``content`` is the file's fingerprint, None if no fingerprint is recorded. ``seconds`` is
+    the time of reading.
     """
 
     image: ImageData

@@ -44,7 +44,7 @@ MAX_LISTED_KEYS = 8
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model read from files. ``scales`` is None if they do not list any."""
+    """A model read from files. ``scales`` is None if the files do not list any."""
 
     spec: ModelSpec
     scales: Scales | None
@@ -72,12 +72,12 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
     try:
         decoded = json.loads(_stored_config(config, weights) or read_text(config))
     except OSError as error:
-        raise ModelError(f"Cannot read {config}: {reason(error)}.", "Put it beside the weights.") from error
+        raise ModelError(f"Cannot read {config}: {reason(error)}.", "Put the config beside the weights.") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy it again.") from error
+        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy the file again.") from error
     spec, scales = parse_config(decoded, str(config))
     if not is_file(weights):
-        raise ModelError(f"{weights} is missing.", "Put it beside its config.json.")
+        raise ModelError(f"{weights} is missing.", "Put the weights beside their config.json.")
     return Checkpoint(spec, scales, load_safetensors(weights), weights)
 
 
@@ -86,7 +86,9 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is not a complete safetensors file: {error}.", "Fetch or copy it again.") from error
+        raise ModelError(
+            f"{path} is not a complete safetensors file: {error}.", "Fetch or copy the file again."
+        ) from error
 
 
 def _stored_config(config: Path, weights: Path) -> str | None:
@@ -115,7 +117,7 @@ def load_pickle(path: Path) -> object:
     except MemoryError:
         raise
     except Exception as error:  # torch.load raises many types for damaged files
-        raise ModelError(f"{path} is not a readable PyTorch checkpoint.", "Fetch or copy it again.") from error
+        raise ModelError(f"{path} is not a readable PyTorch checkpoint.", "Fetch or copy the file again.") from error
     return content
 
 
@@ -139,7 +141,7 @@ def read_pth(path: Path) -> Checkpoint:
     spec, scales = parse_config(model["args"], f"{path}: args")
     state = model["sd"]
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise ModelError(f"{path}: the state dict contains more than named tensors.", "Fetch or copy it again.")
+        raise ModelError(f"{path}: the state dict contains more than named tensors.", "Fetch or copy the file again.")
     return Checkpoint(spec, scales, state, path)
 
 
@@ -164,11 +166,15 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) 
     }
     message = "; ".join(f"{problem}: {_listed(keys)}" for problem, keys in problems.items() if keys)
     if message:
-        raise ModelError(f"{origin} does not fit its config: {message}.", "Check that they belong together.")
+        raise ModelError(
+            f"{origin} does not fit its config: {message}.", "Check that the weights and the config belong together."
+        )
     fitting = {key: _converted(value, wanted[key].dtype, f"{origin}: {key}") for key, value in state.items()}
     broken = sorted(key for key, value in fitting.items() if not value.isfinite().all())
     if broken:
-        raise ModelError(f"{origin} contains infinite or NaN values: {_listed(broken)}.", "Fetch or train it again.")
+        raise ModelError(
+            f"{origin} contains infinite or NaN values: {_listed(broken)}.", "Fetch or train the model again."
+        )
     network.load_state_dict(fitting, strict=True, assign=True)
 
 
@@ -176,7 +182,7 @@ def _converted(value: Tensor, dtype: torch.dtype, origin: str) -> Tensor:
     """A dense tensor in the network's precision. Raises ModelError for other kinds of tensors."""
     dense = value.layout == torch.strided and not value.is_quantized and not value.is_meta
     if not dense or value.is_floating_point() != dtype.is_floating_point or value.is_complex():
-        raise ModelError(f"{origin} is not a dense tensor of {dtype}.", "Fetch or train it again.")
+        raise ModelError(f"{origin} is not a dense tensor of {dtype}.", "Fetch or train the model again.")
     return value.detach().to(dtype)
 
 

@@ -17,7 +17,7 @@ from pcsr_cli.model.sampler import PixelSampler
 
 GIGA = 1e9
 ORIGINAL_SCALE = 4
-"""The scale of the original networks. They are compared at this scale only."""
+"""The scale of the original networks. PCSR is compared with the original networks at this scale only."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class ModelCosts:
     branches_shared: tuple[Cost, ...]
 
     def routed(self, scale: float) -> tuple[float, ...]:
-        """Backbone plus branch for one HR pixel at ``scale``, in the paper's convention. k weighs these costs."""
+        """The cost of backbone plus branch for one HR pixel at ``scale``, in the paper's convention. k weighs these
+        costs."""
         return tuple(self.backbone.paper / scale**2 + branch.paper for branch in self.branches)
 
 

@@ -2,7 +2,7 @@
 
 Each cached file is checked before use: against the sha256 in the registry, the hash that is its name in the cache, and
 its format. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual effect. The functions import
-huggingface_hub when they are called, because it is slow to import and fails on an invalid HF_ENDPOINT.
+huggingface_hub when they are called, because huggingface_hub is slow to import and fails on an invalid HF_ENDPOINT.
 """
 
 import hashlib
@@ -59,7 +59,8 @@ def client() -> ModuleType:
         valid = False
     if not valid or any(letter.isspace() for letter in endpoint):
         raise HubError(
-            f"HF_ENDPOINT is {endpoint!r}, which is not an http(s) address.", "Unset it, or use https://huggingface.co."
+            f"HF_ENDPOINT is {endpoint!r}, which is not an http(s) address.",
+            "Unset HF_ENDPOINT, or use https://huggingface.co.",
         )
     import huggingface_hub.constants
 
@@ -83,13 +84,13 @@ def fetch(location: HubLocation, name: str, sha256: str | None = None, show_prog
 
 
 def reach(location: HubLocation, name: str) -> None:
-    """Request the metadata of a model's config. Raises HubError unless the Hub returns it."""
+    """Request the metadata of a model's config. Raises HubError unless the Hub returns the metadata."""
     with _clear_errors(location, name), _safe_headers():
         _request_metadata(location, location.config, location.revision)
 
 
 def is_cached(location: HubLocation) -> bool:
-    """Whether both files of a pinned location are in the cache. ``fetch`` checks their content."""
+    """Whether both files of a pinned location are in the cache. ``fetch`` checks the content of the files."""
     return all(path.is_file() for path in _snapshot_paths(location))
 
 
@@ -102,7 +103,7 @@ def is_whole_here(location: HubLocation, sha256: str | None = None) -> bool:
 def is_whole(cached: Path, digest: str | None = None) -> bool:
     """Whether a cached file is undamaged.
 
-    Its content must match ``digest`` (sha256 or git's blob sha1), the hash in its name in the cache, and its format.
+    The content must match ``digest`` (sha256 or git's blob sha1), the hash in the file name, and the format.
     """
     if not cached.is_file():
         return False
@@ -194,7 +195,7 @@ def _fetch_file(
                 remove(path)
     raise HubError(
         f"{file} of {location.repo} arrived damaged: its content does not match its checksum or its format.",
-        "It is not used. Try again, or check HF_ENDPOINT and the proxy between this machine and the Hub.",
+        "The file is not used. Try again, or check HF_ENDPOINT and the proxy between this machine and the Hub.",
     )
 
 
@@ -207,7 +208,7 @@ def _request_metadata(location: HubLocation, file: str, revision: str) -> Any:
 
 
 def _download(location: HubLocation, file: str, revision: str, again: bool, show_progress: bool) -> Path | None:
-    """Download a file into the cache. None if the Hub sends too few or too many bytes."""
+    """Download a file into the cache. Returns None if the Hub sends too few or too many bytes."""
     from huggingface_hub.utils.tqdm import silent_tqdm, tqdm
 
     bar = tqdm if show_progress else silent_tqdm
@@ -247,7 +248,7 @@ def _why_unavailable(error: Exception) -> str:
     if isinstance(error, _hub_errors().OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE forbids requests"
     status = _status(error)
-    reason = "cannot be reached" if status is None else f"answers with error {status}"
+    reason = "cannot be reached" if status is None else f"responds with error {status}"
     return f"the Hub ({client().constants.ENDPOINT}) {reason}"
 
 
@@ -264,8 +265,8 @@ def _fetch_later(name: str) -> str:
 def _clear_errors(location: HubLocation, name: str) -> Iterator[None]:
     """Prepare huggingface_hub for requests, and convert its exceptions to HubError.
 
-    Inside the block huggingface_hub does not log. It also does not request a list of development tools, which can hang
-    for seconds.
+    Inside the block huggingface_hub does not log. Inside the block, huggingface_hub also does not request a list of
+    development tools, which can take seconds.
     """
     hub = client()
     from huggingface_hub.utils import logging as hub_logging
@@ -319,15 +320,19 @@ def _explained(error: Exception, location: HubLocation, name: str) -> HubError:
     if isinstance(error.__cause__, errors.FileMetadataError):
         error = error.__cause__
     if isinstance(error, errors.GatedRepoError):
-        return HubError(f"{repo} is gated.", "Request access on its page, then set HF_TOKEN.")
+        return HubError(f"{repo} is gated.", "Request access on the page of the repository, then set HF_TOKEN.")
     if isinstance(error, errors.RepositoryNotFoundError):
-        return HubError(f"The Hub has no repository {repo}.", "If it is private, set HF_TOKEN to a valid token.")
+        return HubError(
+            f"The Hub has no repository {repo}.", "If the repository is private, set HF_TOKEN to a valid token."
+        )
     if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{repo} has no revision {location.revision}.", "Use one of its branches, tags or commits.")
+        return HubError(
+            f"{repo} has no revision {location.revision}.", "Use a branch, tag or commit of the repository."
+        )
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return HubError(f"{repo} lacks {location.config} or {location.weights}.", "Use a PCSR model.")
     if isinstance(error, errors.HFValidationError):
-        return HubError(f"{repo!r} is not a valid repository name.", "It has the form user/repo.")
+        return HubError(f"{repo!r} is not a valid repository name.", "The form is user/repo.")
     if isinstance(error, errors.FileMetadataError):
         return HubError(
             f"The server at {constants.ENDPOINT} is not a Hub.", "Check HF_ENDPOINT, or log in to the network."

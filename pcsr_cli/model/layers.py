@@ -1,8 +1,9 @@
 """Layers that several networks use, and the FLOPs of one layer, in the paper's convention and as executed.
 
 The paper's convention (Jeong et al., ECCV 2024, as in its tables) counts 2 x the multiply-adds of convolutions and
-linear layers, one FLOP for each input element of a PReLU and two for a BatchNorm, and nothing for bias and ReLU. It
-counts a transposed convolution at every *output* pixel. The executed FLOPs are 2 x the executed multiply-adds.
+linear layers, one FLOP for each input element of a PReLU and two for a BatchNorm, and nothing for bias and ReLU. The
+paper's convention counts a transposed convolution at every *output* pixel. The executed FLOPs are 2 x the executed
+multiply-adds.
 """
 
 from dataclasses import dataclass
@@ -36,8 +37,8 @@ def conv(channels_in: int, channels_out: int, kernel: int, groups: int = 1) -> C
 def transposed_conv(channels_in: int, channels_out: int, kernel: int, stride: int) -> Cost:
     """One *input* pixel of a transposed convolution.
 
-    It executes k x k multiply-adds for each input pixel. The paper's convention counts them for each of the
-    stride x stride output pixels.
+    The layer executes k x k multiply-adds for each input pixel. The paper's convention counts the k x k multiply-adds
+    for each of the stride x stride output pixels.
     """
     flops = 2 * kernel * kernel * channels_in * channels_out
     return Cost(flops * stride * stride, flops)
@@ -54,7 +55,7 @@ def batch_norm(channels: int) -> Cost:
 
 
 class ResidualBlock(nn.Module):
-    """3x3, ReLU, 3x3, plus the input."""
+    """A residual block: 3x3 convolution, ReLU, 3x3 convolution, plus the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The PCSR network: backbone, classifier, and one sampler for each branch (spec: Jeong et al., ECCV 2024, section 3).
 
-This is the readable definition: ``predict_pixels`` is the paper's formula for any pixels. The engine computes the same
-numbers faster, because the HR pixels of an LR pixel share the samplers' first layers.
+The module is the readable definition: ``predict_pixels`` is the paper's formula for any pixels. The engine computes the
+same numbers faster, because the HR pixels of an LR pixel share the samplers' first layers.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class PixelPrediction:
 
 
 class Pcsr(nn.Module):
-    """A PCSR network with M samplers. Its attributes have the names of the published state dicts."""
+    """A PCSR network with M samplers. The attributes have the names of the published state dicts."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -60,14 +60,14 @@ class Pcsr(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def normalise(self, x: Tensor) -> Tensor:
-        """(n, 3, h, w) RGB in [0, 1] to the network's units, (x - mean) / std, in float32."""
+        """Convert RGB (n, 3, h, w) in [0, 1] to the network's units, (x - mean) / std, in float32."""
         normalised = x.to(torch.float32, copy=True)
         for channel, mean, std in zip(normalised.unbind(1), self.spec.mean, self.spec.std, strict=True):
             channel.sub_(mean).div_(std)
         return normalised
 
     def features(self, x: Tensor) -> Tensor:
-        """Backbone features of normalised input: (n, 3, h, w) to (n, C, h, w), in the weights' precision."""
+        """Compute the backbone's features (n, C, h, w) of normalised input (n, 3, h, w), in the weights' precision."""
         features: Tensor = self.encoder(x.to(self.dtype))
         return features
 

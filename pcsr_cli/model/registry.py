@@ -166,7 +166,7 @@ def load_registry(own: Path | None = None) -> Registry:
     unknown = [name for name in merged.auto if name not in merged.entries]
     if unknown:
         names = ", ".join(unknown)
-        raise RegistryError(f"The list `auto` of the registry {own} has unknown models: {names}.", "Correct it.")
+        raise RegistryError(f"The list `auto` of the registry {own} has unknown models: {names}.", "Correct the file.")
     return merged
 
 
@@ -179,14 +179,16 @@ def read_registry(path: Path) -> Registry:
             f"Cannot read the registry {path}: {reason(error)}.", "Check the path, or PCSR_REGISTRY."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct it.") from error
+        raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct the file.") from error
     origin = f"The registry {path}"
-    file = convert(table, _File, origin, RegistryError, "Correct it.")
+    file = convert(table, _File, origin, RegistryError, "Correct the file.")
     entries = {}
     for name, keys in file.models.items():
-        entry = convert({"name": name, **keys}, Entry, f"{origin}, model {name!r}", RegistryError, "Correct it.")
+        entry = convert({"name": name, **keys}, Entry, f"{origin}, model {name!r}", RegistryError, "Correct the file.")
         if entry.name != name:
-            raise RegistryError(f"{origin}, model {name!r}: name is another name, {entry.name!r}.", "Remove it.")
+            raise RegistryError(
+                f"{origin}, model {name!r}: name is another name, {entry.name!r}.", "Remove the key name."
+            )
         if entry.folder is not None:
             entry = msgspec.structs.replace(entry, folder=str(path.parent / entry.folder))
         entries[name] = entry
@@ -204,7 +206,8 @@ class _File(Table, frozen=True):
 class Identity:
     """The weights of a model, for reports and for the metadata of results.
 
-    ``revision`` is the commit on the Hub, None for a local model. ``original`` names the network to compare it with.
+    ``revision`` is the commit on the Hub, None for a local model. ``original`` names the network to compare the model
+    with.
     """
 
     name: str

@@ -18,7 +18,7 @@ COORDINATES = 4
 
 
 class _Mlp(nn.Module):
-    """Linear, ReLU, ..., Linear; with no hidden sizes, one Linear."""
+    """An MLP: Linear, ReLU, ..., Linear. Without hidden sizes, the MLP is one Linear."""
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class PixelSampler(nn.Module):
         return layer
 
     def forward(self, q: Tensor) -> Tensor:
-        """The whole MLP: (..., C + 4) to (..., outputs)."""
+        """Apply the whole MLP: (..., C + 4) to (..., outputs)."""
         out: Tensor = self.imnet.layers(q)
         return out
 
@@ -59,12 +59,13 @@ class PixelSampler(nn.Module):
         return rows.to(self.first.weight.dtype), columns.to(self.first.weight.dtype)
 
     def finish(self, first: Tensor) -> Tensor:
-        """All layers after the first: (N, n) pre-activations, which it may overwrite, to (N, outputs)."""
+        """Apply all layers after the first: (N, n) pre-activations, which may be overwritten, to (N, outputs)."""
         out: Tensor = self.imnet.layers[1:](first)
         return out
 
     def shared_cost(self) -> Cost:
-        """FLOPs of W_feature @ feature for one LR pixel. The paper counts them in ``pixel_cost`` instead."""
+        """FLOPs of W_feature @ feature for one LR pixel. The paper's convention counts these FLOPs in
+        ``pixel_cost``."""
         return Cost(0, conv(self.width, self.sizes[1], 1).executed)
 
     def pixel_cost(self) -> Cost:

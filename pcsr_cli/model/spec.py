@@ -19,7 +19,8 @@ MAX_SIZE = 4096
 MAX_LAYERS = 32
 MAX_SCALE = 1000
 MAX_LEVEL = 1e5
-"""Maximum of a mean and of a standard deviation, whose minimum is the inverse. float32 cannot hold images beyond it."""
+"""Maximum of a mean and of a standard deviation, whose minimum is the inverse. Beyond this maximum, float32 cannot hold
+the images."""
 
 Size = Annotated[int, Meta(ge=1, le=MAX_SIZE)]
 Hidden = Annotated[tuple[Size, ...], Meta(max_length=MAX_LAYERS)]
@@ -98,7 +99,8 @@ class Scales(Table, frozen=True):
         return any(abs(scale - value) < 1e-9 for value in self.values)
 
     def working_scale(self, scale: float) -> float | None:
-        """The trained scale to compute at for ``scale``: itself, or the next larger; None if there is none."""
+        """The trained scale to compute at for ``scale``: ``scale`` itself, or the next larger trained one; None if
+        there is none."""
         if self.trained(scale):
             return scale
         return next((value for value in self.values if value > scale), None)

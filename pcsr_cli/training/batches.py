@@ -1,4 +1,4 @@
-"""Training batches. Each is a pure function of the seed, the stage and the step, so a run can resume anywhere.
+"""Training batches. Each batch is a pure function of the seed, the stage and the step, so a run can resume anywhere.
 
 Every process draws the plan of the whole batch and makes its own part, so batches do not depend on the number of
 processes.
@@ -78,7 +78,7 @@ def largest_window(crop: int, scales: tuple[ScaleShare, ...]) -> int:
 class BatchMaker:
     """Makes the batches of one stage from ``patches`` (count, patch, patch, 3) uint8.
 
-    This process makes part ``rank`` of ``processes`` equal parts of each batch.
+    A process makes part ``rank`` of ``processes`` equal parts of each batch.
     """
 
     patches: NDArray[np.uint8]

@@ -40,7 +40,8 @@ class SourceConfig(Table, frozen=True):
 
 
 class DataConfig(Table, frozen=True):
-    """The training images. They are cut into squares of ``patch`` pixels; the most detailed ``keep`` share is used."""
+    """The training images. The images are cut into squares of ``patch`` pixels. The most detailed ``keep`` share of the
+    squares is used."""
 
     sources: Annotated[tuple[SourceConfig, ...], Meta(min_length=1)]
     cache: str = "cache"
@@ -69,7 +70,7 @@ class ModelConfig(Table, frozen=True):
 
 
 class ScaleShare(Table, frozen=True):
-    """A range of scales (``low`` = ``high`` for a fixed one) and its relative share of the batches."""
+    """A range of scales (``low`` = ``high`` for a fixed scale) and its relative share of the batches."""
 
     low: network.Scale
     high: network.Scale
@@ -137,7 +138,7 @@ class TrainConfig(Recipe, frozen=True):
 
     @property
     def stages(self) -> tuple[StageConfig, StageConfig]:
-        """Both stages, in order."""
+        """The first and the second stage."""
         return self.stage1, self.stage2
 
     @property

@@ -43,7 +43,7 @@ class Progress:
 
     ``loss`` is the mean loss, ``rate`` counts iterations per second, ``crops`` counts LR crops per second. ``seconds``
     is the age of the run and ``seconds_left`` the time until the stage ends. ``heavy_share`` is the mean probability of
-    the heaviest branch; it exists in the second stage only.
+    the heaviest branch, None in the first stage.
     """
 
     stage: int
@@ -155,7 +155,7 @@ def plot_run(log: Path, output: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlotError("Plots need matplotlib.", "Install it with: pip install 'pcsr[plot]'.") from error
+        raise PlotError("Plots need matplotlib.", "Install matplotlib with: pip install 'pcsr[plot]'.") from error
     progress, validated = list(read_log(log, "progress")), list(read_log(log, "validated"))
     if not progress:
         raise PlotError(f"{log} has no progress to plot.", "Train for longer.")

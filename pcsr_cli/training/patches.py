@@ -25,12 +25,12 @@ from pcsr_cli.training.log import Decoded, Observer, Skipped
 Pixels = NDArray[np.uint8]
 
 MARK = b"\npcsr patch cache 1\n"
-"""The last bytes of a cache file, after the array. Only files that end with them are deleted."""
+"""The last bytes of a cache file, after the array. Only files that end with these bytes are deleted."""
 
 
 @dataclass(frozen=True)
 class _Image:
-    """An image file, its name within its source, and the reductions it is used at."""
+    """An image file, its name within its source, and the reductions to use the image at."""
 
     path: Path
     name: str
@@ -38,7 +38,7 @@ class _Image:
 
 
 def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixels:
-    """Open the patches of a recipe read-only, (count, patch, patch, 3); make them if they are missing or outdated.
+    """Open the patches of a recipe read-only, (count, patch, patch, 3). Missing or outdated patches are made first.
 
     ``smallest`` is the side of the largest training window. Raises TrainingError if the patches are smaller or the
     folders hold no usable image, OutputError if the cache cannot be written.

@@ -47,7 +47,7 @@ class Processes:
     device: torch.device
 
     def mean(self, value: Tensor) -> float:
-        """The mean of a number over the processes. Every process gets it."""
+        """The mean of a number over the processes. Every process gets the mean."""
         if self.count > 1:
             value = value.to(self.device, copy=True)
             distributed.all_reduce(value)
@@ -211,7 +211,7 @@ def check_batches(config: TrainConfig, processes: int) -> None:
         if stage.batch % processes:
             raise TrainingError(
                 f"{processes} processes cannot share stage{number}.batch = {stage.batch} evenly.",
-                f"Set it to a multiple of {processes}.",
+                f"Set batch to a multiple of {processes}.",
             )
 
 

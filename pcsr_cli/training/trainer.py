@@ -27,7 +27,7 @@ START_NEW = "Check the path, or start a new run."
 
 @dataclass(frozen=True)
 class RunState:
-    """The state of a run between two iterations. Iteration ``step`` of ``stage`` comes next.
+    """The state of a run between two iterations. The next iteration is ``step`` of ``stage``.
 
     Batches depend only on the recipe's seed, ``stage`` and ``step``, so the state holds nothing about the data.
     ``progress`` is the position on the learning-rate curve, 0 to 1. ``seconds`` counts the training so far. ``random``
@@ -79,10 +79,10 @@ def load_state(path: Path, spec: ModelSpec) -> RunState:
 
 @dataclass
 class Schedule:
-    """The position in a stage: iteration ``step`` of ``last_step`` comes next.
+    """The position in a stage: the next iteration is ``step`` of ``last_step``.
 
-    ``progress`` is the position on the learning-rate curve, 0 to 1. It moves evenly toward 1 over the remaining
-    iterations, so the curve has no jump when ``last_step`` changes.
+    ``progress`` is the position on the learning-rate curve, 0 to 1. ``progress`` moves evenly toward 1 over the
+    remaining iterations, so the curve has no jump when ``last_step`` changes.
     """
 
     last_step: int

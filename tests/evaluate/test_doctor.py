@@ -86,7 +86,7 @@ class TestMachine:
 class TestModels:
     @pytest.fixture(autouse=True)
     def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """An empty cache, and a Hub that answers."""
+        """An empty cache, and a Hub that responds."""
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr(doctor, "reach", lambda location, name: None)
         return tmp_path
@@ -137,7 +137,7 @@ class TestModels:
         monkeypatch.setattr(doctor, "HUB_TIMEOUT", 0.05)
         finding = by_subject(check_models())["hub"]
         released.set()
-        assert finding.state is State.WARNING and "does not answer" in finding.message
+        assert finding.state is State.WARNING and "does not respond" in finding.message
 
 
 class TestFormats:

@@ -145,7 +145,7 @@ def _carn(net: CarnBackbone) -> Kernels:
 class _Fusion:
     """1x1 convolution, BatchNorm and ReLU over concatenated maps of ``width`` channels.
 
-    It sums one convolution per map, so that the maps are not copied into one tensor.
+    The layer sums one convolution per map, so that the maps are not copied into one tensor.
     """
 
     def __init__(self, fusion: nn.Sequential, width: int) -> None:

@@ -1,7 +1,7 @@
 """Convolutions and linear layers with fused sum and ReLU, and with weights packed once.
 
-On a CPU in float32 they call oneDNN through PyTorch's private operators (torch.ops.mkldnn). If a self-test finds these
-missing or wrong, and on every other device and precision, they use the public operations.
+On a CPU in float32, the layers call oneDNN through PyTorch's private operators (torch.ops.mkldnn). On other devices, in
+other precisions, and if a self-test of the private operators fails, the layers call the public operations.
 """
 
 from functools import cache
@@ -21,7 +21,7 @@ def onednn_usable(like: Tensor) -> bool:
 
 @cache
 def onednn_problem() -> str | None:
-    """The reason why oneDNN's fused operators are not used in this process; None if they are.
+    """The reason why oneDNN's fused operators are not used in this process; None if they are used.
 
     The first call compares a small convolution and a small linear layer with the plain operations.
     """

@@ -100,7 +100,7 @@ class Page:
 
 
 def _cut_of(point: Point) -> float:
-    """Return the cut of a point. Only points of a mean curve may have none."""
+    """Return the cut of a point. Only points of a mean curve may have no cut."""
     assert point.cut is not None
     return point.cut
 
@@ -132,7 +132,7 @@ def printable_name(name: str) -> str:
 def build_image(
     model: LoadedModel, pair: Pair, options: SweepOptions, progress: Callable[[float], None] = lambda share: None
 ) -> PageImage:
-    """Sweep an image and make its previews. ``progress`` is called with the completed share. Raises as ``sweep``."""
+    """Sweep an image and make its previews; ``progress`` is called with the share done. Raises like ``sweep``."""
     composer = explore(model, pair, options, lambda share: progress(share / 2))
     curve = trace(model, pair, composer, options, lambda share: progress(0.5 + 0.45 * share))
     height, width = composer.size
@@ -155,7 +155,7 @@ def build_image(
 def check_page(output: Path, grid: CutGrid) -> None:
     """Check the output name and the grid before any work. Raises RefusedOutputError or UsageError."""
     if output.suffix.lower() not in SUFFIXES:
-        raise RefusedOutputError(f"Cannot write a report as {output.name!r}.", "Give it a name that ends in .html.")
+        raise RefusedOutputError(f"Cannot write a report as {output.name!r}.", "Use a name that ends in .html.")
     if len(grid.values) > MAX_BOUNDARIES:
         message = f"A report holds at most {MAX_BOUNDARIES} cuts, not {len(grid.values)}."
         raise UsageError(message, "Use a coarser grid.")
@@ -168,7 +168,8 @@ def write_page(output: Path, page: Page, replace: bool) -> None:
 
 
 def render(page: Page) -> str:
-    """Return the page as HTML. Its content security policy allows only its own style and script, by their hashes."""
+    """Return the page as HTML. The content security policy of the page allows only the style and the script of the
+    page, by their hashes."""
     style = _asset("page.css")
     script = "\n".join(_asset(name) for name in SCRIPTS)
     policy = (

@@ -69,7 +69,7 @@ class Boundaries:
         return np.searchsorted(np.array(self.values, np.float32), difficulty, side="left").astype(np.uint8)
 
     def index(self, cut: float) -> int:
-        """Return the index of a cut. A pixel is heavy if its level is above it."""
+        """Return the index of a cut. A pixel is heavy if its level is above the index."""
         return self.values.index(cut)
 
 
@@ -90,7 +90,7 @@ def make_previews(
     boundaries: Boundaries,
     interest: NDArray[np.float32],
 ) -> tuple[Preview, ...]:
-    """Return a preview of the whole image and, if that is scaled down, one of a detail, within MAX_BYTES.
+    """Return a preview of the whole image and, if this preview is scaled down, one of a detail, within MAX_BYTES.
 
     ``layers`` are (H, W, 3) uint8, ``difficulty`` and ``interest`` (H, W). The detail is the square with the largest
     sum of ``interest``.

@@ -1,4 +1,5 @@
-"""Backbones that compute LR features, and the original networks they are compared with, one file each."""
+"""Backbones that compute LR features, and the original networks to compare them with. Each backbone has its own
+file."""
 
 from pcsr_cli.model.backbones.carn import CarnBackbone, CarnOriginal
 from pcsr_cli.model.backbones.dense import DenseBackbone

@@ -1,6 +1,6 @@
 """CARN (Ahn et al., ECCV 2018), the mobile variant with shared residual blocks and grouped convolutions.
 
-As a PCSR backbone it ends with the LR features (52 channels). The original network (64 channels) also upsamples.
+The PCSR backbone ends with the LR features (52 channels). The original network (64 channels) also upsamples.
 """
 
 from collections import OrderedDict
@@ -14,7 +14,7 @@ GROUPS = 4
 
 
 class _ResidualBlock(nn.Module):
-    """Grouped 3x3, grouped 3x3, 1x1, plus the input."""
+    """A residual block: grouped 3x3, grouped 3x3 and 1x1 convolutions, plus the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _CascadingBlock(_Cascade):
 
 
 class CarnBackbone(_Cascade):
-    """LR features: (n, 3, h, w) normalised RGB to (n, width, h, w)."""
+    """Compute LR features (n, width, h, w) from normalised RGB (n, 3, h, w)."""
 
     receptive_radius = 19
 
@@ -88,7 +88,8 @@ class CarnBackbone(_Cascade):
 
 
 class _PixelShuffleUpsampler(nn.Module):
-    """Twice: grouped 3x3 to four times the channels, ReLU, pixel-shuffle by 2."""
+    """Upsample by 4 in two steps, each a grouped 3x3 convolution to four times the channels, ReLU, and pixel-shuffle by
+    2."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class _PixelShuffleUpsampler(nn.Module):
 
 
 class CarnOriginal(CarnBackbone):
-    """The original network at x4: (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
+    """The original network, which converts (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
 
     scale = 4
 

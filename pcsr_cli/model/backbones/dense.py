@@ -1,6 +1,6 @@
 """A backbone of dense 3x3 convolutions, which CPUs and GPUs run near their peak speed.
 
-It has one convolution, then ``depth`` residual blocks of two convolutions each.
+The backbone has one convolution, then ``depth`` residual blocks of two convolutions each.
 """
 
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from pcsr_cli.model.layers import Cost, ResidualBlock, conv
 
 
 class DenseBackbone(nn.Module):
-    """LR features: (n, 3, h, w) normalised RGB to (n, width, h, w)."""
+    """Compute LR features (n, width, h, w) from normalised RGB (n, 3, h, w)."""
 
     def __init__(self, width: int = 32, depth: int = 7) -> None:
         super().__init__()

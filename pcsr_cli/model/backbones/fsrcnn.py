@@ -1,6 +1,7 @@
 """FSRCNN (Dong et al., ECCV 2016), with no activation between its four mapping convolutions.
 
-As a PCSR backbone it ends with the LR features (48 channels). The original (56) adds a transposed convolution.
+The PCSR backbone ends with the LR features (48 channels). The original network (56 channels) adds a transposed
+convolution.
 """
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ MAPPINGS = 4
 
 
 class FsrcnnBackbone(nn.Module):
-    """LR features: (n, 3, h, w) normalised RGB to (n, width, h, w)."""
+    """Compute LR features (n, width, h, w) from normalised RGB (n, 3, h, w)."""
 
     receptive_radius = 6
 
@@ -42,7 +43,7 @@ class FsrcnnBackbone(nn.Module):
 
 
 class FsrcnnOriginal(FsrcnnBackbone):
-    """The original network at x4: (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
+    """The original network, which converts (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
 
     scale = 4
 

@@ -1,6 +1,6 @@
 """SRResNet (Ledig et al., CVPR 2017), modified: no BatchNorm, residual to the bilinear enlargement.
 
-As a PCSR backbone it ends with the LR features (58 channels). The original network (64 channels) also upsamples.
+The PCSR backbone ends with the LR features (58 channels). The original network (64 channels) also upsamples.
 """
 
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ SLOPE = 0.1
 
 
 class SrresnetBackbone(nn.Module):
-    """LR features: (n, 3, h, w) normalised RGB to (n, width, h, w)."""
+    """Compute LR features (n, width, h, w) from normalised RGB (n, 3, h, w)."""
 
     receptive_radius = 33
 
@@ -33,7 +33,7 @@ class SrresnetBackbone(nn.Module):
 
 
 class SrresnetOriginal(SrresnetBackbone):
-    """The original network at x4: (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
+    """The original network, which converts (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
 
     scale = 4
 
