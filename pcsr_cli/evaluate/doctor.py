@@ -35,7 +35,7 @@ from pcsr_cli.model.registry import Entry, Registry, load_registry
 TESTED_TORCH = ("2.9.1", "2.14.1", "2.13.0")
 """The versions of torch that the test suite was run with. The published figures were made with the last one."""
 
-LIBRARIES = ("pillow", "pyvips", "tifffile", "numpy", "safetensors", "huggingface_hub", "typer", "rich")
+LIBRARIES = ("pillow", "pyvips", "numpy", "safetensors", "huggingface_hub", "typer", "rich")
 
 MIN_MEMORY = 2**30
 """Free bytes that upscaling to 8K with ADM needs, plus a tenth."""

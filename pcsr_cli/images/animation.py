@@ -57,7 +57,7 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
             if image is None or count < 2:
                 raise InputError(f"{name} has only one frame.", "Use a GIF, WebP or PNG animation.", setting="frames")
             check_size(name, image.width, image.height, allow_huge)
-            metadata, _, _ = read_metadata(image.info, image.getexif)
+            metadata, _, _ = read_metadata(image)
         frames = _frames(image, count, source)
         yield Animation((image.height, image.width), count, _plays(image), metadata, frames)
 

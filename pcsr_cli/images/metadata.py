@@ -1,78 +1,136 @@
 """Read the metadata of images, adjust it to the result, and apply the orientation."""
 
 import re
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
-from PIL.ExifTags import IFD, Base
 
+from pcsr_cli.images.exif import (
+    ASCII,
+    LONG,
+    MAKER_NOTE,
+    MAX_EXIF,
+    ORIENTATION,
+    SELF_CONTAINED,
+    Directory,
+    Exif,
+    Value,
+    read_exif,
+)  # fmt: skip
 from pcsr_cli.images.image import ImageData, Metadata, Pixels
 
+ICC, XMP, SOFTWARE = 34675, 700, 305
 ABOUT_THE_FILE = {
     *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
-    *range(332, 344), 347, *range(512, 533), 700, 33723, 34377, 34675, 37724,
+    *range(332, 344), 347, *range(512, 533), XMP, 33723, 34377, ICC, 37724,
 }  # fmt: skip
 """TIFF tags of the storage of pixels, and tags that have a field in ``Metadata``. Encoders write these tags and fields
 themselves."""
 
-EXIF_SIZES = {Base.ExifImageWidth: 1, Base.ExifImageHeight: 0}
+RESOLUTION = (282, 283)
+RESOLUTION_UNIT = 296
+PER_INCH = 2
+UNITS = {PER_INCH: 1.0, 3: 2.54}
+"""Units of resolution: TIFF's numbers for inch and centimetre, and the number of each per inch."""
+
+PHOTO_SIZE, FOCAL_PLANE_RESOLUTION, SUBJECT = (0xA002, 0xA003), (0xA20E, 0xA20F), (0x9214, 0xA214)
+"""EXIF tags in pixels: the size (x, y), the resolution on the sensor (x, y), and places of the subject."""
+
 XMP_SIZES = {rb"tiff:ImageWidth|exif:PixelXDimension": 1, rb"tiff:ImageLength|exif:PixelYDimension": 0}
-"""Tags of the image's size, with their index in (height, width)."""
+"""Properties of the image's size, with their index in (height, width)."""
+
+UPRIGHT_WHEN_DECODED = {"HEIF", "JXL", "TIFF"}
+"""Pillow's names of the formats whose decoders apply the orientation: irot and imir, the codestream's, the tag's. In
+the other formats it is in the EXIF, or else in the XMP. Pillow turns irot and imir of an AVIF into EXIF."""
 
 MAX_DPI = 1e6
 
 
-def read_metadata(info: Mapping[Any, Any], get_exif: Callable[[], Image.Exif]) -> tuple[Metadata, int, tuple[str, ...]]:
-    """The metadata of a file, its EXIF orientation (1 to 8), and notes on damaged metadata.
+def read_metadata(image: Image.Image) -> tuple[Metadata, int, tuple[str, ...]]:
+    """The metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on what is dropped.
 
-    ``info`` and ``get_exif`` are ``info`` and ``getexif`` of a Pillow image. The orientation in the EXIF is reset:
-    apply it to the pixels with ``upright``. The preview in EXIF is dropped."""
-    notes: tuple[str, ...] = ()
-    orientation, exif = 1, None
-    try:
-        tags = get_exif()  # Pillow raises errors about damage only on the first call
-        orientation = read_orientation(lambda: tags)
-        exif = _without_file_tags(tags)
-        _resize_exif(exif, (1, 1))  # raises if this will fail for the result
-    except Exception:  # Pillow raises errors of many types for damaged tags
-        exif, notes = None, ("the EXIF is damaged and was dropped",)
+    The metadata describes the upright image. The preview in EXIF is dropped."""
+    info, orientation = image.info, read_orientation(image)
+    block = info.get("exif")
+    if image.format == "AVIF" and block:  # Pillow encodes the EXIF anew
+        block = image._decoder.get_info()[4]  # type: ignore[attr-defined]
+    exif, notes = None, []
+    if block:
+        try:
+            exif = read_exif(bytes(block))
+        except ValueError:
+            notes.append("the EXIF is damaged and was dropped")
     dpi = read_dpi(info.get("dpi"))
-    if orientation >= 5 and dpi is not None:
+    return _upright_metadata(Metadata(_bytes(info.get("icc_profile")), None, _xmp(info), dpi), exif, orientation, notes)
+
+
+def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
+    """The metadata of a TIFF as ``read_metadata`` returns it. Raises ValueError for a damaged file."""
+    exif = read_exif(file, ABOUT_THE_FILE - {XMP, ICC})
+    icc, xmp = (exif.main.values[tag].content if tag in exif.main.values else None for tag in (ICC, XMP))
+    dpi = exif_dpi(exif)
+    if dpi is None:
+        exif.main.drop({*RESOLUTION, RESOLUTION_UNIT})
+    return _upright_metadata(Metadata(icc, None, _xmp({"xmp": xmp}), dpi), exif, exif.orientation, [])
+
+
+def _upright_metadata(
+    metadata: Metadata, exif: Exif | None, orientation: int, notes: list[str]
+) -> tuple[Metadata, int, tuple[str, ...]]:
+    """Add the EXIF to the metadata, and adjust both to the upright image."""
+    if exif is None:
+        block = None
+    else:
+        if exif.damaged:
+            notes.append("damaged tags of the EXIF were dropped")
+        main, photo = exif.main, exif.photo
+        main.drop(ABOUT_THE_FILE | {ORIENTATION})
+        maker_note = photo.values.get(MAKER_NOTE)
+        if maker_note and maker_note.offset >= MAX_EXIF and not maker_note.content.startswith(SELF_CONTAINED):
+            photo.drop({MAKER_NOTE})
+            notes.append("the maker note in the EXIF was dropped, because it is valid only at its place in the file")
+        if orientation > 1:
+            photo.drop(SUBJECT)
+        if orientation in SWAPPED:
+            for directory, (x, y) in ((main, RESOLUTION), (photo, PHOTO_SIZE), (photo, FOCAL_PLANE_RESOLUTION)):
+                _swap(directory, x, y)
+        block = exif.tobytes() if main.values or main.inner else None
+    dpi = metadata.dpi
+    if orientation in SWAPPED and dpi is not None:
         dpi = dpi[1], dpi[0]
-    return Metadata(_bytes(info.get("icc_profile")), exif, _xmp(info), dpi), orientation, notes
+    return replace(metadata, exif=block, dpi=dpi), orientation, tuple(notes)
 
 
-def read_orientation(get_exif: Callable[[], Image.Exif]) -> int:
-    """The EXIF orientation, 1 to 8, or 1 if the orientation is missing or damaged."""
-    try:
-        found = get_exif().get(Base.Orientation, 1)
-    except Exception:  # Pillow raises errors of many types for damaged tags
+def _swap(directory: Directory, first: int, second: int) -> None:
+    values = {second: directory.values.get(first), first: directory.values.get(second)}
+    directory.drop(values)
+    directory.values.update({tag: value for tag, value in values.items() if value is not None})
+
+
+def read_orientation(image: Image.Image) -> int:
+    """The orientation, 1 to 8, that is to be applied to the decoded pixels of an open Pillow image."""
+    if image.format in UPRIGHT_WHEN_DECODED and not getattr(image, "jpeg", False):  # a JPEG in JPEG XL is not turned
         return 1
-    return found if found in range(1, 9) else 1
+    try:
+        exif = read_exif(bytes(image.info.get("exif") or b""))
+    except ValueError:
+        exif = Exif()
+    if ORIENTATION in exif.main.values or image.format == "AVIF":
+        return exif.orientation
+    found = re.search(rb"tiff:Orientation(?:=[\"']|>)([1-8])", _xmp(image.info, reset=False) or b"")
+    return int(found[1]) if found else 1
 
 
-def _without_file_tags(tags: Image.Exif) -> bytes | None:
-    for tag in [tag for tag in tags if tag in ABOUT_THE_FILE]:
-        del tags[tag]
-    for tag in (IFD.Exif, IFD.GPSInfo):
-        if tag in tags and not tags.get_ifd(tag):
-            del tags[tag]
-    if Base.Orientation in tags:
-        tags[Base.Orientation] = 1
-    if not len(tags):
-        return None
-    tags.bigtiff = False
-    return tags.tobytes().removeprefix(b"Exif\0\0")
-
-
-def _xmp(info: Mapping[Any, Any]) -> bytes | None:
+def _xmp(info: Mapping[Any, Any], reset: bool = True) -> bytes | None:
     found = info.get("xmp", info.get("XML:com.adobe.xmp"))
     xmp = _bytes(found.encode("utf-8", "replace") if isinstance(found, str) else found)
-    if xmp is None:
-        return None
+    if xmp is None or not reset:
+        return xmp
     return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp.rstrip(b"\0"))
 
 
@@ -85,34 +143,53 @@ def read_dpi(value: Any) -> tuple[float, float] | None:
     return (across, down) if 1 < across < MAX_DPI and 1 < down < MAX_DPI else None  # 1 stands for an unknown resolution
 
 
+def exif_dpi(exif: Exif) -> tuple[float, float] | None:
+    """The resolution in dots per inch by the tags of a TIFF, None if it is missing, damaged or without a unit."""
+    values = exif.main.values
+    unit = exif.numbers(values.get(RESOLUTION_UNIT)) or (PER_INCH,)
+    sides = (exif.numbers(values.get(tag)) for tag in RESOLUTION)
+    dpi = read_dpi([side[0] / side[1] if len(side) == 2 and side[1] else 0 for side in sides])
+    factor = UNITS.get(int(unit[0]))
+    return None if factor is None or dpi is None else (dpi[0] * factor, dpi[1] * factor)
+
+
 def _bytes(value: object) -> bytes | None:
     return bytes(value) if isinstance(value, bytes | bytearray) and value else None
 
 
-def resize_metadata(metadata: Metadata, height: int, width: int) -> Metadata:
-    """Set the sizes in EXIF and XMP to those of the result."""
-    size, xmp = (height, width), metadata.xmp
+def resize_metadata(metadata: Metadata, height: int, width: int, software: str | None = None) -> Metadata:
+    """Set the sizes in EXIF and XMP to those of the result. ``software`` is added to the EXIF."""
+    xmp = metadata.xmp
     if xmp is not None:
         for names, side in XMP_SIZES.items():
-            xmp = re.sub(rb"((?:" + names + rb")(?:=[\"']|>))\d+", rb"\g<1>%d" % size[side], xmp)
-    return replace(metadata, exif=_resize_exif(metadata.exif, size), xmp=xmp)
+            xmp = re.sub(rb"((?:" + names + rb")(?:=[\"']|>))\d+", rb"\g<1>%d" % (height, width)[side], xmp)
+    exif = Exif() if metadata.exif is None else read_exif(metadata.exif)
+    _resize_photo(exif, (width, height))
+    if software is not None:
+        earlier = exif.main.values.get(SOFTWARE, Value(ASCII, b"")).content.partition(b"pcsr ")[0].strip(b"\0 ;")
+        joined = b"; ".join([*([earlier] if earlier else []), software.encode("utf-8", "replace")])
+        exif.main.values[SOFTWARE] = Value(ASCII, joined + b"\0")
+    return replace(metadata, exif=exif.tobytes() if exif.main.values or exif.main.inner else None, xmp=xmp)
 
 
-def _resize_exif(exif: bytes | None, size: tuple[int, int]) -> bytes | None:
-    if exif is None:
-        return None
-    tags = load_exif(exif)
-    if IFD.Exif in tags:  # get_ifd would create it
-        inner = tags.get_ifd(IFD.Exif)
-        inner.update({tag: size[side] for tag, side in EXIF_SIZES.items() if tag in inner})
-    return tags.tobytes().removeprefix(b"Exif\0\0")
-
-
-def load_exif(exif: bytes) -> Image.Exif:
-    """Parse EXIF bytes into Pillow's tags."""
-    tags = Image.Exif()
-    tags.load(exif)
-    return tags
+def _resize_photo(exif: Exif, size: tuple[int, int]) -> None:
+    """Adjust the tags that are in pixels to a size (x, y). Tags that cannot be scaled are dropped."""
+    values = exif.photo.values
+    old = [exif.numbers(values.get(tag)) for tag in PHOTO_SIZE]
+    known = all(side and side[0] > 0 for side in old)
+    factors = [new / side[0] for new, side in zip(size, old, strict=True)] if known else []
+    for tag in (*SUBJECT, *FOCAL_PLANE_RESOLUTION):
+        value = values.pop(tag, None)
+        if value is None or not known:
+            continue
+        numbers = exif.numbers(value)
+        if tag in SUBJECT:
+            scaled = [round(number * factors[place % 2]) for place, number in enumerate(numbers)]
+        else:
+            scaled = [round(numbers[0] * factors[FOCAL_PLANE_RESOLUTION.index(tag)]), *map(round, numbers[1:])]
+        with suppress(struct.error):  # the number is too large for its type
+            values[tag] = exif.value(value.type, *scaled)
+    values.update({tag: exif.value(LONG, side) for tag, side in zip(PHOTO_SIZE, size, strict=True) if tag in values})
 
 
 SWAPPED, ROWS_REVERSED, COLUMNS_REVERSED = {5, 6, 7, 8}, {3, 4, 7, 8}, {2, 3, 6, 7}

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pcsr_cli.errors import InputError, PcsrError
+from pcsr_cli.images.exif import read_exif
 from pcsr_cli.images.formats import PLUG_IN_FORMATS, Format, known_suffixes, load_plug_in, missing_plug_in
 from pcsr_cli.images.image import ImageData, Layout, to_8_bits
-from pcsr_cli.images.metadata import SWAPPED, read_metadata, read_orientation, upright
+from pcsr_cli.images.metadata import ABOUT_THE_FILE, SWAPPED, read_metadata, read_orientation, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
 from pcsr_cli.images.png import read_16_bits, read_description
 from pcsr_cli.images.tiff import read_tags, read_tiff, read_tiff_layout
@@ -28,9 +29,6 @@ READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000
 
 ANIMATED = ("GIF", "WEBP", "PNG")
 """Pillow's names of the formats whose frames can all be upscaled."""
-
-UPRIGHT_WHEN_DECODED = {"HEIF", "JXL", "TIFF"}
-"""Pillow's names of the formats whose decoders apply the orientation."""
 
 MAX_PIXELS = 2 * (2**30 // 4 // 3)
 """Pillow's limit. Larger images may be decompression bombs: small files that fill the memory."""
@@ -169,7 +167,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 def read_pil(image: Image.Image) -> ImageData:
     """Read an open Pillow image and turn it upright. Raises InputError, and Pillow's errors about damage."""
     image.load()  # before the EXIF is read: in a PNG it may follow the pixels; load() also turns a TIFF upright
-    return upright(from_pil(image), 1 if image.format in UPRIGHT_WHEN_DECODED else read_orientation(image.getexif))
+    return upright(from_pil(image), read_orientation(image))
 
 
 def _decode(file: BinaryIO, image: Image.Image) -> ImageData:
@@ -179,7 +177,7 @@ def _decode(file: BinaryIO, image: Image.Image) -> ImageData:
     if raw_mode is None:
         image.load()  # before the metadata is read: in a PNG it may follow the pixels
     described = image if raw_mode is None else read_description(file)
-    metadata, orientation, notes = read_metadata(described.info, described.getexif)
+    metadata, orientation, notes = read_metadata(described)
     if raw_mode is None:
         decoded = from_pil(image)
         metadata = replace(metadata, icc=decoded.metadata.icc)  # None if the colours were converted
@@ -187,7 +185,7 @@ def _decode(file: BinaryIO, image: Image.Image) -> ImageData:
         decoded = read_16_bits(file, raw_mode, image.info.get("transparency"))
     notes = (*decoded.notes, *notes, *_frames_note(image, frames), *((ROUNDED,) if rounded else ()))
     decoded = replace(decoded, metadata=metadata, notes=notes)
-    return upright(decoded, 1 if image.format in UPRIGHT_WHEN_DECODED else orientation)
+    return upright(decoded, orientation)
 
 
 def _16_bit_raw_mode(image: Image.Image) -> str | None:
@@ -232,7 +230,7 @@ def read_layout(path: Path, allow_huge: bool = False) -> Layout:
     with open_source(path) as file, reading_errors(path):
         tags = read_tags(file)
         if tags is not None:
-            layout, orientation = read_tiff_layout(file, tags), read_orientation(lambda: tags)
+            layout, orientation = read_tiff_layout(file, tags), read_exif(file, ABOUT_THE_FILE).orientation
         else:
             layout, orientation = _layout(file, open_with_pillow(file, str(path)))
     check_size(str(path), layout.width, layout.height, allow_huge)
@@ -245,7 +243,4 @@ def _layout(file: BinaryIO, image: Image.Image) -> tuple[Layout, int]:
     raw_mode = _16_bit_raw_mode(image)
     if raw_mode is not None:
         layout = replace(layout, depth=16, grey=raw_mode.startswith("LA"))
-    if image.format in UPRIGHT_WHEN_DECODED:
-        return layout, 1
-    described = read_description(file) if image.format == "PNG" else image
-    return layout, read_orientation(described.getexif)
+    return layout, read_orientation(read_description(file) if image.format == "PNG" else image)

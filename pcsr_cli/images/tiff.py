@@ -1,8 +1,8 @@
-"""Read TIFF with libvips, and write it row by row with tifffile.
+"""Read TIFF with libvips, and write it row by row.
 
 libvips decodes every TIFF except CIELAB, which only Pillow reads. Pillow rounds 16-bit colour to 8 bits, does not open
-16-bit grey with alpha, and its libtiff prints errors on stderr. tifffile needs imagecodecs for LZW, JPEG and fax
-compression. Only libvips' TIFF loader is called. Loaders that libvips marks as unfit for untrusted files are blocked.
+16-bit grey with alpha, and its libtiff prints errors on stderr. Only libvips' TIFF loader is called. Loaders that
+libvips marks as unfit for untrusted files are blocked.
 """
 
 import io
@@ -11,16 +11,16 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
-from PIL.ExifTags import IFD, Base
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.ExifTags import Base
 
 from pcsr_cli.errors import InputError
+from pcsr_cli.images.exif import BYTE, LONG, LONG8, RATIONAL, SHORT, UNDEFINED, Directory, Exif, Value, read_exif
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels, to_8_bits
-from pcsr_cli.images.metadata import ABOUT_THE_FILE, load_exif, read_dpi, read_metadata, upright
+from pcsr_cli.images.metadata import ICC, PER_INCH, RESOLUTION, XMP, exif_dpi, read_tiff_metadata, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, unsupported_numbers
 
 if TYPE_CHECKING:
@@ -33,21 +33,19 @@ STRIP_BYTES = 2**20
 CLASSIC_BYTES = 2**32 - 2**26
 """Maximum bytes of pixels in a file with 32-bit offsets. The remaining 64 MiB are for everything else."""
 
+HEADERS = {False: (42, 0), True: (43, 8, 0, 0)}
+"""The numbers after the byte order in a TIFF and a BigTIFF; the last is the offset of the tags."""
+
 SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (324, 325))
 """Tags of the offsets and byte counts of strips and tiles."""
 
 CIELAB = 8
+IMAGE_SOURCE_DATA = 37724
 EXTRA_SAMPLES = 338
-XMP = 700
-DEFLATE, HORIZONTAL = 8, 2
+UNCOMPRESSED, DEFLATE = 1, 8
+HORIZONTAL = 2
+BLACK_IS_ZERO, RGB = 1, 2
 UNASSOCIATED_ALPHA = 2
-RESOLUTION_TAGS = {Base.XResolution, Base.YResolution, Base.ResolutionUnit}
-POINTERS = {tag - 1: tag for tag in (IFD.Exif, IFD.GPSInfo)}
-"""Tags that point to directories, by their placeholder codes."""
-
-PER_INCH = 2
-UNITS = {PER_INCH: 1.0, 3: 2.54}
-"""Units of resolution: TIFF's numbers for inch and centimetre, and the number of each per inch."""
 
 
 def is_tiff(file: BinaryIO) -> bool:
@@ -56,23 +54,19 @@ def is_tiff(file: BinaryIO) -> bool:
     return file.read(4) in SIGNATURES
 
 
-def read_tags(file: BinaryIO) -> Image.Exif | None:
-    """Read the tags of a TIFF or BigTIFF that ``read_tiff`` can decode. Returns None for other files.
+def read_tags(file: BinaryIO) -> Mapping[int, Any] | None:
+    """Read the tags about the pixels of a TIFF or BigTIFF that ``read_tiff`` can decode: a number, or several.
 
-    Raises exceptions of many types for damaged files."""
+    Returns None for other files. Raises ValueError for damaged files."""
     if not is_tiff(file):
         return None
-    file.seek(0)
-    head = file.read(16)
-    tags = Image.Exif()
-    tags.endian = "<" if head.startswith(b"II") else ">"
-    tags.bigtiff = b"+" in head[2:4]
-    offset = struct.unpack_from(tags.endian + ("Q" if tags.bigtiff else "I"), head, 8 if tags.bigtiff else 4)[0]
-    tags.load_from_fp(file, offset)
+    exif = read_exif(file, skipped={Base.ImageResources, IMAGE_SOURCE_DATA, XMP, ICC})
+    numbers = {tag: exif.numbers(value) for tag, value in exif.main.values.items()}
+    tags = {tag: found[0] if len(found) == 1 else found for tag, found in numbers.items()}
     return None if tags.get(Base.PhotometricInterpretation) == CIELAB else tags
 
 
-def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
+def read_tiff(file: BinaryIO, tags: Mapping[int, Any]) -> ImageData:
     """Read the first page of a TIFF, upright. Colours premultiplied by alpha are divided by alpha.
 
     Raises InputError for unsupported number types, ValueError for damage, MemoryError."""
@@ -82,11 +76,7 @@ def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
         layout = _layout(opened, tags)
         pixels: Pixels = opened.numpy().reshape(opened.height, opened.width, opened.bands)
         pages = opened.get("n-pages") if opened.get_typeof("n-pages") else 1
-    info = {"icc_profile": tags.get(Base.InterColorProfile), "xmp": tags.get(XMP), "dpi": _dpi(tags)}
-    if info["dpi"] is None:
-        for tag in RESOLUTION_TAGS.intersection(tags):
-            del tags[tag]
-    metadata, orientation, notes = read_metadata(info, lambda: tags)
+    metadata, orientation, notes = read_tiff_metadata(file)
     notes = (*notes, *((f"only the first of {pages} pages was used",) if pages > 1 else ()))
     if opened.interpretation == "cmyk":
         ink = Image.frombytes("CMYK", (layout.width, layout.height), to_8_bits(pixels[..., :4]).tobytes())
@@ -96,13 +86,6 @@ def read_tiff(file: BinaryIO, tags: Image.Exif) -> ImageData:
     else:
         image = from_channels(pixels, layout.grey, layout.alpha)
     return upright(replace(image, metadata=metadata, notes=notes), orientation)
-
-
-def _dpi(tags: Image.Exif) -> tuple[float, float] | None:
-    """Return the resolution in dots per inch, or None if the resolution is missing, damaged or without a unit."""
-    factor = UNITS.get(tags.get(Base.ResolutionUnit, PER_INCH))
-    dpi = read_dpi((tags.get(Base.XResolution), tags.get(Base.YResolution)))
-    return None if factor is None or dpi is None else (dpi[0] * factor, dpi[1] * factor)
 
 
 def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
@@ -170,36 +153,64 @@ def write_tiff(
 ) -> None:
     """Write blocks of rows, (n, W, C) each, as a TIFF in strips, or as a BigTIFF if the pixels may exceed 4 GB.
 
-    ``compression`` is a zlib level, 0 (none) to 9; None means 1. The strips are compressed here, because tifffile needs
-    imagecodecs for the predictor. The file must be seekable. Raises OSError if the disk is full."""
-    from tifffile import FileHandle, TiffWriter
-
+    ``compression`` is a zlib level, 0 (none) to 9; None means 1. The file must be empty and seekable. The EXIF comes
+    first, so that its maker note keeps its place, and the tags come last. Raises OSError if the disk is full."""
     level = 1 if compression is None else compression
     strip_rows = max(1, min(layout.height, STRIP_BYTES // layout.row_bytes))
     big = layout.height * layout.row_bytes > CLASSIC_BYTES
-    tags = Image.Exif() if metadata.exif is None else load_exif(metadata.exif)
-    x, y = metadata.dpi or _dpi(tags) or (0, 0)
-    with TiffWriter(FileHandle(file, name="output"), bigtiff=big, byteorder="<", shaped=False) as writer:
-        extra = _extra_tags(file, tags, metadata.xmp, big)
-        writer.write(
-            (_compress(strip, level) for strip in _strips(rows, strip_rows)),
-            shape=(layout.height, layout.width, *((layout.channels,) if layout.channels > 1 else ())),
-            dtype=np.uint8 if layout.depth == 8 else np.uint16,
-            photometric="minisblack" if layout.grey else "rgb",
-            planarconfig="contig",
-            extrasamples=(UNASSOCIATED_ALPHA,) if layout.alpha else None,
-            rowsperstrip=strip_rows,
-            compression=DEFLATE if level else None,
-            predictor=HORIZONTAL if level else None,
-            resolution=((round(x * 1000), 1000), (round(y * 1000), 1000)) if x else None,
-            resolutionunit=PER_INCH if x else None,
-            iccprofile=metadata.icc,
-            extratags=extra,
-            software=False,
-            metadata=None,
-        )
-    if metadata.exif is not None:
-        _restore_codes(file)
+    exif = Exif() if metadata.exif is None else read_exif(metadata.exif)
+    file.write(
+        (b"II" if exif.order == "<" else b"MM") + struct.pack(exif.order + ("HHHQ" if big else "HI"), *HEADERS[big])
+    )
+    for tag, inner in exif.main.inner.items():
+        exif.main.values[tag] = exif.value(LONG, _append(file, exif, inner, big))
+    offsets, sizes = [], []
+    for strip in _strips(rows, strip_rows):
+        offsets.append(file.tell())
+        sizes.append(file.write(_compress(strip, level, exif.order)))
+    main = _tags(exif, layout, metadata, strip_rows, level)
+    kind = LONG8 if big else LONG
+    main.values |= {Base.StripOffsets: exif.value(kind, *offsets), Base.StripByteCounts: exif.value(kind, *sizes)}
+    place = _append(file, exif, main, big)
+    file.seek(8 if big else 4)
+    file.write(struct.pack(exif.order + ("Q" if big else "I"), place))
+
+
+def _append(file: BinaryIO, exif: Exif, directory: Directory, big: bool) -> int:
+    """Write a directory to the end of the file, and return its offset."""
+    start = file.tell() + file.write(bytes(file.tell() % 2))
+    place, content = exif.encode(directory, start, big)
+    file.write(content)
+    return place
+
+
+def _tags(exif: Exif, layout: Layout, metadata: Metadata, strip_rows: int, level: int) -> Directory:
+    """The tags of a TIFF except those of the strips."""
+    values = {
+        **exif.main.values,
+        Base.ImageWidth: exif.value(LONG, layout.width),
+        Base.ImageLength: exif.value(LONG, layout.height),
+        Base.BitsPerSample: exif.value(SHORT, *[layout.depth] * layout.channels),
+        Base.Compression: exif.value(SHORT, DEFLATE if level else UNCOMPRESSED),
+        Base.PhotometricInterpretation: exif.value(SHORT, BLACK_IS_ZERO if layout.grey else RGB),
+        Base.SamplesPerPixel: exif.value(SHORT, layout.channels),
+        Base.RowsPerStrip: exif.value(LONG, strip_rows),
+        Base.PlanarConfiguration: exif.value(SHORT, 1),
+    }
+    if level:
+        values[Base.Predictor] = exif.value(SHORT, HORIZONTAL)
+    if layout.alpha:
+        values[EXTRA_SAMPLES] = exif.value(SHORT, UNASSOCIATED_ALPHA)
+    dpi = metadata.dpi or exif_dpi(exif)
+    if dpi is not None:
+        for tag, side in zip(RESOLUTION, dpi, strict=True):
+            values[tag] = exif.value(RATIONAL, round(side * 1000), 1000)
+        values[Base.ResolutionUnit] = exif.value(SHORT, PER_INCH)
+    if metadata.xmp is not None:
+        values[XMP] = Value(BYTE, metadata.xmp)
+    if metadata.icc is not None:
+        values[ICC] = Value(UNDEFINED, metadata.icc)
+    return Directory(values)
 
 
 def _strips(rows: Iterable[Pixels], height: int) -> Iterator[Pixels]:
@@ -220,54 +231,10 @@ def _strips(rows: Iterable[Pixels], height: int) -> Iterator[Pixels]:
         yield np.concatenate(waiting)
 
 
-def _compress(strip: Pixels, level: int) -> bytes:
-    content = np.ascontiguousarray(strip, dtype=strip.dtype.newbyteorder("<"))
-    if not level:
-        return content.tobytes()
-    differences = content.copy()  # the horizontal predictor
-    differences[:, 1:] -= content[:, :-1]
-    return zlib.compress(differences.data, level)
-
-
-def _extra_tags(
-    file: BinaryIO, tags: Image.Exif, xmp: bytes | None, big: bool
-) -> list[tuple[int, int, int, bytes, bool]]:
-    """Return XMP and EXIF as tags for tifffile: (code, type, count, value, whether for the first page only).
-
-    The EXIF and GPS directories are written to the end of the file. tifffile does not write tags that point to them, so
-    these tags get placeholder codes, which ``_restore_codes`` replaces."""
-    from tifffile import TIFF
-
-    extra = [] if xmp is None else [(XMP, 1, len(xmp), xmp, True)]
-    plain = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
-    for tag in set(tags) - ABOUT_THE_FILE - RESOLUTION_TAGS:
-        if tag in POINTERS.values():
-            inner = ImageFileDirectory_v2(b"II+\0" + bytes(12) if big else b"II*\0" + bytes(4))
-            for key, value in tags.get_ifd(tag).items():
-                inner[key] = tags.get_ifd(key) if key == IFD.Interop else value
-            offset = file.seek(0, io.SEEK_END)
-            offset += file.write(bytes(offset % 2))
-            file.write(inner.tobytes(offset))
-            pointer = struct.pack("<Q" if big else "<I", offset)
-            extra.append((tag - 1, 16 if big else 4, 1, pointer, True))
-        else:
-            plain[tag] = tags[tag]
-    encoded = plain.tobytes(0)
-    for entry in range(2, 2 + 12 * struct.unpack_from("<H", encoded)[0], 12):
-        tag, kind, count, offset = struct.unpack_from("<HHII", encoded, entry)
-        size = count * struct.calcsize(TIFF.DATA_FORMATS[kind])
-        start = offset if size > 4 else entry + 8
-        extra.append((tag, kind, count, encoded[start : start + size], True))
-    return extra
-
-
-def _restore_codes(file: BinaryIO) -> None:
-    """Replace the placeholder codes in the finished file."""
-    from tifffile import FileHandle, TiffFile
-
-    with TiffFile(FileHandle(file, name="output", offset=0)) as written:
-        entries = {code: written.pages.first.tags.get(code) for code in POINTERS}
-    for code, entry in entries.items():
-        if entry is not None:
-            file.seek(entry.offset)
-            file.write(struct.pack("<H", POINTERS[code]))
+def _compress(strip: Pixels, level: int, order: Literal["<", ">"]) -> bytes:
+    content = np.ascontiguousarray(strip)
+    if level:
+        content = content.copy()  # the horizontal predictor
+        content[:, 1:] -= strip[:, :-1]
+    content = content.astype(content.dtype.newbyteorder(order), copy=False)
+    return zlib.compress(content.data, level) if level else content.tobytes()

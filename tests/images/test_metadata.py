@@ -71,7 +71,7 @@ def test_orientation_is_applied_and_the_tag_reset(suffix: str, orientation: int)
     options = {"lossless": True} if suffix == ".webp" else {}
     image = read_image(in_file(suffix, exif=simple(orientation), **options))
     assert np.array_equal(image.rgb, turned(orientation))
-    assert tags_of(image.metadata)[0x0112] == 1
+    assert 0x0112 not in tags_of(image.metadata)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".avif"])
@@ -79,7 +79,7 @@ def test_orientation_is_applied_and_the_tag_reset(suffix: str, orientation: int)
 def test_orientation_is_applied_in_lossy_formats(suffix: str, orientation: int) -> None:
     image = read_image(in_file(suffix, exif=exif(orientation), quality=100, subsampling="4:4:4"))
     assert np.abs(image.rgb.astype(int) - turned(orientation)).max() < 20
-    assert tags_of(image.metadata).get(0x0112, 1) == 1
+    assert 0x0112 not in tags_of(image.metadata)
 
 
 def test_alpha_is_turned_too() -> None:
@@ -128,7 +128,6 @@ def test_sizes_in_metadata_are_updated() -> None:
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 def test_written_exif_has_the_size_of_the_file(tmp_path: Path, suffix: str) -> None:
     metadata = read_image(in_file(".jpg", exif=exif(6))).metadata
-    assert tags_of(metadata).get_ifd(0x8769)[0xA002] == 6  # unchanged until it is written
     write_image(tmp_path / f"out{suffix}", ImageData(levels(30, 20), metadata=metadata), {})
     with Image.open(tmp_path / f"out{suffix}") as image:
         tags = image.getexif()
@@ -174,11 +173,11 @@ def test_damaged_exif_is_dropped_alone() -> None:
 
 def test_tags_of_bigtiff_are_read(tmp_path: Path) -> None:
     for big in (False, True):
-        Image.fromarray(levels(4, 6)).save(tmp_path / "in.tif", big_tiff=big, software="pcsr")
+        Image.fromarray(levels(4, 6)).save(tmp_path / "in.tif", big_tiff=big)
         with (tmp_path / "in.tif").open("rb") as file:
             tags = read_tags(file)
             assert tags is not None
-            assert (tags[0x0100], tags[0x0131]) == (6, "pcsr")
+            assert (tags[0x0100], tags[0x0102]) == (6, (8, 8, 8))
 
 
 @pytest.mark.parametrize("deep", [False, True])
