@@ -122,7 +122,7 @@ def open_frame_writer(
     RefusedOutputError for formats without animation."""
     check_animated(format)
     options = options or SaveOptions()
-    kept = kept_metadata(metadata or Metadata(), *size, format, options)
+    kept = kept_metadata(metadata or Metadata(), *size, format, options, text)
     writer = FrameWriter(size)
     with open_destination(output, before_commit, replace) as file:
         yield writer

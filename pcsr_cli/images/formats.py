@@ -74,8 +74,8 @@ WITHOUT_DPI = ("icc", "exif", "xmp")
 FORMATS = (
     Format("PNG", (".png", ".apng"), deep=True, streamed=True, lossless="always", compression=True, animated=True,
            metadata=EVERYTHING),
-    Format("JPEG", (".jpg", ".jpeg"), alpha=False, max_side=65_500, quality=95, metadata=EVERYTHING, max_exif=65_500,
-           max_xmp=65_500),
+    Format("JPEG", (".jpg", ".jpeg"), alpha=False, max_side=65_500, quality=95, metadata=EVERYTHING, max_exif=64_000,
+           max_xmp=64_000),
     Format("WebP", (".webp",), grey=False, max_side=16_383, quality=95, lossless="on request", animated=True,
            metadata=WITHOUT_DPI),
     Format("TIFF", (".tif", ".tiff"), deep=True, streamed=True, lossless="always", compression=True,

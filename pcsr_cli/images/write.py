@@ -14,7 +14,7 @@ from PIL import Image
 
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.files import cannot_write, commit, temporary_file
-from pcsr_cli.images.formats import Format, SaveOptions, choose_format, fit, keepable, load_plug_in
+from pcsr_cli.images.formats import PNG, Format, SaveOptions, choose_format, fit, keepable, load_plug_in
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, to_8_bits
 from pcsr_cli.images.metadata import resize_metadata
 from pcsr_cli.images.modes import is_grey_profile, to_srgb
@@ -22,6 +22,8 @@ from pcsr_cli.images.png import PngEncoder
 from pcsr_cli.images.tiff import write_tiff
 
 BAND_BYTES = 2**24
+MAX_SOFTWARE = 350
+"""Maximum characters of the software in the EXIF. A JPEG must hold them besides the other EXIF."""
 
 ENCODING_ERRORS = (ValueError, struct.error, SyntaxError, RuntimeError)
 """Exceptions of Pillow, besides OSError, for images that a format cannot hold."""
@@ -40,13 +42,14 @@ def open_writer(
 ) -> Iterator["FileWriter"]:
     """Open a writer for one image. The file gets its name when the block ends. After an error, the file is removed.
 
-    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into a PNG. PNG and TIFF are
-    written row by row; other formats are encoded at the end. An output stream gets the whole file at the end.
+    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into a PNG, or into the software
+    in the EXIF of another format. PNG and TIFF are written row by row; other formats are encoded at the end. An output
+    stream gets the whole file at the end.
     ``before_commit`` is called with the finished file under its temporary name. Without ``replace`` an existing file is
     never replaced. Raises OutputError, RefusedOutputError."""
     assert fit(layout, format)[0] == layout, "call fit() before computing"
     options = options or SaveOptions()
-    kept = kept_metadata(metadata or Metadata(), layout.height, layout.width, format, options)
+    kept = kept_metadata(metadata or Metadata(), layout.height, layout.width, format, options, text)
     with open_destination(output, before_commit, replace) as file:
         writer = FileWriter(file, output, format, layout, kept, {} if options.strip else text or {}, options)
         yield writer
@@ -143,11 +146,23 @@ def as_pil(channels: Pixels) -> Image.Image:
     return Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
 
 
-def kept_metadata(metadata: Metadata, height: int, width: int, format: Format, options: SaveOptions) -> Metadata:
-    """Return the metadata for a file of this format and size; with ``strip``, only the profile."""
+def kept_metadata(
+    metadata: Metadata,
+    height: int,
+    width: int,
+    format: Format,
+    options: SaveOptions,
+    text: Mapping[str, str] | None = None,
+) -> Metadata:
+    """Return the metadata for a file of this format and size. With ``strip``, only the profile is kept.
+
+    ``text`` becomes the software in the EXIF, except for PNG, which has text."""
     if options.strip:
         return Metadata(icc=metadata.icc)
-    return keepable(resize_metadata(metadata, height, width), format)[0]
+    software = None
+    if text and format is not PNG and "exif" in format.metadata:
+        software = ", ".join(f"{key.partition(':')[2]} {value}".strip() for key, value in text.items())[:MAX_SOFTWARE]
+    return resize_metadata(keepable(metadata, format)[0], height, width, software)
 
 
 def encode_with_pillow(

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.images import write as writing
+from pcsr_cli.images.exif import Directory, Exif, Value, read_exif
 from pcsr_cli.images.formats import FORMATS, SaveOptions, choose_format
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
 from pcsr_cli.images.read import read_image
@@ -174,6 +175,33 @@ class TestOptions:
         assert found.metadata == Metadata(icc=b"a profile")
         assert b"Maker" not in (tmp_path / f"out{suffix}").read_bytes()
         assert b"value" not in (tmp_path / f"out{suffix}").read_bytes()
+
+
+class TestSoftware:
+    TEXT: ClassVar = {"Software": "pcsr 1", "pcsr:model": "carn", "pcsr:weights-sha256": "00ff", "pcsr:scale": "4"}
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif", ".avif", ".heic", ".jxl"])
+    def test_formats_without_text_name_the_model_in_the_exif(self, tmp_path: Path, suffix: str) -> None:
+        if suffix in SUFFIXES:
+            output = tmp_path / f"out{suffix}"
+            for earlier in (None, b"Firmware 1.2\0"):
+                exif = Exif(main=Directory({} if earlier is None else {305: Value(2, earlier)}))
+                image = ImageData(levels(), metadata=Metadata(exif=exif.tobytes()))
+                for _ in range(2):  # the second time replaces the name of the first
+                    write_image(output, image, self.TEXT)
+                    image = read_image(output)
+                assert image.metadata.exif is not None
+                before = b"" if earlier is None else b"Firmware 1.2; "
+                software = read_exif(image.metadata.exif).main.values[305].content
+                assert software == before + b"pcsr 1, model carn, weights-sha256 00ff, scale 4\0"
+
+    def test_a_jpeg_holds_the_software_besides_the_longest_exif(self, tmp_path: Path) -> None:
+        exif = Exif(main=Directory({50_700: Value(7, bytes(63_900))})).tobytes()
+        text = {"Software": "pcsr 1", "pcsr:model": "long" * 1000}
+        write_image(tmp_path / "out.jpg", ImageData(levels(), metadata=Metadata(exif=exif)), text)
+        found = read_exif(read_image(tmp_path / "out.jpg").metadata.exif or b"").main.values
+        assert len(found[50_700].content) == 63_900
+        assert found[305].content.startswith(b"pcsr 1, model long")
 
 
 class TestProfiles:
