@@ -33,6 +33,7 @@ USAGE = 2
 INTERRUPTED = 130
 
 HINTS = {
+    "accept_damaged": "To enlarge what can be decoded, use --accept-damaged of upscale.",
     "allow_huge": "If you trust the file, use --allow-huge of upscale or plan.",
     "existing": "Use --skip-existing or --overwrite.",
     "overwrite": "Use --overwrite to replace it.",

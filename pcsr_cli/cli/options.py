@@ -97,6 +97,7 @@ FormatName = Annotated[
     str | None, option("--format", "Write this format, such as png.", OUTPUT, default="by the suffix")
 ]
 AllowHuge = Annotated[bool, option("--allow-huge", "Read images with more pixels than the safe limit.")]
+AcceptDamaged = Annotated[bool, option("--accept-damaged", "Enlarge what can be decoded of damaged images.")]
 Recursive = Annotated[bool, option("--recursive", "Include subfolders and keep their structure.", short="-r")]
 Json = Annotated[bool, option("--json", "Print one JSON document on stdout.")]
 Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]

@@ -14,7 +14,7 @@ from pcsr_cli.images.formats import Format, SaveOptions, check_animated
 from pcsr_cli.images.image import ImageData, Metadata, to_8_bits
 from pcsr_cli.images.metadata import read_metadata
 from pcsr_cli.images.modes import from_pil
-from pcsr_cli.images.read import ANIMATED, check_size, open_source, open_with_pillow, reading_errors, source_name
+from pcsr_cli.images.read import ANIMATED, check_size, open_described, open_source, reading_errors, source_name
 from pcsr_cli.images.tiff import is_tiff
 from pcsr_cli.images.write import as_pil, encode_with_pillow, kept_metadata, open_destination, writing_errors
 
@@ -43,7 +43,7 @@ class Animation:
 def is_animated(source: Path | BinaryIO) -> bool:
     """Whether a file has several frames that can be upscaled. Raises InputError for a file that cannot be opened."""
     with open_source(source) as file, reading_errors(source):
-        return not is_tiff(file) and _count(open_with_pillow(file, source_name(source))) > 1
+        return not is_tiff(file) and _count(open_described(file, source_name(source), is_checked=False)[0]) > 1
 
 
 @contextmanager
@@ -52,12 +52,12 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
     name = source_name(source)
     with open_source(source) as file:
         with reading_errors(source):
-            image = None if is_tiff(file) else open_with_pillow(file, name)
+            image, parts = (None, None) if is_tiff(file) else open_described(file, name, is_checked=True)
             count = 0 if image is None else _count(image)
             if image is None or count < 2:
                 raise InputError(f"{name} has only one frame.", "Use a GIF, WebP or PNG animation.", setting="frames")
             check_size(name, image.width, image.height, allow_huge)
-            metadata, _, _ = read_metadata(image)
+            metadata, _, _ = read_metadata(image if parts is None else parts.description)
         frames = _frames(image, count, source)
         yield Animation((image.height, image.width), count, _plays(image), metadata, frames)
 

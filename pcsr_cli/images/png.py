@@ -8,7 +8,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels
 from pcsr_cli.images.modes import bands
+from pcsr_cli.images.stream import join_parts
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -25,11 +26,30 @@ COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 DESCRIBING = {b"iCCP", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"pHYs"}
 """Chunks of metadata."""
 
+PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
+"""Chunks that determine the pixels, also those of an animation."""
+
+ANCILLARY = 0x20
+"""The bit in the first letter of a chunk's kind that marks it as not necessary for decoding."""
+
+MAX_TEXT = 2**24
+"""Maximum bytes of a profile or text after decompression. More may be a decompression bomb."""
+
+MAX_TEXTS = 3 * MAX_TEXT
+"""Maximum bytes of all texts. Pillow refuses more than 64 MiB."""
+
 BAND_BYTES = 2**22
+BLOCK_BYTES = 2**20
 AVERAGE = 3
 """PNG's number for the average filter."""
 
 INCH = 0.0254
+
+
+def is_png(file: BinaryIO) -> bool:
+    """Whether a file starts like a PNG."""
+    file.seek(0)
+    return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
@@ -60,27 +80,116 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
     return read
 
 
-def read_description(file: BinaryIO) -> Image.Image:
-    """Load the metadata of a PNG file into a one-pixel image. Pixels are skipped, because metadata may follow the
-    pixels.
+@dataclass(frozen=True)
+class PngParts:
+    """The chunks of a PNG: ``pixels`` is a file of those that Pillow decodes, ``notes`` names those that were dropped.
 
-    Raises exceptions of many types for damaged files."""
+    ``description`` is a one-pixel image whose ``info`` and EXIF are the file's metadata."""
+
+    pixels: BinaryIO
+    description: Image.Image
+    notes: tuple[str, ...]
+
+
+def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
+    """Separate the chunks with metadata from those with pixels. Damaged chunks that do not carry pixels are dropped.
+
+    Pillow refuses files with large or damaged metadata. If ``is_checked``, every checksum is tested; otherwise pixels
+    are skipped, and the file may end early. Raises ValueError for damage, other exceptions for damaged EXIF."""
+    parts: list[tuple[int, int] | bytes] = [SIGNATURE]
+    described: list[bytes] = []
+    dropped: list[str] = []
+    info: dict[str, bytes] = {}
+    for kind, start, length, content in _chunks(file, is_checked):
+        if content is None:
+            dropped.append(f"the {kind.decode('latin-1')} chunk is damaged and was dropped")
+        elif kind in DESCRIBING:
+            plain = _plain_chunk(kind, content, info)
+            if plain and sum(map(len, described)) + len(plain) <= MAX_TEXTS:
+                described.append(plain)
+            elif kind.decode() not in info:
+                dropped.append(f"the {kind.decode()} chunk is damaged or too large and was dropped")
+        elif kind in PIXELS:
+            parts.append((start - 8, length + 12))
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     pixel = _chunk(b"IDAT", zlib.compress(b"\0\0"))
-    parts = (SIGNATURE, header, *_describing_chunks(file), pixel, _chunk(b"IEND", b""))
-    image = Image.open(io.BytesIO(b"".join(parts)))
+    image = Image.open(io.BytesIO(b"".join((SIGNATURE, header, *described, pixel, _chunk(b"IEND", b"")))))
     image.load()
-    return image
+    if "iCCP" in info:
+        image.info["icc_profile"] = info["iCCP"]
+    return PngParts(join_parts(file, parts), image, tuple(dropped))
 
 
-def _describing_chunks(file: BinaryIO) -> Iterator[bytes]:
-    file.seek(len(SIGNATURE))
-    while len(head := file.read(8)) == 8:
+def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int, bytes | None]]:
+    """Yield each chunk: its kind, start, length and, if it has metadata, content. The content is None if damaged."""
+    start = len(SIGNATURE) + 8
+    while True:
+        file.seek(start - 8)
+        head = file.read(8)
+        if len(head) < 8:
+            break
         length, kind = struct.unpack(">I4s", head)
-        if kind in DESCRIBING:
-            yield head + file.read(length + 4)
-        else:
-            file.seek(length + 4, io.SEEK_CUR)
+        content: bytes | None = b""
+        if is_checked or kind in DESCRIBING:
+            checksum = zlib.crc32(kind)
+            kept, left = [], length
+            while left and (block := file.read(min(left, BLOCK_BYTES))):
+                checksum, left = zlib.crc32(block, checksum), left - len(block)
+                kept.append(block if kind in DESCRIBING else b"")
+            if left or len(end := file.read(4)) < 4:
+                break
+            content = b"".join(kept)
+            if end != checksum.to_bytes(4, "big"):
+                if not kind[0] & ANCILLARY and is_checked:
+                    raise ValueError(f"the checksum of the {kind.decode('latin-1')} chunk is wrong")
+                content = None
+        yield kind, start, length, content
+        if kind == b"IEND":
+            return
+        start += length + 12
+    if is_checked:
+        raise ValueError("the file ends too early")
+
+
+def _plain_chunk(kind: bytes, content: bytes, info: dict[str, bytes]) -> bytes:
+    """Return a chunk of metadata without compression, and put a profile into ``info``.
+
+    Returns no bytes for a profile, and for content that is damaged or larger than ``MAX_TEXT``."""
+    try:
+        if kind == b"iCCP":
+            info["iCCP"] = _decompressed(content.split(b"\0", 1)[1])
+            return b""
+        if kind == b"zTXt":
+            key, packed = content.split(b"\0", 1)
+            kind, content = b"tEXt", key + b"\0" + _decompressed(packed)
+        elif kind == b"iTXt":
+            key, rest = content.split(b"\0", 1)
+            language, translated, text = rest[2:].split(b"\0", 2)
+            if rest[0]:
+                text = _decompressed(rest[1:2] + text)
+            content = key + b"\0\0\0" + language + b"\0" + translated + b"\0" + text
+    except (ValueError, IndexError, zlib.error):
+        return b""
+    return _chunk(kind, content) if len(content) <= MAX_TEXT else b""
+
+
+def _decompressed(content: bytes) -> bytes:
+    """Decompress the method's number, which must be 0, and data. Raises ValueError, IndexError, zlib.error."""
+    unpacker = zlib.decompressobj()
+    plain = unpacker.decompress(content[1:], MAX_TEXT)
+    if content[0] or not unpacker.eof:
+        raise ValueError("an unknown method, too much data, or data that end too early")
+    return plain
+
+
+def open_png(parts: PngParts) -> Image.Image:
+    """Open the pixels of a PNG with Pillow. The transparent grey of fewer than 8 bits is adjusted to 8 bits."""
+    parts.pixels.seek(0)
+    image = PngImagePlugin.PngImageFile(parts.pixels, "")
+    clear, tile = image.info.get("transparency"), image.tile
+    if isinstance(clear, int) and image.mode == "L" and tile:
+        image.info["transparency"] = (clear & 255) * {"L;2": 85, "L;4": 17}.get(str(tile[0].args), 1)
+    return image
 
 
 class PngEncoder:

@@ -1,15 +1,17 @@
 """Read image files: open them safely, choose the decoder, and turn the image upright.
 
-Each format has one decoder: libvips for TIFF, Pillow plug-ins for HEIC and JPEG XL, Pillow for the others."""
+libvips decodes TIFF, Pillow plug-ins decode HEIC and JPEG XL, and Pillow decodes the others. Any complaint of a decoder
+is an error, unless damage is accepted: then libvips decodes what it can."""
 
 import io
 import logging
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +21,23 @@ from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.images.exif import read_exif
 from pcsr_cli.images.formats import PLUG_IN_FORMATS, Format, known_suffixes, load_plug_in, missing_plug_in
 from pcsr_cli.images.image import ImageData, Layout, to_8_bits
+from pcsr_cli.images.jpeg import is_jpeg, open_jpeg
 from pcsr_cli.images.metadata import ABOUT_THE_FILE, SWAPPED, read_metadata, read_orientation, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
-from pcsr_cli.images.png import read_16_bits, read_description
+from pcsr_cli.images.png import PngParts, is_png, open_png, read_16_bits, split_png
 from pcsr_cli.images.tiff import read_tags, read_tiff, read_tiff_layout
+from pcsr_cli.images.vips import (
+    Strictness,
+    check_with_vips,
+    decode_with_vips,
+    find_loader,
+    open_with_vips,
+    vips_errors,
+    vips_layout,
+)
+
+if TYPE_CHECKING:
+    import pyvips
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of the formats to read. Pillow reads more formats, some of them by running other programs."""
@@ -33,8 +48,17 @@ ANIMATED = ("GIF", "WEBP", "PNG")
 MAX_PIXELS = 2 * (2**30 // 4 // 3)
 """Pillow's limit. Larger images may be decompression bombs: small files that fill the memory."""
 
-HEAD_BYTES = 4096
+HEAD_BYTES = 2**20
+JPEG_HEAD_BYTES = 2**24
 AV1_HIGH_BITDEPTH = 0x40
+JPEG_2000_SIZES = b"\xff\x4f\xff\x51"
+"""The start of a JPEG 2000 codestream. The bits of the first channel are at byte 42, and then at every third."""
+
+VIPS_METADATA = {"icc-profile-data": "icc_profile", "exif-data": "exif", "xmp-data": "xmp"}
+"""libvips' names of metadata, and Pillow's."""
+
+UNSUPPORTED = re.compile("support|cannot handle|not configured|not implemented|not a whole number", re.IGNORECASE)
+"""What decoders say about intact files that they cannot read."""
 
 for library in ("PIL", "pyvips"):  # otherwise Python prints their log messages about damage
     logging.getLogger(library).addHandler(logging.NullHandler())
@@ -62,8 +86,10 @@ def open_source(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def reading_errors(source: Path | BinaryIO) -> Iterator[None]:
-    """Turn any exception but MemoryError into an InputError about the source."""
+def reading_errors(source: Path | BinaryIO, setting: str = "") -> Iterator[None]:
+    """Turn any exception but MemoryError into an InputError about the source.
+
+    ``setting`` is the setting that accepts damage, if there is one."""
     name = source_name(source)
     try:
         yield
@@ -73,13 +99,22 @@ def reading_errors(source: Path | BinaryIO) -> Iterator[None]:
         raise InputError(f"There is no file {name}.", "Check the path.") from error
     except PermissionError as error:
         raise InputError(f"{name} cannot be read: permission denied.", "Check the permissions of the file.") from error
+    except ImportError as error:
+        problem = f"{name} cannot be read: its decoder is not installed properly ({_describe(error)})."
+        raise InputError(problem, "Run `pcsr doctor`.") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None and error.strerror:
             raise InputError(f"{name} cannot be read: {error.strerror.lower()}.", "Check the path.") from error
+        if _is_unsupported(error):
+            problem = f"{name} is of a kind that cannot be read: {_describe(error)}."
+            raise InputError(problem, "Convert it with another program, for example to PNG.") from error
         # Decoders raise errors of many types for damaged files: OSError, struct.error, zlib.error, KeyError...
-        raise InputError(
-            f"{name} is truncated or damaged: {_describe(error)}.", "Copy or export the file again."
-        ) from error
+        problem = f"{name} is truncated or damaged: {_describe(error)}."
+        raise InputError(problem, "Copy or export the file again.", setting=setting) from error
+
+
+def _is_unsupported(error: Exception) -> bool:
+    return isinstance(error, NotImplementedError) or UNSUPPORTED.search(str(error)) is not None
 
 
 def source_name(source: Path | BinaryIO) -> str:
@@ -101,7 +136,7 @@ def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
     """Open a file with Pillow without decoding pixels.
 
     Unlike ``Image.open``, this function ignores the process-wide limit on pixels and tries known formats only. Raises
-    InputError for other formats and for a format whose plug-in is not installed."""
+    InputError for other formats and for a format whose plug-in is not installed, other exceptions for damage."""
     file.seek(0)
     head = file.read(32)
     plug_in = _plug_in_format(head)
@@ -110,6 +145,7 @@ def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
             raise missing_plug_in(plug_in, InputError, f"{name} cannot be read: ")
         load_plug_in(plug_in)
     Image.init()
+    failure: Exception | None = None
     for known in (*READABLE, *(format.pillow for format in PLUG_IN_FORMATS)):
         factory, accepts = Image.OPEN.get(known, (None, None))  # a build of Pillow may lack the format
         if factory is None or (accepts is not None and accepts(head) is not True):
@@ -117,9 +153,21 @@ def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
         file.seek(0)
         try:
             return factory(file, "")
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            failure = error
+    if failure is not None:
+        raise failure
     raise InputError(f"{name} is not an image of a known format.", f"Known formats: {', '.join(known_suffixes())}.")
+
+
+def open_described(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.Image, PngParts | None]:
+    """Open a file with Pillow without decoding pixels. The metadata of a PNG is in its parts, not in the image.
+
+    ``is_checked`` tests all checksums of a PNG. Raises as ``open_with_pillow`` and ``split_png``."""
+    if not is_png(file):
+        return open_with_pillow(file, name), None
+    parts = split_png(file, is_checked)
+    return open_png(parts), parts
 
 
 def _plug_in_format(head: bytes) -> Format | None:
@@ -141,20 +189,82 @@ def check_size(name: str, width: int, height: int, allow_huge: bool) -> None:
         )
 
 
-def read_image(source: Path | BinaryIO, allow_huge: bool = False) -> ImageData:
+def read_image(source: Path | BinaryIO, allow_huge: bool = False, accept_damaged: bool = False) -> ImageData:
     """Read an image file, or the first frame of an animation, and turn it upright.
 
-    ``allow_huge`` permits more than ``MAX_PIXELS``. Raises InputError, MemoryError."""
+    ``allow_huge`` permits more than ``MAX_PIXELS``. ``accept_damaged`` takes what can be decoded of a damaged file,
+    with a note. Raises InputError, MemoryError."""
     name = source_name(source)
-    with open_source(source) as file, reading_errors(source):
+    with open_source(source) as file, reading_errors(source, "" if accept_damaged else "accept_damaged"):
+        try:
+            image = _read(file, name, allow_huge)
+        except (PcsrError, MemoryError, ImportError):
+            raise
+        except Exception as error:
+            if not accept_damaged or _is_unsupported(error):
+                raise
+            image = _read_damaged(file, name, allow_huge, error)
+    return replace(image, notes=(*image.notes, *_note_of_hidden_colours(image)))
+
+
+def _read(file: BinaryIO, name: str, allow_huge: bool) -> ImageData:
+    tags = read_tags(file)
+    if tags is not None:
+        layout = read_tiff_layout(file, tags)
+        check_size(name, layout.width, layout.height, allow_huge)
+        return read_tiff(file, tags)
+    if is_jpeg(file):
+        file = open_jpeg(file, name, allow_huge)
+    try:
+        image, parts = open_described(file, name, is_checked=True)
+    except Image.DecompressionBombError:  # Pillow's limit cannot be changed for one WebP file
+        return _read_with_vips(file, name, allow_huge, "error")
+    check_size(name, image.width, image.height, allow_huge)
+    if image.format in {"JPEG", "MPO"}:
+        check_with_vips(file, "jpegload")
+    return _decode(file, image, parts)
+
+
+def _open_with_vips(file: BinaryIO, strictness: Strictness) -> "pyvips.Image":
+    loader = find_loader(file)
+    if loader is None:
+        raise ValueError("no other decoder reads it")
+    return open_with_vips(file, loader, strictness)
+
+
+def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, strictness: Strictness) -> ImageData:
+    """Read a file with libvips, with the metadata that it finds. Raises ValueError for damage."""
+    with vips_errors():
+        opened = _open_with_vips(file, strictness)
+        check_size(name, opened.width, opened.height, allow_huge)
+        described, fields = Image.new("L", (1, 1)), set(opened.get_fields())
+        described.info = {name: opened.get(field) for field, name in VIPS_METADATA.items() if field in fields}
+        metadata, orientation, notes = read_metadata(described)
+        image = decode_with_vips(opened, opened.hasalpha(), metadata.icc)
+    metadata = replace(metadata, icc=image.metadata.icc)
+    return upright(replace(image, metadata=metadata, notes=(*image.notes, *notes)), orientation)
+
+
+def _read_damaged(file: BinaryIO, name: str, allow_huge: bool, error: Exception) -> ImageData:
+    """Decode what libvips can of a damaged file. Raises ``error`` if that is nothing."""
+    try:
         tags = read_tags(file)
-        if tags is not None:
-            layout = read_tiff_layout(file, tags)
-            check_size(name, layout.width, layout.height, allow_huge)
-            return read_tiff(file, tags)
-        image = open_with_pillow(file, name)
-        check_size(name, image.width, image.height, allow_huge)
-        return _decode(file, image)
+        image = _read_with_vips(file, name, allow_huge, "none") if tags is None else read_tiff(file, tags, "none")
+    except (PcsrError, MemoryError):
+        raise
+    except Exception:  # as many types as in reading_errors
+        raise error from None
+    note = f"the file is damaged ({_describe(error)}), and only what could be decoded of it was used"
+    return replace(image, notes=(note, *image.notes))
+
+
+def _note_of_hidden_colours(image: ImageData) -> tuple[str, ...]:
+    if image.alpha is None:
+        return ()
+    hidden = image.rgb[image.alpha == 0]
+    if not len(hidden) or (hidden == hidden[0]).all():
+        return ()
+    return ("the colours of fully transparent pixels were replaced by those of visible pixels",)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -170,20 +280,21 @@ def read_pil(image: Image.Image) -> ImageData:
     return upright(from_pil(image), read_orientation(image))
 
 
-def _decode(file: BinaryIO, image: Image.Image) -> ImageData:
+def _decode(file: BinaryIO, image: Image.Image, parts: PngParts | None) -> ImageData:
     raw_mode = _16_bit_raw_mode(image)
-    rounded = raw_mode is None and _is_rounded(image, file)
-    frames = getattr(image, "n_frames", 1)
+    notes = (*_frames_note(image), *((ROUNDED,) if raw_mode is None and _is_rounded(image, file) else ()))
     if raw_mode is None:
-        image.load()  # before the metadata is read: in a PNG it may follow the pixels
-    described = image if raw_mode is None else read_description(file)
-    metadata, orientation, notes = read_metadata(described)
+        image.load()
+    described = image if parts is None else parts.description
+    metadata, orientation, notes_of_metadata = read_metadata(described)
     if raw_mode is None:
         decoded = from_pil(image)
-        metadata = replace(metadata, icc=decoded.metadata.icc)  # None if the colours were converted
+        if parts is None:
+            metadata = replace(metadata, icc=decoded.metadata.icc)  # None if the colours were converted
     else:
-        decoded = read_16_bits(file, raw_mode, image.info.get("transparency"))
-    notes = (*decoded.notes, *notes, *_frames_note(image, frames), *((ROUNDED,) if rounded else ()))
+        assert parts is not None, "only PNG has these raw modes"
+        decoded = read_16_bits(parts.pixels, raw_mode, image.info.get("transparency"))
+    notes = (*decoded.notes, *notes_of_metadata, *(() if parts is None else parts.notes), *notes)
     decoded = replace(decoded, metadata=metadata, notes=notes)
     return upright(decoded, orientation)
 
@@ -199,8 +310,10 @@ def _is_rounded(image: Image.Image, file: BinaryIO) -> bool:
     """Whether Pillow rounds more than 8 bits a channel to 8."""
     if image.mode.startswith("I"):
         return False
-    layouts = [str(tile.args) for tile in getattr(image, "tile", ())]
-    if any(";16" in layout or "65535" in layout for layout in layouts):  # 65535 is the white of a 16-bit PPM
+    layouts = [tile.args for tile in getattr(image, "tile", ())]
+    if image.format == "PPM":  # the arguments contain the number for white
+        return any(isinstance(number, int) and number > 255 for layout in layouts for number in layout)
+    if image.format == "TIFF" and any(";16" in str(layout) for layout in layouts):
         return True
     if image.info.get("bit_depth", 8) > 8:  # set by pillow-heif
         return True
@@ -210,12 +323,13 @@ def _is_rounded(image: Image.Image, file: BinaryIO) -> bool:
         at = head.find(b"av1C")
         return at >= 0 and len(head) > at + 6 and bool(head[at + 6] & AV1_HIGH_BITDEPTH)
     if image.format == "JPEG2000":
-        at = head.find(b"ihdr")
-        return at >= 0 and len(head) > at + 14 and (head[at + 14] & 127) >= 8
+        at = head.find(JPEG_2000_SIZES)
+        return at >= 0 and any(depth & 127 >= 8 for depth in head[at + 42 :: 3][: len(image.getbands())])
     return False
 
 
-def _frames_note(image: Image.Image, frames: int) -> tuple[str, ...]:
+def _frames_note(image: Image.Image) -> tuple[str, ...]:
+    frames = getattr(image, "n_frames", 1)
     if frames < 2 or image.format == "MPO":  # further images of an MPO are previews
         return ()
     if image.format in ANIMATED:
@@ -228,19 +342,26 @@ def read_layout(path: Path, allow_huge: bool = False) -> Layout:
 
     Raises the InputErrors of ``read_image``, except for damage behind the header."""
     with open_source(path) as file, reading_errors(path):
-        tags = read_tags(file)
-        if tags is not None:
-            layout, orientation = read_tiff_layout(file, tags), read_exif(file, ABOUT_THE_FILE).orientation
-        else:
-            layout, orientation = _layout(file, open_with_pillow(file, str(path)))
+        layout, orientation = _read_layout(file, str(path), allow_huge)
     check_size(str(path), layout.width, layout.height, allow_huge)
     return replace(layout, height=layout.width, width=layout.height) if orientation in SWAPPED else layout
 
 
-def _layout(file: BinaryIO, image: Image.Image) -> tuple[Layout, int]:
+def _read_layout(file: BinaryIO, name: str, allow_huge: bool) -> tuple[Layout, int]:
     """Return the layout of the decoded image, and the orientation to apply to it."""
+    tags = read_tags(file)
+    if tags is not None:
+        return read_tiff_layout(file, tags), read_exif(file, ABOUT_THE_FILE).orientation
+    if is_jpeg(file):
+        file = open_jpeg(file, name, allow_huge, JPEG_HEAD_BYTES)
+    try:
+        image, parts = open_described(file, name, is_checked=False)
+    except Image.DecompressionBombError:
+        with vips_errors():
+            opened = _open_with_vips(file, "error")
+            return vips_layout(opened, opened.hasalpha()), 1
     layout = layout_of(image)
     raw_mode = _16_bit_raw_mode(image)
     if raw_mode is not None:
         layout = replace(layout, depth=16, grey=raw_mode.startswith("LA"))
-    return layout, read_orientation(read_description(file) if image.format == "PNG" else image)
+    return layout, read_orientation(image if parts is None else parts.description)

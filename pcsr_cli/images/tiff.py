@@ -1,27 +1,23 @@
 """Read TIFF with libvips, and write it row by row.
 
 libvips decodes every TIFF except CIELAB, which only Pillow reads. Pillow rounds 16-bit colour to 8 bits, does not open
-16-bit grey with alpha, and its libtiff prints errors on stderr. Only libvips' TIFF loader is called. Loaders that
-libvips marks as unfit for untrusted files are blocked.
+16-bit grey with alpha, and its libtiff prints errors on stderr.
 """
 
 import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
-from PIL import Image
 from PIL.ExifTags import Base
 
-from pcsr_cli.errors import InputError
 from pcsr_cli.images.exif import BYTE, LONG, LONG8, RATIONAL, SHORT, UNDEFINED, Directory, Exif, Value, read_exif
-from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
 from pcsr_cli.images.metadata import ICC, PER_INCH, RESOLUTION, XMP, exif_dpi, read_tiff_metadata, upright
-from pcsr_cli.images.modes import ROUNDED, from_pil, unsupported_numbers
+from pcsr_cli.images.vips import Strictness, decode_with_vips, open_with_vips, vips_errors, vips_layout
 
 if TYPE_CHECKING:
     import pyvips
@@ -38,6 +34,9 @@ HEADERS = {False: (42, 0), True: (43, 8, 0, 0)}
 
 SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (324, 325))
 """Tags of the offsets and byte counts of strips and tiles."""
+
+MANY_PAGES, MAX_PAGES = 1_000, 100_000
+"""libvips counts up to this number of pages, and pcsr up to the second."""
 
 CIELAB = 8
 IMAGE_SOURCE_DATA = 37724
@@ -66,46 +65,70 @@ def read_tags(file: BinaryIO) -> Mapping[int, Any] | None:
     return None if tags.get(Base.PhotometricInterpretation) == CIELAB else tags
 
 
-def read_tiff(file: BinaryIO, tags: Mapping[int, Any]) -> ImageData:
+def _read_head(file: BinaryIO) -> tuple[str, bool, int]:
+    """Return the byte order in the notation of ``struct``, whether this is a BigTIFF, and where the first page is."""
+    file.seek(0)
+    head = file.read(16)
+    endian, is_big = "<" if head.startswith(b"II") else ">", b"+" in head[2:4]
+    return endian, is_big, struct.unpack_from(endian + ("Q" if is_big else "I"), head, 8 if is_big else 4)[0]
+
+
+def _find_pages(file: BinaryIO) -> tuple[int, slice]:
+    """Return the number of pages, at most ``MAX_PAGES``, and the place of the first page's pointer to the second."""
+    endian, is_big, offset = _read_head(file)
+    count, entry, pointer = ("Q", 20, "Q") if is_big else ("H", 12, "I")
+    places: dict[int, int] = {}
+    while offset and offset not in places and len(places) < MAX_PAGES:
+        file.seek(offset)
+        entries = struct.unpack(endian + count, file.read(struct.calcsize(count)))[0]
+        places[offset] = file.seek(entries * entry, io.SEEK_CUR)
+        following = file.read(struct.calcsize(pointer))
+        offset = struct.unpack(endian + pointer, following)[0] if len(following) == struct.calcsize(pointer) else 0
+    first = next(iter(places.values()), 0)
+    return len(places), slice(first, first + struct.calcsize(pointer))
+
+
+def _open(file: BinaryIO, strictness: Strictness = "error") -> tuple["pyvips.Image", int]:
+    """Open the first page with libvips. Returns it with the number of pages.
+
+    libvips reads the tags of every page, so it gets a copy without the others if there are many."""
+    pages, place = _find_pages(file)
+    if pages > MANY_PAGES:
+        file.seek(0)
+        content = bytearray(file.read())
+        content[place] = bytes(place.stop - place.start)
+        file = io.BytesIO(content)
+    return open_with_vips(file, "tiffload", strictness), pages
+
+
+def read_tiff(file: BinaryIO, tags: Mapping[int, Any], strictness: Strictness = "error") -> ImageData:
     """Read the first page of a TIFF, upright. Colours premultiplied by alpha are divided by alpha.
 
-    Raises InputError for unsupported number types, ValueError for damage, MemoryError."""
-    _check_segments(file, tags)
-    with _libvips_errors():
-        opened = _open(file)
-        layout = _layout(opened, tags)
-        pixels: Pixels = opened.numpy().reshape(opened.height, opened.width, opened.bands)
-        pages = opened.get("n-pages") if opened.get_typeof("n-pages") else 1
+    Raises InputError for unsupported kinds of TIFF, ValueError for damage, MemoryError."""
+    if strictness != "none":
+        _check_segments(file, tags)
     metadata, orientation, notes = read_tiff_metadata(file)
-    notes = (*notes, *((f"only the first of {pages} pages was used",) if pages > 1 else ()))
-    if opened.interpretation == "cmyk":
-        ink = Image.frombytes("CMYK", (layout.width, layout.height), to_8_bits(pixels[..., :4]).tobytes())
-        ink.info["icc_profile"] = metadata.icc
-        image, metadata = from_pil(ink), replace(metadata, icc=None)
-        notes = (*image.notes, *notes, *((ROUNDED,) if pixels.itemsize > 1 else ()))
-    else:
-        image = from_channels(pixels, layout.grey, layout.alpha)
-    return upright(replace(image, metadata=metadata, notes=notes), orientation)
+    with vips_errors():
+        opened, pages = _open(file, strictness)
+        image = decode_with_vips(opened, _has_alpha(tags), metadata.icc)
+    notes = (*image.notes, *notes, *_pages_note(pages))
+    return upright(replace(image, metadata=replace(metadata, icc=image.metadata.icc), notes=notes), orientation)
+
+
+def _pages_note(pages: int) -> tuple[str, ...]:
+    more = " or more" if pages == MAX_PAGES else ""
+    return (f"only the first of {pages:,}{more} pages was used",) if pages > 1 else ()
+
+
+def _has_alpha(tags: Mapping[int, Any]) -> bool:
+    extra = tags.get(EXTRA_SAMPLES, ())  # zero for channels that are not alpha
+    return any(extra if isinstance(extra, tuple) else (extra,))
 
 
 def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
-    """Return the layout of ``read_tiff``'s image without decoding pixels. Raises the errors of ``read_tiff``."""
-    with _libvips_errors():
-        return _layout(_open(file), tags)
-
-
-def _layout(image: "pyvips.Image", tags: Mapping[int, Any]) -> Layout:
-    if image.format not in {"uchar", "ushort"}:
-        raise unsupported_numbers(image.format in {"float", "double"})
-    depth = 16 if image.format == "ushort" else 8
-    if image.interpretation == "cmyk":
-        return Layout(image.height, image.width)
-    grey = image.interpretation in {"b-w", "grey16"}
-    if not grey and image.interpretation not in {"rgb", "rgb16", "srgb"}:
-        raise InputError(f"Images of mode {image.interpretation} are not supported.", "Convert the image to RGB.")
-    extra = tags.get(EXTRA_SAMPLES, ())  # zero for channels that are not alpha
-    alpha = image.bands > (1 if grey else 3) and any(extra if isinstance(extra, tuple) else (extra,))
-    return Layout(image.height, image.width, grey, alpha, depth)
+    """Return the layout of ``read_tiff``'s image without decoding pixels. Raises as ``read_tiff`` does."""
+    with vips_errors():
+        return vips_layout(_open(file)[0], _has_alpha(tags))
 
 
 def _check_segments(file: BinaryIO, tags: Mapping[int, Any]) -> None:
@@ -120,32 +143,6 @@ def _check_segments(file: BinaryIO, tags: Mapping[int, Any]) -> None:
 def _integers(value: object) -> tuple[int, ...]:
     values = value if isinstance(value, tuple) else (value,)
     return tuple(number for number in values if isinstance(number, int))
-
-
-def _open(file: BinaryIO) -> "pyvips.Image":
-    """Open the file as a libvips image without reading pixels."""
-    import pyvips
-
-    pyvips.block_untrusted_set(True)
-    options = {"access": "sequential", "fail_on": "truncated"}
-    if isinstance(file, io.BufferedReader) and isinstance(file.name, str):
-        return pyvips.Image.tiffload(file.name, **options)
-    file.seek(0)
-    return pyvips.Image.tiffload_buffer(file.read(), **options)
-
-
-@contextmanager
-def _libvips_errors() -> Iterator[None]:
-    """Turn libvips' errors about damage into ValueError."""
-    import pyvips
-
-    try:
-        yield
-    except pyvips.Error as error:
-        if "out of memory" in str(error):
-            raise MemoryError(str(error)) from error
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ValueError(lines[-1] if lines else "the pixels cannot be decoded") from error
 
 
 def write_tiff(

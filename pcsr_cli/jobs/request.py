@@ -29,6 +29,7 @@ class Request:
     format: str | None = None
     save: SaveOptions = field(default_factory=SaveOptions)
     allow_huge: bool = False
+    accept_damaged: bool = False
     frames: bool = False
     map: MapRequest | None = None
     force_heavy: Path | None = None

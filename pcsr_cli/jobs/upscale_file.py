@@ -213,7 +213,7 @@ class Upscaler:
         """Read the image with its metadata, all frames, and the number of plays."""
         huge = self.request.allow_huge
         if not self.request.frames or (self._stills and not is_animated(job.source)):
-            image = read_image(job.source, huge)
+            image = read_image(job.source, huge, self.request.accept_damaged)
             return image, (Frame(image, 0.0),), 0
         with open_animation(job.source, huge) as animation:
             if not huge:

@@ -1,6 +1,9 @@
 """PNG files that are written row by row can be read by any decoder."""
 
 import io
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pcsr_cli.errors import InputError
 from pcsr_cli.images import png as png_stream
 from pcsr_cli.images.image import Layout, Metadata, Pixels
 from pcsr_cli.images.png import PngEncoder
-from pcsr_cli.images.read import read_image
+from pcsr_cli.images.read import read_image, read_layout
+from tests.failing import fails
 from tests.images import deep_levels, levels
 
 sides = st.integers(1, 40)
@@ -64,3 +69,92 @@ def test_a_full_disk_is_an_error() -> None:
 
     with pytest.raises(OSError, match="No space"):
         PngEncoder(Full(), Layout(2, 2), Metadata(), {})
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def drawn(*chunks: bytes, depth: int = 8, colour: int = 2, row: bytes = bytes(range(12))) -> bytes:
+    """A PNG of two rows with further chunks before the pixels."""
+    width = len(row) * 8 // (depth * {0: 1, 2: 3, 4: 2}[colour])
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 2, depth, colour, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(2 * (b"\0" + row)))
+    return png_stream.SIGNATURE + header + b"".join(chunks) + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "clear"),
+    [(1, b"\xf0", 1), (2, b"\xe4", 2), (4, b"\x9c", 9), (8, b"\x07\x09", 7), (16, b"\x07\x09\0\0", 0x0709)],
+)
+def test_one_transparent_grey_of_any_depth(tmp_path: Path, depth: int, row: bytes, clear: int) -> None:
+    (tmp_path / "in.png").write_bytes(drawn(chunk(b"tRNS", struct.pack(">H", clear)), depth=depth, colour=0, row=row))
+    image = read_image(tmp_path / "in.png")
+    values = [
+        int.from_bytes(row) >> (len(row) * 8 - depth * (at + 1)) & 2**depth - 1 for at in range(len(row) * 8 // depth)
+    ]
+    assert image.alpha is not None
+    assert (image.alpha[0] == 0).tolist() == [value == clear for value in values]
+    assert read_layout(tmp_path / "in.png") == image.layout
+
+
+LONG = b"a node of a workflow " * 60_000
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_large_texts_and_profiles_are_read(depth: int) -> None:
+    profile = np.random.default_rng(0).bytes(1_300_000)
+    content = drawn(
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LONG)),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(LONG)),
+        chunk(b"iCCP", b"a name\0\0" + zlib.compress(profile)),
+        depth=depth,
+    )
+    image = read_image(io.BytesIO(content))
+    assert image.notes == ()
+    assert image.metadata.xmp == LONG
+    assert image.metadata.icc == profile
+
+
+@pytest.mark.parametrize(
+    ("damaged", "name"),
+    [
+        (chunk(b"tEXt", b"Title\0text")[:-1] + b"!", "tEXt"),
+        (chunk(b"gAMA", b"\0\0\1\1")[:-1] + b"!", "gAMA"),
+        (chunk(b"prVt", b"of a program")[:-1] + b"!", "prVt"),
+        (chunk(b"zTXt", b"Title\0\0no deflate"), "zTXt"),
+        (chunk(b"iTXt", b"Title"), "iTXt"),
+        (chunk(b"iCCP", b"a name\0\0" + zlib.compress(LONG)[:-9]), "iCCP"),
+        (chunk(b"zTXt", b"Title\0\0" + zlib.compress(bytes(png_stream.MAX_TEXT + 1))), "zTXt"),
+    ],
+)
+def test_damaged_or_excessive_chunks_beside_the_pixels_are_dropped_with_a_note(damaged: bytes, name: str) -> None:
+    image = read_image(io.BytesIO(drawn(damaged)))
+    assert image.size == (2, 4)
+    assert len(image.notes) == 1
+    assert image.notes[0].startswith(f"the {name} chunk is damaged")
+
+
+def test_texts_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png_stream, "MAX_TEXTS", 50)
+    image = read_image(io.BytesIO(drawn(*(chunk(b"tEXt", b"Title\0" + bytes([number]) * 9) for number in range(5)))))
+    assert set(image.notes) == {"the tEXt chunk is damaged or too large and was dropped"}
+    assert len(image.notes) == 4
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"])
+def test_a_wrong_checksum_of_pixels_is_damage(kind: bytes) -> None:
+    content = bytearray(drawn())
+    at = content.index(kind)
+    content[at + 4 + int.from_bytes(content[at - 4 : at])] ^= 1
+    with fails(InputError, f"the checksum of the {kind.decode()} chunk is wrong"):
+        read_image(io.BytesIO(content))
+
+
+def test_damaged_pixels_are_taken_on_request() -> None:
+    content = encoded(levels(400, 300))
+    with fails(InputError, "is truncated or damaged: the file ends too early"):
+        read_image(io.BytesIO(content[:-900]))
+    image = read_image(io.BytesIO(content[:-900]), accept_damaged=True)
+    assert np.array_equal(image.rgb[:390], levels(400, 300)[:390])
+    assert image.notes[0].startswith("the file is damaged (the file ends too early)")

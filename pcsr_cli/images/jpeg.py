@@ -1,0 +1,53 @@
+"""Check JPEG files before they are decoded: Pillow accepts damage that libjpeg reports."""
+
+import io
+import re
+from typing import BinaryIO
+
+from pcsr_cli.errors import InputError
+
+END = b"\xff\xd9"
+MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+"""A marker. In the compressed pixels, 0xff is followed by 0x00 or by the number of a restart."""
+
+WITHOUT_CONTENT = {b"\x01", b"\xd8"}
+SCAN = b"\xda"
+MAX_SCANS = 50
+"""Maximum number of scans. Progressive files have about ten, and each takes the time of decoding the image once."""
+
+
+def is_jpeg(file: BinaryIO) -> bool:
+    """Whether a file starts like a JPEG."""
+    file.seek(0)
+    return file.read(3) == b"\xff\xd8\xff"
+
+
+def open_jpeg(file: BinaryIO, name: str, allow_huge: bool, limit: int = -1) -> BinaryIO:
+    """Return the first ``limit`` bytes of a JPEG file, with an end marker. Otherwise whole files may lack it.
+
+    Raises InputError for more than ``MAX_SCANS`` scans unless ``allow_huge``, ValueError for damaged headers."""
+    file.seek(0)
+    content = file.read(limit) + END
+    scans = _count_scans(content)
+    if scans > MAX_SCANS and not allow_huge:
+        raise InputError(
+            f"{name} has {scans:,} scans, more than the limit of {MAX_SCANS}.",
+            "Each scan takes the time of decoding an image.",
+            setting="allow_huge",
+        )
+    return io.BytesIO(content)
+
+
+def _count_scans(content: bytes) -> int:
+    """Return the number of scans. Raises ValueError for bytes between headers, which Pillow skips one by one."""
+    at, scans = 2, 0
+    while found := MARKER.search(content, at):
+        if not scans and content[at : found.start()].strip(b"\xff"):
+            raise ValueError(f"{found.start() - at:,} bytes are no part of the image")
+        if found[0] == END:
+            break
+        at = found.end()
+        scans += found[1] == SCAN
+        if found[1] not in WITHOUT_CONTENT:
+            at += int.from_bytes(content[at : at + 2], "big")
+    return scans
