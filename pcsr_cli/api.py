@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pcsr_cli.engine.device import LEVELS, Precision, as_lr, device_notes, resolve_device, resolve_precision
 from pcsr_cli.engine.grid import hr_size
+from pcsr_cli.engine.memory import limit_kernel_caches
 from pcsr_cli.engine.output import output_rows
 from pcsr_cli.engine.refine import NEVER, usual_refine
 from pcsr_cli.engine.routing import Routing, default_routing
@@ -62,6 +63,7 @@ def load_model(
     Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its config beside it, or a published
     ``.pth``. ``scale`` only affects ``auto``. Raises UnknownModelError, HubError, ModelError, DeviceError.
     """
+    limit_kernel_caches()
     chosen_device = resolve_device(device)
     dtype = resolve_precision(precision, chosen_device)
     known = registry or load_registry()

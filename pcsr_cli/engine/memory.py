@@ -6,6 +6,7 @@ memory. A result is computed in strips of limited size. Each strip computes the 
 """
 
 import math
+import os
 
 import psutil
 import torch
@@ -33,6 +34,22 @@ FEATURE_MAPS = 12
 MAX_BUDGET = 2**30
 """Maximum bytes of features that ADM keeps for its second pass by default. The default is a quarter of the free memory.
 """
+
+KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+"""The environment variables with which PyTorch and oneDNN limit their caches of kernels."""
+
+MAX_KERNELS = 64
+"""Kernels per cache. An image needs about 30, so images of one size reuse them."""
+
+
+def limit_kernel_caches() -> None:
+    """Limit the caches of kernels that PyTorch and oneDNN compile for each shape, unless the user set a limit.
+
+    By default they hold 1,024 kernels, and a folder of images of different sizes takes up to 1 GB more. The limits are
+    read once in a process, at the first convolution.
+    """
+    for name in KERNEL_CACHES:
+        os.environ.setdefault(name, str(MAX_KERNELS))
 
 
 def auto_tile(model: Pcsr, scale: float, lr_size: tuple[int, int], strip_pixel_bytes: int = 0) -> tuple[int, int]:

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from pcsr_cli.api import load_model
 from pcsr_cli.engine import memory
 from pcsr_cli.engine.memory import (
     CPU_TILE_WIDTH,
     DEVICE_TILES,
+    KERNEL_CACHES,
     MAX_BUDGET,
+    MAX_KERNELS,
     MIN_STRIP_ROWS,
     STRIP_BYTES,
     auto_tile,
@@ -95,6 +98,39 @@ def test_memory_cached_by_pytorch_counts_as_free(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
     assert memory.free_memory(torch.device("cuda:0")) == 770
     assert memory.free_memory(CPU) > 2**20
+
+
+@pytest.mark.parametrize("given", ["5", None])
+def test_a_loaded_model_limits_the_kernel_caches_unless_the_user_did(
+    tiny_folder: Path, given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KERNEL_CACHES:
+        monkeypatch.setenv(name, "1")  # restores the variable after the test
+        monkeypatch.delenv(name) if given is None else monkeypatch.setenv(name, given)
+    load_model(str(tiny_folder))
+    assert {os.environ[name] for name in KERNEL_CACHES} == {given or str(MAX_KERNELS)}
+
+
+SIZES = """
+import sys
+import numpy as np, psutil, torch
+from pcsr_cli.api import load_model, upscale
+
+torch.set_num_threads(1)
+model = load_model("builtin", "cpu")
+for index in range(90):
+    height, width = 8 + index % 13, 8 + index % 11
+    upscale(np.full((height, width, 3), index, np.uint8), model, 2)
+    if index in (29, 89):
+        print(psutil.Process().memory_info().rss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_image_sizes() -> None:
+    done = subprocess.run([sys.executable, "-c", SIZES], cwd=ROOT, capture_output=True, text=True, check=True)
+    early, late = map(int, done.stdout.split())
+    assert late - early < 30 * 2**20
 
 
 ENLARGE = """
