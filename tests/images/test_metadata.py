@@ -11,7 +11,7 @@ from PIL import Image
 
 from pcsr_cli.images.image import ImageData, Metadata
 from pcsr_cli.images.metadata import resize_metadata, upright
-from pcsr_cli.images.read import read_image
+from pcsr_cli.images.read import read_image, read_layout
 from pcsr_cli.images.tiff import read_tags
 from pcsr_cli.images.write import write_image
 from tests.images import deep_levels, levels, save, save_deep
@@ -65,21 +65,84 @@ def turned(orientation: int) -> np.ndarray[Any, Any]:
     }[orientation]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied_and_the_tag_reset(suffix: str, orientation: int) -> None:
-    options = {"lossless": True} if suffix == ".webp" else {}
-    image = read_image(in_file(suffix, exif=simple(orientation), **options))
-    assert np.array_equal(image.rgb, turned(orientation))
-    assert 0x0112 not in tags_of(image.metadata)
+def oriented_jpeg_xl(path: Path, orientation: int) -> None:
+    """Write a lossless JPEG XL with the orientation in the codestream."""
+    import pillow_jxl  # noqa: F401  (registers the format)
+
+    Image.fromarray(levels(4, 6)).save(path, lossless=True)
+    content = path.read_bytes()
+    bits = "".join(f"{byte:08b}"[::-1] for byte in content)
+    assert bits[31:48] == "00000100010010000", "another header than the one to be changed"
+    added = "1" + f"{orientation - 1:03b}"[::-1] + "000"  # extra fields: orientation, and three absent ones
+    bits = f"{bits[:32]}{added}{bits[33:41]}1{bits[41:44]}".ljust(56, "0") + bits[48:]
+    path.write_bytes(bytes(int(bits[start : start + 8][::-1], 2) for start in range(0, len(bits), 8)))
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".avif"])
+def oriented(path: Path, container: str, orientation: int) -> None:
+    """Write ``levels(4, 6)``, turned and mirrored so that the orientation in the container makes it upright."""
+    tags: Any = simple(orientation)
+    options: dict[str, Any] = {"exif": tags, "quality": 100, "subsampling": "4:4:4"}
+    match container:
+        case "JPEG XL":
+            return oriented_jpeg_xl(path, orientation)
+        case "a JPEG in JPEG XL":
+            import pillow_jxl  # noqa: F401
+
+            oriented(path.with_suffix(".jpg"), "JPEG", orientation)
+            with Image.open(path.with_suffix(".jpg")) as image:
+                image.save(path, lossless_jpeg=True)
+            return None
+        case "TIFF" | "PNG":
+            options = {"exif": tags}
+        case "WebP":
+            options = {"exif": tags, "lossless": True}
+        case "HEIC":
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+            options = {"exif": tags.tobytes(), "quality": -1, "matrix_coefficients": 0, "chroma": 444}  # irot and imir
+        case "JPEG with XMP":
+            options = {**options, "xmp": XMP.replace(b'Orientation="6"', b'Orientation="%d"' % orientation)}
+            del options["exif"]
+    Image.fromarray(levels(4, 6)).save(path, **options)
+    return None
+
+
+CONTAINERS = {
+    "JPEG": ".jpg", "JPEG with XMP": ".jpg", "TIFF": ".tif", "WebP": ".webp", "PNG": ".png", "AVIF": ".avif",
+    "HEIC": ".heic", "JPEG XL": ".jxl", "a JPEG in JPEG XL": ".jxl",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied_in_lossy_formats(suffix: str, orientation: int) -> None:
-    image = read_image(in_file(suffix, exif=exif(orientation), quality=100, subsampling="4:4:4"))
-    assert np.abs(image.rgb.astype(int) - turned(orientation)).max() < 20
-    assert 0x0112 not in tags_of(image.metadata)
+@pytest.mark.filterwarnings("ignore:Using JPEG reconstruction")
+def test_orientation_is_applied_in_every_container(tmp_path: Path, container: str, orientation: int) -> None:
+    path = tmp_path / f"in{CONTAINERS[container]}"
+    if path.suffix in {".heic", ".jxl"}:
+        pytest.importorskip({".heic": "pillow_heif", ".jxl": "pillow_jxl"}[path.suffix])
+    oriented(path, container, orientation)
+    image = read_image(path)
+    away = np.abs(image.rgb.astype(int) - turned(orientation)).max()
+    assert away <= (20 if ("JPEG" in container and container != "JPEG XL") or container == "AVIF" else 2)
+    assert image.metadata.exif is None or 0x0112 not in tags_of(image.metadata)
+    assert b'tiff:Orientation="1"' in (image.metadata.xmp or b'tiff:Orientation="1"')
+    layout = read_layout(path)
+    assert (layout.height, layout.width) == image.size
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".heic"])
+def test_the_orientation_in_the_exif_of_avif_and_heic_is_ignored(tmp_path: Path, suffix: str) -> None:
+    """The standard has irot and imir instead. Cameras store both."""
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    tags = Image.Exif()
+    tags[0x0113] = 6
+    Image.fromarray(levels(4, 6)).save(tmp_path / f"in{suffix}", exif=tags)
+    content = (tmp_path / f"in{suffix}").read_bytes()
+    assert b"\x01\x13\0\3" in content
+    (tmp_path / f"in{suffix}").write_bytes(content.replace(b"\x01\x13\0\3", b"\x01\x12\0\3"))
+    assert read_image(tmp_path / f"in{suffix}").size == (4, 6)
 
 
 def test_alpha_is_turned_too() -> None:
