@@ -1,6 +1,7 @@
 """``pcsr bench``: compare methods in quality, compute and time over folders of images."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,19 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pcsr_cli.cli import measuring, options
-from pcsr_cli.cli.console import figures_table, print_document, print_message, printable, progress_bar, stdout_console
+from pcsr_cli.cli.console import figures_table, print_document, printable, progress_bar, stdout_console
 from pcsr_cli.cli.options import OUTPUT, ROUTING, option
-from pcsr_cli.errors import OutputError
-from pcsr_cli.images.files import reason
+from pcsr_cli.images.files import make_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.table import Table
     from rich.text import Text
 
-    from pcsr_cli.evaluate.bench import BenchOptions, BenchResult, Measurement, Row
-    from pcsr_cli.evaluate.dataset import PairFiles, SkippedImage
+    from pcsr_cli.evaluate.bench import BenchResult, Row
+    from pcsr_cli.evaluate.dataset import PairFiles
     from pcsr_cli.evaluate.methods import Method
-    from pcsr_cli.model.registry import LoadedModel
+    from pcsr_cli.evaluate.runner import Conditions
 
 METHODS = "threshold,adm,heavy,light,bicubic"
 
@@ -52,63 +54,59 @@ Budget = Annotated[
 Save = Annotated[Path | None, option("--save", "Keep the enlarged images as PNG files here.", OUTPUT, metavar="DIR")]
 
 
+@options.with_common
 def command(
     folders: Folders,
-    scale: measuring.Scale = 4.0,
-    lr: measuring.LrPath = None,
-    no_reference: measuring.NoReference = False,
-    degrade: measuring.Degrade = None,
+    common: measuring.Common,
     methods: Methods = METHODS,
-    original: measuring.OriginalPath = None,
     budget: Budget = None,
-    luma: measuring.Luma = False,
     protocol: Protocol = "whole",
-    model: options.Model = "auto",
-    refine: options.Refine = None,
-    no_refine: options.NoRefine = False,
-    device: options.Device = "auto",
-    tile: options.Tile = "auto",
-    precision: options.PrecisionName = "auto",
-    registry: options.RegistryFile = None,
     save: Save = None,
     report: measuring.ReportFile = None,
     csv: measuring.CsvFile = None,
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Compare methods in quality, compute and time over folders of images."""
-    options.check_output_mode(json, quiet)
+    options.check_output_mode(common.json, common.quiet)
     from pcsr_cli.engine.routing import parse_allowance
     from pcsr_cli.evaluate import bench, sweep
     from pcsr_cli.evaluate.html.page import check_page
+    from pcsr_cli.images.image import ImageData
+    from pcsr_cli.images.write import write_image
 
-    chosen = _choose_methods(methods, original is not None, budget is not None)
+    chosen = _choose_methods(methods, common.original is not None, budget is not None)
     allowance = None if budget is None else parse_allowance(budget)
     grid = sweep.parse_grid("threshold", measuring.THRESHOLDS)
-    minimum = options.choose_refine(refine, no_refine, scale)
-    side = options.choose_tile(tile)
     if report is not None:
         check_page(report, grid)
-    sources = measuring.find_sources(folders, scale, lr, no_reference, degrade)
+    sources = common.find_sources(folders)
     saved = () if save is None else _saved_files(save, sources, chosen)
-    measuring.check_results((report, csv, *saved), sources, overwrite)
-    loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    settings = bench.BenchOptions(chosen, scale, minimum, side, luma, protocol == "paper", network, allowance)
-    bench.check(loaded, settings)
-    swept = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
+    common.check_results((report, csv, *saved), sources)
+    conditions = common.load()
+    bench.check(conditions, chosen)
     if report is not None:
-        sweep.check(loaded, swept)
-    result = _measure(loaded, sources, settings, save, overwrite, quiet or json)
+        sweep.check(conditions)
+    total, done = len(sources) * len(chosen), 0
+    with progress_bar("bench", common.silent) as progress:
+
+        def observe(row: "Row", rgb: "NDArray[np.uint8]") -> None:
+            nonlocal done
+            done += 1
+            progress(done / total)
+            if save is not None:
+                write_image(_saved_file(save, row.image, row.method), ImageData(rgb), {}, replace=common.overwrite)
+
+        paper = protocol == "paper"
+        result = bench.bench(
+            conditions, sources, chosen, paper=paper, allowance=allowance, observe=observe, skip=measuring.print_skipped
+        )
     if csv is not None:
-        measuring.write_rows(csv, result.rows, overwrite)
+        measuring.write_rows(csv, result.rows, common.overwrite)
     if report is not None:
-        silent = quiet or json
-        measuring.write_page(report, loaded, sources, swept, no_reference, overwrite, silent, result, settings.paper)
-    if json:
-        print_document(_document(loaded, settings, result, no_reference, degrade))
-    elif not quiet:
-        _show(result, loaded, settings, no_reference, degrade)
+        common.write_page(report, conditions, sources, grid, result, paper)
+    if common.json:
+        print_document(_document(conditions, result, protocol))
+    elif not common.quiet:
+        _show(conditions, result)
     if result.skipped:
         raise SystemExit(1)
 
@@ -122,11 +120,8 @@ def _choose_methods(text: str, original: bool, budget: bool) -> "tuple[Method, .
 
 
 def _saved_files(folder: Path, sources: "Sequence[PairFiles]", methods: "Sequence[Method]") -> tuple[Path, ...]:
-    """Create the folder for --save and return the paths of the enlarged images. Raises OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot create the folder {folder}: {reason(error)}.", "Use another folder.") from error
+    """Make the folder for --save and return the paths of the enlarged images. Raises OutputError."""
+    make_folder(folder)
     return tuple(_saved_file(folder, source.name, method.label) for source in sources for method in methods)
 
 
@@ -134,62 +129,26 @@ def _saved_file(folder: Path, image: str, method: str) -> Path:
     return folder / f"{Path(image).stem}_{method.replace(' = ', '').replace(' ', '-').lower()}.png"
 
 
-def _measure(
-    model: "LoadedModel",
-    sources: "Sequence[PairFiles]",
-    settings: "BenchOptions",
-    save: Path | None,
-    replace: bool,
-    quiet: bool,
-) -> "BenchResult":
-    """Run the bench and save the enlarged images in ``save``, if it is given."""
-    from pcsr_cli.evaluate import bench
-    from pcsr_cli.evaluate.dataset import SkippedImage
-    from pcsr_cli.images.image import ImageData
-    from pcsr_cli.images.write import write_image
-
-    with progress_bar("bench", quiet) as progress:
-
-        def observe(event: "Measurement | SkippedImage") -> None:
-            if isinstance(event, SkippedImage):
-                print_message(f"pcsr: skipped: {event.reason}")
-                return
-            progress(event.done / event.total)
-            if save is not None:
-                output = _saved_file(save, event.row.image, event.row.method)
-                write_image(output, ImageData(event.rgb), {}, replace=replace)
-
-        return bench.bench(model, sources, settings, observe)
-
-
-def _document(
-    model: "LoadedModel", settings: "BenchOptions", result: "BenchResult", no_reference: bool, degrade: str | None
-) -> dict[str, object]:
-    from dataclasses import asdict
-
+def _document(conditions: "Conditions", result: "BenchResult", protocol: str) -> dict[str, object]:
     return {
-        **measuring.settings_document(model, settings, no_reference, degrade),
-        "protocol": "paper" if settings.paper else "whole",
+        **measuring.settings_document(conditions),
+        "protocol": protocol,
         "images": [asdict(row) for row in result.rows],
         "mean": [asdict(row) for row in result.mean],
         "skipped": measuring.skipped_entries(result.skipped),
     }
 
 
-def _show(
-    result: "BenchResult", model: "LoadedModel", settings: "BenchOptions", no_reference: bool, degrade: str | None
-) -> None:
+def _show(conditions: "Conditions", result: "BenchResult") -> None:
     """Print the rows by image, then the means."""
     from rich.text import Text
 
     console = stdout_console()
-    against = "all heavy" if no_reference else "HR"
-    degraded = "" if degrade is None else f", LR {degrade}"
+    degraded = "" if conditions.degrade is None else f", LR {conditions.degrade}"
     title = (
-        f"{model.identity.name} x{settings.scale:g}{degraded}; "
-        f"PSNR of {'luma' if settings.luma else 'RGB'} against {against}, "
-        f"SSIM of luma, both without {-(-settings.scale // 1):.0f} border pixels; "
-        "GFLOPs (paper's count) and executed; "
+        f"{conditions.model.identity.name} x{conditions.scale:g}{degraded}; "
+        f"PSNR of {'luma' if conditions.luma else 'RGB'} against {conditions.reference}, "
+        f"SSIM of luma, both without {conditions.shave} border pixels; GFLOPs (paper's count) and executed; "
         "seconds of computing (none for patch, which is composed)."
     )
     console.print(Text(printable(title)))

@@ -4,7 +4,7 @@ import csv
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -13,16 +13,13 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_message, printable, progress_bar
 from pcsr_cli.cli.options import OUTPUT, option
-from pcsr_cli.errors import InputError
-from pcsr_cli.images.files import atomic_write
+from pcsr_cli.images.files import atomic_write, check_outputs
 
 if TYPE_CHECKING:
-    from pcsr_cli.engine.device import Precision
-    from pcsr_cli.evaluate.bench import BenchOptions, BenchResult
+    from pcsr_cli.evaluate.bench import BenchResult
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
-    from pcsr_cli.evaluate.html.page import PageImage
-    from pcsr_cli.evaluate.methods import LoadedOriginal
-    from pcsr_cli.evaluate.sweep import Curve, SweepOptions
+    from pcsr_cli.evaluate.runner import Conditions
+    from pcsr_cli.evaluate.sweep import Curve, CutGrid
     from pcsr_cli.model.registry import LoadedModel
 
 Measured = TypeVar("Measured")
@@ -55,76 +52,112 @@ CsvFile = Annotated[Path | None, option("--csv", "Write the rows as CSV.", OUTPU
 ReportFile = Annotated[Path | None, option("--report", "Write an HTML page with the results.", OUTPUT, metavar="FILE")]
 
 
-def find_sources(
-    images: Sequence[Path] | None, scale: float, lr: Path | None, no_reference: bool, degrade: str | None = None
-) -> "tuple[PairFiles, ...]":
-    """Find the images to measure. Raises the errors of ``check_scale``, ``find_pairs`` and ``parse_degradation``."""
-    from pcsr_cli.api import check_scale
-    from pcsr_cli.evaluate.dataset import demo_image, find_pairs
-    from pcsr_cli.images.degrade import parse_degradation
+@dataclass(frozen=True)
+class Common:
+    """The options that ``bench``, ``sweep`` and ``report`` share, and the steps that depend on them."""
 
-    check_scale(scale)
-    degradation = None if degrade is None else parse_degradation(degrade)
-    return find_pairs(images or [demo_image()], scale, lr, no_reference, degradation)
+    scale: Scale = 4.0
+    lr: LrPath = None
+    no_reference: NoReference = False
+    degrade: Degrade = None
+    luma: Luma = False
+    original: OriginalPath = None
+    model: options.Model = "auto"
+    refine: options.Refine = None
+    no_refine: options.NoRefine = False
+    device: options.Device = "auto"
+    tile: options.Tile = "auto"
+    precision: options.PrecisionName = "auto"
+    registry: options.RegistryFile = None
+    overwrite: options.Overwrite = False
+    json: options.Json = False
+    quiet: options.Quiet = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether the command shows no progress."""
+        return self.json or self.quiet
+
+    def find_sources(self, images: Sequence[Path] | None) -> "tuple[PairFiles, ...]":
+        """Find the images to measure.
+
+        Raises the errors of ``check_scale``, ``find_pairs`` and ``parse_degradation``.
+        """
+        from pcsr_cli.api import check_scale
+        from pcsr_cli.evaluate.dataset import demo_image, find_pairs
+        from pcsr_cli.images.degrade import parse_degradation
+
+        check_scale(self.scale)
+        degradation = None if self.degrade is None else parse_degradation(self.degrade)
+        return find_pairs(images or [demo_image()], self.scale, self.lr, self.no_reference, degradation)
+
+    def check_results(self, results: Iterable[Path | None], sources: "Sequence[PairFiles]") -> None:
+        """Check the paths of the results. An input is never overwritten. Raises the errors of ``check_outputs``."""
+        inputs = [file for source in sources for file in (source.hr, source.lr) if file is not None]
+        check_outputs([result for result in results if result is not None], inputs, self.overwrite)
+
+    def load(self) -> "Conditions":
+        """Load the model, and the original network if its weights are given. Raises the errors of loading."""
+        from pcsr_cli.engine.device import resolve_device, resolve_precision
+        from pcsr_cli.engine.upscale import Settings
+        from pcsr_cli.evaluate.methods import load_original
+        from pcsr_cli.evaluate.runner import Conditions
+
+        refine = options.choose_refine(self.refine, self.no_refine, self.scale)
+        settings = Settings(refine=refine, tile=options.choose_tile(self.tile))
+        device = resolve_device(self.device)
+        resolve_precision(self.precision, device)
+        original = None if self.original is None else load_original(self.original, device)
+        quiet = self.quiet
+        model = options.load_model(self.model, self.device, self.precision, self.registry, self.scale, quiet)
+        return Conditions(model, self.scale, settings, self.luma, self.no_reference, original, self.degrade)
+
+    def each_pair(
+        self,
+        label: str,
+        sources: "Sequence[PairFiles]",
+        measure: "Callable[[Pair, Callable[[float], None]], Measured]",
+        paper: bool = False,
+    ) -> "tuple[list[Measured], tuple[SkippedImage, ...]]":
+        """Measure every pair with a progress bar. Raises the errors of ``dataset.each_pair``."""
+        from pcsr_cli.evaluate.dataset import each_pair
+
+        def show(pair: "Pair") -> "Measured":
+            with progress_bar(f"{label} {pair.name}", self.silent) as progress:
+                return measure(pair, progress)
+
+        return each_pair(sources, self.scale, show, print_skipped, paper)
+
+    def write_page(
+        self,
+        output: Path,
+        conditions: "Conditions",
+        sources: "Sequence[PairFiles]",
+        grid: "CutGrid",
+        result: "BenchResult | None" = None,
+        paper: bool = False,
+    ) -> "tuple[list[Curve], tuple[SkippedImage, ...]]":
+        """Measure every image, write the HTML page, and return the curves and the images that failed.
+
+        With the ``result`` of a bench, the page has the tables of the bench and only the images that it measured: the
+        errors of the others were printed before. Raises InputError if all fail, OutputError, RefusedOutputError."""
+        from pcsr_cli.evaluate.html import page
+
+        names = {source.name for source in sources} if result is None else {row.image for row in result.rows}
+        chosen = [source for source in sources if source.name in names]
+        images, skipped = self.each_pair(
+            "report", chosen, lambda pair, progress: page.build_image(conditions, pair, grid, progress), paper
+        )
+        rows, mean, before = ((), (), ()) if result is None else (result.rows, result.mean, result.skipped)
+        command = shlex.join(("pcsr", *sys.argv[1:]))
+        content = page.Page(command, conditions, grid, tuple(images), (*before, *skipped), rows, mean)
+        page.write_page(output, content, self.overwrite)
+        return [image.curve for image in images], skipped
 
 
-def check_results(results: Iterable[Path | None], sources: "Sequence[PairFiles]", overwrite: bool) -> None:
-    """Check the paths of the results; an input is never overwritten. Raises the errors of ``check_outputs``."""
-    from pcsr_cli.images.files import check_outputs
-
-    inputs = [file for source in sources for file in (source.hr, source.lr) if file is not None]
-    check_outputs([result for result in results if result is not None], inputs, overwrite)
-
-
-def load(
-    model: str,
-    original: Path | None,
-    device: str,
-    precision: "Precision",
-    registry: Path | None,
-    scale: float,
-    quiet: bool,
-) -> "tuple[LoadedModel, LoadedOriginal | None]":
-    """Load the model, and the original network if its weights are given. Raises the errors of loading."""
-    from pcsr_cli.engine.device import resolve_device, resolve_precision
-    from pcsr_cli.evaluate.methods import load_original
-
-    where = resolve_device(device)
-    resolve_precision(precision, where)
-    network = None if original is None else load_original(original, where)
-    return options.load_model(model, device, precision, registry, scale, quiet), network
-
-
-def each_pair(
-    label: str,
-    sources: "Sequence[PairFiles]",
-    scale: float,
-    quiet: bool,
-    measure: "Callable[[Pair, Callable[[float], None]], Measured]",
-    paper: bool = False,
-) -> "tuple[list[Measured], tuple[SkippedImage, ...]]":
-    """Measure every pair of HR and LR images; skip the ones that fail. ``paper`` crops the images as ``load_pair``
-    does.
-
-    Raises InputError if all fail.
-    """
-    from pcsr_cli.evaluate.dataset import SkippedImage, load_pair
-
-    done: list[Measured] = []
-    skipped: list[SkippedImage] = []
-    for source in sources:
-        try:
-            pair = load_pair(source, scale, paper)
-            with progress_bar(f"{label} {source.name}", quiet) as progress:
-                done.append(measure(pair, progress))
-        except InputError as error:
-            if len(sources) == 1:
-                raise
-            skipped.append(SkippedImage(source.name, str(error)))
-            print_message(f"pcsr: skipped: {error}")
-    if not done:
-        raise InputError("All images failed.", skipped[0].reason)
-    return done, tuple(skipped)
+def print_skipped(image: "SkippedImage") -> None:
+    """Print the reason why an image was skipped."""
+    print_message(f"pcsr: skipped: {image.reason}")
 
 
 def write_rows(output: Path, rows: Sequence[Any], replace: bool) -> None:
@@ -165,34 +198,27 @@ def skipped_entries(skipped: "Sequence[SkippedImage]") -> list[dict[str, str]]:
     return [{key: printable(value) for key, value in asdict(one).items()} for one in skipped]
 
 
-def settings_document(
-    model: "LoadedModel", settings: "SweepOptions | BenchOptions", no_reference: bool, degrade: str | None = None
-) -> dict[str, object]:
-    """Return the settings of a measurement for a JSON document."""
+def settings_document(conditions: "Conditions") -> dict[str, object]:
+    """Return the conditions of a measurement for a JSON document."""
     return {
-        **provenance(model),
-        "scale": settings.scale,
-        "refine": settings.refine,
-        "psnr_of": "luma" if settings.luma else "RGB",
-        "psnr_against": "all heavy" if no_reference else "HR",
-        "degrade": degrade,
+        **provenance(conditions.model),
+        "scale": conditions.scale,
+        "refine": conditions.settings.refine,
+        "psnr_of": "luma" if conditions.luma else "RGB",
+        "psnr_against": conditions.reference,
+        "degrade": conditions.degrade,
     }
 
 
 def curves_document(
-    model: "LoadedModel",
-    settings: "SweepOptions",
-    curves: "Sequence[Curve]",
-    skipped: "Sequence[SkippedImage]",
-    no_reference: bool,
-    degrade: str | None = None,
+    conditions: "Conditions", grid: "CutGrid", curves: "Sequence[Curve]", skipped: "Sequence[SkippedImage]"
 ) -> dict[str, object]:
     """Return the curves of a sweep and their mean as a JSON document."""
     from pcsr_cli.evaluate.sweep import KNEE_RULE, mean_curve
 
     return {
-        **settings_document(model, settings, no_reference, degrade),
-        "grid": {"of": settings.grid.kind, "values": list(settings.grid.values)},
+        **settings_document(conditions),
+        "grid": {"of": grid.kind, "values": list(grid.values)},
         "knee_rule": KNEE_RULE,
         "curves": [_curve_document(curve) for curve in curves],
         "mean": _curve_document(mean_curve(curves) if len(curves) > 1 else curves[0]),
@@ -206,32 +232,3 @@ def _curve_document(curve: "Curve") -> dict[str, object]:
     original = None if curve.original is None else asdict(curve.original)
     points = [asdict(point) for point in curve.points]
     return {"image": printable(curve.image), "points": points, **named, "original": original}
-
-
-def write_page(
-    output: Path,
-    model: "LoadedModel",
-    sources: "Sequence[PairFiles]",
-    settings: "SweepOptions",
-    no_reference: bool,
-    replace: bool,
-    quiet: bool,
-    result: "BenchResult | None" = None,
-    paper: bool = False,
-) -> "tuple[list[Curve], tuple[SkippedImage, ...]]":
-    """Measure every image, write the HTML page, and return the curves and the images that failed.
-
-    With the ``result`` of a bench, the page has its tables and only the images that it measured: the errors of the
-    others were printed before. Raises InputError if all fail, OutputError, RefusedOutputError."""
-    from pcsr_cli.evaluate.html import page
-
-    def measure(pair: "Pair", progress: Callable[[float], None]) -> "PageImage":
-        return page.build_image(model, pair, settings, progress)
-
-    names = {source.name for source in sources} if result is None else {row.image for row in result.rows}
-    chosen = [source for source in sources if source.name in names]
-    images, skipped = each_pair("report", chosen, settings.scale, quiet, measure, paper)
-    info = page.PageInfo(shlex.join(("pcsr", *sys.argv[1:])), model, settings, no_reference)
-    rows, mean, before = ((), (), ()) if result is None else (result.rows, result.mean, result.skipped)
-    page.write_page(output, page.Page(info, tuple(images), (*before, *skipped), rows, mean), replace)
-    return [image.curve for image in images], skipped

@@ -1,7 +1,8 @@
 """Options that several commands share, and the conversion of their values into objects of the library."""
 
+import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,6 +39,24 @@ def option(
     """Declare an option in a panel of the help. ``default`` describes a default value that depends on other options."""
     names = (name, short) if short else (name,)
     return typer.Option(*names, help=help, rich_help_panel=panel, show_default=default, **settings)
+
+
+def with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace the parameter ``common`` of a command, a dataclass of options, by its fields, so that Typer adds each."""
+    own = dict(inspect.signature(command).parameters)
+    group = own.pop("common").annotation
+    shared = inspect.signature(group).parameters
+
+    def run(**values: object) -> None:
+        command(common=group(**{name: values.pop(name) for name in shared}), **values)
+
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own.values(), *shared.values())
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__ = command.__doc__
+    return run
 
 
 def complete_model(incomplete: str) -> list[tuple[str, str]]:

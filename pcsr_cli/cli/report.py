@@ -17,46 +17,28 @@ Thresholds = Annotated[
 ]
 
 
+@options.with_common
 def command(
     output: Output,
+    common: measuring.Common,
     images: measuring.Images = None,
     threshold: Thresholds = measuring.THRESHOLDS,
-    scale: measuring.Scale = 4.0,
-    lr: measuring.LrPath = None,
-    no_reference: measuring.NoReference = False,
-    luma: measuring.Luma = False,
-    original: measuring.OriginalPath = None,
-    model: options.Model = "auto",
-    refine: options.Refine = None,
-    no_refine: options.NoRefine = False,
-    device: options.Device = "auto",
-    tile: options.Tile = "auto",
-    precision: options.PrecisionName = "auto",
-    registry: options.RegistryFile = None,
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Write an HTML page that compares images before and after, and shows their routing and its cost."""
-    options.check_output_mode(json, quiet)
+    options.check_output_mode(common.json, common.quiet)
+    from pcsr_cli.evaluate import sweep
     from pcsr_cli.evaluate.html.page import check_page
-    from pcsr_cli.evaluate.sweep import SweepOptions, check, parse_grid
 
-    grid = parse_grid("threshold", threshold)
+    grid = sweep.parse_grid("threshold", threshold)
     check_page(output, grid)
-    minimum = options.choose_refine(refine, no_refine, scale)
-    side = options.choose_tile(tile)
-    sources = measuring.find_sources(images, scale, lr, no_reference)
-    measuring.check_results([output], sources, overwrite)
-    loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    settings = SweepOptions(grid, scale, minimum, side, luma, network)
-    check(loaded, settings)
-    silent = quiet or json
-    curves, skipped = measuring.write_page(output, loaded, sources, settings, no_reference, overwrite, silent)
-    if json:
-        document = measuring.curves_document(loaded, settings, curves, skipped, no_reference)
-        print_document({"report": str(output), **document})
-    elif not quiet:
+    sources = common.find_sources(images)
+    common.check_results([output], sources)
+    conditions = common.load()
+    sweep.check(conditions)
+    curves, skipped = common.write_page(output, conditions, sources, grid)
+    if common.json:
+        print_document({"report": str(output), **measuring.curves_document(conditions, grid, curves, skipped)})
+    elif not common.quiet:
         print_message(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB). Open it in a browser.")
     if skipped:
         raise SystemExit(1)

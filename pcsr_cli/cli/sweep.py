@@ -12,8 +12,7 @@ from pcsr_cli.cli.options import OUTPUT, option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pcsr_cli.evaluate.sweep import Curve, CutGrid, Point, SweepOptions
-    from pcsr_cli.model.registry import LoadedModel
+    from pcsr_cli.evaluate.sweep import Curve, Point
 
 EXAMPLES = options.examples(
     "pcsr sweep in.png --threshold 0:1:0.1  # the curve at eleven cuts",
@@ -35,86 +34,56 @@ Tradeoffs = Annotated[
 Plot = Annotated[Path | None, option("--plot", "Draw the curve to a .png, .svg or .pdf file.", OUTPUT, metavar="FILE")]
 
 
+@options.with_common
 def command(
+    common: measuring.Common,
     images: measuring.Images = None,
     threshold: Thresholds = None,
     k: Tradeoffs = None,
-    scale: measuring.Scale = 4.0,
-    lr: measuring.LrPath = None,
-    no_reference: measuring.NoReference = False,
-    degrade: measuring.Degrade = None,
-    luma: measuring.Luma = False,
-    original: measuring.OriginalPath = None,
-    model: options.Model = "auto",
-    refine: options.Refine = None,
-    no_refine: options.NoRefine = False,
-    device: options.Device = "auto",
-    tile: options.Tile = "auto",
-    precision: options.PrecisionName = "auto",
-    registry: options.RegistryFile = None,
     plot: Plot = None,
     report: measuring.ReportFile = None,
     csv: measuring.CsvFile = None,
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Measure quality over compute for a grid of cuts, and find the knee of the curve."""
-    options.check_output_mode(json, quiet)
+    options.check_output_mode(common.json, common.quiet)
+    options.check_exclusive({"--threshold": threshold is not None, "--k": k is not None})
+    from rich.text import Text
+
     from pcsr_cli.evaluate import sweep
     from pcsr_cli.evaluate.html.page import check_page
 
-    grid = _choose_grid(threshold, k)
-    minimum = options.choose_refine(refine, no_refine, scale)
-    side = options.choose_tile(tile)
+    grid = sweep.parse_grid("threshold", threshold or measuring.THRESHOLDS) if k is None else sweep.parse_grid("k", k)
     if plot is not None:
         sweep.check_figure(plot)
     if report is not None:
         check_page(report, grid)
-    sources = measuring.find_sources(images, scale, lr, no_reference, degrade)
-    measuring.check_results((plot, report, csv), sources, overwrite)
-    loaded, network = measuring.load(model, original, device, precision, registry, scale, quiet)
-    settings = sweep.SweepOptions(grid, scale, minimum, side, luma, network)
-    sweep.check(loaded, settings)
-    silent = quiet or json
+    sources = common.find_sources(images)
+    common.check_results((plot, report, csv), sources)
+    conditions = common.load()
+    sweep.check(conditions)
     if report is not None:
-        curves, skipped = measuring.write_page(report, loaded, sources, settings, no_reference, overwrite, silent)
+        curves, skipped = common.write_page(report, conditions, sources, grid)
     else:
-        curves, skipped = measuring.each_pair(
-            "sweep", sources, scale, silent, lambda pair, progress: sweep.sweep(loaded, pair, settings, progress)
+        curves, skipped = common.each_pair(
+            "sweep", sources, lambda pair, progress: sweep.sweep(conditions, pair, grid, progress)
         )
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
-    quality = f"PSNR {'(luma) ' if luma else ''}against {'all heavy' if no_reference else 'HR'}"
-    quality += "" if degrade is None else f", LR {degrade}"
+    name = f"{conditions.model.identity.name} x{conditions.scale:g}"
+    degraded = "" if conditions.degrade is None else f", LR {conditions.degrade}"
+    quality = f"PSNR {'(luma) ' if conditions.luma else ''}against {conditions.reference}{degraded}"
     if plot is not None:
-        title = printable(f"{loaded.identity.name} x{scale:g}, {mean.image}")
-        sweep.plot_curves(plot, curves, mean, quality, title, overwrite)
+        sweep.plot_curves(plot, curves, mean, quality, printable(f"{name}, {mean.image}"), common.overwrite)
     if csv is not None:
-        measuring.write_rows(csv, mean.points, overwrite)
-    if json:
-        print_document(measuring.curves_document(loaded, settings, curves, skipped, no_reference, degrade))
-    elif not quiet:
-        _show(mean, loaded, settings, quality)
+        measuring.write_rows(csv, mean.points, common.overwrite)
+    if common.json:
+        print_document(measuring.curves_document(conditions, grid, curves, skipped))
+    elif not common.quiet:
+        console = stdout_console()
+        title = f"{name}, {mean.image}: {quality}, dB; SSIM of luma; GFLOPs (paper's count) and executed."
+        for part in (Text(printable(title)), _table(mean), Text(conclude(mean))):
+            console.print(part)
     if skipped:
         raise SystemExit(1)
-
-
-def _choose_grid(threshold: str | None, k: str | None) -> "CutGrid":
-    from pcsr_cli.evaluate.sweep import parse_grid
-
-    options.check_exclusive({"--threshold": threshold is not None, "--k": k is not None})
-    return parse_grid("threshold", threshold or measuring.THRESHOLDS) if k is None else parse_grid("k", k)
-
-
-def _show(curve: "Curve", model: "LoadedModel", settings: "SweepOptions", quality: str) -> None:
-    """Print the table of points and a conclusion."""
-    from rich.text import Text
-
-    console = stdout_console()
-    title = f"{model.identity.name} x{settings.scale:g}, {curve.image}: {quality}, dB; SSIM of luma"
-    console.print(Text(printable(f"{title}; GFLOPs (paper's count) and executed.")))
-    console.print(_table(curve))
-    console.print(Text(conclude(curve)))
 
 
 def conclude(curve: "Curve") -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -22,32 +23,13 @@ from pcsr_cli.engine.routing import (
     heavy_share,
     to_budget,
 )
-from pcsr_cli.engine.upscale import Settings, survey_difficulties
-from pcsr_cli.errors import InputError, PcsrError, UsageError
-from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage, load_pair
-from pcsr_cli.evaluate.methods import LoadedOriginal, Method
-from pcsr_cli.evaluate.metrics import luma, psnr, ssim
-from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner, check_scales
-from pcsr_cli.model.flops import GIGA, model_costs, original_flops
-from pcsr_cli.model.registry import LoadedModel
-
-
-@dataclass(frozen=True)
-class BenchOptions:
-    """The settings of a bench. ``refine`` and ``tile`` are the engine's; ``luma`` selects PSNR of luma.
-
-    ``paper`` crops images as the paper's tables do. ``allowance`` belongs to the method "budget": one cut for all
-    images.
-    """
-
-    methods: tuple[Method, ...]
-    scale: float
-    refine: int
-    tile: int | None = None
-    luma: bool = False
-    paper: bool = False
-    original: LoadedOriginal | None = None
-    allowance: Allowance | None = None
+from pcsr_cli.engine.upscale import survey_difficulties
+from pcsr_cli.errors import PcsrError, UsageError
+from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage, each_pair, load_pair
+from pcsr_cli.evaluate.methods import Method
+from pcsr_cli.evaluate.metrics import luma, ssim
+from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner
+from pcsr_cli.model.flops import GIGA, model_costs
 
 
 @dataclass(frozen=True)
@@ -81,77 +63,65 @@ class BenchResult:
     skipped: tuple[SkippedImage, ...]
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A measured image: its row, its pixels (H, W, 3), and how many of the ``total`` measurements are done."""
+def bench(
+    conditions: Conditions,
+    files: Sequence[PairFiles],
+    methods: Sequence[Method],
+    *,
+    paper: bool = False,
+    allowance: Allowance | None = None,
+    observe: Callable[[Row, NDArray[np.uint8]], None] = lambda row, rgb: None,
+    skip: Callable[[SkippedImage], None] = lambda image: None,
+) -> BenchResult:
+    """Measure every method on every image. ``observe`` is called with each row and its pixels (H, W, 3).
 
-    done: int
-    total: int
-    row: Row
-    rgb: NDArray[np.uint8]
-
-
-Observe = Callable[[Measurement | SkippedImage], None]
-
-
-def bench(model: LoadedModel, pairs: Sequence[PairFiles], options: BenchOptions, observe: Observe) -> BenchResult:
-    """Measure every method on every image, and call ``observe`` for each measurement and each skipped image.
-
-    Raises UsageError if the model does not support the options, InputError if no image can be measured.
+    ``paper`` crops images as the paper's tables do. ``allowance`` belongs to the method "budget": one cut for all
+    images. ``skip`` is called with each image that fails. Raises UsageError if the model does not support a method, and
+    InputError if no image can be measured.
     """
-    check(model, options)
+    check(conditions, methods)
+    assert (Method("budget") in methods) == (allowance is not None)
+    budget = None if allowance is None else _common_cut(conditions, files, paper, allowance)
     rows: list[Row] = []
-    skipped: list[SkippedImage] = []
-    total = len(pairs) * len(options.methods)
-    settings = Settings(refine=options.refine, tile=options.tile)
-    budget = None if options.allowance is None else _common_cut(model, pairs, options, options.allowance)
-    conditions = Conditions(model, options.scale, settings, options.original, budget)
-    for files in pairs:
-        try:
-            pair = load_pair(files, options.scale, options.paper)
-            if not rows:
-                _warm_up(conditions, options.methods, pair)
-            for row, rgb in _measure(conditions, pair, options):
-                rows.append(row)
-                observe(Measurement(len(rows), total, row, rgb))
-        except InputError as error:
-            skipped.append(SkippedImage(files.name, str(error)))
-            observe(skipped[-1])
-    if not rows:
-        raise InputError("All images failed.", skipped[0].reason if skipped else "Give at least one image.")
-    mean = tuple(mean_row([row for row in rows if row.method == method.label]) for method in options.methods)
-    return BenchResult(tuple(rows), mean, tuple(skipped))
+
+    def measure(pair: Pair) -> None:
+        if not rows:
+            _warm_up(conditions, methods, pair, budget)
+        for row, rgb in _measure(conditions, pair, methods, budget):
+            rows.append(row)
+            observe(row, rgb)
+
+    _, skipped = each_pair(files, conditions.scale, measure, skip, paper)
+    mean = tuple(mean_row([row for row in rows if row.method == method.label]) for method in methods)
+    return BenchResult(tuple(rows), mean, skipped)
 
 
-def check(model: LoadedModel, options: BenchOptions) -> None:
-    """Raise UsageError, before any work, if the model does not support the options."""
-    check_scales(model, options.scale, options.original)
-    kinds = {method.kind for method in options.methods}
-    if "original" in kinds and options.original is None:
+def check(conditions: Conditions, methods: Sequence[Method]) -> None:
+    """Raise UsageError, before any work, if the model does not support the scale or a method."""
+    conditions.check()
+    if Method("original") in methods and conditions.original is None:
         message = "The method original needs the weights of the original network, which do not ship with pcsr."
         raise UsageError(message, "Give the path of the weights.", setting="original")
-    assert ("budget" in kinds) == (options.allowance is not None)
-    two_only = [method.label for method in options.methods if method.kind in {"threshold", "patch", "budget"}]
-    branches = model.network.spec.branches
+    two_only = [method.label for method in methods if method.kind in {"threshold", "patch", "budget"}]
+    branches = conditions.model.network.spec.branches
     if branches != 2 and two_only:
         message = f"These methods need a model with two branches, not {branches}: {', '.join(two_only)}."
         raise UsageError(message, "Use k, adm, heavy and light instead.")
 
 
-def _measure(conditions: Conditions, pair: Pair, options: BenchOptions) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
+def _measure(
+    conditions: Conditions, pair: Pair, methods: Sequence[Method], budget: Routing | None
+) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
     """Run every method on one image."""
-    runner = MethodRunner(conditions, pair.lr)
+    runner = MethodRunner(conditions, pair.lr, budget)
     truth = runner.run(Method("heavy")).rgb if pair.hr is None else pair.hr
-    shave = math.ceil(options.scale)
     truth_luma = luma(truth)
-    for method in options.methods:
+    cost = conditions.original_cost(runner.lr_pixels)
+    original = None if cost is None else cost.paper / GIGA
+    for method in methods:
         result = runner.run(method)
-        result_luma = luma(result.rgb)
-        quality = psnr(result_luma, truth_luma, shave) if options.luma else psnr(result.rgb, truth, shave)
-        yield (
-            _row(pair.name, method, result, quality, ssim(result_luma, truth_luma, shave), runner.original_gflops),
-            result.rgb,
-        )
+        similarity = ssim(luma(result.rgb), truth_luma, conditions.shave)
+        yield _row(pair.name, method, result, conditions.psnr(result.rgb, truth), similarity, original), result.rgb
 
 
 def _row(name: str, method: Method, result: MethodResult, psnr: float, ssim: float, original: float | None) -> Row:
@@ -189,35 +159,32 @@ def _mean(rows: Sequence[Row], column: str) -> float | None:
     return fmean(known) if known else None
 
 
-def _warm_up(conditions: Conditions, methods: Sequence[Method], pair: Pair) -> None:
+def _warm_up(conditions: Conditions, methods: Sequence[Method], pair: Pair, budget: Routing | None) -> None:
     """Run each method once on a small crop, because the first run includes the setup of kernels."""
-    runner = MethodRunner(conditions, pair.lr[:64, :64])
+    runner = MethodRunner(conditions, pair.lr[:64, :64], budget)
     for method in methods:
         runner.run(method)
 
 
 def _common_cut(
-    model: LoadedModel, pairs: Sequence[PairFiles], options: BenchOptions, allowance: Allowance
+    conditions: Conditions, files: Sequence[PairFiles], paper: bool, allowance: Allowance
 ) -> Routing | None:
     """Return the routing with one cut that spends the budget over all images; None if no image can be loaded."""
     images: list[NDArray[np.uint8]] = []
-    for files in pairs:
-        try:
-            images.append(load_pair(files, options.scale, options.paper).lr)
-        except PcsrError:
-            continue  # reported when the image is measured
+    for each in files:
+        with suppress(PcsrError):  # reported when the image is measured
+            images.append(load_pair(each, conditions.scale, paper).lr)
     if not images:
         return None
+    network, scale = conditions.model.network, conditions.scale
     lr_pixels = sum(lr.shape[0] * lr.shape[1] for lr in images)
-    sizes = [hr_size((lr.shape[0], lr.shape[1]), options.scale) for lr in images]
+    sizes = [hr_size((lr.shape[0], lr.shape[1]), scale) for lr in images]
     size = Size(lr_pixels, sum(height * width for height, width in sizes))
-    costs = model_costs(model.network)
-    original = original_flops(model.identity.original, options.scale, lr_pixels)
+    costs, original = model_costs(network), conditions.original_cost(lr_pixels)
     budget = to_budget(allowance, costs, size, None if original is None else original.paper / GIGA)
     assert budget.gflops is not None
     survey = DifficultySurvey(size.hr_pixels)
-    settings = Settings(refine=options.refine, tile=options.tile)
     for lr in images:
-        survey_difficulties(model.network, as_lr(lr), options.scale, settings, survey)
+        survey_difficulties(network, as_lr(lr), scale, conditions.settings, survey)
     cut = cut_for_share(survey.values(), heavy_share(costs, size, budget.gflops))
     return Threshold(min(1.0, cut)) if cut >= 0 else ALL_HEAVY

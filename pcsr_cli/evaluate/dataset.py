@@ -6,9 +6,10 @@ stop the others.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from pcsr_cli.images.files import exists, is_file, is_folder, reason
 from pcsr_cli.images.formats import readable_suffixes
 from pcsr_cli.images.read import read_rgb
 from pcsr_cli.images.resize import crop_to_multiple
+
+Measured = TypeVar("Measured")
 
 PATCH = 32
 STRIDE = 28
@@ -167,6 +170,29 @@ def crop_to_patch_grid(pair: Pair) -> Pair:
         raise InputError(message, "Measure whole images.", setting="protocol")
     hr = None if pair.hr is None else pair.hr[: round(height * pair.scale), : round(width * pair.scale)]
     return replace(pair, lr=pair.lr[:height, :width], hr=hr)
+
+
+def each_pair(
+    files: Sequence[PairFiles],
+    scale: float,
+    measure: Callable[[Pair], Measured],
+    skip: Callable[[SkippedImage], None],
+    paper: bool = False,
+) -> tuple[list[Measured], tuple[SkippedImage, ...]]:
+    """Load and measure every pair, and call ``skip`` for each one that fails. Raises InputError if all fail."""
+    done: list[Measured] = []
+    skipped: list[SkippedImage] = []
+    for each in files:
+        try:
+            done.append(measure(load_pair(each, scale, paper)))
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            skipped.append(SkippedImage(each.name, str(error)))
+            skip(skipped[-1])
+    if not done:
+        raise InputError("All images failed.", skipped[0].reason)
+    return done, tuple(skipped)
 
 
 def demo_image() -> Path:

@@ -1,5 +1,6 @@
-"""Runs the methods of ``pcsr bench`` on one image under the same conditions, and counts and times each."""
+"""The conditions of measurements, and the methods of ``pcsr bench`` on one image, each counted and timed."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,8 +18,10 @@ from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import ScaleError, UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.methods import LoadedOriginal, Method, patch_mask
+from pcsr_cli.evaluate.metrics import luma, psnr
 from pcsr_cli.images.resize import resize_bicubic_8bit
 from pcsr_cli.model.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops
+from pcsr_cli.model.layers import Cost
 from pcsr_cli.model.registry import LoadedModel
 
 
@@ -35,23 +38,64 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Conditions that all methods share: model, scale and engine settings (whose routing is replaced).
+    """The conditions that all measurements of a command share.
 
-    ``original`` is the original network and ``budget`` the routing of the methods with these names.
+    Each measurement replaces the routing in ``settings``. ``luma`` selects PSNR of luma. With ``no_reference``, results
+    are compared with all heavy instead of HR. ``original`` is the original network with its weights, if they are given.
+    ``degrade`` describes how the LR images were degraded.
     """
 
     model: LoadedModel
     scale: float
     settings: Settings
+    luma: bool = False
+    no_reference: bool = False
     original: LoadedOriginal | None = None
-    budget: Routing | None = None
+    degrade: str | None = None
+
+    @property
+    def shave(self) -> int:
+        """The width of the border that PSNR and SSIM ignore, in HR pixels."""
+        return math.ceil(self.scale)
+
+    @property
+    def reference(self) -> str:
+        """The image that results are compared with."""
+        return "all heavy" if self.no_reference else "HR"
+
+    def check(self) -> None:
+        """Raise UsageError if the model or the original network was not trained for the scale."""
+        if not self.model.scales.trained(self.scale):
+            name, scales = self.model.identity.name, self.model.scales
+            message = f"{name} was trained for {scales}, not x{in_full(self.scale)}."
+            raise ScaleError(message, "Measure at a trained scale.")
+        if self.original is not None and self.scale != ORIGINAL_SCALE:
+            message = f"The original network supports only x{ORIGINAL_SCALE}."
+            raise UsageError(message, "Measure without the original network.", setting="original")
+
+    def psnr(self, result: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+        """Return the PSNR in dB of two images (H, W, 3). Raises the errors of ``metrics.psnr``."""
+        return psnr(luma(result), luma(truth), self.shave) if self.luma else psnr(result, truth, self.shave)
+
+    def original_cost(self, lr_pixels: int) -> Cost | None:
+        """Return the FLOPs of the original network for an image; None if there is none at this scale."""
+        return original_flops(self.model.identity.original, self.scale, lr_pixels)
+
+    def explore(self, lr: NDArray[np.uint8], progress: Callable[[float], None] = lambda share: None) -> Composer:
+        """Run both samplers at every pixel of an image (h, w, 3). Raises UsageError unless there are two branches."""
+        branches = predict_branches(self.model.network, as_lr(lr), self.scale, self.settings, progress)
+        return Composer(branches, self.settings.refine)
 
 
 class MethodRunner:
-    """Runs methods on the image ``lr`` (h, w, 3) uint8 and keeps their results."""
+    """Runs methods on the image ``lr`` (h, w, 3) uint8 and keeps their results.
 
-    def __init__(self, conditions: Conditions, lr: NDArray[np.uint8]) -> None:
+    ``budget`` is the routing of the method "budget".
+    """
+
+    def __init__(self, conditions: Conditions, lr: NDArray[np.uint8], budget: Routing | None = None) -> None:
         self.conditions = conditions
+        self.budget = budget
         self.lr = lr
         self.lr_pixels = lr.shape[0] * lr.shape[1]
         self.costs = model_costs(conditions.model.network)
@@ -63,13 +107,6 @@ class MethodRunner:
         if method not in self.results:
             self.results[method] = self._run(method)
         return self.results[method]
-
-    @property
-    def original_gflops(self) -> float | None:
-        """GFLOPs (paper's count) of the original network on this image; None if there is none at this scale."""
-        identity, scale = self.conditions.model.identity, self.conditions.scale
-        cost = original_flops(identity.original, scale, self.lr_pixels)
-        return None if cost is None else cost.paper / GIGA
 
     def _run(self, method: Method) -> MethodResult:
         height, width = self.size
@@ -89,7 +126,7 @@ class MethodRunner:
                 assert method.value is not None
                 return self._run_patches(int(method.value))
             case _:
-                routing = self.conditions.budget if method.kind == "budget" else method.routing
+                routing = self.budget if method.kind == "budget" else method.routing
                 assert routing is not None
                 return self.run_routing(routing)
 
@@ -122,22 +159,10 @@ class MethodRunner:
 
     @cached_property
     def _composer(self) -> Composer:
-        conditions = self.conditions
-        branches = predict_branches(conditions.model.network, as_lr(self.lr), conditions.scale, conditions.settings)
-        return Composer(branches, conditions.settings.refine)
+        return self.conditions.explore(self.lr)
 
     @staticmethod
     def _timed(work: Callable[[], NDArray[np.uint8]]) -> MethodResult:
         started = time.perf_counter()
         rgb = work()
         return MethodResult(rgb, seconds=time.perf_counter() - started)
-
-
-def check_scales(model: LoadedModel, scale: float, original: LoadedOriginal | None) -> None:
-    """Raise UsageError if the model or the original network was not trained for the scale."""
-    if not model.scales.trained(scale):
-        name, scales = model.identity.name, model.scales
-        raise ScaleError(f"{name} was trained for {scales}, not x{in_full(scale)}.", "Measure at a trained scale.")
-    if original is not None and scale != ORIGINAL_SCALE:
-        message = f"The original network supports only x{ORIGINAL_SCALE}."
-        raise UsageError(message, "Measure without the original network.", setting="original")

@@ -17,19 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.routing import ABOVE_ALL, BELOW_ALL, DifficultySurvey, decide_adaptively, tradeoff_cut
 from pcsr_cli.engine.tiles import Span
-from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import OutputError, PlotError, UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer, check_branches
 from pcsr_cli.evaluate.dataset import Pair
-from pcsr_cli.evaluate.methods import LoadedOriginal
-from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, psnr, too_small
-from pcsr_cli.evaluate.runner import check_scales
+from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, too_small
+from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.images.files import atomic_write
-from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, original_flops, paper_flops
-from pcsr_cli.model.registry import LoadedModel
+from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, paper_flops
 
 MAX_POINTS = 1000
 KNEE_RULE = "the point furthest above the straight line between the cheapest and the most expensive point"
@@ -96,18 +92,6 @@ class Curve:
         return best if best.psnr > first.psnr + slope * (best.paper - first.paper) else None
 
 
-@dataclass(frozen=True)
-class SweepOptions:
-    """The settings of a sweep. ``refine`` and ``tile`` are the engine's; ``luma`` selects PSNR of luma."""
-
-    grid: CutGrid
-    scale: float
-    refine: int
-    tile: int | None = None
-    luma: bool = False
-    original: LoadedOriginal | None = None
-
-
 def parse_grid(kind: str, text: str) -> CutGrid:
     """Parse ``START:STOP:STEP`` (both ends included) or comma-separated numbers. Raises UsageError."""
     parts = text.split(":")
@@ -141,37 +125,30 @@ def _steps(start: float, stop: float, step: float) -> list[float]:
     return [round(start + index * step, 9) for index in range(min(max(count, 0), MAX_POINTS + 1))]
 
 
-def check(model: LoadedModel, options: SweepOptions) -> None:
+def check(conditions: Conditions) -> None:
     """Raise UsageError, before any work, if the model does not support the sweep."""
-    check_scales(model, options.scale, options.original)
-    check_branches(model.network.spec.branches)
+    conditions.check()
+    check_branches(conditions.model.network.spec.branches)
 
 
 def sweep(
-    model: LoadedModel, pair: Pair, options: SweepOptions, progress: Callable[[float], None] = lambda share: None
+    conditions: Conditions, pair: Pair, grid: CutGrid, progress: Callable[[float], None] = lambda share: None
 ) -> Curve:
     """Return the curve of one image. ``progress`` is called with the completed share.
 
     Raises UsageError for a model without two branches, InputError for an image that its border covers.
     """
-    composer = explore(model, pair, options, lambda share: progress(share / 2))
-    return trace(model, pair, composer, options, lambda share: progress((1 + share) / 2))
-
-
-def explore(model: LoadedModel, pair: Pair, options: SweepOptions, progress: Callable[[float], None]) -> Composer:
-    """Run both samplers at every pixel of an image. Raises UsageError for a model without two branches."""
-    settings = Settings(refine=options.refine, tile=options.tile)
-    branches = predict_branches(model.network, as_lr(pair.lr), options.scale, settings, progress)
-    return Composer(branches, options.refine)
+    composer = conditions.explore(pair.lr, lambda share: progress(share / 2))
+    return trace(conditions, pair, composer, grid, lambda share: progress((1 + share) / 2))
 
 
 def trace(
-    model: LoadedModel, pair: Pair, composer: Composer, options: SweepOptions, progress: Callable[[float], None]
+    conditions: Conditions, pair: Pair, composer: Composer, grid: CutGrid, progress: Callable[[float], None]
 ) -> Curve:
-    """Measure the curve of an image that was explored with the same options."""
+    """Measure the curve of an image from its ``composer``, the result of ``Conditions.explore``."""
     truth = composer.compose(composer.mask(BELOW_ALL)) if pair.hr is None else pair.hr
-    tracer = _Tracer(model, composer, truth, options)
-    grid, points = options.grid, []
+    tracer = _Tracer(conditions, composer, truth)
+    points = []
     for number, value in enumerate(grid.values):
         points.append(tracer.point(value if grid.kind == "threshold" else tradeoff_cut(tracer.shares, value)))
         progress((number + 1) / len(grid.values))
@@ -180,7 +157,7 @@ def trace(
     survey.add(difficulty)
     adm = decide_adaptively(survey.values(), 2).values[0]
     light, heavy = (replace(tracer.point(cut), cut=None) for cut in (ABOVE_ALL, BELOW_ALL))
-    original = _measure_original(model, pair, truth, options)
+    original = _measure_original(conditions, pair, truth)
     return Curve(pair.name, tuple(points), light, heavy, tracer.point(adm), original)
 
 
@@ -221,12 +198,12 @@ class Meter:
 class _Tracer:
     """Measures one image at given cuts."""
 
-    def __init__(self, model: LoadedModel, composer: Composer, truth: NDArray[np.uint8], options: SweepOptions) -> None:
+    def __init__(self, conditions: Conditions, composer: Composer, truth: NDArray[np.uint8]) -> None:
         self.composer = composer
-        self.costs = model_costs(model.network)
-        light, heavy = self.costs.routed(options.scale)
+        self.costs = model_costs(conditions.model.network)
+        light, heavy = self.costs.routed(conditions.scale)
         self.shares = (light / (light + heavy), heavy / (light + heavy))
-        self.meter = Meter(composer, truth, math.ceil(options.scale), options.luma)
+        self.meter = Meter(composer, truth, conditions.shave, conditions.luma)
         self.measured: dict[int, Point] = {}
 
     def point(self, cut: float) -> Point:
@@ -255,18 +232,13 @@ class _Tracer:
         return math.log(1 / cut - 1) / math.log(light / heavy)
 
 
-def _measure_original(
-    model: LoadedModel, pair: Pair, truth: NDArray[np.uint8], options: SweepOptions
-) -> OriginalPoint | None:
+def _measure_original(conditions: Conditions, pair: Pair, truth: NDArray[np.uint8]) -> OriginalPoint | None:
     """Measure the original network on an image; None if the model has none at this scale."""
     height, width = pair.lr_size
-    cost = original_flops(model.identity.original, options.scale, height * width)
+    cost, original = conditions.original_cost(height * width), conditions.original
     if cost is None:
         return None
-    quality = None
-    if options.original is not None:
-        result, shave = options.original.upscale(pair.lr), math.ceil(options.scale)
-        quality = psnr(luma(result), luma(truth), shave) if options.luma else psnr(result, truth, shave)
+    quality = None if original is None else conditions.psnr(original.upscale(pair.lr), truth)
     return OriginalPoint(cost.paper / GIGA, cost.executed / GIGA, quality)
 
 

@@ -75,7 +75,7 @@ def test_a_damaged_image_is_skipped(run_pcsr: Pcsr, bench: Callable[..., Ran]) -
         (UsageError, "needs the weights of the original network", ["folder", "--methods", "original"]),
         (ModelError, "does not exist.", ["folder", "--original", "nowhere.pth"]),
         (OutputError, "cannot be written:", ["folder", "--csv", "nowhere/rows.csv"]),
-        (OutputError, "Cannot create the folder", ["folder", "--save", "folder/a.png"]),
+        (OutputError, "Cannot make the folder", ["folder", "--save", "folder/a.png"]),
         (RefusedOutputError, "is also an input.", ["folder", "--csv", "folder/a.png", "--overwrite"]),
     ],
 )

@@ -15,7 +15,7 @@ from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.routing import Allowance
 from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import InputError, UsageError
-from pcsr_cli.evaluate.bench import BenchOptions, bench, check
+from pcsr_cli.evaluate.bench import bench, check
 from pcsr_cli.evaluate.dataset import SkippedImage, find_pairs
 from pcsr_cli.evaluate.methods import LoadedOriginal, Method, load_original, parse_methods
 from pcsr_cli.evaluate.metrics import psnr
@@ -23,12 +23,10 @@ from pcsr_cli.images.resize import make_lr, resize_bicubic_8bit
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.registry import LoadedModel
 from pcsr_cli.model.spec import Scales
-from tests.evaluate.test_sweep import IDENTITY
+from tests.evaluate.test_sweep import CONDITIONS, IDENTITY, MODEL
 from tests.failing import fails
 from tests.images import levels, save
 from tests.tiny import tiny_model
-
-MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_method_has_a_row_for_each_image_and_a_mean(folder: Path) -> None:
     methods = parse_methods("threshold=0.4,k=1,adm,heavy,light,patch=4,bicubic,lanczos")
-    result = bench(MODEL, find_pairs([folder], 4), BenchOptions(methods, 4, 1), lambda event: None)
+    result = bench(CONDITIONS, find_pairs([folder], 4), methods)
     assert len(result.rows) == 16 and not result.skipped
     rows = {row.method: row for row in result.rows[:8]}
     assert rows["all heavy"].heavy_share == 1 and rows["all light"].heavy_share == 0
@@ -58,20 +56,19 @@ def test_every_method_has_a_row_for_each_image_and_a_mean(folder: Path) -> None:
 
 
 def test_without_hr_results_are_compared_with_all_heavy(folder: Path) -> None:
-    options = BenchOptions(parse_methods("heavy,light"), 4, 1)
-    result = bench(MODEL, find_pairs([folder], 4, no_reference=True), options, lambda event: None)
+    result = bench(CONDITIONS, find_pairs([folder], 4, no_reference=True), parse_methods("heavy,light"))
     assert result.rows[0].psnr == math.inf and result.rows[1].psnr is not None and result.rows[1].psnr < 100
 
 
 def test_a_damaged_file_is_skipped(folder: Path) -> None:
     (folder / "0.png").write_bytes(b"not an image")
-    events: list[object] = []
-    result = bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), events.append)
+    skipped: list[SkippedImage] = []
+    result = bench(CONDITIONS, find_pairs([folder], 4), parse_methods("light"), skip=skipped.append)
     assert [row.image for row in result.rows] == ["1.png"]
-    assert isinstance(events[0], SkippedImage) and "0.png is not an image" in events[0].reason
+    assert "0.png is not an image" in skipped[0].reason and result.skipped == tuple(skipped)
     (folder / "1.png").write_bytes(b"")
     with fails(InputError, "All images failed.") as failed:
-        bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("light"), 4, 1), events.append)
+        bench(CONDITIONS, find_pairs([folder], 4), parse_methods("light"))
     assert "0.png" in failed.value.next_step
 
 
@@ -80,8 +77,8 @@ def test_a_budget_is_spent_with_one_cut_for_all_images(tmp_path: Path) -> None:
     for number, rgb in enumerate(images):
         save(tmp_path / f"{number}.png", rgb)
     model = LoadedModel(MODEL.network, replace(IDENTITY, original=None), MODEL.scales)
-    options = BenchOptions((Method("heavy"), Method("budget")), 4, 1, allowance=Allowance(80, "%"))
-    result = bench(model, find_pairs([tmp_path], 4), options, lambda event: None)
+    conditions, methods = replace(CONDITIONS, model=model), (Method("heavy"), Method("budget"))
+    result = bench(conditions, find_pairs([tmp_path], 4), methods, allowance=Allowance(80, "%"))
     heavy, budget = result.mean
     assert heavy.paper is not None and budget.paper == pytest.approx(0.8 * heavy.paper, rel=1e-3)
     difficulties = [
@@ -104,23 +101,23 @@ def test_the_original_network_is_identified_by_its_keys(folder: Path, tmp_path: 
     save_file(network.state_dict(), path)
     original = load_original(path, torch.device("cpu"))
     assert original.name == "fsrcnn"
-    options = BenchOptions(parse_methods("original"), 4, 1, original=original)
-    row = bench(MODEL, find_pairs([folder / "0.png"], 4), options, lambda event: None).rows[0]
+    methods, files = parse_methods("original"), find_pairs([folder / "0.png"], 4)
+    row = bench(replace(CONDITIONS, original=original), files, methods).rows[0]
     assert row.psnr is not None and row.paper == pytest.approx(original.cost(13 * 15).paper / 1e9)
     with fails(UsageError, "needs the weights of the original network"):
-        bench(MODEL, find_pairs([folder], 4), BenchOptions(parse_methods("original"), 4, 1), lambda event: None)
+        bench(CONDITIONS, files, methods)
 
 
 def test_options_that_the_model_does_not_support_are_refused() -> None:
     three = LoadedModel(tiny_model("carn", 3), IDENTITY, Scales((2.0, 4.0)))
     with fails(UsageError, "These methods need a model with two branches, not 3: threshold 0.5, patch 32."):
-        check(three, BenchOptions(parse_methods("heavy,threshold,adm,patch"), 4, 1))
-    check(three, BenchOptions(parse_methods("heavy,adm,light,k"), 4, 1))
+        check(replace(CONDITIONS, model=three), parse_methods("heavy,threshold,adm,patch"))
+    check(replace(CONDITIONS, model=three), parse_methods("heavy,adm,light,k"))
     with fails(UsageError, "tiny was trained for x4, not x2."):
-        check(MODEL, BenchOptions(parse_methods("adm"), scale=2, refine=1))
+        check(replace(CONDITIONS, scale=2), parse_methods("adm"))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     with fails(UsageError, "The original network supports only x4."):
-        check(three, BenchOptions(parse_methods("adm"), scale=2, refine=1, original=original))
+        check(replace(CONDITIONS, model=three, scale=2, original=original), parse_methods("adm"))
 
 
 @pytest.mark.slow
@@ -129,8 +126,8 @@ def test_options_that_the_model_does_not_support_are_refused() -> None:
 def test_threshold_and_adm_reproduce_the_published_figures(shared: Path, name: str) -> None:
     model = load_model(str(shared / "hub" / "3587jjh" / "pcsr_carn"))
     golden = json.loads((shared / "golden" / "set5_set14.json").read_text())[f"{name.capitalize()}_carn"]
-    options = BenchOptions(parse_methods("threshold,adm,patch"), 4, 1, paper=True)
-    result = bench(model, find_pairs([shared / "images" / name], 4), options, lambda event: None)
+    files, methods = find_pairs([shared / "images" / name], 4), parse_methods("threshold,adm,patch")
+    result = bench(replace(CONDITIONS, model=model), files, methods, paper=True)
     expected = {(image["image"], label): image[key] for image in golden["images"] for key, label in LABELS.items()}
     rows = [row for row in result.rows if row.method in LABELS.values()]
     assert {(row.image, row.method) for row in rows} == set(expected)

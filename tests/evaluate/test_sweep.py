@@ -15,7 +15,8 @@ from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.dataset import Pair
 from pcsr_cli.evaluate.methods import LoadedOriginal
 from pcsr_cli.evaluate.metrics import luma, psnr, ssim
-from pcsr_cli.evaluate.sweep import Curve, Meter, Point, SweepOptions, check, mean_curve, parse_grid, sweep
+from pcsr_cli.evaluate.runner import Conditions
+from pcsr_cli.evaluate.sweep import Curve, Meter, Point, check, mean_curve, parse_grid, sweep
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.model.network import Pcsr
@@ -26,8 +27,8 @@ from tests.images import levels
 from tests.tiny import make_image, tiny_model, tiny_spec
 
 IDENTITY = Identity("tiny", None, "0", "", "", "carn")
-GRID = parse_grid("k", "0")
 MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
+CONDITIONS = Conditions(MODEL, 4, Settings(refine=1))
 
 
 @pytest.mark.parametrize("refine", [0, 1, 4, 9])
@@ -62,7 +63,7 @@ def a_pair(hr: bool = True) -> Pair:
 
 
 def test_points_equal_separate_upscales() -> None:
-    curve = sweep(MODEL, a_pair(), SweepOptions(parse_grid("k", "-1:2:1"), 4, 1))
+    curve = sweep(CONDITIONS, a_pair(), parse_grid("k", "-1:2:1"))
     costs = model_costs(MODEL.network)
     lr = make_image(14, 23).mul(255).round().byte()
     routed: list[tuple[Point, Routing]] = [
@@ -81,7 +82,7 @@ def test_points_equal_separate_upscales() -> None:
 
 
 def test_without_hr_results_are_compared_with_all_heavy() -> None:
-    curve = sweep(MODEL, a_pair(hr=False), SweepOptions(parse_grid("threshold", "0,0.5,1"), 4, 1))
+    curve = sweep(CONDITIONS, a_pair(hr=False), parse_grid("threshold", "0,0.5,1"))
     assert curve.heavy.psnr == math.inf == curve.points[0].psnr
     assert curve.points[0].ssim == pytest.approx(1)
     assert curve.light.psnr < curve.points[1].psnr < math.inf
@@ -92,7 +93,7 @@ def test_samplers_of_equal_cost_have_no_k() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LoadedModel(Pcsr(spec).eval().requires_grad_(False), IDENTITY, Scales((4.0,)))
-    curve = sweep(model, a_pair(), SweepOptions(parse_grid("threshold", "0.3,0.5,0.7"), 4, 1))
+    curve = sweep(replace(CONDITIONS, model=model), a_pair(), parse_grid("threshold", "0.3,0.5,0.7"))
     assert [point.k for point in curve.points] == [None] * 3 and curve.knee is None
 
 
@@ -151,13 +152,13 @@ def test_a_model_with_three_branches_is_refused() -> None:
     with fails(UsageError, "A sweep needs a model with two branches, but this model has 3."):
         Composer(predict_branches(model, make_image(9, 9), 4, Settings(refine=1)), 1)
     with fails(UsageError, "A sweep needs a model with two branches, but this model has 3."):
-        check(LoadedModel(model, IDENTITY, Scales((4.0,))), SweepOptions(GRID, 4, 1))
+        check(replace(CONDITIONS, model=LoadedModel(model, IDENTITY, Scales((4.0,)))))
 
 
 def test_untrained_scales_are_refused() -> None:
     with fails(UsageError, "tiny was trained for x4, not x2."):
-        check(MODEL, SweepOptions(GRID, scale=2, refine=1))
+        check(replace(CONDITIONS, scale=2))
     original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
     both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
     with fails(UsageError, "The original network supports only x4."):
-        check(both, SweepOptions(GRID, scale=2, refine=1, original=original))
+        check(replace(CONDITIONS, model=both, scale=2, original=original))

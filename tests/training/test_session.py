@@ -175,5 +175,5 @@ def test_two_processes_compute_what_one_does(recipe_file: Path, tmp_path: Path) 
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(recipe: TrainConfig) -> None:
-    with fails(TrainingError, "3 processes cannot share stage1.batch = 4 evenly.", "Set it to a multiple of 3."):
+    with fails(TrainingError, "3 processes cannot share stage1.batch = 4 evenly.", "Set batch to a multiple of 3."):
         check_batches(recipe, 3)

@@ -6,10 +6,12 @@ from msgspec.structs import replace
 from PIL import Image
 
 from pcsr_cli.engine.refine import usual_refine
+from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import InputError, TrainingError
-from pcsr_cli.evaluate.bench import BenchOptions, bench
+from pcsr_cli.evaluate.bench import bench
 from pcsr_cli.evaluate.dataset import find_pairs
 from pcsr_cli.evaluate.methods import parse_methods
+from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
@@ -35,9 +37,8 @@ def test_the_figures_equal_those_of_bench(validated: TrainConfig) -> None:
     loaded = LoadedModel(model, Identity("tiny", None, "", "", "", None), Scales((2.0, 3.0)))
     for quality in measured:
         sources = find_pairs([validated.folder / "images"], quality.scale)
-        methods, refine = parse_methods("threshold,heavy,bicubic"), usual_refine(quality.scale)
-        options = BenchOptions(methods, quality.scale, refine)
-        routed, heavy, bicubic = bench(loaded, sources, options, lambda _: None).mean
+        conditions = Conditions(loaded, quality.scale, Settings(refine=usual_refine(quality.scale)))
+        routed, heavy, bicubic = bench(conditions, sources, parse_methods("threshold,heavy,bicubic")).mean
         assert quality.heavy_share == routed.heavy_share and 0.1 < quality.heavy_share < 0.9
         assert (quality.psnr, quality.psnr_heavy, quality.psnr_bicubic) == (routed.psnr, heavy.psnr, bicubic.psnr)
         assert routed.executed is not None and quality.flops == pytest.approx(routed.executed * 1e9)

@@ -25,12 +25,12 @@ from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.bench import Row
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage
 from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Boundaries, Preview, choose_boundaries, make_previews
-from pcsr_cli.evaluate.metrics import luma, psnr
-from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, CutGrid, Point, SweepOptions, explore, mean_curve, trace
+from pcsr_cli.evaluate.metrics import luma
+from pcsr_cli.evaluate.runner import Conditions
+from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, CutGrid, Point, mean_curve, trace
 from pcsr_cli.images.files import atomic_write, finite
 from pcsr_cli.images.resize import resize_bicubic_8bit
 from pcsr_cli.jobs.maps import P_HEAVY_COLOURS, TINT
-from pcsr_cli.model.registry import LoadedModel
 
 SUFFIXES = {".html", ".htm"}
 SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "stage.js", "page.js")
@@ -55,25 +55,15 @@ class PageImage:
 
 
 @dataclass(frozen=True)
-class PageInfo:
-    """How the page was made."""
+class Page:
+    """The content of a page: images with the same grid of cuts, skipped images, and the rows of a bench if any.
+
+    ``command`` is the command line that made the page.
+    """
 
     command: str
-    model: LoadedModel
-    options: SweepOptions
-    no_reference: bool
-
-    @property
-    def reference(self) -> str:
-        """The image that results are compared with."""
-        return "all heavy" if self.no_reference else "HR"
-
-
-@dataclass(frozen=True)
-class Page:
-    """The content of a page: images with the same grid of cuts, skipped images, and the rows of a bench if any."""
-
-    info: PageInfo
+    conditions: Conditions
+    grid: CutGrid
     images: tuple[PageImage, ...]
     skipped: tuple[SkippedImage, ...] = ()
     rows: tuple[Row, ...] = ()
@@ -86,11 +76,11 @@ class Page:
         cuts = [_cut_of(point) for point in curves[0].points]
         document: dict[str, Any] = finite(
             {
-                "grid": asdict(self.info.options.grid),
+                "grid": asdict(self.grid),
                 "start": min(range(len(cuts)), key=lambda index: abs(cuts[index] - 0.5)),
                 "colours": P_HEAVY_COLOURS.tobytes().hex(),
                 "tint": list(TINT),
-                "reference": self.info.reference,
+                "reference": self.conditions.reference,
                 "images": [_image_document(image) for image in self.images],
                 "mean": _curve_document(mean_curve(curves)),
                 "mean_bicubic": fmean(bicubic) if len(bicubic) == len(curves) else None,
@@ -130,20 +120,16 @@ def printable_name(name: str) -> str:
 
 
 def build_image(
-    model: LoadedModel, pair: Pair, options: SweepOptions, progress: Callable[[float], None] = lambda share: None
+    conditions: Conditions, pair: Pair, grid: CutGrid, progress: Callable[[float], None] = lambda share: None
 ) -> PageImage:
-    """Sweep an image and make its previews; ``progress`` is called with the share done. Raises like ``sweep``."""
-    composer = explore(model, pair, options, lambda share: progress(share / 2))
-    curve = trace(model, pair, composer, options, lambda share: progress(0.5 + 0.45 * share))
+    """Sweep an image and make its previews. ``progress`` is called with the share done. Raises like ``sweep``."""
+    composer = conditions.explore(pair.lr, lambda share: progress(share / 2))
+    curve = trace(conditions, pair, composer, grid, lambda share: progress(0.5 + 0.45 * share))
     height, width = composer.size
     bicubic = resize_bicubic_8bit(pair.lr, height, width)
     light, heavy = (to_levels(rgb, torch.uint8).numpy() for rgb in composer.branches.rgb)
-    layers = {"bicubic": bicubic, "light": light, "heavy": heavy}
-    quality = None
-    if pair.hr is not None:
-        layers["hr"] = pair.hr
-        shave = math.ceil(options.scale)
-        quality = psnr(luma(bicubic), luma(pair.hr), shave) if options.luma else psnr(bicubic, pair.hr, shave)
+    layers = {"bicubic": bicubic, "light": light, "heavy": heavy} | ({} if pair.hr is None else {"hr": pair.hr})
+    quality = None if pair.hr is None else conditions.psnr(bicubic, pair.hr)
     boundaries = choose_boundaries([_cut_of(point) for point in curve.points])
     interest = np.abs(luma(heavy) - luma(bicubic)).astype(np.float32)
     previews = make_previews(layers, composer.branches.difficulty.numpy(), boundaries, interest)
@@ -176,29 +162,23 @@ def render(page: Page) -> str:
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    count, info = len(page.images), page.info
+    count, conditions = len(page.images), page.conditions
     subject = printable_name(page.images[0].name) if count == 1 else f"{count} images"
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=f"{info.model.identity.name} ×{info.options.scale:g}: {subject}",
-            info=info,
-            device=describe_device(info.model.network.device),
-            versions=f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}",
-            shave=math.ceil(info.options.scale),
-            images=page.images,
-            skipped=page.skipped,
-            rows=page.rows,
-            mean=page.mean,
-            columns=COLUMNS,
-            knee_rule=KNEE_RULE,
-            infinity=math.inf,
-            document=page.as_document(),
-            policy=policy,
-            style=style,
-            script=script,
-        )
+    template = _environment().get_template("page.html")
+    return template.render(
+        title=f"{conditions.model.identity.name} ×{conditions.scale:g}: {subject}",
+        page=page,
+        conditions=conditions,
+        images=page.images,
+        device=describe_device(conditions.model.network.device),
+        versions=f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}",
+        columns=COLUMNS,
+        knee_rule=KNEE_RULE,
+        infinity=math.inf,
+        document=page.as_document(),
+        policy=policy,
+        style=style,
+        script=script,
     )
 
 

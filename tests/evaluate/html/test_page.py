@@ -6,6 +6,7 @@ import html.parser
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.dataset import Pair
-from pcsr_cli.evaluate.html.page import Page, PageImage, PageInfo, build_image, check_page, render, write_page
-from pcsr_cli.evaluate.sweep import SweepOptions, mean_curve, parse_grid, sweep
+from pcsr_cli.evaluate.html.page import Page, PageImage, build_image, check_page, render, write_page
+from pcsr_cli.evaluate.runner import Conditions
+from pcsr_cli.evaluate.sweep import mean_curve, parse_grid, sweep
 from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.failing import fails
@@ -26,7 +29,7 @@ from tests.tiny import tiny_model
 IDENTITY = Identity("tiny", None, "5" * 64, "MIT", "nowhere", "carn")
 MODEL = LoadedModel(tiny_model("carn"), IDENTITY, Scales((4.0,)))
 GRID = parse_grid("threshold", "0:1:0.25")
-OPTIONS = SweepOptions(GRID, 4, 1)
+CONDITIONS = Conditions(MODEL, 4, Settings(refine=1))
 
 
 def pair(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> Pair:
@@ -34,11 +37,11 @@ def pair(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> Pair:
 
 
 def page_image(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> PageImage:
-    return build_image(MODEL, pair(name, seed, has_hr), OPTIONS)
+    return build_image(CONDITIONS, pair(name, seed, has_hr), GRID)
 
 
 def page_of(*images: PageImage, command: str = "pcsr report p.html", no_reference: bool = False) -> Page:
-    return Page(PageInfo(command, MODEL, OPTIONS, no_reference), images)
+    return Page(command, replace(CONDITIONS, no_reference=no_reference), GRID, images)
 
 
 def embedded(text: str) -> Any:
@@ -48,7 +51,7 @@ def embedded(text: str) -> Any:
 
 @pytest.mark.parametrize("has_hr", [True, False], ids=["HR", "all heavy"])
 def test_the_figures_equal_a_sweep(has_hr: bool) -> None:
-    curve = sweep(MODEL, pair(has_hr=has_hr), OPTIONS)
+    curve = sweep(CONDITIONS, pair(has_hr=has_hr), GRID)
     document = embedded(render(page_of(page_image(has_hr=has_hr), no_reference=not has_hr)))
     points = document["images"][0]["curve"]["points"]
     assert [point["cut"] for point in points] == list(GRID.values)
@@ -69,7 +72,7 @@ def test_the_mean_equals_the_mean_curve_of_a_sweep() -> None:
 
 def test_an_infinite_psnr_becomes_null() -> None:
     flat = Pair("flat.png", np.full((12, 15, 3), 128, np.uint8), np.full((48, 60, 3), 128, np.uint8), 4)
-    image = build_image(MODEL, flat, OPTIONS)
+    image = build_image(CONDITIONS, flat, GRID)
     assert image.bicubic == math.inf
     document = embedded(render(page_of(page_image(), image)))
     assert document["images"][0]["bicubic"] > 0
@@ -78,7 +81,7 @@ def test_an_infinite_psnr_becomes_null() -> None:
 
 def test_progress_rises_to_one() -> None:
     shares: list[float] = []
-    build_image(MODEL, pair(), OPTIONS, shares.append)
+    build_image(CONDITIONS, pair(), GRID, shares.append)
     assert shares == sorted(shares) and shares[-1] == 1
 
 
