@@ -1,6 +1,5 @@
 """Read the metadata of images, adjust it to the result, and apply the orientation."""
 
-import re
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from pcsr_cli.images import xmp
 from pcsr_cli.images.exif import (
     ASCII,
     LONG,
@@ -41,9 +41,6 @@ UNITS = {PER_INCH: 1.0, 3: 2.54}
 PHOTO_SIZE, FOCAL_PLANE_RESOLUTION, SUBJECT = (0xA002, 0xA003), (0xA20E, 0xA20F), (0x9214, 0xA214)
 """EXIF tags in pixels: the size (x, y), the resolution on the sensor (x, y), and places of the subject."""
 
-XMP_SIZES = {rb"tiff:ImageWidth|exif:PixelXDimension": 1, rb"tiff:ImageLength|exif:PixelYDimension": 0}
-"""Properties of the image's size, with their index in (height, width)."""
-
 UPRIGHT_WHEN_DECODED = {"HEIF", "JXL", "TIFF"}
 """Pillow's names of the formats whose decoders apply the orientation: irot and imir, the codestream's, the tag's. In
 the other formats it is in the EXIF, or else in the XMP. Pillow turns irot and imir of an AVIF into EXIF."""
@@ -72,11 +69,11 @@ def read_metadata(image: Image.Image) -> tuple[Metadata, int, tuple[str, ...]]:
 def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
     """The metadata of a TIFF as ``read_metadata`` returns it. Raises ValueError for a damaged file."""
     exif = read_exif(file, ABOUT_THE_FILE - {XMP, ICC})
-    icc, xmp = (exif.main.values[tag].content if tag in exif.main.values else None for tag in (ICC, XMP))
+    icc, packet = (exif.main.values[tag].content if tag in exif.main.values else None for tag in (ICC, XMP))
     dpi = exif_dpi(exif)
     if dpi is None:
         exif.main.drop({*RESOLUTION, RESOLUTION_UNIT})
-    return _upright_metadata(Metadata(icc, None, _xmp({"xmp": xmp}), dpi), exif, exif.orientation, [])
+    return _upright_metadata(Metadata(icc, None, packet, dpi), exif, exif.orientation, [])
 
 
 def _upright_metadata(
@@ -103,7 +100,13 @@ def _upright_metadata(
     dpi = metadata.dpi
     if orientation in SWAPPED and dpi is not None:
         dpi = dpi[1], dpi[0]
-    return replace(metadata, exif=block, dpi=dpi), orientation, tuple(notes)
+    packet = metadata.xmp
+    lost: tuple[str, ...] = ()
+    if packet is not None:
+        packet, lost = xmp.true_of_result(packet, orientation > 1)
+    if lost:
+        notes.append(f"not carried to the result: {', '.join(lost)}")
+    return replace(metadata, exif=block, xmp=packet, dpi=dpi), orientation, tuple(notes)
 
 
 def _swap(directory: Directory, first: int, second: int) -> None:
@@ -122,16 +125,12 @@ def read_orientation(image: Image.Image) -> int:
         exif = Exif()
     if ORIENTATION in exif.main.values or image.format == "AVIF":
         return exif.orientation
-    found = re.search(rb"tiff:Orientation(?:=[\"']|>)([1-8])", _xmp(image.info, reset=False) or b"")
-    return int(found[1]) if found else 1
+    return xmp.orientation(_xmp(image.info) or b"")
 
 
-def _xmp(info: Mapping[Any, Any], reset: bool = True) -> bytes | None:
+def _xmp(info: Mapping[Any, Any]) -> bytes | None:
     found = info.get("xmp", info.get("XML:com.adobe.xmp"))
-    xmp = _bytes(found.encode("utf-8", "replace") if isinstance(found, str) else found)
-    if xmp is None or not reset:
-        return xmp
-    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp.rstrip(b"\0"))
+    return _bytes(found.encode("utf-8", "replace") if isinstance(found, str) else found)
 
 
 def read_dpi(value: Any) -> tuple[float, float] | None:
@@ -159,17 +158,17 @@ def _bytes(value: object) -> bytes | None:
 
 def resize_metadata(metadata: Metadata, height: int, width: int, software: str | None = None) -> Metadata:
     """Set the sizes in EXIF and XMP to those of the result. ``software`` is added to the EXIF."""
-    xmp = metadata.xmp
-    if xmp is not None:
-        for names, side in XMP_SIZES.items():
-            xmp = re.sub(rb"((?:" + names + rb")(?:=[\"']|>))\d+", rb"\g<1>%d" % (height, width)[side], xmp)
     exif = Exif() if metadata.exif is None else read_exif(metadata.exif)
     _resize_photo(exif, (width, height))
     if software is not None:
         earlier = exif.main.values.get(SOFTWARE, Value(ASCII, b"")).content.partition(b"pcsr ")[0].strip(b"\0 ;")
         joined = b"; ".join([*([earlier] if earlier else []), software.encode("utf-8", "replace")])
         exif.main.values[SOFTWARE] = Value(ASCII, joined + b"\0")
-    return replace(metadata, exif=exif.tobytes() if exif.main.values or exif.main.inner else None, xmp=xmp)
+    return replace(
+        metadata,
+        exif=exif.tobytes() if exif.main.values or exif.main.inner else None,
+        xmp=None if metadata.xmp is None else xmp.resized(metadata.xmp, height, width),
+    )
 
 
 def _resize_photo(exif: Exif, size: tuple[int, int]) -> None:
