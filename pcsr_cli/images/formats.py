@@ -95,6 +95,12 @@ PNG = FORMATS[0]
 PLUG_IN_FORMATS = tuple(format for format in FORMATS if format.module)
 """Formats that need a plug-in."""
 
+RAW_SUFFIXES = (
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+)  # fmt: skip
+"""Suffixes of cameras' raw files, which are refused."""
+
 READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
 """Suffixes of formats that can be read but not written."""
 

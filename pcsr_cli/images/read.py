@@ -7,11 +7,11 @@ import io
 import logging
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +19,21 @@ from PIL import Image
 
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.images.exif import read_exif
-from pcsr_cli.images.formats import PLUG_IN_FORMATS, Format, known_suffixes, load_plug_in, missing_plug_in
+from pcsr_cli.images.formats import PLUG_IN_FORMATS, RAW_SUFFIXES, Format, known_suffixes, load_plug_in, missing_plug_in
 from pcsr_cli.images.image import ImageData, Layout, to_8_bits
 from pcsr_cli.images.jpeg import is_jpeg, open_jpeg
 from pcsr_cli.images.metadata import ABOUT_THE_FILE, SWAPPED, read_metadata, read_orientation, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
 from pcsr_cli.images.png import PngParts, is_png, open_png, read_16_bits, split_png
-from pcsr_cli.images.tiff import read_tags, read_tiff, read_tiff_layout
+from pcsr_cli.images.tiff import is_raw, read_tags, read_tiff, read_tiff_layout
 from pcsr_cli.images.vips import (
     Strictness,
     check_with_vips,
     decode_with_vips,
-    find_loader,
     open_with_vips,
     vips_errors,
     vips_layout,
 )
-
-if TYPE_CHECKING:
-    import pyvips
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of the formats to read. Pillow reads more formats, some of them by running other programs."""
@@ -53,6 +49,9 @@ JPEG_HEAD_BYTES = 2**24
 AV1_HIGH_BITDEPTH = 0x40
 JPEG_2000_SIZES = b"\xff\x4f\xff\x51"
 """The start of a JPEG 2000 codestream. The bits of the first channel are at byte 42, and then at every third."""
+
+RAW = re.compile(rb"FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|FOVb|\0MRM|....ftypcrx |II\x1a\0\0\0HEAPCCDR", re.DOTALL)
+"""The first bytes of cameras' raw files that are no TIFFs."""
 
 VIPS_METADATA = {"icc-profile-data": "icc_profile", "exif-data": "exif", "xmp-data": "xmp"}
 """libvips' names of metadata, and Pillow's."""
@@ -208,7 +207,7 @@ def read_image(source: Path | BinaryIO, allow_huge: bool = False, accept_damaged
 
 
 def _read(file: BinaryIO, name: str, allow_huge: bool) -> ImageData:
-    tags = read_tags(file)
+    tags = _read_tags(file, name)
     if tags is not None:
         layout = read_tiff_layout(file, tags)
         check_size(name, layout.width, layout.height, allow_huge)
@@ -221,21 +220,25 @@ def _read(file: BinaryIO, name: str, allow_huge: bool) -> ImageData:
         return _read_with_vips(file, name, allow_huge, "error")
     check_size(name, image.width, image.height, allow_huge)
     if image.format in {"JPEG", "MPO"}:
-        check_with_vips(file, "jpegload")
+        check_with_vips(file)
     return _decode(file, image, parts)
 
 
-def _open_with_vips(file: BinaryIO, strictness: Strictness) -> "pyvips.Image":
-    loader = find_loader(file)
-    if loader is None:
-        raise ValueError("no other decoder reads it")
-    return open_with_vips(file, loader, strictness)
+def _read_tags(file: BinaryIO, name: str) -> Mapping[int, Any] | None:
+    """Return the result of ``read_tags``. Raises InputError for a camera's raw file, in which it would be a preview."""
+    file.seek(0)
+    head, tags = file.read(16), read_tags(file)
+    has_suffix = PurePath(name).suffix.lower() in RAW_SUFFIXES and not head.startswith(b"\xff\xd8")
+    if has_suffix or RAW.match(head) or (tags is not None and is_raw(file, tags)):
+        problem = f"{name} is a camera's raw file, which pcsr does not develop."
+        raise InputError(problem, "Export it as TIFF with a raw converter, such as darktable or RawTherapee.")
+    return tags
 
 
 def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, strictness: Strictness) -> ImageData:
     """Read a file with libvips, with the metadata that it finds. Raises ValueError for damage."""
     with vips_errors():
-        opened = _open_with_vips(file, strictness)
+        opened = open_with_vips(file, strictness)
         check_size(name, opened.width, opened.height, allow_huge)
         described, fields = Image.new("L", (1, 1)), set(opened.get_fields())
         described.info = {name: opened.get(field) for field, name in VIPS_METADATA.items() if field in fields}
@@ -349,7 +352,7 @@ def read_layout(path: Path, allow_huge: bool = False) -> Layout:
 
 def _read_layout(file: BinaryIO, name: str, allow_huge: bool) -> tuple[Layout, int]:
     """Return the layout of the decoded image, and the orientation to apply to it."""
-    tags = read_tags(file)
+    tags = _read_tags(file, name)
     if tags is not None:
         return read_tiff_layout(file, tags), read_exif(file, ABOUT_THE_FILE).orientation
     if is_jpeg(file):
@@ -358,7 +361,7 @@ def _read_layout(file: BinaryIO, name: str, allow_huge: bool) -> tuple[Layout, i
         image, parts = open_described(file, name, is_checked=False)
     except Image.DecompressionBombError:
         with vips_errors():
-            opened = _open_with_vips(file, "error")
+            opened = open_with_vips(file, "error")
             return vips_layout(opened, opened.hasalpha()), 1
     layout = layout_of(image)
     raw_mode = _16_bit_raw_mode(image)

@@ -1,7 +1,7 @@
 """Read TIFF with libvips, and write it row by row.
 
-libvips decodes every TIFF except CIELAB, which only Pillow reads. Pillow rounds 16-bit colour to 8 bits, does not open
-16-bit grey with alpha, and its libtiff prints errors on stderr.
+libvips decodes every TIFF except those of ``segments.py``, CIELAB and Zstandard. Only Pillow reads these two. Pillow
+rounds 16-bit colour to 8 bits, does not open 16-bit grey with alpha, and its libtiff prints errors on stderr.
 """
 
 import io
@@ -17,7 +17,15 @@ from PIL.ExifTags import Base
 from pcsr_cli.images.exif import BYTE, LONG, LONG8, RATIONAL, SHORT, UNDEFINED, Directory, Exif, Value, read_exif
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
 from pcsr_cli.images.metadata import ICC, PER_INCH, RESOLUTION, XMP, exif_dpi, read_tiff_metadata, upright
-from pcsr_cli.images.vips import Strictness, decode_with_vips, open_with_vips, vips_errors, vips_layout
+from pcsr_cli.images.segments import EXTRA_SAMPLES, as_numbers, decode_segments, segment_layout
+from pcsr_cli.images.vips import (
+    Strictness,
+    decode_with_vips,
+    from_vips_pixels,
+    open_with_vips,
+    vips_errors,
+    vips_layout,
+)
 
 if TYPE_CHECKING:
     import pyvips
@@ -38,9 +46,12 @@ SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (324, 325))
 MANY_PAGES, MAX_PAGES = 1_000, 100_000
 """libvips counts up to this number of pages, and pcsr up to the second."""
 
-CIELAB = 8
+CIELAB, ZSTANDARD = 8, 50000
+DNG_VERSION = 50706
+SENSOR_DATA = {32803, 34892}
+"""Kinds of pixels in raw files: a colour filter array, and linear data."""
+
 IMAGE_SOURCE_DATA = 37724
-EXTRA_SAMPLES = 338
 UNCOMPRESSED, DEFLATE = 1, 8
 HORIZONTAL = 2
 BLACK_IS_ZERO, RGB = 1, 2
@@ -62,7 +73,8 @@ def read_tags(file: BinaryIO) -> Mapping[int, Any] | None:
     exif = read_exif(file, skipped={Base.ImageResources, IMAGE_SOURCE_DATA, XMP, ICC})
     numbers = {tag: exif.numbers(value) for tag, value in exif.main.values.items()}
     tags = {tag: found[0] if len(found) == 1 else found for tag, found in numbers.items()}
-    return None if tags.get(Base.PhotometricInterpretation) == CIELAB else tags
+    pillow_only = tags.get(Base.PhotometricInterpretation) == CIELAB or tags.get(Base.Compression) == ZSTANDARD
+    return None if pillow_only else tags
 
 
 def _read_head(file: BinaryIO) -> tuple[str, bool, int]:
@@ -88,17 +100,15 @@ def _find_pages(file: BinaryIO) -> tuple[int, slice]:
     return len(places), slice(first, first + struct.calcsize(pointer))
 
 
-def _open(file: BinaryIO, strictness: Strictness = "error") -> tuple["pyvips.Image", int]:
-    """Open the first page with libvips. Returns it with the number of pages.
-
-    libvips reads the tags of every page, so it gets a copy without the others if there are many."""
+def _open(file: BinaryIO, strictness: Strictness = "error") -> "pyvips.Image":
+    """Open the first page with libvips. It reads the tags of every page, so many pages are removed from a copy."""
     pages, place = _find_pages(file)
     if pages > MANY_PAGES:
         file.seek(0)
         content = bytearray(file.read())
         content[place] = bytes(place.stop - place.start)
         file = io.BytesIO(content)
-    return open_with_vips(file, "tiffload", strictness), pages
+    return open_with_vips(file, strictness)
 
 
 def read_tiff(file: BinaryIO, tags: Mapping[int, Any], strictness: Strictness = "error") -> ImageData:
@@ -108,41 +118,58 @@ def read_tiff(file: BinaryIO, tags: Mapping[int, Any], strictness: Strictness = 
     if strictness != "none":
         _check_segments(file, tags)
     metadata, orientation, notes = read_tiff_metadata(file)
-    with vips_errors():
-        opened, pages = _open(file, strictness)
-        image = decode_with_vips(opened, _has_alpha(tags), metadata.icc)
-    notes = (*image.notes, *notes, *_pages_note(pages))
+    layout = segment_layout(tags, _has_alpha(tags))
+    if layout is None:
+        with vips_errors():
+            image = decode_with_vips(_open(file, strictness), _has_alpha(tags), metadata.icc)
+    else:
+        pixels = decode_segments(file, tags, _read_head(file)[0])
+        image = from_vips_pixels(pixels, layout, is_cmyk=False, icc=metadata.icc)
+    notes = (*image.notes, *notes, *_pages_note(_find_pages(file)[0], tags))
     return upright(replace(image, metadata=replace(metadata, icc=image.metadata.icc), notes=notes), orientation)
 
 
-def _pages_note(pages: int) -> tuple[str, ...]:
+def _pages_note(pages: int, tags: Mapping[int, Any]) -> tuple[str, ...]:
     more = " or more" if pages == MAX_PAGES else ""
-    return (f"only the first of {pages:,}{more} pages was used",) if pages > 1 else ()
+    what = ", which is a reduced version of another" if _is_reduced(tags) else ""
+    return (f"only the first of {pages:,}{more} pages was used{what}",) if pages > 1 else ()
+
+
+def is_raw(file: BinaryIO, tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF is a camera's raw file, whose first image is a preview or the data of the sensor."""
+    file.seek(8)
+    return (
+        DNG_VERSION in tags
+        or tags.get(Base.PhotometricInterpretation) in SENSOR_DATA
+        or (_is_reduced(tags) and Base.SubIFDs in tags)
+        or file.read(2) == b"CR"  # Canon's CR2
+    )
+
+
+def _is_reduced(tags: Mapping[int, Any]) -> bool:
+    return bool(as_numbers(tags.get(Base.NewSubfileType, 0))[:1] > (0,) and tags[Base.NewSubfileType] & 1)
 
 
 def _has_alpha(tags: Mapping[int, Any]) -> bool:
-    extra = tags.get(EXTRA_SAMPLES, ())  # zero for channels that are not alpha
-    return any(extra if isinstance(extra, tuple) else (extra,))
+    return any(as_numbers(tags.get(EXTRA_SAMPLES)))  # zero for channels that are not alpha
 
 
 def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
     """Return the layout of ``read_tiff``'s image without decoding pixels. Raises as ``read_tiff`` does."""
+    layout = segment_layout(tags, _has_alpha(tags))
+    if layout is not None:
+        return layout
     with vips_errors():
-        return vips_layout(_open(file)[0], _has_alpha(tags))
+        return vips_layout(_open(file), _has_alpha(tags))
 
 
 def _check_segments(file: BinaryIO, tags: Mapping[int, Any]) -> None:
     """Raise ValueError if the file ends before its pixels, because libtiff would invent the missing pixels."""
     end = file.seek(0, io.SEEK_END)
     for offsets, sizes in SEGMENTS:
-        segments = zip(_integers(tags.get(offsets)), _integers(tags.get(sizes)), strict=False)
+        segments = zip(as_numbers(tags.get(offsets)), as_numbers(tags.get(sizes)), strict=False)
         if any(offset + size > end for offset, size in segments):
             raise ValueError("the pixels end too early")
-
-
-def _integers(value: object) -> tuple[int, ...]:
-    values = value if isinstance(value, tuple) else (value,)
-    return tuple(number for number in values if isinstance(number, int))
 
 
 def write_tiff(

@@ -1,6 +1,6 @@
 """Decode files with libvips: TIFF, damaged files, and files that must be checked more strictly than Pillow does.
 
-Only the loaders named here are called. Loaders that libvips marks as unfit for untrusted files are blocked."""
+Loaders that libvips marks as unfit for untrusted files are blocked."""
 
 import io
 import os
@@ -21,37 +21,26 @@ if TYPE_CHECKING:
 Strictness = Literal["none", "truncated", "error", "warning"]
 """The least damage that is an error."""
 
-LOADERS = {
-    b"\xff\xd8\xff": "jpegload",
-    b"\x89PNG": "pngload",
-    b"RIFF": "webpload",
-    b"GIF8": "gifload",
-    b"II*\0": "tiffload",
-    b"MM\0*": "tiffload",
-    b"II+\0": "tiffload",
-    b"MM\0+": "tiffload",
-}
-"""Names of the loaders by the first bytes of a file."""
+HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The first bytes of the formats that libvips may decode: JPEG, PNG, WebP, GIF, TIFF, BigTIFF."""
 
 
-def find_loader(file: BinaryIO) -> str | None:
-    """Return the name of the loader for a file, None for other formats."""
-    file.seek(0)
-    head = file.read(4)
-    return next((loader for start, loader in LOADERS.items() if head.startswith(start)), None)
+def open_with_vips(file: BinaryIO, strictness: Strictness) -> "pyvips.Image":
+    """Open the first page or frame as an image of libvips without reading pixels.
 
-
-def open_with_vips(file: BinaryIO, loader: str, strictness: Strictness) -> "pyvips.Image":
-    """Open the first page or frame as an image of libvips without reading pixels. Raises ``pyvips.Error``."""
+    Raises ValueError for formats that are not in ``HEADS``, ``pyvips.Error`` for damage."""
     import pyvips
 
     pyvips.block_untrusted_set(True)
+    file.seek(0)
+    if not file.read(4).startswith(HEADS):
+        raise ValueError("no other decoder reads it")
     if isinstance(file, io.BufferedReader) and isinstance(name := getattr(file, "name", None), str):
         source = pyvips.Source.new_from_file(os.fsencode(name))  # its name need not be UTF-8
     else:
         file.seek(0)
         source = pyvips.Source.new_from_memory(file.read())
-    return getattr(pyvips.Image, f"{loader}_source")(source, access="sequential", fail_on=strictness)
+    return pyvips.Image.new_from_source(source, "", access="sequential", fail_on=strictness)  # keeps the source alive
 
 
 @contextmanager
@@ -68,10 +57,10 @@ def vips_errors() -> Iterator[None]:
         raise ValueError(lines[-1] if lines else "the pixels cannot be decoded") from error
 
 
-def check_with_vips(file: BinaryIO, loader: str) -> None:
+def check_with_vips(file: BinaryIO) -> None:
     """Decode a file and raise ValueError if its decoder complains about anything."""
     with vips_errors():
-        open_with_vips(file, loader, "warning")[0].avg()
+        open_with_vips(file, "warning")[0].avg()
 
 
 def vips_layout(image: "pyvips.Image", has_alpha: bool) -> Layout:

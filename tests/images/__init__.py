@@ -1,11 +1,17 @@
 """Tests of the images package, and small image files for other tests."""
 
+import struct
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from pcsr_cli.images.image import Layout
+from pcsr_cli.images.read import read_layout
 
 
 def levels(height: int = 6, width: int = 8, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
@@ -40,6 +46,33 @@ def save_deep(path: Path, pixels: NDArray[Any], **options: object) -> Path:
 
 
 FORMATS = {np.uint16: "ushort", np.float32: "float"}
+
+
+def tagged_tiff(shape: tuple[int, ...], strip: bytes, tags: Mapping[int, int]) -> bytes:
+    """A TIFF of one strip, by default uncompressed with 8 bits a channel. ``shape`` is (height, width, channels)."""
+    height, width, channels = shape
+    numbers = {
+        256: width,
+        257: height,
+        258: 8,
+        259: 1,
+        262: 2,
+        277: channels,
+        278: height,
+        279: len(strip),
+        273: 0,
+    } | dict(tags)
+    numbers[273] = 8 + 2 + 12 * len(numbers) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, numbers[tag]) for tag in sorted(numbers))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(numbers)) + entries + bytes(4) + strip
+
+
+def header_of(content: bytes) -> Layout:
+    """The layout in the header of an image file."""
+    with NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return read_layout(Path(file.name))
 
 
 def load(path: Path) -> NDArray[np.uint8]:

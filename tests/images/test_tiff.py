@@ -1,6 +1,8 @@
 """TIFF and BigTIFF files that are written row by row can be read by any decoder."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pcsr_cli.errors import InputError
 from pcsr_cli.images import tiff
 from pcsr_cli.images.image import Layout, Metadata, Pixels
-from pcsr_cli.images.read import read_image
+from pcsr_cli.images.read import read_image, read_layout
 from pcsr_cli.images.tiff import CLASSIC_BYTES, write_tiff
-from tests.images import deep_levels, levels
+from tests.failing import fails
+from tests.images import deep_levels, levels, save_deep, tagged_tiff
 
 sides = st.integers(1, 40)
 
@@ -100,6 +104,79 @@ def test_16_bit_cmyk_is_rounded_with_a_note(channels: int) -> None:
     expected = Image.frombytes("CMYK", (8, 6), (ink[..., :4] // 257).astype(np.uint8).tobytes()).convert("RGB")
     assert np.array_equal(image.rgb, np.asarray(expected))
     assert image.notes[-1] == "more than 8 bits a channel were read as 8"
+
+
+STRIP = levels(6, 7).tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tagged_tiff((6, 7, 3), STRIP, {50706: 0x01040000}),  # DNGVersion
+        tagged_tiff((6, 7, 3), STRIP, {254: 1, 330: 8}),  # a preview with the image in another directory
+        tagged_tiff((6, 7, 3), STRIP, {262: 34892}),  # linear data of a sensor
+        tagged_tiff((6, 7, 1), STRIP[:42], {262: 32803}),  # a colour filter array
+        b"FUJIFILMCCD-RAW 0201" + bytes(90),
+        b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(90),
+        b"IIRO\x08\0\0\0" + bytes(90),
+    ],
+)
+def test_raw_files_are_refused_by_name(content: bytes) -> None:
+    with fails(InputError, "is a camera's raw file", "raw converter"):
+        read_image(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("name", ["in.NEF", "in.dng"])
+def test_a_raw_suffix_is_enough(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(tagged_tiff((6, 7, 3), STRIP, {}))
+    with fails(InputError, f"{tmp_path / name} is a camera's raw file"):
+        read_image(tmp_path / name)
+
+
+def test_a_reduced_first_page_is_noted() -> None:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(levels(6, 7), photometric="rgb", subfiletype=1)
+        writer.write(levels(12, 14), photometric="rgb")
+    assert read_image(file).notes == ("only the first of 2 pages was used, which is a reduced version of another",)
+
+
+def test_many_pages_take_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for seed in range(4):
+            writer.write(levels(6, 7, seed=seed), photometric="rgb")
+    monkeypatch.setattr(tiff, "MANY_PAGES", 2)
+    image = read_image(file)
+    assert np.array_equal(image.rgb, levels(6, 7))
+    assert image.notes == ("only the first of 4 pages was used",)
+    monkeypatch.setattr(tiff, "MAX_PAGES", 3)
+    assert read_image(file).notes == ("only the first of 3 or more pages was used",)
+
+
+def test_pages_in_a_circle_end() -> None:
+    content = bytearray(tagged_tiff((6, 7, 3), STRIP, {}))
+    at = 8 + 2 + 12 * 9
+    content[at : at + 4] = (8).to_bytes(4, "little")
+    assert np.array_equal(read_image(io.BytesIO(content)).rgb, levels(6, 7))
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+def test_channels_without_a_meaning_are_noted(channels: int) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, levels(6, 7, channels), photometric="rgb", extrasamples=["unspecified"] * (channels - 3))
+    image = read_image(file)
+    assert np.array_equal(image.channels(), levels(6, 7, channels)[..., :3])
+    assert image.notes == (f"the last {channels - 3} of {channels} channels were dropped",)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text")
+@pytest.mark.parametrize("suffix", [b".tif", b".png"])
+def test_a_name_need_not_be_text(tmp_path: Path, suffix: bytes) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9" + suffix))
+    save_deep(tmp_path / f"in{suffix.decode()}", deep_levels()).rename(path)
+    assert np.array_equal(read_image(path).rgb, deep_levels())
+    assert read_layout(path).depth == 16
 
 
 def test_cielab_is_read() -> None:
