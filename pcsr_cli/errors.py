@@ -33,6 +33,10 @@ class PcsrError(Exception):
         """Return the same error with the name of the file or table that caused it."""
         return type(self)(f"{origin}: {self.sentence}", self.next_step, setting=self.setting)
 
+    def about(self, file: str) -> Self:
+        """Return the error with the name of the file that it concerns, unless its sentence contains it."""
+        return self if file in self.sentence else self.within(file)
+
 
 class UsageError(PcsrError):
     """The request is invalid: settings exclude each other or a value is out of range."""

@@ -1,5 +1,6 @@
 """The ``pcsr`` command."""
 
+import logging
 import os
 import signal
 import sys
@@ -54,6 +55,9 @@ def _options(
     pass
 
 
+SIGNALLED = 128
+"""The exit code after a signal is this plus its number."""
+
 CLICK_ERROR = typer.BadParameter.__mro__[2]
 """Click's ``ClickException``, or that of the copy of Click in newer versions of Typer."""
 
@@ -61,13 +65,15 @@ CLICK_ERROR = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run the command line and exit. Only this function turns errors into messages and exit codes."""
     _unwind_when_terminated()
-    warnings.filterwarnings("ignore", module="PIL")  # Pillow warns about odd metadata, which pcsr reports itself
+    _silence_libraries()
     console.set_up_streams()
     try:
         code = _run(sys.argv[1:])
         sys.stdout.flush()
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         code = console.INTERRUPTED
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0
     except BrokenPipeError:  # the reader of stdout, such as `head`, has finished
         code = 1
     except Exception as error:
@@ -76,6 +82,9 @@ def main() -> None:
     if code == console.INTERRUPTED:
         console.print_error("interrupted; no half-written file was left.")
     console.flush_stdout()
+    if code >= SIGNALLED:
+        sys.stderr.flush()
+        os._exit(code)  # sys.exit waits for the threads, and a decoder may take long
     sys.exit(code)
 
 
@@ -100,4 +109,14 @@ def _unwind_when_terminated() -> None:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    raise SystemExit(SIGNALLED + number)
+
+
+def _silence_libraries() -> None:
+    """Keep warnings and log messages of Python libraries off stderr, unless the user asks for them.
+
+    Their words do not help a user of the command, and pcsr reports what concerns an image itself."""
+    if not sys.warnoptions and os.environ.get("PCSR_DEBUG") != "1":
+        warnings.simplefilter("ignore")
+        logging.getLogger().addHandler(logging.NullHandler())
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -328,7 +328,9 @@ def _upscale_many(
     summary = Summary(ignored=found.others)
     for folder, error in found.unread:
         summary.failed.append(Failed(folder, None, explain(error)))
-    with lock(work.folder):
+    with lock(work.folder) as notes:
+        for note in () if quiet else notes:
+            print_message(f"Note: {note}.")
         existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
         progress = BatchProgress(quiet or json)
         with progress_bar("comparing existing results", quiet or json) as compared:
@@ -344,7 +346,7 @@ def _upscale_many(
                     if isinstance(result, Report):
                         summary.reports.append(result)
                     else:
-                        error = _print_failure(result)
+                        error = _print_failure(task.source, result)
                         summary.failed.append(Failed(task.source, work.folder / task.output, error))
         finally:
             if json:
@@ -355,8 +357,8 @@ def _upscale_many(
         raise SystemExit(1)
 
 
-def _print_failure(error: Exception) -> PcsrError:
-    explained = explain(error)
+def _print_failure(source: Path, error: Exception) -> PcsrError:
+    explained = explain(error).about(str(source))
     print_message(f"pcsr: skipped: {explained.sentence}")
     if os.environ.get("PCSR_DEBUG") == "1":
         traceback.print_exception(error)

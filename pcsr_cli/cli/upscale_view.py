@@ -158,8 +158,7 @@ class Summary:
         if self.failed:
             table.add_row("failed", f"{len(self.failed):,}", "")
         for one in self.failed:
-            prefix = "" if str(one.source) in one.error.sentence else f"{one.source}: "
-            table.add_row("", "", Text(printable(f"{prefix}{one.error}"), style="red"))
+            table.add_row("", "", Text(printable(str(one.error)), style="red"))
         if self.pending:
             table.add_row("pending", f"{self.pending:,}", "run the same command again to continue")
         if self.ignored:

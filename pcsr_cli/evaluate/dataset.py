@@ -188,7 +188,7 @@ def each_pair(
         except InputError as error:
             if len(files) == 1:
                 raise
-            skipped.append(SkippedImage(each.name, str(error)))
+            skipped.append(SkippedImage(each.name, str(error.about(each.name))))
             skip(skipped[-1])
     if not done:
         raise InputError("All images failed.", skipped[0].reason)

@@ -4,16 +4,17 @@ import errno
 import hashlib
 import math
 import os
+import re
 import secrets
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.errors import OutputError, RefusedOutputError
+from pcsr_cli.errors import OutputError, PcsrError, RefusedOutputError
 
 try:
     import fcntl
@@ -22,6 +23,12 @@ except ImportError:  # Windows: leftovers stay, because no lock tells a live run
 
 TEMPORARY_PREFIX = ".pcsr-"
 TEMPORARY_SUFFIX = ".part"
+TEMPORARY_NAME = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}{re.escape(TEMPORARY_SUFFIX)}")
+
+WITHOUT = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.EBADF}
+"""Errors of file systems that do not support an operation."""
+
+FOLDER_HINT = "Choose a folder that exists and can be written."
 
 
 def exists(path: Path) -> bool:
@@ -71,11 +78,17 @@ def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def temporary_file(output: Path) -> Iterator[Path]:
-    """Yield an empty, locked file in the folder of ``output``; remove it when the block ends. Raises OutputError."""
+    """Yield an empty, locked file in the folder of ``output``; remove it when the block ends. Raises OutputError.
+
+    If ``output`` exists, nobody can read the temporary file who cannot read ``output``."""
+    mode = 0o666
     try:
-        temporary, handle = _new_file(follow_links(output).parent)
+        place = follow_links(output)
+        with suppress(FileNotFoundError):
+            mode = stat.S_IRUSR | stat.S_IWUSR | place.stat().st_mode & 0o066
+        temporary, handle = _new_file(place.parent, mode)
     except OSError as error:
-        raise cannot_write(output, error, "Choose a folder that exists and can be written.") from error
+        raise cannot_write(output, error, FOLDER_HINT) from error
     if fcntl is None:  # Windows cannot move an open file
         os.close(handle)
     try:
@@ -94,16 +107,40 @@ def commit(temporary: Path, output: Path, replace: bool = True) -> None:
     try:
         place = follow_links(output)
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno())
         with suppress(FileNotFoundError):
             if replace:
-                temporary.chmod(stat.S_IMODE(place.stat().st_mode))
+                _copy_permissions(place.stat(), temporary)
         if replace or not _link(temporary, place):
             os.replace(temporary, place)  # noqa: PTH105 - atomic on every system, unlike Path.rename
     except FileExistsError as error:
         raise already_exists(output) from error
     except OSError as error:
-        raise cannot_write(output, error, "Choose a folder that exists and can be written.") from error
+        raise cannot_write(output, error, "Choose another output.") from error
+
+
+def sync(handle: int) -> None:
+    """Wait until the content of an open file is on the disk, where the file system can do that. Raises OSError."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in WITHOUT:
+            raise
+
+
+def _copy_permissions(old: os.stat_result, path: Path) -> None:
+    """Give a file the owner, group and mode of another, as far as the user and the file system permit.
+
+    Another group gets no more than everybody has."""
+    mode = stat.S_IMODE(old.st_mode)
+    if hasattr(os, "chown"):
+        for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+            with suppress(OSError):
+                os.chown(path, owner, group)
+        if path.stat().st_gid != old.st_gid:
+            mode &= ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    with suppress(OSError):  # some file systems have no modes
+        path.chmod(mode)
 
 
 def cannot_write(output: object, error: OSError, hint: str = "Free space, or choose another output.") -> OutputError:
@@ -135,8 +172,8 @@ def follow_links(output: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files of killed runs from a folder. Returns the number of removed files."""
-    paths = folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}")
+    """Remove the temporary files of killed processes from a folder. Returns the number of removed files."""
+    paths = (path for path in folder.glob(f"{TEMPORARY_PREFIX}*") if TEMPORARY_NAME.fullmatch(path.name))
     return sum(_remove_if_unlocked(path) for path in paths if path.is_file() and not path.is_symlink())
 
 
@@ -157,17 +194,84 @@ def _remove_if_unlocked(path: Path) -> bool:
     return True
 
 
+@contextmanager
+def hold_lock(path: Path) -> Iterator[bool]:
+    """Lock a file, which is made if necessary, until the block ends. Yield False if the file system has no locks.
+
+    A lock file that belongs to another user may be read-only. Raises BlockingIOError if another process holds the lock,
+    and OSError."""
+    if fcntl is None:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise BlockingIOError from error
+        try:
+            yield True
+        finally:
+            lock.release()
+        return
+    try:
+        handle = open_shared(path, os.O_RDWR)
+    except PermissionError:
+        handle = open_shared(path, os.O_RDONLY)
+    try:
+        locked = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in WITHOUT:
+                raise
+            locked = False
+        yield locked
+    finally:
+        os.close(handle)
+
+
+def open_shared(path: Path, flags: int, create: bool = True) -> int:
+    """Open a regular file of a folder, or make it with the permissions of the folder: its users share the file.
+
+    Never follows a link or waits for a pipe. Raises OSError."""
+    flags |= sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    try:
+        handle = os.open(path, flags)
+    except FileNotFoundError:
+        if not create:
+            raise
+        handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        share(path)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return handle
+
+
+def share(path: Path) -> None:
+    """Give a new file or folder the group and mode of its folder if others may write there: they work on it too."""
+    above = path.parent.stat()
+    if not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return
+    with suppress(OSError, AttributeError):  # Windows has no groups
+        os.chown(path, -1, above.st_gid)
+    with suppress(OSError):
+        path.chmod(stat.S_IMODE(above.st_mode) & (0o7777 if path.is_dir() else 0o666))
+
+
 def reason(error: OSError) -> str:
     """Return the system's message for an error, in lower case."""
     return (error.strerror or str(error)).lower()
 
 
-def _new_file(folder: Path) -> tuple[Path, int]:
-    """Create an empty file with default permissions. The file is locked while the returned handle is open."""
+def _new_file(folder: Path, mode: int) -> tuple[Path, int]:
+    """Create an empty file with this mode, less the umask. The file is locked while the returned handle is open."""
     while True:
-        path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        path = _temporary_path(folder)
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
         except FileExistsError:
             continue
         if fcntl is None:
@@ -177,6 +281,10 @@ def _new_file(folder: Path) -> tuple[Path, int]:
         if os.fstat(handle).st_nlink:  # zero if another run removed the file before it was locked
             return path, handle
         os.close(handle)
+
+
+def _temporary_path(folder: Path) -> Path:
+    return folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -195,50 +303,114 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def check_outputs(results: Sequence[Path], sources: Iterable[Path], overwrite: bool) -> None:
-    """Check output paths before any work starts. Symbolic links are followed.
+    """Check output paths before any work starts, and remove the temporary files of killed processes beside them.
 
-    Raises RefusedOutputError for a file that exists (unless ``overwrite``), for anything but a regular file, for one of
-    the ``sources``, and for two results with the same path. Raises OutputError if a folder is missing or not writable.
-    """
-    files = [_resolve(output) for output in results]
-    _check_distinct(files)
+    Raises the first error of ``refused_outputs``, and RefusedOutputError for a file that exists, unless ``overwrite``,
+    or that is one of the ``sources``."""
     read = [source for source in sources if exists(source)]
     for output in results:
-        if exists(output):
-            _check_replaceable(output, read, overwrite)
-    for file in {file.parent: file for file in files}.values():
-        with temporary_file(file):
-            pass
+        if exists(output) and any(output.samefile(source) for source in read):
+            raise RefusedOutputError(f"The output {output} is also an input.", "Give the result another name.")
+        if is_file(output) and not overwrite:
+            raise already_exists(output)
+    for error in refused_outputs(results).values():
+        raise error
 
 
-def _resolve(output: Path) -> Path:
+def refused_outputs(outputs: Sequence[Path]) -> dict[Path, PcsrError]:
+    """Return the outputs that cannot be written, each with an OutputError or a RefusedOutputError.
+
+    Symbolic links are followed. Refused are two outputs with one path, what exists and is not a file or cannot be
+    replaced, a folder that is missing or not writable, and a name that the file system does not accept."""
+    refused: dict[Path, PcsrError] = {}
+    places: dict[Path, list[tuple[Path, Path]]] = {}
+    for output in outputs:
+        try:
+            place = follow_links(output)
+        except OSError as error:  # a circle of links
+            refused[output] = cannot_write(output, error, "Choose another name.")
+            continue
+        if is_folder(place):
+            refused[output] = RefusedOutputError(
+                f"The output {output} is a folder.", "Give the name of a file in the folder."
+            )
+        elif exists(place) and not is_file(place):
+            sentence = f"The output {output} is not a regular file."
+            refused[output] = RefusedOutputError(sentence, "Give the name of a file, or -.")
+        else:
+            places.setdefault(place.parent, []).append((output, place))
+    taken: set[str] = set()
+    mounts = _mounts()
+    for folder, pairs in places.items():
+        try:
+            remove_leftovers(folder)
+            names = _refused_names(folder, [place.name for _, place in pairs])
+        except OSError as error:
+            refused |= {output: cannot_write(output, error, FOLDER_HINT) for output, _ in pairs}
+            continue
+        root, fold = folder.resolve(), fold_case if ignores_case(folder) else str
+        for output, place in pairs:
+            key = fold(root / place.name)
+            if key in taken:
+                sentence = f"Two results have the path {place}."
+                refused[output] = RefusedOutputError(sentence, "Give each result its own name or folder.")
+            elif place.name in names:
+                why = f"the file system refuses the name ({reason(names[place.name])})"
+                refused[output] = OutputError(f"{output} cannot be written: {why}.", "Choose another name.")
+            elif exists(place) and (failure := _not_replaceable(output, place, mounts)) is not None:
+                refused[output] = failure
+            taken.add(key)
+    return refused
+
+
+def _refused_names(folder: Path, names: Sequence[str]) -> dict[str, OSError]:
+    """Return the names that a new file in a folder cannot have, with their errors. Raises OSError for the folder.
+
+    The names are tried in a temporary folder: a killed process never leaves an empty file with the name of a result."""
+    refused: dict[str, OSError] = {}
+    trial = _temporary_path(folder)
     try:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            output.lstat()
-        return follow_links(output)
-    except OSError as error:  # such as a name that is too long
-        raise cannot_write(output, error, "Choose another name.") from error
+        trial.mkdir(0o700)
+    except OSError:  # a folder may accept files but no folders
+        path, handle = _new_file(folder, 0o600)
+        os.close(handle)
+        path.unlink()
+        return refused
+    for name in names:
+        try:
+            with suppress(FileNotFoundError):
+                (folder / name).lstat()  # too long
+            (trial / name).touch(exist_ok=False)
+            (trial / name).unlink()
+        except OSError as error:
+            refused[name] = error
+    with suppress(OSError):
+        trial.rmdir()
+    return refused
 
 
-def _check_distinct(files: Sequence[Path]) -> None:
-    names = set()
-    for file in files:
-        path = file.parent.resolve() / file.name
-        name = fold_case(path) if ignores_case(path.parent) else str(path)
-        if name in names:
-            raise RefusedOutputError(f"Two results have the path {file}.", "Give each result its own name or folder.")
-        names.add(name)
+def _mounts() -> set[Path]:
+    """Return the mount points, which may be files."""
+    import psutil
+
+    with suppress(OSError):
+        return {Path(each.mountpoint) for each in psutil.disk_partitions(all=True)}
+    return set()
 
 
-def _check_replaceable(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
-    if is_folder(output):
-        raise RefusedOutputError(f"The output {output} is a folder.", "Give the name of a file in the folder.")
-    if any(output.samefile(source) for source in sources):
-        raise RefusedOutputError(f"The output {output} is also an input.", "Give the result another name.")
-    if not is_file(output):
-        raise RefusedOutputError(f"The output {output} is not a regular file.", "Give the name of a file, or -.")
-    if not overwrite:
-        raise already_exists(output)
+def _not_replaceable(output: Path, place: Path, mounts: Collection[Path]) -> OutputError | None:
+    """Return why a file cannot be replaced, None if it can."""
+    if place.resolve() in mounts:
+        return OutputError(
+            f"{output} cannot be replaced: it is mounted as a single file.", "Mount its folder, or choose another name."
+        )
+    try:
+        place.rmdir()  # never removes a file, but fails for the reason for which replacing it would fail
+    except NotADirectoryError:
+        return None
+    except OSError as error:
+        return cannot_write(output, error, "Choose another name, or remove the file.")
+    return None
 
 
 def already_exists(output: object) -> RefusedOutputError:

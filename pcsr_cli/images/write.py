@@ -5,7 +5,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -257,13 +257,22 @@ def open_destination(
     Raises OutputError, RefusedOutputError, and BrokenPipeError if the reader of a stream has closed it."""
     if isinstance(output, Path):
         with temporary_file(output) as temporary:
-            with temporary.open("w+b") as file:
+            file: BinaryIO = temporary.open("w+b")
+            try:
                 yield file
+            except BaseException:
+                with suppress(OSError):  # closing writes the rest of a small file, which would fail again
+                    file.close()
+                raise
+            try:
+                file.close()
+            except OSError as error:
+                raise cannot_write(output, error) from error
             if before_commit is not None:
                 before_commit(temporary)
             commit(temporary, output, replace)
         return
-    with tempfile.TemporaryFile() as file:
+    with _temporary_stream() as file:
         yield file
         file.seek(0)
         try:
@@ -273,6 +282,14 @@ def open_destination(
             raise
         except OSError as error:
             raise cannot_write(output_name(output), error) from error
+
+
+def _temporary_stream() -> BinaryIO:
+    """Open a temporary file, or memory if no folder for temporary files can be written."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return io.BytesIO()
 
 
 def output_name(output: Path | BinaryIO) -> str:

@@ -2,19 +2,26 @@
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 import pcsr_cli
-from pcsr_cli.errors import OutputError, RefusedOutputError, is_out_of_memory
-from pcsr_cli.images.files import cannot_write, exists, fingerprint, is_folder, remove_leftovers
+from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, is_out_of_memory
+from pcsr_cli.images.files import (
+    cannot_write,
+    exists,
+    fingerprint,
+    hold_lock,
+    is_folder,
+    reason,
+    refused_outputs,
+    share,
+)
 from pcsr_cli.jobs.find import Task
-from pcsr_cli.jobs.journal import Entry, Journal, has_content, same_settings
+from pcsr_cli.jobs.journal import MAX_STARTS, Entry, Journal, Started, has_content, same_settings
 from pcsr_cli.jobs.pipeline import overlapped
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Job, Request
@@ -55,7 +62,7 @@ def plan_work(
     for number, task in enumerate(tasks):
         progress(number / len(tasks))
         output = folder / task.output
-        if not exists(task.source) or not _exists(output):  # reading reports a missing source
+        if not exists(task.source) or not exists(output):  # reading reports a missing source
             todo.append(task)
             continue
         difference = _difference(task, output, journal.find(task.output), settings_key(task))
@@ -86,55 +93,51 @@ def _difference(task: Task, output: Path, entry: Entry | None, settings: Mapping
     return None if has_content(output, entry.result) else "was changed since"
 
 
-def _exists(output: Path) -> bool:
-    try:
-        output.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:  # such as a name that is too long
-        raise cannot_write(output, error, "Choose another name.") from error
-    return True
-
-
 LOCK_NAME = ".pcsr-lock"
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[tuple[str, ...]]:
     """Create a folder and lock it until the block ends. The lock of a killed process is released.
 
-    Raises OutputError if another run holds the lock or the folder is not writable, RefusedOutputError for a file."""
+    Yields notes. Raises OutputError if another run holds the lock or the folder is not writable, RefusedOutputError for
+    a file."""
     if exists(folder) and not is_folder(folder):
         raise RefusedOutputError(f"{folder} is not a folder. Several images need one.", "Choose another name.")
-    file_lock = FileLock(folder / LOCK_NAME, timeout=0)
-    try:
-        with _writable(folder):
+    path = folder / LOCK_NAME
+    with ExitStack() as stack:
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-            file_lock.acquire()
-    except Timeout as error:
-        raise OutputError(f"Another pcsr is writing to {folder}.", "Wait, or choose another folder.") from error
-    try:
-        yield
-    finally:
-        file_lock.release()
+        except OSError as error:
+            raise _cannot_write_folder(folder, error) from error
+        try:
+            locked = stack.enter_context(hold_lock(path))
+        except BlockingIOError as error:
+            raise OutputError(f"Another pcsr is writing to {folder}.", "Wait, or choose another folder.") from error
+        except OSError as error:
+            if error.errno == errno.EROFS or not os.path.lexists(path):
+                raise _cannot_write_folder(folder, error) from error
+            raise OutputError(
+                f"The lock {path} cannot be used: {reason(error)}.", "Remove it, or choose another folder."
+            ) from error
+        yield () if locked else (f"the file system of {folder} has no locks: run one pcsr at a time there",)
 
 
-def prepare_folders(folder: Path, outputs: Iterable[Path]) -> None:
-    """Create the folders of the relative ``outputs`` and remove temporary files of killed runs. Raises OutputError."""
-    for place in sorted({folder, *((folder / output).parent for output in outputs)}):
-        with _writable(place):
-            place.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(place)
+def _cannot_write_folder(folder: Path, error: OSError) -> OutputError:
+    return cannot_write(f"The folder {folder}", error, "Check its permissions, or choose another.")
 
 
-@contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except Timeout:
-        raise
-    except OSError as error:
-        raise cannot_write(f"The folder {folder}", error, "Check its permissions, or choose another.") from error
+def prepare_folders(folder: Path, outputs: Sequence[Path]) -> dict[Path, PcsrError]:
+    """Create the folders of the relative ``outputs`` and remove temporary files of killed runs.
+
+    Returns the outputs that cannot be written, with their errors."""
+    for place in sorted({(folder / output).parent for output in outputs}):
+        for new in reversed([each for each in (place, *place.parents) if not exists(each)]):
+            with suppress(OSError):  # such as a name that is too long; the folder is refused below
+                new.mkdir()
+                share(new)
+    found = refused_outputs([folder / output for output in outputs])
+    return {output: found[folder / output] for output in outputs if folder / output in found}
 
 
 class FolderRun:
@@ -157,51 +160,80 @@ class FolderRun:
         self.folder = folder
         self._replace = existing == "overwrite"
         self.journal = Journal(folder)
+        self.started = Started(folder)
         self.upscaler = Upscaler(model, request, progress=progress, record=self._record)
         self.work: Work = plan_work(tasks, folder, self.journal, self._settings_key, existing, checking)
 
     def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[tuple[Task, Report | Exception], None, None]:
         """Upscale the images in order. Yield each image with its report or its error. Close the generator after use.
 
-        After a failure the run continues, unless ``fail_fast`` is set. A full disk ends the run with OutputError. An
-        image that runs out of memory is tried once more at the end, alone. The traceback of an error is dropped before
-        the next event, because it keeps the image in memory."""
-        prepare_folders(self.folder, [task.output for task in self.work.todo])
-        pending = {Job(task.source, self.folder / task.output, self._replace): task for task in self.work.todo}
-        while pending:
-            retries: dict[Job, Task] = {}
-            with closing(overlapped(pending, self.upscaler, jobs)) as line:
-                for job, result in line:
-                    task = pending[job]
-                    if isinstance(result, Exception) and is_out_of_memory(result) and jobs > 0 and not fail_fast:
-                        retries[job] = task
-                    else:
-                        yield task, result
-                    if isinstance(result, Report):
-                        continue
-                    if fail_fast:
-                        return
-                    if disk_is_full(result):
-                        raise OutputError(
-                            f"The disk is full; the run stopped at {self.folder / task.output}.",
-                            "Free some space and run the command again.",
-                        ) from result
-                    result.__traceback__ = result.__cause__ = result.__context__ = None
-            pending, jobs = retries, 0
+        Images whose results cannot be written fail before any work. After a failure the run continues, unless
+        ``fail_fast`` is set or the disk is full, which raises OutputError. An image that runs out of memory, or during
+        which an earlier run was killed, is tried at the end, alone. The traceback of an error is dropped before the
+        next event, because it keeps the image in memory."""
+        refused = prepare_folders(self.folder, [task.output for task in self.work.todo])
+        self.journal.check_writable()
+        pending: dict[Job, Task] = {}
+        alone: dict[Job, Task] = {}
+        for task in self.work.todo:
+            count = self.started.count(task.output, task.source)
+            if error := refused.get(task.output) or self._given_up(task.source, count):
+                yield task, error
+                if fail_fast:
+                    return
+            else:
+                chosen = alone if count else pending
+                chosen[Job(task.source, self.folder / task.output, self._replace)] = task
+        try:
+            while pending or alone:
+                if not pending:
+                    pending, alone, jobs = alone, {}, 0
+                with closing(overlapped(self._starting(pending), self.upscaler, jobs)) as line:
+                    for job, result in line:
+                        task = pending[job]
+                        self.started.end(task.output)
+                        if isinstance(result, Exception) and is_out_of_memory(result) and jobs > 0 and not fail_fast:
+                            alone[job] = task
+                        else:
+                            yield task, result
+                        if isinstance(result, Report):
+                            continue
+                        if fail_fast:
+                            return
+                        if disk_is_full(result):
+                            raise OutputError(
+                                f"The disk is full; the run stopped at {self.folder / task.output}.",
+                                "Free some space and run the command again.",
+                            ) from result
+                        result.__traceback__ = result.__cause__ = result.__context__ = None
+                pending = {}
+        finally:
+            self.started.close()
+
+    def _starting(self, tasks: Mapping[Job, Task]) -> Iterator[Job]:
+        """Yield jobs, and record each before it is read."""
+        for job, task in tasks.items():
+            self.started.start(task.output, task.source)
+            yield job
+
+    def _given_up(self, source: Path, count: int) -> InputError | None:
+        """Return the error of an image during which ``count`` runs were killed, None if it is tried."""
+        if count < MAX_STARTS:
+            return None
+        return InputError(
+            f"{source} is not tried again: {count} runs were killed while they worked on it.",
+            f"It may need too much memory. Remove {self.started.path} to try it again.",
+        )
 
     def _settings_key(self, task: Task) -> Mapping[str, Any]:
         return self.upscaler.settings_key(self.folder / task.output)
 
     def _record(self, job: Job, read: JobInput, file: Path) -> None:
-        """Add a finished temporary file to the journal before it is moved into place. Raises OutputError.
-
-        The file is synced first, so that even a power failure leaves no incomplete result."""
+        """Add a finished temporary file to the journal before it is synced and moved into place. Raises OutputError."""
         assert isinstance(job.output, Path) and read.content is not None
         name = job.output.relative_to(self.folder).as_posix()
         info = {"source": str(job.source), "pcsr": pcsr_cli.__version__}
         try:
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
             result = fingerprint(file)
         except OSError as error:
             raise cannot_write(job.output, error) from error

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +16,14 @@ from typing import Any
 
 from pcsr_cli.engine.routing import Adaptive, Allowance, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
-from pcsr_cli.images.files import Fingerprint, fingerprint, reason
+from pcsr_cli.images.files import Fingerprint, atomic_write, fingerprint, open_shared, reason, share, sync
 
 NAME = ".pcsr-journal.jsonl"
+STARTED_NAME = ".pcsr-started.jsonl"
 VERSION = 2
+
+MAX_STARTS = 2
+"""An image that ended this many runs is not tried again. One run may have been killed for another reason."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,27 @@ class Journal:
         self._entries: dict[str, Entry] = {}
         self._lock = threading.Lock()
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return
+            for line in _read(self.path).split(b"\n"):
+                entry = _parse(line)
+                if entry is not None:
+                    self._entries[entry.name] = entry
         except OSError as error:
             raise OutputError(
                 f"Cannot read the journal {self.path}: {reason(error)}.",
                 "Remove the journal, or choose another folder.",
             ) from error
-        for line in content.split(b"\n"):
-            entry = _parse(line)
-            if entry is not None:
-                self._entries[entry.name] = entry
+
+    def check_writable(self) -> None:
+        """Check, before any work, that lines can be added. A journal of another user is replaced by a copy.
+
+        Raises OutputError."""
+        try:
+            if self.path.exists():
+                os.close(open_shared(self.path, os.O_RDWR))
+        except PermissionError:
+            with atomic_write(self.path) as copy:
+                copy.write_bytes(_read(self.path))
+            share(self.path)
 
     def find(self, output: Path) -> Entry | None:
         """Return the entry of a result, whose path is relative to the folder."""
@@ -69,29 +83,94 @@ class Journal:
         line = json.dumps({"version": VERSION, **asdict(entry)}, sort_keys=True).encode() + b"\n"
         with self._lock:
             try:
-                self._append(line)
+                _append(self.path, line)
             except OSError as error:
                 raise OutputError(
                     f"Cannot write the journal {self.path}: {reason(error)}.", "Free some disk space."
                 ) from error
             self._entries[entry.name] = entry
 
-    def _append(self, line: bytes) -> None:
-        with self.path.open("ab+", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-                if file.read(1) != b"\n":  # the rest of a line from a run that was killed
-                    line = b"\n" + line
-            try:
-                written = file.write(line)
-                while written < len(line):  # a disk that is nearly full accepts only a part
-                    written += file.write(line[written:])
-                os.fsync(file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    file.truncate(end)
-                raise
+
+class Started:
+    """The images that runs have started and not ended, so that one that kills the process is not tried for ever.
+
+    They are kept in a file of the output folder. Errors of the file are ignored: it is a precaution."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the file of earlier runs if it exists."""
+        self.path = folder / STARTED_NAME
+        self._before: Counter[str] = Counter()
+        self._running: dict[Path, str] = {}
+        with contextlib.suppress(OSError):
+            for line in _read(self.path).decode("utf-8", "replace").splitlines():
+                if line.startswith("+"):
+                    self._before[line[1:]] += 1
+                else:
+                    del self._before[line[1:]]
+
+    def count(self, output: Path, source: Path) -> int:
+        """Return how many runs were killed while they made ``output`` from ``source``, which has not changed since."""
+        return self._before[_identity(output, source)]
+
+    def start(self, output: Path, source: Path) -> None:
+        """Record an image before it is read."""
+        self._running[output] = _identity(output, source)
+        self._append(f"+{self._running[output]}")
+
+    def end(self, output: Path) -> None:
+        """Record that a result is done or has failed."""
+        identity = self._running.pop(output)
+        del self._before[identity]
+        self._append(f"-{identity}")
+
+    def close(self) -> None:
+        """End all images of this run, and remove the file if it lists none of earlier runs."""
+        for output in tuple(self._running):
+            self.end(output)
+        if not self._before:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _append(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            _append(self.path, f"{line}\n".encode(), durable=False)
+
+
+def _identity(output: Path, source: Path) -> str:
+    """Return the name of a result, and the name, size and time of its image, as a line of JSON."""
+    content = []
+    with contextlib.suppress(OSError):
+        content = [source.stat().st_size, source.stat().st_mtime_ns]
+    return json.dumps([str(output), str(source), *content])
+
+
+def _read(path: Path) -> bytes:
+    """Read a regular file; empty if it does not exist. Raises OSError, also for a link or a pipe."""
+    try:
+        with os.fdopen(open_shared(path, os.O_RDONLY, create=False), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _append(path: Path, line: bytes, durable: bool = True) -> None:
+    """Add a line to a file, or nothing. Raises OSError."""
+    with os.fdopen(open_shared(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":  # the rest of a line from a run that was killed
+                line = b"\n" + line
+        try:
+            written = file.write(line)
+            while written < len(line):  # a disk that is nearly full accepts only a part
+                written += file.write(line[written:])
+            if durable:
+                sync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise
 
 
 def has_content(path: Path, content: Fingerprint) -> bool:

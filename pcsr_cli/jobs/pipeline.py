@@ -171,9 +171,10 @@ class _Line:
         return first.job, result
 
     def stop(self) -> None:
-        """Stop all jobs and wait for their threads."""
+        """Stop all jobs and wait for their writers, which remove unfinished files.
+
+        A reader leaves nothing behind, and a decoder may take long, so nobody waits for it."""
         for started in self.behind:
             started.queue.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._writers.shutdown(wait=True, cancel_futures=True)
-        self._readers.shutdown(wait=True)

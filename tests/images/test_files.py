@@ -1,5 +1,6 @@
 """Output files are whole or absent, checked beforehand, and cleaned up after killed runs."""
 
+import errno
 import json
 import math
 import os
@@ -13,7 +14,17 @@ import pytest
 
 from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.images import files
-from pcsr_cli.images.files import TEMPORARY_PREFIX, atomic_write, check_outputs, finite, ignores_case, remove_leftovers
+from pcsr_cli.images.files import (
+    TEMPORARY_PREFIX,
+    TEMPORARY_SUFFIX,
+    atomic_write,
+    check_outputs,
+    finite,
+    hold_lock,
+    ignores_case,
+    refused_outputs,
+    remove_leftovers,
+)
 from tests.failing import fails
 from tests.images import save
 
@@ -119,6 +130,162 @@ def test_a_new_file_keeps_the_permissions_of_the_replaced_one(tmp_path: Path) ->
             assert (output.read_text(), output.stat().st_mode & 0o777) == ("new", mode)
     finally:
         os.umask(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no permission bits")
+def test_a_private_file_stays_private_while_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "out"
+    output.touch()
+    for mode, during in ((0o600, 0o600), (0o440, 0o640), (0o604, 0o604)):
+        output.chmod(mode)
+        with atomic_write(output) as temporary:
+            assert temporary.stat().st_mode & 0o777 == during
+        assert output.stat().st_mode & 0o777 == mode
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if os.getuid() == 0:  # the user is not in the group: what is its own is not for another group
+        os.chown(output, 0, 12345)
+        output.chmod(0o674)
+        monkeypatch.setattr(os, "chown", refuse)
+        with atomic_write(output):
+            pass
+        assert output.stat().st_mode & 0o777 == 0o644
+
+
+def missing(name: str, number: int, monkeypatch: pytest.MonkeyPatch, module: object = os) -> None:
+    """Make a function fail as on a file system that does not support it."""
+
+    def refuse(*arguments: object, **named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module, name, refuse)
+
+
+@pytest.mark.parametrize("name", ["fsync", "link", "chmod", "chown"])
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_may_lack_an_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    missing(name, number, monkeypatch)
+    for replace in (False, True):
+        with atomic_write(tmp_path / "out", replace) as temporary:
+            temporary.write_text(str(replace))
+    assert (tmp_path / "out").read_text() == "True"
+    with fails(RefusedOutputError, "already exists"), atomic_write(tmp_path / "out", replace=False):
+        pass
+
+
+def test_a_disk_that_fails_to_sync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing("fsync", errno.EIO, monkeypatch)
+    with fails(OutputError, "out cannot be written: input/output error."), atomic_write(tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_locks
+def test_a_lock_excludes_others_and_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    with hold_lock(path) as locked, pytest.raises(BlockingIOError), hold_lock(path):
+        pass
+    assert locked
+    for number in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        missing("flock", number, monkeypatch, pytest.importorskip("fcntl"))
+        with hold_lock(path) as locked:
+            assert not locked
+
+
+def test_a_lock_never_follows_a_link_or_waits_for_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in (("link", "it is a symbolic link"), ("pipe", "it is not a regular file")):
+        with pytest.raises(OSError, match=reason), hold_lock(tmp_path / name):
+            pass
+    assert not (tmp_path / "target").exists()
+
+
+@needs_locks
+def test_a_read_only_lock_of_another_user_is_held_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refuse(path: Path, flags: int, *mode: int) -> int:  # permissions do not apply to root
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *mode)
+
+    with hold_lock(tmp_path / "lock"):
+        monkeypatch.setattr(os, "open", refuse)
+        with pytest.raises(BlockingIOError), hold_lock(tmp_path / "lock"):
+            pass
+    with hold_lock(tmp_path / "lock") as locked:
+        assert locked
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no permission bits")
+@pytest.mark.parametrize(("folder", "file"), [(0o2775, 0o664), (0o777, 0o666), (0o755, 0o600), (0o700, 0o600)])
+def test_files_of_a_shared_folder_are_shared(tmp_path: Path, folder: int, file: int) -> None:
+    tmp_path.chmod(folder)
+    before = os.umask(0o077)
+    try:
+        with hold_lock(tmp_path / "lock"):
+            pass
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == file
+    finally:
+        os.umask(before)
+
+
+def test_names_that_the_file_system_refuses_are_found_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch = Path.touch
+
+    def refuse(self: Path, mode: int = 0o666, exist_ok: bool = True) -> None:
+        if ":" in self.name or self.name.endswith("."):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        touch(self, mode, exist_ok)
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    outputs = [tmp_path / name for name in ("12:30.png", "b.", "good.png")]
+    refused = refused_outputs(outputs)
+    assert list(refused) == outputs[:2]
+    with fails(
+        OutputError, "12:30.png cannot be written: the file system refuses the name (invalid argument).", "name"
+    ):
+        check_outputs(outputs[:1], [], overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_accept_files_but_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing("mkdir", errno.EPERM, monkeypatch)
+    assert refused_outputs([tmp_path / "a.png"]) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_replaced_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = save(tmp_path / "out.png")
+    check_outputs([output], [], overwrite=True)
+    for number in (errno.EPERM, errno.EBUSY):  # an immutable file, or one of another user in a folder such as /tmp
+        with monkeypatch.context() as patch:
+
+            def refuse(path: Path, number: int = number) -> None:
+                raise OSError(number, os.strerror(number)) if path == output else NotADirectoryError
+
+            patch.setattr(os, "rmdir", refuse)
+            with fails(OutputError, f"{output} cannot be written:", "Choose another name, or remove the file."):
+                check_outputs([output], [], overwrite=True)
+    monkeypatch.setattr(files, "_mounts", lambda: {output.resolve()})
+    with fails(OutputError, "it is mounted as a single file.", "Mount its folder"):
+        check_outputs([output], [], overwrite=True)
+    assert output.exists()
+
+
+@needs_locks
+def test_files_of_killed_processes_beside_an_output_are_removed(tmp_path: Path) -> None:
+    leftover = tmp_path / f"{TEMPORARY_PREFIX}{'0' * 16}{TEMPORARY_SUFFIX}"
+    leftover.touch()
+    check_outputs([tmp_path / "out.png"], [], overwrite=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
 """Files are written completely or not at all, in blocks of rows."""
 
+import errno
 import io
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -48,6 +51,31 @@ def test_a_stream_gets_the_whole_file_at_the_end() -> None:
             writer.write_all([levels()])
             assert stream.getvalue() == b""
         assert read_image(io.BytesIO(stream.getvalue())).size == (6, 8)
+
+
+def test_without_a_folder_for_temporary_files_a_stream_is_made_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    stream = io.BytesIO()
+    with open_writer(stream, choose_format(None), Layout(6, 8)) as writer:
+        writer.write_all([np.zeros((6, 8, 3), np.uint8)])
+    assert read_image(io.BytesIO(stream.getvalue())).size == (6, 8)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs /dev/full")
+@pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.tif"])
+def test_a_small_file_on_a_full_disk_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def on_full_disk(self: Path, mode: str) -> IO[bytes]:
+        return open("/dev/full", mode)  # noqa: PTH123 - this is Path.open
+
+    monkeypatch.setattr(Path, "open", on_full_disk)
+    with fails(OutputError, f"{name} cannot be written: no space left on device."):
+        write_image(tmp_path / name, ImageData(np.zeros((6, 8, 3), np.uint8), None, False), {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stream_gets_nothing_after_an_error() -> None:

@@ -1,6 +1,9 @@
 """A folder run: finished, skipped and repeated images, full disks, and the lock of the folder."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +15,7 @@ import pytest
 
 from pcsr_cli.api import load_model, start_upscale
 from pcsr_cli.engine.routing import Threshold
-from pcsr_cli.errors import InputError, OutputError, RefusedOutputError
+from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError
 from pcsr_cli.images.files import Fingerprint, fingerprint
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import open_writer
@@ -28,7 +31,7 @@ from pcsr_cli.jobs.folder import (
     plan_work,
     prepare_folders,
 )
-from pcsr_cli.jobs.journal import Entry, Journal
+from pcsr_cli.jobs.journal import STARTED_NAME, Entry, Journal
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Request
 from pcsr_cli.model.registry import LoadedModel
@@ -230,10 +233,67 @@ def test_a_missing_source_is_left_to_the_run(folder: Folder) -> None:
     assert folder.plan().todo == (folder.task,)
 
 
-def test_an_impossible_name_is_refused_before_any_work(tmp_path: Path) -> None:
-    task = Task(tmp_path, Path("a" * 999))
-    with fails(OutputError, "cannot be written:", "Choose another name."):
-        plan_work([task], tmp_path, Journal(tmp_path), lambda task: SETTINGS, "refuse")
+def test_results_that_cannot_be_written_fail_before_any_work_and_alone(tmp_path: Path, model: LoadedModel) -> None:
+    source, out = save(tmp_path / "in.png", levels(4, 5)), tmp_path / "out"
+    out.mkdir()
+    names = ["a" * 252 + ".png", "folder.png", "other.png", "one.png", "good.png"]
+    tasks = [Task(source, Path(name)) for name in names]
+    run = FolderRun(out, tasks, model, Request(refine=1), "overwrite")
+    (out / "folder.png").mkdir()
+    for name in ("one.png", "other.png"):
+        (out / name).symlink_to("shared.png")
+    results = list(run.run())
+    reasons = ["file name too long", "is a folder", "Two results have the path"]
+    for (_, error), reason in zip(results[:3], reasons, strict=True):
+        assert isinstance(error, PcsrError) and reason in str(error)
+    assert [task.output.name for task, result in results if isinstance(result, Report)] == ["other.png", "good.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork")
+def test_an_image_that_kills_two_runs_is_not_tried_again_and_the_others_are_done(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(image: Any, *arguments: Any, **named: Any) -> Any:
+        if image.size == (6, 7):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return start_upscale(image, *arguments, **named)
+
+    first = make_run(tmp_path, model, "a.png", "killer.png", "y.png", "z.png")
+    save(tmp_path / "killer.png", levels(6, 7))
+    monkeypatch.setattr(upscale_file, "start_upscale", kill)
+
+    def run() -> FolderRun:
+        return FolderRun(first.folder, first.work.todo, model, Request(refine=1))
+
+    for _ in range(2):
+        if (child := os.fork()) == 0:
+            list(run().run())
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert "z.png" in names(tmp_path), "the second time, the killer is tried after the images that are not suspect"
+    for _ in range(2):
+        task, error = next(run().run())
+        assert task.output.name == "killer.png" and isinstance(error, InputError)
+        assert "killer.png is not tried again: 2 runs were killed while they worked on it." in str(error)
+        list(run().run())
+        assert names(tmp_path) == ["a.png", "y.png", "z.png"]
+    save(tmp_path / "killer.png", levels(4, 5, seed=1))  # another image is tried
+    ((task, report),) = run().run()
+    assert isinstance(report, Report)
+
+
+def test_an_interrupted_or_failed_image_does_not_count_as_killed(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any, **named: Any) -> Any:
+        raise raised
+
+    run = make_run(tmp_path, model, "a.png")
+    monkeypatch.setattr(upscale_file, "start_upscale", stop)
+    for raised in (KeyboardInterrupt(), SystemExit(), InputError("It failed.")):  # noqa: B007
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            list(FolderRun(run.folder, run.work.todo, model, Request(refine=1)).run())
+        assert not (run.folder / STARTED_NAME).exists()
 
 
 def test_an_entry_with_another_checksum_does_not_count(folder: Folder) -> None:
@@ -286,14 +346,10 @@ def test_a_file_cannot_be_the_output_folder(tmp_path: Path) -> None:
 
 
 def test_a_read_only_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refusing:
-        def __init__(self, path: Path, timeout: int) -> None:
-            pass
+    def refuse(path: Path) -> None:  # permissions do not apply to root
+        raise OSError(30, "Read-only file system")
 
-        def acquire(self) -> None:  # permissions do not apply to root
-            raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(folder_module, "FileLock", Refusing)
+    monkeypatch.setattr(folder_module, "hold_lock", refuse)
     with fails(OutputError, f"The folder {tmp_path} cannot be written: read-only file system."), lock(tmp_path):
         pass
 
@@ -301,13 +357,14 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
 def test_folders_are_created_and_temporary_files_removed(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    leftovers = [tmp_path / ".pcsr-1.part", tmp_path / "sub" / ".pcsr-2.part"]
-    others = [tmp_path / "elsewhere" / ".pcsr-3.part", tmp_path / "sub" / "result.png"]
+    name = f".pcsr-{'0' * 16}.part"
+    leftovers = [tmp_path / "sub" / name]
+    others = [tmp_path / "elsewhere" / name, tmp_path / "sub" / "result.png", tmp_path / "sub" / ".pcsr-mine.part"]
     for path in leftovers + others:
         path.touch()
-    prepare_folders(tmp_path, [Path("sub/a.png"), Path("new/er/b.png")])
+    assert prepare_folders(tmp_path, [Path("sub/a.png"), Path("new/er/b.png")]) == {}
     assert (tmp_path / "new" / "er").is_dir()
-    assert [path.exists() for path in leftovers + others] == [False, False, True, True]
+    assert [path.exists() for path in leftovers + others] == [False, True, True, True]
     (tmp_path / "file").touch()
-    with fails(OutputError, "cannot be written:"):
-        prepare_folders(tmp_path, [Path("file/a.png")])
+    refused = prepare_folders(tmp_path, [Path("file/a.png"), Path("sub/b.png"), Path("x" * 300) / "c.png"])
+    assert [output.name for output in refused] == ["a.png", "c.png"]

@@ -99,10 +99,51 @@ def test_threads_can_append_at_once(tmp_path: Path) -> None:
     assert len(journal.path.read_bytes().splitlines()) == 40
 
 
-def test_an_unreadable_journal_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
-    with fails(OutputError, f"Cannot read the journal {tmp_path / NAME}: is a directory."):
+@pytest.mark.parametrize("kind", ["folder", "link", *(["pipe"] if hasattr(os, "mkfifo") else [])])
+def test_a_journal_that_is_not_a_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
+    journal = Journal(tmp_path)
+    path, target = tmp_path / NAME, tmp_path / "target"
+    target.write_text("mine")
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "link":
+            path.symlink_to(target)
+        case "pipe":
+            os.mkfifo(path)
+    with fails(OutputError, f"Cannot read the journal {path}: it is", "Remove it, or choose another folder."):
         Journal(tmp_path)
+    with fails(OutputError, f"Cannot write the journal {path}:"):
+        journal.append(entry())
+    assert target.read_text() == "mine"
+
+
+def test_a_file_system_without_fsync_keeps_a_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    Journal(tmp_path).append(entry("a"))
+    assert Journal(tmp_path).find(Path("a")) == entry("a")
+
+
+def test_a_journal_of_another_user_is_replaced_by_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Journal(tmp_path).append(entry("a"))
+    opened = os.open
+    first = (tmp_path / NAME).stat().st_ino
+
+    def refuse(path: Path, flags: int, *mode: int) -> int:  # permissions do not apply to root
+        if Path(path) == tmp_path / NAME and flags & os.O_RDWR and Path(path).stat().st_ino == first:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    journal = Journal(tmp_path)
+    with fails(OutputError, "Cannot write the journal"):
+        journal.append(entry("b"))
+    journal.check_writable()
+    journal.append(entry("b"))
+    assert [Journal(tmp_path).find(Path(name)) for name in "ab"] == [entry("a"), entry("b")]
 
 
 def test_content_is_compared_by_every_byte(tmp_path: Path) -> None:

@@ -104,13 +104,47 @@ def test_reading_and_writing_stay_within_their_limits(ahead: int) -> None:
             assert before.count(f"write {int(job) - ahead - 1}") or int(job) <= ahead + 1
 
 
+def running() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
+
+
+def wait_for_readers() -> None:
+    for _ in range(100):
+        if running():
+            time.sleep(STEP / 10)
+
+
 def test_stopping_early_ends_all_threads() -> None:
     steps = Scripted(STEP)
-    before = threading.active_count()
     with contextlib.closing(run(range(1, 10), steps, 1)) as done:
         assert next(done)[0] == 1
-    assert threading.active_count() == before
+    wait_for_readers()
+    assert running() == []
     assert "compute 4" not in steps.log
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_does_not_wait_for_a_reader(stop: type[BaseException]) -> None:
+    released = threading.Event()
+
+    class Slow(Scripted):
+        def read(self, job: int) -> int:
+            if job == 3:
+                released.wait(5)
+            return super().read(job)
+
+        def compute(self, job: int, read: int) -> Generator[int, None, None]:
+            if job == 2:
+                raise stop
+            yield from super().compute(job, read)
+
+    finished: list[int] = []
+    with pytest.raises(stop):
+        finished.extend(job for job, _ in run(range(1, 10), Slow()))
+    assert any(name.startswith("read") for name in running()), "it waited"
+    assert not any(name.startswith("write") for name in running())
+    released.set()
+    wait_for_readers()
 
 
 def test_an_interruption_yields_written_results_and_ends_all_threads() -> None:
@@ -123,11 +157,11 @@ def test_an_interruption_yields_written_results_and_ends_all_threads() -> None:
                 raise KeyboardInterrupt
             yield from super().compute(job, read)
 
-    before = threading.active_count()
     finished: list[int] = []
     with pytest.raises(KeyboardInterrupt), contextlib.closing(run(range(1, 10), Interrupted())) as done:
         finished.extend(job for job, _ in done)
-    assert threading.active_count() == before
+    wait_for_readers()
+    assert running() == []
     assert finished == [1, 2], "written results should be yielded"
 
 
