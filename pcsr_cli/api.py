@@ -1,7 +1,7 @@
 """The Python interface: upscale a tensor, an array or a PIL image. The command line uses the same functions."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -55,19 +55,20 @@ def load_model(
     precision: Precision = "auto",
     registry: Registry | None = None,
     scale: float = 4.0,
-    show_progress: bool = False,
+    notify: Callable[[str], None] | None = None,
 ) -> LoadedModel:
     """Find, fetch if necessary, check and load a model.
 
     ``reference`` is ``auto`` (the registry's choice for ``scale``), a registry name, ``user/repo[@revision]`` on the
     Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its config beside it, or a published
-    ``.pth``. ``scale`` only affects ``auto``. Raises UnknownModelError, HubError, ModelError, DeviceError.
+    ``.pth``. ``scale`` only affects ``auto``. ``notify`` is called with a message if a download is slow.
+    Raises UnknownModelError, HubError, ModelError, DeviceError.
     """
     limit_kernel_caches()
     chosen_device = resolve_device(device)
     dtype = resolve_precision(precision, chosen_device)
     known = registry or load_registry()
-    found = find_model(reference, known, scale, show_progress)
+    found = find_model(reference, known, scale, notify)
     network = found.network.to(chosen_device, dtype)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise DeviceError(

@@ -84,6 +84,12 @@ class HubError(PcsrError):
     """The Hugging Face Hub is not reachable or refuses the request."""
 
 
+class HubSettingError(HubError):
+    """A setting of the Hub's client, such as HF_ENDPOINT or a proxy, is invalid."""
+
+    exit_code = 2
+
+
 class TrainingError(PcsrError):
     """A training run cannot start or continue."""
 

@@ -6,26 +6,12 @@ extra headers. ``resolve`` sends small files itself, with git's blob sha1 as the
 
 import hashlib
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
-
-
-class Trouble(Enum):
-    """A fault of the Hub."""
-
-    NO_REPOSITORY = auto()
-    GATED = auto()
-    FORBIDDEN = auto()
-    BROKEN = auto()
-    DAMAGES = auto()
-    CUTS_SHORT = auto()
-    SILENT = auto()
-    CLOSES_CONNECTION = auto()
-    NOT_A_HUB = auto()
 
 
 @dataclass
@@ -52,22 +38,33 @@ class Request:
 
     method: str
     path: str
+    host: str
     token: str | None
+    range: str | None
+
+
+@dataclass
+class Answer:
+    """An answer before it is sent. ``raw`` replaces the status line, the headers and the body. ``content`` is the whole
+    file, also if a part of it was requested. After ``raw`` or a wrong length, the connection is closed."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Iterable[bytes] = ()
+    raw: Iterable[bytes] | None = None
+    content: bytes = b""
+
+
+Tamper = Callable[[Request, Answer], None]
 
 
 class Hub:
-    """The server, in its own threads. A test may set ``trouble`` and ``forged`` at any time.
-
-    ``forged`` headers replace those of the answers to HEAD requests, after the first ``honest`` requests.
-    """
+    """The server, in its own threads. A test may set ``tamper``, which changes the true answers, at any time."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
-        self.trouble: Trouble | None = None
-        self.forged: dict[str, str] = {}
-        self.honest = 0
+        self.tamper: Tamper | None = None
         self.requests: list[Request] = []
-        self.released = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler, self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -91,10 +88,131 @@ class Hub:
 
     def close(self) -> None:
         """Stop the server and free its port."""
-        self.released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def answer(self, request: Request) -> Answer:
+        """The true answer."""
+        if request.path.startswith("/large/"):
+            return self._large(request)
+        repo, found, rest = request.path.removeprefix("/").partition("/resolve/")
+        if not found or "/" not in rest:
+            return Answer(404)
+        revision, _, name = rest.rpartition("/")
+        repository = self.repositories.get(repo)
+        if repository is None or (repository.token is not None and request.token != repository.token):
+            return Answer(401, {"X-Error-Code": "RepoNotFound"})
+        commit = repository.branches.get(revision, revision)
+        if commit not in repository.commits:
+            return Answer(404, {"X-Error-Code": "RevisionNotFound"})
+        content = repository.commits[commit].get(name)
+        if content is None:
+            return Answer(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+        headers = {"X-Repo-Commit": commit}
+        if name.endswith(".safetensors"):
+            sha256 = hashlib.sha256(content).hexdigest()
+            headers |= {"Location": f"http://localhost:{self.port}/large/{sha256}", "X-Linked-Etag": f'"{sha256}"'}
+            return Answer(302, headers | {"X-Linked-Size": str(len(content)), "Content-Length": "0"})
+        return self._content(request, content, headers | {"ETag": f'"{git_sha1(content)}"'})
+
+    def _large(self, request: Request) -> Answer:
+        for repository in self.repositories.values():
+            for files in repository.commits.values():
+                for content in files.values():
+                    if hashlib.sha256(content).hexdigest() == request.path.removeprefix("/large/"):
+                        return self._content(request, content, {"ETag": '"of-another-kind"'})
+        return Answer(404)
+
+    def _content(self, request: Request, content: bytes, headers: dict[str, str]) -> Answer:
+        if request.range is None:
+            return Answer(200, headers | {"Content-Length": str(len(content))}, [content], content=content)
+        start = int(request.range.removeprefix("bytes=").removesuffix("-"))
+        headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+        return Answer(206, headers | {"Content-Length": str(len(content) - start)}, [content[start:]], content=content)
+
+
+def git_sha1(content: bytes) -> str:
+    """git's hash of a file, the ETag of a small one."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def login_page(request: Request, answer: Answer) -> None:
+    """Replace each answer by a page of HTML, as some networks do."""
+    page = b"<html>Please log in to this network.</html>"
+    answer.status, answer.headers, answer.body = 200, {"Content-Length": str(len(page))}, [page]
+
+
+def on(part: str, change: Tamper) -> Tamper:
+    """A change of the answers to requests whose path contains ``part``."""
+    return lambda request, answer: change(request, answer) if part in request.path else None
+
+
+def status(number: int, **headers: str) -> Tamper:
+    """Answer with a status and nothing else."""
+
+    def change(_: Request, answer: Answer) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer.status, answer.headers, answer.body = number, named, ()
+
+    return change
+
+
+def headers(**changed: str | None) -> Tamper:
+    """Change or remove headers where they are."""
+
+    def change(_: Request, answer: Answer) -> None:
+        for name, value in changed.items():
+            if name.replace("_", "-") in answer.headers and value is not None:
+                answer.headers[name.replace("_", "-")] = value
+            elif value is None:
+                answer.headers.pop(name.replace("_", "-"), None)
+
+    return change
+
+
+def body(change: Callable[[bytes], Iterable[bytes]], **changed: str | None) -> Tamper:
+    """Change the content."""
+
+    def tamper(request: Request, answer: Answer) -> None:
+        content = b"".join(answer.body)
+        if content:
+            answer.body = change(content)
+            headers(**changed)(request, answer)
+
+    return tamper
+
+
+def redirect(target: str) -> Tamper:
+    """Redirect to an address, which may contain the ``{path}`` and the ``{port}`` of the request."""
+
+    def change(request: Request, answer: Answer) -> None:
+        port = request.host.rpartition(":")[2]
+        status(302, Location=target.format(path=request.path, port=port))(request, answer)
+
+    return change
+
+
+def raw(make: Callable[[], Iterable[bytes]]) -> Tamper:
+    """Answer with these bytes and close the connection."""
+
+    def change(_: Request, answer: Answer) -> None:
+        answer.raw = make()
+
+    return change
+
+
+def once(change: Tamper) -> Tamper:
+    """A change of the first answer only."""
+    changes = iter([change])
+    return lambda request, answer: next(changes, lambda request, answer: None)(request, answer)
+
+
+def slowly(pieces: Iterable[bytes], seconds: float) -> Iterable[bytes]:
+    """Pause before each piece."""
+    for piece in pieces:
+        time.sleep(seconds)
+        yield piece
 
 
 class _Server(ThreadingHTTPServer):
@@ -103,6 +221,9 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], hub: Hub) -> None:
         super().__init__(address, handler)
         self.hub = hub
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client may close its connection at any time."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -117,103 +238,30 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
 
-    @property
-    def hub(self) -> Hub:
-        assert isinstance(self.server, _Server)
-        return self.server.hub
-
     def _answer(self) -> None:
-        path = unquote(self.path)
+        assert isinstance(self.server, _Server)
+        hub = self.server.hub
         authorization = self.headers.get("Authorization")
         token = None if authorization is None else authorization.removeprefix("Bearer ")
-        self.hub.requests.append(Request(self.command, path, token))
-        if path.startswith("/large/"):
-            return self._send_large(path.removeprefix("/large/"))
-        repo, found, rest = path.removeprefix("/").partition("/resolve/")
-        if not found or "/" not in rest:
-            return self._refuse(404)
-        revision, _, name = rest.rpartition("/")
-        if self._in_trouble():
-            return None
-        return self._resolve(repo, revision, name, token)
-
-    def _in_trouble(self) -> bool:
-        """Answer according to ``trouble``. False if the request is to be answered normally."""
-        match self.hub.trouble:
-            case Trouble.NO_REPOSITORY:
-                self._refuse(404, "RepoNotFound")
-            case Trouble.GATED:
-                self._refuse(403, "GatedRepo")
-            case Trouble.FORBIDDEN:
-                self._refuse(403)
-            case Trouble.BROKEN:
-                self._refuse(500)
-            case Trouble.SILENT:
-                self.hub.released.wait(60)
-                self.close_connection = True
-            case Trouble.CLOSES_CONNECTION:
-                self.close_connection = True
-            case Trouble.NOT_A_HUB:
-                self._send(b"<html>Please log in to this network.</html>", {})
-            case _:
-                return False
-        return True
-
-    def _resolve(self, repo: str, revision: str, name: str, token: str | None) -> None:
-        repository = self.hub.repositories.get(repo)
-        if repository is None or (repository.token is not None and token != repository.token):
-            return self._refuse(401, "RepoNotFound")
-        commit = repository.branches.get(revision, revision)
-        if commit not in repository.commits:
-            return self._refuse(404, "RevisionNotFound")
-        content = repository.commits[commit].get(name)
-        if content is None:
-            return self._refuse(404, "EntryNotFound", {"X-Repo-Commit": commit})
-        if name.endswith(".safetensors"):
-            return self._redirect_to_large(commit, content)
-        etag = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        return self._send(content, {"X-Repo-Commit": commit, "ETag": f'"{etag}"'})
-
-    def _redirect_to_large(self, commit: str, content: bytes) -> None:
-        sha256 = hashlib.sha256(content).hexdigest()
-        self.send_response(302)
-        self.send_header("Location", f"http://localhost:{self.hub.port}/large/{sha256}")
-        self._send_header("X-Repo-Commit", commit)
-        self._send_header("X-Linked-Etag", f'"{sha256}"')
-        self.send_header("X-Linked-Size", str(len(content)))
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def _send_large(self, sha256: str) -> None:
-        for repository in self.hub.repositories.values():
-            for files in repository.commits.values():
-                for content in files.values():
-                    if hashlib.sha256(content).hexdigest() == sha256:
-                        return self._send(content, {"ETag": '"of-another-kind"'})
-        return self._refuse(404)
-
-    def _send(self, content: bytes, headers: Mapping[str, str]) -> None:
-        if self.command == "GET" and self.hub.trouble is Trouble.DAMAGES:
-            content = content[:-1] + bytes([content[-1] ^ 1])
-        if self.command == "GET" and self.hub.trouble is Trouble.CUTS_SHORT:
-            content = content[: len(content) // 2]
-        self.send_response(200)
-        for key, value in headers.items():
-            self._send_header(key, value)
-        self.send_header("Content-Length", str(len(content)))
+        path = unquote(self.path.partition("?")[0])
+        request = Request(self.command, path, self.headers["Host"], token, self.headers.get("Range"))
+        hub.requests.append(request)
+        answer = hub.answer(request)
+        if hub.tamper is not None:
+            hub.tamper(request, answer)
+        if answer.raw is not None:
+            self.wfile.writelines(answer.raw)
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        if not answer.body:
+            answer.headers.setdefault("Content-Length", "0")
+        for key, value in answer.headers.items():
+            self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content)
-
-    def _refuse(self, status: int, code: str | None = None, headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(status)
-        for key, value in (headers or {}).items():
-            self.send_header(key, value)
-        if code is not None:
-            self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def _send_header(self, key: str, value: str) -> None:
-        forged = self.command == "HEAD" and len(self.hub.paths("HEAD")) > self.hub.honest
-        self.send_header(key, self.hub.forged.get(key, value) if forged else value)
+            sent = 0
+            for piece in answer.body:
+                self.wfile.write(piece)
+                sent += len(piece)
+            self.close_connection = self.close_connection or str(sent) != answer.headers.get("Content-Length")

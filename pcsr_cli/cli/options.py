@@ -205,7 +205,8 @@ def load_model(
     """Load a model and print the notes on how it was chosen. Raises the errors of ``api.load_model``."""
     from pcsr_cli import api
 
-    loaded = api.load_model(model, device, precision, load_registry(registry), scale=scale, show_progress=not quiet)
+    notify = None if quiet else print_message
+    loaded = api.load_model(model, device, precision, load_registry(registry), scale=scale, notify=notify)
     if not quiet:
         for note in loaded.notes:
             print_message(f"Note: {note}.")

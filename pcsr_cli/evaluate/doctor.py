@@ -9,7 +9,6 @@ import platform
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,7 +28,7 @@ from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.images import formats
 from pcsr_cli.images.formats import FORMATS, Format
-from pcsr_cli.model.hub import HubLocation, client, is_cached, is_whole, is_whole_here, reach, revision_of
+from pcsr_cli.model.hub import HubLocation, client, endpoint, is_cached, is_whole, is_whole_here, reach, revision_of
 from pcsr_cli.model.registry import Entry, Registry, load_registry
 
 TESTED_TORCH = ("2.9.1", "2.14.1", "2.13.0")
@@ -45,9 +44,6 @@ MIN_DISK = 100 * 2**20
 
 MAX_CONFIG = 2**20
 """Larger config.json files in the shared cache belong to other programs and are not read."""
-
-HUB_TIMEOUT = 6.0
-"""Seconds to wait for the Hub. Without this limit, an unresponsive name server takes up to a minute."""
 
 
 class State(Enum):
@@ -215,7 +211,7 @@ def _check_model(entry: Entry, registry: Registry) -> Finding:
         if isinstance(location, HubLocation) and not is_cached(location):
             message = f"not in the cache; it is downloaded from {location.repo} on first use"
             return Finding(subject, State.OK, message, facts=missing)
-        if isinstance(location, HubLocation) and not is_whole_here(location, entry.sha256):
+        if isinstance(location, HubLocation) and not is_whole_here(location):
             message = "damaged in the cache; it is downloaded again on next use"
             return Finding(subject, State.WARNING, message, f"Run: pcsr models fetch {entry.name}", missing)
         sha256 = load_model(entry.name, "cpu", "fp32", registry).identity.sha256
@@ -226,35 +222,19 @@ def _check_model(entry: Entry, registry: Registry) -> Finding:
 
 
 def _check_hub(entries: Sequence[Entry]) -> Finding:
-    """Request metadata of a model from the Hub. HUB_TIMEOUT limits the wait."""
+    """Request metadata of a model from the Hub."""
     try:
-        constants = client().constants
+        facts = {"endpoint": endpoint(), "offline": client().constants.HF_HUB_OFFLINE}
     except HubError as error:
         return Finding("hub", State.WARNING, error.sentence, error.next_step, {"reachable": False})
-    facts = {"endpoint": constants.ENDPOINT, "offline": constants.HF_HUB_OFFLINE}
     if not entries:
         return Finding("hub", State.OK, "no model of the registry is on the Hub", facts=facts)
-    errors: list[HubError | None] = []
-
-    def ask() -> None:
-        assert isinstance(entries[0].location, HubLocation)
-        try:
-            reach(entries[0].location, entries[0].name)
-            errors.append(None)
-        except HubError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_TIMEOUT)
-    silent = HubError(
-        f"No model can be fetched: {constants.ENDPOINT} does not respond.",
-        "Cached models and builtin work without it. Check the network, HF_ENDPOINT and the proxy.",
-    )
-    problem = errors[0] if errors else silent
-    if problem is None:
-        return Finding("hub", State.OK, f"{constants.ENDPOINT} responds", facts=facts | {"reachable": True})
-    return Finding("hub", State.WARNING, problem.sentence, problem.next_step, facts | {"reachable": False})
+    assert isinstance(entries[0].location, HubLocation)
+    try:
+        reach(entries[0].location, entries[0].name)
+    except HubError as error:
+        return Finding("hub", State.WARNING, error.sentence, error.next_step, facts | {"reachable": False})
+    return Finding("hub", State.OK, f"{endpoint()} responds", facts=facts | {"reachable": True})
 
 
 def check_formats() -> Iterator[Finding]:

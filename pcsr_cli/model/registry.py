@@ -7,7 +7,8 @@ are full commits. Listing models does not import torch.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,7 +18,7 @@ from msgspec import Meta
 
 from pcsr_cli.errors import HubError, ModelError, RegistryError, UnknownModelError
 from pcsr_cli.images.files import exists, is_file, read_text, reason
-from pcsr_cli.model.hub import COMMIT, Fetched, HubLocation, fetch, file_sha256
+from pcsr_cli.model.hub import COMMIT, HubLocation, Notify, fetch, file_sha256, remove
 from pcsr_cli.model.spec import (
     NO_MEAN,
     UNIT_STD,
@@ -61,7 +62,7 @@ class Files(Table, frozen=True):
 
 
 class Entry(Table, frozen=True, kw_only=True):
-    """A table ``[models.NAME]`` of a registry file. ``sha256`` is the hash of the weights."""
+    """A table ``[models.NAME]`` of a registry file. ``sha256`` and ``size`` (bytes) belong to the weights."""
 
     name: str
     backbone: BackboneSpec
@@ -82,6 +83,8 @@ class Entry(Table, frozen=True, kw_only=True):
     folder: str | None = None
     packaged: str | None = None
     sha256: str | None = None
+    config_sha256: str | None = None
+    size: Positive | None = None
 
     def __post_init__(self) -> None:
         if [self.repo, self.folder, self.packaged].count(None) != 2:
@@ -95,6 +98,7 @@ class Entry(Table, frozen=True, kw_only=True):
             (self.folder, FOLDER, "folder must be the path of a folder"),
             (self.packaged, FILE_NAME, "packaged must be the name of a folder in the package"),
             (self.sha256, SHA256, "sha256 must have 64 hexadecimal digits"),
+            (self.config_sha256, SHA256, "config_sha256 must have 64 hexadecimal digits"),
         )
         for value, pattern, rule in checks:
             if value is not None and not pattern.fullmatch(value):
@@ -114,7 +118,8 @@ class Entry(Table, frozen=True, kw_only=True):
     def location(self) -> HubLocation | Path:
         """The repository on the Hub, or a local folder."""
         if self.repo is not None:
-            return HubLocation(self.repo, self.revision, self.files.config, self.files.weights)
+            pins = self.sha256, self.config_sha256, self.size
+            return HubLocation(self.repo, self.revision, self.files.config, self.files.weights, *pins)
         return Path(__file__).parent.parent / self.packaged if self.packaged else Path(self.folder or "")
 
 
@@ -231,7 +236,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-def find_model(reference: str, registry: Registry, scale: float, show_progress: bool = False) -> LoadedModel:
+def find_model(reference: str, registry: Registry, scale: float, notify: Notify | None = None) -> LoadedModel:
     """Find, fetch if necessary, check and build a model, in float32 on the CPU.
 
     ``reference`` is ``auto`` (the registry's choice for ``scale``), a registry name, ``user/repo[@revision]`` on the
@@ -239,9 +244,9 @@ def find_model(reference: str, registry: Registry, scale: float, show_progress: 
     published ``.pth``. Raises UnknownModelError, HubError, ModelError.
     """
     if reference == AUTO:
-        return _choose(registry, scale, show_progress)
+        return _choose(registry, scale, notify)
     if reference in registry.entries:
-        return _load_entry(registry.entries[reference], show_progress)
+        return _load_entry(registry.entries[reference], notify)
     path = Path(reference)
     if reference and exists(path):
         from pcsr_cli.model.checkpoint import read_checkpoint
@@ -250,12 +255,12 @@ def find_model(reference: str, registry: Registry, scale: float, show_progress: 
         return _load_unregistered(read_checkpoint(path), path.resolve().name, None, reference)
     repo, _, revision = reference.partition("@")
     if REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}:
-        fetched = fetch(HubLocation(repo, revision or "main"), reference, show_progress=show_progress)
-        return _load_unregistered(_read_fetched(fetched), repo, fetched.revision, repo)
-    return _load_entry(registry.get(reference), show_progress)
+        with _fetched(HubLocation(repo, revision or "main"), reference, notify) as (checkpoint, commit):
+            return _load_unregistered(checkpoint, repo, commit, repo)
+    return _load_entry(registry.get(reference), notify)
 
 
-def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedModel:
+def _choose(registry: Registry, scale: float, notify: Notify | None) -> LoadedModel:
     """The first model in the registry's order that was trained for ``scale`` and is available, else the last one."""
     candidates = [registry.get(name) for name in registry.auto]
     if not candidates:
@@ -264,20 +269,24 @@ def _choose(registry: Registry, scale: float, show_progress: bool) -> LoadedMode
     for entry in candidates:
         if entry.scales.trained(scale):
             try:
-                return replace(_load_entry(entry, show_progress), notes=tuple(notes))
+                return replace(_load_entry(entry, notify), notes=tuple(notes))
             except HubError as error:
                 notes.append(f"{error.sentence.rstrip('.')}; continued without {entry.name}")
-    return replace(_load_entry(candidates[-1], show_progress), notes=tuple(notes))
+    return replace(_load_entry(candidates[-1], notify), notes=tuple(notes))
 
 
-def _load_entry(entry: Entry, show_progress: bool) -> LoadedModel:
-    from pcsr_cli.model.checkpoint import build_model, read_checkpoint
+def _load_entry(entry: Entry, notify: Notify | None) -> LoadedModel:
+    from pcsr_cli.model.checkpoint import read_checkpoint
 
     if isinstance(entry.location, HubLocation):
-        fetched = fetch(entry.location, entry.name, entry.sha256, show_progress)
-        checkpoint, revision = _read_fetched(fetched), fetched.revision
-    else:
-        checkpoint, revision = read_checkpoint(entry.location), None
+        with _fetched(entry.location, entry.name, notify) as (checkpoint, commit):
+            return _build_entry(entry, checkpoint, commit)
+    return _build_entry(entry, read_checkpoint(entry.location), None)
+
+
+def _build_entry(entry: Entry, checkpoint: "Checkpoint", revision: str | None) -> LoadedModel:
+    from pcsr_cli.model.checkpoint import build_model
+
     sha256 = file_sha256(checkpoint.weights)
     if entry.sha256 not in (None, sha256):
         raise ModelError(
@@ -297,10 +306,18 @@ def _load_entry(entry: Entry, show_progress: bool) -> LoadedModel:
     return LoadedModel(network, identity, entry.scales)
 
 
-def _read_fetched(fetched: Fetched) -> "Checkpoint":
+@contextmanager
+def _fetched(location: HubLocation, name: str, notify: Notify | None) -> Iterator[tuple["Checkpoint", str]]:
+    """The checkpoint from the Hub and its commit. If it makes no model, what was downloaded now leaves the cache."""
     from pcsr_cli.model.checkpoint import read_safetensors
 
-    return read_safetensors(fetched.config, fetched.weights)
+    fetched = fetch(location, name, notify)
+    try:
+        yield read_safetensors(fetched.config, fetched.weights), fetched.revision
+    except ModelError:
+        for path in fetched.new:
+            remove(path)
+        raise
 
 
 def _load_unregistered(checkpoint: "Checkpoint", name: str, revision: str | None, source: str) -> LoadedModel:

@@ -8,7 +8,7 @@ import pytest
 
 import pcsr_cli
 from tests.command import Pcsr
-from tests.hub_server import Hub, Trouble
+from tests.hub_server import Hub, login_page
 from tests.model.test_hub import REPO, damage, weights
 
 BUILTIN = Path(pcsr_cli.__file__).parent / "builtin"
@@ -44,7 +44,7 @@ def test_a_reachable_hub_is_ok(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> N
     finding = examine(run_pcsr, 0, "--registry", _pinned(run_pcsr, hub, tiny_folder))["hub"]
     assert (finding["state"], finding["reachable"]) == ("ok", True)
     assert hub.paths("GET") == [], "nothing is fetched"
-    hub.trouble = Trouble.NOT_A_HUB
+    hub.tamper = login_page
     assert examine(run_pcsr, 0)["hub"]["state"] == "warning"
 
 

@@ -2,7 +2,6 @@
 
 import importlib
 import shutil
-import threading
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +15,6 @@ import pcsr_cli
 from pcsr_cli.evaluate import doctor
 from pcsr_cli.evaluate.doctor import TESTED_TORCH, Finding, State, check_cache, check_formats, check_models
 from pcsr_cli.images import formats
-from pcsr_cli.model.hub import HubLocation
 from tests.command import ROOT
 from tests.model.test_hub import SHA256, put
 
@@ -126,18 +124,6 @@ class TestModels:
         assert finding.state is State.ERROR
         assert finding.next_step == f"Run: pcsr models fetch someone/tiny@{'0' * 40}"
         assert finding.facts["files"] == ["config.json" if weights == "a" else "model.safetensors"]
-
-    def test_the_wait_for_the_hub_has_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        released = threading.Event()
-
-        def silent(location: HubLocation, name: str) -> None:
-            released.wait(60)
-
-        monkeypatch.setattr(doctor, "reach", silent)
-        monkeypatch.setattr(doctor, "HUB_TIMEOUT", 0.05)
-        finding = by_subject(check_models())["hub"]
-        released.set()
-        assert finding.state is State.WARNING and "does not respond" in finding.message
 
 
 class TestFormats:

@@ -1,28 +1,48 @@
 """Models are fetched from the Hub into its standard cache, complete or not at all.
 
-huggingface_hub reads its environment variables when it is imported, so most tests run ``pcsr models fetch`` in a new
-process.
+huggingface_hub reads its environment variables when it is imported, so many tests run ``pcsr models fetch`` in a new
+process. The tests of a hostile Hub run here, with short time limits.
 """
 
+import gzip
 import hashlib
+import itertools
 import json
 import shutil
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
-from pcsr_cli.errors import HubError
+from pcsr_cli.errors import HubError, HubSettingError, ModelError
+from pcsr_cli.model import hub as hub_module
 from pcsr_cli.model.checkpoint import save_folder
-from pcsr_cli.model.hub import HubLocation, client, is_cached, is_whole, remove, revision_of
+from pcsr_cli.model.hub import Bounds, HubLocation, client, is_cached, is_whole, remove, revision_of
+from pcsr_cli.model.registry import Registry, find_model
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
 from tests.failing import contains, fails
-from tests.hub_server import Hub, Trouble
+from tests.hub_server import (
+    Answer,
+    Hub,
+    Request,
+    Tamper,
+    body,
+    git_sha1,
+    headers,
+    login_page,
+    on,
+    once,
+    raw,
+    redirect,
+    slowly,
+    status,
+)
 from tests.tiny import tiny_model
 
 REPO = "someone/tiny"
@@ -55,6 +75,7 @@ receptive_radius = 6
 licence = "MIT"
 source = "a test"
 """
+CERTIFICATES = ssl.get_default_verify_paths().openssl_cafile
 DAMAGED = "arrived damaged: its content does not match its checksum or its format."
 
 
@@ -104,7 +125,6 @@ def test_a_model_is_fetched_once_into_the_standard_cache(
     assert weights(run_pcsr, commit).read_bytes() == content
     assert weights(run_pcsr, commit).resolve().name == expected["sha256"]
     downloads = hub.paths("GET")
-    assert {path.rpartition("/")[2] for path in hub.paths("HEAD")} == {"config.json", "model.safetensors"}
     assert downloads[0] == f"/{REPO}/resolve/main/config.json" and downloads[-1].startswith("/large/")
     assert not [path for path in downloads if path.startswith("/api")]
     assert fetch(run_pcsr).succeeded().document == expected
@@ -125,19 +145,13 @@ def test_a_revision_is_a_branch_or_a_commit(run_pcsr: Pcsr, hub: Hub, commit: st
 
 
 @pytest.mark.parametrize(
-    "trouble",
-    [
-        None,
-        Trouble.BROKEN,
-        pytest.param(Trouble.CLOSES_CONNECTION, marks=pytest.mark.slow),
-        pytest.param(Trouble.SILENT, marks=pytest.mark.slow),
-    ],
+    "tamper", [None, status(500), login_page, raw(list)], ids=["closed", "500", "login page", "reset"]
 )
-def test_a_cached_branch_works_without_the_hub(run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble | None) -> None:
+def test_a_cached_branch_works_without_the_hub(run_pcsr: Pcsr, hub: Hub, commit: str, tamper: Tamper | None) -> None:
     fetch(run_pcsr).succeeded()
-    if trouble is None:
+    if tamper is None:
         hub.close()
-    hub.trouble = trouble
+    hub.tamper = tamper
     assert fetch(run_pcsr).succeeded().document["revision"] == commit
 
 
@@ -175,57 +189,11 @@ def test_damage_that_cannot_be_repaired_is_an_error(run_pcsr: Pcsr, hub: Hub, co
     refused(fetch(run_pcsr, reference), f"{damaged} the Hub ({hub.endpoint}) cannot be reached.", next_step)
 
 
-@pytest.mark.parametrize("trouble", [Trouble.DAMAGES, Trouble.CUTS_SHORT])
-def test_wrong_bytes_are_refused_and_not_kept(run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble) -> None:
-    hub.trouble = trouble
-    refused(fetch(run_pcsr), DAMAGED)
-    assert [name for name in content(cache(run_pcsr)) if not name.startswith("refs")] == []
-    hub.trouble = None
-    fetch(run_pcsr).succeeded()
-
-
-@pytest.mark.slow
-def test_wrong_bytes_do_not_replace_a_damaged_file(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
-    fetch(run_pcsr).succeeded()
-    damage(weights(run_pcsr, commit))
-    hub.trouble = Trouble.DAMAGES
-    refused(fetch(run_pcsr), DAMAGED)
-    assert not weights(run_pcsr, commit).exists()
-    hub.trouble = None
-    fetch(run_pcsr).succeeded()
-
-
 def test_an_unreachable_hub_is_an_immediate_error_with_a_next_step(run_pcsr: Pcsr) -> None:
     started = time.perf_counter()
     refused(fetch(run_pcsr), f"Cannot fetch {REPO}: the Hub (http://127.0.0.1:9) cannot be reached.", FETCH_LATER)
     assert time.perf_counter() - started < 5
     assert content(Path(run_pcsr.env["HOME"])) == []
-
-
-@pytest.mark.slow
-def test_the_wait_for_a_silent_hub_is_short(run_pcsr: Pcsr, hub: Hub) -> None:
-    hub.trouble = Trouble.SILENT
-    started = time.perf_counter()
-    fetch(run_pcsr).failed(1, "cannot be reached")
-    assert time.perf_counter() - started < 9
-
-
-@pytest.mark.parametrize(
-    ("trouble", "parts"),
-    [
-        (Trouble.NO_REPOSITORY, ("The Hub has no repository", REPO)),
-        (Trouble.GATED, ("is gated.", REPO)),
-        (Trouble.FORBIDDEN, ("Cannot fetch", "error 403")),
-        (Trouble.BROKEN, ("Cannot fetch", "error 500")),
-        (Trouble.CLOSES_CONNECTION, ("Cannot fetch", "cannot be reached")),
-        (Trouble.NOT_A_HUB, ("is not a Hub.", "HF_ENDPOINT")),
-    ],
-)
-def test_each_refusal_has_its_own_message(
-    run_pcsr: Pcsr, hub: Hub, commit: str, trouble: Trouble, parts: tuple[str, str]
-) -> None:
-    hub.trouble = trouble
-    refused(fetch(run_pcsr), *parts)
 
 
 def test_missing_repositories_revisions_and_files_are_errors(
@@ -247,32 +215,11 @@ def test_a_revision_is_not_a_path(run_pcsr: Pcsr, hub: Hub, commit: str, revisio
     assert all(revision not in request.path for request in hub.requests)
 
 
-@pytest.mark.parametrize("honest", [0, 1], ids=["first request", "second request"])
-@pytest.mark.parametrize("etag", ["{home}/evil", "../../../evil", "a/b", "..", "abc123", "0" * 5000, "%2e%2e%2fevil"])
-def test_an_etag_that_is_not_a_hash_never_becomes_a_file_name(
-    run_pcsr: Pcsr, hub: Hub, commit: str, etag: str, honest: int
-) -> None:
-    hub.forged = {"ETag": f'"{etag.format(home=run_pcsr.env["HOME"])}"'}
-    hub.honest = honest
-    refused(fetch(run_pcsr), "is not a Hub.")
-    assert content(Path(run_pcsr.env["HOME"])) == []
-    hub.forged = {}
-    fetch(run_pcsr).succeeded()
-
-
-@pytest.mark.parametrize("header", ["X-Linked-Etag", "X-Repo-Commit"])
-def test_other_headers_never_become_file_names(run_pcsr: Pcsr, hub: Hub, commit: str, header: str) -> None:
-    hub.forged, hub.honest = {header: "../../../evil"}, 2  # the requests for config.json are answered correctly
-    refused(fetch(run_pcsr), "is not a Hub.")
-    assert not list(Path(run_pcsr.env["HOME"]).rglob("evil*"))
-
-
 @pytest.mark.parametrize("form", ['W/"{}"', "{}", '"{}"'])
 def test_an_etag_may_be_weak_or_without_quotes(
     run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path, form: str
 ) -> None:
-    config = (tiny_folder / "config.json").read_bytes()
-    hub.forged = {"ETag": form.format(hashlib.sha1(b"blob %d\0" % len(config) + config).hexdigest())}
+    hub.tamper = headers(ETag=form.format(git_sha1((tiny_folder / "config.json").read_bytes())))
     fetch(run_pcsr).succeeded()
 
 
@@ -307,16 +254,70 @@ def test_weights_must_have_the_sha256_of_the_registry(
 @pytest.mark.parametrize(
     ("variables", "part"),
     [
-        ({"ALL_PROXY": "socks9://127.0.0.1:1", "NO_PROXY": ""}, "Cannot open a connection to the Hub:"),
-        ({"SSL_CERT_FILE": "/nonexistent"}, "Cannot open a connection to the Hub:"),
-        ({"HF_TOKEN": "hf_schlüssel"}, f"Cannot request {REPO}:"),
+        (
+            {"ALL_PROXY": "socks9://me:pass@127.0.0.1:1", "NO_PROXY": ""},
+            "The proxy settings are invalid: Unknown scheme",
+        ),
+        ({"HTTP_PROXY": "http://127.0.0.1:port", "NO_PROXY": ""}, "The proxy settings are invalid:"),
+        (
+            {"ALL_PROXY": "socks5://127.0.0.1:1", "NO_PROXY": ""},
+            "a SOCKS proxy, which needs the Python package socksio",
+        ),
+        ({"SSL_CERT_FILE": "/nonexistent"}, "Cannot use SSL_CERT_FILE /nonexistent: no such file or directory."),
+        ({"SSL_CERT_FILE": __file__}, ": there is no certificate."),
+        (
+            {"SSLKEYLOGFILE": "/nonexistent/log", "SSL_CERT_FILE": CERTIFICATES},
+            "Cannot use SSLKEYLOGFILE /nonexistent/log: ",
+        ),
+        ({"HF_TOKEN": "hf_schlüssel"}, "HF_TOKEN contains characters that a token cannot have."),
+        ({"HF_TOKEN": "hf_a\tb"}, "HF_TOKEN contains characters that a token cannot have."),
+        ({"HF_HUB_ETAG_TIMEOUT": "soon"}, "The value of HF_HUB_ETAG_TIMEOUT is invalid."),
+        ({"HF_ENDPOINT": "http://me:pass@["}, "HF_ENDPOINT is 'http://[', which is not an http(s) address."),
     ],
     ids=str,
 )
-def test_an_invalid_setting_is_reported(
+def test_an_invalid_setting_is_a_mistake_of_the_user(
     run_pcsr: Pcsr, hub: Hub, commit: str, variables: dict[str, str], part: str
 ) -> None:
-    refused(fetch(run_pcsr, **variables), part)
+    ran = fetch(run_pcsr, **variables).failed(HubSettingError.exit_code)
+    assert contains(ran.stderr, part), f"another failure: {ran.stderr}"
+    assert "pass" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HF_HUB_ENABLE_HF_TRANSFER": "1"},
+        {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", "HF_XET_HIGH_PERFORMANCE": "1"},
+        {"HF_HUB_VERBOSITY": "chatty"},
+        {"HF_TOKEN_PATH": "/proc/self/mem"},
+    ],
+    ids=str,
+)
+def test_settings_of_the_client_print_nothing(run_pcsr: Pcsr, hub: Hub, commit: str, variables: dict[str, str]) -> None:
+    assert fetch(run_pcsr, **variables).succeeded().stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "part"),
+    [
+        (
+            {"HTTP_PROXY": "http://me:pass@127.0.0.1:9", "NO_PROXY": ""},
+            "cannot be reached through the proxy http://127.0.0.1:9.",
+        ),
+        ({"HF_ENDPOINT": "http://me:pass@127.0.0.1:9"}, "the Hub (http://127.0.0.1:9) cannot be reached."),
+        ({"HF_ENDPOINT": "http://nowhere.invalid"}, "the Hub (http://nowhere.invalid) cannot be reached."),
+    ],
+    ids=str,
+)
+def test_a_sentence_has_no_password(run_pcsr: Pcsr, variables: dict[str, str], part: str) -> None:
+    ran = fetch(run_pcsr, **variables)
+    refused(ran, part)
+    assert "pass" not in ran.stderr
+
+
+def test_a_server_without_tls_is_named(run_pcsr: Pcsr, hub: Hub) -> None:
+    refused(fetch(run_pcsr, HF_ENDPOINT=f"https://127.0.0.1:{hub.port}"), "does not open a secure connection.")
 
 
 def test_the_token_is_sent_to_the_hub_only(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
@@ -332,7 +333,7 @@ def test_the_token_is_sent_to_the_hub_only(run_pcsr: Pcsr, hub: Hub, commit: str
 def test_an_invalid_endpoint_is_an_error(run_pcsr: Pcsr) -> None:
     for arguments in (["models", "fetch", REPO], ["models"]):
         ran = run_pcsr(*arguments, env={"HF_ENDPOINT": "http://127.0.0.1:port"})
-        refused(ran, "HF_ENDPOINT is 'http://127.0.0.1:port', which is not an http(s) address.")
+        ran.failed(2, "HF_ENDPOINT is 'http://127.0.0.1:port', which is not an http(s) address.")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def test_an_invalid_endpoint_is_an_error(run_pcsr: Pcsr) -> None:
 )
 def test_invalid_endpoints(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    with fails(HubError, f"HF_ENDPOINT is {endpoint!r}, which is not an http(s) address."):
+    with fails(HubSettingError, f"HF_ENDPOINT is {endpoint!r}, which is not an http(s) address."):
         client()
 
 
@@ -390,6 +391,217 @@ def test_a_full_disk_leaves_no_partial_file(run_pcsr: Pcsr, hub: Hub, commit: st
     refused(run_pcsr("models", "fetch", REPO, max_file_size=2000), "cannot be used:", "too large")
     blobs = cache(run_pcsr) / "blobs"
     assert all(path.stat().st_size < 2000 and "incomplete" not in path.name for path in blobs.iterdir())
+
+
+# A hostile Hub. The tests run in this process, so that the limits of time can be short.
+
+FAST = Bounds(connect=0.5, stall=0.3, total=0.5, rate=20_000, notice=0.15)
+LIMIT = 3.0
+"""Seconds that no fetch with these limits may exceed: ``total`` of two files, and some reserve."""
+TOKEN = "hf_secret"
+WEIGHTS = "/large/"
+
+
+@pytest.fixture
+def true_content(hub: Hub, commit: str) -> dict[str, bytes]:
+    return dict(hub.repositories[REPO].commits[commit])
+
+
+@pytest.fixture
+def here(run_pcsr: Pcsr, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The home folder, whose Hub cache this process uses."""
+    home = Path(run_pcsr.env["HOME"])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hf" / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    for name, value in {"NO_PROXY": "*", "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.endpoint}.items():
+        monkeypatch.setenv(name, value)
+    close_session()
+    yield home
+    close_session()
+
+
+@pytest.fixture
+def pinned(commit: str, true_content: dict[str, bytes]) -> HubLocation:
+    """The location of the model, pinned as that of ``carn`` is."""
+    config, weights = true_content["config.json"], true_content["model.safetensors"]
+    hashes = hashlib.sha256(weights).hexdigest(), hashlib.sha256(config).hexdigest()
+    return HubLocation(REPO, commit, sha256=hashes[0], config_sha256=hashes[1], size=len(weights))
+
+
+def other_file(request: Request, answer: Answer) -> None:
+    """Send other content with headers that fit it."""
+    content = b'{"other": 1}' if "config" in request.path else b"\x02\0\0\0\0\0\0\0{}"
+    etag = git_sha1(content) if "config" in request.path else hashlib.sha256(content).hexdigest()
+    commit = answer.headers.get("X-Repo-Commit", "")
+    answer.status, answer.body = 200, [content]
+    answer.headers = {"X-Repo-Commit": commit, "ETag": f'"{etag}"', "Content-Length": str(len(content))}
+
+
+def flipped(content: bytes) -> list[bytes]:
+    return [content[:-1] + bytes([content[-1] ^ 1])]
+
+
+def endless(_: bytes) -> Iterator[bytes]:
+    return itertools.repeat(bytes(65536))
+
+
+def bomb(_: bytes) -> Iterator[bytes]:
+    return itertools.chain([gzip.compress(bytes(10**7))], itertools.repeat(bytes(65536)))
+
+
+def resumed(then: Tamper) -> Tamper:
+    """Send half of the weights; then change the answer to the request for the rest."""
+
+    def change(request: Request, answer: Answer) -> None:
+        (then if request.range else body(lambda content: [content[: len(content) // 2]]))(request, answer)
+
+    return on(WEIGHTS, change)
+
+
+def bytes_of(content: bytes) -> list[bytes]:
+    return [content[i : i + 1] for i in range(len(content))]
+
+
+def dripping_headers() -> Iterator[bytes]:
+    return itertools.chain([b"HTTP/1.1 200 OK\r\n"], slowly(itertools.repeat(b"a: b\r\n"), 0.05))
+
+
+def whole(_: Request, answer: Answer) -> None:
+    answer.status, answer.body = 200, [answer.content]
+    answer.headers = {"Content-Length": str(len(answer.content))}
+
+
+NOT_A_HUB, CANNOT, STOPPED = "is not a Hub.", "Cannot fetch someone/tiny: the Hub", "stopped sending"
+WRONG = "arrived damaged:"
+REFUSED: dict[str, tuple[Tamper, str]] = {
+    "status 204": (status(204), NOT_A_HUB),
+    "status 304": (status(304), NOT_A_HUB),
+    "status 400": (status(400), "error 400"),
+    "status 401": (status(401), "refuses the token"),
+    "status 403": (status(403), "error 403"),
+    "status 404": (status(404), "error 404"),
+    "status 416": (on(WEIGHTS, status(416)), "error 416"),
+    "status 429": (status(429, Retry_After="86400"), "error 429"),
+    "status 500": (status(500), "error 500"),
+    "status 503 of weights": (on(WEIGHTS, status(503, Retry_After="86400")), "error 503"),
+    "status 999": (status(999), "error 999"),
+    "gated": (status(403, X_Error_Code="GatedRepo"), "is gated."),
+    "no repository": (status(404, X_Error_Code="RepoNotFound"), "has no repository"),
+    "no revision": (status(404, X_Error_Code="RevisionNotFound"), "has no revision"),
+    "no file": (status(404, X_Error_Code="EntryNotFound"), "lacks config.json"),
+    "login page": (login_page, NOT_A_HUB),
+    "login page for weights": (on("model", login_page), NOT_A_HUB),
+    "login page elsewhere": (on("resolve", redirect("http://localhost:{port}/login")), "error 404"),
+    "redirects in a circle": (on("resolve", redirect("{path}")), NOT_A_HUB),
+    "redirect to a file": (redirect("file:///etc/passwd"), CANNOT),
+    "redirect to an invalid address": (redirect("http://["), CANNOT),
+    "ETag is a path": (headers(ETag='"/tmp/evil.py"'), NOT_A_HUB),
+    "ETag is a relative path": (headers(ETag='"../../../evil.py"'), NOT_A_HUB),
+    "ETag is a path of weights": (headers(X_Linked_Etag='"../evil.py"'), NOT_A_HUB),
+    "ETag is short": (headers(ETag='"abc123"'), NOT_A_HUB),
+    "ETag is long": (headers(ETag="0" * 5000), NOT_A_HUB),
+    "ETag has capitals": (headers(ETag='"' + "A" * 40 + '"'), NOT_A_HUB),
+    "ETag has a prefix": (headers(ETag='W/W/"' + "a" * 40 + '"'), NOT_A_HUB),
+    "no ETag": (headers(ETag=None), NOT_A_HUB),
+    "ETag of other content": (headers(ETag='"' + "a" * 40 + '"'), WRONG),
+    "sha256 of other weights": (headers(X_Linked_Etag='"' + "a" * 64 + '"'), "its sha256 is aaaa"),
+    "commit is a path": (headers(X_Repo_Commit="../../../evil"), NOT_A_HUB),
+    "other commit": (headers(X_Repo_Commit="b" * 40), "it comes from the commit bbbb"),
+    "no commit": (headers(X_Repo_Commit=None), NOT_A_HUB),
+    "other config": (on("config", other_file), WRONG),
+    "other weights": (on("model", other_file), "its sha256 is"),
+    "config is too long": (on("config", headers(Content_Length=str(2**40))), "instead of at most"),
+    "weights are too long": (headers(X_Linked_Size=str(2**40)), "instead of at most"),
+    "length is no number": (on("config", headers(Content_Length="-1")), CANNOT),
+    "length is too small": (on("config", body(lambda content: [content], Content_Length="10")), WRONG),
+    "length is too large": (on("config", headers(Content_Length="2000")), STOPPED),
+    "truncated": (on(WEIGHTS, body(lambda content: [content[:100]])), STOPPED),
+    "empty": (on(WEIGHTS, body(lambda content: [], Content_Length="0")), STOPPED),
+    "one bit changed": (on(WEIGHTS, body(flipped)), WRONG),
+    "endless config": (on("config", body(endless, Content_Length=None)), "it is larger than it should be"),
+    "endless weights": (on(WEIGHTS, body(endless, Content_Length=None)), "it is larger than it should be"),
+    "gzip bomb": (on(WEIGHTS, body(bomb, Content_Length=None, Content_Encoding="gzip")), "it is larger"),
+    "gzip": (on("config", body(lambda content: [gzip.compress(content)], Content_Length=None)), WRONG),
+    "silent": (raw(lambda: slowly([b""], 1.0)), "does not respond"),
+    "headers drip": (raw(dripping_headers), "does not respond"),
+    "content drips": (on(WEIGHTS, body(lambda content: slowly(bytes_of(content), 0.05))), "too slowly"),
+    "content stalls": (on(WEIGHTS, body(lambda content: slowly([content[:9], content[9:]], 1.0))), "too slowly"),
+    "reset": (raw(list), "cannot be reached"),
+    "not HTTP": (raw(lambda: [b"SSH-2.0-OpenSSH_9.6\r\n"]), "cannot be reached"),
+    "endless header": (raw(lambda: itertools.repeat(b"x" * 65536, 100)), "cannot be reached"),
+    "continue": (raw(lambda: slowly(itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"), 0.01)), "does not respond"),
+    "resume with other bytes": (resumed(body(flipped)), WRONG),
+    "resume at another byte": (resumed(headers(Content_Range="bytes 7-99/100")), "does not continue"),
+    "resume with an error": (resumed(status(500)), "error 500"),
+    "resume with a page": (resumed(login_page), STOPPED),
+}
+
+
+@pytest.mark.parametrize("behaviour", REFUSED)
+def test_a_hostile_hub_leaves_nothing_and_the_true_hub_works_afterwards(
+    here: Path, hub: Hub, pinned: HubLocation, true_content: dict[str, bytes], behaviour: str
+) -> None:
+    hub.tamper, message = REFUSED[behaviour]
+    outside = set(here.parent.rglob("*"))
+    started = time.perf_counter()
+    with fails(HubError, message):
+        hub_module.fetch(pinned, REPO, None, FAST)
+    assert time.perf_counter() - started < LIMIT
+    new = [path for path in here.parent.rglob("*") if path not in outside and path.is_file()]
+    assert all(path.read_bytes() in true_content.values() for path in new), new
+    assert all(here / "hf" in path.parents for path in new), new
+    assert all(request.host.startswith("127") for request in hub.requests if request.token)
+    hub.tamper = None
+    fetched = hub_module.fetch(pinned, REPO, None, FAST)
+    assert fetched.config.read_bytes() == true_content["config.json"]
+    assert fetched.weights.read_bytes() == true_content["model.safetensors"]
+
+
+def test_a_slow_download_is_announced(here: Path, hub: Hub, pinned: HubLocation) -> None:
+    hub.tamper = on(WEIGHTS, body(lambda content: slowly([content[:9], content[9:]], 0.1)))
+    messages: list[str] = []
+    hub_module.fetch(pinned, REPO, messages.append, FAST)
+    assert messages == ["Downloading model.safetensors of someone/tiny: 9 of 29,672 bytes."]
+
+
+@pytest.mark.parametrize("part", ["config", "model"])
+@pytest.mark.parametrize("revision", ["main", "commit"])
+def test_files_that_make_no_model_are_not_kept(
+    here: Path, hub: Hub, commit: str, true_content: dict[str, bytes], part: str, revision: str
+) -> None:
+    reference = f"{REPO}@{commit if revision == 'commit' else revision}"
+    hub.tamper = on(part, other_file)
+    with fails(ModelError):
+        find_model(reference, Registry({}), 4)
+    hub.tamper = None
+    expected = hashlib.sha256(true_content["model.safetensors"]).hexdigest()
+    assert find_model(reference, Registry({}), 4).identity.sha256 == expected
+
+
+ACCEPTED: dict[str, Tamper] = {
+    "no length": body(lambda content: [content], Content_Length=None),
+    "small pieces": body(lambda content: [content[i : i + 999] for i in range(0, len(content), 999)]),
+    "resumed": resumed(lambda request, answer: None),
+    "begun anew": resumed(whole),
+    "relative redirect": once(redirect("{path}")),
+    "redirect to another host": once(redirect("http://localhost:{port}{path}")),
+    "reset once": once(raw(list)),
+    "damaged once": on(WEIGHTS, once(body(flipped))),
+    "stalls once": on(WEIGHTS, once(body(lambda content: slowly([content[:9], content[9:]], 0.35)))),
+}
+
+
+@pytest.mark.parametrize("behaviour", ACCEPTED)
+def test_an_unusual_hub_is_accepted(
+    here: Path, hub: Hub, pinned: HubLocation, true_content: dict[str, bytes], behaviour: str
+) -> None:
+    hub.tamper = ACCEPTED[behaviour]
+    fetched = hub_module.fetch(pinned, REPO, None, FAST)
+    assert fetched.weights.read_bytes() == true_content["model.safetensors"]
+    assert all(request.host.startswith("127") for request in hub.requests if request.token)
 
 
 # The cache.

@@ -50,7 +50,10 @@ def refused(tmp_path: Path, text: str, part: str) -> str:
 
 def test_the_packaged_registry_pins_the_published_model() -> None:
     carn = load_registry().get("carn")
-    assert carn.location == HubLocation("3587jjh/pcsr_carn", "aa0c7379914ee54c416ef79b5d13e898a4379ebc")
+    assert isinstance(carn.location, HubLocation)
+    assert carn.location.repo == "3587jjh/pcsr_carn"
+    assert carn.location.revision == "aa0c7379914ee54c416ef79b5d13e898a4379ebc"
+    assert carn.location.sha256 and carn.location.config_sha256 and carn.location.size == 691_408
     assert carn.spec == ModelSpec(
         BackboneSpec("carn", 52), ((20,) * 3, (74,) * 4), (10, 10), mean=(0.4488, 0.4371, 0.4040)
     )
