@@ -30,6 +30,9 @@ WITHOUT = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.EBA
 
 FOLDER_HINT = "Choose a folder that exists and can be written."
 
+MAX_TEXT = 2**22
+"""Maximum bytes of a configuration file. Parsed JSON takes up to 30 times as much memory."""
+
 
 def exists(path: Path) -> bool:
     """Whether the path exists, following symbolic links. The function never raises, unlike ``Path.exists`` before
@@ -47,11 +50,24 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def read_text(path: Path) -> str:
-    """Read a regular file as UTF-8. Raises OSError (also for a pipe, which may never end) and ValueError."""
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a file of at most ``limit`` bytes. Raises OSError, also for a pipe or a device, which may never end."""
     if exists(path) and not is_file(path) and not is_folder(path):
         raise OSError(errno.EINVAL, "not a regular file")
-    return path.read_text(encoding="utf-8")
+    with path.open("rb") as file:
+        before = os.fstat(file.fileno())
+        if before.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {before.st_size:,} bytes, more than the limit of {limit:,}")
+        content = file.read(before.st_size)
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise OSError(errno.EAGAIN, "it changed while it was read")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """Read a file of at most MAX_TEXT bytes as UTF-8. Raises OSError and ValueError."""
+    return read_bytes(path, MAX_TEXT).decode()
 
 
 def make_folder(folder: Path) -> None:

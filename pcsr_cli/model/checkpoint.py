@@ -5,6 +5,8 @@ The formats are a folder or a ``.safetensors`` file with its ``config.json``, an
 """
 
 import contextlib
+import hashlib
+import io
 import json
 import pickle
 import warnings
@@ -15,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pcsr_cli.errors import ModelError
@@ -28,6 +30,7 @@ from pcsr_cli.images.files import (
     is_file,
     is_folder,
     make_folder,
+    read_bytes,
     read_text,
     reason,
 )
@@ -41,15 +44,25 @@ CONFIG_KEY = "pcsr_config"
 
 MAX_LISTED_KEYS = 8
 
+MAX_WEIGHTS = 2**30
+"""Maximum bytes of a file of weights or of a training state. It is read whole: later changes have no effect."""
+
+MAX_HEADER = 2**22
+"""Maximum bytes of the part of such a file that lists its tensors, about 50,000."""
+
+COPYING = (b"bytearray\n", b"_codecs\n")
+"""Names in a pickle that fill memory with zeros or copies. torch.load permits them, but no checkpoint needs them."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model read from files. ``scales`` is None if the files do not list any."""
+    """A model read from files. ``scales`` is None if the files do not list any. ``sha256`` is that of ``weights``."""
 
     spec: ModelSpec
     scales: Scales | None
     state: Mapping[str, Tensor]
     weights: Path
+    sha256: str
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -69,46 +82,71 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
 
     If ``config.json`` is missing, the copy in the metadata of the weights is used.
     """
+    content = _read_weights(weights) if is_file(weights) else None
     try:
-        decoded = json.loads(_stored_config(config, weights) or read_text(config))
+        stored = None if content is None or exists(config) else _stored_config(content)
+        decoded = json.loads(stored or read_text(config))
     except OSError as error:
-        raise ModelError(f"Cannot read {config}: {reason(error)}.", "Put the config beside the weights.") from error
+        raise ModelError(f"Cannot read {config}: {reason(error)}.", "Put it beside the weights.") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy the file again.") from error
+        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy it again.") from error
     spec, scales = parse_config(decoded, str(config))
-    if not is_file(weights):
-        raise ModelError(f"{weights} is missing.", "Put the weights beside their config.json.")
-    return Checkpoint(spec, scales, load_safetensors(weights), weights)
+    if content is None:
+        raise ModelError(f"{weights} is missing.", "Put it beside its config.json.")
+    return Checkpoint(spec, scales, _parse_safetensors(content, weights), weights, _sha256(content))
+
+
+def _read_weights(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MAX_WEIGHTS)
+    except OSError as error:
+        raise ModelError(f"Cannot read {path}: {reason(error)}.", "Check the path.") from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` by name. Raises ModelError."""
+    return _parse_safetensors(_read_weights(path), path)
+
+
+def _parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path} is not a complete safetensors file: {error}.", "Fetch or copy the file again."
-        ) from error
+        _header(content)
+        return load(content)
+    except (SafetensorError, ValueError) as error:
+        raise ModelError(f"{path} is not a complete safetensors file: {error}.", "Fetch or copy it again.") from error
 
 
-def _stored_config(config: Path, weights: Path) -> str | None:
-    """The copy of the config in the weights if ``config`` is missing, for example after a killed ``save_folder``."""
-    if exists(config) or not is_file(weights):
-        return None
-    with contextlib.suppress(SafetensorError, OSError), safe_open(weights, framework="pt") as file:
-        return (file.metadata() or {}).get(CONFIG_KEY)
+def _header(content: bytes) -> bytes:
+    """The JSON header of a safetensors file. Raises ValueError if it is too long."""
+    length = int.from_bytes(content[:8], "little")
+    if length > MAX_HEADER:
+        raise ValueError(f"its header has {length:,} bytes, more than the limit of {MAX_HEADER:,}")
+    return content[8 : 8 + length]
+
+
+def _stored_config(content: bytes) -> str | None:
+    """The copy of the config in the weights, for example after a killed ``save_folder``."""
+    with contextlib.suppress(ValueError, RecursionError, AttributeError):
+        stored = json.loads(_header(content)).get("__metadata__", {}).get(CONFIG_KEY)
+        return stored if isinstance(stored, str) else None
     return None
 
 
 def load_pickle(path: Path) -> object:
     """The tensors and plain values that PyTorch saved in a file. Raises ModelError for all other content."""
-    if not is_file(path):
-        raise ModelError(f"There is no file {path}.", "Check the path.")
+    return _parse_pickle(_read_weights(path), path)
+
+
+def _parse_pickle(content: bytes, path: Path) -> object:
     try:
-        _refuse_compression(path)
+        _check_archive(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about unusual pickles and TorchScript, and then refuses them
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
+            parsed: object = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} is damaged or contains more than tensors, and was not opened.",
@@ -117,21 +155,35 @@ def load_pickle(path: Path) -> object:
     except MemoryError:
         raise
     except Exception as error:  # torch.load raises many types for damaged files
-        raise ModelError(f"{path} is not a readable PyTorch checkpoint.", "Fetch or copy the file again.") from error
-    return content
+        raise ModelError(f"{path} is not a readable PyTorch checkpoint.", "Fetch or copy it again.") from error
+    return parsed
 
 
-def _refuse_compression(path: Path) -> None:
-    """Raise ValueError for a compressed archive, which can be far larger in memory. torch.save never compresses."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("the archive is compressed")
+def _check_archive(content: bytes) -> None:
+    """Raise ValueError for a file that takes far more memory than its size, as torch.save never writes it.
+
+    Such files have compressed or overlapping entries, or a long pickle, whose objects are larger than their codes.
+    Before torch 1.6, a file was a pickle followed by the numbers.
+    """
+    pickled = 0
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("the archive is compressed")
+        if sum(entry.file_size for entry in entries) > len(content):
+            raise ValueError("the entries of the archive overlap")
+        pickled = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    elif len(content) > 4 * MAX_HEADER:
+        pickled = len(content)
+    if pickled > MAX_HEADER or any(name in content for name in COPYING):
+        raise ValueError("the pickle is too long or copies data")
 
 
 def read_pth(path: Path) -> Checkpoint:
     """Read a published ``.pth``. Raises ModelError."""
-    content = load_pickle(path)
+    weights = _read_weights(path)
+    content = _parse_pickle(weights, path)
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("args"), dict) or not isinstance(model.get("sd"), dict):
         raise ModelError(
@@ -142,7 +194,7 @@ def read_pth(path: Path) -> Checkpoint:
     state = model["sd"]
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise ModelError(f"{path}: the state dict contains more than named tensors.", "Fetch or copy the file again.")
-    return Checkpoint(spec, scales, state, path)
+    return Checkpoint(spec, scales, state, path, _sha256(weights))
 
 
 def build_model(checkpoint: Checkpoint) -> Pcsr:

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from pcsr_cli.errors import HubError, ModelError, RegistryError, UnknownModelError
 from pcsr_cli.images.files import exists, is_file, read_text, reason
-from pcsr_cli.model.hub import COMMIT, HubLocation, Notify, fetch, file_sha256, remove
+from pcsr_cli.model.hub import COMMIT, HubLocation, Notify, fetch, remove
 from pcsr_cli.model.spec import (
     NO_MEAN,
     UNIT_STD,
@@ -287,7 +287,7 @@ def _load_entry(entry: Entry, notify: Notify | None) -> LoadedModel:
 def _build_entry(entry: Entry, checkpoint: "Checkpoint", revision: str | None) -> LoadedModel:
     from pcsr_cli.model.checkpoint import build_model
 
-    sha256 = file_sha256(checkpoint.weights)
+    sha256 = checkpoint.sha256
     if entry.sha256 not in (None, sha256):
         raise ModelError(
             f"The weights of {entry.name} have the sha256 {sha256}, but its registry entry requires {entry.sha256}.",
@@ -325,5 +325,5 @@ def _load_unregistered(checkpoint: "Checkpoint", name: str, revision: str | None
 
     backbone = checkpoint.spec.backbone.name
     original = backbone if backbone in ORIGINALS else None
-    identity = Identity(name, revision, file_sha256(checkpoint.weights), NOT_STATED, source, original)
+    identity = Identity(name, revision, checkpoint.sha256, NOT_STATED, source, original)
     return LoadedModel(build_model(checkpoint), identity, checkpoint.scales or DEFAULT_SCALES)

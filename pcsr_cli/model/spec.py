@@ -14,9 +14,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from pcsr_cli.errors import ModelError, PcsrError
 
 MAX_SIZE = 4096
-"""Maximum number of channels, blocks, or units of a layer, so that a downloaded config cannot take minutes to build."""
+"""Maximum number of channels, or of units of a layer. These limits bound the time to build a downloaded config."""
 
+MAX_DEPTH = 256
 MAX_LAYERS = 32
+MAX_BRANCHES = 16
 MAX_SCALE = 1000
 MAX_LEVEL = 1e5
 """Maximum of a mean and of a standard deviation, whose minimum is the inverse. Beyond this maximum, float32 cannot hold
@@ -24,7 +26,8 @@ the images."""
 
 Size = Annotated[int, Meta(ge=1, le=MAX_SIZE)]
 Hidden = Annotated[tuple[Size, ...], Meta(max_length=MAX_LAYERS)]
-Samplers = Annotated[tuple[Hidden, ...], Meta(min_length=2)]
+Depth = Annotated[int, Meta(ge=1, le=MAX_DEPTH)]
+Samplers = Annotated[tuple[Hidden, ...], Meta(min_length=2, max_length=MAX_BRANCHES)]
 Scale = Annotated[float, Meta(ge=1, le=MAX_SCALE)]
 Rgb = tuple[float, float, float]
 _Mean = Annotated[float, Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]
@@ -116,7 +119,7 @@ class BackboneSpec(Table, frozen=True):
 
     name: str
     width: Size
-    depth: Size | None = None
+    depth: Depth | None = None
 
     def __post_init__(self) -> None:
         _check_backbone(self.name)
@@ -171,7 +174,7 @@ class _FsrcnnArgs(_EncoderArgs, frozen=True, rename={"width": "d"}):
 
 class _DenseArgs(_EncoderArgs, frozen=True, rename={"depth": "blocks"}):
     width: Size
-    depth: Size
+    depth: Depth
 
 
 _ENCODER_ARGS: dict[str, type[_NfArgs | _FsrcnnArgs | _DenseArgs]] = {

@@ -55,7 +55,7 @@ class ModelConfig(Table, frozen=True):
     samplers: network.Samplers
     backbone: str = "dense"
     width: network.Size = 32
-    depth: network.Size | None = None
+    depth: network.Depth | None = None
     classifier: network.Hidden = ()
     mean: network.Mean = network.NO_MEAN
 

@@ -22,6 +22,7 @@ from pcsr_cli.images.files import (
     finite,
     hold_lock,
     ignores_case,
+    read_bytes,
     refused_outputs,
     remove_leftovers,
 )
@@ -382,3 +383,17 @@ def test_non_finite_numbers_become_null_at_any_depth() -> None:
     plain = finite(document)
     assert plain == {"psnr": None, "rows": [{"cuts": [0.5, None]}, None], "name": "inf", "count": 3}
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights").write_bytes(b"old")
+    stat = os.fstat
+
+    def change(number: int) -> os.stat_result:
+        found = stat(number)
+        os.utime(tmp_path / "weights", ns=(0, 0))
+        return found
+
+    monkeypatch.setattr(os, "fstat", change)
+    with pytest.raises(OSError, match="changed while it was read"):
+        read_bytes(tmp_path / "weights", 100)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pcsr_cli.errors import ModelError, OutputError, RefusedOutputError
-from pcsr_cli.model.checkpoint import build_model, load_pickle, load_strictly, read_checkpoint, save_folder
+from pcsr_cli.model.checkpoint import MAX_HEADER, build_model, load_pickle, load_strictly, read_checkpoint, save_folder
+from pcsr_cli.model.hub import file_sha256
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import ModelSpec, Scales, write_config
 from tests.failing import fails
@@ -90,7 +91,7 @@ def test_a_published_pth_is_read(tmp_path: Path, zipped: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "part"),
     [
-        ("gone.pth", lambda path: None, "There is no file"),
+        ("gone.pth", lambda path: None, "Cannot read"),
         ("text.txt", lambda path: path.write_text("hello"), "is not a model."),
         ("text.pth", lambda path: path.write_text("hello"), UNREADABLE),
         ("empty.pth", lambda path: path.touch(), UNREADABLE),
@@ -217,13 +218,75 @@ def test_a_failed_save_leaves_no_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+def rewritten(plain: Path, target: Path, compression: int) -> None:
+    """Copy an archive with another compression."""
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+
+
+def overlapping(plain: Path, target: Path) -> None:
+    """Copy an archive and list its entries twice."""
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+        new.filelist *= 2
+
+
+BOMBS: dict[str, Callable[[Path, Path], object]] = {
+    "a compressed archive": lambda plain, path: rewritten(plain, path, zipfile.ZIP_DEFLATED),
+    "overlapping entries": overlapping,
+    "a long pickle": lambda plain, path: torch.save("x" * MAX_HEADER, path),
+    "a long pickle without numbers": lambda plain, path: path.write_bytes(b"\x80\x02]" + b"N" * 4 * MAX_HEADER + b"."),
+    "a large object": lambda plain, path: path.write_bytes(b"\x80\x02c__builtin__\nbytearray\nJ\0\0\0\x10\x85R."),
+    "many copies": lambda plain, path: path.write_bytes(pickle.dumps([b"copy"] * 2, protocol=2)),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_pickle_that_grows_in_memory_is_refused(tmp_path: Path, kind: str) -> None:
     torch.save({"model": state()}, tmp_path / "plain.pth")
-    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
-        for name in plain.namelist():
-            bomb.writestr(name, plain.read(name))
+    BOMBS[kind](tmp_path / "plain.pth", tmp_path / "bomb.pth")
     with fails(ModelError, UNREADABLE):
         load_pickle(tmp_path / "bomb.pth")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_is_bounded_before_it_is_read(folder: Path, name: str) -> None:
+    os.truncate(folder / name, 2**40)  # takes no space on the disk
+    with fails(ModelError, f"Cannot read {folder / name}: it has 1,099,511,627,776 bytes, more than the limit of"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "some.pth"])
+def test_a_device_is_not_read(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/dev/zero")
+    with fails(ModelError, f"Cannot read {folder / name}: not a regular file."):
+        read_checkpoint(folder if name == "config.json" else folder / name)
+
+
+def test_a_long_list_of_tensors_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((MAX_HEADER + 2).to_bytes(8, "little") + b"{}" + bytes(MAX_HEADER))
+    with fails(ModelError, "is not a complete safetensors file: its header has", "more than the limit"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("change", [b"", bytes(10_000)], ids=["truncated", "overwritten"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_change_of_the_file_has_no_effect_on_a_read_model(folder: Path, suffix: str, change: bytes) -> None:
+    model = tiny_model("fsrcnn")
+    path = folder / f"model{suffix}"
+    if suffix == ".pth":
+        torch.save(pth(model.spec, model.state_dict()), path)
+    sha256 = file_sha256(path)
+    found = read_checkpoint(path)
+    with path.open("r+b") as file:
+        file.truncate(len(change))
+        file.write(change)
+    assert found.sha256 == sha256 != file_sha256(path)
+    network = build_model(found).state_dict()
+    assert all(torch.equal(network[key], value) for key, value in model.state_dict().items())
 
 
 def test_saving_does_not_replace_a_config_unless_allowed(tmp_path: Path) -> None:

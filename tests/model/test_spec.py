@@ -144,6 +144,8 @@ def test_missing_sections_are_named(key: str) -> None:
         ("nf is invalid: expected `int`, got `bool`", encoder("srresnet", nf=True)),
         ("missing required field `blocks`", encoder("dense", width=8)),
         ("blocks is invalid: expected `int` >= 1", encoder("dense", width=8, blocks=0)),
+        ("blocks is invalid: expected `int` <= 256", encoder("dense", width=8, blocks=257)),
+        ("samplers is invalid: expected `array` of length <= 16", {"middle_sampler_specs": [sampler(8)] * 3000}),
         ("no_upsampling must be true", encoder("carn", nf=64, no_upsampling=False)),
         (
             "_spec.name is invalid: invalid enum value 'lte-sampler'",
