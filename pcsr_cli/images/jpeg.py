@@ -38,6 +38,15 @@ def open_jpeg(file: BinaryIO, name: str, allow_huge: bool, limit: int = -1) -> B
     return io.BytesIO(content)
 
 
+def check_jpeg(file: BinaryIO) -> None:
+    """Decode a JPEG and raise ValueError if libjpeg complains about anything. Pillow ignores its warnings."""
+    from simplejpeg import decode_jpeg
+
+    file.seek(0)
+    # An eighth of the size takes little time and memory, although all data are read.
+    decode_jpeg(file.read(), colorspace="GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
+
+
 def _count_scans(content: bytes) -> int:
     """Return the number of scans. Raises ValueError for bytes between headers, which Pillow skips one by one."""
     at, scans = 2, 0

@@ -123,12 +123,15 @@ def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
 def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int, bytes | None]]:
     """Yield each chunk: its kind, start, length and, if it has metadata, content. The content is None if damaged."""
     start = len(SIGNATURE) + 8
+    unpacker = zlib.decompressobj()
     while True:
         file.seek(start - 8)
         head = file.read(8)
         if len(head) < 8:
             break
         length, kind = struct.unpack(">I4s", head)
+        if not kind.isalpha() and is_checked:
+            raise ValueError("the name of a chunk is invalid")
         content: bytes | None = b""
         if is_checked or kind in DESCRIBING:
             checksum = zlib.crc32(kind)
@@ -136,6 +139,8 @@ def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int,
             while left and (block := file.read(min(left, BLOCK_BYTES))):
                 checksum, left = zlib.crc32(block, checksum), left - len(block)
                 kept.append(block if kind in DESCRIBING else b"")
+                if kind == b"IDAT":
+                    _check_compressed(unpacker, block)
             if left or len(end := file.read(4)) < 4:
                 break
             content = b"".join(kept)
@@ -145,10 +150,19 @@ def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int,
                 content = None
         yield kind, start, length, content
         if kind == b"IEND":
+            if is_checked and not unpacker.eof:
+                break
             return
         start += length + 12
     if is_checked:
         raise ValueError("the file ends too early")
+
+
+def _check_compressed(unpacker: "zlib._Decompress", block: bytes) -> None:
+    """Decompress and discard a block, because Pillow ignores the checksum of the pixels. Raises ``zlib.error``."""
+    while block:
+        unpacker.decompress(block, BLOCK_BYTES)
+        block = unpacker.unconsumed_tail
 
 
 def _plain_chunk(kind: bytes, content: bytes, info: dict[str, bytes]) -> bytes:

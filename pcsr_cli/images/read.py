@@ -21,14 +21,12 @@ from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.images.exif import read_exif
 from pcsr_cli.images.formats import PLUG_IN_FORMATS, RAW_SUFFIXES, Format, known_suffixes, load_plug_in, missing_plug_in
 from pcsr_cli.images.image import ImageData, Layout, to_8_bits
-from pcsr_cli.images.jpeg import is_jpeg, open_jpeg
+from pcsr_cli.images.jpeg import check_jpeg, is_jpeg, open_jpeg
 from pcsr_cli.images.metadata import ABOUT_THE_FILE, SWAPPED, read_metadata, read_orientation, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
 from pcsr_cli.images.png import PngParts, is_png, open_png, read_16_bits, split_png
 from pcsr_cli.images.tiff import is_raw, read_tags, read_tiff, read_tiff_layout
 from pcsr_cli.images.vips import (
-    Strictness,
-    check_with_vips,
     decode_with_vips,
     open_with_vips,
     vips_errors,
@@ -56,7 +54,9 @@ RAW = re.compile(rb"FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|FOVb|\0MRM|....ftypcrx |I
 VIPS_METADATA = {"icc-profile-data": "icc_profile", "exif-data": "exif", "xmp-data": "xmp"}
 """libvips' names of metadata, and Pillow's."""
 
-UNSUPPORTED = re.compile("support|cannot handle|not configured|not implemented|not a whole number", re.IGNORECASE)
+UNSUPPORTED = re.compile(
+    "support(?!ed marker)|cannot handle|not configured|not implemented|not a whole number", re.IGNORECASE
+)
 """What decoders say about intact files that they cannot read."""
 
 for library in ("PIL", "pyvips"):  # otherwise Python prints their log messages about damage
@@ -217,11 +217,16 @@ def _read(file: BinaryIO, name: str, allow_huge: bool) -> ImageData:
     try:
         image, parts = open_described(file, name, is_checked=True)
     except Image.DecompressionBombError:  # Pillow's limit cannot be changed for one WebP file
-        return _read_with_vips(file, name, allow_huge, "error")
+        return _read_with_vips(file, name, allow_huge, is_strict=True)
     check_size(name, image.width, image.height, allow_huge)
     if image.format in {"JPEG", "MPO"}:
-        check_with_vips(file)
-    return _decode(file, image, parts)
+        check_jpeg(file)
+    try:
+        return _decode(file, image, parts)
+    except OSError:
+        if image.format not in {"JPEG", "MPO"}:
+            raise
+        return _read_with_vips(file, name, allow_huge, is_strict=True)  # Pillow lacks arithmetic coding
 
 
 def _read_tags(file: BinaryIO, name: str) -> Mapping[int, Any] | None:
@@ -235,10 +240,10 @@ def _read_tags(file: BinaryIO, name: str) -> Mapping[int, Any] | None:
     return tags
 
 
-def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, strictness: Strictness) -> ImageData:
+def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, is_strict: bool) -> ImageData:
     """Read a file with libvips, with the metadata that it finds. Raises ValueError for damage."""
-    with vips_errors():
-        opened = open_with_vips(file, strictness)
+    with vips_errors(is_strict):
+        opened = open_with_vips(file, is_strict)
         check_size(name, opened.width, opened.height, allow_huge)
         described, fields = Image.new("L", (1, 1)), set(opened.get_fields())
         described.info = {name: opened.get(field) for field, name in VIPS_METADATA.items() if field in fields}
@@ -252,7 +257,11 @@ def _read_damaged(file: BinaryIO, name: str, allow_huge: bool, error: Exception)
     """Decode what libvips can of a damaged file. Raises ``error`` if that is nothing."""
     try:
         tags = read_tags(file)
-        image = _read_with_vips(file, name, allow_huge, "none") if tags is None else read_tiff(file, tags, "none")
+        image = (
+            _read_with_vips(file, name, allow_huge, is_strict=False)
+            if tags is None
+            else read_tiff(file, tags, is_strict=False)
+        )
     except (PcsrError, MemoryError):
         raise
     except Exception:  # as many types as in reading_errors
@@ -361,7 +370,7 @@ def _read_layout(file: BinaryIO, name: str, allow_huge: bool) -> tuple[Layout, i
         image, parts = open_described(file, name, is_checked=False)
     except Image.DecompressionBombError:
         with vips_errors():
-            opened = open_with_vips(file, "error")
+            opened = open_with_vips(file)
             return vips_layout(opened, opened.hasalpha()), 1
     layout = layout_of(image)
     raw_mode = _16_bit_raw_mode(image)

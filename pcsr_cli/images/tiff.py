@@ -19,7 +19,6 @@ from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
 from pcsr_cli.images.metadata import ICC, PER_INCH, RESOLUTION, XMP, exif_dpi, read_tiff_metadata, upright
 from pcsr_cli.images.segments import EXTRA_SAMPLES, as_numbers, decode_segments, segment_layout
 from pcsr_cli.images.vips import (
-    Strictness,
     decode_with_vips,
     from_vips_pixels,
     open_with_vips,
@@ -100,7 +99,7 @@ def _find_pages(file: BinaryIO) -> tuple[int, slice]:
     return len(places), slice(first, first + struct.calcsize(pointer))
 
 
-def _open(file: BinaryIO, strictness: Strictness = "error") -> "pyvips.Image":
+def _open(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
     """Open the first page with libvips. It reads the tags of every page, so many pages are removed from a copy."""
     pages, place = _find_pages(file)
     if pages > MANY_PAGES:
@@ -108,20 +107,20 @@ def _open(file: BinaryIO, strictness: Strictness = "error") -> "pyvips.Image":
         content = bytearray(file.read())
         content[place] = bytes(place.stop - place.start)
         file = io.BytesIO(content)
-    return open_with_vips(file, strictness)
+    return open_with_vips(file, is_strict)
 
 
-def read_tiff(file: BinaryIO, tags: Mapping[int, Any], strictness: Strictness = "error") -> ImageData:
+def read_tiff(file: BinaryIO, tags: Mapping[int, Any], is_strict: bool = True) -> ImageData:
     """Read the first page of a TIFF, upright. Colours premultiplied by alpha are divided by alpha.
 
     Raises InputError for unsupported kinds of TIFF, ValueError for damage, MemoryError."""
-    if strictness != "none":
+    if is_strict:
         _check_segments(file, tags)
     metadata, orientation, notes = read_tiff_metadata(file)
     layout = segment_layout(tags, _has_alpha(tags))
     if layout is None:
-        with vips_errors():
-            image = decode_with_vips(_open(file, strictness), _has_alpha(tags), metadata.icc)
+        with vips_errors(is_strict):
+            image = decode_with_vips(_open(file, is_strict), _has_alpha(tags), metadata.icc)
     else:
         pixels = decode_segments(file, tags, _read_head(file)[0])
         image = from_vips_pixels(pixels, layout, is_cmyk=False, icc=metadata.icc)

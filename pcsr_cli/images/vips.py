@@ -1,12 +1,14 @@
-"""Decode files with libvips: TIFF, damaged files, and files that must be checked more strictly than Pillow does.
+"""Decode files with libvips: TIFF, damaged files, and intact files that Pillow cannot decode.
 
 Loaders that libvips marks as unfit for untrusted files are blocked."""
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from threading import RLock
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -18,15 +20,15 @@ from pcsr_cli.images.modes import ROUNDED, from_pil, unsupported_numbers
 if TYPE_CHECKING:
     import pyvips
 
-Strictness = Literal["none", "truncated", "error", "warning"]
-"""The least damage that is an error."""
+_LOCK = RLock()
+"""libvips has one text for the errors of all threads."""
 
 HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of the formats that libvips may decode: JPEG, PNG, WebP, GIF, TIFF, BigTIFF."""
 
 
-def open_with_vips(file: BinaryIO, strictness: Strictness) -> "pyvips.Image":
-    """Open the first page or frame as an image of libvips without reading pixels.
+def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
+    """Open the first page or frame as an image of libvips without reading pixels. Call it within ``vips_errors``.
 
     Raises ValueError for formats that are not in ``HEADS``, ``pyvips.Error`` for damage."""
     import pyvips
@@ -40,27 +42,28 @@ def open_with_vips(file: BinaryIO, strictness: Strictness) -> "pyvips.Image":
     else:
         file.seek(0)
         source = pyvips.Source.new_from_memory(file.read())
-    return pyvips.Image.new_from_source(source, "", access="sequential", fail_on=strictness)  # keeps the source alive
+    # The general function keeps the source alive, and a loader of libvips does not.
+    return pyvips.Image.new_from_source(source, "", access="sequential", fail_on="warning" if is_strict else "none")
 
 
 @contextmanager
-def vips_errors() -> Iterator[None]:
-    """Turn libvips' errors about damage into ValueError."""
+def vips_errors(is_strict: bool = True) -> Iterator[None]:
+    """Turn libvips' errors about damage into ValueError: if ``is_strict``, also those after which it continued.
+
+    libvips does not fail for every complaint of its decoders, but keeps the text."""
     import pyvips
 
-    try:
-        yield
-    except pyvips.Error as error:
-        if "out of memory" in str(error):
-            raise MemoryError(str(error)) from error
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ValueError(lines[-1] if lines else "the pixels cannot be decoded") from error
-
-
-def check_with_vips(file: BinaryIO) -> None:
-    """Decode a file and raise ValueError if its decoder complains about anything."""
-    with vips_errors():
-        open_with_vips(file, "warning")[0].avg()
+    with _LOCK:
+        pyvips.Error("")  # takes the text of earlier errors
+        try:
+            yield
+            complaint = pyvips.Error("").detail if is_strict else ""
+        except pyvips.Error as error:
+            complaint = error.detail or "the pixels cannot be decoded"
+            if "out of memory" in str(error):
+                raise MemoryError(str(error)) from error
+    if lines := [line.strip() for line in complaint.splitlines() if line.strip()]:
+        raise ValueError(re.sub(r"^\w+: ", "", lines[-1]))  # without the name of a function
 
 
 def vips_layout(image: "pyvips.Image", has_alpha: bool) -> Layout:
@@ -74,17 +77,16 @@ def vips_layout(image: "pyvips.Image", has_alpha: bool) -> Layout:
         return Layout(image.height, image.width)
     grey = image.interpretation in {"b-w", "grey16"}
     if not grey and image.interpretation not in {"rgb", "rgb16", "srgb"}:
-        raise InputError(f"Images of mode {image.interpretation} are not supported.", "Convert it to RGB.")
+        raise InputError(f"Images of mode {image.interpretation} are not supported.", "Convert the image to RGB.")
     return Layout(image.height, image.width, grey, has_alpha and image.bands > (1 if grey else 3), depth)
 
 
 def decode_with_vips(image: "pyvips.Image", has_alpha: bool, icc: bytes | None) -> ImageData:
-    """Decode an image of libvips. CMYK is converted to RGB through its profile.
+    """Decode an image of libvips. CMYK is converted to RGB through its profile. Call it within ``vips_errors``.
 
-    Raises InputError for unsupported colours and numbers, ValueError for damage, MemoryError."""
-    with vips_errors():
-        layout = vips_layout(image, has_alpha)
-        pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    Raises InputError for unsupported colours and numbers, ``pyvips.Error`` for damage, MemoryError."""
+    layout = vips_layout(image, has_alpha)
+    pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
     return from_vips_pixels(pixels, layout, image.interpretation == "cmyk", icc)
 
 

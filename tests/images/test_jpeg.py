@@ -1,6 +1,8 @@
 """JPEG files are accepted if libjpeg has nothing to complain about."""
 
 import io
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ def test_a_file_without_its_end_marker_is_whole(path: Path, lost: int) -> None:
         lambda content: content[:-200],  # truncated
         lambda content: content[:-200] + content[-150:],  # a hole
         lambda content: content[:-200] + b"\xff\xd9" + content[-200:],  # an early end
+        lambda content: content[:-2] + bytes(9) + content[-2:],  # data after the last pixel
         lambda content: content[:20] + bytes(30) + content[20:],  # bytes between headers
     ],
 )
@@ -55,6 +58,12 @@ def test_bytes_between_headers_are_refused_at_once(path: Path) -> None:
     for reader in (read_image, read_layout):
         with fails(InputError, "is truncated or damaged"):
             reader(path)
+
+
+@pytest.mark.skipif(shutil.which("jpegtran") is None, reason="nothing here writes arithmetic coding")
+def test_arithmetic_coding_is_read(path: Path) -> None:
+    converted = subprocess.run(["jpegtran", "-arithmetic", path], stdout=subprocess.PIPE, check=True).stdout
+    assert np.array_equal(read_image(io.BytesIO(converted)).rgb, load(path))
 
 
 def test_bytes_after_the_image_are_ignored(path: Path) -> None:

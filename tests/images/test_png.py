@@ -151,6 +151,22 @@ def test_a_wrong_checksum_of_pixels_is_damage(kind: bytes) -> None:
         read_image(io.BytesIO(content))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        drawn().replace(zlib.compress(2 * (b"\0" + bytes(range(12)))), b""),
+        drawn(chunk(b"\xff\x88aA", b"")),
+        drawn()[:-12],
+        drawn()[:33] + chunk(b"IDAT", zlib.compress(2 * (b"\0" + bytes(range(12))))[:-4] + b"sum!") + drawn()[-12:],
+        drawn()[:33] + chunk(b"IDAT", zlib.compress(2 * (b"\0" + bytes(range(12))))[:-4]) + drawn()[-12:],
+    ],
+    ids=["no pixels", "name of a chunk", "no end", "checksum of the pixels", "no checksum of the pixels"],
+)
+def test_other_damage_is_an_error(content: bytes) -> None:
+    with fails(InputError, "is truncated or damaged:"):
+        read_image(io.BytesIO(content))
+
+
 def test_damaged_pixels_are_taken_on_request() -> None:
     content = encoded(levels(400, 300))
     with fails(InputError, "is truncated or damaged: the file ends too early"):
