@@ -1,6 +1,6 @@
 """``pcsr bench``: compare methods in quality, compute and time over folders of images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from rich.table import Table
-    from rich.text import Text
 
     from pcsr_cli.evaluate.bench import BenchResult, Row
     from pcsr_cli.evaluate.dataset import PairFiles
@@ -32,8 +31,17 @@ EXAMPLES = options.examples(
     "pcsr bench folder --degrade jpeg=75  # LR images saved as JPEG",
 )
 
-NARROW = 100
-"""Terminal columns below which the table is compact."""
+COLUMNS = (
+    ("heavy", "heavy_share", ".1%"),
+    ("PSNR", "psnr", ".3f"),
+    ("SSIM", "ssim", ".4f"),
+    ("GFLOPs", "paper", ",.2f"),
+    ("exec.", "executed", ",.2f"),
+    ("of orig.", "original_share", ".1%"),
+    ("s", "seconds", ".2f"),
+    ("MP/s", "megapixels_per_second", ".2f"),
+)
+"""The heading, the field of ``Row`` and the number format of each column of the table."""
 
 Folders = Annotated[
     list[Path],
@@ -144,54 +152,27 @@ def _show(conditions: "Conditions", result: "BenchResult") -> None:
     from rich.text import Text
 
     console = stdout_console()
-    degraded = "" if conditions.degrade is None else f", LR {conditions.degrade}"
     title = (
-        f"{conditions.model.identity.name} x{conditions.scale:g}{degraded}; "
-        f"PSNR of {'luma' if conditions.luma else 'RGB'} against {conditions.reference}, "
+        f"{conditions.model.identity.name} x{conditions.scale:g}; {measuring.describe_psnr(conditions)}, "
         f"SSIM of luma, both without {conditions.shave} border pixels; GFLOPs (paper's count) and executed; "
         "seconds of computing (none for patch, which is composed)."
     )
     console.print(Text(printable(title)))
-    single = len(result.mean) == 1
-    table = _empty_table("image" if single else "image, method", console.width)
-    for image, group in groupby(result.rows, key=lambda row: (row.image, row.size)):
-        if not single:
-            table.add_row(_name(*image), style="bold")
-        for row in group:
-            table.add_row(_name(row.image, row.size) if single else f"  {row.method}", *_cells(row))
+    table = figures_table("image, method", *(heading for heading, _, _ in COLUMNS), gap=1)
+    for (image, size), group in groupby(result.rows, key=lambda row: (row.image, row.size)):
+        table.add_row(
+            Text(printable(image) if size is None else f"{printable(image)} {size[0]}x{size[1]}", style="bold")
+        )
+        _add_rows(table, group)
     table.add_section()
     table.add_row(f"mean of {len(result.rows) // len(result.mean)}", style="bold")
-    for row in result.mean:
-        table.add_row(f"  {row.method}", *_cells(row))
+    _add_rows(table, result.mean)
     console.print(table)
     if result.skipped:
         console.print(f"{len(result.skipped)} skipped, see above.")
 
 
-def _empty_table(first: str, width: int) -> "Table":
-    figures = ("heavy", "PSNR", "SSIM", "GFLOPs", "exec.", "of orig.", "s", "MP/s")
-    table = figures_table(first, *figures, gap=1 if width < NARROW else 2)
-    column = table.columns[0]
-    column.no_wrap, column.overflow, column.max_width = True, "ellipsis", width - 59 if width < NARROW else None
-    return table
-
-
-def _name(name: str, size: tuple[int, int] | None) -> "Text":
-    from rich.text import Text
-
-    return Text(printable(name) if size is None else f"{printable(name)} {size[0]}x{size[1]}")
-
-
-def _cells(row: "Row") -> Iterator[str]:
-    yield _number(row.heavy_share, ".1%")
-    yield "equal" if row.psnr == float("inf") else _number(row.psnr, ".3f")
-    yield _number(row.ssim, ".4f")
-    yield _number(row.paper, ",.2f")
-    yield _number(row.executed, ",.2f")
-    yield _number(row.original_share, ".1%")
-    yield _number(row.seconds, ".2f")
-    yield _number(row.megapixels_per_second, ".2f")
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _add_rows(table: "Table", rows: "Iterable[Row]") -> None:
+    for row in rows:
+        figures = (measuring.format_figure(getattr(row, name), form) for _, name, form in COLUMNS)
+        table.add_row(f"  {row.method}", *figures)

@@ -1,6 +1,7 @@
 """Options and steps that ``bench``, ``sweep``, ``report`` and ``verify`` share."""
 
 import csv
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -174,6 +175,19 @@ def _cell(value: object) -> object:
     if value is None:
         return ""
     return "x".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def describe_psnr(conditions: "Conditions") -> str:
+    """Return what the PSNR of a measurement compares, for a title."""
+    degraded = "" if conditions.degrade is None else f", LR {conditions.degrade}"
+    return f"PSNR of {'luma' if conditions.luma else 'RGB'} against {conditions.reference}{degraded}"
+
+
+def format_figure(value: float | None, form: str) -> str:
+    """Return a figure of a table: "-" for None, and "equal" for the infinite PSNR of equal images."""
+    if value is None:
+        return "-"
+    return "equal" if math.isinf(value) else format(value, form)
 
 
 def provenance(model: "LoadedModel") -> Mapping[str, object]:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -120,6 +121,32 @@ AcceptDamaged = Annotated[bool, option("--accept-damaged", "Enlarge what can be 
 Recursive = Annotated[bool, option("--recursive", "Include subfolders and keep their structure.", short="-r")]
 Json = Annotated[bool, option("--json", "Print one JSON document on stdout.")]
 Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that ``upscale`` and ``plan`` share."""
+
+    scale: Scale = 4.0
+    model: Model = "auto"
+    threshold: Threshold = None
+    k: Tradeoff = None
+    adm: Adaptive = False
+    refine: Refine = None
+    no_refine: NoRefine = False
+    device: Device = "auto"
+    tile: Tile = "auto"
+    memory: Memory = "auto"
+    precision: PrecisionName = "auto"
+    registry: RegistryFile = None
+    format: FormatName = None
+    allow_huge: AllowHuge = False
+    recursive: Recursive = False
+    json: Json = False
+
+    def load_model(self, quiet: bool) -> "LoadedModel":
+        """Load the model. Raises the errors of ``load_model``."""
+        return load_model(self.model, self.device, self.precision, self.registry, self.scale, quiet)
 
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":

@@ -1,6 +1,7 @@
 """``pcsr plan``: estimate the cost of ``pcsr upscale`` without writing a result."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -35,26 +36,8 @@ Output = Annotated[
 ]
 
 
-def command(
-    source: Source,
-    output: Output = None,
-    scale: options.Scale = 4.0,
-    model: options.Model = "auto",
-    threshold: options.Threshold = None,
-    k: options.Tradeoff = None,
-    adm: options.Adaptive = False,
-    refine: options.Refine = None,
-    no_refine: options.NoRefine = False,
-    device: options.Device = "auto",
-    tile: options.Tile = "auto",
-    memory: options.Memory = "auto",
-    precision: options.PrecisionName = "auto",
-    registry: options.RegistryFile = None,
-    format: options.FormatName = None,
-    allow_huge: options.AllowHuge = False,
-    recursive: options.Recursive = False,
-    json: options.Json = False,
-) -> None:
+@options.with_common
+def command(source: Source, common: options.Common, output: Output = None) -> None:
     """Estimate size, tiles, memory, GFLOPs, time and disk space of an upscale, without writing a result.
 
     The command downloads the model if it is not cached, and computes one tile to measure the speed. GFLOPs and
@@ -68,29 +51,30 @@ def command(
     from pcsr_cli.jobs.find import find_images, is_pattern
     from pcsr_cli.jobs.plan import check_disk, forecast, try_tile
 
-    check_scale(scale)
-    routing = options.choose_routing(threshold, k, adm)
-    minimum = options.choose_refine(refine, no_refine, scale)
-    side, limit = options.choose_tile(tile), options.choose_memory(memory)
-    many = is_folder(source) or is_pattern(source)
-    paths = [found.source for found in find_images([source], readable_suffixes(), recursive, output).tasks]
-    layouts = [(path, read_layout(path, allow_huge)) for path in paths]
-    formats = [_format(path, output, format, many) for path in paths]
-    loaded = options.load_model(model, device, precision, registry, scale, quiet=json)
+    check_scale(common.scale)
+    routing = options.choose_routing(common.threshold, common.k, common.adm)
     settings = Settings(
-        routing or default_routing(loaded.network.spec.branches), refine=minimum, tile=side, memory=limit
+        refine=options.choose_refine(common.refine, common.no_refine, common.scale),
+        tile=options.choose_tile(common.tile),
+        memory=options.choose_memory(common.memory),
     )
-    speed = try_tile(loaded, working_scale(loaded, scale), [layout for _, layout in layouts], settings)
+    many = is_folder(source) or is_pattern(source)
+    paths = [found.source for found in find_images([source], readable_suffixes(), common.recursive, output).tasks]
+    layouts = [read_layout(path, common.allow_huge) for path in paths]
+    formats = [_format(path, output, common.format, many) for path in paths]
+    model = common.load_model(quiet=common.json)
+    settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
+    speed = try_tile(model, working_scale(model, common.scale), layouts, settings)
     forecasts = [
-        forecast(path, layout, loaded, scale, settings, speed, chosen)
-        for (path, layout), chosen in zip(layouts, formats, strict=True)
+        forecast(path, layout, model, common.scale, settings, speed, format)
+        for path, layout, format in zip(paths, layouts, formats, strict=True)
     ]
     folder = None if output is None else output if many else output.parent
     disk = None if folder is None else check_disk(folder, sum(one.most_bytes for one in forecasts))
-    if json:
-        print_document(_document(forecasts, loaded, scale, speed, disk))
+    if common.json:
+        print_document(_document(forecasts, model, common.scale, speed, disk))
     else:
-        _show(forecasts, loaded, scale, speed, disk)
+        _show(forecasts, model, common.scale, speed, disk)
 
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":
@@ -132,6 +116,8 @@ def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
 def _common_facts(
     forecasts: "Sequence[Forecast]", model: "LoadedModel", speed: "Range", disk: "Disk | None"
 ) -> list[tuple[str, str]]:
+    from rich.filesize import decimal
+
     from pcsr_cli.engine.device import describe_device
 
     seconds = sorted(_pair(_sum([one.seconds for one in forecasts])))
@@ -143,7 +129,7 @@ def _common_facts(
     ]
     if disk is not None:
         verdict = "enough" if disk.enough else "MAY NOT BE ENOUGH"
-        space = f"{_bytes(disk.free)} free at {disk.folder}, at most {_bytes(disk.most)} needed"
+        space = f"{decimal(disk.free)} free at {disk.folder}, at most {decimal(disk.most)} needed"
         facts.append(("Disk", f"{space}: {verdict}"))
     notes = dict.fromkeys(note for one in forecasts for note in one.notes)
     return facts + [("Note", f"{note}.") for note in notes]
@@ -226,11 +212,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"

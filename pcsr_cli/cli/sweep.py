@@ -12,7 +12,7 @@ from pcsr_cli.cli.options import OUTPUT, option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pcsr_cli.evaluate.sweep import Curve, Point
+    from pcsr_cli.evaluate.sweep import Curve, OriginalPoint, Point
 
 EXAMPLES = options.examples(
     "pcsr sweep in.png --threshold 0:1:0.1  # the curve at eleven cuts",
@@ -69,8 +69,7 @@ def command(
         )
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
     name = f"{conditions.model.identity.name} x{conditions.scale:g}"
-    degraded = "" if conditions.degrade is None else f", LR {conditions.degrade}"
-    quality = f"PSNR {'(luma) ' if conditions.luma else ''}against {conditions.reference}{degraded}"
+    quality = measuring.describe_psnr(conditions)
     if plot is not None:
         sweep.plot_curves(plot, curves, mean, quality, printable(f"{name}, {mean.image}"), common.overwrite)
     if csv is not None:
@@ -108,19 +107,15 @@ def _table(curve: "Curve") -> "Table":
     for name, point in (("all light", curve.light), ("all heavy", curve.heavy), ("ADM", curve.adm)):
         table.add_row(*_cells(point, curve), name)
     if curve.original is not None:
-        original = curve.original
-        quality = "-" if original.psnr is None else f"{original.psnr:.3f}"
-        figures = (f"{original.paper:,.2f}", f"{original.executed:,.2f}", "100.0%", quality)
-        table.add_row("-", "-", "-", *figures, "-", "original")
+        table.add_row(*_cells(curve.original, curve), "original")
     return table
 
 
-def _cells(point: "Point", curve: "Curve") -> Iterator[str]:
-    yield "-" if point.cut is None else f"{point.cut:.4f}"
-    yield "-" if point.k is None else f"{point.k:.2f}".replace("-0.00", "0.00")
-    yield f"{point.heavy_share:.1%}"
-    yield f"{point.paper:,.2f}"
-    yield f"{point.executed:,.2f}"
-    yield "-" if curve.original is None else f"{point.paper / curve.original.paper:.1%}"
-    yield f"{point.psnr:.3f}" if math.isfinite(point.psnr) else "equal"
-    yield "-" if point.ssim is None else f"{point.ssim:.4f}"
+def _cells(point: "Point | OriginalPoint", curve: "Curve") -> Iterator[str]:
+    """Yield the figures of a point; the original network has only some of them."""
+    for name, form in (("cut", ".4f"), ("k", "z.2f"), ("heavy_share", ".1%"), ("paper", ",.2f"), ("executed", ",.2f")):
+        yield measuring.format_figure(getattr(point, name, None), form)
+    share = None if curve.original is None else point.paper / curve.original.paper
+    yield measuring.format_figure(share, ".1%")
+    yield measuring.format_figure(point.psnr, ".3f")
+    yield measuring.format_figure(getattr(point, "ssim", None), ".4f")

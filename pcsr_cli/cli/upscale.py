@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar, stderr_console
+from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar
 from pcsr_cli.cli.options import OUTPUT, option
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder
@@ -23,7 +24,7 @@ from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, check_template, find_images, is
 if TYPE_CHECKING:
     from pcsr_cli.jobs.find import Task
     from pcsr_cli.jobs.folder import Existing
-    from pcsr_cli.jobs.request import Request
+    from pcsr_cli.jobs.request import Job, Request
     from pcsr_cli.model.registry import LoadedModel
 
 EXAMPLES = options.examples(
@@ -107,32 +108,19 @@ class Single:
     output: Path
 
 
+@options.with_common
 def command(
     paths: Paths,
-    scale: options.Scale = 4.0,
-    model: options.Model = "auto",
-    threshold: options.Threshold = None,
-    k: options.Tradeoff = None,
-    adm: options.Adaptive = False,
+    common: options.Common,
     budget: options.Budget = None,
-    refine: options.Refine = None,
-    no_refine: options.NoRefine = False,
-    device: options.Device = "auto",
-    tile: options.Tile = "auto",
-    memory: options.Memory = "auto",
-    precision: options.PrecisionName = "auto",
-    registry: options.RegistryFile = None,
-    format: options.FormatName = None,
     quality: Quality = None,
     lossless: Lossless = False,
     compression: Compression = None,
     strip: Strip = False,
     frames: Frames = False,
-    allow_huge: options.AllowHuge = False,
     accept_damaged: options.AcceptDamaged = False,
     overwrite: options.Overwrite = False,
     out_dir: OutDir = None,
-    recursive: options.Recursive = False,
     name: Name = None,
     skip_existing: SkipExisting = False,
     fail_fast: FailFast = False,
@@ -142,12 +130,11 @@ def command(
     force_heavy: ForceHeavy = None,
     force_light: ForceLight = None,
     preview: Preview = False,
-    json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Enlarge one image, or many into a folder."""
     started = time.perf_counter()
-    options.check_output_mode(json, quiet)
+    options.check_output_mode(common.json, quiet)
     options.check_exclusive({"--preview": preview, "--quiet": quiet})
     options.check_exclusive({"--overwrite": overwrite, "--skip-existing": skip_existing})
     of_one_image = {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light}
@@ -155,9 +142,10 @@ def command(
         options.check_exclusive({"--frames": frames, flag: value is not None})
     if map is None and map_style is not None:
         raise UsageError("--map-style needs --map.", "Give the file of the map with --map FILE.")
-    work = choose_work(paths, out_dir, name, recursive, skip_existing, fail_fast, jobs)
+    work = choose_work(paths, out_dir, name, common.recursive, skip_existing, fail_fast, jobs)
     if isinstance(work, Batch):
-        _check_single({**of_one_image, "--preview": preview or None})
+        given = {flag: value is not None for flag, value in of_one_image.items()}
+        _refuse({**given, "--preview": preview}, "is for a single image", "or enlarge one image")
     from pcsr_cli.api import check_scale
     from pcsr_cli.engine.device import resolve_device, resolve_precision
     from pcsr_cli.engine.routing import parse_allowance
@@ -165,32 +153,29 @@ def command(
     from pcsr_cli.jobs.maps import request_map
     from pcsr_cli.jobs.request import Request
 
-    check_scale(scale)
+    check_scale(common.scale)
     request = Request(
-        scale=scale,
-        routing=options.choose_routing(threshold, k, adm, budget),
+        scale=common.scale,
+        routing=options.choose_routing(common.threshold, common.k, common.adm, budget),
         allowance=None if budget is None else parse_allowance(budget),
-        refine=options.choose_refine(refine, no_refine, scale),
-        tile=options.choose_tile(tile),
-        memory=options.choose_memory(memory),
-        format=format,
+        refine=options.choose_refine(common.refine, common.no_refine, common.scale),
+        tile=options.choose_tile(common.tile),
+        memory=options.choose_memory(common.memory),
+        format=common.format,
         save=SaveOptions(quality, lossless, compression, strip),
-        allow_huge=allow_huge,
+        allow_huge=common.allow_huge,
         accept_damaged=accept_damaged,
         frames=frames,
         map=None if map is None else request_map(map, map_style, overwrite),
         force_heavy=force_heavy,
         force_light=force_light,
     )
-    resolve_precision(precision, resolve_device(device))
-
-    def load() -> "LoadedModel":
-        return options.load_model(model, device, precision, registry, scale, quiet)
-
+    resolve_precision(common.precision, resolve_device(common.device))
+    load = partial(common.load_model, quiet)
     if isinstance(work, Batch):
-        _upscale_many(work, request, load, overwrite, json, quiet)
+        _upscale_many(work, request, load, overwrite, common.json, quiet)
     else:
-        _upscale_one(work, request, load, overwrite, json, quiet, started, preview)
+        _upscale_one(work, request, load, overwrite, common.json, quiet, started, preview)
 
 
 def choose_work(
@@ -220,8 +205,7 @@ def choose_work(
             "--fail-fast": fail_fast,
             "--jobs": jobs is not None,
         }
-        for flag in (flag for flag, given in of_batches.items() if given):
-            raise UsageError(f"{flag} needs a folder or several images.", "Remove this option, or add --out-dir.")
+        _refuse(of_batches, "needs a folder or several images", "or add --out-dir")
         if paths[-1].endswith("/"):
             raise UsageError(f"{paths[-1]} is a folder, but one image needs a file.", f"Use --out-dir {paths[-1]}.")
         return Single(inputs[0], output)
@@ -237,9 +221,10 @@ def _path(text: str) -> Path:
     return path.absolute() if path == STREAM and text != str(STREAM) else path
 
 
-def _check_single(given: Mapping[str, Path | bool | None]) -> None:
-    for flag in (flag for flag, value in given.items() if value is not None):
-        raise UsageError(f"{flag} is for a single image.", "Remove this option, or enlarge one image.")
+def _refuse(given: Mapping[str, bool], problem: str, other: str) -> None:
+    """Raise UsageError for the first option that is given."""
+    for flag in (flag for flag, value in given.items() if value):
+        raise UsageError(f"{flag} {problem}.", f"Remove this option, {other}.")
 
 
 def _upscale_one(
@@ -252,7 +237,7 @@ def _upscale_one(
     started: float,
     preview: bool,
 ) -> None:
-    from pcsr_cli.cli.upscale_view import open_preview, show_report
+    from pcsr_cli.cli.upscale_view import show_preview, show_report
     from pcsr_cli.images.read import open_source
     from pcsr_cli.jobs.pipeline import overlapped
     from pcsr_cli.jobs.request import Job, format_of
@@ -264,12 +249,10 @@ def _upscale_one(
     source = _read_stdin() if work.source == STREAM else work.source
     with open_source(source):  # a missing file is an error before the model is loaded or downloaded
         pass
-    tap = open_preview() if preview else None
     model = load()
     name = "stdin" if work.source == STREAM else work.source.name
     with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
-        rows_tap = None if tap is None else tap.tap
-        upscaler = Upscaler(model, request, progress=lambda job, share: progress(share), tap=rows_tap, stills=False)
+        upscaler = Upscaler(model, request, progress=lambda job, share: progress(share), stills=False)
         loading = time.perf_counter() - started
         with closing(overlapped([Job(source, output, overwrite)], upscaler)) as line:
             ((_, result),) = line
@@ -280,8 +263,8 @@ def _upscale_one(
         print_document(report.as_document())
     elif not quiet:
         show_report(report, model.notes)
-    if tap is not None:
-        stderr_console().print(tap.draw())
+    if preview:
+        show_preview(source, output, report.output_size)
 
 
 def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
@@ -316,7 +299,7 @@ def _upscale_many(
     work: Batch, request: "Request", load: "Callable[[], LoadedModel]", overwrite: bool, json: bool, quiet: bool
 ) -> None:
     """Enlarge the images that are not done, and print a summary. Raises SystemExit(1) if an image fails."""
-    from pcsr_cli.cli.upscale_view import BatchProgress, Failed, Skipped, Summary
+    from pcsr_cli.cli.upscale_view import Summary
     from pcsr_cli.images.formats import readable_suffixes
     from pcsr_cli.jobs.folder import FolderRun, lock
     from pcsr_cli.jobs.report import Report
@@ -327,27 +310,30 @@ def _upscale_many(
     model = load()
     summary = Summary(ignored=found.others)
     for folder, error in found.unread:
-        summary.failed.append(Failed(folder, None, explain(error)))
-    with lock(work.folder) as notes:
+        summary.add_failure(folder, None, explain(error))
+    with lock(work.folder) as notes, progress_bar(f"{len(tasks):,} images", quiet or json) as progress:
         for note in () if quiet else notes:
             print_message(f"Note: {note}.")
+        positions: dict[object, int] = {}
+
+        def update(job: "Job", share: float) -> None:
+            progress((positions[job.source] + share) / len(tasks))
+
         existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
-        progress = BatchProgress(quiet or json)
-        with progress_bar("comparing existing results", quiet or json) as compared:
-            run = FolderRun(work.folder, tasks, model, request, existing, progress.update, compared)
+        run = FolderRun(work.folder, tasks, model, request, existing, update, progress)
         for task, why in run.work.skipped:
-            summary.skipped.append(Skipped(task.source, work.folder / task.output, why))
+            summary.skipped.append({"source": str(task.source), "output": str(work.folder / task.output), "why": why})
         summary.pending = len(run.work.todo)
+        positions |= {task.source: len(run.work.skipped) + number for number, task in enumerate(run.work.todo)}
         try:
-            with progress.shown(run.work.todo), closing(run.run(work.jobs, work.fail_fast)) as results:
+            with closing(run.run(work.jobs, work.fail_fast)) as results:
                 for task, result in results:
-                    progress.count()
                     summary.pending -= 1
                     if isinstance(result, Report):
                         summary.reports.append(result)
                     else:
                         error = _print_failure(task.source, result)
-                        summary.failed.append(Failed(task.source, work.folder / task.output, error))
+                        summary.add_failure(task.source, work.folder / task.output, error)
         finally:
             if json:
                 print_document(summary.as_document())

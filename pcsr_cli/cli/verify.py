@@ -1,5 +1,7 @@
 """``pcsr verify``: check on an image and on this machine that the result does not depend on how it is computed."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +16,7 @@ from pcsr_cli.errors import CheckError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pcsr_cli.evaluate.verify import Comparison, Verification
-    from pcsr_cli.model.registry import LoadedModel
+    from pcsr_cli.evaluate.verify import Comparison
 
 EXAMPLES = options.examples(
     "pcsr verify in.png  # the whole image",
@@ -50,8 +51,11 @@ def command(
     computes features twice, and with --precision if it is not fp32. Exit code 0 if all checks pass, else 1.
     """
     options.check_output_mode(json, quiet)
+    from rich.text import Text
+
     from pcsr_cli.api import check_scale, load_model, working_scale
-    from pcsr_cli.engine.device import resolve_device, resolve_precision
+    from pcsr_cli.engine.device import describe_device, resolve_device, resolve_precision
+    from pcsr_cli.engine.grid import hr_size
     from pcsr_cli.evaluate.verify import crop_middle, verify
     from pcsr_cli.images.read import read_image
 
@@ -63,58 +67,45 @@ def command(
     if wanted != loaded.network.dtype:
         name = loaded.identity.name if model == "auto" else model
         lower = load_model(name, device, precision, options.load_registry(registry), scale=scale).network
+    at_scale = working_scale(loaded, scale)
     with progress_bar(f"verify {source.name}", quiet or json) as progress:
         checked = rgb if crop is None else crop_middle(rgb, crop)
-        found = verify(loaded.network, checked, working_scale(loaded, scale), tiles, lower, progress)
+        found = verify(loaded.network, checked, at_scale, tiles, lower, progress)
     part = "the whole image" if checked.shape == rgb.shape else "the middle of the image"
+    failures = sum(not one.passed for one in found)
+    lr_size = (checked.shape[0], checked.shape[1])
+    sizes = [(width, height) for height, width in (lr_size, hr_size(lr_size, at_scale))]
     if json:
-        print_document(_document(source, part, loaded, found))
+        document = {
+            **measuring.provenance(loaded),
+            "image": str(source),
+            "checked": part,
+            "input_size": sizes[0],
+            "output_size": sizes[1],
+            "passed": not failures,
+            "comparisons": [{**asdict(one), "passed": one.passed} for one in found],
+        }
+        print_document(document)
     elif not quiet:
-        _show(source.name, part, loaded, found)
-    if not found.passed:
+        before, after = (f"{width}x{height}" for width, height in sizes)
+        where = f"{loaded.identity.name}, {describe_device(loaded.network.device)}"
+        console = stdout_console()
+        console.print(Text(printable(f"{source.name}, {part}: {before} -> {after}; {where}")), soft_wrap=True)
+        for line in ("", _table(found), "", *_explanation(found)):
+            console.print(line)
+    if failures:
         raise CheckError(
-            f"{found.failures} of {len(found.comparisons)} checks of {source.name} failed.",
+            f"{failures} of {len(found)} checks of {source.name} failed.",
             "Report the output of `pcsr verify --json` and `pcsr doctor --json`.",
         )
 
 
-def _document(source: Path, part: str, model: "LoadedModel", found: "Verification") -> dict[str, object]:
-    from dataclasses import asdict
-
-    return {
-        **measuring.provenance(model),
-        "image": str(source),
-        "checked": part,
-        "input_size": list(reversed(found.lr_size)),
-        "output_size": list(reversed(found.hr_size)),
-        "passed": found.passed,
-        "comparisons": [{**asdict(one), "passed": one.passed} for one in found.comparisons],
-    }
-
-
-def _show(name: str, part: str, model: "LoadedModel", found: "Verification") -> None:
-    from rich.text import Text
-
-    from pcsr_cli.engine.device import describe_device
-
-    console = stdout_console()
-    (height, width), (high, wide) = found.lr_size, found.hr_size
-    where = f"{model.identity.name}, {describe_device(model.network.device)}"
-    head = f"{name}, {part}: {width}x{height} -> {wide}x{high}; {where}"
-    console.print(Text(printable(head)), soft_wrap=True)
-    console.print()
-    console.print(_table(found))
-    console.print()
-    for line in _explanation(found):
-        console.print(line)
-
-
-def _table(found: "Verification") -> "Table":
+def _table(found: "Sequence[Comparison]") -> "Table":
     from rich.text import Text
 
     table = figures_table("Against the whole image", "difference", "levels", "changed", "flipped", "verdict")
     table.columns[-1].justify = "left"
-    for routing, comparisons in groupby(found.comparisons, key=lambda one: one.routing):
+    for routing, comparisons in groupby(found, key=lambda one: one.routing):
         table.add_row(Text(routing, style="bold"))
         for one in comparisons:
             table.add_row(f"  {one.variant}", *_cells(one))
@@ -122,25 +113,19 @@ def _table(found: "Verification") -> "Table":
 
 
 def _cells(one: "Comparison") -> tuple[str, ...]:
-    flipped = f"{one.flipped:,}" if not one.ties else f"{one.flipped:,} ({one.ties:,} ties)"
-    verdict = _verdict(one.passed, one.exact)
+    flipped = f"{one.flipped:,} ({one.ties:,} ties)" if one.ties else f"{one.flipped:,}"
+    verdict = f"[green]{'same' if one.exact else 'near'}[/]" if one.passed else "[bold red]BROKEN[/]"
     return f"{one.difference:.1e}", f"{one.levels}", f"{one.changed:,}", flipped, verdict
 
 
-def _verdict(passed: bool, exactly: bool = True) -> str:
-    if not passed:
-        return "[bold red]BROKEN[/]"
-    return "[green]same[/]" if exactly else "[green]near[/]"
-
-
-def _explanation(found: "Verification") -> list[str]:
+def _explanation(found: "Sequence[Comparison]") -> list[str]:
     from pcsr_cli.evaluate.verify import ROUNDING, TIE
 
     lines = [
         f"same: values differ by at most {ROUNDING:g} (of 1), and a pixel changes branch only if its p_heavy is within "
         f"{TIE:g} of the cut.",
     ]
-    tolerances = dict.fromkeys(one.tolerance for one in found.comparisons if not one.exact)
+    tolerances = dict.fromkeys(one.tolerance for one in found if not one.exact)
     lines.extend(
         f"near: values differ by at most {tolerance.difference:g}, and at most {tolerance.flipped:.0%} of the pixels "
         "change branch, because half precision rounds the weights."
@@ -150,4 +135,4 @@ def _explanation(found: "Verification") -> list[str]:
         "difference and levels (of 255) are the largest among pixels that keep their branch; changed counts 8-bit "
         "values of all pixels."
     )
-    return [*lines, "All checks passed." if found.passed else f"{found.failures} checks failed."]
+    return [*lines, "All checks passed."] if all(one.passed for one in found) else lines

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pcsr_cli.engine.device import as_lr
-from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.engine.routing import Adaptive, Cuts, Routing, Threshold
 from pcsr_cli.engine.upscale import Outcome, Settings, plan_for, predict_branches, upscale_whole
@@ -61,7 +60,7 @@ class Comparison:
 
     ``difference`` and ``levels`` (of 255) are maxima outside of pixels that changed branch and their neighbours, which
     refinement reaches. ``changed`` counts all changed 8-bit values, three per pixel. ``flipped`` pixels changed branch,
-    ``ties`` of them are on the cut (None if not determined). ``moved`` is the difference of the cuts.
+    ``ties`` of them are on the cut (None if not determined).
     """
 
     routing: str
@@ -73,7 +72,6 @@ class Comparison:
     changed: int
     flipped: int
     ties: int | None
-    moved: float
 
     @property
     def exact(self) -> bool:
@@ -85,25 +83,6 @@ class Comparison:
         """Whether the variant is within its tolerance."""
         flipped = self.flipped - (self.ties or 0)
         return self.difference <= self.tolerance.difference and flipped <= self.tolerance.flipped * self.pixels
-
-
-@dataclass(frozen=True)
-class Verification:
-    """All comparisons. Sizes are (height, width)."""
-
-    lr_size: tuple[int, int]
-    hr_size: tuple[int, int]
-    comparisons: tuple[Comparison, ...]
-
-    @property
-    def failures(self) -> int:
-        """The number of comparisons that failed."""
-        return sum(not comparison.passed for comparison in self.comparisons)
-
-    @property
-    def passed(self) -> bool:
-        """Whether all comparisons passed."""
-        return self.failures == 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +107,7 @@ def verify(
     tiles: Sequence[int] = (),
     lower: Pcsr | None = None,
     progress: Callable[[float], None] = lambda share: None,
-) -> Verification:
+) -> list[Comparison]:
     """Upscale an image in several variants and compare each with the whole image at once.
 
     ``model`` is in float32, ``lower`` is the same model in half precision or None. ``rgb`` is (h, w, 3) uint8 or
@@ -144,7 +123,7 @@ def verify(
     for routing, each in work:
         reference = runner.run(routing, Variant("whole"))
         found.extend(runner.compare(routing, variant, reference) for variant in each)
-    return Verification(size, hr_size(size, scale), tuple(found))
+    return found
 
 
 def crop_middle(rgb: Pixels, side: int) -> Pixels:
@@ -198,7 +177,7 @@ class _Runner:
         return rgb, labels, outcome
 
     def compare(self, routing: Routing, variant: Variant, reference: Upscaled) -> Comparison:
-        rgb, labels, outcome = self.run(routing, variant)
+        rgb, labels, _ = self.run(routing, variant)
         whole_rgb, whole_labels, whole_outcome = reference
         flipped = labels != whole_labels
         count = int(flipped.sum())
@@ -219,7 +198,6 @@ class _Runner:
             changed=int(levels.count_nonzero()),
             flipped=count,
             ties=ties,
-            moved=max(abs(a - b) for a, b in zip(_cuts(whole_outcome), _cuts(outcome), strict=True)),
         )
 
     def _on_cut(self, outcome: Outcome) -> Tensor:

@@ -82,16 +82,12 @@ class Computation(Iterator[Pixels]):
         self._rows.close()
 
 
-Tap = Callable[[JobInput, Iterable[Pixels]], Iterable[Pixels]]
-"""Passes the rows of a result on unchanged, and may read them."""
-
-
 class Upscaler:
     """Runs the three steps for the jobs of a run.
 
     ``progress`` is called with the computed share of a job, ``record`` with each finished file before it is moved into
-    place. Fingerprints are computed only if ``record`` is given. ``tap`` gets the rows before they are written. With
-    ``request.frames``, still images are refused unless ``stills`` is true."""
+    place. Fingerprints are computed only if ``record`` is given. With ``request.frames``, still images are refused
+    unless ``stills`` is true."""
 
     def __init__(
         self,
@@ -100,7 +96,6 @@ class Upscaler:
         *,
         progress: Callable[[Job, float], None] | None = None,
         record: Callable[[Job, JobInput, Path], None] | None = None,
-        tap: Tap | None = None,
         stills: bool = True,
     ) -> None:
         self.model = model
@@ -108,7 +103,6 @@ class Upscaler:
         self.working_scale = working_scale(model, request.scale)
         self._progress = progress
         self._record = record
-        self._tap = tap
         self._stills = stills
 
     def read(self, job: Job) -> JobInput:
@@ -152,7 +146,6 @@ class Upscaler:
         """Write the rows of a result. Returns the time when the file was in place. Raises OutputError."""
         request, metadata = self.request, read.image.metadata
         text = text_chunks(self.model.identity, read.routing, request.refine, request.scale)
-        rows = rows if self._tap is None else self._tap(read, rows)
 
         def before_placing(file: Path) -> None:
             if self._record is not None:

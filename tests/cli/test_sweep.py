@@ -43,12 +43,7 @@ def test_the_table_fits_the_terminal(run_pcsr: Pcsr, sweep: Callable[..., Ran], 
     (run_pcsr.cwd / "more").mkdir()
     save(run_pcsr.cwd / "more" / "b.png", levels(48, 40, seed=1))
     ran = sweep("in.png", "more", "--k", "-1:2:0.25", env={"COLUMNS": columns}).succeeded()
-    assert (
-        "mean of 2" in ran.stdout
-        and "GFLOPs (paper's count)" in ran.stdout
-        and "ADM" in ran.stdout
-        and "knee" in ran.stdout
-    )
+    assert "mean of 2" in ran.stdout and "GFLOPs" in ran.stdout and "ADM" in ran.stdout and "knee" in ran.stdout
     assert max(map(len, ran.stdout.splitlines())) <= int(columns)
 
 

@@ -98,7 +98,9 @@ def make_previews(
     height, width = difficulty.shape
     regions = [(0, 0, width, height)]
     if height * width > MAX_PIXELS:
-        regions.append(_most_interesting(interest))
+        high, wide = min(DETAIL, height), min(DETAIL, width)
+        top, left = largest_sum(interest, high, wide)
+        regions.append((left, top, wide, high))
     for shrink in (1.0, 0.7, 0.5, 0.35):
         sizes = [_embedded_size(width, height, shrink) for _, _, width, height in regions]
         crops = [_crop(layers, difficulty, *each) for each in zip(regions, sizes, strict=True)]
@@ -143,15 +145,12 @@ def _crop(
     return images, difficulty[inside][rows[:, None], columns]
 
 
-def _most_interesting(interest: NDArray[np.float32]) -> tuple[int, int, int, int]:
-    """Return (left, top, width, height) of the square of at most DETAIL pixels a side with the largest sum."""
-    height, width = interest.shape
-    high, wide = min(DETAIL, height), min(DETAIL, width)
-    sums = np.zeros((height + 1, width + 1))
-    np.cumsum(np.cumsum(interest, axis=0, dtype=np.float64), axis=1, out=sums[1:, 1:])
-    within = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
-    top, left = np.unravel_index(int(within.argmax()), within.shape)
-    return int(left), int(top), wide, high
+def largest_sum(values: NDArray[np.float32], height: int, width: int) -> tuple[int, int]:
+    """Return the row and column of the window of ``values`` (H, W) that has the largest sum."""
+    sums = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    windows = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    row, column = np.unravel_index(int(windows.argmax()), windows.shape)
+    return int(row), int(column)
 
 
 def _webp(rgb: NDArray[np.uint8], quality: int = 100, lossless: bool = False) -> bytes:
