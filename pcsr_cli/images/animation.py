@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.formats import Format, SaveOptions, check_animated
@@ -31,12 +30,14 @@ class Frame:
 class Animation:
     """An open animation. ``frames`` decodes one frame at a time and can be iterated once.
 
-    ``size`` is (height, width). ``plays`` is the number of plays, 0 for endless repetition."""
+    ``notes`` are about the metadata. ``size`` is (height, width). ``plays`` is the number of plays, 0 for endless
+    repetition."""
 
     size: tuple[int, int]
     count: int
     plays: int
     metadata: Metadata
+    notes: tuple[str, ...]
     frames: Iterator[Frame]
 
 
@@ -57,9 +58,9 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
             if image is None or count < 2:
                 raise InputError(f"{name} has only one frame.", "Use a GIF, WebP or PNG animation.", setting="frames")
             check_size(name, image.width, image.height, allow_huge)
-            metadata, _, _ = read_metadata(image if parts is None else parts.description)
+            metadata, _, notes = read_metadata(image if parts is None else parts.description, file)
         frames = _frames(image, count, source)
-        yield Animation((image.height, image.width), count, _plays(image), metadata, frames)
+        yield Animation((image.height, image.width), count, _plays(image), metadata, notes, frames)
 
 
 def _count(image: Image.Image) -> int:
@@ -129,11 +130,6 @@ def open_frame_writer(
         assert writer.images, "an animation has frames"
         images = _same_mode(writer.images)
         timing = _timing(format, plays, writer.milliseconds, images[0].mode)
-        if format.name == "PNG":
-            chunks = PngInfo()
-            for key, value in ({} if options.strip else text or {}).items():
-                chunks.add_itxt(key, value)
-            timing["pnginfo"] = chunks
         with writing_errors(output, format):
             encode_with_pillow(file, images, format, kept, options, **timing)
 

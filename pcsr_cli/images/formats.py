@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import PurePath
 
+from PIL import Image
+
 from pcsr_cli.errors import PcsrError, RefusedOutputError, UsageError
+from pcsr_cli.images import xmp
 from pcsr_cli.images.image import Layout, Metadata
+from pcsr_cli.images.modes import is_grey_profile, to_srgb
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,10 @@ class Format:
     ``max_side`` and ``max_area`` are in pixels. ``max_bytes`` is the maximum size of the uncompressed pixels. ``deep``
     formats hold 16 bits per channel. ``streamed`` formats are written row by row. ``quality`` is the default quality,
     None for a format without this option. ``lossless`` is "always", "on request" or "never". ``max_colours`` limits a
-    palette. ``metadata`` names the fields of ``Metadata`` to keep. ``max_exif`` and ``max_xmp`` are in bytes.
-    ``plug_in`` is the package that Pillow needs, and ``module`` is the name of that package in Python. ``pillow_name``
-    is Pillow's name of the format if that differs from ``name``."""
+    palette. ``metadata`` names the fields of ``Metadata`` to keep, or "comment" for text with this keyword only.
+    ``max_block`` is the maximum size of EXIF, XMP and others in bytes. ``plug_in`` is the package that Pillow needs;
+    ``module`` is the name of that package in Python. ``pillow_name`` is Pillow's name of the format if that differs
+    from ``name``."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -50,8 +55,7 @@ class Format:
     animated: bool = False
     max_colours: int | None = None
     metadata: tuple[str, ...] = ()
-    max_exif: int | None = None
-    max_xmp: int | None = None
+    max_block: float = math.inf
     plug_in: str = ""
     module: str = ""
     pillow_name: str = ""
@@ -67,29 +71,42 @@ class Format:
         return not self.module or find_spec(self.module) is not None
 
 
-EVERYTHING = ("icc", "exif", "xmp", "dpi")
-WITHOUT_DPI = ("icc", "exif", "xmp")
+BLOCKS = ("icc", "exif", "xmp")
+MORE = (*BLOCKS, "dpi", "aspect", "iptc")
 
 # fmt: off
 FORMATS = (
     Format("PNG", (".png", ".apng"), deep=True, streamed=True, lossless="always", compression=True, animated=True,
-           metadata=EVERYTHING),
-    Format("JPEG", (".jpg", ".jpeg"), alpha=False, max_side=65_500, quality=95, metadata=EVERYTHING, max_exif=64_000,
-           max_xmp=64_000),
+           metadata=(*MORE, "text")),
+    Format("JPEG", (".jpg", ".jpeg"), alpha=False, max_side=65_500, quality=95,
+           metadata=(*MORE, "comment", "extended_xmp"), max_block=64_000),
     Format("WebP", (".webp",), grey=False, max_side=16_383, quality=95, lossless="on request", animated=True,
-           metadata=WITHOUT_DPI),
+           metadata=BLOCKS),
     Format("TIFF", (".tif", ".tiff"), deep=True, streamed=True, lossless="always", compression=True,
-           metadata=EVERYTHING),
+           metadata=MORE),
     Format("BMP", (".bmp",), alpha=False, max_bytes=2**32 - 2**20, lossless="always", metadata=("dpi",)),
-    Format("AVIF", (".avif",), grey=False, max_side=32_768, max_area=16_384**2, quality=90, metadata=WITHOUT_DPI),
-    Format("GIF", (".gif",), max_side=65_535, animated=True, max_colours=256),
-    Format("HEIC", (".heic", ".heif"), grey=False, max_side=16_384, quality=90, metadata=WITHOUT_DPI,
+    Format("AVIF", (".avif",), grey=False, max_side=32_768, max_area=16_384**2, quality=90, metadata=BLOCKS),
+    Format("GIF", (".gif",), max_side=65_535, animated=True, max_colours=256, metadata=("comment",)),
+    Format("HEIC", (".heic", ".heif"), grey=False, max_side=16_384, quality=90, metadata=BLOCKS,
            plug_in="pillow-heif", module="pillow_heif", pillow_name="HEIF"),
     Format("JPEG XL", (".jxl",), quality=95, lossless="on request", metadata=("exif", "xmp"),  # it writes no profile
            plug_in="pillow-jxl-plugin", module="pillow_jxl", pillow_name="JXL"),
 )
 # fmt: on
 """All output formats."""
+
+BLOCK_NAMES = {
+    "exif": "the EXIF",
+    "xmp": "the XMP",
+    "extended_xmp": "the extended XMP",
+    "iptc": "the IPTC",
+    "aspect": "the pixel aspect ratio",
+}
+"""Names of fields of ``Metadata`` for notes."""
+
+LIMITED = {"exif", "xmp", "iptc"}
+MAX_NAMES = 8
+"""Maximum number of keywords to name."""
 
 PNG = FORMATS[0]
 PLUG_IN_FORMATS = tuple(format for format in FORMATS if format.module)
@@ -198,24 +215,41 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
         raise RefusedOutputError(f"{format.name} has no transparency, but the image has.", f"Write one of {suffixes}.")
     if not _holds(format, layout):
         raise RefusedOutputError(f"{format.name} cannot hold {size} pixels.", f"Write a {large}.")
-    return fitting, (*notes, *keepable(metadata or Metadata(), format)[1])
+    return fitting, (*notes, *keepable(metadata or Metadata(), format, layout.grey)[1])
 
 
-def keepable(metadata: Metadata, format: Format) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata that a format can hold, and notes on the rest.
+def holds_profile(format: Format, icc: bytes) -> bool:
+    """Whether a format can hold this profile."""
+    return "icc" in format.metadata and (format.grey or not is_grey_profile(icc))
+
+
+def keepable(metadata: Metadata, format: Format, grey: bool = False) -> tuple[Metadata, tuple[str, ...]]:
+    """The metadata that a format can hold, and notes on the rest. ``grey`` is the kind of image.
 
     The profile is always kept. If the format cannot hold a profile, the encoder uses the profile to convert the
     colours."""
-    exif, xmp = metadata.exif, metadata.xmp
-    notes: list[str] = []
-    if metadata.icc is not None and "icc" not in format.metadata:
-        notes.append(f"the colours were converted to sRGB, because {format.name} is written without a profile")
-    if exif is not None and ("exif" not in format.metadata or len(exif) > (format.max_exif or math.inf)):
-        exif, notes = None, [*notes, f"{format.name} cannot hold the EXIF"]
-    if xmp is not None and ("xmp" not in format.metadata or len(xmp) > (format.max_xmp or math.inf)):
-        xmp, notes = None, [*notes, f"{format.name} cannot hold the XMP"]
-    dpi = metadata.dpi if "dpi" in format.metadata else None
-    return Metadata(metadata.icc, exif, xmp, dpi), tuple(notes)
+    kept, notes, lost = metadata, [], []
+    if metadata.icc is not None and not holds_profile(format, metadata.icc):
+        if to_srgb(Image.new("L" if grey else "RGB", (1, 1)), metadata.icc) is None:
+            notes.append("the profile was dropped, because it is damaged or for another kind of colours")
+        else:
+            notes.append(f"the colours were converted to sRGB, because {format.name} is written without this profile")
+    for name, description in BLOCK_NAMES.items():
+        block = getattr(metadata, name)
+        too_long = name in LIMITED and block is not None and len(block) > format.max_block
+        if block is not None and (name not in format.metadata or too_long):
+            kept = replace(kept, **{name: None})  # type: ignore[arg-type]
+            lost.append(description)
+    if "text" not in format.metadata:
+        comments = [(key, text) for key, text in metadata.text if key == "Comment" and "comment" in format.metadata]
+        kept = replace(kept, text=tuple(pair for pair in comments if len(pair[1].encode()) <= format.max_block))
+        if keys := [key for key, text in metadata.text if (key, text) not in kept.text]:
+            lost.append(f"the text ({', '.join(keys[:MAX_NAMES])}{', ...' if len(keys) > MAX_NAMES else ''})")
+    if kept.xmp is not None and metadata.extended_xmp is not None and kept.extended_xmp is None:
+        kept = replace(kept, xmp=xmp.remove(kept.xmp, "xmpNote", "HasExtendedXMP"))
+    if lost:
+        notes.append(f"{format.name} cannot hold {', '.join(lost)}")
+    return replace(kept, dpi=metadata.dpi if "dpi" in format.metadata else None), tuple(notes)
 
 
 def _holds(format: Format, layout: Layout) -> bool:

@@ -16,12 +16,20 @@ BAND_PIXELS = 2**18
 class Metadata:
     """Metadata of an image file: ICC profile, EXIF and XMP as bytes, resolution in dots per inch (x, y).
 
+    ``text`` has keywords and values; a comment has the keyword Comment. ``iptc`` is a sequence of Photoshop's
+    resources, ``extended_xmp`` a sequence of JPEG segments. ``aspect`` is the resolution (x, y) of pixels that are not
+    square, if its unit is unknown.
+
     EXIF is a TIFF directory without the ``Exif`` prefix. The orientation in EXIF is that of the pixels in memory."""
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    text: tuple[tuple[str, str], ...] = ()
+    iptc: bytes | None = None
+    extended_xmp: bytes | None = None
+    aspect: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

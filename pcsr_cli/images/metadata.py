@@ -1,5 +1,7 @@
 """Read the metadata of images, adjust it to the result, and apply the orientation."""
 
+import io
+import math
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pcsr_cli.images import xmp
+from pcsr_cli.images.containers import C2PA, find_blocks, iptc_resource, lasting_resources
 from pcsr_cli.images.exif import (
     ASCII,
     LONG,
@@ -24,13 +27,19 @@ from pcsr_cli.images.exif import (
 )  # fmt: skip
 from pcsr_cli.images.image import ImageData, Metadata, Pixels
 
-ICC, XMP, SOFTWARE = 34675, 700, 305
+ICC, XMP, IPTC, PHOTOSHOP, SOFTWARE = 34675, 700, 33723, 34377, 305
 ABOUT_THE_FILE = {
     *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
-    *range(332, 344), 347, *range(512, 533), XMP, 33723, 34377, ICC, 37724,
+    *range(332, 344), 347, *range(512, 533), XMP, IPTC, PHOTOSHOP, ICC, 37724,
 }  # fmt: skip
 """TIFF tags of the storage of pixels, and tags that have a field in ``Metadata``. Encoders write these tags and fields
 themselves."""
+
+LOST_TAGS = {
+    frozenset({33550, 33922, 34264, 34735, 34736, 34737}): "the georeference of the pixels",
+    frozenset({52545}): C2PA,
+}
+"""TIFF tags that are not true of a result."""
 
 RESOLUTION = (282, 283)
 RESOLUTION_UNIT = 296
@@ -46,67 +55,86 @@ UPRIGHT_WHEN_DECODED = {"HEIF", "JXL", "TIFF"}
 the other formats it is in the EXIF, or else in the XMP. Pillow turns irot and imir of an AVIF into EXIF."""
 
 MAX_DPI = 1e6
+MAX_ASPECT = 2**16
 
 
-def read_metadata(image: Image.Image) -> tuple[Metadata, int, tuple[str, ...]]:
+def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
     """The metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on what is dropped.
 
-    The metadata describes the upright image. The preview in EXIF is dropped."""
-    info, orientation = image.info, read_orientation(image)
-    block = info.get("exif")
-    if image.format == "AVIF" and block:  # Pillow encodes the EXIF anew
-        block = image._decoder.get_info()[4]  # type: ignore[attr-defined]
-    exif, notes = None, []
-    if block:
+    ``file`` is the image's file. The metadata describes the upright image. The preview in EXIF is dropped."""
+    blocks, notes, exif = find_blocks(image, file), [], None
+    if image.format == "AVIF" and blocks.exif:  # Pillow encodes the EXIF anew
+        blocks.exif = image._decoder.get_info()[4]  # type: ignore[attr-defined]
+    if blocks.exif:
         try:
-            exif = read_exif(bytes(block))
+            exif = read_exif(blocks.exif)
         except ValueError:
             notes.append("the EXIF is damaged and was dropped")
-    dpi = read_dpi(info.get("dpi"))
-    return _upright_metadata(Metadata(_bytes(info.get("icc_profile")), None, _xmp(info), dpi), exif, orientation, notes)
+    metadata = Metadata(
+        blocks.icc,
+        xmp=blocks.xmp,
+        dpi=read_dpi(image.info.get("dpi")),
+        text=tuple(blocks.text),
+        iptc=blocks.iptc,
+        extended_xmp=blocks.extended_xmp,
+        aspect=_read_aspect(image.info),
+    )
+    return _upright_metadata(metadata, exif, read_orientation(image), blocks.lost, notes)
 
 
 def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
     """The metadata of a TIFF as ``read_metadata`` returns it. Raises ValueError for a damaged file."""
-    exif = read_exif(file, ABOUT_THE_FILE - {XMP, ICC})
-    icc, packet = (exif.main.values[tag].content if tag in exif.main.values else None for tag in (ICC, XMP))
+    exif = read_exif(file, ABOUT_THE_FILE - {XMP, ICC, IPTC, PHOTOSHOP})
+    icc, packet, iptc, photoshop = (
+        exif.main.values.get(tag, Value(ASCII, b"")).content for tag in (ICC, XMP, IPTC, PHOTOSHOP)
+    )
+    resources = lasting_resources(photoshop) or lasting_resources(iptc_resource(iptc))
     dpi = exif_dpi(exif)
+    x, y = (exif.numbers(exif.main.values.get(tag)) for tag in RESOLUTION)
+    without_unit = {"aspect": (x[0] * y[1], y[0] * x[1])} if len(x) == len(y) == 2 and dpi is None else {}
     if dpi is None:
         exif.main.drop({*RESOLUTION, RESOLUTION_UNIT})
-    return _upright_metadata(Metadata(icc, None, packet, dpi), exif, exif.orientation, [])
+    lost = [name for tags, name in LOST_TAGS.items() if exif.main.values.keys() & tags]
+    exif.main.drop(set().union(*LOST_TAGS))
+    metadata = Metadata(icc or None, None, packet or None, dpi, iptc=resources, aspect=_read_aspect(without_unit))
+    return _upright_metadata(metadata, exif, exif.orientation, lost, [])
 
 
 def _upright_metadata(
-    metadata: Metadata, exif: Exif | None, orientation: int, notes: list[str]
+    metadata: Metadata, exif: Exif | None, orientation: int, lost: list[str], notes: list[str]
 ) -> tuple[Metadata, int, tuple[str, ...]]:
-    """Add the EXIF to the metadata, and adjust both to the upright image."""
-    if exif is None:
-        block = None
-    else:
+    """Add the EXIF to the metadata, and adjust all to the upright image. ``lost`` names what is not carried."""
+    block, packet, dpi, aspect = None, metadata.xmp, metadata.dpi, metadata.aspect
+    if exif is not None:
         if exif.damaged:
             notes.append("damaged tags of the EXIF were dropped")
-        main, photo = exif.main, exif.photo
-        main.drop(ABOUT_THE_FILE | {ORIENTATION})
-        maker_note = photo.values.get(MAKER_NOTE)
-        if maker_note and maker_note.offset >= MAX_EXIF and not maker_note.content.startswith(SELF_CONTAINED):
-            photo.drop({MAKER_NOTE})
-            notes.append("the maker note in the EXIF was dropped, because it is valid only at its place in the file")
-        if orientation > 1:
-            photo.drop(SUBJECT)
-        if orientation in SWAPPED:
-            for directory, (x, y) in ((main, RESOLUTION), (photo, PHOTO_SIZE), (photo, FOCAL_PLANE_RESOLUTION)):
-                _swap(directory, x, y)
-        block = exif.tobytes() if main.values or main.inner else None
-    dpi = metadata.dpi
-    if orientation in SWAPPED and dpi is not None:
-        dpi = dpi[1], dpi[0]
-    packet = metadata.xmp
-    lost: tuple[str, ...] = ()
+        if _adjust_exif(exif, orientation):
+            lost.append("the maker note in the EXIF, which is valid only at its place in the file")
+        block = exif.tobytes() if exif.main.values or exif.main.inner else None
     if packet is not None:
-        packet, lost = xmp.true_of_result(packet, orientation > 1)
+        packet, properties = xmp.true_of_result(packet, orientation > 1)
+        lost.extend(properties)
+    if orientation in SWAPPED:
+        dpi, aspect = dpi and (dpi[1], dpi[0]), aspect and (aspect[1], aspect[0])
     if lost:
-        notes.append(f"not carried to the result: {', '.join(lost)}")
-    return replace(metadata, exif=block, xmp=packet, dpi=dpi), orientation, tuple(notes)
+        notes.append(f"not carried to the result: {', '.join(dict.fromkeys(lost))}")
+    return replace(metadata, exif=block, xmp=packet, dpi=dpi, aspect=aspect), orientation, tuple(notes)
+
+
+def _adjust_exif(exif: Exif, orientation: int) -> bool:
+    """Adjust the EXIF to the upright image. Returns whether the maker note had to be dropped."""
+    main, photo = exif.main, exif.photo
+    main.drop(ABOUT_THE_FILE | {ORIENTATION})
+    if orientation > 1:
+        photo.drop(SUBJECT)
+    if orientation in SWAPPED:
+        for directory, (x, y) in ((main, RESOLUTION), (photo, PHOTO_SIZE), (photo, FOCAL_PLANE_RESOLUTION)):
+            _swap(directory, x, y)
+    note = photo.values.get(MAKER_NOTE)
+    if note is None or note.offset < MAX_EXIF or note.content.startswith(SELF_CONTAINED):
+        return False
+    photo.drop({MAKER_NOTE})
+    return True
 
 
 def _swap(directory: Directory, first: int, second: int) -> None:
@@ -119,18 +147,27 @@ def read_orientation(image: Image.Image) -> int:
     """The orientation, 1 to 8, that is to be applied to the decoded pixels of an open Pillow image."""
     if image.format in UPRIGHT_WHEN_DECODED and not getattr(image, "jpeg", False):  # a JPEG in JPEG XL is not turned
         return 1
+    blocks = find_blocks(image, io.BytesIO())
     try:
-        exif = read_exif(bytes(image.info.get("exif") or b""))
+        exif = read_exif(blocks.exif or b"")
     except ValueError:
         exif = Exif()
     if ORIENTATION in exif.main.values or image.format == "AVIF":
         return exif.orientation
-    return xmp.orientation(_xmp(image.info) or b"")
+    return xmp.orientation(blocks.xmp or b"")
 
 
-def _xmp(info: Mapping[Any, Any]) -> bytes | None:
-    found = info.get("xmp", info.get("XML:com.adobe.xmp"))
-    return _bytes(found.encode("utf-8", "replace") if isinstance(found, str) else found)
+def _read_aspect(info: Mapping[Any, Any]) -> tuple[int, int] | None:
+    """The resolution (x, y) without a unit, None if it is missing, damaged, or that of square pixels."""
+    aspect: Any = info.get("aspect") or (info.get("jfif_density") if info.get("jfif_unit") == 0 else None)
+    if aspect is None and "pixel_aspect_ratio" in info:  # of HEIC: width and height of a pixel
+        aspect = info["pixel_aspect_ratio"][::-1]
+    try:
+        across, down = (int(side) for side in aspect)
+        across, down = across // math.gcd(across, down), down // math.gcd(across, down)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if across != down and 0 < across < MAX_ASPECT and 0 < down < MAX_ASPECT else None
 
 
 def read_dpi(value: Any) -> tuple[float, float] | None:
@@ -150,10 +187,6 @@ def exif_dpi(exif: Exif) -> tuple[float, float] | None:
     dpi = read_dpi([side[0] / side[1] if len(side) == 2 and side[1] else 0 for side in sides])
     factor = UNITS.get(int(unit[0]))
     return None if factor is None or dpi is None else (dpi[0] * factor, dpi[1] * factor)
-
-
-def _bytes(value: object) -> bytes | None:
-    return bytes(value) if isinstance(value, bytes | bytearray) and value else None
 
 
 def resize_metadata(metadata: Metadata, height: int, width: int, software: str | None = None) -> Metadata:

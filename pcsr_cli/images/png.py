@@ -7,7 +7,7 @@ upscaled photographs this is the fastest setting, and its files are close to the
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from pcsr_cli.images.containers import raw_profile
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels
 from pcsr_cli.images.modes import bands
 from pcsr_cli.images.stream import join_parts
@@ -23,8 +24,13 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """PNG's numbers for grey, grey with alpha, RGB and RGBA, by the number of channels."""
 
-DESCRIBING = {b"iCCP", b"eXIf", b"iTXt", b"zTXt", b"tEXt", b"pHYs"}
-"""Chunks of metadata."""
+DESCRIBING = {
+    b"iCCP": 0, b"eXIf": 0, b"iTXt": 0, b"zTXt": 0, b"tEXt": 0, b"pHYs": 9, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1,
+    b"cICP": 4,
+}  # fmt: skip
+"""Chunks of metadata, and their least numbers of bytes."""
+
+C2PA = b"caBX"
 
 PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
 """Chunks that determine the pixels, also those of an animation."""
@@ -84,7 +90,7 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
 class PngParts:
     """The chunks of a PNG: ``pixels`` is a file of those that Pillow decodes, ``notes`` names those that were dropped.
 
-    ``description`` is a one-pixel image whose ``info`` and EXIF are the file's metadata."""
+    ``description`` is a one-pixel image whose ``info`` and text are the file's metadata."""
 
     pixels: BinaryIO
     description: Image.Image
@@ -111,10 +117,13 @@ def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
                 dropped.append(f"the {kind.decode()} chunk is damaged or too large and was dropped")
         elif kind in PIXELS:
             parts.append((start - 8, length + 12))
+        elif kind == C2PA:
+            info["caBX"] = b""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     pixel = _chunk(b"IDAT", zlib.compress(b"\0\0"))
     image = Image.open(io.BytesIO(b"".join((SIGNATURE, header, *described, pixel, _chunk(b"IEND", b"")))))
     image.load()
+    image.info["chunks"] = info  # what Pillow does not read
     if "iCCP" in info:
         image.info["icc_profile"] = info["iCCP"]
     return PngParts(join_parts(file, parts), image, tuple(dropped))
@@ -168,11 +177,13 @@ def _check_compressed(unpacker: "zlib._Decompress", block: bytes) -> None:
 def _plain_chunk(kind: bytes, content: bytes, info: dict[str, bytes]) -> bytes:
     """Return a chunk of metadata without compression, and put a profile into ``info``.
 
-    Returns no bytes for a profile, and for content that is damaged or larger than ``MAX_TEXT``."""
+    Returns no bytes for a profile, and for content that is damaged, too short, or larger than ``MAX_TEXT``."""
     try:
         if kind == b"iCCP":
             info["iCCP"] = _decompressed(content.split(b"\0", 1)[1])
             return b""
+        if kind == b"cICP":
+            info["cICP"] = content
         if kind == b"zTXt":
             key, packed = content.split(b"\0", 1)
             kind, content = b"tEXt", key + b"\0" + _decompressed(packed)
@@ -184,7 +195,7 @@ def _plain_chunk(kind: bytes, content: bytes, info: dict[str, bytes]) -> bytes:
             content = key + b"\0\0\0" + language + b"\0" + translated + b"\0" + text
     except (ValueError, IndexError, zlib.error):
         return b""
-    return _chunk(kind, content) if len(content) <= MAX_TEXT else b""
+    return _chunk(kind, content) if DESCRIBING[kind] <= len(content) <= MAX_TEXT else b""
 
 
 def _decompressed(content: bytes) -> bytes:
@@ -210,14 +221,13 @@ class PngEncoder:
     """Writes a PNG row by row: call ``write`` for each block from the top, then ``finish``. ``write`` and ``finish``
     raise OSError.
 
-    ``text`` becomes iTXt chunks. ``compression`` is a zlib level, 0 to 9, or None for run lengths."""
+    ``compression`` is a zlib level, 0 to 9, or None for run lengths."""
 
     def __init__(
         self,
         file: BinaryIO,
         layout: Layout,
         metadata: Metadata,
-        text: Mapping[str, str],
         compression: int | None = None,
     ) -> None:
         self._file, self._layout = file, layout
@@ -227,7 +237,7 @@ class PngEncoder:
         colour = COLOUR_TYPES[layout.channels]
         header = struct.pack(">IIBBBBB", layout.width, layout.height, layout.depth, colour, 0, 0, 0)
         file.write(SIGNATURE + _chunk(b"IHDR", header))
-        for kind, content in _description(metadata, text):
+        for kind, content in _description(metadata):
             file.write(_chunk(kind, content))
 
     def write(self, rows: Pixels) -> None:
@@ -259,17 +269,30 @@ class PngEncoder:
             yield out
 
 
-def _description(metadata: Metadata, text: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
+def _description(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
     if metadata.icc is not None:
         yield b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)
     if metadata.dpi is not None:
         yield b"pHYs", struct.pack(">IIB", *(round(side / INCH) for side in metadata.dpi), 1)
+    elif metadata.aspect is not None:
+        yield b"pHYs", struct.pack(">IIB", *metadata.aspect, 0)
     if metadata.exif is not None:
         yield b"eXIf", metadata.exif
     if metadata.xmp is not None:
         yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp
-    for key, value in text.items():
-        yield b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + value.encode("utf-8")
+    yield from text_chunks(metadata)
+
+
+def text_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kinds and contents of chunks with the text and, as ImageMagick writes it, the IPTC."""
+    for key, value in metadata.text:
+        yield (
+            b"iTXt",
+            key.encode("latin-1", "replace") + b"\0\0\0\0\0" + value.replace("\0", "").encode("utf-8", "replace"),
+        )
+    if metadata.iptc is not None:
+        key, value = raw_profile("iptc", metadata.iptc)
+        yield b"zTXt", key.encode() + b"\0\0" + zlib.compress(value.encode())
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

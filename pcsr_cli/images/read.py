@@ -247,7 +247,7 @@ def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, is_strict: bool
         check_size(name, opened.width, opened.height, allow_huge)
         described, fields = Image.new("L", (1, 1)), set(opened.get_fields())
         described.info = {name: opened.get(field) for field, name in VIPS_METADATA.items() if field in fields}
-        metadata, orientation, notes = read_metadata(described)
+        metadata, orientation, notes = read_metadata(described, file)
         image = decode_with_vips(opened, opened.hasalpha(), metadata.icc)
     metadata = replace(metadata, icc=image.metadata.icc)
     return upright(replace(image, metadata=metadata, notes=(*image.notes, *notes)), orientation)
@@ -298,7 +298,7 @@ def _decode(file: BinaryIO, image: Image.Image, parts: PngParts | None) -> Image
     if raw_mode is None:
         image.load()
     described = image if parts is None else parts.description
-    metadata, orientation, notes_of_metadata = read_metadata(described)
+    metadata, orientation, notes_of_metadata = read_metadata(described, file)
     if raw_mode is None:
         decoded = from_pil(image)
         if parts is None:

@@ -16,7 +16,7 @@ from PIL.ExifTags import Base
 
 from pcsr_cli.images.exif import BYTE, LONG, LONG8, RATIONAL, SHORT, UNDEFINED, Directory, Exif, Value, read_exif
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
-from pcsr_cli.images.metadata import ICC, PER_INCH, RESOLUTION, XMP, exif_dpi, read_tiff_metadata, upright
+from pcsr_cli.images.metadata import ICC, PER_INCH, PHOTOSHOP, RESOLUTION, XMP, exif_dpi, read_tiff_metadata, upright
 from pcsr_cli.images.segments import EXTRA_SAMPLES, as_numbers, decode_segments, segment_layout
 from pcsr_cli.images.vips import (
     decode_with_vips,
@@ -55,6 +55,7 @@ UNCOMPRESSED, DEFLATE = 1, 8
 HORIZONTAL = 2
 BLACK_IS_ZERO, RGB = 1, 2
 UNASSOCIATED_ALPHA = 2
+WITHOUT_UNIT = 1
 
 
 def is_tiff(file: BinaryIO) -> bool:
@@ -229,6 +230,11 @@ def _tags(exif: Exif, layout: Layout, metadata: Metadata, strip_rows: int, level
         for tag, side in zip(RESOLUTION, dpi, strict=True):
             values[tag] = exif.value(RATIONAL, round(side * 1000), 1000)
         values[Base.ResolutionUnit] = exif.value(SHORT, PER_INCH)
+    elif metadata.aspect is not None:
+        values |= {tag: exif.value(RATIONAL, side, 1) for tag, side in zip(RESOLUTION, metadata.aspect, strict=True)}
+        values[Base.ResolutionUnit] = exif.value(SHORT, WITHOUT_UNIT)
+    if metadata.iptc is not None:
+        values[PHOTOSHOP] = Value(BYTE, metadata.iptc)
     if metadata.xmp is not None:
         values[XMP] = Value(BYTE, metadata.xmp)
     if metadata.icc is not None:

@@ -6,22 +6,28 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pcsr_cli.errors import OutputError
+from pcsr_cli.images.containers import jpeg_segments
 from pcsr_cli.images.files import cannot_write, commit, temporary_file
-from pcsr_cli.images.formats import PNG, Format, SaveOptions, choose_format, fit, keepable, load_plug_in
+from pcsr_cli.images.formats import PNG, Format, SaveOptions, choose_format, fit, holds_profile, keepable, load_plug_in
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, to_8_bits
 from pcsr_cli.images.metadata import resize_metadata
-from pcsr_cli.images.modes import is_grey_profile, to_srgb
-from pcsr_cli.images.png import PngEncoder
+from pcsr_cli.images.modes import to_srgb
+from pcsr_cli.images.png import PngEncoder, text_chunks
 from pcsr_cli.images.tiff import write_tiff
 
 BAND_BYTES = 2**24
+JFIF_DENSITY = slice(13, 18)
+"""The place of the unit and the resolution (x, y) in a JPEG."""
+
 MAX_SOFTWARE = 350
 """Maximum characters of the software in the EXIF. A JPEG must hold them besides the other EXIF."""
 
@@ -51,7 +57,7 @@ def open_writer(
     options = options or SaveOptions()
     kept = kept_metadata(metadata or Metadata(), layout.height, layout.width, format, options, text)
     with open_destination(output, before_commit, replace) as file:
-        writer = FileWriter(file, output, format, layout, kept, {} if options.strip else text or {}, options)
+        writer = FileWriter(file, output, format, layout, kept, options)
         yield writer
         writer.finish()
 
@@ -69,7 +75,6 @@ class FileWriter:
         format: Format,
         layout: Layout,
         metadata: Metadata,
-        text: Mapping[str, str],
         options: SaveOptions,
     ) -> None:
         self._file, self._output, self._format, self._layout = file, output, format, layout
@@ -78,7 +83,7 @@ class FileWriter:
         self._png: PngEncoder | None = None
         if format.name == "PNG":
             with writing_errors(output, format):
-                self._png = PngEncoder(file, layout, metadata, text, options.compression)
+                self._png = PngEncoder(file, layout, metadata, options.compression)
 
     def write(self, rows: Pixels) -> None:
         """Write the next block of a PNG. Raises OutputError."""
@@ -156,13 +161,14 @@ def kept_metadata(
 ) -> Metadata:
     """Return the metadata for a file of this format and size. With ``strip``, only the profile is kept.
 
-    ``text`` becomes the software in the EXIF, except for PNG, which has text."""
+    ``text`` is added to the text of a PNG. In other formats it becomes the software in the EXIF."""
     if options.strip:
         return Metadata(icc=metadata.icc)
-    software = None
-    if text and format is not PNG and "exif" in format.metadata:
-        software = ", ".join(f"{key.partition(':')[2]} {value}".strip() for key, value in text.items())[:MAX_SOFTWARE]
-    return resize_metadata(keepable(metadata, format)[0], height, width, software)
+    kept, text = keepable(metadata, format)[0], text or {}
+    if format is PNG:
+        return resize_metadata(replace(kept, text=(*kept.text, *text.items())), height, width)
+    software = ", ".join(f"{key.partition(':')[2]} {value}".strip() for key, value in text.items())[:MAX_SOFTWARE]
+    return resize_metadata(kept, height, width, software if software and "exif" in format.metadata else None)
 
 
 def encode_with_pillow(
@@ -178,25 +184,37 @@ def encode_with_pillow(
     ``metadata`` comes from ``kept_metadata``. If the format cannot hold the profile, the colours are converted to sRGB.
     Raises OSError and ENCODING_ERRORS."""
     load_plug_in(format)
-    described: dict[str, object] = {}
-    if metadata.icc is not None:
-        if "icc" in format.metadata and (format.grey or not is_grey_profile(metadata.icc)):
-            described["icc_profile"] = metadata.icc
-        else:
-            images = [to_srgb(image, metadata.icc) or image for image in images]
+    described = _metadata_options(format, metadata)
+    if metadata.icc is not None and "icc_profile" not in described:
+        images = [to_srgb(image, metadata.icc) or image for image in images]
     if format.max_colours is not None:
         images = [_reduce_colours(image, format.max_colours) for image in images]
-    if metadata.exif is not None:
-        described["exif"] = b"Exif\0\0" + metadata.exif
-    if metadata.xmp is not None:
-        described["xmp"] = metadata.xmp
-    if metadata.dpi is not None:
-        described["dpi"] = metadata.dpi
     if len(images) > 1:
         timing = {**timing, "append_images": images[1:]}
     encoded = io.BytesIO()  # if Pillow writes to the file itself, it does not report a full disk
     images[0].save(encoded, format.pillow, **described, **_encoder_options(format, options), **timing)
+    if format.name == "JPEG" and metadata.aspect is not None and metadata.dpi is None:
+        encoded.getbuffer()[JFIF_DENSITY] = struct.pack(">BHH", 0, *metadata.aspect)
     file.write(encoded.getbuffer())
+
+
+def _metadata_options(format: Format, metadata: Metadata) -> dict[str, object]:
+    """Pillow's options for metadata that a format can hold."""
+    comment = "\n".join(text for key, text in metadata.text if key == "Comment").encode()
+    described: dict[str, object | None] = {
+        "icc_profile": metadata.icc if metadata.icc is not None and holds_profile(format, metadata.icc) else None,
+        "exif": None if metadata.exif is None else b"Exif\0\0" + metadata.exif,
+        "xmp": metadata.xmp,
+        "dpi": metadata.dpi,
+        "comment": comment or None,
+    }
+    if format is PNG:  # an animation
+        described["pnginfo"] = chunks = PngInfo()
+        for kind, content in text_chunks(metadata):
+            chunks.add(kind, content)
+    if format.name == "JPEG":
+        described["extra"] = jpeg_segments(metadata)
+    return {name: value for name, value in described.items() if value is not None}
 
 
 def _reduce_colours(image: Image.Image, colours: int) -> Image.Image:

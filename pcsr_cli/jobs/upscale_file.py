@@ -212,7 +212,8 @@ class Upscaler:
             if not huge:
                 self._check_memory(animation, source_name(job.source))
             frames = tuple(animation.frames)
-            return replace(frames[0].image, metadata=animation.metadata), frames, animation.plays
+            notes = (*frames[0].image.notes, *animation.notes)
+            return replace(frames[0].image, metadata=animation.metadata, notes=notes), frames, animation.plays
 
     def _check_memory(self, animation: Animation, name: str) -> None:
         """Raise InputError if the frames need more than half of the free memory. Pillow encodes all frames at once."""

@@ -95,12 +95,14 @@ def test_the_default_image_of_a_png_is_not_a_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
 def test_metadata_is_kept_and_text_goes_into_a_png(tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"out{suffix}"
-    metadata = Metadata(icc=b"a profile")
+    metadata = Metadata(icc=b"a profile", xmp=b"<x hdrgm:Version='1'/>", text=(("parameters", "Steps: 20"),))
     with open_frame_writer(output, choose_format(output), (6, 8), 0, metadata, {"Software": "pcsr"}) as writer:
         for seed in range(2):
             writer.add(ImageData(levels(seed=seed)), 40)
     with open_animation(output) as animation:
         assert animation.metadata.icc == b"a profile"
+        assert dict(animation.metadata.text).get("parameters") == ("Steps: 20" if suffix == ".png" else None)
+        assert animation.notes == ("not carried to the result: the HDR gain map",)
     with Image.open(output) as image:
         assert suffix != ".png" or image.info["Software"] == "pcsr"
 

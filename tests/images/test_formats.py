@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+from PIL import ImageCms
 
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.images import formats
@@ -139,26 +140,50 @@ class TestFitting:
 
 
 class TestKeeping:
-    EVERYTHING = Metadata(b"icc", b"exif", b"xmp", (300, 300))
+    SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    EVERYTHING = Metadata(
+        SRGB, b"exif", b"xmp", (300, 300), (("parameters", "Steps: 20"), ("Comment", "a cat")), b"8BIM", None, (4, 3)
+    )
 
     def test_supported_metadata_is_kept(self) -> None:
-        for format in (PNG, JPEG, TIFF):
-            assert keepable(self.EVERYTHING, format) == (self.EVERYTHING, ())
+        assert keepable(self.EVERYTHING, PNG) == (self.EVERYTHING, ())
+        extended = Metadata(text=(("Comment", "a cat"),), extended_xmp=b"more")
+        assert keepable(extended, JPEG) == (extended, ())
 
-    def test_lost_metadata_is_noted(self) -> None:
-        assert keepable(self.EVERYTHING, BMP) == (
-            Metadata(b"icc", dpi=(300, 300)),
-            (
-                "the colours were converted to sRGB, because BMP is written without a profile",
-                "BMP cannot hold the EXIF",
-                "BMP cannot hold the XMP",
-            ),
-        )
-        assert fit(Layout(1, 1), BMP, self.EVERYTHING)[1] == keepable(self.EVERYTHING, BMP)[1]
+    @pytest.mark.parametrize(
+        ("format", "lost"),
+        [
+            (JPEG, "the text (parameters)"),
+            (TIFF, "the text (parameters, Comment)"),
+            (WEBP, "the IPTC, the pixel aspect ratio, the text (parameters, Comment)"),
+            (GIF, "the EXIF, the XMP, the IPTC, the pixel aspect ratio, the text (parameters)"),
+            (BMP, "the EXIF, the XMP, the IPTC, the pixel aspect ratio, the text (parameters, Comment)"),
+        ],
+    )
+    def test_one_note_names_what_is_lost(self, format: Format, lost: str) -> None:
+        assert keepable(self.EVERYTHING, format)[1][-1] == f"{format.name} cannot hold {lost}"
+        assert fit(Layout(1, 1), format, self.EVERYTHING)[1][-1] == f"{format.name} cannot hold {lost}"
+
+    def test_many_keywords_are_not_all_named(self) -> None:
+        text = tuple((f"key{number}", "") for number in range(10))
+        assert "key7, ...)" in keepable(Metadata(text=text), WEBP)[1][0]
+
+    def test_the_xmp_does_not_refer_to_lost_extended_xmp(self) -> None:
+        metadata = Metadata(xmp=b"<rdf:Description xmpNote:HasExtendedXMP='1234' dc:a='b'/>", extended_xmp=b"more")
+        kept, notes = keepable(metadata, PNG)
+        assert kept == Metadata(xmp=b"<rdf:Description dc:a='b'/>")
+        assert notes == ("PNG cannot hold the extended XMP",)
+
+    def test_only_converted_colours_are_called_converted(self) -> None:
+        converted = ("the colours were converted to sRGB, because BMP is written without this profile",)
+        dropped = ("the profile was dropped, because it is damaged or for another kind of colours",)
+        assert keepable(Metadata(self.SRGB), BMP) == (Metadata(self.SRGB), converted)
+        for icc, grey in ((b"garbage" * 30, False), (self.SRGB, True), (self.SRGB.replace(b"RGB ", b"CMYK"), False)):
+            assert keepable(Metadata(icc), BMP, grey)[1] == dropped
 
     def test_jpeg_holds_64_kilobytes_of_exif(self) -> None:
         long = Metadata(exif=bytes(70_000), xmp=bytes(70_000))
-        assert keepable(long, JPEG) == (Metadata(), ("JPEG cannot hold the EXIF", "JPEG cannot hold the XMP"))
+        assert keepable(long, JPEG) == (Metadata(), ("JPEG cannot hold the EXIF, the XMP",))
 
 
 def test_animations_need_an_animated_format() -> None:

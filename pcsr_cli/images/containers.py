@@ -1,0 +1,223 @@
+"""Find the metadata in an image file that Pillow does not return, and name what no result has."""
+
+import io
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from pcsr_cli.images.image import Metadata
+from pcsr_cli.images.xmp import GAIN_MAP
+
+EXIF_PREFIX, XMP_PREFIX = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+EXTENDED_XMP_PREFIX, PHOTOSHOP_PREFIX = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
+
+C2PA = "the C2PA manifest, which is valid only for the original file"
+KNOWN_SEGMENTS = {
+    "APP0": (b"JFIF", b"JFXX"),
+    "APP1": (EXIF_PREFIX, XMP_PREFIX),
+    "APP2": (b"ICC_PROFILE", b"MPF"),
+    "APP12": (b"Ducky",),
+    "APP14": (b"Adobe",),
+}
+"""First bytes of segments that Pillow reads, or that describe the encoding or previews."""
+
+KNOWN_CHUNKS = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
+C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+MAX_BOX = 2**24
+"""Maximum bytes of a box to read."""
+
+RESOURCES_NOT_CARRIED = {1005, 1032, 1033, 1036, 1039, 1050, 1058, 1059, 1060}
+"""Photoshop's resources that are not true of a result (resolution, guides, previews, slices) or that have a field in
+``Metadata``."""
+
+IPTC_RESOURCE = 1028
+OWN_TEXT = ("pcsr:", "Software:pcsr ")
+"""The start of text about an earlier result of pcsr, which new text replaces."""
+
+
+@dataclass
+class Blocks:
+    """Blocks of metadata as the file has them, and names of those that no result has.
+
+    ``text`` has keywords and values. ``iptc`` is a sequence of Photoshop's resources. ``cicp`` is the colour space in
+    the four numbers of cICP and nclx. ``extended_xmp`` is a sequence of JPEG segments."""
+
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    icc: bytes | None = None
+    iptc: bytes | None = None
+    extended_xmp: bytes | None = None
+    cicp: tuple[int, ...] | None = None
+    text: list[tuple[str, str]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+def find_blocks(image: Image.Image, file: BinaryIO) -> Blocks:
+    """The blocks of metadata of an open Pillow image in a file."""
+    info: Mapping[Any, Any] = image.info
+    found = Blocks(_bytes(info.get("exif")), _bytes(info.get("xmp")), _bytes(info.get("icc_profile")))
+    match image.format:
+        case "JPEG" | "MPO":
+            _find_in_jpeg(image, found)
+        case "PNG":
+            _find_in_png(image, found)
+        case "GIF":
+            _add_comment(found, info.get("comment"))
+        case "WEBP":
+            found.lost += [f"the {kind.decode('latin-1')} chunk" for kind in _chunks(file) if kind not in KNOWN_CHUNKS]
+            found.lost = [C2PA if name == "the C2PA chunk" else name for name in found.lost]
+        case "AVIF" | "HEIF" | "JXL":
+            _find_in_boxes(image, file, found)
+    return found
+
+
+def _bytes(value: object) -> bytes | None:
+    return bytes(value) if isinstance(value, bytes | bytearray) and value else None
+
+
+def _add_comment(found: Blocks, content: object) -> None:
+    comment = _bytes(content)
+    if comment:
+        try:
+            found.text.append(("Comment", comment.rstrip(b"\0").decode()))
+        except UnicodeError:
+            found.text.append(("Comment", comment.rstrip(b"\0").decode("latin-1")))
+
+
+def _find_in_jpeg(image: Image.Image, found: Blocks) -> None:
+    resources, extended = b"", b""
+    for kind, content in getattr(image, "applist", ()):
+        if kind == "COM":
+            _add_comment(found, content)
+        elif content.startswith(PHOTOSHOP_PREFIX):
+            resources += content.removeprefix(PHOTOSHOP_PREFIX)
+        elif content.startswith(EXTENDED_XMP_PREFIX):
+            extended += b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
+        elif content.startswith(b"urn:iso:std:iso:ts:21496"):
+            found.lost.append(GAIN_MAP)
+        elif b"c2pa" in content[:200] and kind == "APP11":
+            found.lost.append(C2PA)
+        elif not content.startswith(KNOWN_SEGMENTS.get(kind, ())):
+            name = content[:30].split(b"\0")[0].decode("ascii", "ignore")
+            found.lost.append(f"the {kind} segment {name if name.isprintable() else ''}".strip())
+    found.iptc, found.extended_xmp = lasting_resources(resources), extended or None
+
+
+def _find_in_png(image: Image.Image, found: Blocks) -> None:
+    chunks = image.info.get("chunks", {})
+    found.cicp = tuple(chunks["cICP"]) if len(chunks.get("cICP", ())) == 4 else None
+    if "caBX" in chunks:
+        found.lost.append(C2PA)
+    profiles: dict[str, bytes] = {}
+    for key, value in getattr(image, "text", {}).items():
+        profile = _raw_profile(value) if key.startswith("Raw profile type ") else None
+        if profile is not None:
+            profiles[key.removeprefix("Raw profile type ").lower()] = profile
+        elif key != "XML:com.adobe.xmp" and not f"{key}:{value}".startswith(OWN_TEXT):
+            found.text.append((key, value))
+    segment = profiles.get("app1", b"")
+    found.exif = found.exif or profiles.get("exif") or (segment if segment.startswith(EXIF_PREFIX) else None)
+    found.xmp = found.xmp or profiles.get("xmp") or (_bytes(segment.partition(XMP_PREFIX)[2]))
+    found.icc = found.icc or profiles.get("icc") or profiles.get("icm")
+    resources = profiles.get("8bim") or profiles.get("iptc") or b""
+    found.iptc = lasting_resources(resources if resources.startswith(b"8BIM") else iptc_resource(resources))
+
+
+def jpeg_segments(metadata: Metadata) -> bytes:
+    """The segments of a JPEG with the IPTC and the extended XMP."""
+    segments = metadata.extended_xmp or b""
+    if metadata.iptc is not None:
+        content = PHOTOSHOP_PREFIX + metadata.iptc
+        segments += b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
+    return segments
+
+
+def _raw_profile(text: str) -> bytes | None:
+    """The content of ImageMagick's text for a profile: an empty line, its name, its length, and hexadecimal digits."""
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        return None
+
+
+def raw_profile(name: str, content: bytes) -> tuple[str, str]:
+    """The keyword and the value of ImageMagick's text for a profile."""
+    return f"Raw profile type {name}", f"\n{name}\n{len(content):8}\n{content.hex()}\n"
+
+
+def iptc_resource(record: bytes) -> bytes:
+    """Photoshop's resource with IPTC; no bytes for an empty record."""
+    size = struct.pack(">I", len(record))
+    return b"8BIM" + struct.pack(">HH", IPTC_RESOURCE, 0) + size + record + bytes(len(record) % 2) if record else b""
+
+
+def lasting_resources(resources: bytes) -> bytes | None:
+    """Photoshop's resources that are true of a result, None if there are none."""
+    kept, at = b"", 0
+    while resources.startswith(b"8BIM", at) and len(resources) >= at + 12:
+        name = resources[at + 6] // 2 * 2 + 2
+        if len(resources) < at + 10 + name:
+            break
+        number, size = *struct.unpack_from(">H", resources, at + 4), *struct.unpack_from(">I", resources, at + 6 + name)
+        end = at + 10 + name + size
+        if number not in RESOURCES_NOT_CARRIED and end <= len(resources):
+            kept += resources[at:end] + bytes(size % 2)
+        at = end + size % 2
+    return kept or None
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the kinds of the chunks of a WebP."""
+    at = 12
+    while True:
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        yield head[:4]
+        size = struct.unpack("<I", head[4:])[0]
+        at += 8 + size + size % 2
+
+
+def _find_in_boxes(image: Image.Image, file: BinaryIO, found: Blocks) -> None:
+    for kind, start, size in _boxes(file):
+        file.seek(start)
+        if kind == b"jumb" or (kind == b"uuid" and file.read(16) == C2PA_BOX):
+            found.lost.append(C2PA)
+        elif kind in {b"jhgm", b"brob"}:
+            found.lost.append(GAIN_MAP if kind == b"jhgm" else "compressed metadata (brob)")
+        elif kind == b"xml " and found.xmp is None and size <= MAX_BOX:
+            found.xmp = file.read(size)
+        elif kind == b"meta" and image.format == "AVIF":
+            meta = file.read(min(size, MAX_BOX))
+            at = meta.find(b"colrnclx")
+            if 0 <= at < len(meta) - 14:
+                found.cicp = (*struct.unpack_from(">HHH", meta, at + 8), meta[at + 14] >> 7)
+            if b"infe" in meta and b"tmap" in meta:
+                found.lost.append(GAIN_MAP)
+    nclx = image.info.get("nclx_profile")
+    if isinstance(nclx, dict):
+        names = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
+        found.cicp = tuple(int(nclx.get(name, 2)) for name in names)
+    if any("gainmap" in str(kind).lower() for kind in image.info.get("aux", ())):
+        found.lost.append(GAIN_MAP)
+    if image.info.get("depth_images"):
+        found.lost.append("the depth map")
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, the start and the size of the outermost boxes of an AVIF, HEIC or JPEG XL."""
+    end, at = file.seek(0, io.SEEK_END), 0
+    while at + 8 <= end:
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        start = at + 8
+        if size == 1:
+            size, start = int.from_bytes(file.read(8), "big"), at + 16
+        at = at + size if size else end
+        if at < start:  # not a box: a JPEG XL may be a bare codestream
+            return
+        yield kind, start, min(at, end) - start
