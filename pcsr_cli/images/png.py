@@ -278,13 +278,13 @@ def _description(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
         yield b"pHYs", struct.pack(">IIB", *metadata.aspect, 0)
     if metadata.exif is not None:
         yield b"eXIf", metadata.exif
-    if metadata.xmp is not None:
-        yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp
     yield from text_chunks(metadata)
 
 
 def text_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kinds and contents of chunks with the text and, as ImageMagick writes it, the IPTC."""
+    """Yield kinds and contents of chunks with the XMP, the text and, as ImageMagick writes it, the IPTC."""
+    if metadata.xmp is not None:
+        yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp
     for key, value in metadata.text:
         yield (
             b"iTXt",
