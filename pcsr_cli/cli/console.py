@@ -107,18 +107,18 @@ def _as_json(value: object) -> object:
 
 
 @contextmanager
-def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar on a terminal. Yield a function that takes the share done, from 0 to 1."""
+def progress_bar(label: str, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on a terminal. Yield a function that takes the share done, from 0 to 1, and any new label."""
     console = stderr_console()
     if quiet or not console.is_terminal:
-        yield lambda share: None
+        yield lambda share, label="": None
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(printable(label), total=1.0)
-        yield lambda share: progress.update(task, completed=share)
+        yield lambda share, label="": progress.update(task, completed=share, description=printable(label) or None)
 
 
 def explain(error: Exception) -> PcsrError:

@@ -317,7 +317,8 @@ def _upscale_many(
         positions: dict[object, int] = {}
 
         def update(job: "Job", share: float) -> None:
-            progress((positions[job.source] + share) / len(tasks))
+            number = positions[job.source]
+            progress((number + share) / len(tasks), f"{number + 1}/{len(tasks)} {Path(str(job.source)).name}")
 
         existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
         run = FolderRun(work.folder, tasks, model, request, existing, update, progress)
