@@ -5,6 +5,7 @@ extra headers. ``resolve`` sends small files itself, with git's blob sha1 as the
 """
 
 import hashlib
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -85,6 +86,12 @@ class Hub:
     def paths(self, method: str = "GET") -> list[str]:
         """The paths of the requests with one method."""
         return [request.path for request in self.requests if request.method == method]
+
+    def use_tls(self, certificate: Path, key: Path) -> None:
+        """Require TLS from now on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def close(self) -> None:
         """Stop the server and free its port."""

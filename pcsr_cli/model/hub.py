@@ -606,7 +606,7 @@ def _refusal(location: HubLocation, status: int, code: str | None, with_token: b
         return HubError(
             f"Cannot fetch {repo}: {hub} refuses the token.", "Renew HF_TOKEN or the saved token, or unset it."
         )
-    why = f"{hub} responds with error {status}"
+    why = f"the proxy refuses the request to {hub}" if status == 407 else f"{hub} responds with error {status}"
     if status in {408, 429} or status >= 500:
         return _UnavailableError(why)
     return HubError(f"Cannot fetch {repo}: {why}.", CHECK_CONNECTION)

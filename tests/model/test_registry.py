@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import close_session, constants
 from msgspec.structs import replace
 
 from pcsr_cli.api import load_model
@@ -150,6 +151,8 @@ BAD_FILES = ('config = "../config.json"', 'weights = "/etc/passwd"', 'weights = 
         ("radius = 19", "radius = 19\nparameters = 0", "parameters is invalid: expected `int` >= 1"),
         ("radius = 19", 'radius = 19\noriginal = "vdsr"', "original is invalid: invalid enum value 'vdsr'"),
         ("radius = 19", 'radius = 19\nsha256 = "303E"', "sha256 must have 64"),
+        ("radius = 19", 'radius = 19\nconfig_sha256 = "303E"', "config_sha256 must have 64"),
+        ("radius = 19", "radius = 19\nsize = 0", "size"),
     ],
 )
 def test_an_invalid_entry_is_refused(tmp_path: Path, right: str, wrong: str, part: str) -> None:
@@ -342,6 +345,33 @@ def test_auto_chooses_an_available_model_and_notes_why(no_hub: None, tiny_folder
     (note,) = loaded.notes
     assert "far" in note
     assert "cannot be reached" in note
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"HF_ENDPOINT": "http://["}, "is not an http(s) address"),
+        ({"ALL_PROXY": "socks5://127.0.0.1:1"}, "needs the Python package socksio"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:port"}, "The proxy settings are invalid"),
+        ({"SSL_CERT_FILE": "/nonexistent"}, "Cannot use SSL_CERT_FILE /nonexistent"),
+        ({"HF_TOKEN": "hf_schlüssel"}, "HF_TOKEN contains characters"),
+    ],
+    ids=str,
+)
+def test_auto_continues_with_builtin_if_a_setting_of_the_hub_is_invalid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], reason: str
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    close_session()
+    loaded = load_model("auto")
+    close_session()
+    assert loaded.identity.name == "builtin"
+    assert reason in loaded.notes[0] and loaded.notes[0].endswith("; continued without carn")
 
 
 def test_a_named_model_is_never_replaced_by_another(no_hub: None, tiny_folder: Path) -> None:
