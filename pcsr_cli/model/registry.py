@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from pcsr_cli.errors import HubError, ModelError, RegistryError, UnknownModelError
 from pcsr_cli.images.files import exists, is_file, read_text, reason
-from pcsr_cli.model.hub import COMMIT, HubLocation, Notify, fetch, remove
+from pcsr_cli.model.hub import HubLocation, fetch, remove
 from pcsr_cli.model.spec import (
     NO_MEAN,
     UNIT_STD,
@@ -33,6 +33,7 @@ from pcsr_cli.model.spec import (
     Table,
     convert,
 )
+from pcsr_cli.model.transfer import COMMIT, Notify
 
 if TYPE_CHECKING:  # the functions that load models import torch when they are called
     from pcsr_cli.model.checkpoint import Checkpoint

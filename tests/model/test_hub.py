@@ -24,9 +24,10 @@ from huggingface_hub import close_session, constants, hf_hub_download
 from pcsr_cli.errors import HubError, HubSettingError, ModelError
 from pcsr_cli.model import hub as hub_module
 from pcsr_cli.model.checkpoint import save_folder
-from pcsr_cli.model.hub import Bounds, HubLocation, client, is_cached, is_whole, remove, revision_of
+from pcsr_cli.model.hub import HubLocation, is_cached, is_whole, remove, revision_of
 from pcsr_cli.model.registry import Registry, find_model
 from pcsr_cli.model.spec import Scales
+from pcsr_cli.model.transfer import Bounds, client
 from tests.command import Pcsr, Ran
 from tests.failing import contains, fails
 from tests.hub_server import (
@@ -206,7 +207,7 @@ def test_missing_repositories_revisions_and_files_are_errors(
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "README.md").write_text("no model")
     hub.add("someone/text", tmp_path / "text")
-    refused(fetch(run_pcsr, "someone/text"), "someone/text lacks config.json or model.safetensors.")
+    refused(fetch(run_pcsr, "someone/text"), "someone/text lacks config.json.")
 
 
 @pytest.mark.parametrize("revision", ["../../../secret", "a..b/../c", "a b", "/etc", "-x"])
@@ -578,8 +579,7 @@ def test_a_certificate_that_is_not_trusted_is_named(
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=hub -keyout key -out cert"
     subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
     hub.use_tls(tmp_path / "cert", tmp_path / "key")
-    address = hub.endpoint.replace("http:", "https:")
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint.replace("http:", "https:"))
     with fails(HubError, "the certificate of the Hub", "is not accepted (self-signed certificate).", "SSL_CERT_FILE"):
         hub_module.fetch(pinned, REPO, None, FAST)
 

@@ -1,0 +1,408 @@
+"""Requests to the Hugging Face Hub, through the HTTP client of huggingface_hub, within limits of time and size.
+
+The download of huggingface_hub is not used, because it has no limit in time or size and uses headers of the server as
+file names. The functions import huggingface_hub when they are called, because the import is slow and fails on an
+invalid HF_ENDPOINT.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import queue
+import re
+import ssl
+import threading
+import time
+import urllib.request
+import warnings
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from pcsr_cli.errors import HubError, HubSettingError
+from pcsr_cli.images.files import exists, reason
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+ETAG = re.compile(r'(?:W/)?("?)([0-9a-f]{40}|[0-9a-f]{64})\1')
+"""git's blob sha1 of a small file, or the sha256 of a large one."""
+TOKEN = re.compile(r"[!-~]+")
+LOGIN = re.compile(r"//.*@", re.DOTALL)
+"""The user and the password in an address."""
+
+MAX_REDIRECTS = 10
+NOTICE_EVERY = 10.0
+"""Seconds between two messages about a slow download."""
+
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+CHECK_CONNECTION = "Check HF_ENDPOINT, and the proxy between this machine and the Hub."
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of one download, in seconds.
+
+    ``connect`` limits the connection, ``stall`` the time without new bytes, ``total`` the whole, plus one second for
+    every ``rate`` bytes that arrive. After ``notice`` the user gets a message.
+    """
+
+    connect: float = 5.0
+    stall: float = 15.0
+    total: float = 20.0
+    rate: float = 16 * 1024
+    notice: float = 3.0
+
+
+USUAL = Bounds()
+QUICK = Bounds(stall=5.0, total=5.0)
+"""The limits where nothing is downloaded."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository on the Hub, its sha256 if that is known, and the largest accepted size in bytes."""
+
+    repo: str
+    revision: str
+    name: str
+    sha256: str | None
+    max_size: int
+
+    @property
+    def url(self) -> str:
+        """The address on the Hub."""
+        return f"{client().constants.ENDPOINT}/{self.repo}/resolve/{quote(self.revision, safe='')}/{quote(self.name)}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the Hub states about a file. The content follows from byte ``start``."""
+
+    commit: str
+    etag: str
+    size: int | None
+    start: int = 0
+
+
+class UnavailableError(Exception):
+    """The Hub does not provide a file now. The arguments are the reason, as a clause, and what to do, if special."""
+
+    def __init__(self, why: str, next_step: str = "") -> None:
+        super().__init__(why)
+        self.next_step = next_step
+
+    def explained(self, before: str, name: str) -> HubError:
+        """The error for the user, with what to do to have the model ``name``."""
+        later = f"Run `pcsr models fetch {name}` once online, or use a folder with config.json and model.safetensors."
+        return HubError(f"{before} {self}.", self.next_step or later)
+
+
+class BrokenError(UnavailableError):
+    """A connection ended too early. A second attempt may succeed."""
+
+
+class DamagedError(Exception):
+    """The Hub sent another file than the one requested. The argument is what differs."""
+
+
+def client() -> ModuleType:
+    """The module huggingface_hub. Raises HubSettingError if its environment variables are invalid."""
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    try:
+        parts = urlsplit(endpoint)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # for example a port that is not a number
+        valid = False
+    if not valid or not endpoint.isprintable() or any(letter.isspace() for letter in endpoint):
+        raise HubSettingError(
+            f"HF_ENDPOINT is {_without_login(endpoint)!r}, which is not an http(s) address.",
+            "Unset HF_ENDPOINT, or use https://huggingface.co.",
+        )
+    disabled = logging.root.manager.disable
+    logging.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about variables without effect on pcsr, such as HF_HUB_ENABLE_HF_TRANSFER
+            import huggingface_hub.constants
+            import huggingface_hub.utils.logging
+    except ValueError as error:
+        names = [name for name, value in os.environ.items() if name.startswith("HF_") and value and value in str(error)]
+        name = names[0] if names else "a variable of huggingface_hub"
+        raise HubSettingError(f"The value of {name} is invalid.", "Correct or unset it.") from error
+    finally:
+        logging.disable(disabled)
+    return huggingface_hub
+
+
+def endpoint() -> str:
+    """The address of the Hub, without a user and a password. Raises HubSettingError."""
+    return _without_login(client().constants.ENDPOINT)
+
+
+def _without_login(text: str) -> str:
+    return LOGIN.sub("//", text)
+
+
+_Event = Answer | bytes | Exception | None
+"""The beginning of an answer; a piece of content, empty when connected; the error, or None at the end."""
+
+
+class Transfer:
+    """Requests one file into memory, within limits of time and size.
+
+    A thread makes the requests and puts what arrives into a queue, so that a slow name server or slow headers cannot
+    delay the caller. ``content`` holds the bytes received so far, from where a second attempt continues.
+    """
+
+    def __init__(self, file: RemoteFile, bounds: Bounds, notify: Notify | None = None) -> None:
+        self.file = file
+        self.content = bytearray()
+        self._notify = notify
+        self._bounds = bounds
+        self._answer: Answer | None = None
+        self._started = time.monotonic()
+        self._next_notice = self._started + bounds.notice if notify else math.inf
+
+    def request_metadata(self) -> Answer:
+        """What the Hub states about the file. Raises as ``receive``."""
+        with contextlib.closing(self._events("HEAD")) as events:
+            answer = next(events)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def receive(self) -> Answer:
+        """Receive the whole content. Raises HubError, UnavailableError, DamagedError."""
+        for event in self._events("GET"):
+            if isinstance(event, Answer):
+                if event.start == 0 or self._answer is None or event.etag != self._answer.etag:
+                    self.content.clear()
+                if event.start != len(self.content):
+                    raise DamagedError("the rest of it does not continue where the download was interrupted")
+                self._answer = event
+            else:
+                self.content += event
+                if len(self.content) > min(self._size() or self.file.max_size, self.file.max_size):
+                    raise DamagedError("it is larger than it should be")
+        assert self._answer is not None
+        if len(self.content) < (self._size() or 0):
+            raise BrokenError(f"the Hub ({endpoint()}) stopped sending: {self._progress()} arrived")
+        return self._answer
+
+    def _events(self, method: str) -> Generator[Answer | bytes, None, None]:
+        """Make a request. Yield the checked answer, then the content in pieces."""
+        if client().constants.HF_HUB_OFFLINE:
+            raise UnavailableError("HF_HUB_OFFLINE forbids requests")
+        events: queue.Queue[_Event] = queue.Queue(maxsize=16)
+        stopped = threading.Event()
+        timeout = 2 * self._bounds.stall  # only matters when nobody reads the events any more
+
+        def put(event: _Event) -> None:
+            if stopped.is_set():
+                raise queue.Full
+            events.put(event, timeout=timeout)
+
+        def work() -> None:
+            with contextlib.suppress(queue.Full):
+                try:
+                    _request(self.file, method, len(self.content), timeout, put)
+                    put(None)
+                except queue.Full:
+                    raise
+                except Exception as error:  # the HTTP library raises more than documented
+                    put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        connected = False
+        try:
+            while (event := self._next(events, connected)) is not None:
+                if isinstance(event, Exception):
+                    raise self._explained(event) from event
+                connected = True
+                if isinstance(event, Answer):
+                    self._check(event)
+                if event:
+                    yield event
+        finally:
+            stopped.set()
+
+    def _check(self, answer: Answer) -> None:
+        """Raise DamagedError for another commit, hash or size than required."""
+        file = self.file
+        if COMMIT.fullmatch(file.revision) and answer.commit != file.revision:
+            raise DamagedError(f"it comes from the commit {answer.commit} instead of {file.revision}")
+        if file.sha256 and len(answer.etag) == 64 and answer.etag != file.sha256:
+            raise DamagedError(f"its sha256 is {answer.etag} instead of {file.sha256}")
+        if answer.size is not None and answer.size > file.max_size:
+            raise DamagedError(f"it has {answer.size:,} bytes instead of at most {file.max_size:,}")
+
+    def _next(self, events: queue.Queue[_Event], connected: bool) -> _Event:
+        """Wait for the next event. Raises UnavailableError if it takes too long."""
+        bounds, now = self._bounds, time.monotonic()
+        last = self._started + bounds.total + len(self.content) / bounds.rate
+        end = min(last, now + (bounds.stall if connected else bounds.connect))
+        while now < end:
+            if self._notify and now >= self._next_notice:
+                self._next_notice = now + NOTICE_EVERY
+                self._notify(f"Downloading {self.file.name} of {self.file.repo}: {self._progress()}.")
+            with contextlib.suppress(queue.Empty):
+                return events.get(timeout=min(self._next_notice, end) - now)
+            now = time.monotonic()
+        if not connected:
+            raise UnavailableError(_unreachable())
+        late = "does not respond" if self._answer is None else f"sends too slowly: {self._progress()} arrived"
+        raise (UnavailableError if now >= last else BrokenError)(f"the Hub ({endpoint()}) {late}")
+
+    def _size(self) -> int | None:
+        return self._answer.size if self._answer else None
+
+    def _progress(self) -> str:
+        size = self._size()
+        return f"{len(self.content):,}{'' if size is None else f' of {size:,}'} bytes"
+
+    def _explained(self, error: BaseException) -> Exception:
+        """The reason for an exception of a request."""
+        if isinstance(error, HubError | UnavailableError | MemoryError):
+            return error
+        hub = f"the Hub ({endpoint()})"
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                why = f"the certificate of {hub} is not accepted ({cause.verify_message})"
+                return UnavailableError(why, "Check SSL_CERT_FILE, the clock, and the proxy.")
+            if isinstance(cause, ssl.SSLError):
+                return UnavailableError(f"{hub} does not open a secure connection")
+            if type(cause).__name__ == "ProxyError":
+                return UnavailableError(f"the proxy refuses to connect to {hub} ({_short(cause)})")
+            cause = cause.__cause__ or cause.__context__
+        if self._answer is None:
+            return BrokenError(_unreachable())
+        return BrokenError(f"{hub} stopped sending: {self._progress()} arrived")
+
+
+def _request(file: RemoteFile, method: str, offset: int, timeout: float, put: Callable[[_Event], None]) -> None:
+    """Request a file, follow redirects, and ``put`` the answer and the content from byte ``offset``.
+
+    The first answer with a commit describes the file, because the Hub redirects to another host for large files. The
+    token is sent to the Hub's own address only.
+    """
+
+    def trace(name: str, _: object) -> None:
+        if name.endswith("send_request_headers.started"):
+            put(b"")
+
+    session, token, url, answer = _session(), _token(), file.url, None
+    headers = {"User-Agent": "pcsr", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    for _ in range(MAX_REDIRECTS):
+        with_token = token is not None and _origin(url) == _origin(file.url)
+        own = headers | ({"Authorization": f"Bearer {token}"} if with_token else {})
+        options: dict[str, Any] = {"timeout": timeout, "extensions": {"trace": trace}, "follow_redirects": False}
+        with session.stream(method, url, headers=own, **options) as response:
+            answer = answer or _read_headers(response.headers)
+            if response.has_redirect_location and not (answer and method == "HEAD"):
+                url = urljoin(url, response.headers["Location"])
+                continue
+            if response.status_code >= 400:
+                raise _refusal(file, response.status_code, response.headers.get("X-Error-Code"), with_token)
+            if answer is None:
+                break
+            partial = re.match(r"bytes (\d{1,15})-", response.headers.get("Content-Range", ""))
+            start = int(partial[1]) if partial else 0
+            length = _length(response.headers.get("Content-Length"))
+            if answer.size is None and length is not None:
+                answer = replace(answer, size=start + length)
+            put(replace(answer, start=start))
+            if method == "GET":
+                for piece in response.iter_raw():
+                    put(piece)
+            return
+    raise UnavailableError(f"the server at {endpoint()} is not a Hub", "Check HF_ENDPOINT, or log in to the network.")
+
+
+def _read_headers(headers: Any) -> Answer | None:
+    """What an answer states about the file. None unless its commit and its ETag are hashes."""
+    commit = COMMIT.fullmatch(headers.get("X-Repo-Commit", ""))
+    etag = ETAG.fullmatch(headers.get("X-Linked-Etag") or headers.get("ETag", ""))
+    return Answer(commit[0], etag[2], _length(headers.get("X-Linked-Size"))) if commit and etag else None
+
+
+def _length(text: str | None) -> int | None:
+    return int(text) if text and re.fullmatch(r"[0-9]{1,15}", text) else None
+
+
+def _refusal(file: RemoteFile, status: int, code: str | None, with_token: bool) -> Exception:
+    """The error for an answer with an error status. ``code`` is the Hub's own."""
+    repo, hub = file.repo, f"the Hub ({endpoint()})"
+    if code == "GatedRepo":
+        return HubError(f"{repo} is gated.", "Request access on the page of the repository, then set HF_TOKEN.")
+    if code == "RevisionNotFound":
+        step = "Use a branch, tag or commit of the repository."
+        return HubError(f"{repo} has no revision {file.revision}.", step)
+    if code == "EntryNotFound":
+        return HubError(f"{repo} lacks {file.name}.", "Use a PCSR model.")
+    if code == "RepoNotFound" or (status == 401 and not with_token):
+        step = "If the repository is private, set HF_TOKEN to a valid token."
+        return HubError(f"The Hub has no repository {repo}.", step)
+    if status == 401:
+        return HubError(
+            f"Cannot fetch {repo}: {hub} refuses the token.", "Renew HF_TOKEN or the saved token, or unset it."
+        )
+    why = f"the proxy refuses the request to {hub}" if status == 407 else f"{hub} responds with error {status}"
+    if status in {408, 429} or status >= 500:
+        return UnavailableError(why)
+    return HubError(f"Cannot fetch {repo}: {why}.", CHECK_CONNECTION)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _unreachable() -> str:
+    """The reason if no connection to the Hub is possible."""
+    scheme, host, _ = _origin(client().constants.ENDPOINT)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    used = proxy and not urllib.request.proxy_bypass(host or "")
+    through = f" through the proxy {_without_login(proxy)}" if proxy and used else ""
+    return f"the Hub ({endpoint()}) cannot be reached{through}"
+
+
+def _short(error: BaseException) -> str:
+    return _without_login(" ".join(str(error).split()))[:100].rstrip(".")
+
+
+def _session() -> Any:
+    """The HTTP client of huggingface_hub. Raises HubSettingError for a proxy or certificates that it cannot use."""
+    try:
+        return client().get_session()
+    except ImportError as error:
+        raise HubSettingError(
+            "The proxy settings name a SOCKS proxy, which needs the Python package socksio.",
+            "Install it, use an http proxy, or unset ALL_PROXY, HTTP_PROXY and HTTPS_PROXY.",
+        ) from error
+    except OSError as error:
+        paths = [(name, os.environ[name]) for name in CERTIFICATES if os.environ.get(name)]
+        name, path = min(paths, key=lambda each: exists(Path(each[1])), default=("the system's certificates", ""))
+        why = "there is no certificate" if isinstance(error, ssl.SSLError) else reason(error)
+        raise HubSettingError(f"Cannot use {name} {path}: {why}.", "Correct or unset it.") from error
+    except Exception as error:
+        raise HubSettingError(
+            f"The proxy settings are invalid: {_short(error)}.", "Correct ALL_PROXY, HTTP_PROXY and HTTPS_PROXY."
+        ) from error
+
+
+def _token() -> str | None:
+    """The user's token, if any. Raises HubSettingError for one that cannot be sent."""
+    hub, token = client(), None
+    with contextlib.suppress(OSError, ValueError):  # a saved token that cannot be read
+        token = None if hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()
+    if token is not None and not TOKEN.fullmatch(token):
+        raise HubSettingError("HF_TOKEN contains characters that a token cannot have.", "Correct or unset it.")
+    return token
