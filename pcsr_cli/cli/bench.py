@@ -1,5 +1,6 @@
 """``pcsr bench``: compare methods in quality, compute and time over folders of images."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -168,6 +169,8 @@ def _show(conditions: "Conditions", result: "BenchResult") -> None:
     table.add_row(f"mean of {len(result.rows) // len(result.mean)}", style="bold")
     _add_rows(table, result.mean)
     console.print(table)
+    if infinite := [f"{row.method}: {row.equal}" for row in result.mean if row.equal and math.isfinite(row.psnr or 0)]:
+        console.print(Text(f"The mean PSNR leaves out infinite values ({', '.join(infinite)})."))
     if result.skipped:
         console.print(f"{len(result.skipped)} skipped, see above.")
 

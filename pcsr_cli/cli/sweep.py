@@ -70,10 +70,10 @@ def command(
     mean = sweep.mean_curve(curves) if len(curves) > 1 else curves[0]
     name = f"{conditions.model.identity.name} x{conditions.scale:g}"
     quality = measuring.describe_psnr(conditions)
-    if plot is not None:
-        sweep.plot_curves(plot, curves, mean, quality, printable(f"{name}, {mean.image}"), common.overwrite)
     if csv is not None:
         measuring.write_rows(csv, mean.points, common.overwrite)
+    if plot is not None:
+        sweep.plot_curves(plot, curves, mean, quality, printable(f"{name}, {mean.image}"), common.overwrite)
     if common.json:
         print_document(measuring.curves_document(conditions, grid, curves, skipped))
     elif not common.quiet:
@@ -102,13 +102,19 @@ def _table(curve: "Curve") -> "Table":
     table.columns[0].justify, table.columns[-1].justify = "right", "left"
     for point in curve.points:
         name, style = ("knee", "bold") if point == curve.knee else ("", None)
-        table.add_row(*_cells(point, curve), name, style=style)
+        table.add_row(*_cells(point, curve), _remark(name, point), style=style)
     table.add_section()
     for name, point in (("all light", curve.light), ("all heavy", curve.heavy), ("ADM", curve.adm)):
-        table.add_row(*_cells(point, curve), name)
+        table.add_row(*_cells(point, curve), _remark(name, point))
     if curve.original is not None:
         table.add_row(*_cells(curve.original, curve), "original")
     return table
+
+
+def _remark(name: str, point: "Point") -> str:
+    """Return the last cell of a row: its name, and the number of images that the mean PSNR leaves out."""
+    left_out = f"without {point.equal} infinite" if point.equal and math.isfinite(point.psnr) else ""
+    return ", ".join(filter(None, (name, left_out)))
 
 
 def _cells(point: "Point | OriginalPoint", curve: "Curve") -> Iterator[str]:

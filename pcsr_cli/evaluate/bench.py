@@ -27,7 +27,7 @@ from pcsr_cli.engine.upscale import survey_difficulties
 from pcsr_cli.errors import PcsrError, UsageError
 from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage, each_pair, load_pair
 from pcsr_cli.evaluate.methods import Method
-from pcsr_cli.evaluate.metrics import luma, ssim
+from pcsr_cli.evaluate.metrics import luma, mean_psnr, ssim
 from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner
 from pcsr_cli.model.flops import GIGA, model_costs
 
@@ -38,7 +38,8 @@ class Row:
 
     ``size`` is (width, height) of the result. ``psnr`` is in dB, against HR or, without HR, against all heavy. SSIM is
     of luma. ``paper`` and ``executed`` are GFLOPs. ``original_share`` is ``paper`` divided by the GFLOPs of the
-    original network. ``seconds`` is computing time.
+    original network. ``seconds`` is computing time. ``equal`` counts the results that equal the reference: their
+    PSNR is infinite, and the mean PSNR is over the others.
     """
 
     image: str
@@ -52,6 +53,7 @@ class Row:
     original_share: float | None
     seconds: float | None
     megapixels_per_second: float | None
+    equal: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,15 @@ def _row(name: str, method: Method, result: MethodResult, psnr: float, ssim: flo
         original_share=None if original is None or result.paper is None else result.paper / original,
         seconds=result.seconds,
         megapixels_per_second=height * width / 1e6 / result.seconds if result.seconds else None,
+        equal=int(math.isinf(psnr)),
     )
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
     """Return the mean of the rows of one method. The share of the original and the rate are ratios of means."""
-    columns = ("heavy_share", "psnr", "ssim", "paper", "executed", "seconds")
+    columns = ("heavy_share", "ssim", "paper", "executed", "seconds")
     means: dict[str, Any] = {name: _mean(rows, name) for name in columns}
+    means["psnr"], means["equal"] = mean_psnr(row.psnr for row in rows if row.psnr is not None)
     mean = replace(rows[0], image="mean", size=None, original_share=None, **means)
     originals = [row.paper / row.original_share for row in rows if row.paper is not None and row.original_share]
     if mean.paper is not None and len(originals) == len(rows):

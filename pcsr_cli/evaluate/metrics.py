@@ -1,7 +1,8 @@
 """PSNR and SSIM of an enlarged image against a reference image."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
@@ -48,6 +49,15 @@ def psnr(result: NDArray[_Number], truth: NDArray[_Number], shave: int = 0) -> f
 def decibels(mean_square: float) -> float:
     """Return the PSNR in dB for a mean squared error between values in 0..255; infinite for 0."""
     return math.inf if mean_square == 0 else 10 * math.log10(PEAK**2 / mean_square)
+
+
+def mean_psnr(values: Iterable[float]) -> tuple[float, int]:
+    """Return the mean of the finite PSNRs in dB, and the number of infinite ones. Without finite ones it is infinite.
+
+    One flat image, which every method reproduces exactly, does not decide the mean of a folder."""
+    known = list(values)
+    measured = [value for value in known if math.isfinite(value)]
+    return fmean(measured) if measured else math.inf, len(known) - len(measured)
 
 
 def luma(rgb: NDArray[np.uint8]) -> Plane:

@@ -22,7 +22,7 @@ from pcsr_cli.engine.tiles import Span
 from pcsr_cli.errors import OutputError, PlotError, UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer, check_branches
 from pcsr_cli.evaluate.dataset import Pair
-from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, too_small
+from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, mean_psnr, too_small
 from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, paper_flops
@@ -49,6 +49,7 @@ class Point:
     ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k with this cut, None if there is
     none. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or, without HR, against all
     heavy; the PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller than its window.
+    ``equal`` counts the results that equal the reference: the mean PSNR is over the others.
     """
 
     cut: float | None
@@ -58,6 +59,7 @@ class Point:
     executed: float
     psnr: float
     ssim: float | None
+    equal: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ class _Tracer:
                 executed=executed_flops(self.costs, self.composer.executed(mask)) / GIGA,
                 psnr=psnr,
                 ssim=None if math.isnan(ssim) else ssim,
+                equal=int(math.isinf(psnr)),
             )
         return replace(self.measured[heavy], cut=cut, k=self._k_of(cut))
 
@@ -253,7 +256,7 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
         original = OriginalPoint(
             fmean(point.paper for point in originals),
             fmean(point.executed for point in originals),
-            fmean(quality) if len(quality) == len(originals) else None,
+            mean_psnr(quality)[0] if len(quality) == len(originals) else None,
         )
     return Curve(f"mean of {len(curves)}", tuple(points), light, heavy, adm, original)
 
@@ -262,9 +265,10 @@ def _mean_point(points: Sequence[Point]) -> Point:
     first, ssims = points[0], [point.ssim for point in points if point.ssim is not None]
     if any(point.cut != first.cut for point in points):
         first = replace(first, cut=None, k=None)
-    columns = ("heavy_share", "paper", "executed", "psnr")
+    columns = ("heavy_share", "paper", "executed")
     means = {name: fmean(getattr(point, name) for point in points) for name in columns}
-    return replace(first, ssim=fmean(ssims) if ssims else None, **means)
+    psnr, equal = mean_psnr(point.psnr for point in points)
+    return replace(first, ssim=fmean(ssims) if ssims else None, psnr=psnr, equal=equal, **means)
 
 
 def check_figure(output: Path) -> None:
@@ -283,7 +287,7 @@ def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str
     _draw_mean(axes, mean)
     axes.set_xlabel("GFLOPs (paper's count)")
     axes.set_ylabel(f"{quality}, dB")
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10, parse_math=False)  # names may contain dollar signs
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="lower right", facecolor="white", edgecolor="none", framealpha=0.9)

@@ -71,7 +71,9 @@ def test_one_sentence_states_the_knee(qualities: tuple[float, ...], conclusion: 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_plot_is_written(run_pcsr: Pcsr, sweep: Callable[..., Ran], suffix: str) -> None:
     pytest.importorskip("matplotlib")
-    sweep("in.png", "--threshold", "0,0.5,1", "--plot", f"c.{suffix}").succeeded()
+    (run_pcsr.cwd / "in.png").rename(run_pcsr.cwd / "$a_{$.png")  # invalid as a formula
+    ran = sweep("$a_{$.png", "--threshold", "0,0.5,1", "--plot", f"c.{suffix}").succeeded()
+    assert ran.stderr == ""
     assert (run_pcsr.cwd / f"c.{suffix}").stat().st_size > 1000
 
 

@@ -55,6 +55,14 @@ def test_every_method_has_a_row_for_each_image_and_a_mean(folder: Path) -> None:
         assert row.psnr == pytest.approx(np.mean([value for value in both if value is not None]))
 
 
+def test_a_flat_image_does_not_decide_the_mean(folder: Path) -> None:
+    before = bench(CONDITIONS, find_pairs([folder], 4), parse_methods("bicubic,lanczos")).mean
+    for name in ("black.png", "white.png"):
+        save(folder / name, np.full((52, 60, 3), 255 * (name == "white.png"), np.uint8))
+    after = bench(CONDITIONS, find_pairs([folder], 4), parse_methods("bicubic,lanczos")).mean
+    assert [(row.psnr, row.equal) for row in after] == [(row.psnr, 2) for row in before]
+
+
 def test_without_hr_results_are_compared_with_all_heavy(folder: Path) -> None:
     result = bench(CONDITIONS, find_pairs([folder], 4, no_reference=True), parse_methods("heavy,light"))
     assert result.rows[0].psnr == math.inf and result.rows[1].psnr is not None and result.rows[1].psnr < 100

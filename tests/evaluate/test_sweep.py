@@ -113,6 +113,12 @@ def test_the_knee_is_the_point_furthest_above_the_line() -> None:
     assert curve_of(point(1, 20), point(2, math.inf)).knee is None
 
 
+def test_equal_images_are_counted_beside_the_mean() -> None:
+    equal = replace(point(1, 20), psnr=math.inf, equal=1)
+    mean = mean_curve([curve_of(point(1, 20), equal), curve_of(equal, equal), curve_of(point(1, 30), equal)])
+    assert [(each.psnr, each.equal) for each in mean.points] == [(25, 1), (math.inf, 3)]
+
+
 def test_the_mean_curve_is_point_by_point() -> None:
     mean = mean_curve([curve_of(point(1, 20), point(2, 30)), curve_of(point(3, 40), replace(point(4, 50), cut=0.6))])
     assert [(p.paper, p.psnr) for p in mean.points] == [(2, 30), (3, 40)]

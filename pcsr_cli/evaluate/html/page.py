@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import jinja2
@@ -25,7 +24,7 @@ from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.bench import Row
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage
 from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Boundaries, Preview, choose_boundaries, make_previews
-from pcsr_cli.evaluate.metrics import luma
+from pcsr_cli.evaluate.metrics import luma, mean_psnr
 from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, CutGrid, Point, mean_curve, trace
 from pcsr_cli.images.files import atomic_write, finite
@@ -83,7 +82,7 @@ class Page:
                 "reference": self.conditions.reference,
                 "images": [_image_document(image) for image in self.images],
                 "mean": _curve_document(mean_curve(curves)),
-                "mean_bicubic": fmean(bicubic) if len(bicubic) == len(curves) else None,
+                "mean_bicubic": mean_psnr(bicubic)[0] if len(bicubic) == len(curves) else None,
             }
         )
         return document
