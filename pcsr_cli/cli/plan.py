@@ -1,6 +1,7 @@
 """``pcsr plan``: estimate the cost of ``pcsr upscale`` without writing a result."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.console import facts_table, figures_table, print_document, printable, stdout_console
+from pcsr_cli.cli.console import (
+    explain,
+    facts_table,
+    figures_table,
+    print_document,
+    print_message,
+    printable,
+    stdout_console,
+)
+from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError
 from pcsr_cli.images.files import is_folder
 
 if TYPE_CHECKING:
@@ -59,22 +69,43 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
         memory=options.choose_memory(common.memory),
     )
     many = is_folder(source) or is_pattern(source)
-    paths = [found.source for found in find_images([source], readable_suffixes(), common.recursive, output).tasks]
-    layouts = [read_layout(path, common.allow_huge) for path in paths]
-    formats = [_format(path, output, common.format, many) for path in paths]
+    skipped: list[PcsrError] = []
+
+    @contextmanager
+    def skipping(path: Path) -> Iterator[None]:
+        """Report an image that fails, and continue with the others."""
+        try:
+            yield
+        except (InputError, RefusedOutputError) as error:
+            if not many:
+                raise
+            skipped.append(explain(error).about(str(path)))
+            print_message(f"pcsr: skipped: {skipped[-1]}")
+
+    layouts = []
+    for found in find_images([source], readable_suffixes(), common.recursive, output).tasks:
+        with skipping(path := found.source):
+            layouts.append((path, read_layout(path, common.allow_huge), _format(path, output, common.format, many)))
+    if not layouts:
+        raise InputError("All images failed.", str(skipped[0]))
     model = common.load_model(quiet=common.json)
     settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
-    speed = try_tile(model, working_scale(model, common.scale), layouts, settings)
-    forecasts = [
-        forecast(path, layout, model, common.scale, settings, speed, format)
-        for path, layout, format in zip(paths, layouts, formats, strict=True)
-    ]
+    speed = try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in layouts], settings)
+    forecasts = []
+    for path, layout, format in layouts:
+        with skipping(path):
+            forecasts.append(forecast(path, layout, model, common.scale, settings, speed, format))
+    if not forecasts:
+        raise InputError("All images failed.", str(skipped[0]))
     folder = None if output is None else output if many else output.parent
     disk = None if folder is None else check_disk(folder, sum(one.most_bytes for one in forecasts))
     if common.json:
-        print_document(_document(forecasts, model, common.scale, speed, disk))
+        document = _document(forecasts, model, common.scale, speed, disk)
+        print_document({**document, "skipped": [printable(str(one)) for one in skipped]})
     else:
         _show(forecasts, model, common.scale, speed, disk)
+    if skipped:
+        raise SystemExit(1)
 
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":

@@ -18,7 +18,7 @@ from pcsr_cli.cli import options
 from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar
 from pcsr_cli.cli.options import OUTPUT, option
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
-from pcsr_cli.images.files import exists, is_folder
+from pcsr_cli.images.files import exists, is_folder, make_folder
 from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, check_template, find_images, is_pattern, name_outputs
 
 if TYPE_CHECKING:
@@ -99,6 +99,12 @@ class Batch:
     fail_fast: bool = False
     jobs: int = 1
 
+    @property
+    def is_one_file(self) -> bool:
+        """Whether the work is one named file, which needs no journal."""
+        one = len(self.inputs) == 1 and not is_folder(self.inputs[0]) and not is_pattern(self.inputs[0])
+        return one and not self.skip_existing
+
 
 @dataclass(frozen=True)
 class Single:
@@ -143,7 +149,7 @@ def command(
     if map is None and map_style is not None:
         raise UsageError("--map-style needs --map.", "Give the file of the map with --map FILE.")
     work = choose_work(paths, out_dir, name, common.recursive, skip_existing, fail_fast, jobs)
-    if isinstance(work, Batch):
+    if isinstance(work, Batch) and not work.is_one_file:
         given = {flag: value is not None for flag, value in of_one_image.items()}
         _refuse({**given, "--preview": preview}, "is for a single image", "or enlarge one image")
     from pcsr_cli.api import check_scale
@@ -172,6 +178,8 @@ def command(
     )
     resolve_precision(common.precision, resolve_device(common.device))
     load = partial(common.load_model, quiet)
+    if isinstance(work, Batch) and work.is_one_file:
+        work = _as_single(work, request)
     if isinstance(work, Batch):
         _upscale_many(work, request, load, overwrite, common.json, quiet)
     else:
@@ -208,6 +216,8 @@ def choose_work(
         _refuse(of_batches, "needs a folder or several images", "or add --out-dir")
         if paths[-1].endswith("/"):
             raise UsageError(f"{paths[-1]} is a folder, but one image needs a file.", f"Use --out-dir {paths[-1]}.")
+        if inputs[0] != STREAM and not os.path.lexists(inputs[0]):
+            raise InputError(f"There is no file {inputs[0]}.", "Check the path.")
         return Single(inputs[0], output)
     if STREAM in (*inputs, output):
         raise UsageError("- (stdin or stdout) cannot be one of several images.", "Use a file.")
@@ -225,6 +235,14 @@ def _refuse(given: Mapping[str, bool], problem: str, other: str) -> None:
     """Raise UsageError for the first option that is given."""
     for flag in (flag for flag, value in given.items() if value):
         raise UsageError(f"{flag} {problem}.", f"Remove this option, {other}.")
+
+
+def _as_single(work: Batch, request: "Request") -> Single:
+    """Create the folder of one image and name its result there. Raises as ``_upscale_many``."""
+    _check_folder(work)
+    (task,) = _name_outputs(find_images(work.inputs, ()).tasks, work, request)
+    make_folder(work.folder)
+    return Single(task.source, work.folder / task.output)
 
 
 def _upscale_one(

@@ -78,7 +78,7 @@ MORE = (*BLOCKS, "dpi", "aspect", "iptc")
 FORMATS = (
     Format("PNG", (".png", ".apng"), deep=True, streamed=True, lossless="always", compression=True, animated=True,
            metadata=(*MORE, "text")),
-    Format("JPEG", (".jpg", ".jpeg"), alpha=False, max_side=65_500, quality=95,
+    Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), alpha=False, max_side=65_500, quality=95,
            metadata=(*MORE, "comment", "extended_xmp"), max_block=64_000),
     Format("WebP", (".webp",), grey=False, max_side=16_383, quality=95, lossless="on request", animated=True,
            metadata=BLOCKS),
@@ -87,7 +87,7 @@ FORMATS = (
     Format("BMP", (".bmp",), alpha=False, max_bytes=2**32 - 2**20, lossless="always", metadata=("dpi",)),
     Format("AVIF", (".avif",), grey=False, max_side=32_768, max_area=16_384**2, quality=90, metadata=BLOCKS),
     Format("GIF", (".gif",), max_side=65_535, animated=True, max_colours=256, metadata=("comment",)),
-    Format("HEIC", (".heic", ".heif"), grey=False, max_side=16_384, quality=90, metadata=BLOCKS,
+    Format("HEIC", (".heic", ".heif", ".hif"), grey=False, max_side=16_384, quality=90, metadata=BLOCKS,
            plug_in="pillow-heif", module="pillow_heif", pillow_name="HEIF"),
     Format("JPEG XL", (".jxl",), quality=95, lossless="on request", metadata=("exif", "xmp"),  # it writes no profile
            plug_in="pillow-jxl-plugin", module="pillow_jxl", pillow_name="JXL"),
@@ -118,7 +118,10 @@ RAW_SUFFIXES = (
 )  # fmt: skip
 """Suffixes of cameras' raw files, which are refused."""
 
-READ_ONLY = (".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".jfif")
+READ_ONLY = (
+    ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".mpo", ".heics", ".heifs", ".avifs", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".dib",
+)  # fmt: skip
 """Suffixes of formats that can be read but not written."""
 
 

@@ -47,7 +47,7 @@ def natural_key(path: Path) -> tuple[object, str]:
 def find_images(
     paths: Sequence[Path], suffixes: Collection[str], recursive: bool = False, skip: Path | None = None
 ) -> Found:
-    """Find the images in ``paths``, which are files, folders and patterns. Each file is listed once.
+    """Find the images in ``paths``, which are files, folders and patterns. Each name of a folder is listed once.
 
     A folder contributes its files with one of ``suffixes``, in natural order, without hidden files. With ``recursive``,
     a folder contributes its subfolders too, except ``skip`` (the output folder). Links to folders are followed unless
@@ -64,7 +64,7 @@ def find_images(
             found.append(_task(path))
     unique: dict[object, Task] = {}
     for task in found:
-        unique.setdefault(_inode(task.source) or str(task.source.absolute()), task)
+        unique.setdefault((_inode(task.source.parent), task.source.name), task)  # links to one file are images too
     if not found and not walk.unread:
         raise InputError(
             f"No image found in {', '.join(map(str, paths))}.", f"Supported files are {', '.join(suffixes)}."

@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.journal import MAX_STARTS, Entry, Journal, Started, has_content, same_settings
 from pcsr_cli.jobs.pipeline import overlapped
 from pcsr_cli.jobs.report import Report
-from pcsr_cli.jobs.request import Job, Request
+from pcsr_cli.jobs.request import Job, Request, suffix_of
 from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from pcsr_cli.model.registry import LoadedModel
 
@@ -192,12 +192,13 @@ class FolderRun:
                     for job, result in line:
                         task = pending[job]
                         self.started.end(task.output)
-                        if isinstance(result, Exception) and is_out_of_memory(result) and jobs > 0 and not fail_fast:
+                        if isinstance(result, Report):
+                            yield task, replace(result, notes=(*result.notes, *self._note_of_suffix(task)))
+                            continue
+                        if is_out_of_memory(result) and jobs > 0 and not fail_fast:
                             alone[job] = task
                         else:
                             yield task, result
-                        if isinstance(result, Report):
-                            continue
                         if fail_fast:
                             return
                         if disk_is_full(result):
@@ -215,6 +216,13 @@ class FolderRun:
         for job, task in tasks.items():
             self.started.start(task.output, task.source)
             yield job
+
+    def _note_of_suffix(self, task: Task) -> tuple[str, ...]:
+        """Return a note if the image has another format than its result, and nobody asked for that."""
+        request, before, after = self.upscaler.request, task.source.suffix, task.output.suffix
+        if request.format is not None or before == after or after != suffix_of(task.source, None, request.frames):
+            return ()
+        return (f"{before} images became {after}; the format option chooses another format",)
 
     def _given_up(self, source: Path, count: int) -> InputError | None:
         """Return the error of an image during which ``count`` runs were killed, None if it is tried."""

@@ -115,9 +115,25 @@ def test_names_that_are_not_utf8_and_links_are_read(many: Folders) -> None:
     (many.cwd / "in" / "loop").symlink_to(many.cwd / "in")
     (many.cwd / "in" / "z.png").symlink_to("nowhere.png")
     ran = many("--recursive", "--json")
-    assert totals(ran) == (2, 0, 1, 0)
+    assert totals(ran) == (3, 0, 1, 0)
     assert (many.cwd / "out" / os.fsdecode(b"\xff 1_x4.png")).is_file()
-    assert totals(many("--recursive", "--json")) == (0, 2, 1, 0)
+    assert totals(many("--recursive", "--json")) == (0, 3, 1, 0)
+
+
+def test_one_image_needs_no_journal(many: Folders) -> None:
+    many.put("a.gif")
+    arguments = ("upscale", "in/a.gif", "--out-dir", "new/out", "--model", many.model)
+    many.run_pcsr(*arguments, "--name", "{stem}-large{suffix}", "--map", "map.png").succeeded()
+    assert many.run_pcsr.files() == ["in", "in/a.gif", "map.png", "new", "new/out", "new/out/a-large.png"]
+
+
+def test_an_image_of_another_format_than_its_result_is_noted(many: Folders) -> None:
+    many.put("a.gif", "b.png", "c.ppm")
+    notes = [note for report in many("--json").succeeded().document["reports"] for note in report["notes"]]
+    assert sorted(note[:4] for note in notes if "became .png; the format option chooses another format" in note) == [
+        ".gif", ".ppm"
+    ]  # fmt: skip
+    assert "became" not in str(many("--format", "webp", "--json", output="webp").succeeded().document["reports"])
 
 
 def test_one_damaged_image_fails_alone(many: Folders) -> None:
@@ -256,6 +272,7 @@ def test_the_journal_records_sources_and_settings(many: Folders) -> None:
     ("arguments", "code", "message"),
     [
         (["in/a.png"], 2, "There is no output."),
+        (["nowhere", "out"], 1, "There is no file nowhere."),
         (["in/a.png", "in/b.png", "out"], 2, "Several images need a folder for their results."),
         (["in/a.png", "o.png", "--recursive"], 2, "needs a folder or several images."),
         (["in/a.png", "o.png", "--name", "{stem}"], 2, "needs a folder or several images."),

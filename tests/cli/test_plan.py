@@ -45,6 +45,19 @@ def test_a_folder_is_a_table_with_a_sum(run_pcsr: Pcsr, tiny_folder: Path) -> No
     assert run_pcsr.files() == ["0.png", "1.png", "2.png"]
 
 
+def test_one_image_that_fails_does_not_stop_a_plan(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
+    (run_pcsr.cwd / "a.png").write_bytes(b"nonsense")
+    save(run_pcsr.cwd / "wide.png", levels(1, 5000))
+    ran = run_pcsr("plan", ".", "results", "--format", "webp", "--model", tiny_folder, "--json")
+    assert ran.code == 1 and [image["source"] for image in ran.document["images"]] == ["in.png"]
+    skipped = ran.document["skipped"]
+    assert [each.split(" ")[0] for each in skipped] == ["a.png", "wide.png:"]
+    assert ran.stderr.splitlines() == [f"pcsr: skipped: {each}" for each in skipped]
+    photograph.unlink()
+    (run_pcsr.cwd / "wide.png").unlink()
+    run_pcsr("plan", "a.png", "a.webp").failed(1, "a.png is not an image")
+
+
 def test_a_plan_refuses_what_upscale_refuses(run_pcsr: Pcsr, tiny_folder: Path, photograph: Path) -> None:
     run_pcsr("plan", "no.png").failed(1, "There is no file no.png.")
     run_pcsr("plan", "in.png", "--scale", "0.5").failed(2, "A scale of 0.5 does not enlarge.")

@@ -98,6 +98,17 @@ def test_an_interruption_at_the_start_has_no_traceback(run_pcsr: Pcsr) -> None:
     assert (done.returncode, done.stderr) == (130, "pcsr: interrupted; no half-written file was left.\n")
 
 
+def test_words_of_python_stay_off_stderr(run_pcsr: Pcsr) -> None:
+    code = "import logging, warnings\nfrom pcsr_cli.cli.main import main\nfrom pcsr_cli.cli import options\n"
+    code += "def speak(own):\n    warnings.warn('old', FutureWarning)\n    logging.getLogger('library').error('bad')\n"
+    code += "    raise SystemExit(3)\noptions.load_registry = speak\nmain()\n"
+    for python, words in (([], ""), (["-W", "default"], "FutureWarning: old")):
+        command = [sys.executable, *python, "-c", code, "models"]
+        done = subprocess.run(command, env=run_pcsr.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        assert words in done.stderr if words else done.stderr == ""
+
+
 @pytest.mark.parametrize(
     "arguments", ["models --json", "--version", pytest.param("upscale nowhere.png out.png", marks=pytest.mark.slow)]
 )

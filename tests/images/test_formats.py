@@ -4,12 +4,13 @@ import math
 from pathlib import Path
 
 import pytest
-from PIL import ImageCms
+from PIL import Image, ImageCms
 
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.images import formats
 from pcsr_cli.images.formats import (
     FORMATS,
+    PLUG_IN_FORMATS,
     Format,
     SaveOptions,
     check_animated,
@@ -18,9 +19,11 @@ from pcsr_cli.images.formats import (
     fit,
     keepable,
     known_suffixes,
+    load_plug_in,
+    readable_suffixes,
 )
 from pcsr_cli.images.image import Layout, Metadata
-from pcsr_cli.images.read import MAX_PIXELS
+from pcsr_cli.images.read import MAX_PIXELS, READABLE
 from tests.failing import fails
 
 BY_NAME = {format.name: format for format in FORMATS}
@@ -211,6 +214,15 @@ def limits(format: Format) -> str:
     if format.max_bytes is not None:
         parts.append(f"{round(format.max_bytes / 2**30)} GiB of pixels")
     return ", ".join(parts)
+
+
+def test_a_folder_takes_every_suffix_of_a_readable_format() -> None:
+    for format in PLUG_IN_FORMATS:
+        load_plug_in(format)
+    Image.init()
+    known = {*READABLE, *(format.pillow for format in PLUG_IN_FORMATS), "MPO"}
+    registered = {suffix for suffix, name in Image.registered_extensions().items() if name in known}
+    assert registered - set(readable_suffixes()) <= {".pfm"}, "PFM holds floating-point numbers, which are refused"
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)

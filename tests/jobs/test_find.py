@@ -72,6 +72,16 @@ def test_named_files_with_any_suffix_are_listed_once(tree: Path) -> None:
     assert [task.source.name for task in found] == ["notes.txt", "a10.jpg", "a2.JPG", "b.png"]
 
 
+def test_links_to_one_file_are_separate_images(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    (tmp_path / "in" / "hard.png").hardlink_to(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "soft.png").symlink_to("a.png")
+    (tmp_path / "again").symlink_to("in")
+    found = find_images([tmp_path / "in", tmp_path / "again", tmp_path / "in" / "." / "a.png"], SUFFIXES).tasks
+    assert [task.source.name for task in found] == ["a.png", "hard.png", "soft.png"]
+
+
 def test_a_file_name_may_look_like_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "[red].png").touch()
     (tmp_path / "r.png").touch()
