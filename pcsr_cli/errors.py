@@ -4,6 +4,7 @@
 problem and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions instead.
 """
 
+import errno
 import sys
 from typing import Self
 
@@ -117,6 +118,8 @@ _OUT_OF_MEMORY = (
     "MPS backend out of memory",
     "Invalid buffer size",  # MPS: larger than one buffer may be
     "can't start new thread",  # no memory for its stack
+    "bad_alloc",
+    "failed to map segment",  # no memory for a library
 )
 
 
@@ -131,7 +134,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, (torch.OutOfMemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def in_full(number: float) -> str:

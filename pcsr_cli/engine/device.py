@@ -1,6 +1,7 @@
 """Devices, precisions, and the transfer of tensors between host and device."""
 
 import contextlib
+import os
 import re
 import sys
 import threading
@@ -13,6 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from pcsr_cli.engine.limits import allowed_threads
 from pcsr_cli.errors import DeviceError
 from pcsr_cli.images.image import Pixels
 
@@ -37,7 +39,17 @@ def resolve_device(name: str = "auto") -> torch.device:
     }
     if not present.get(device.type, False):
         raise DeviceError(f"The device {name} is not available on this machine.", "Use cpu or auto.")
+    if device.type == "cpu":
+        _limit_threads()
     return device
+
+
+def _limit_threads() -> None:
+    """Compute with no more threads than a container allows, unless OMP_NUM_THREADS is set: others would wait for it."""
+    if not os.environ.get("OMP_NUM_THREADS"):
+        allowed = allowed_threads()
+        if allowed < torch.get_num_threads():
+            torch.set_num_threads(allowed)
 
 
 def device_notes(device: torch.device) -> tuple[str, ...]:

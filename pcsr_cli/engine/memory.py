@@ -8,9 +8,9 @@ memory. A result is computed in strips of limited size. Each strip computes the 
 import math
 import os
 
-import psutil
 import torch
 
+from pcsr_cli.engine.limits import available_memory
 from pcsr_cli.model.network import Pcsr
 
 CPU_TILE_WIDTH = 768
@@ -93,8 +93,8 @@ def feature_budget(device: torch.device, asked: int | None) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a CUDA device, including PyTorch's cache, or else of the machine."""
+    """Free bytes of a CUDA device, including PyTorch's cache, or else of the machine or its container."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
-    return int(psutil.virtual_memory().available)
+    return available_memory()

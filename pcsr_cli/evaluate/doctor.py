@@ -16,7 +16,6 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 import torch
 from PIL import Image
 
@@ -24,6 +23,7 @@ import pcsr_cli
 from pcsr_cli.api import load_model
 from pcsr_cli.engine.device import describe_device, resolve_device
 from pcsr_cli.engine.fused.kernels import onednn_problem
+from pcsr_cli.engine.limits import total_memory
 from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.images import formats
@@ -130,7 +130,7 @@ def check_device() -> Iterator[Finding]:
 
 def check_memory() -> Iterator[Finding]:
     """Check that there is enough free memory for large images."""
-    free, total = free_memory(resolve_device("auto")), psutil.virtual_memory().total
+    free, total = free_memory(resolve_device("auto")), total_memory()
     short = free < MIN_MEMORY
     step = "Close other programs before upscaling to 8K or more." if short else ""
     message = f"{_size(free)} free of {_size(total)}"

@@ -1,5 +1,6 @@
 """What commands print: errors with the option that helps, and stdout when it is closed, full or not UTF-8."""
 
+import errno
 import sys
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def test_running_out_of_memory_is_explained(use: object) -> None:
         use()
     text = str(explain(raised.value))
     assert "There is not enough memory." in text and "--tile" in text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_a_lack_of_memory_outside_of_tensors_is_explained(error: Exception) -> None:
+    assert "There is not enough memory." in str(explain(error))
 
 
 def test_a_bug_is_reported_as_an_internal_error(capsys: pytest.CaptureFixture[str]) -> None:
