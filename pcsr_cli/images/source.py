@@ -1,0 +1,172 @@
+"""Read from a file whether its compression was lossy, and the quality of a JPEG."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from pcsr_cli.errors import UsageError
+from pcsr_cli.images.blocks import has_jpeg_blocks
+from pcsr_cli.images.image import Pixels, to_8_bits
+from pcsr_cli.images.read import open_source, open_with_pillow, reading_errors, source_name
+from pcsr_cli.images.tiff import read_tags
+
+HEAD_BYTES = 2**16
+"""The part of a file in which its compression is stated."""
+
+LUMA_TABLE = np.array([
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
+    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+])  # fmt: skip
+"""The quantisation table of luma that libjpeg scales by the quality."""
+
+TIFF_COMPRESSION = 259
+LOSSY_IN_TIFF = {6: "JPEG in TIFF", 7: "JPEG in TIFF", 34712: "JPEG 2000 in TIFF", 50001: "WebP in TIFF"}
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """How the file of an image was compressed. ``name`` is a format, empty if it was not lossy.
+
+    ``quality`` is libjpeg's (1 to 100) with the nearest quantisation table, None for other formats."""
+
+    lossy: bool = False
+    name: str = ""
+    quality: int | None = None
+
+    def __str__(self) -> str:
+        if not self.lossy:
+            return "lossless"
+        return f"{self.name} of quality about {self.quality}" if self.quality else self.name
+
+
+CLEAN = SourceKind()
+
+
+def parse_source(text: str) -> SourceKind | None:
+    """Parse ``clean``, ``jpeg``, ``jpeg=75`` or ``auto`` (None). Raises UsageError."""
+    name, given, quality = text.partition("=")
+    if text in {"auto", "clean"}:
+        return CLEAN if text == "clean" else None
+    if name != "jpeg" or (given and not (quality.isdecimal() and 1 <= int(quality) <= 100)):
+        raise UsageError(
+            f"Invalid source {text!r}.",
+            "Use auto, clean, jpeg, or jpeg=75 with a quality from 1 to 100.",
+            setting="source",
+        )
+    return SourceKind(True, "JPEG", int(quality) if given else None)
+
+
+def find_kind(source: Path | BinaryIO, rgb: Pixels) -> SourceKind:
+    """Read the kind of a file. If it was not lossy, look for the blocks of a JPEG in its pixels, (H, W, 3).
+
+    Raises InputError."""
+    kind = read_kind(source)
+    if not kind.lossy and rgb.dtype == np.uint8 and has_jpeg_blocks(to_8_bits(rgb)):
+        return SourceKind(True, "image with the blocks of a JPEG")
+    return kind
+
+
+def read_kind(source: Path | BinaryIO) -> SourceKind:
+    """Read the kind of an image file from its header. Raises InputError.
+
+    AVIF, HEIC, JPEG 2000 and JPEG XL count as lossy unless the header shows that they are not."""
+    with open_source(source) as file, reading_errors(source):
+        file.seek(0)
+        head = file.read(HEAD_BYTES)
+        if head.startswith(b"\xff\xd8\xff"):
+            tables: dict[int, list[int]] = getattr(open_with_pillow(file, source_name(source)), "quantization", {})
+            return SourceKind(True, "JPEG", _quality(tables[min(tables)]) if tables else None)
+        tags = read_tags(file)
+    if tags is not None:
+        name = LOSSY_IN_TIFF.get(tags.get(TIFF_COMPRESSION, 1), "")
+    elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        name = "WebP" if _webp_is_lossy(head) else ""
+    elif head[4:8] == b"ftyp":
+        at = head.find(b"colrnclx")  # then primaries, transfer, matrix; lossless files store RGB: matrix 0
+        name = "" if head[at + 12 : at + 14] == b"\0\0" and at >= 0 else "AVIF" if b"avi" in head[8:32] else "HEIC"
+    elif b"\xff\x4f\xff\x51" in head[:512]:
+        at = head.find(b"\xff\x52")  # the coding style, whose byte 13 is 1 for the reversible transform
+        name = "" if at >= 0 and head[at + 13 : at + 14] == b"\1" else "JPEG 2000"
+    elif head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        name = "JPEG XL" if b"jbrd" in head or _jpeg_xl_is_lossy(head) else ""  # jbrd: packed from a JPEG
+    else:
+        name = ""
+    return SourceKind(bool(name), name)
+
+
+def _quality(table: list[int]) -> int:
+    """The quality, 1 to 100, whose table of libjpeg is the nearest by the ratios of the steps.
+
+    Low frequencies have the most weight: some editors have the same small steps at high frequencies for all qualities.
+    """
+    qualities = np.arange(1, 101)
+    percent = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    tables = ((LUMA_TABLE * percent[:, None] + 50) // 100).clip(1, 255)
+    return int(qualities[np.abs(np.log(np.array(table) / tables) / LUMA_TABLE**2).sum(axis=1).argmin()])
+
+
+def _webp_is_lossy(head: bytes) -> bool:
+    """Whether the first frame has a lossy bitstream (VP8) and not a lossless one (VP8L)."""
+    at = 12
+    while at + 8 <= len(head):
+        kind, size = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
+        if kind in {b"VP8 ", b"VP8L"}:
+            return kind == b"VP8 "
+        at += 8 + (16 if kind == b"ANMF" else size + size % 2)  # a frame of an animation has chunks in it
+    return True
+
+
+def _jpeg_xl_is_lossy(head: bytes) -> bool:
+    """Whether the colours are stored as XYB, as lossy encoders do; ISO/IEC 18181-1, annexes C and D.
+
+    True if the header has parts that are not parsed here: animations, previews and unusual channels."""
+    at = next((found + 4 for kind in (b"jxlc", b"jxlp") if (found := head.find(kind)) >= 0), 0)
+    at += 4 if head[at : at + 2] != b"\xff\x0a" else 0  # jxlp begins with a counter
+    bits = _Bits(int.from_bytes(head[at + 2 : at + 66], "little"))
+    small = bits.take(1)
+    bits.side(small)
+    if not bits.take(3):  # no fixed ratio: the width follows
+        bits.side(small)
+    if bits.take(1):  # all defaults
+        return True
+    if bits.take(1):  # extra fields: the orientation, then an intrinsic size, a preview, an animation
+        bits.take(3)
+        if bits.take(3):
+            return True
+    if bits.take(1):  # floating point
+        bits.choose(0, 0, 0, 6)
+        bits.take(4)
+    else:
+        bits.choose(0, 0, 0, 6)
+    bits.take(1)
+    channels = bits.choose(0, 0, 4, 12)
+    if channels > 1 or (channels and not bits.take(1)):  # more than a usual alpha
+        return True
+    return bool(bits.take(1))
+
+
+class _Bits:
+    """Takes bits from an integer, the lowest first."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def take(self, count: int) -> int:
+        taken = self._value & ((1 << count) - 1)
+        self._value >>= count
+        return taken
+
+    def choose(self, *widths: int) -> int:
+        """Take a selector of 2 bits and a number of the selected width. Return the selector if the width is 0."""
+        selector = self.take(2)
+        return selector if not widths[selector] else selector + self.take(widths[selector])
+
+    def side(self, small: int) -> None:
+        """Skip a side of the image."""
+        if small:
+            self.take(5)
+        else:
+            self.choose(9, 13, 18, 30)
