@@ -11,6 +11,7 @@ from PIL import Image
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.formats import Format, SaveOptions, check_animated
 from pcsr_cli.images.image import ImageData, Metadata, to_8_bits
+from pcsr_cli.images.jxl import is_jxl
 from pcsr_cli.images.metadata import read_metadata
 from pcsr_cli.images.modes import from_pil
 from pcsr_cli.images.read import ANIMATED, check_size, open_described, open_source, reading_errors, source_name
@@ -44,7 +45,10 @@ class Animation:
 def is_animated(source: Path | BinaryIO) -> bool:
     """Whether a file has several frames that can be upscaled. Raises InputError for a file that cannot be opened."""
     with open_source(source) as file, reading_errors(source):
-        return not is_tiff(file) and _count(open_described(file, source_name(source), is_checked=False)[0]) > 1
+        return (
+            not (is_tiff(file) or is_jxl(file))
+            and _count(open_described(file, source_name(source), is_checked=False)[0]) > 1
+        )
 
 
 @contextmanager
@@ -53,7 +57,9 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
     name = source_name(source)
     with open_source(source) as file:
         with reading_errors(source):
-            image, parts = (None, None) if is_tiff(file) else open_described(file, name, is_checked=True)
+            image, parts = (
+                (None, None) if is_tiff(file) or is_jxl(file) else open_described(file, name, is_checked=True)
+            )
             count = 0 if image is None else _count(image)
             if image is None or count < 2:
                 raise InputError(f"{name} has only one frame.", "Use a GIF, WebP or PNG animation.", setting="frames")

@@ -44,6 +44,11 @@ MAX_TEXT = 2**24
 MAX_TEXTS = 3 * MAX_TEXT
 """Maximum bytes of all texts. Pillow refuses more than 64 MiB."""
 
+INTERLACED = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+)  # fmt: skip
+"""The passes of an interlaced file: the first column and row, and the steps to the next."""
+
 BAND_BYTES = 2**22
 BLOCK_BYTES = 2**20
 AVERAGE = 3
@@ -56,6 +61,13 @@ def is_png(file: BinaryIO) -> bool:
     """Whether a file starts like a PNG."""
     file.seek(0)
     return file.read(len(SIGNATURE)) == SIGNATURE
+
+
+def read_png_size(file: BinaryIO) -> tuple[int, int]:
+    """Return the width and the height in the header of a PNG. Raises ``struct.error`` if the file ends before."""
+    file.seek(len(SIGNATURE) + 8)
+    width, height = struct.unpack(">II", file.read(8))
+    return width, height
 
 
 def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
@@ -132,7 +144,7 @@ def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
 def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int, bytes | None]]:
     """Yield each chunk: its kind, start, length and, if it has metadata, content. The content is None if damaged."""
     start = len(SIGNATURE) + 8
-    unpacker = zlib.decompressobj()
+    unpacker, unpacked, expected = zlib.decompressobj(), 0, 0
     while True:
         file.seek(start - 8)
         head = file.read(8)
@@ -147,9 +159,9 @@ def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int,
             kept, left = [], length
             while left and (block := file.read(min(left, BLOCK_BYTES))):
                 checksum, left = zlib.crc32(block, checksum), left - len(block)
-                kept.append(block if kind in DESCRIBING else b"")
+                kept.append(block if kind in DESCRIBING or kind == b"IHDR" else b"")
                 if kind == b"IDAT":
-                    _check_compressed(unpacker, block)
+                    unpacked += _unpack(unpacker, block, expected - unpacked)
             if left or len(end := file.read(4)) < 4:
                 break
             content = b"".join(kept)
@@ -157,9 +169,11 @@ def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int,
                 if not kind[0] & ANCILLARY and is_checked:
                     raise ValueError(f"the checksum of the {kind.decode('latin-1')} chunk is wrong")
                 content = None
+        if kind == b"IHDR" and content:
+            expected = _raw_bytes(content)
         yield kind, start, length, content
         if kind == b"IEND":
-            if is_checked and not unpacker.eof:
+            if is_checked and (not unpacker.eof or unpacked < expected):
                 break
             return
         start += length + 12
@@ -167,11 +181,27 @@ def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int,
         raise ValueError("the file ends too early")
 
 
-def _check_compressed(unpacker: "zlib._Decompress", block: bytes) -> None:
-    """Decompress and discard a block, because Pillow ignores the checksum of the pixels. Raises ``zlib.error``."""
+def _unpack(unpacker: "zlib._Decompress", block: bytes, limit: int) -> int:
+    """Decompress a block of pixels, because Pillow ignores their checksum. Returns the number of bytes, which are
+    discarded. Raises ValueError for more than ``limit``, ``zlib.error`` for damage."""
+    size = 0
     while block:
-        unpacker.decompress(block, BLOCK_BYTES)
+        size += len(unpacker.decompress(block, BLOCK_BYTES))
         block = unpacker.unconsumed_tail
+        if size > limit:
+            raise ValueError("there are more pixels than the header states")
+    return size
+
+
+def _raw_bytes(header: bytes) -> int:
+    """Return the bytes of all pixels before compression, with a byte per row for the number of the filter."""
+    width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    sizes = (
+        (-((left - width) // right), -((top - height) // down))
+        for left, top, right, down in (INTERLACED if is_interlaced else ((0, 0, 1, 1),))
+    )
+    return sum(down * (1 + (across * bits + 7) // 8) for across, down in sizes if across > 0)
 
 
 def _plain_chunk(kind: bytes, content: bytes, info: dict[str, bytes]) -> bytes:

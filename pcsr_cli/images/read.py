@@ -22,9 +22,10 @@ from pcsr_cli.images.exif import read_exif
 from pcsr_cli.images.formats import PLUG_IN_FORMATS, RAW_SUFFIXES, Format, known_suffixes, load_plug_in, missing_plug_in
 from pcsr_cli.images.image import ImageData, Layout, to_8_bits
 from pcsr_cli.images.jpeg import check_jpeg, is_jpeg, open_jpeg
+from pcsr_cli.images.jxl import CODESTREAM, JxlHeader, adjust_jxl, is_jxl, read_jxl_header
 from pcsr_cli.images.metadata import ABOUT_THE_FILE, SWAPPED, read_metadata, read_orientation, upright
-from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
-from pcsr_cli.images.png import PngParts, is_png, open_png, read_16_bits, split_png
+from pcsr_cli.images.modes import BAND_PIXELS, ROUNDED, from_pil, layout_of
+from pcsr_cli.images.png import PngParts, is_png, open_png, read_16_bits, read_png_size, split_png
 from pcsr_cli.images.tiff import is_raw, read_tags, read_tiff, read_tiff_layout
 from pcsr_cli.images.vips import (
     decode_with_vips,
@@ -138,11 +139,7 @@ def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
     InputError for other formats and for a format whose plug-in is not installed, other exceptions for damage."""
     file.seek(0)
     head = file.read(32)
-    plug_in = _plug_in_format(head)
-    if plug_in is not None:
-        if not plug_in.installed:
-            raise missing_plug_in(plug_in, InputError, f"{name} cannot be read: ")
-        load_plug_in(plug_in)
+    _load_plug_in(head, name)
     Image.init()
     failure: Exception | None = None
     for known in (*READABLE, *(format.pillow for format in PLUG_IN_FORMATS)):
@@ -167,6 +164,15 @@ def open_described(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.I
         return open_with_pillow(file, name), None
     parts = split_png(file, is_checked)
     return open_png(parts), parts
+
+
+def _load_plug_in(head: bytes, name: str) -> None:
+    """Load the plug-in for a file that starts with these bytes. Raises InputError if it is not installed."""
+    plug_in = _plug_in_format(head)
+    if plug_in is not None and not plug_in.installed:
+        raise missing_plug_in(plug_in, InputError, f"{name} cannot be read: ")
+    if plug_in is not None:
+        load_plug_in(plug_in)
 
 
 def _plug_in_format(head: bytes) -> Format | None:
@@ -212,8 +218,13 @@ def _read(file: BinaryIO, name: str, allow_huge: bool) -> ImageData:
         layout = read_tiff_layout(file, tags)
         check_size(name, layout.width, layout.height, allow_huge)
         return read_tiff(file, tags)
-    if is_jpeg(file):
+    jxl = None
+    if is_jxl(file):
+        jxl = _read_jxl_header(file, name, allow_huge)
+    elif is_jpeg(file):
         file = open_jpeg(file, name, allow_huge)
+    elif is_png(file):
+        check_size(name, *read_png_size(file), allow_huge)
     try:
         image, parts = open_described(file, name, is_checked=True)
     except Image.DecompressionBombError:  # Pillow's limit cannot be changed for one WebP file
@@ -222,11 +233,20 @@ def _read(file: BinaryIO, name: str, allow_huge: bool) -> ImageData:
     if image.format in {"JPEG", "MPO"}:
         check_jpeg(file)
     try:
-        return _decode(file, image, parts)
+        decoded = _decode(file, image, parts)
+        return decoded if jxl is None else adjust_jxl(decoded, jxl)
     except OSError:
         if image.format not in {"JPEG", "MPO"}:
             raise
         return _read_with_vips(file, name, allow_huge, is_strict=True)  # Pillow lacks arithmetic coding
+
+
+def _read_jxl_header(file: BinaryIO, name: str, allow_huge: bool) -> JxlHeader:
+    """Read the header and check the size, because the plug-in decodes all pixels when it opens a file."""
+    _load_plug_in(CODESTREAM, name)
+    header = read_jxl_header(file)
+    check_size(name, header.layout.width, header.layout.height, allow_huge)
+    return header
 
 
 def _read_tags(file: BinaryIO, name: str) -> Mapping[int, Any] | None:
@@ -273,10 +293,14 @@ def _read_damaged(file: BinaryIO, name: str, allow_huge: bool, error: Exception)
 def _note_of_hidden_colours(image: ImageData) -> tuple[str, ...]:
     if image.alpha is None:
         return ()
-    hidden = image.rgb[image.alpha == 0]
-    if not len(hidden) or (hidden == hidden[0]).all():
-        return ()
-    return ("the colours of fully transparent pixels were replaced by those of visible pixels",)
+    colours, alpha, first = image.rgb.reshape(-1, 3), image.alpha.reshape(-1), None
+    for start in range(0, len(alpha), BAND_PIXELS):
+        band = slice(start, start + BAND_PIXELS)
+        hidden = colours[band][alpha[band] == 0]
+        first = hidden[0] if first is None and len(hidden) else first
+        if (hidden != first).any():
+            return ("the colours of fully transparent pixels were replaced by those of visible pixels",)
+    return ()
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -364,6 +388,8 @@ def _read_layout(file: BinaryIO, name: str, allow_huge: bool) -> tuple[Layout, i
     tags = _read_tags(file, name)
     if tags is not None:
         return read_tiff_layout(file, tags), read_exif(file, ABOUT_THE_FILE).orientation
+    if is_jxl(file):
+        return _read_jxl_header(file, name, allow_huge).layout, 1
     if is_jpeg(file):
         file = open_jpeg(file, name, allow_huge, JPEG_HEAD_BYTES)
     try:

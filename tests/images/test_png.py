@@ -161,12 +161,37 @@ def test_a_wrong_checksum_of_pixels_is_damage(kind: bytes) -> None:
         drawn()[:-12],
         drawn()[:33] + chunk(b"IDAT", zlib.compress(2 * (b"\0" + bytes(range(12))))[:-4] + b"sum!") + drawn()[-12:],
         drawn()[:33] + chunk(b"IDAT", zlib.compress(2 * (b"\0" + bytes(range(12))))[:-4]) + drawn()[-12:],
+        drawn()[:33] + chunk(b"IDAT", zlib.compress(bytes(25))) + drawn()[-12:],
+        drawn()[:33] + chunk(b"IDAT", zlib.compress(bytes(10**8))) + drawn()[-12:],
     ],
-    ids=["no pixels", "name of a chunk", "no end", "checksum of the pixels", "no checksum of the pixels"],
+    ids=["no pixels", "name", "no end", "checksum", "no checksum", "few pixels", "many pixels"],
 )
 def test_other_damage_is_an_error(content: bytes) -> None:
     with fails(InputError, "is truncated or damaged:"):
         read_image(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (5, 9), (17, 8)])
+def test_the_size_of_interlaced_pixels(mode: str, size: tuple[int, int]) -> None:
+    width, height = size
+    bits = {"1": 1, "L": 8, "LA": 16, "P": 8, "RGB": 24, "RGBA": 32, "I;16": 16}[mode]
+    depth, colour = {
+        "1": (1, 0),
+        "L": (8, 0),
+        "LA": (8, 4),
+        "P": (8, 3),
+        "RGB": (8, 2),
+        "RGBA": (8, 6),
+        "I;16": (16, 0),
+    }[mode]
+    passes = [range(height)[y::down] for (_, y, _, down) in png_stream.INTERLACED]
+    columns = [range(width)[x::across] for (x, _, across, _) in png_stream.INTERLACED]
+    expected = sum(
+        len(rows) * (1 + (len(row) * bits + 7) // 8) for rows, row in zip(passes, columns, strict=True) if row
+    )
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 1)
+    assert png_stream._raw_bytes(header) == expected
 
 
 def test_damaged_pixels_are_taken_on_request() -> None:
