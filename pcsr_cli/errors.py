@@ -35,7 +35,7 @@ class PcsrError(Exception):
         return type(self)(f"{origin}: {self.sentence}", self.next_step, setting=self.setting)
 
     def about(self, file: str) -> Self:
-        """Return the error with the name of the file that it concerns, unless its sentence contains it."""
+        """Return the error with the ``name`` of a file before its sentence, unless the sentence contains the name."""
         return self if file in self.sentence else self.within(file)
 
 

@@ -56,7 +56,7 @@ def _options(
 
 
 SIGNALLED = 128
-"""The exit code after a signal is this plus its number."""
+"""The exit code after a signal is this number plus the number of the signal."""
 
 CLICK_ERROR = typer.BadParameter.__mro__[2]
 """Click's ``ClickException``, or that of the copy of Click in newer versions of Typer."""
@@ -115,7 +115,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 def _silence_libraries() -> None:
     """Keep warnings and log messages of Python libraries off stderr, unless the user asks for them.
 
-    Their words do not help a user of the command, and pcsr reports what concerns an image itself."""
+    Such messages do not help a user of the command, and pcsr itself reports the problems of an image."""
     if not sys.warnoptions and os.environ.get("PCSR_DEBUG") != "1":
         warnings.simplefilter("ignore")
         logging.getLogger().addHandler(logging.NullHandler())

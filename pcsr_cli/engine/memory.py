@@ -39,14 +39,14 @@ KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 """The environment variables with which PyTorch and oneDNN limit their caches of kernels."""
 
 MAX_KERNELS = 64
-"""Kernels per cache. An image needs about 30, so images of one size reuse them."""
+"""Kernels per cache. An image needs about 30 kernels, so images of one size reuse their kernels."""
 
 
 def limit_kernel_caches() -> None:
     """Limit the caches of kernels that PyTorch and oneDNN compile for each shape, unless the user set a limit.
 
-    By default they hold 1,024 kernels, and a folder of images of different sizes takes up to 1 GB more. The limits are
-    read once in a process, at the first convolution.
+    By default the caches hold 1,024 kernels, and a folder of images of different sizes takes up to 1 GB more. The
+    limits are read once in a process, at the first convolution.
     """
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, str(MAX_KERNELS))

@@ -247,7 +247,7 @@ def predict_branches(
 ) -> Branches:
     """Compute every branch at every pixel. All results of ``upscale`` to uint8 can be composed from these branches.
 
-    Arguments are those of ``upscale``; the routing has no effect. The whole result is held in memory once per branch.
+    Arguments are those of ``upscale``, whose routing has no effect. The whole result is held in memory once per branch.
     """
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings, hr_pixel_bytes(torch.uint8))
     with _computing(model.device):
@@ -295,7 +295,7 @@ class NotFiniteError(ArithmeticError):
 class _Passes:
     """Runs passes over the tiles of one image and counts the executed work.
 
-    ``passes`` is the number of passes, ``budget`` the maximum number of bytes of features kept between them.
+    ``passes`` is the number of passes. ``budget`` is the maximum number of bytes of features to keep between passes.
     """
 
     def __init__(

@@ -145,7 +145,8 @@ def _row(name: str, method: Method, result: MethodResult, psnr: float, ssim: flo
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
-    """Return the mean of the rows of one method. The share of the original and the rate are ratios of means."""
+    """Return the mean of the rows of one method. ``original_share`` and ``megapixels_per_second`` are ratios of
+    means."""
     columns = ("heavy_share", "ssim", "paper", "executed", "seconds")
     means: dict[str, Any] = {name: _mean(rows, name) for name in columns}
     means["psnr"], means["equal"] = mean_psnr(row.psnr for row in rows if row.psnr is not None)

@@ -1,4 +1,4 @@
-"""Find the metadata in an image file that Pillow does not return, and name what no result has."""
+"""Find the metadata of an image file that Pillow does not return, and name the metadata that no result has."""
 
 import io
 import struct
@@ -30,7 +30,7 @@ MAX_BOX = 2**24
 """Maximum bytes of a box to read."""
 
 RESOURCES_NOT_CARRIED = {1005, 1032, 1033, 1036, 1039, 1050, 1058, 1059, 1060}
-"""Photoshop's resources that are not true of a result (resolution, guides, previews, slices) or that have a field in
+"""Photoshop's resources that do not describe a result (resolution, guides, previews, slices) or that have a field in
 ``Metadata``."""
 
 IPTC_RESOURCE = 1028
@@ -40,7 +40,7 @@ OWN_TEXT = ("pcsr:", "Software:pcsr ")
 
 @dataclass
 class Blocks:
-    """Blocks of metadata as the file has them, and names of those that no result has.
+    """Blocks of metadata with the bytes of the file, and the names of blocks that no result has.
 
     ``text`` has keywords and values. ``iptc`` is a sequence of Photoshop's resources. ``cicp`` is the colour space in
     the four numbers of cICP and nclx. ``extended_xmp`` is a sequence of JPEG segments."""
@@ -155,7 +155,7 @@ def iptc_resource(record: bytes) -> bytes:
 
 
 def lasting_resources(resources: bytes) -> bytes | None:
-    """Photoshop's resources that are true of a result, None if there are none."""
+    """Photoshop's resources that also describe a result, None if there are none."""
     kept, at = b"", 0
     while resources.startswith(b"8BIM", at) and len(resources) >= at + 12:
         name = resources[at + 6] // 2 * 2 + 2

@@ -1,6 +1,6 @@
 """EXIF as directories of tags. Values keep their types and bytes, and the maker note keeps its place.
 
-Many maker notes contain offsets that count from the start of the EXIF, so they are valid only at their place."""
+Many maker notes contain offsets that count from the start of the EXIF, so maker notes are valid only at their place."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 
 TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I",
          16: "Q"}  # fmt: skip
-"""The types of values in the words of ``struct``."""
+"""The types of values in the notation of ``struct``."""
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 2, 3, 4, 5, 7, 16
 ORIENTATION = 274
@@ -19,10 +19,10 @@ EXIF, GPS, INTEROP = 34665, 34853, 40965
 
 MAKER_NOTE = 37500
 MAX_EXIF = 2**16
-"""A JPEG holds no more EXIF. A maker note that lies further behind cannot keep its place."""
+"""A JPEG cannot hold more bytes of EXIF. A maker note that lies further behind cannot keep its place."""
 
 SELF_CONTAINED = (b"Apple iOS", b"FUJIFILM", b"Nikon\0\2", b"OLYMPUS\0", b"OM SYSTEM\0")
-"""The first bytes of maker notes whose offsets count from their own start. They may be moved."""
+"""The first bytes of maker notes that may be moved, because their offsets count from their own start."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Exif:
 
     @property
     def orientation(self) -> int:
-        """The orientation, 1 to 8; 1 if it is missing or invalid."""
+        """The orientation, 1 to 8, or 1 if the orientation is missing or invalid."""
         found = self.numbers(self.main.values.get(ORIENTATION))
         return int(found[0]) if found and found[0] in range(1, 9) else 1
 
@@ -75,7 +75,7 @@ class Exif:
         return tuple(n for each in struct.iter_unpack(self.order + TYPES[value.type], value.content) for n in each)
 
     def value(self, kind: int, *numbers: float) -> Value:
-        """A value of a type from numbers, as ``numbers`` returns them."""
+        """Make a value of a type from numbers in the form that ``numbers`` returns."""
         count = len(numbers) // len(TYPES[kind])
         return Value(kind, struct.pack(self.order + TYPES[kind] * count, *numbers))
 
@@ -85,7 +85,8 @@ class Exif:
         return (b"II*\0" if self.order == "<" else b"MM\0*") + struct.pack(self.order + "I", start) + content
 
     def encode(self, directory: Directory, start: int, big: bool = False) -> tuple[int, bytes]:
-        """The offset of a directory, and its bytes with those of its values and inner directories from ``start`` on.
+        """Return the offset of a directory, and the bytes from ``start`` of the directory, its values and its inner
+        directories.
 
         ``big`` is the format of BigTIFF."""
         out = bytearray()

@@ -96,7 +96,7 @@ def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
 def temporary_file(output: Path) -> Iterator[Path]:
     """Yield an empty, locked file in the folder of ``output``; remove it when the block ends. Raises OutputError.
 
-    If ``output`` exists, nobody can read the temporary file who cannot read ``output``."""
+    If ``output`` exists, the temporary file has the same readers as ``output``."""
     mode = 0o666
     try:
         place = follow_links(output)
@@ -136,7 +136,7 @@ def commit(temporary: Path, output: Path, replace: bool = True) -> None:
 
 
 def sync(handle: int) -> None:
-    """Wait until the content of an open file is on the disk, where the file system can do that. Raises OSError."""
+    """Wait until the content of an open file is on the disk, if the file system supports that. Raises OSError."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -147,7 +147,7 @@ def sync(handle: int) -> None:
 def _copy_permissions(old: os.stat_result, path: Path) -> None:
     """Give a file the owner, group and mode of another, as far as the user and the file system permit.
 
-    Another group gets no more than everybody has."""
+    If the group differs, the group gets only the permissions of everybody."""
     mode = stat.S_IMODE(old.st_mode)
     if hasattr(os, "chown"):
         for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
@@ -247,9 +247,10 @@ def hold_lock(path: Path) -> Iterator[bool]:
 
 
 def open_shared(path: Path, flags: int, create: bool = True) -> int:
-    """Open a regular file of a folder, or make it with the permissions of the folder: its users share the file.
+    """Open a regular file of a folder, or make it with the permissions of the folder, so that the users of the folder
+    share the file.
 
-    Never follows a link or waits for a pipe. Raises OSError."""
+    The function does not follow a link or wait for a pipe. Raises OSError."""
     flags |= sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     if path.is_symlink():
         raise OSError(errno.ELOOP, "it is a symbolic link")
@@ -267,7 +268,7 @@ def open_shared(path: Path, flags: int, create: bool = True) -> int:
 
 
 def share(path: Path) -> None:
-    """Give a new file or folder the group and mode of its folder if others may write there: they work on it too."""
+    """Give a new file or folder the group and mode of its folder if other users may write to that folder."""
     above = path.parent.stat()
     if not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return
@@ -336,8 +337,8 @@ def check_outputs(results: Sequence[Path], sources: Iterable[Path], overwrite: b
 def refused_outputs(outputs: Sequence[Path]) -> dict[Path, PcsrError]:
     """Return the outputs that cannot be written, each with an OutputError or a RefusedOutputError.
 
-    Symbolic links are followed. Refused are two outputs with one path, what exists and is not a file or cannot be
-    replaced, a folder that is missing or not writable, and a name that the file system does not accept."""
+    Symbolic links are followed. The function refuses two outputs with one path, an existing path that is not a file or
+    cannot be replaced, a folder that is missing or not writable, and a name that the file system does not accept."""
     refused: dict[Path, PcsrError] = {}
     places: dict[Path, list[tuple[Path, Path]]] = {}
     for output in outputs:
@@ -415,10 +416,11 @@ def _mounts() -> set[Path]:
 
 
 def _not_replaceable(output: Path, place: Path, mounts: Collection[Path]) -> OutputError | None:
-    """Return why a file cannot be replaced, None if it can."""
+    """Return why a file cannot be replaced, or None."""
     if place.resolve() in mounts:
         return OutputError(
-            f"{output} cannot be replaced: it is mounted as a single file.", "Mount its folder, or choose another name."
+            f"{output} cannot be replaced: it is mounted as a single file.",
+            "Mount the folder of the file, or choose another name.",
         )
     try:
         place.rmdir()  # never removes a file, but fails for the reason for which replacing it would fail

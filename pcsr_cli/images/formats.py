@@ -36,9 +36,9 @@ class Format:
     formats hold 16 bits per channel. ``streamed`` formats are written row by row. ``quality`` is the default quality,
     None for a format without this option. ``lossless`` is "always", "on request" or "never". ``max_colours`` limits a
     palette. ``metadata`` names the fields of ``Metadata`` to keep, or "comment" for text with this keyword only.
-    ``max_block`` is the maximum size of EXIF, XMP and others in bytes. ``plug_in`` is the package that Pillow needs;
-    ``module`` is the name of that package in Python. ``pillow_name`` is Pillow's name of the format if that differs
-    from ``name``."""
+    ``max_block`` is the maximum size of a block of metadata, such as EXIF, in bytes. ``plug_in`` is the package that
+    Pillow needs; ``module`` is the name of that package in Python. ``pillow_name`` is Pillow's name of the format if
+    that differs from ``name``."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -106,7 +106,7 @@ BLOCK_NAMES = {
 
 LIMITED = {"exif", "xmp", "iptc"}
 MAX_NAMES = 8
-"""Maximum number of keywords to name."""
+"""Maximum number of keywords that a note lists."""
 
 PNG = FORMATS[0]
 PLUG_IN_FORMATS = tuple(format for format in FORMATS if format.module)
@@ -227,7 +227,7 @@ def holds_profile(format: Format, icc: bytes) -> bool:
 
 
 def keepable(metadata: Metadata, format: Format, grey: bool = False) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata that a format can hold, and notes on the rest. ``grey`` is the kind of image.
+    """The metadata that a format can hold, and notes on the rest. ``grey`` is whether the image is grey.
 
     The profile is always kept. If the format cannot hold a profile, the encoder uses the profile to convert the
     colours."""

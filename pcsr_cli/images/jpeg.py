@@ -13,7 +13,8 @@ MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 WITHOUT_CONTENT = {b"\x01", b"\xd8"}
 SCAN = b"\xda"
 MAX_SCANS = 50
-"""Maximum number of scans. Progressive files have about ten, and each takes the time of decoding the image once."""
+"""Maximum number of scans. Progressive files have about ten scans, and each scan takes as long as decoding the whole
+image."""
 
 
 def is_jpeg(file: BinaryIO) -> bool:
@@ -23,7 +24,7 @@ def is_jpeg(file: BinaryIO) -> bool:
 
 
 def open_jpeg(file: BinaryIO, name: str, allow_huge: bool, limit: int = -1) -> BinaryIO:
-    """Return the first ``limit`` bytes of a JPEG file, with an end marker. Otherwise whole files may lack it.
+    """Return the first ``limit`` bytes of a JPEG file, with an end marker. Complete files may lack the end marker.
 
     Raises InputError for more than ``MAX_SCANS`` scans unless ``allow_huge``, ValueError for damaged headers."""
     file.seek(0)
@@ -39,7 +40,7 @@ def open_jpeg(file: BinaryIO, name: str, allow_huge: bool, limit: int = -1) -> B
 
 
 def check_jpeg(file: BinaryIO) -> None:
-    """Decode a JPEG and raise ValueError if libjpeg complains about anything. Pillow ignores its warnings."""
+    """Decode a JPEG and raise ValueError if libjpeg reports any warning. Pillow ignores the warnings of libjpeg."""
     from simplejpeg import decode_jpeg
 
     file.seek(0)

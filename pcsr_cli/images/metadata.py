@@ -39,7 +39,7 @@ LOST_TAGS = {
     frozenset({33550, 33922, 34264, 34735, 34736, 34737}): "the georeference of the pixels",
     frozenset({52545}): C2PA,
 }
-"""TIFF tags that are not true of a result."""
+"""TIFF tags that do not describe a result."""
 
 RESOLUTION = (282, 283)
 RESOLUTION_UNIT = 296
@@ -51,15 +51,16 @@ PHOTO_SIZE, FOCAL_PLANE_RESOLUTION, SUBJECT = (0xA002, 0xA003), (0xA20E, 0xA20F)
 """EXIF tags in pixels: the size (x, y), the resolution on the sensor (x, y), and places of the subject."""
 
 UPRIGHT_WHEN_DECODED = {"HEIF", "JXL", "TIFF"}
-"""Pillow's names of the formats whose decoders apply the orientation: irot and imir, the codestream's, the tag's. In
-the other formats it is in the EXIF, or else in the XMP. Pillow turns irot and imir of an AVIF into EXIF."""
+"""Pillow's names of the formats whose decoders apply the orientation of the file (irot and imir, codestream, or tag).
+In the other formats, the orientation is in the EXIF, or else in the XMP. Pillow turns irot and imir of an AVIF into
+EXIF."""
 
 MAX_DPI = 1e6
 MAX_ASPECT = 2**16
 
 
 def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
-    """The metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on what is dropped.
+    """The metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on dropped metadata.
 
     ``file`` is the image's file. The metadata describes the upright image. The preview in EXIF is dropped."""
     blocks, notes, exif = find_blocks(image, file), [], None
@@ -103,7 +104,8 @@ def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
 def _upright_metadata(
     metadata: Metadata, exif: Exif | None, orientation: int, lost: list[str], notes: list[str]
 ) -> tuple[Metadata, int, tuple[str, ...]]:
-    """Add the EXIF to the metadata, and adjust all to the upright image. ``lost`` names what is not carried."""
+    """Add the EXIF to the metadata, and adjust all metadata to the upright image. ``lost`` names the metadata that is
+    not carried."""
     block, packet, dpi, aspect = None, metadata.xmp, metadata.dpi, metadata.aspect
     if exif is not None:
         if exif.damaged:
@@ -158,7 +160,7 @@ def read_orientation(image: Image.Image) -> int:
 
 
 def _read_aspect(info: Mapping[Any, Any]) -> tuple[int, int] | None:
-    """The resolution (x, y) without a unit, None if it is missing, damaged, or that of square pixels."""
+    """The resolution (x, y) without a unit; None if the resolution is missing, damaged, or that of square pixels."""
     aspect: Any = info.get("aspect") or (info.get("jfif_density") if info.get("jfif_unit") == 0 else None)
     if aspect is None and "pixel_aspect_ratio" in info:  # of HEIC: width and height of a pixel
         aspect = info["pixel_aspect_ratio"][::-1]
@@ -180,7 +182,8 @@ def read_dpi(value: Any) -> tuple[float, float] | None:
 
 
 def exif_dpi(exif: Exif) -> tuple[float, float] | None:
-    """The resolution in dots per inch by the tags of a TIFF, None if it is missing, damaged or without a unit."""
+    """The resolution in dots per inch by the tags of a TIFF; None if the resolution is missing, damaged or without a
+    unit."""
     values = exif.main.values
     unit = exif.numbers(values.get(RESOLUTION_UNIT)) or (PER_INCH,)
     sides = (exif.numbers(values.get(tag)) for tag in RESOLUTION)

@@ -33,16 +33,16 @@ DESCRIBING = {
 C2PA = b"caBX"
 
 PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
-"""Chunks that determine the pixels, also those of an animation."""
+"""Chunks that determine the pixels of an image or an animation."""
 
 ANCILLARY = 0x20
 """The bit in the first letter of a chunk's kind that marks it as not necessary for decoding."""
 
 MAX_TEXT = 2**24
-"""Maximum bytes of a profile or text after decompression. More may be a decompression bomb."""
+"""Maximum bytes of a profile or text after decompression. A larger profile or text may be a decompression bomb."""
 
 MAX_TEXTS = 3 * MAX_TEXT
-"""Maximum bytes of all texts. Pillow refuses more than 64 MiB."""
+"""Maximum bytes of all texts. Pillow refuses texts of more than 64 MiB."""
 
 INTERLACED = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
@@ -113,7 +113,8 @@ def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
     """Separate the chunks with metadata from those with pixels. Damaged chunks that do not carry pixels are dropped.
 
     Pillow refuses files with large or damaged metadata. If ``is_checked``, every checksum is tested; otherwise pixels
-    are skipped, and the file may end early. Raises ValueError for damage, other exceptions for damaged EXIF."""
+    are skipped, and the file may end early. Raises ValueError for a damaged file, and other exceptions for damaged
+    EXIF."""
     parts: list[tuple[int, int] | bytes] = [SIGNATURE]
     described: list[bytes] = []
     dropped: list[str] = []
@@ -142,7 +143,8 @@ def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
 
 
 def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int, bytes | None]]:
-    """Yield each chunk: its kind, start, length and, if it has metadata, content. The content is None if damaged."""
+    """Yield each chunk: its kind, start, length and, if it has metadata, content. The content is None if the chunk is
+    damaged."""
     start = len(SIGNATURE) + 8
     unpacker, unpacked, expected = zlib.decompressobj(), 0, 0
     while True:
@@ -229,7 +231,8 @@ def _plain_chunk(kind: bytes, content: bytes, info: dict[str, bytes]) -> bytes:
 
 
 def _decompressed(content: bytes) -> bytes:
-    """Decompress the method's number, which must be 0, and data. Raises ValueError, IndexError, zlib.error."""
+    """Decompress data that follow the number of the method, which must be 0. Raises ValueError, IndexError,
+    zlib.error."""
     unpacker = zlib.decompressobj()
     plain = unpacker.decompress(content[1:], MAX_TEXT)
     if content[0] or not unpacker.eof:

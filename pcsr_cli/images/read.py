@@ -1,7 +1,7 @@
 """Read image files: open them safely, choose the decoder, and turn the image upright.
 
-libvips decodes TIFF, Pillow plug-ins decode HEIC and JPEG XL, and Pillow decodes the others. Any complaint of a decoder
-is an error, unless damage is accepted: then libvips decodes what it can."""
+libvips decodes TIFF, Pillow plug-ins decode HEIC and JPEG XL, and Pillow decodes the others. Damage that a decoder
+reports is an error. If damage is accepted, libvips decodes the undamaged part."""
 
 import io
 import logging
@@ -47,18 +47,19 @@ HEAD_BYTES = 2**20
 JPEG_HEAD_BYTES = 2**24
 AV1_HIGH_BITDEPTH = 0x40
 JPEG_2000_SIZES = b"\xff\x4f\xff\x51"
-"""The start of a JPEG 2000 codestream. The bits of the first channel are at byte 42, and then at every third."""
+"""The start of a JPEG 2000 codestream. Byte 42 has the bits of the first channel, and every third byte after it those
+of the next channel."""
 
 RAW = re.compile(rb"FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|FOVb|\0MRM|....ftypcrx |II\x1a\0\0\0HEAPCCDR", re.DOTALL)
-"""The first bytes of cameras' raw files that are no TIFFs."""
+"""The first bytes of cameras' raw files that are not TIFFs."""
 
 VIPS_METADATA = {"icc-profile-data": "icc_profile", "exif-data": "exif", "xmp-data": "xmp"}
-"""libvips' names of metadata, and Pillow's."""
+"""The names of metadata in libvips, and the names in Pillow."""
 
 UNSUPPORTED = re.compile(
     "support(?!ed marker)|cannot handle|not configured|not implemented|not a whole number", re.IGNORECASE
 )
-"""What decoders say about intact files that they cannot read."""
+"""Messages of decoders about intact files that they do not support."""
 
 for library in ("PIL", "pyvips"):  # otherwise Python prints their log messages about damage
     logging.getLogger(library).addHandler(logging.NullHandler())
@@ -89,7 +90,7 @@ def open_source(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 def reading_errors(source: Path | BinaryIO, setting: str = "") -> Iterator[None]:
     """Turn any exception but MemoryError into an InputError about the source.
 
-    ``setting`` is the setting that accepts damage, if there is one."""
+    ``setting`` is the name of the setting that accepts damage, or empty."""
     name = source_name(source)
     try:
         yield
@@ -107,7 +108,7 @@ def reading_errors(source: Path | BinaryIO, setting: str = "") -> Iterator[None]
             raise InputError(f"{name} cannot be read: {error.strerror.lower()}.", "Check the path.") from error
         if _is_unsupported(error):
             problem = f"{name} is of a kind that cannot be read: {_describe(error)}."
-            raise InputError(problem, "Convert it with another program, for example to PNG.") from error
+            raise InputError(problem, "Convert the file with another program, for example to PNG.") from error
         # Decoders raise errors of many types for damaged files: OSError, struct.error, zlib.error, KeyError...
         problem = f"{name} is truncated or damaged: {_describe(error)}."
         raise InputError(problem, "Copy or export the file again.", setting=setting) from error
@@ -197,8 +198,8 @@ def check_size(name: str, width: int, height: int, allow_huge: bool) -> None:
 def read_image(source: Path | BinaryIO, allow_huge: bool = False, accept_damaged: bool = False) -> ImageData:
     """Read an image file, or the first frame of an animation, and turn it upright.
 
-    ``allow_huge`` permits more than ``MAX_PIXELS``. ``accept_damaged`` takes what can be decoded of a damaged file,
-    with a note. Raises InputError, MemoryError."""
+    ``allow_huge`` permits more than ``MAX_PIXELS``. ``accept_damaged`` reads the part of a damaged file that can be
+    decoded, with a note. Raises InputError, MemoryError."""
     name = source_name(source)
     with open_source(source) as file, reading_errors(source, "" if accept_damaged else "accept_damaged"):
         try:
@@ -250,18 +251,20 @@ def _read_jxl_header(file: BinaryIO, name: str, allow_huge: bool) -> JxlHeader:
 
 
 def _read_tags(file: BinaryIO, name: str) -> Mapping[int, Any] | None:
-    """Return the result of ``read_tags``. Raises InputError for a camera's raw file, in which it would be a preview."""
+    """Return the result of ``read_tags``. Raises InputError for a camera's raw file, whose first image is a preview."""
     file.seek(0)
     head, tags = file.read(16), read_tags(file)
     has_suffix = PurePath(name).suffix.lower() in RAW_SUFFIXES and not head.startswith(b"\xff\xd8")
     if has_suffix or RAW.match(head) or (tags is not None and is_raw(file, tags)):
         problem = f"{name} is a camera's raw file, which pcsr does not develop."
-        raise InputError(problem, "Export it as TIFF with a raw converter, such as darktable or RawTherapee.")
+        raise InputError(
+            problem, "Export the photograph as TIFF with a raw converter, such as darktable or RawTherapee."
+        )
     return tags
 
 
 def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, is_strict: bool) -> ImageData:
-    """Read a file with libvips, with the metadata that it finds. Raises ValueError for damage."""
+    """Read a file, with the metadata that libvips finds. Raises ValueError for damage."""
     with vips_errors(is_strict):
         opened = open_with_vips(file, is_strict)
         check_size(name, opened.width, opened.height, allow_huge)
@@ -274,7 +277,7 @@ def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, is_strict: bool
 
 
 def _read_damaged(file: BinaryIO, name: str, allow_huge: bool, error: Exception) -> ImageData:
-    """Decode what libvips can of a damaged file. Raises ``error`` if that is nothing."""
+    """Decode the part of a damaged file that libvips can read. Raises ``error`` if there is no such part."""
     try:
         tags = read_tags(file)
         image = (

@@ -1,4 +1,4 @@
-"""Decode TIFFs that libvips does not: packed numbers such as 12 bits, tiles of separate planes, LZMA."""
+"""Decode the TIFFs that libvips cannot decode: packed numbers such as 12 bits, tiles of separate planes, LZMA."""
 
 import lzma
 import zlib
@@ -25,7 +25,7 @@ NONE, HORIZONTAL = 1, 2
 
 
 def segment_layout(tags: Mapping[int, Any], has_alpha: bool) -> Layout | None:
-    """Return the layout of a TIFF that this module decodes and libvips does not, None for others."""
+    """Return the layout of a TIFF that this module decodes, and None for TIFFs that libvips decodes."""
     bits, samples, colours = _bits(tags), tags.get(Base.SamplesPerPixel, 1), tags.get(Base.PhotometricInterpretation)
     needed = (
         tags.get(Base.Compression, 1) == LZMA
@@ -108,6 +108,6 @@ def _is_planar(tags: Mapping[int, Any]) -> bool:
 
 
 def as_numbers(value: object) -> tuple[int, ...]:
-    """Return the integers of a tag: of a number, or of several."""
+    """Return the integers of a tag as a tuple, also of a single number."""
     values = value if isinstance(value, tuple) else (value,)
     return tuple(number for number in values if isinstance(number, int))

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 
 class _Parts(io.RawIOBase):
-    """Reads parts of a file, (start, length), and bytes, one after the other."""
+    """Reads parts of a file, each (start, length), and bytes, as one sequence."""
 
     def __init__(self, file: BinaryIO, parts: Sequence[tuple[int, int] | bytes]) -> None:
         self._file, self._parts, self._at = file, parts, 0
@@ -43,5 +43,6 @@ class _Parts(io.RawIOBase):
 
 
 def join_parts(file: BinaryIO, parts: Sequence[tuple[int, int] | bytes]) -> BinaryIO:
-    """Return a file of parts of ``file``, (start, length), and bytes. Reading it moves the position in ``file``."""
+    """Return a file of parts of ``file``, (start, length), and bytes. Reading from the result moves the position in
+    ``file``."""
     return io.BufferedReader(_Parts(file, parts))

@@ -1,7 +1,8 @@
 """Read TIFF with libvips, and write it row by row.
 
-libvips decodes every TIFF except those of ``segments.py``, CIELAB and Zstandard. Only Pillow reads these two. Pillow
-rounds 16-bit colour to 8 bits, does not open 16-bit grey with alpha, and its libtiff prints errors on stderr.
+libvips decodes every TIFF except those of ``segments.py``, CIELAB and Zstandard. CIELAB and Zstandard are read by
+Pillow. Pillow rounds 16-bit colour to 8 bits, does not open 16-bit grey with alpha, and Pillow's libtiff prints errors
+on stderr.
 """
 
 import io
@@ -43,7 +44,7 @@ SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (324, 325))
 """Tags of the offsets and byte counts of strips and tiles."""
 
 MANY_PAGES, MAX_PAGES = 1_000, 100_000
-"""libvips counts up to this number of pages, and pcsr up to the second."""
+"""The largest numbers of pages that libvips and pcsr count."""
 
 CIELAB, ZSTANDARD = 8, 50000
 DNG_VERSION = 50706
@@ -101,7 +102,8 @@ def _find_pages(file: BinaryIO) -> tuple[int, slice]:
 
 
 def _open(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
-    """Open the first page with libvips. It reads the tags of every page, so many pages are removed from a copy."""
+    """Open the first page with libvips. libvips reads the tags of every page, so the pages after the first are removed
+    from a copy of a file with many pages."""
     pages, place = _find_pages(file)
     if pages > MANY_PAGES:
         file.seek(0)

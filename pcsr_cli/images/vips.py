@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     import pyvips
 
 _LOCK = RLock()
-"""libvips has one text for the errors of all threads."""
+"""libvips collects the errors of all threads in one text."""
 
 HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of the formats that libvips may decode: JPEG, PNG, WebP, GIF, TIFF, BigTIFF."""
 
 
 def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
-    """Open the first page or frame as an image of libvips without reading pixels. Call it within ``vips_errors``.
+    """Open the first page or frame as an image of libvips without reading pixels.
 
-    Raises ValueError for formats that are not in ``HEADS``, ``pyvips.Error`` for damage."""
+    Call this function within ``vips_errors``. Raises ValueError for formats that are not in
+    ``HEADS``, ``pyvips.Error`` for damage."""
     import pyvips
 
     pyvips.block_untrusted_set(True)
@@ -48,9 +49,7 @@ def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
 
 @contextmanager
 def vips_errors(is_strict: bool = True) -> Iterator[None]:
-    """Turn libvips' errors about damage into ValueError: if ``is_strict``, also those after which it continued.
-
-    libvips does not fail for every complaint of its decoders, but keeps the text."""
+    """Turn libvips' errors about damage into ValueError; with ``is_strict``, also warnings that libvips ignores."""
     import pyvips
 
     with _LOCK:
@@ -69,7 +68,7 @@ def vips_errors(is_strict: bool = True) -> Iterator[None]:
 def vips_layout(image: "pyvips.Image", has_alpha: bool) -> Layout:
     """Return the layout of ``decode_with_vips``'s image. Raises InputError for unsupported colours and numbers.
 
-    ``has_alpha`` says whether a channel behind the colours is alpha."""
+    ``has_alpha`` is whether a channel after the colours is alpha."""
     if image.format not in {"uchar", "ushort"}:
         raise unsupported_numbers(image.format in {"float", "double"})
     depth = 16 if image.format == "ushort" else 8
@@ -82,16 +81,18 @@ def vips_layout(image: "pyvips.Image", has_alpha: bool) -> Layout:
 
 
 def decode_with_vips(image: "pyvips.Image", has_alpha: bool, icc: bytes | None) -> ImageData:
-    """Decode an image of libvips. CMYK is converted to RGB through its profile. Call it within ``vips_errors``.
+    """Decode an image of libvips. CMYK is converted to RGB through its profile.
 
-    Raises InputError for unsupported colours and numbers, ``pyvips.Error`` for damage, MemoryError."""
+    Call this function within ``vips_errors``. Raises InputError for unsupported colours and numbers,
+    ``pyvips.Error`` for damage, MemoryError."""
     layout = vips_layout(image, has_alpha)
     pixels: Pixels = image.numpy().reshape(image.height, image.width, image.bands)
     return from_vips_pixels(pixels, layout, image.interpretation == "cmyk", icc)
 
 
 def from_vips_pixels(pixels: Pixels, layout: Layout, is_cmyk: bool, icc: bytes | None) -> ImageData:
-    """Make an image from channels (H, W, C) of this layout, or of CMYK. Notes name channels that are dropped."""
+    """Make an image from channels (H, W, C) of this layout, or of CMYK. The notes of the image name dropped
+    channels."""
     used = 4 if is_cmyk else layout.channels
     bands = pixels.shape[2]
     notes = (f"the last {bands - used} of {bands} channels were dropped",) if bands > used else ()

@@ -29,7 +29,7 @@ JFIF_DENSITY = slice(13, 18)
 """The place of the unit and the resolution (x, y) in a JPEG."""
 
 MAX_SOFTWARE = 350
-"""Maximum characters of the software in the EXIF. A JPEG must hold them besides the other EXIF."""
+"""Maximum characters of the software in the EXIF. A JPEG must hold these characters besides the other EXIF."""
 
 ENCODING_ERRORS = (ValueError, struct.error, SyntaxError, RuntimeError)
 """Exceptions of Pillow, besides OSError, for images that a format cannot hold."""
@@ -161,7 +161,7 @@ def kept_metadata(
 ) -> Metadata:
     """Return the metadata for a file of this format and size. With ``strip``, only the profile is kept.
 
-    ``text`` is added to the text of a PNG. In other formats it becomes the software in the EXIF."""
+    ``text`` is added to the text of a PNG. In other formats, ``text`` becomes the software in the EXIF."""
     if options.strip:
         return Metadata(icc=metadata.icc)
     kept, text = keepable(metadata, format)[0], text or {}

@@ -1,6 +1,6 @@
-"""XMP: set the properties in pixels to the size of the result, and remove those that are not true of it.
+"""XMP: set the properties in pixels to the size of the result, and remove properties that do not describe the result.
 
-XMP is edited in place, because anything else in it must keep its form. Each search takes linear time."""
+XMP is edited in place, because all other content must keep its form. Each search takes linear time."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ FALSE = (
     ("xmp", "Thumbnails", ""),
     ("exif", "SubjectArea|SubjectLocation|FocalPlane[XY]Resolution", ""),
 )
-"""Properties that no result has: prefix, names, and the name of the loss. The EXIF has the others."""
+"""Properties that no result has: prefix, names, and the name of the loss. Other properties are in the EXIF."""
 
 FALSE_IF_TURNED = (("mwg-rs", "Regions", REGIONS), ("MP", "RegionInfo", REGIONS))
 
@@ -40,20 +40,22 @@ ACROSS = ("FullPanoWidthPixels", "CroppedAreaImageWidthPixels", "CroppedAreaLeft
           "LargestValidInteriorRectLeft", "LargestValidInteriorRectWidth")  # fmt: skip
 DOWN = ("FullPanoHeightPixels", "CroppedAreaImageHeightPixels", "CroppedAreaTopPixels",
         "LargestValidInteriorRectTop", "LargestValidInteriorRectHeight")  # fmt: skip
-"""Properties of a panorama in pixels. The second is the size of the image, the first that of the whole panorama."""
+"""Properties of a panorama in pixels. The second property is the size of the image, and the first is that of the whole
+panorama."""
 
 MAX_DIMENSIONS = 500
-"""Bytes behind the name of the dimensions of regions in which they are."""
+"""Maximum distance in bytes between the name of the dimensions of regions and their values."""
 
 
 def orientation(xmp: bytes) -> int:
-    """The orientation, 1 to 8; 1 if it is missing."""
+    """The orientation, 1 to 8, or 1 if the orientation is missing."""
     found = _numbers(xmp, "tiff", ("Orientation",)).get("Orientation", 1)
     return found if found in range(1, 9) else 1
 
 
 def true_of_result(xmp: bytes, turned: bool) -> tuple[bytes, tuple[str, ...]]:
-    """Reset the orientation, and remove properties that are not true of a result. Returns the names of what is lost.
+    """Reset the orientation, and remove properties that do not describe a result. Returns the names of the lost
+    properties.
 
     ``turned`` is whether the orientation was not 1."""
     xmp = _set(xmp.rstrip(b"\0"), "tiff", {"Orientation": 1})

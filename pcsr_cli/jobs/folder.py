@@ -225,12 +225,12 @@ class FolderRun:
         return (f"{before} images became {after}; the format option chooses another format",)
 
     def _given_up(self, source: Path, count: int) -> InputError | None:
-        """Return the error of an image during which ``count`` runs were killed, None if it is tried."""
+        """Return the error of an image during which ``count`` runs were killed, or None to try the image."""
         if count < MAX_STARTS:
             return None
         return InputError(
             f"{source} is not tried again: {count} runs were killed while they worked on it.",
-            f"It may need too much memory. Remove {self.started.path} to try it again.",
+            f"The image may need too much memory. Remove {self.started.path} to try it again.",
         )
 
     def _settings_key(self, task: Task) -> Mapping[str, Any]:

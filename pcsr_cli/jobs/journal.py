@@ -23,7 +23,7 @@ STARTED_NAME = ".pcsr-started.jsonl"
 VERSION = 2
 
 MAX_STARTS = 2
-"""An image that ended this many runs is not tried again. One run may have been killed for another reason."""
+"""An image during which this many runs were killed is not tried again. A single kill may have had another reason."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,11 @@ class Journal:
 
 
 class Started:
-    """The images that runs have started and not ended, so that one that kills the process is not tried for ever.
+    """The images that runs have started and not ended, so that an image that kills the process is not tried again and
+    again.
 
-    They are kept in a file of the output folder. Errors of the file are ignored: it is a precaution."""
+    A file in the output folder lists these images. Errors of the file are ignored, because the file is only a
+    precaution."""
 
     def __init__(self, folder: Path) -> None:
         """Read the file of earlier runs if it exists."""
@@ -145,7 +147,7 @@ def _identity(output: Path, source: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """Read a regular file; empty if it does not exist. Raises OSError, also for a link or a pipe."""
+    """Read a regular file, or return no bytes for a missing file. Raises OSError, also for a link or a pipe."""
     try:
         with os.fdopen(open_shared(path, os.O_RDONLY, create=False), "rb") as file:
             return file.read()
@@ -154,7 +156,7 @@ def _read(path: Path) -> bytes:
 
 
 def _append(path: Path, line: bytes, durable: bool = True) -> None:
-    """Add a line to a file, or nothing. Raises OSError."""
+    """Add a line to a file, completely or not at all. Raises OSError."""
     with os.fdopen(open_shared(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         if end:

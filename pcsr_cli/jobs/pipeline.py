@@ -173,7 +173,7 @@ class _Line:
     def stop(self) -> None:
         """Stop all jobs and wait for their writers, which remove unfinished files.
 
-        A reader leaves nothing behind, and a decoder may take long, so nobody waits for it."""
+        The function does not wait for readers, because a reader leaves no file behind and may take long."""
         for started in self.behind:
             started.queue.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)

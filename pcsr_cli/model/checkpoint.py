@@ -45,7 +45,8 @@ CONFIG_KEY = "pcsr_config"
 MAX_LISTED_KEYS = 8
 
 MAX_WEIGHTS = 2**30
-"""Maximum bytes of a file of weights or of a training state. It is read whole: later changes have no effect."""
+"""Maximum bytes of a file of weights or of a training state. The file is read as a whole, so later changes of the file
+have no effect."""
 
 MAX_HEADER = 2**22
 """Maximum bytes of the part of such a file that lists its tensors, about 50,000."""
@@ -56,7 +57,8 @@ COPYING = (b"bytearray\n", b"_codecs\n")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model read from files. ``scales`` is None if the files do not list any. ``sha256`` is that of ``weights``."""
+    """A model read from files. ``scales`` is None if the files do not list any. ``sha256`` is the hash of
+    ``weights``."""
 
     spec: ModelSpec
     scales: Scales | None
@@ -121,7 +123,7 @@ def _parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def _header(content: bytes) -> bytes:
-    """The JSON header of a safetensors file. Raises ValueError if it is too long."""
+    """The JSON header of a safetensors file. Raises ValueError for a header that is too long."""
     length = int.from_bytes(content[:8], "little")
     if length > MAX_HEADER:
         raise ValueError(f"its header has {length:,} bytes, more than the limit of {MAX_HEADER:,}")

@@ -41,7 +41,7 @@ MAX_WEIGHTS = 2**28
 class HubLocation:
     """Two files of a Hub repository; ``revision`` is a commit, a branch or a tag.
 
-    If given, the sha256 of each file and the ``size`` of the weights in bytes must match.
+    The sha256 of each file and the ``size`` of the weights in bytes must match if they are given.
     """
 
     repo: str
@@ -63,7 +63,7 @@ class HubLocation:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A model's files in the cache, and their commit. ``new`` lists those that were downloaded now."""
+    """A model's files in the cache, and their commit. ``new`` lists the files that were downloaded now."""
 
     config: Path
     weights: Path
@@ -130,7 +130,8 @@ def is_whole(cached: Path, digest: str | None = None) -> bool:
 
 
 def _is_valid(content: bytes, suffix: str, *digests: str | None) -> bool:
-    """Whether a file has these digests and its format: a .json is JSON, a .safetensors has a header and all bytes."""
+    """Whether a file has these digests and the format of its suffix: a .json is JSON, a .safetensors has a header and
+    all bytes."""
     from safetensors import SafetensorError, deserialize
 
     if not all(_has_digest(content, digest) for digest in digests if digest):

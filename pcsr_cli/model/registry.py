@@ -309,7 +309,8 @@ def _build_entry(entry: Entry, checkpoint: "Checkpoint", revision: str | None) -
 
 @contextmanager
 def _fetched(location: HubLocation, name: str, notify: Notify | None) -> Iterator[tuple["Checkpoint", str]]:
-    """The checkpoint from the Hub and its commit. If it makes no model, what was downloaded now leaves the cache."""
+    """The checkpoint from the Hub and its commit. If the checkpoint is invalid, the files that were downloaded now are
+    removed from the cache."""
     from pcsr_cli.model.checkpoint import read_safetensors
 
     fetched = fetch(location, name, notify)

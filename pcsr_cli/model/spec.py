@@ -21,8 +21,8 @@ MAX_LAYERS = 32
 MAX_BRANCHES = 16
 MAX_SCALE = 1000
 MAX_LEVEL = 1e5
-"""Maximum of a mean and of a standard deviation, whose minimum is the inverse. Beyond this maximum, float32 cannot hold
-the images."""
+"""Maximum of a mean and of a standard deviation. The minimum of a standard deviation is the inverse. Beyond this
+maximum, float32 cannot hold the images."""
 
 Size = Annotated[int, Meta(ge=1, le=MAX_SIZE)]
 Hidden = Annotated[tuple[Size, ...], Meta(max_length=MAX_LAYERS)]

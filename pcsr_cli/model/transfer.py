@@ -47,8 +47,8 @@ Notify = Callable[[str], None]
 class Bounds:
     """Limits of one download, in seconds.
 
-    ``connect`` limits the connection, ``stall`` the time without new bytes, ``total`` the whole, plus one second for
-    every ``rate`` bytes that arrive. After ``notice`` the user gets a message.
+    ``connect`` limits the connection, and ``stall`` the time without new bytes. ``total`` limits the whole download,
+    plus one second for every ``rate`` bytes that arrive. After ``notice`` seconds, the user gets a message.
     """
 
     connect: float = 5.0
@@ -90,7 +90,8 @@ class Answer:
 
 
 class UnavailableError(Exception):
-    """The Hub does not provide a file now. The arguments are the reason, as a clause, and what to do, if special."""
+    """The Hub cannot provide a file at this time. The arguments are the reason as a clause and, if it is not the usual
+    one, the next step."""
 
     def __init__(self, why: str, next_step: str = "") -> None:
         super().__init__(why)
@@ -107,11 +108,11 @@ class BrokenError(UnavailableError):
 
 
 class DamagedError(Exception):
-    """The Hub sent another file than the one requested. The argument is what differs."""
+    """The Hub sent another file than the one requested. The argument names the difference."""
 
 
 def client() -> ModuleType:
-    """The module huggingface_hub. Raises HubSettingError if its environment variables are invalid."""
+    """The module huggingface_hub. Raises HubSettingError if an environment variable of huggingface_hub is invalid."""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     try:
         parts = urlsplit(endpoint)
@@ -149,7 +150,7 @@ def _without_login(text: str) -> str:
 
 
 _Event = Answer | bytes | Exception | None
-"""The beginning of an answer; a piece of content, empty when connected; the error, or None at the end."""
+"""The description of a file; a piece of content, empty when connected; an error; or None at the end."""
 
 
 class Transfer:
@@ -287,7 +288,7 @@ class Transfer:
 def _request(file: RemoteFile, method: str, offset: int, timeout: float, put: Callable[[_Event], None]) -> None:
     """Request a file, follow redirects, and ``put`` the answer and the content from byte ``offset``.
 
-    The first answer with a commit describes the file, because the Hub redirects to another host for large files. The
+    The first response with a commit describes the file, because the Hub redirects to another host for large files. The
     token is sent to the Hub's own address only.
     """
 
@@ -326,7 +327,7 @@ def _request(file: RemoteFile, method: str, offset: int, timeout: float, put: Ca
 
 
 def _read_headers(headers: Any) -> Answer | None:
-    """What an answer states about the file. None unless its commit and its ETag are hashes."""
+    """The file that a response describes; None unless the commit and the ETag of the response are hashes."""
     commit = COMMIT.fullmatch(headers.get("X-Repo-Commit", ""))
     etag = ETAG.fullmatch(headers.get("X-Linked-Etag") or headers.get("ETag", ""))
     return Answer(commit[0], etag[2], _length(headers.get("X-Linked-Size"))) if commit and etag else None
@@ -337,7 +338,7 @@ def _length(text: str | None) -> int | None:
 
 
 def _refusal(file: RemoteFile, status: int, code: str | None, with_token: bool) -> Exception:
-    """The error for an answer with an error status. ``code`` is the Hub's own."""
+    """The error for a response with an error status. ``code`` is the error code of the Hub."""
     repo, hub = file.repo, f"the Hub ({endpoint()})"
     if code == "GatedRepo":
         return HubError(f"{repo} is gated.", "Request access on the page of the repository, then set HF_TOKEN.")
@@ -379,13 +380,14 @@ def _short(error: BaseException) -> str:
 
 
 def _session() -> Any:
-    """The HTTP client of huggingface_hub. Raises HubSettingError for a proxy or certificates that it cannot use."""
+    """The HTTP client of huggingface_hub. Raises HubSettingError for a proxy or certificates that the client cannot
+    use."""
     try:
         return client().get_session()
     except ImportError as error:
         raise HubSettingError(
             "The proxy settings name a SOCKS proxy, which needs the Python package socksio.",
-            "Install it, use an http proxy, or unset ALL_PROXY, HTTP_PROXY and HTTPS_PROXY.",
+            "Install socksio, use an http proxy, or unset ALL_PROXY, HTTP_PROXY and HTTPS_PROXY.",
         ) from error
     except OSError as error:
         paths = [(name, os.environ[name]) for name in CERTIFICATES if os.environ.get(name)]
@@ -399,7 +401,7 @@ def _session() -> Any:
 
 
 def _token() -> str | None:
-    """The user's token, if any. Raises HubSettingError for one that cannot be sent."""
+    """The user's token, if any. Raises HubSettingError for a token that cannot be sent."""
     hub, token = client(), None
     with contextlib.suppress(OSError, ValueError):  # a saved token that cannot be read
         token = None if hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()

@@ -276,7 +276,7 @@ def test_what_cannot_be_replaced_is_refused_before_any_work(tmp_path: Path, monk
             with fails(OutputError, f"{output} cannot be written:", "Choose another name, or remove the file."):
                 check_outputs([output], [], overwrite=True)
     monkeypatch.setattr(files, "_mounts", lambda: {output.resolve()})
-    with fails(OutputError, "it is mounted as a single file.", "Mount its folder"):
+    with fails(OutputError, "it is mounted as a single file.", "Mount the folder"):
         check_outputs([output], [], overwrite=True)
     assert output.exists()
 

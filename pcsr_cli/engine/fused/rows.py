@@ -16,7 +16,7 @@ from torch import Tensor
 from pcsr_cli.engine.fused.kernels import FusedConv
 
 MARGIN = 2
-"""Rows of zeros above and below a window, as many as the largest radius of a stage."""
+"""Number of rows of zeros above and below a window: the largest radius of a stage."""
 
 
 @dataclass

@@ -34,7 +34,7 @@ from pcsr_cli.jobs.maps import P_HEAVY_COLOURS, TINT
 SUFFIXES = {".html", ".htm"}
 SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "stage.js", "page.js")
 COLUMNS = ("heavy_share", "psnr", "ssim", "paper", "executed", "saved", "saved_executed")
-"""The columns in the table of images whose values depend on the cut."""
+"""The columns of the page's table that change with the cut."""
 
 
 @dataclass(frozen=True)
