@@ -1,8 +1,10 @@
 """Tiny networks whose every layer affects the output, and test images."""
 
 import copy
+import hashlib
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,11 @@ _TINY = {
     "srresnet": BackboneSpec("srresnet", 4),
     "dense": BackboneSpec("dense", 8, 2),
 }
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def tiny_spec(backbone: str, branches: int = 2) -> ModelSpec:

@@ -28,7 +28,7 @@ from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.images import formats
 from pcsr_cli.images.formats import FORMATS, Format
-from pcsr_cli.model.hub import HubLocation, is_cached, is_whole, is_whole_here, reach, revision_of
+from pcsr_cli.model.hub import MAX_CONFIG, HubLocation, is_cached, is_whole, is_whole_here, reach, revision_of
 from pcsr_cli.model.registry import Entry, Registry, load_registry
 from pcsr_cli.model.transfer import client, endpoint
 
@@ -42,9 +42,6 @@ MIN_MEMORY = 2**30
 
 MIN_DISK = 100 * 2**20
 """Free bytes that a model in the cache needs at most."""
-
-MAX_CONFIG = 2**20
-"""Larger config.json files in the shared cache belong to other programs and are not read."""
 
 
 class State(Enum):
@@ -183,7 +180,7 @@ def check_cache() -> Iterator[Finding]:
 
 def _check_cached(config: Path, weights: Path) -> Iterator[Finding]:
     """Report a damaged PCSR model. Models of other programs are ignored."""
-    if not weights.is_file() or config.stat().st_size > MAX_CONFIG:
+    if not weights.is_file() or config.stat().st_size > MAX_CONFIG:  # a larger one belongs to another program
         return
     files = (config, weights) if b'"heavy_sampler_spec"' in config.read_bytes() else (config,)
     if damaged := [file.name for file in files if not is_whole(file)]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcsr_cli.errors import HubError, OutputError
-from pcsr_cli.images.files import atomic_write, is_file, reason, remove_leftovers
+from pcsr_cli.images.files import atomic_write, is_file, read_bytes, reason, remove_leftovers
 from pcsr_cli.model.transfer import (
     CHECK_CONNECTION,
     COMMIT,
@@ -33,7 +33,7 @@ from pcsr_cli.model.transfer import (
 
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 MAX_CONFIG = 2**20
-MAX_WEIGHTS = 2**28
+MAX_DOWNLOAD = 2**28
 """The largest accepted files, in bytes."""
 
 
@@ -58,7 +58,7 @@ class HubLocation:
 
     def weights_file(self, commit: str) -> RemoteFile:
         """The weights of a commit on the Hub."""
-        return RemoteFile(self.repo, commit, self.weights, self.sha256, self.size or MAX_WEIGHTS)
+        return RemoteFile(self.repo, commit, self.weights, self.sha256, self.size or MAX_DOWNLOAD)
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,8 @@ def is_whole(cached: Path, digest: str | None = None) -> bool:
     The content must match ``digest`` (sha256 or git's blob sha1), the hash in the file name, and the format.
     """
     try:
-        if not cached.is_file() or cached.stat().st_size > MAX_WEIGHTS:
-            return False
         name = cached.readlink().name if cached.is_symlink() else None
-        return _is_valid(cached.read_bytes(), cached.suffix, digest, name)
+        return _is_valid(read_bytes(cached, MAX_DOWNLOAD), cached.suffix, digest, name)
     except OSError:
         return False
 
@@ -152,12 +150,6 @@ def _has_digest(content: bytes, digest: str) -> bool:
     if len(digest) == 64:
         return hashlib.sha256(content).hexdigest() == digest
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == digest
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def revision_of(cached: Path) -> str:
@@ -196,7 +188,7 @@ def _fetch_file(file: RemoteFile, name: str, notify: Notify | None, bounds: Boun
         return cached
     try:
         if whole:
-            answer = Transfer(file, QUICK).request_metadata()
+            answer = Transfer(file, QUICK, notify).request_metadata()
             if answer.commit == revision_of(cached) and is_whole(cached, answer.etag):
                 return cached
         new.append(_download(file, notify, bounds))

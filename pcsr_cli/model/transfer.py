@@ -208,14 +208,13 @@ class Transfer:
             events.put(event, timeout=timeout)
 
         def work() -> None:
+            end: Exception | None = None
+            try:
+                _request(self.file, method, len(self.content), timeout, put)
+            except Exception as error:  # the HTTP library raises more than documented
+                end = error
             with contextlib.suppress(queue.Full):
-                try:
-                    _request(self.file, method, len(self.content), timeout, put)
-                    put(None)
-                except queue.Full:
-                    raise
-                except Exception as error:  # the HTTP library raises more than documented
-                    put(error)
+                put(end)
 
         threading.Thread(target=work, daemon=True).start()
         connected = False
@@ -249,7 +248,7 @@ class Transfer:
         while now < end:
             if self._notify and now >= self._next_notice:
                 self._next_notice = now + NOTICE_EVERY
-                self._notify(f"Downloading {self.file.name} of {self.file.repo}: {self._progress()}.")
+                self._notify(f"Waiting for {self.file.name} of {self.file.repo}: {self._progress()}.")
             with contextlib.suppress(queue.Empty):
                 return events.get(timeout=min(self._next_notice, end) - now)
             now = time.monotonic()
@@ -275,7 +274,7 @@ class Transfer:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 why = f"the certificate of {hub} is not accepted ({cause.verify_message})"
                 return UnavailableError(why, "Check SSL_CERT_FILE, the clock, and the proxy.")
-            if isinstance(cause, ssl.SSLError):
+            if isinstance(cause, ssl.SSLError) and self._answer is None:
                 return UnavailableError(f"{hub} does not open a secure connection")
             if type(cause).__name__ == "ProxyError":
                 return UnavailableError(f"the proxy refuses to connect to {hub} ({_short(cause)})")
@@ -390,10 +389,10 @@ def _session() -> Any:
             "Install socksio, use an http proxy, or unset ALL_PROXY, HTTP_PROXY and HTTPS_PROXY.",
         ) from error
     except OSError as error:
-        paths = [(name, os.environ[name]) for name in CERTIFICATES if os.environ.get(name)]
-        name, path = min(paths, key=lambda each: exists(Path(each[1])), default=("the system's certificates", ""))
+        names = sorted(filter(os.environ.get, CERTIFICATES), key=lambda name: exists(Path(os.environ[name])))
+        used = f"{names[0]} {os.environ[names[0]]}" if names else "the certificates of the system"
         why = "there is no certificate" if isinstance(error, ssl.SSLError) else reason(error)
-        raise HubSettingError(f"Cannot use {name} {path}: {why}.", "Correct or unset it.") from error
+        raise HubSettingError(f"Cannot use {used}: {why}.", "Correct or unset SSL_CERT_FILE.") from error
     except Exception as error:
         raise HubSettingError(
             f"The proxy settings are invalid: {_short(error)}.", "Correct ALL_PROXY, HTTP_PROXY and HTTPS_PROXY."

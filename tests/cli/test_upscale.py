@@ -14,12 +14,11 @@ from PIL import Image, ImageCms
 
 import pcsr_cli
 from pcsr_cli.model.checkpoint import save_folder
-from pcsr_cli.model.hub import file_sha256
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
 from tests.hub_server import Hub
 from tests.images import levels, load, save
-from tests.tiny import tiny_model
+from tests.tiny import file_sha256, tiny_model
 
 CARN = "3587jjh/pcsr_carn"
 

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from pcsr_cli.errors import ModelError, OutputError, RefusedOutputError
 from pcsr_cli.model.checkpoint import MAX_HEADER, build_model, load_pickle, load_strictly, read_checkpoint, save_folder
-from pcsr_cli.model.hub import file_sha256
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import ModelSpec, Scales, write_config
 from tests.failing import fails
-from tests.tiny import BACKBONES, tiny_model, tiny_spec
+from tests.tiny import BACKBONES, file_sha256, tiny_model, tiny_spec
 
 KEY = "classifier.imnet.layers.0.bias"
 NO_LAYOUT = "does not have the layout of a published PCSR checkpoint (model: name, args, sd)."

@@ -603,7 +603,7 @@ def test_a_slow_download_is_announced(here: Path, hub: Hub, pinned: HubLocation)
     hub.tamper = on(WEIGHTS, body(lambda content: slowly([content[:9], content[9:]], 0.1)))
     messages: list[str] = []
     hub_module.fetch(pinned, REPO, messages.append, FAST)
-    assert messages == ["Downloading model.safetensors of someone/tiny: 9 of 29,672 bytes."]
+    assert messages == ["Waiting for model.safetensors of someone/tiny: 9 of 29,672 bytes."]
 
 
 @pytest.mark.parametrize("part", ["config", "model"])

@@ -13,12 +13,12 @@ from pcsr_cli.errors import DeviceError, HubError, ModelError, RegistryError, Un
 from pcsr_cli.model import registry
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.checkpoint import save_folder
-from pcsr_cli.model.hub import Fetched, HubLocation, file_sha256
+from pcsr_cli.model.hub import Fetched, HubLocation
 from pcsr_cli.model.registry import ORIGINALS as NAMES
 from pcsr_cli.model.registry import Entry, Registry, load_registry, own_registry_path, read_registry
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec, Scales
 from tests.failing import fails
-from tests.tiny import changeable_model, tiny_model, tiny_spec
+from tests.tiny import changeable_model, file_sha256, tiny_model, tiny_spec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO_LINES = f'repo = "someone/tiny"\nrevision = "{COMMIT}"'
