@@ -64,7 +64,7 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
             if image is None or count < 2:
                 raise InputError(f"{name} has only one frame.", "Use a GIF, WebP or PNG animation.", setting="frames")
             check_size(name, image.width, image.height, allow_huge)
-            metadata, _, notes = read_metadata(image if parts is None else parts.description, file)
+            metadata, _, notes = read_metadata(image if parts is None else parts.description, file, grey=False)
         frames = _frames(image, count, source)
         yield Animation((image.height, image.width), count, _plays(image), metadata, notes, frames)
 

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from pcsr_cli.images.colour import ColourSpace, from_bmp, from_png
 from pcsr_cli.images.image import Metadata
 from pcsr_cli.images.xmp import GAIN_MAP
 
@@ -43,7 +44,8 @@ class Blocks:
     """Blocks of metadata with the bytes of the file, and the names of blocks that no result has.
 
     ``text`` has keywords and values. ``iptc`` is a sequence of Photoshop's resources. ``cicp`` is the colour space in
-    the four numbers of cICP and nclx. ``extended_xmp`` is a sequence of JPEG segments."""
+    the four numbers of cICP and nclx, ``colours`` the colour space by other statements. ``extended_xmp`` is a sequence
+    of JPEG segments."""
 
     exif: bytes | None = None
     xmp: bytes | None = None
@@ -51,6 +53,7 @@ class Blocks:
     iptc: bytes | None = None
     extended_xmp: bytes | None = None
     cicp: tuple[int, ...] | None = None
+    colours: ColourSpace | None = None
     text: list[tuple[str, str]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
@@ -64,6 +67,14 @@ def find_blocks(image: Image.Image, file: BinaryIO) -> Blocks:
             _find_in_jpeg(image, found)
         case "PNG":
             _find_in_png(image, found)
+        case "BMP" | "DIB":
+            stated = from_bmp(file)
+            if isinstance(stated, bytes):
+                found.icc = stated
+            else:
+                found.colours = stated
+        case "JPEG2000":
+            _find_profile_of_jpeg_2000(file, found)
         case "GIF":
             _add_comment(found, info.get("comment"))
         case "WEBP":
@@ -108,6 +119,7 @@ def _find_in_jpeg(image: Image.Image, found: Blocks) -> None:
 
 def _find_in_png(image: Image.Image, found: Blocks) -> None:
     chunks = image.info.get("chunks", {})
+    found.colours = from_png(image.info)
     found.cicp = tuple(chunks["cICP"]) if len(chunks.get("cICP", ())) == 4 else None
     if "caBX" in chunks:
         found.lost.append(C2PA)
@@ -206,6 +218,16 @@ def _find_in_boxes(image: Image.Image, file: BinaryIO, found: Blocks) -> None:
         found.lost.append(GAIN_MAP)
     if image.info.get("depth_images"):
         found.lost.append("the depth map")
+
+
+def _find_profile_of_jpeg_2000(file: BinaryIO, found: Blocks) -> None:
+    for kind, start, size in _boxes(file):
+        if kind == b"jp2h":
+            file.seek(start)
+            header = file.read(min(size, MAX_BOX))
+            at = header.find(b"colr\2")
+            if at >= 4:
+                found.icc = header[at + 7 : at - 4 + int.from_bytes(header[at - 4 : at], "big")] or None
 
 
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:

@@ -77,7 +77,7 @@ MORE = (*BLOCKS, "dpi", "aspect", "iptc")
 # fmt: off
 FORMATS = (
     Format("PNG", (".png", ".apng"), deep=True, streamed=True, lossless="always", compression=True, animated=True,
-           metadata=(*MORE, "text")),
+           metadata=(*MORE, "text", "cicp")),
     Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), alpha=False, max_side=65_500, quality=95,
            metadata=(*MORE, "comment", "extended_xmp"), max_block=64_000),
     Format("WebP", (".webp",), grey=False, max_side=16_383, quality=95, lossless="on request", animated=True,
@@ -100,6 +100,7 @@ BLOCK_NAMES = {
     "xmp": "the XMP",
     "extended_xmp": "the extended XMP",
     "iptc": "the IPTC",
+    "cicp": "the statement that the image is HDR",
     "aspect": "the pixel aspect ratio",
 }
 """Names of fields of ``Metadata`` for notes."""

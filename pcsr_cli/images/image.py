@@ -18,7 +18,7 @@ class Metadata:
 
     ``text`` has keywords and values; a comment has the keyword Comment. ``iptc`` is a sequence of Photoshop's
     resources, ``extended_xmp`` a sequence of JPEG segments. ``aspect`` is the resolution (x, y) of pixels that are not
-    square, if its unit is unknown.
+    square, if its unit is unknown. ``cicp`` has the four bytes of the chunk cICP of an HDR image.
 
     EXIF is a TIFF directory without the ``Exif`` prefix. The orientation in EXIF is that of the pixels in memory."""
 
@@ -30,6 +30,7 @@ class Metadata:
     iptc: bytes | None = None
     extended_xmp: bytes | None = None
     aspect: tuple[int, int] | None = None
+    cicp: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,35 @@ import numpy as np
 from PIL import Image
 
 from pcsr_cli.images import xmp
-from pcsr_cli.images.containers import C2PA, find_blocks, iptc_resource, lasting_resources
+from pcsr_cli.images.colour import (
+    CHROMATICITIES,
+    COLOUR_SPACE,
+    HDR,
+    STATES_SRGB,
+    TRANSFER_FUNCTION,
+    WHITE_POINT,
+    from_cicp,
+    from_exif,
+    hdr_of_profile,
+    make_profile,
+)  # fmt: skip
+from pcsr_cli.images.containers import C2PA, Blocks, find_blocks, iptc_resource, lasting_resources
 from pcsr_cli.images.exif import (
     ASCII,
+    INTEROP,
     LONG,
     MAKER_NOTE,
     MAX_EXIF,
     ORIENTATION,
     SELF_CONTAINED,
+    SHORT,
     Directory,
     Exif,
     Value,
     read_exif,
 )  # fmt: skip
 from pcsr_cli.images.image import ImageData, Metadata, Pixels
+from pcsr_cli.images.modes import CONVERTED_MODES, GREY_MODES
 
 ICC, XMP, IPTC, PHOTOSHOP, SOFTWARE = 34675, 700, 33723, 34377, 305
 ABOUT_THE_FILE = {
@@ -40,6 +55,9 @@ LOST_TAGS = {
     frozenset({52545}): C2PA,
 }
 """TIFF tags that do not describe a result."""
+
+PHOTOMETRIC, GREY, CONVERTED = 262, {(0,), (1,)}, {(5,), (8,)}
+"""TIFF's tag of the kind of colours, its numbers for grey, and for kinds that are converted to sRGB."""
 
 RESOLUTION = (282, 283)
 RESOLUTION_UNIT = 296
@@ -59,10 +77,16 @@ MAX_DPI = 1e6
 MAX_ASPECT = 2**16
 
 
-def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
+def read_metadata(
+    image: Image.Image, file: BinaryIO, grey: bool | None = None
+) -> tuple[Metadata, int, tuple[str, ...]]:
     """The metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on dropped metadata.
 
-    ``file`` is the image's file. The metadata describes the upright image. The preview in EXIF is dropped."""
+    ``file`` is the image's file. ``grey`` is the kind of the decoded pixels, None if the image has their mode. The
+    metadata describes the upright image. The preview in EXIF is dropped."""
+    if image.format == "TIFF":
+        metadata, _, tiff_notes = read_tiff_metadata(file)
+        return metadata, 1, tiff_notes
     blocks, notes, exif = find_blocks(image, file), [], None
     if image.format == "AVIF" and blocks.exif:  # Pillow encodes the EXIF anew
         blocks.exif = image._decoder.get_info()[4]  # type: ignore[attr-defined]
@@ -80,12 +104,37 @@ def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, tu
         extended_xmp=blocks.extended_xmp,
         aspect=_read_aspect(image.info),
     )
+    if grey is None:
+        grey = image.mode in GREY_MODES
+    if image.mode not in CONVERTED_MODES:
+        metadata = _with_colours(metadata, blocks, exif, grey, notes)
     return _upright_metadata(metadata, exif, read_orientation(image), blocks.lost, notes)
+
+
+def _with_colours(metadata: Metadata, blocks: Blocks, exif: Exif | None, grey: bool, notes: list[str]) -> Metadata:
+    """Add a profile for a colour space that is stated otherwise. HDR and unknown colour spaces are noted.
+
+    Of several statements, the first of these counts: the profile, cICP or nclx, others, the EXIF."""
+    icc, cicp = metadata.icc, blocks.cicp
+    hdr = (HDR.get(cicp[1]) if cicp else None) or (hdr_of_profile(icc) if icc else None)
+    if hdr is not None:
+        notes.append(f"the image is HDR ({hdr}), and its values were enlarged without a conversion")
+    if cicp and cicp[1] in HDR:
+        return replace(metadata, cicp=bytes((cicp[0] & 255, cicp[1], 0, 1)))
+    if icc is not None:
+        return metadata
+    colours = from_cicp(cicp) if cicp else blocks.colours or (from_exif(exif) if exif else None)
+    if colours is not None and not colours.is_srgb:
+        icc = make_profile(colours, grey)
+    if icc is None and (cicp if colours is None else not colours.is_srgb):
+        notes.append("the colour space that the file states is unknown, and the result states none")
+    return replace(metadata, icc=icc)
 
 
 def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
     """The metadata of a TIFF as ``read_metadata`` returns it. Raises ValueError for a damaged file."""
-    exif = read_exif(file, ABOUT_THE_FILE - {XMP, ICC, IPTC, PHOTOSHOP})
+    used = {XMP, ICC, IPTC, PHOTOSHOP, PHOTOMETRIC, WHITE_POINT, CHROMATICITIES, TRANSFER_FUNCTION}
+    exif = read_exif(file, ABOUT_THE_FILE - used)
     icc, packet, iptc, photoshop = (
         exif.main.values.get(tag, Value(ASCII, b"")).content for tag in (ICC, XMP, IPTC, PHOTOSHOP)
     )
@@ -98,7 +147,13 @@ def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
     lost = [name for tags, name in LOST_TAGS.items() if exif.main.values.keys() & tags]
     exif.main.drop(set().union(*LOST_TAGS))
     metadata = Metadata(icc or None, None, packet or None, dpi, iptc=resources, aspect=_read_aspect(without_unit))
-    return _upright_metadata(metadata, exif, exif.orientation, lost, [])
+    notes: list[str] = []
+    kind = exif.numbers(exif.main.values.get(PHOTOMETRIC))
+    if kind not in CONVERTED:
+        metadata = _with_colours(metadata, Blocks(), exif, kind in GREY, notes)
+    if metadata.icc is None and TRANSFER_FUNCTION in exif.main.values:
+        lost.append("the transfer function")
+    return _upright_metadata(metadata, exif, exif.orientation, lost, notes)
 
 
 def _upright_metadata(
@@ -192,10 +247,17 @@ def exif_dpi(exif: Exif) -> tuple[float, float] | None:
     return None if factor is None or dpi is None else (dpi[0] * factor, dpi[1] * factor)
 
 
-def resize_metadata(metadata: Metadata, height: int, width: int, software: str | None = None) -> Metadata:
-    """Set the sizes in EXIF and XMP to those of the result. ``software`` is added to the EXIF."""
+def resize_metadata(
+    metadata: Metadata, height: int, width: int, software: str | None = None, is_converted: bool = False
+) -> Metadata:
+    """Set the sizes in EXIF and XMP to those of the result. ``software`` is added to the EXIF.
+
+    ``is_converted`` is whether the colours are converted to sRGB."""
     exif = Exif() if metadata.exif is None else read_exif(metadata.exif)
     _resize_photo(exif, (width, height))
+    if is_converted and COLOUR_SPACE in exif.photo.values:
+        exif.photo.values[COLOUR_SPACE] = exif.value(SHORT, STATES_SRGB)
+        exif.photo.inner.pop(INTEROP, None)  # it may state Adobe RGB
     if software is not None:
         earlier = exif.main.values.get(SOFTWARE, Value(ASCII, b"")).content.partition(b"pcsr ")[0].strip(b"\0 ;")
         joined = b"; ".join([*([earlier] if earlier else []), software.encode("utf-8", "replace")])

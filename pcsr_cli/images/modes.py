@@ -13,6 +13,9 @@ from pcsr_cli.images.image import ImageData, Layout, Metadata, to_8_bits
 BAND_PIXELS = 2**20
 GREY_MODES = {"1", "L", "LA", "La"}
 DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
+CONVERTED_MODES = {"CMYK", "YCbCr", "LAB", "HSV"}
+"""Modes whose images are converted to RGB."""
+
 ROUNDED = "more than 8 bits a channel were read as 8"
 """The note on an image whose decoder returns fewer bits than the file has."""
 
@@ -47,7 +50,7 @@ def from_pil(image: Image.Image) -> ImageData:
         return _from_16_bit_grey(image)
     icc = image.info.get("icc_profile") or None
     notes: tuple[str, ...] = ()
-    if image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
+    if image.mode in CONVERTED_MODES:
         image, note = _to_rgb(image, icc)
         notes, icc = (note,), None
     rgb, alpha = _to_arrays(image)

@@ -303,6 +303,8 @@ class PngEncoder:
 
 
 def _description(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
+    if metadata.cicp is not None:
+        yield b"cICP", metadata.cicp
     if metadata.icc is not None:
         yield b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)
     if metadata.dpi is not None:

@@ -268,7 +268,8 @@ def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, is_strict: bool
     with vips_errors(is_strict):
         opened = open_with_vips(file, is_strict)
         check_size(name, opened.width, opened.height, allow_huge)
-        described, fields = Image.new("L", (1, 1)), set(opened.get_fields())
+        mode = {"cmyk": "CMYK", "b-w": "L", "grey16": "L"}.get(opened.interpretation, "RGB")
+        described, fields = Image.new(mode, (1, 1)), set(opened.get_fields())
         described.info = {name: opened.get(field) for field, name in VIPS_METADATA.items() if field in fields}
         metadata, orientation, notes = read_metadata(described, file)
         image = decode_with_vips(opened, opened.hasalpha(), metadata.icc)
@@ -325,8 +326,10 @@ def _decode(file: BinaryIO, image: Image.Image, parts: PngParts | None) -> Image
     if raw_mode is None:
         image.load()
     described = image if parts is None else parts.description
-    metadata, orientation, notes_of_metadata = read_metadata(described, file)
+    grey = layout_of(image).grey if raw_mode is None else raw_mode.startswith("LA")
+    metadata, orientation, notes_of_metadata = read_metadata(described, file, grey)
     if raw_mode is None:
+        image.info["icc_profile"] = metadata.icc
         decoded = from_pil(image)
         if parts is None:
             metadata = replace(metadata, icc=decoded.metadata.icc)  # None if the colours were converted

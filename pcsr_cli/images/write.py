@@ -168,7 +168,9 @@ def kept_metadata(
     if format is PNG:
         return resize_metadata(replace(kept, text=(*kept.text, *text.items())), height, width)
     software = ", ".join(f"{key.partition(':')[2]} {value}".strip() for key, value in text.items())[:MAX_SOFTWARE]
-    return resize_metadata(kept, height, width, software if software and "exif" in format.metadata else None)
+    is_converted = kept.icc is not None and not holds_profile(format, kept.icc)
+    software = software if "exif" in format.metadata else ""
+    return resize_metadata(kept, height, width, software or None, is_converted)
 
 
 def encode_with_pillow(
