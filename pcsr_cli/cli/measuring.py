@@ -54,7 +54,7 @@ ReportFile = Annotated[Path | None, option("--report", "Write an HTML page with 
 
 
 @dataclass(frozen=True)
-class Common:
+class Common(options.Engine):
     """The options that ``bench``, ``sweep`` and ``report`` share, and the steps that depend on them."""
 
     scale: Scale = 4.0
@@ -63,15 +63,7 @@ class Common:
     degrade: Degrade = None
     luma: Luma = False
     original: OriginalPath = None
-    model: options.Model = "auto"
-    refine: options.Refine = None
-    no_refine: options.NoRefine = False
-    device: options.Device = "auto"
-    tile: options.Tile = "auto"
-    precision: options.PrecisionName = "auto"
-    registry: options.RegistryFile = None
     overwrite: options.Overwrite = False
-    json: options.Json = False
     quiet: options.Quiet = False
 
     @property
@@ -109,8 +101,7 @@ class Common:
         device = resolve_device(self.device)
         resolve_precision(self.precision, device)
         original = None if self.original is None else load_original(self.original, device)
-        quiet = self.quiet
-        model = options.load_model(self.model, self.device, self.precision, self.registry, self.scale, quiet)
+        model = self.load_model(self.scale, self.quiet)
         return Conditions(model, self.scale, settings, self.luma, self.no_reference, original, self.degrade)
 
     def each_pair(
@@ -241,8 +232,5 @@ def curves_document(
 
 
 def _curve_document(curve: "Curve") -> dict[str, object]:
-    marks = {"light": curve.light, "heavy": curve.heavy, "adm": curve.adm, "knee": curve.knee}
-    named = {name: None if point is None else asdict(point) for name, point in marks.items()}
-    original = None if curve.original is None else asdict(curve.original)
-    points = [asdict(point) for point in curve.points]
-    return {"image": printable(curve.image), "points": points, **named, "original": original}
+    knee = None if curve.knee is None else asdict(curve.knee)
+    return asdict(curve) | {"image": printable(curve.image), "knee": knee}

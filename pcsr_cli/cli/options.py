@@ -124,29 +124,35 @@ Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
 
 
 @dataclass(frozen=True)
-class Common:
-    """The options that ``upscale`` and ``plan`` share."""
+class Engine:
+    """The options that all commands share that run a model on whole images."""
 
-    scale: Scale = 4.0
     model: Model = "auto"
-    threshold: Threshold = None
-    k: Tradeoff = None
-    adm: Adaptive = False
     refine: Refine = None
     no_refine: NoRefine = False
     device: Device = "auto"
     tile: Tile = "auto"
-    memory: Memory = "auto"
     precision: PrecisionName = "auto"
     registry: RegistryFile = None
+    json: Json = False
+
+    def load_model(self, scale: float, quiet: bool) -> "LoadedModel":
+        """Load the model. Raises the errors of ``api.load_model``."""
+        return load_model(self.model, self.device, self.precision, self.registry, scale, quiet)
+
+
+@dataclass(frozen=True)
+class Common(Engine):
+    """The options that ``upscale`` and ``plan`` share."""
+
+    scale: Scale = 4.0
+    threshold: Threshold = None
+    k: Tradeoff = None
+    adm: Adaptive = False
+    memory: Memory = "auto"
     format: FormatName = None
     allow_huge: AllowHuge = False
     recursive: Recursive = False
-    json: Json = False
-
-    def load_model(self, quiet: bool) -> "LoadedModel":
-        """Load the model. Raises the errors of ``load_model``."""
-        return load_model(self.model, self.device, self.precision, self.registry, self.scale, quiet)
 
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":

@@ -88,7 +88,7 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
             layouts.append((path, read_layout(path, common.allow_huge), _format(path, output, common.format, many)))
     if not layouts:
         raise InputError("All images failed.", str(skipped[0]))
-    model = common.load_model(quiet=common.json)
+    model = common.load_model(common.scale, quiet=common.json)
     settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
     speed = try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in layouts], settings)
     forecasts = []

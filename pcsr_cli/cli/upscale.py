@@ -177,7 +177,7 @@ def command(
         force_light=force_light,
     )
     resolve_precision(common.precision, resolve_device(common.device))
-    load = partial(common.load_model, quiet)
+    load = partial(common.load_model, common.scale, quiet)
     if isinstance(work, Batch) and work.is_one_file:
         work = _as_single(work, request)
     if isinstance(work, Batch):

@@ -24,6 +24,8 @@ NAMES = tuple(kind for kind in KINDS if kind != "budget")
 """The names in a list of methods. The list has no budget, which is set separately."""
 
 DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32}
+LABELS: dict[Kind, str] = {"adm": "ADM", "heavy": "all heavy", "light": "all light", "lanczos": "Lanczos"}
+ROUTINGS: dict[Kind, Routing] = {"adm": Adaptive(), "heavy": ALL_HEAVY, "light": ALL_LIGHT}
 
 
 @dataclass(frozen=True)
@@ -36,34 +38,16 @@ class Method:
     @property
     def label(self) -> str:
         """The name in tables and documents, with all digits of the value."""
-        value = str(self.value).removesuffix(".0")
-        match self.kind:
-            case "heavy" | "light":
-                return f"all {self.kind}"
-            case "adm":
-                return "ADM"
-            case "k":
-                return f"k = {value}"
-            case "lanczos":
-                return "Lanczos"
-            case _:
-                return self.kind if self.value is None else f"{self.kind} {value}"
+        if self.value is None:
+            return LABELS.get(self.kind, self.kind)
+        return f"{'k =' if self.kind == 'k' else self.kind} {str(self.value).removesuffix('.0')}"
 
     @property
     def routing(self) -> Routing | None:
         """The routing by pixel; None if the method has none, or if it is set separately (budget)."""
-        match self.kind:
-            case "threshold" | "k":
-                assert self.value is not None
-                return Threshold(self.value) if self.kind == "threshold" else Tradeoff(self.value)
-            case "adm":
-                return Adaptive()
-            case "heavy":
-                return ALL_HEAVY
-            case "light":
-                return ALL_LIGHT
-            case _:
-                return None
+        if self.value is not None and self.kind in {"threshold", "k"}:
+            return Threshold(self.value) if self.kind == "threshold" else Tradeoff(self.value)
+        return ROUTINGS.get(self.kind)
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:

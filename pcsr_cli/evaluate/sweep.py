@@ -275,12 +275,12 @@ def check_figure(output: Path) -> None:
     """Raise OutputError for an unknown format and PlotError without matplotlib, before any work."""
     if output.suffix.lower() not in SUFFIXES:
         raise OutputError(f"Cannot write a plot as {output.name!r}.", f"Use one of {', '.join(SUFFIXES)}.")
-    _figure_class()
+    figure_class()
 
 
 def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str, title: str, replace: bool) -> None:
     """Draw PSNR over GFLOPs: the mean with its marks, and the curve of each image behind it. Raises PlotError."""
-    figure = _figure_class()(figsize=(7.2, 4.6), layout="constrained")
+    figure = figure_class()(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
     for curve in curves if len(curves) > 1 else ():
         _draw_line(axes, curve, color=QUIET, linewidth=0.8, alpha=0.6)
@@ -324,7 +324,8 @@ def _finite(points: Sequence[Point]) -> list[Point]:
     return [point for point in points if math.isfinite(point.psnr)]
 
 
-def _figure_class() -> Any:
+def figure_class() -> Any:
+    """Return matplotlib's class of figures. Raises PlotError if matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from pcsr_cli.errors import OutputError, PlotError
+from pcsr_cli.evaluate.sweep import figure_class
 from pcsr_cli.images.files import atomic_write, reason
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import TrainConfig
@@ -152,14 +153,10 @@ def plot_run(log: Path, output: Path) -> None:
 
     Raises PlotError if matplotlib is missing or the log has no progress, and OutputError.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PlotError("Plots need matplotlib.", "Install matplotlib with: pip install 'pcsr[plot]'.") from error
     progress, validated = list(read_log(log, "progress")), list(read_log(log, "validated"))
     if not progress:
         raise PlotError(f"{log} has no progress to plot.", "Train for longer.")
-    figure = Figure(figsize=(9, 3.5 + 3.5 * bool(validated)), layout="constrained")
+    figure = figure_class()(figsize=(9, 3.5 + 3.5 * bool(validated)), layout="constrained")
     panels = figure.subplots(2 if validated else 1, 2, squeeze=False)
     for column, stage in enumerate((1, 2)):
         curves = [(panels[0][column], "loss", "", [entry for entry in progress if entry["stage"] == stage])]

@@ -23,7 +23,7 @@ from pcsr_cli.engine.device import describe_device, to_levels
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.bench import Row
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage
-from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Boundaries, Preview, choose_boundaries, make_previews
+from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Preview, choose_boundaries, make_previews
 from pcsr_cli.evaluate.metrics import luma, mean_psnr
 from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, CutGrid, Point, mean_curve, trace
@@ -48,7 +48,7 @@ class PageImage:
     lr_size: tuple[int, int]
     size: tuple[int, int]
     previews: tuple[Preview, ...]
-    boundaries: Boundaries
+    boundaries: tuple[float, ...]
     curve: Curve
     bicubic: float | None
 
@@ -100,7 +100,7 @@ def _image_document(image: PageImage) -> dict[str, Any]:
         "lrSize": list(image.lr_size),
         "size": list(image.size),
         "bicubic": image.bicubic,
-        "boundaries": list(image.boundaries.values),
+        "boundaries": list(image.boundaries),
         "cutLevels": [image.boundaries.index(_cut_of(point)) for point in image.curve.points],
         "previews": [asdict(preview) for preview in image.previews],
         "curve": _curve_document(image.curve),

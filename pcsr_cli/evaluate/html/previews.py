@@ -37,7 +37,7 @@ class Preview:
     """A rectangle of the result as the page shows it.
 
     ``left``, ``top``, ``width`` and ``height`` are in HR pixels, ``size`` is the embedded (width, height). ``layers``
-    maps names to WebP images. ``difficulty`` is a lossless WebP image with ``Boundaries.levels`` in its red channel.
+    maps names to WebP images. ``difficulty`` is a lossless WebP image with ``to_levels`` in its red channel.
     All images are data URIs.
     """
 
@@ -55,25 +55,16 @@ class Preview:
         return self.size != (self.width, self.height)
 
 
-@dataclass(frozen=True)
-class Boundaries:
-    """Difficulty as 8-bit levels: the level of a pixel is the number of ``values`` (ascending) that it exceeds.
+def to_levels(difficulty: NDArray[np.float32], boundaries: Sequence[float]) -> NDArray[np.uint8]:
+    """Convert difficulty (H, W) to 8-bit levels: the number of ascending ``boundaries`` that a pixel exceeds.
 
-    The cuts of the curve are among the values, so a level shows exactly on which side of each cut a pixel is.
+    The cuts of the curve are among the boundaries, so a level shows exactly on which side of each cut a pixel is: a
+    pixel is heavy if its level is above the index of the cut. The comparison is the engine's, p_heavy > cut in float32.
     """
-
-    values: tuple[float, ...]
-
-    def levels(self, difficulty: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Convert (H, W) float32 to levels with the engine's comparison: p_heavy > cut, in float32."""
-        return np.searchsorted(np.array(self.values, np.float32), difficulty, side="left").astype(np.uint8)
-
-    def index(self, cut: float) -> int:
-        """Return the index of a cut. A pixel is heavy if its level is above the index."""
-        return self.values.index(cut)
+    return np.searchsorted(np.array(boundaries, np.float32), difficulty, side="left").astype(np.uint8)
 
 
-def choose_boundaries(cuts: Sequence[float]) -> Boundaries:
+def choose_boundaries(cuts: Sequence[float]) -> tuple[float, ...]:
     """Return all cuts (at most MAX_BOUNDARIES) and, between them, more values for the colours of the map."""
     chosen = set(cuts)
     assert len(chosen) <= MAX_BOUNDARIES
@@ -81,13 +72,13 @@ def choose_boundaries(cuts: Sequence[float]) -> Boundaries:
         distance = min((abs(value - cut) for cut in chosen), default=1)
         if len(chosen) < MAX_BOUNDARIES and distance > 0.5 / MIN_COLOURS:
             chosen.add(value)
-    return Boundaries(tuple(sorted(chosen)))
+    return tuple(sorted(chosen))
 
 
 def make_previews(
     layers: Mapping[str, NDArray[np.uint8]],
     difficulty: NDArray[np.float32],
-    boundaries: Boundaries,
+    boundaries: Sequence[float],
     interest: NDArray[np.float32],
 ) -> tuple[Preview, ...]:
     """Return a preview of the whole image and, if this preview is scaled down, one of a detail, within MAX_BYTES.
@@ -104,7 +95,7 @@ def make_previews(
     for shrink in (1.0, 0.7, 0.5, 0.35):
         sizes = [_embedded_size(width, height, shrink) for _, _, width, height in regions]
         crops = [_crop(layers, difficulty, *each) for each in zip(regions, sizes, strict=True)]
-        maps = [_webp(np.repeat(boundaries.levels(part)[..., None], 3, axis=2), lossless=True) for _, part in crops]
+        maps = [_webp(np.repeat(to_levels(part, boundaries)[..., None], 3, axis=2), lossless=True) for _, part in crops]
         for quality in QUALITIES:
             packed = [{name: _webp(rgb, quality) for name, rgb in images.items()} for images, _ in crops]
             total = sum(map(len, maps)) + sum(len(data) for images in packed for data in images.values())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pcsr_cli.evaluate.html import previews
-from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Preview, choose_boundaries, make_previews
+from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Preview, choose_boundaries, make_previews, to_levels
 from tests.images import levels
 
 DIFFICULTY = np.random.default_rng(0).random((60, 90), dtype=np.float32)
@@ -36,25 +36,25 @@ def previews_of(
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=MAX_BOUNDARIES, unique=True))
 def test_levels_are_exact_at_every_cut(cuts: list[float]) -> None:
     boundaries = choose_boundaries(cuts)
-    assert len(boundaries.values) <= MAX_BOUNDARIES
-    found = boundaries.levels(DIFFICULTY)
+    assert len(boundaries) <= MAX_BOUNDARIES
+    found = to_levels(DIFFICULTY, boundaries)
     for cut in cuts:
         assert np.array_equal(found > boundaries.index(cut), np.float32(cut) < DIFFICULTY)
 
 
 def test_a_pixel_exactly_on_a_cut_is_light_as_in_the_engine() -> None:
     boundaries = choose_boundaries([0.3])
-    assert not (boundaries.levels(np.array([[0.3]], np.float32)) > boundaries.index(0.3)).any()
+    assert not (to_levels(np.array([[0.3]], np.float32), boundaries) > boundaries.index(0.3)).any()
 
 
 def test_a_single_cut_still_gives_enough_colours() -> None:
-    assert len(choose_boundaries([0.5]).values) >= 60
+    assert len(choose_boundaries([0.5])) >= 60
 
 
 def test_a_small_result_has_one_preview_at_full_size() -> None:
     (preview,), rgb, difficulty = previews_of(60, 90)
     assert preview.size == (90, 60) and not preview.scaled
-    assert np.array_equal(decoded(preview.difficulty)[..., 0], choose_boundaries([0.5]).levels(difficulty))
+    assert np.array_equal(decoded(preview.difficulty)[..., 0], to_levels(difficulty, choose_boundaries([0.5])))
     for name, expected in (("light", rgb), ("heavy", 255 - rgb)):
         assert decoded(preview.layers[name]).shape == expected.shape
 
@@ -75,7 +75,7 @@ class TestALargeResult:
             ((2 * np.arange(short) + 1) * long) // (2 * short)
             for short, long in ((whole.size[1], 100), (whole.size[0], 150))
         )
-        expected = choose_boundaries([0.5]).levels(difficulty)[rows[:, None], columns]
+        expected = to_levels(difficulty, choose_boundaries([0.5]))[rows[:, None], columns]
         assert np.array_equal(decoded(whole.difficulty)[..., 0], expected)
 
     def test_the_detail_has_the_largest_interest(self) -> None:
@@ -84,7 +84,7 @@ class TestALargeResult:
         (_, detail), _, difficulty = previews_of(100, 150, interest)
         assert detail.left <= 100 and detail.left + 32 >= 120 and detail.top <= 40 and detail.top + 32 >= 60
         inside = difficulty[detail.top : detail.top + 32, detail.left : detail.left + 32]
-        assert np.array_equal(decoded(detail.difficulty)[..., 0], choose_boundaries([0.5]).levels(inside))
+        assert np.array_equal(decoded(detail.difficulty)[..., 0], to_levels(inside, choose_boundaries([0.5])))
         assert not detail.scaled
 
     def test_quality_falls_until_the_previews_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
