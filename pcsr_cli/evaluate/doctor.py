@@ -3,6 +3,7 @@
 ``examine`` runs the checks. Each check is a function that yields its findings, usually one.
 """
 
+import importlib
 import io
 import os
 import platform
@@ -35,7 +36,9 @@ from pcsr_cli.model.transfer import client, endpoint
 TESTED_TORCH = ("2.9.1", "2.14.1", "2.13.0")
 """The versions of torch that the test suite was run with. The published figures were made with the last one."""
 
-LIBRARIES = ("pillow", "pyvips", "numpy", "safetensors", "huggingface_hub", "typer", "rich")
+LIBRARIES = ("pillow", "pyvips", "simplejpeg", "numpy", "safetensors", "huggingface_hub", "typer", "rich")
+DECODERS = {"pyvips": "pyvips pyvips-binary", "simplejpeg": "simplejpeg"}
+"""Libraries that are imported when the first image is read, and the packages that contain them."""
 
 MIN_MEMORY = 2**30
 """Free bytes that upscaling to 8K with ADM needs, plus a tenth."""
@@ -111,6 +114,19 @@ def check_libraries() -> Iterator[Finding]:
     message = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
     step = f"Run: pip install {' '.join(missing)}" if missing else ""
     yield Finding("libraries", State.ERROR if missing else State.OK, message, step, versions)
+    for name, packages in DECODERS.items():
+        if versions[name] is not None and (error := _import_error(name)):
+            step = f"Run: pip install --force-reinstall {packages}"
+            yield Finding(f"library {name}", State.ERROR, f"{name} does not load: {error}", step)
+
+
+def _import_error(module: str) -> str | None:
+    """Return the reason why a module cannot be imported, or None."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a library that does not fit the system raises any type of exception
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
 
 
 def check_device() -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
@@ -71,6 +72,16 @@ class TestMachine:
         finding = machine()[subject]
         assert finding.state is state
         assert step in finding.next_step
+
+    @pytest.mark.parametrize(("module", "package"), [("pyvips", "pyvips-binary"), ("simplejpeg", "simplejpeg")])
+    def test_a_decoder_that_does_not_load_is_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, module: str, package: str
+    ) -> None:
+        monkeypatch.setitem(sys.modules, module, None)
+        finding = machine()[f"library {module}"]
+        assert finding.state is State.ERROR
+        assert finding.message.startswith(f"{module} does not load: ")
+        assert package in finding.next_step
 
     def test_the_figures_were_made_with_a_tested_torch(self) -> None:
         constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()

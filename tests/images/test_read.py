@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +202,54 @@ class TestPlugIns:
             read_image(tmp_path / name)
 
 
+@pytest.mark.parametrize(("suffix", "module"), [(".jpg", "simplejpeg"), (".tif", "pyvips")])
+def test_a_decoder_that_does_not_load_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, module: str
+) -> None:
+    path = save(tmp_path / f"in{suffix}")
+    monkeypatch.setitem(sys.modules, module, None)
+    with fails(InputError, "its decoder is not installed properly", "pcsr doctor"):
+        read_image(path)
+
+
+def test_hidden_colours_are_noted(tmp_path: Path) -> None:
+    pixels = levels(6, 8, 4)
+    pixels[..., 3] = 255
+    pixels[2:4, :, 3] = 0
+    note = "the colours of fully transparent pixels were replaced by those of visible pixels"
+    assert read_image(save(tmp_path / "in.png", pixels)).notes == (note,)
+    pixels[2:4, :, :3] = 7  # one colour hides nothing
+    assert read_image(save(tmp_path / "in.png", pixels)).notes == ()
+
+
+@pytest.mark.parametrize("maximum", [1023, 4095, 65535])
+def test_a_deep_ppm_is_rounded_with_a_note(tmp_path: Path, maximum: int) -> None:
+    (tmp_path / "in.ppm").write_bytes(b"P6 1 1 %d\n" % maximum + 3 * maximum.to_bytes(2, "big"))
+    image = read_image(tmp_path / "in.ppm")
+    assert image.rgb.tolist() == [[[255, 255, 255]]]
+    assert image.notes == ("more than 8 bits a channel were read as 8",)
+
+
+@pytest.mark.parametrize("options", [{}, {"no_jp2": True}], ids=["boxes", "codestream"])
+def test_jpeg_2000_of_8_bits_is_not_rounded(tmp_path: Path, options: dict[str, Any]) -> None:
+    Image.fromarray(levels()).save(tmp_path / "in.jp2", **options)
+    content = bytearray((tmp_path / "in.jp2").read_bytes())
+    assert read_image(tmp_path / "in.jp2").notes == ()
+    at = content.index(b"\xff\x4f\xff\x51")
+    content[at + 42 : at + 51 : 3] = bytes([11, 11, 11])  # 12 bits for each channel
+    (tmp_path / "in.jp2").write_bytes(content)
+    assert read_image(tmp_path / "in.jp2").notes == ("more than 8 bits a channel were read as 8",)
+
+
+def test_a_bmp_of_16_bits_a_pixel_is_not_rounded(tmp_path: Path) -> None:
+    pixels = np.array([[0xFFFF, 0xF800]], "<u2").tobytes()
+    header = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0) + struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    (tmp_path / "in.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 70, 0, 0, 66) + header + pixels)
+    image = read_image(tmp_path / "in.bmp")
+    assert image.rgb.tolist() == [[[255, 255, 255], [255, 0, 0]]]
+    assert image.notes == ()
+
+
 class TestSize:
     def test_huge_images_need_allow_huge(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = save(tmp_path / "in.png", levels(6, 8))
@@ -207,6 +257,24 @@ class TestSize:
         with fails(InputError, f"{path} has 8 x 6 pixels, more than the limit of 47"):
             read_image(path)
         assert read_image(path, allow_huge=True).size == (6, 8)
+
+    @pytest.mark.parametrize("channels", [3, 4])
+    def test_a_webp_above_pillows_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+        exif = Image.Exif()
+        exif[274] = 6
+        path = tmp_path / "in.webp"
+        Image.fromarray(levels(6, 8, channels)).save(
+            path, lossless=True, exact=True, exif=exif, icc_profile=b"a profile"
+        )
+        expected = read_image(path)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        monkeypatch.setattr(sources, "MAX_PIXELS", 20)
+        with fails(InputError, f"{path} has 8 x 6 pixels, more than the limit of 20"):
+            read_image(path)
+        image = read_image(path, allow_huge=True)
+        assert np.array_equal(image.channels(), expected.channels())
+        assert image.metadata == expected.metadata
+        assert read_layout(path, allow_huge=True) == image.layout
 
     def test_the_limit_is_pillows_which_is_not_changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Image.MAX_IMAGE_PIXELS is not None
