@@ -153,10 +153,11 @@ def plot_run(log: Path, output: Path) -> None:
 
     Raises PlotError if matplotlib is missing or the log has no progress, and OutputError.
     """
+    new_figure = figure_class()
     progress, validated = list(read_log(log, "progress")), list(read_log(log, "validated"))
     if not progress:
         raise PlotError(f"{log} has no progress to plot.", "Train for longer.")
-    figure = figure_class()(figsize=(9, 3.5 + 3.5 * bool(validated)), layout="constrained")
+    figure = new_figure(figsize=(9, 3.5 + 3.5 * bool(validated)), layout="constrained")
     panels = figure.subplots(2 if validated else 1, 2, squeeze=False)
     for column, stage in enumerate((1, 2)):
         curves = [(panels[0][column], "loss", "", [entry for entry in progress if entry["stage"] == stage])]
