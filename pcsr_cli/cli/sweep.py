@@ -112,7 +112,7 @@ def _table(curve: "Curve") -> "Table":
 
 
 def _remark(name: str, point: "Point") -> str:
-    """Return the last cell of a row: its name, and the number of images that the mean PSNR leaves out."""
+    """Return the last cell of a row: the name of the row, and the number of images that the mean PSNR leaves out."""
     left_out = f"without {point.equal} infinite" if point.equal and math.isfinite(point.psnr) else ""
     return ", ".join(filter(None, (name, left_out)))
 

@@ -45,7 +45,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def _limit_threads() -> None:
-    """Compute with no more threads than a container allows, unless OMP_NUM_THREADS is set: others would wait for it."""
+    """Limit the threads to those that a container allows, unless OMP_NUM_THREADS is set. Additional threads would only
+    wait."""
     if not os.environ.get("OMP_NUM_THREADS"):
         allowed = allowed_threads()
         if allowed < torch.get_num_threads():

@@ -23,7 +23,7 @@ MEMORY_FILES = (
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 """Per layout: the files of the limit and of the use, and the line of ``memory.stat`` with the cache of files. The use
-contains that cache, which is released when memory is short.
+includes the cache of files, which is released when memory is short.
 """
 
 OTHER_THREADS = 8
@@ -67,7 +67,7 @@ def allowed_threads() -> int:
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """The folders of this process's control groups for a resource, and of their parents. They need not exist."""
+    """The folders, which need not exist, of this process's control groups for a resource and of their parents."""
     for line in _text(OWN_GROUPS).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers or controller in controllers.split(","):
@@ -77,7 +77,7 @@ def _groups(controller: str) -> Iterator[Path]:
 
 
 def _line(path: Path, name: str) -> int:
-    """The number after a name in a file of names and numbers, 0 if it is absent."""
+    """The number after a name in a file of names and numbers, or 0 if the name is absent."""
     lines = (line.split() for line in _text(path).splitlines())
     return next((int(words[1]) for words in lines if words[0] == name), 0)
 

@@ -38,8 +38,8 @@ class Row:
 
     ``size`` is (width, height) of the result. ``psnr`` is in dB, against HR or, without HR, against all heavy. SSIM is
     of luma. ``paper`` and ``executed`` are GFLOPs. ``original_share`` is ``paper`` divided by the GFLOPs of the
-    original network. ``seconds`` is computing time. ``equal`` counts the results that equal the reference: their
-    PSNR is infinite, and the mean PSNR is over the others.
+    original network. ``seconds`` is computing time. ``equal`` counts the results that equal the reference. The PSNR of
+    an equal result is infinite, so the mean PSNR does not include such results.
     """
 
     image: str

@@ -52,7 +52,8 @@ def decibels(mean_square: float) -> float:
 
 
 def mean_psnr(values: Iterable[float]) -> tuple[float, int]:
-    """Return the mean of the finite PSNRs in dB, and the number of infinite ones. Without finite ones it is infinite.
+    """Return the mean of the finite PSNRs in dB, and the number of infinite ones. The mean is infinite if no PSNR is
+    finite.
 
     One flat image, which every method reproduces exactly, does not decide the mean of a folder."""
     known = list(values)

@@ -49,7 +49,7 @@ class Point:
     ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k with this cut, None if there is
     none. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or, without HR, against all
     heavy; the PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller than its window.
-    ``equal`` counts the results that equal the reference: the mean PSNR is over the others.
+    ``equal`` counts the results that equal the reference, which the mean PSNR does not include.
     """
 
     cut: float | None

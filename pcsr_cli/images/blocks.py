@@ -1,7 +1,7 @@
 """Find the 8x8 blocks of JPEG in the pixels of an image, such as a PNG that was made from a JPEG.
 
-Two properties of a decoded JPEG are measured in its luma. Blocks on its grid have more DCT coefficients of zero than
-blocks at other positions (Nikoukhah et al., "ZERO: a local JPEG grid origin detector", IPOL 2021). The other
+Two properties of a decoded JPEG are measured in its luma. Blocks on the grid of the JPEG have more DCT coefficients of
+zero than blocks at other positions (Nikoukhah et al., "ZERO: a local JPEG grid origin detector", IPOL 2021). The other
 coefficients are multiples of the steps of a quantisation table.
 """
 
@@ -18,8 +18,8 @@ MIN_VALUES = 48
 MIN_BLOCKS = 10
 MIN_SHARE = 0.2
 MIN_SCORE = 0.3
-"""Limits of the two measures. Clean photographs have at most 0.14 and 0.13, JPEGs of quality 40 to 95 at least 0.44 and
-0.39 in 99% of the cases."""
+"""Limits of the two measures. The measures of clean photographs are at most 0.14 and 0.13. Those of JPEGs of quality 40
+to 95 are at least 0.44 and 0.39 in 99% of the cases."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -33,7 +33,7 @@ _DCT = (np.cos((2 * np.arange(8) + 1) * _FREQUENCY * np.pi / 16) * np.where(_FRE
 
 
 def has_jpeg_blocks(rgb: NDArray[np.uint8]) -> bool:
-    """Whether an image (H, W, 3) has the blocks of a JPEG. False if the image is too small or too plain to decide."""
+    """Whether an image (H, W, 3) has the blocks of a JPEG; false for an image that is too small or too plain."""
     if min(rgb.shape[:2]) < MIN_SIDE:
         return False
     windows = (
@@ -59,7 +59,8 @@ def _starts(side: int) -> list[int]:
 def _zeros(luma: NDArray[np.float32]) -> NDArray[np.int8]:
     """Count the DCT coefficients of zero of the 8x8 block at every position, (h - 7, w - 7).
 
-    Blocks that are constant along one axis have -1: in a drawing they favour the grid of its layout."""
+    The count of a block that is constant along one axis is -1, because such blocks of a drawing follow the grid of its
+    layout."""
     height, width = luma.shape[0] - 7, luma.shape[1] - 7
     count = np.zeros((height, width), np.int8)
     across, down, both = (np.zeros((height, width), bool) for _ in range(3))
@@ -75,7 +76,8 @@ def _zeros(luma: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 def _votes(zeros: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Count for each of the 64 positions of the grid (8 * y + x) the pixels whose block has most zeros there."""
+    """For each of the 64 positions of the grid (8 * y + x), count the pixels whose block has the most zeros at that
+    position."""
     height, width = (zeros.shape[0] - 7) // 8 * 8, (zeros.shape[1] - 7) // 8 * 8
     most = np.full((height, width), -1, np.int8)
     choice = np.zeros((height, width), np.int64)
@@ -94,7 +96,7 @@ def _votes(zeros: NDArray[np.int8]) -> NDArray[np.int64]:
 def _quantised(luma: NDArray[np.float32]) -> float:
     """Measure how near the coefficients of the blocks of this grid are to multiples of a step, 0 to 1.
 
-    Each frequency has the step that fits best. Coefficients below half a step count for none."""
+    Each frequency has the step that fits best. Coefficients below half a step are ignored."""
     height, width = luma.shape[0] // 8, luma.shape[1] // 8
     blocks = luma[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2)
     values = np.abs(_DCT @ blocks @ _DCT.T).reshape(-1, 64)[:, 1:]

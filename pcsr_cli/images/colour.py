@@ -1,6 +1,7 @@
-"""Make ICC profiles for colour spaces that files state otherwise: by cICP, nclx, gAMA, cHRM, EXIF or the head of a BMP.
+"""Make ICC profiles for colour spaces that files state without a profile: by cICP, nclx, gAMA, cHRM, EXIF or the head
+of a BMP.
 
-Every output format can hold a profile or is converted through it, but few can hold these statements."""
+Every output format can hold a profile or is converted through it, but few can hold the statements of other formats."""
 
 import struct
 from collections.abc import Iterable, Mapping
@@ -32,11 +33,11 @@ PRIMARIES = {
 """White point and primaries (x, y) by their number in ITU-T H.273."""
 
 GAMMAS = {**dict.fromkeys((1, 2, 6, 13, 14, 15)), 4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}
-"""Gamma by the number of the transfer function in ITU-T H.273. None stands for the curve of sRGB, with which the curves
-for cameras are shown."""
+"""Gamma by the number of the transfer function in ITU-T H.273. None means the curve of sRGB, which is also used for the
+curves of cameras."""
 
 HDR = {16: "PQ", 18: "HLG"}
-"""Transfer functions of HDR. No profile describes them sufficiently."""
+"""Transfer functions of HDR, which no profile describes sufficiently."""
 
 COLOUR_SPACE, GAMMA, WHITE_POINT, CHROMATICITIES = 0xA001, 0xA500, 318, 319
 TRANSFER_FUNCTION = 301
@@ -58,7 +59,7 @@ class ColourSpace:
 
     @property
     def is_srgb(self) -> bool:
-        """Whether this is sRGB, or differs from it by rounding."""
+        """Whether this colour space is sRGB, up to rounding."""
         return bool(np.allclose(self.points, SRGB, atol=TOLERANCE)) and (self.gamma is None or 2.15 < self.gamma < 2.25)
 
 
@@ -66,7 +67,7 @@ ADOBE_RGB = ColourSpace((D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), 563 / 2
 
 
 def from_cicp(cicp: tuple[int, ...]) -> ColourSpace | None:
-    """The colour space of the numbers of cICP or nclx, None if it is unknown."""
+    """The colour space of the numbers of cICP or nclx; None for an unknown colour space."""
     primaries, transfer = cicp[:2]
     if primaries not in PRIMARIES or transfer not in GAMMAS:
         return None

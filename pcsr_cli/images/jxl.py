@@ -15,7 +15,7 @@ CODESTREAM = b"\xff\x0a"
 CONTAINER = b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a"
 HEADER_BYTES = 2**14
 RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-"""Ratios of width and height that a header names instead of the width."""
+"""Ratios of width and height that a header may state instead of the width."""
 
 ALPHA, SPOT_COLOUR, COLOUR_FILTER = 0, 2, 5
 """Types of extra channels."""
@@ -71,9 +71,9 @@ def read_jxl_header(file: BinaryIO) -> JxlHeader:
 
 
 def adjust_jxl(image: ImageData, header: JxlHeader) -> ImageData:
-    """Scale the pixels from the plug-in to 8 or 16 bits, and add notes on what it drops.
+    """Scale the pixels from the plug-in to 8 or 16 bits, and add notes on the loss.
 
-    Raises InputError for 9 to 15 bits in colour or with alpha, of which the plug-in keeps almost nothing."""
+    Raises InputError for 9 to 15 bits in colour or with alpha, because the plug-in drops most bits of such numbers."""
     notes = [*image.notes]
     if header.bits not in {8, 16}:
         if header.bits > 8 and image.depth == 8:
@@ -132,7 +132,7 @@ class _Bits:
         return bool(self.take(1))
 
     def choose(self, *choices: tuple[int, int]) -> int:
-        """Read one of four choices: an offset, plus a number of so many bits."""
+        """Read a number that is stored as one of four choices, each an offset and a number of bits to add."""
         offset, count = choices[self.take(2)]
         return offset + self.take(count)
 

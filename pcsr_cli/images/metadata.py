@@ -82,8 +82,8 @@ def read_metadata(
 ) -> tuple[Metadata, int, tuple[str, ...]]:
     """The metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on dropped metadata.
 
-    ``file`` is the image's file. ``grey`` is the kind of the decoded pixels, None if the image has their mode. The
-    metadata describes the upright image. The preview in EXIF is dropped."""
+    ``file`` is the image's file. ``grey`` is whether the decoded pixels are grey, None if the mode of the image shows
+    that. The metadata describes the upright image. The preview in EXIF is dropped."""
     if image.format == "TIFF":
         metadata, _, tiff_notes = read_tiff_metadata(file)
         return metadata, 1, tiff_notes
@@ -112,7 +112,7 @@ def read_metadata(
 
 
 def _with_colours(metadata: Metadata, blocks: Blocks, exif: Exif | None, grey: bool, notes: list[str]) -> Metadata:
-    """Add a profile for a colour space that is stated otherwise. HDR and unknown colour spaces are noted.
+    """Add a profile for a colour space that is stated without a profile. HDR and unknown colour spaces are noted.
 
     Of several statements, the first of these counts: the profile, cICP or nclx, others, the EXIF."""
     icc, cicp = metadata.icc, blocks.cicp

@@ -64,7 +64,8 @@ def is_png(file: BinaryIO) -> bool:
 
 
 def read_png_size(file: BinaryIO) -> tuple[int, int]:
-    """Return the width and the height in the header of a PNG. Raises ``struct.error`` if the file ends before."""
+    """Return the width and the height in the header of a PNG. Raises ``struct.error`` if the file ends inside the
+    header."""
     file.seek(len(SIGNATURE) + 8)
     width, height = struct.unpack(">II", file.read(8))
     return width, height
@@ -184,8 +185,8 @@ def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int,
 
 
 def _unpack(unpacker: "zlib._Decompress", block: bytes, limit: int) -> int:
-    """Decompress a block of pixels, because Pillow ignores their checksum. Returns the number of bytes, which are
-    discarded. Raises ValueError for more than ``limit``, ``zlib.error`` for damage."""
+    """Decompress a block of pixels, because Pillow ignores the checksum of the pixels. Returns the number of bytes,
+    which are discarded. Raises ValueError for more than ``limit``, ``zlib.error`` for damage."""
     size = 0
     while block:
         size += len(unpacker.decompress(block, BLOCK_BYTES))

@@ -168,7 +168,7 @@ def open_described(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.I
 
 
 def _load_plug_in(head: bytes, name: str) -> None:
-    """Load the plug-in for a file that starts with these bytes. Raises InputError if it is not installed."""
+    """Load the plug-in for a file that starts with these bytes. Raises InputError if the plug-in is not installed."""
     plug_in = _plug_in_format(head)
     if plug_in is not None and not plug_in.installed:
         raise missing_plug_in(plug_in, InputError, f"{name} cannot be read: ")

@@ -28,7 +28,7 @@ LOSSY_IN_TIFF = {6: "JPEG in TIFF", 7: "JPEG in TIFF", 34712: "JPEG 2000 in TIFF
 
 @dataclass(frozen=True)
 class SourceKind:
-    """How the file of an image was compressed. ``name`` is a format, empty if it was not lossy.
+    """How the file of an image was compressed. ``name`` is the lossy format, or empty.
 
     ``quality`` is libjpeg's (1 to 100) with the nearest quantisation table, None for other formats."""
 
@@ -60,7 +60,8 @@ def parse_source(text: str) -> SourceKind | None:
 
 
 def find_kind(source: Path | BinaryIO, rgb: Pixels) -> SourceKind:
-    """Read the kind of a file. If it was not lossy, look for the blocks of a JPEG in its pixels, (H, W, 3).
+    """Read the kind of a file. If the compression was not lossy, look for the blocks of a JPEG in the pixels, (H, W,
+    3).
 
     Raises InputError."""
     kind = read_kind(source)
@@ -98,9 +99,9 @@ def read_kind(source: Path | BinaryIO) -> SourceKind:
 
 
 def _quality(table: list[int]) -> int:
-    """The quality, 1 to 100, whose table of libjpeg is the nearest by the ratios of the steps.
+    """The quality, 1 to 100, whose table in libjpeg has the most similar ratios of steps.
 
-    Low frequencies have the most weight: some editors have the same small steps at high frequencies for all qualities.
+    Low frequencies have the most weight: some editors use the same small steps at high frequencies for all qualities.
     """
     qualities = np.arange(1, 101)
     percent = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
@@ -122,7 +123,8 @@ def _webp_is_lossy(head: bytes) -> bool:
 def _jpeg_xl_is_lossy(head: bytes) -> bool:
     """Whether the colours are stored as XYB, as lossy encoders do; ISO/IEC 18181-1, annexes C and D.
 
-    True if the header has parts that are not parsed here: animations, previews and unusual channels."""
+    The result is true if the header has parts that this function does not parse: animations, previews and unusual
+    channels."""
     at = next((found + 4 for kind in (b"jxlc", b"jxlp") if (found := head.find(kind)) >= 0), 0)
     at += 4 if head[at : at + 2] != b"\xff\x0a" else 0  # jxlp begins with a counter
     bits = _Bits(int.from_bytes(head[at + 2 : at + 66], "little"))

@@ -1,8 +1,8 @@
 """Read TIFF with libvips, and write it row by row.
 
-libvips decodes every TIFF except those of ``segments.py``, CIELAB and Zstandard. CIELAB and Zstandard are read by
-Pillow. Pillow rounds 16-bit colour to 8 bits, does not open 16-bit grey with alpha, and Pillow's libtiff prints errors
-on stderr.
+libvips decodes every TIFF except those of ``segments.py``, CIELAB and Zstandard. Pillow reads CIELAB and Zstandard.
+Pillow rounds 16-bit colour to 8 bits, does not open 16-bit grey with alpha, and Pillow's libtiff prints errors on
+stderr.
 """
 
 import io

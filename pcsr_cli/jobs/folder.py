@@ -218,7 +218,7 @@ class FolderRun:
             yield job
 
     def _note_of_suffix(self, task: Task) -> tuple[str, ...]:
-        """Return a note if the image has another format than its result, and nobody asked for that."""
+        """Return a note if the format of the result differs from that of the image without a request."""
         request, before, after = self.upscaler.request, task.source.suffix, task.output.suffix
         if request.format is not None or before == after or after != suffix_of(task.source, None, request.frames):
             return ()

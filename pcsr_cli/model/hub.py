@@ -181,7 +181,7 @@ def _snapshot(repo: str, revision: str) -> Path:
 
 
 def _fetch_file(file: RemoteFile, name: str, notify: Notify | None, bounds: Bounds, new: list[Path]) -> Path:
-    """The path of a file in the cache. It is added to ``new`` if it is downloaded."""
+    """The path of a file in the cache. A file that is downloaded is added to ``new``."""
     cached = _snapshot(file.repo, file.revision) / file.name
     whole = is_whole(cached, file.sha256)
     if whole and (COMMIT.fullmatch(file.revision) or client().constants.HF_HUB_OFFLINE):

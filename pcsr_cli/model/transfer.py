@@ -241,7 +241,7 @@ class Transfer:
             raise DamagedError(f"it has {answer.size:,} bytes instead of at most {file.max_size:,}")
 
     def _next(self, events: queue.Queue[_Event], connected: bool) -> _Event:
-        """Wait for the next event. Raises UnavailableError if it takes too long."""
+        """Wait for the next event. Raises UnavailableError if the wait is too long."""
         bounds, now = self._bounds, time.monotonic()
         last = self._started + bounds.total + len(self.content) / bounds.rate
         end = min(last, now + (bounds.stall if connected else bounds.connect))
@@ -400,7 +400,7 @@ def _session() -> Any:
 
 
 def _token() -> str | None:
-    """The user's token, if any. Raises HubSettingError for a token that cannot be sent."""
+    """The user's token, or None. Raises HubSettingError for a token that cannot be sent."""
     hub, token = client(), None
     with contextlib.suppress(OSError, ValueError):  # a saved token that cannot be read
         token = None if hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()
