@@ -105,7 +105,7 @@ def upscale(
     tile: int | None = None,
     progress: Progress | None = None,
 ) -> Upscaled[AnyImage]:
-    """Enlarge an image by ``scale``; the result has the type of the input.
+    """Enlarge an image by ``scale``. The result has the type of the input.
 
     ``image`` is a float tensor (1, 3, h, w) or (3, h, w), RGB in [0, 1] (the result is float32 and not clamped); a
     uint8 or uint16 array (h, w, 3), RGB; or a PIL image (transparency is enlarged too, and the EXIF orientation is

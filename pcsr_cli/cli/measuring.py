@@ -131,8 +131,8 @@ class Common(options.Engine):
     ) -> "tuple[list[Curve], tuple[SkippedImage, ...]]":
         """Measure every image, write the HTML page, and return the curves and the images that failed.
 
-        With the ``result`` of a bench, the page has the tables of the bench and only the images that it measured: the
-        errors of the others were printed before. Raises InputError if all fail, OutputError, RefusedOutputError."""
+        With the ``result`` of a bench, the page has the tables of the bench, and only the images that the bench
+        measured. Raises InputError if all images fail, OutputError, RefusedOutputError."""
         from pcsr_cli.evaluate.html import page
 
         names = {source.name for source in sources} if result is None else {row.image for row in result.rows}

@@ -181,7 +181,7 @@ def _table(forecasts: "Sequence[Forecast]") -> "Table":
 def _document(
     forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, speed: "Range", disk: "Disk | None"
 ) -> dict[str, Any]:
-    """Return the plan as a JSON document. Ranges are [all light, all heavy]; memory and seconds are estimates."""
+    """Return the plan as a JSON document. Ranges are [all light, all heavy]. Memory and seconds are estimates."""
     from pcsr_cli.engine.device import describe_device
 
     document: dict[str, Any] = {

@@ -118,7 +118,7 @@ def _remark(name: str, point: "Point") -> str:
 
 
 def _cells(point: "Point | OriginalPoint", curve: "Curve") -> Iterator[str]:
-    """Yield the figures of a point; the original network has only some of them."""
+    """Yield the figures of a point. The original network has only some of the figures."""
     for name, form in (("cut", ".4f"), ("k", "z.2f"), ("heavy_share", ".1%"), ("paper", ",.2f"), ("executed", ",.2f")):
         yield measuring.format_figure(getattr(point, name, None), form)
     share = None if curve.original is None else point.paper / curve.original.paper

@@ -17,8 +17,8 @@ def output_rows(
     """Yield the rows of the enlarged ``image`` from the top, as blocks (n, W, C) of ``depth`` bits (uint8 or uint16).
 
     ``rows`` are the result at ``working_size`` (height, width). If ``working_size`` differs from ``size``, the rows are
-    float32 and are reduced bicubically; otherwise the rows are integers of ``depth`` bits. A grey image gets one colour
-    channel. An image with alpha gets its bicubically enlarged alpha as the last channel.
+    float32 and are reduced bicubically. If the sizes are equal, the rows are integers of ``depth`` bits. A grey image
+    gets one colour channel. An image with alpha gets its bicubically enlarged alpha as the last channel.
     """
     resizer = None if working_size == size else RowResizer(working_size, size)
     alpha = None if image.alpha is None else Alpha(image.alpha, size, depth)

@@ -38,7 +38,8 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Branch = argmax_j p_j / cost_j^k; a tie goes to the lighter branch. A larger k is cheaper; -1 to 2 is useful."""
+    """Branch = argmax_j p_j / cost_j^k. A tie goes to the lighter branch. A larger k is cheaper. Useful values are -1
+    to 2."""
 
     k: float = 0.0
 
@@ -85,7 +86,8 @@ def default_routing(branches: int) -> Routing:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Branch = number of cuts that the difficulty exceeds. ``values`` ascend; there is one fewer than branches."""
+    """Branch = number of cuts that the difficulty exceeds. ``values`` ascend. The number of values is one less than
+    that of branches."""
 
     values: tuple[float, ...]
 
@@ -355,7 +357,7 @@ class Forced:
     """HR pixels of an image that are forced light or heavy.
 
     Each mask is (h, w) bool on the CPU, of any size, or None. Each HR pixel uses the nearest mask pixel. Where both
-    masks are set, heavy wins; ``clashes`` counts these pixels.
+    masks are set, heavy wins. ``clashes`` counts these pixels.
     """
 
     hr_size: tuple[int, int]

@@ -51,10 +51,10 @@ Progress = Callable[[float], None]
 class Settings:
     """How to upscale.
 
-    ``refine`` is the paper's #h, from 0 to 9 (off); ``usual_refine`` gives the default for a scale. ``tile`` is the
+    ``refine`` is the paper's #h, from 0 to 9 (off). ``usual_refine`` gives the default for a scale. ``tile`` is the
     side of a tile in LR pixels, None for automatic. ``memory`` is the maximum number of bytes of features kept between
     two passes, None for a share of the free memory. Neither ``tile`` nor ``memory`` changes the result. ``forced``
-    pixels get a given branch. ADM clusters forced pixels with all others; a budget subtracts the cost of forced pixels
+    pixels get a given branch. ADM clusters forced pixels with all others. A budget subtracts the cost of forced pixels
     first.
     """
 
@@ -198,9 +198,9 @@ def upscale(
 ) -> Upscaling:
     """Upscale an image. The rows of the result are computed while they are iterated.
 
-    ``lr`` is (1, 3, h, w) RGB, float32 in [0, 1], uint8 or uint16, on any device; ``scale`` is real and at least 1.
+    ``lr`` is (1, 3, h, w) RGB, float32 in [0, 1], uint8 or uint16, on any device. ``scale`` is real and at least 1.
     Rows have ``dtype`` float32, uint8 or uint16, and probabilities if ``p_heavy``. The model's device computes in the
-    model's precision; sums into the result are in float32. A tile that runs out of memory is cut in four. A tile that
+    model's precision. Sums into the result are in float32. A tile that runs out of memory is cut in four. A tile that
     overflows half precision is computed again in float32.
 
     Raises UsageError if the model does not support the routing. Iteration raises ModelError if the result is not

@@ -179,7 +179,7 @@ def each_pair(
     skip: Callable[[SkippedImage], None],
     paper: bool = False,
 ) -> tuple[list[Measured], tuple[SkippedImage, ...]]:
-    """Load and measure every pair, and call ``skip`` for each one that fails. Raises InputError if all fail."""
+    """Load and measure every pair, and call ``skip`` for each one that fails. Raises InputError if all pairs fail."""
     done: list[Measured] = []
     skipped: list[SkippedImage] = []
     for each in files:

@@ -99,7 +99,7 @@ def patch_mask(difficulty: Tensor, side: int, heavy: int) -> Tensor:
 
 @dataclass(frozen=True)
 class LoadedOriginal:
-    """An original x4 network with its weights; ``mean`` is subtracted from RGB in [0, 1]."""
+    """An original x4 network with its weights. ``mean`` is subtracted from RGB in [0, 1]."""
 
     name: str
     network: Original

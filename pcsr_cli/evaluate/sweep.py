@@ -48,7 +48,7 @@ class Point:
 
     ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k with this cut, None if there is
     none. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or, without HR, against all
-    heavy; the PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller than its window.
+    heavy. The PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller than its window.
     ``equal`` counts the results that equal the reference, which the mean PSNR does not include.
     """
 
@@ -167,7 +167,7 @@ class Meter:
     """PSNR and SSIM of a composer's results against ``truth`` (H, W, 3) uint8, without ``shave`` border pixels.
 
     The values are those of ``metrics.psnr`` and ``metrics.ssim``, but the result is measured in bands that fit the
-    cache. ``of_luma`` selects PSNR of luma; SSIM is always of luma. Raises InputError if the border covers the image.
+    cache. ``of_luma`` selects PSNR of luma. SSIM is always of luma. Raises InputError if the border covers the image.
     """
 
     def __init__(self, composer: Composer, truth: NDArray[np.uint8], shave: int, of_luma: bool) -> None:

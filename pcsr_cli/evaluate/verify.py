@@ -111,7 +111,8 @@ def verify(
     """Upscale an image in several variants and compare each with the whole image at once.
 
     ``model`` is in float32, ``lower`` is the same model in half precision or None. ``rgb`` is (h, w, 3) uint8 or
-    uint16. ``tiles`` are sides in LR pixels; () means a choice of sizes. Memory holds two results in float32 at a time.
+    uint16. ``tiles`` are sides in LR pixels. Without ``tiles``, several sizes are tried. Memory holds two results in
+    float32 at a time.
     """
     lr = as_lr(rgb)
     size = (lr.shape[2], lr.shape[3])

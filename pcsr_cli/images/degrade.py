@@ -30,7 +30,7 @@ MAX_BLUR, MAX_NOISE, MAX_FACTOR = 10.0, 100.0, 16.0
 
 
 def jpeg(rgb: Rgb, quality: int, subsampling: str = "420") -> Rgb:
-    """Save as JPEG and read it again. ``quality`` is libjpeg's, 1 to 100; ``subsampling`` is one of SUBSAMPLINGS."""
+    """Save as JPEG and read it again. ``quality`` is libjpeg's, 1 to 100. ``subsampling`` is one of SUBSAMPLINGS."""
     return _saved(rgb, "JPEG", quality=quality, subsampling=SUBSAMPLINGS.index(subsampling))
 
 
@@ -40,13 +40,13 @@ def webp(rgb: Rgb, quality: int) -> Rgb:
 
 
 def blur(rgb: Rgb, sigma: float) -> Rgb:
-    """Blur with a Gaussian; ``sigma`` is in pixels. Pillow approximates the Gaussian by three box filters of equal
+    """Blur with a Gaussian. ``sigma`` is in pixels. Pillow approximates the Gaussian by three box filters of equal
     variance."""
     return np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(sigma)))
 
 
 def noise(rgb: Rgb, sigma: float, generator: np.random.Generator) -> Rgb:
-    """Add Gaussian noise, independent for each channel; ``sigma`` is in 8-bit values."""
+    """Add Gaussian noise, independent for each channel. ``sigma`` is in 8-bit values."""
     noisy = rgb + np.float32(sigma) * generator.standard_normal(rgb.shape, np.float32)
     return np.rint(noisy).clip(0, 255).astype(np.uint8)
 
@@ -76,7 +76,7 @@ class Degradation:
     reduces: bool = False
 
     def make_lr(self, hr: Rgb, size: tuple[int, int], seed: int = 0) -> Rgb:
-        """Return the LR image of an HR image. ``size`` is the (height, width) of the result; ``seed`` is for noise."""
+        """Return the LR image of an HR image. ``size`` is the (height, width) of the result. ``seed`` is for noise."""
         return self._apply(hr if self.reduces else reduce(hr, *size), size, seed)
 
     def degrade(self, lr: Rgb, seed: int = 0) -> Rgb:
@@ -97,7 +97,8 @@ class Degradation:
 
 
 Step = Callable[[Rgb, tuple[int, int], np.random.Generator], Rgb]
-"""Degrades an image; the second argument is the size (height, width) of the LR image."""
+"""A function that degrades an image. The second argument of the function is the size (height, width) of the LR
+image."""
 
 
 def parse_degradation(text: str) -> Degradation:

@@ -16,7 +16,7 @@ BAND_PIXELS = 2**18
 class Metadata:
     """Metadata of an image file: ICC profile, EXIF and XMP as bytes, resolution in dots per inch (x, y).
 
-    ``text`` has keywords and values; a comment has the keyword Comment. ``iptc`` is a sequence of Photoshop's
+    ``text`` has keywords and values. A comment has the keyword Comment. ``iptc`` is a sequence of Photoshop's
     resources, ``extended_xmp`` a sequence of JPEG segments. ``aspect`` is the resolution (x, y) of pixels that are not
     square, if its unit is unknown. ``cicp`` has the four bytes of the chunk cICP of an HDR image.
 

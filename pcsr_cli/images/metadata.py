@@ -270,7 +270,7 @@ def resize_metadata(
 
 
 def _resize_photo(exif: Exif, size: tuple[int, int]) -> None:
-    """Adjust the tags that are in pixels to a size (x, y). Tags that cannot be scaled are dropped."""
+    """Adjust the tags whose values are in pixels to a size (x, y). Tags that cannot be scaled are dropped."""
     values = exif.photo.values
     old = [exif.numbers(values.get(tag)) for tag in PHOTO_SIZE]
     known = all(side and side[0] > 0 for side in old)

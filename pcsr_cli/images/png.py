@@ -113,9 +113,9 @@ class PngParts:
 def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
     """Separate the chunks with metadata from those with pixels. Damaged chunks that do not carry pixels are dropped.
 
-    Pillow refuses files with large or damaged metadata. If ``is_checked``, every checksum is tested; otherwise pixels
-    are skipped, and the file may end early. Raises ValueError for a damaged file, and other exceptions for damaged
-    EXIF."""
+    Pillow refuses files with large or damaged metadata. If ``is_checked``, every checksum is tested. Without
+    ``is_checked``, pixels are skipped, and the file may end early. Raises ValueError for a damaged file, and other
+    exceptions for damaged EXIF."""
     parts: list[tuple[int, int] | bytes] = [SIGNATURE]
     described: list[bytes] = []
     dropped: list[str] = []

@@ -44,7 +44,7 @@ DOWN = ("FullPanoHeightPixels", "CroppedAreaImageHeightPixels", "CroppedAreaTopP
 panorama."""
 
 MAX_DIMENSIONS = 500
-"""Maximum distance in bytes between the name of the dimensions of regions and their values."""
+"""Maximum distance in bytes from the name of the region dimensions in XMP to the values of these dimensions."""
 
 
 def orientation(xmp: bytes) -> int:

@@ -104,7 +104,7 @@ class _Walk:
         self._visited = set() if skip is None else {_inode(skip)}
 
     def images(self, root: Path) -> Iterator[Task]:
-        """Yield the images of a folder. Raises InputError if ``root`` cannot be read; subfolders that cannot be read
+        """Yield the images of a folder. Raises InputError if ``root`` cannot be read. Subfolders that cannot be read
         are added to ``unread``."""
         real_root = root.resolve()
         pending = [(root, Path())]

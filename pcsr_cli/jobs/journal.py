@@ -42,7 +42,7 @@ class Entry:
 
 
 class Journal:
-    """The journal of one output folder. The last line about a result counts; damaged lines are ignored."""
+    """The journal of one output folder. The last line about a result counts. Damaged lines are ignored."""
 
     def __init__(self, folder: Path) -> None:
         """Read the journal if there is one. Raises OutputError for a journal that cannot be read."""
@@ -79,7 +79,7 @@ class Journal:
     def append(self, entry: Entry) -> None:
         """Add a line and sync it to the disk. Several threads may call this method.
 
-        Raises OutputError; the journal is then unchanged."""
+        After an OutputError, the journal is unchanged."""
         line = json.dumps({"version": VERSION, **asdict(entry)}, sort_keys=True).encode() + b"\n"
         with self._lock:
             try:

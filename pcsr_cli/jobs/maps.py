@@ -38,7 +38,7 @@ def read_forced(
 ) -> Forced | None:
     """Read the masks of one image. Returns None without a mask.
 
-    A mask has the size of the image or of its result (``hr_size``); the network computes at ``working_size``. A pixel
+    A mask has the size of the image or of its result (``hr_size``). The network computes at ``working_size``. A pixel
     is marked if it is opaque and one of its channels is in the upper half of its range. Raises InputError for a mask
     that cannot be read or has another size, and for pixels that both masks mark."""
     if heavy is None and light is None:

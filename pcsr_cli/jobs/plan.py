@@ -126,7 +126,7 @@ def forecast(
     speed: Range,
     format: Format | None = None,
 ) -> Forecast:
-    """Forecast the upscale of an image with this layout; ``speed`` is in executed GFLOP/s.
+    """Forecast the upscale of an image with this layout. ``speed`` is in executed GFLOP/s.
 
     Raises ScaleError, and RefusedOutputError if ``format`` cannot hold the result."""
     network, at = model.network, working_scale(model, scale)

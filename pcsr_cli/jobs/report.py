@@ -78,7 +78,7 @@ class RoutingReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The report of one upscale. Sizes are (width, height); ``peak_memory`` is in bytes, or None if it is unknown."""
+    """The report of one upscale. Sizes are (width, height). ``peak_memory`` is in bytes, or None if it is unknown."""
 
     source: str
     output: str

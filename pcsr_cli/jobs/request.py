@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """One image to upscale. Source and output are files or streams; ``replace`` permits replacing the output."""
+    """One image to upscale. Source and output are files or streams. ``replace`` permits replacing the output."""
 
     source: Path | BinaryIO
     output: Path | BinaryIO

@@ -72,6 +72,6 @@ class Pcsr(nn.Module):
         return features
 
     def predict_pixels(self, q: Tensor) -> PixelPrediction:
-        """Evaluate every sampler and the classifier at N pixels; ``q`` is (N, C + 4)."""
+        """Evaluate every sampler and the classifier at N pixels. ``q`` is (N, C + 4)."""
         rgb = torch.stack([sampler(q) for sampler in self.samplers])
         return PixelPrediction(rgb, self.classifier(q))

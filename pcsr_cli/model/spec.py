@@ -2,7 +2,7 @@
 
 The file format is the one on the Hub (``encoder_spec``, ``heavy_sampler_spec``, ...), plus optional keys for
 normalisation, trained scales, and samplers between light and heavy. msgspec checks types, ranges and unknown keys
-during conversion; the ``__post_init__`` methods check rules that involve more than one key.
+during conversion. The ``__post_init__`` methods check rules that involve more than one key.
 """
 
 import re
@@ -132,7 +132,7 @@ class BackboneSpec(Table, frozen=True):
 class ModelSpec(Table, frozen=True):
     """A whole PCSR network.
 
-    ``samplers`` lists the hidden sizes of each branch's MLP, lightest first; published models have two branches.
+    ``samplers`` lists the hidden sizes of each branch's MLP, lightest first. Published models have two branches.
     ``classifier`` lists the classifier's hidden sizes. Inputs are normalised as (x - mean) / std with x in [0, 1].
     """
 

@@ -63,7 +63,7 @@ class Processes:
 def join_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that torchrun started, or run as one process without torchrun. Raises DeviceError.
 
-    Each process takes one GPU for ``auto`` and ``cuda``; on CPUs the processes communicate over gloo.
+    Each process takes one GPU for ``auto`` and ``cuda``. On CPUs, the processes communicate over gloo.
     """
     count, own = int(os.environ.get("WORLD_SIZE", "1")), resolve_device(device)
     if count == 1:
@@ -191,8 +191,8 @@ def train(
 ) -> Path | None:
     """Train the network of a recipe, with all files of the run in ``folder``; return the folder of the finished model.
 
-    ``resume`` is a saved state to continue from. ``stop`` is called after each iteration; once it returns True, the
-    state is saved and the result is None. Raises TrainingError, InputError, OutputError, DeviceError.
+    ``resume`` is a saved state to continue from. ``stop`` is called after each iteration. Once ``stop`` returns True,
+    the state is saved and the result is None. Raises TrainingError, InputError, OutputError, DeviceError.
     """
     state = load_state(resume, config.model.spec) if resume else None
     with join_processes(device) as processes:

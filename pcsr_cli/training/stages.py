@@ -1,6 +1,7 @@
 """The losses of the two training stages, and the parts of the network that each stage trains.
 
-A loss is a mean over this process's part of the batch; its mean over the processes is the loss of the whole batch.
+A loss is a mean over this process's part of the batch. The mean of the losses over the processes is the loss of the
+whole batch.
 """
 
 from dataclasses import dataclass
@@ -91,9 +92,9 @@ class RoutingStage(nn.Module):
 def balance(share: Tensor, heavy_share: float) -> Tensor:
     """The balance term: the mean over branches of |share - target| / target for mean probabilities ``share`` (M,).
 
-    The target of the heaviest branch is ``heavy_share``; the others divide the rest equally. With two branches and a
-    target of 0.5, the term is the paper's | sum(p_heavy) - N/2 | / (N/2). The sign comes from the whole batch, so the
-    mean of the term over processes is the value of the whole batch, and likewise for its gradient.
+    The target of the heaviest branch is ``heavy_share``. The other branches divide the rest equally. With two branches
+    and a target of 0.5, the term is the paper's | sum(p_heavy) - N/2 | / (N/2). The sign comes from the whole batch, so
+    the mean of the term over processes is the value of the whole batch, and likewise for its gradient.
     """
     lighter = share.shape[0] - 1
     target = torch.tensor([(1 - heavy_share) / lighter] * lighter + [heavy_share], device=share.device)

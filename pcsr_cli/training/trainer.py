@@ -187,7 +187,7 @@ class Trainer:
         )
 
     def restore(self, state: RunState) -> None:
-        """Continue from ``state``; the length of the stage is the recipe's. Raises TrainingError."""
+        """Continue from ``state``. The length of the stage is the recipe's. Raises TrainingError."""
         self.model.load_state_dict(state.model)
         self._average.module.load_state_dict(state.ema)
         self._average.n_averaged.fill_(state.step + 1)

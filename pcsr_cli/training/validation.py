@@ -43,7 +43,7 @@ class Validator:
         self._pairs = [(conditions, load_pairs(folder, conditions, observe)) for conditions in all_conditions]
 
     def measure(self, weights: Mapping[str, Tensor], stage: int, step: int, seconds: float) -> Iterator[Validated]:
-        """Yield the quality of ``weights`` at each scale; the first stage has no routing, so all pixels are heavy."""
+        """Yield the quality of ``weights`` at each scale. The first stage has no routing, so all pixels are heavy."""
         self._model.network.load_state_dict(weights)
         for conditions, pairs in self._pairs:
             heavy = [MethodRunner(conditions, pair.lr).run(Method("heavy")) for pair, _ in pairs]
