@@ -260,6 +260,8 @@ def _store(file: RemoteFile, answer: Answer, content: bytes) -> Path:
 def _store_linked(cached: Path, blob: Path, content: bytes) -> bool:
     """Store the content under the name of its hash, and a link to it. False on a file system without links."""
     _write(blob, content)
+    if cached.is_symlink() and cached.readlink().name != blob.name:
+        remove(cached)  # of the same commit, so its content is wrong
     link = cached.with_name(f".{secrets.token_hex(8)}")
     try:
         link.symlink_to(Path("../../blobs") / blob.name)

@@ -402,7 +402,7 @@ def _session() -> Any:
 def _token() -> str | None:
     """The user's token, or None. Raises HubSettingError for a token that cannot be sent."""
     hub, token = client(), None
-    with contextlib.suppress(OSError, ValueError):  # a saved token that cannot be read
+    with contextlib.suppress(Exception):  # without a token that cannot be read or renewed, public models still work
         token = None if hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()
     if token is not None and not TOKEN.fullmatch(token):
         raise HubSettingError("HF_TOKEN contains characters that a token cannot have.", "Correct or unset it.")

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.hub import HubLocation, is_cached, is_whole, remove, revision_of
 from pcsr_cli.model.registry import Registry, find_model
 from pcsr_cli.model.spec import Scales
-from pcsr_cli.model.transfer import Bounds, client
+from pcsr_cli.model.transfer import USUAL, Bounds, client
 from tests.command import Pcsr, Ran
 from tests.failing import contains, fails
 from tests.hub_server import (
@@ -396,7 +395,7 @@ def test_a_full_disk_leaves_no_partial_file(run_pcsr: Pcsr, hub: Hub, commit: st
 
 # A hostile Hub. The tests run in this process, so that the limits of time can be short.
 
-FAST = Bounds(connect=0.5, stall=0.3, total=0.5, rate=20_000, notice=0.15)
+SHORT = Bounds(connect=1, stall=0.4, total=0.7)
 LIMIT = 3.0
 """Seconds that no fetch with these limits may exceed: ``total`` of two files, and some reserve."""
 TOKEN = "hf_secret"
@@ -476,6 +475,7 @@ def whole(_: Request, answer: Answer) -> None:
 
 
 NOT_A_HUB, CANNOT, STOPPED = "is not a Hub.", "Cannot fetch someone/tiny: the Hub", "stopped sending"
+LATE = SILENT, SLOW = "does not respond", "sends too slowly"
 WRONG = "arrived damaged:"
 REFUSED: dict[str, tuple[Tamper, str]] = {
     "status 204": (status(204), NOT_A_HUB),
@@ -518,7 +518,7 @@ REFUSED: dict[str, tuple[Tamper, str]] = {
     "config is too long": (on("config", headers(Content_Length=str(2**40))), "instead of at most"),
     "weights are too long": (headers(X_Linked_Size=str(2**40)), "instead of at most"),
     "length is no number": (on("config", headers(Content_Length="-1")), CANNOT),
-    "length is too small": (on("config", body(lambda content: [content], Content_Length="10")), WRONG),
+    "length is too small": (on("config", body(lambda content: [content], Content_Length="10")), "someone/tiny"),
     "length is too large": (on("config", headers(Content_Length="2000")), STOPPED),
     "truncated": (on(WEIGHTS, body(lambda content: [content[:100]])), STOPPED),
     "empty": (on(WEIGHTS, body(lambda content: [], Content_Length="0")), STOPPED),
@@ -527,14 +527,14 @@ REFUSED: dict[str, tuple[Tamper, str]] = {
     "endless weights": (on(WEIGHTS, body(endless, Content_Length=None)), "it is larger than it should be"),
     "gzip bomb": (on(WEIGHTS, body(bomb, Content_Length=None, Content_Encoding="gzip")), "it is larger"),
     "gzip": (on("config", body(lambda content: [gzip.compress(content)], Content_Length=None)), WRONG),
-    "silent": (raw(lambda: slowly([b""], 1.0)), "does not respond"),
-    "headers drip": (raw(dripping_headers), "does not respond"),
-    "content drips": (on(WEIGHTS, body(lambda content: slowly(bytes_of(content), 0.05))), "too slowly"),
-    "content stalls": (on(WEIGHTS, body(lambda content: slowly([content[:9], content[9:]], 1.0))), "too slowly"),
+    "silent": (raw(lambda: slowly([b""], 1.0)), SILENT),
+    "headers drip": (raw(dripping_headers), SILENT),
+    "content drips": (on(WEIGHTS, body(lambda content: slowly(bytes_of(content), 0.05))), SLOW),
+    "content stalls": (on(WEIGHTS, body(lambda content: slowly([content[:9], content[9:]], 1.0))), SLOW),
     "reset": (raw(list), "cannot be reached"),
     "not HTTP": (raw(lambda: [b"SSH-2.0-OpenSSH_9.6\r\n"]), "cannot be reached"),
     "endless header": (raw(lambda: itertools.repeat(b"x" * 65536, 100)), "cannot be reached"),
-    "continue": (raw(lambda: slowly(itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"), 0.01)), "does not respond"),
+    "continue": (raw(lambda: slowly(itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"), 0.01)), SILENT),
     "resume with other bytes": (resumed(body(flipped)), WRONG),
     "resume at another byte": (resumed(headers(Content_Range="bytes 7-99/100")), "does not continue"),
     "resume with an error": (resumed(status(500)), "error 500"),
@@ -550,14 +550,14 @@ def test_a_hostile_hub_leaves_nothing_and_the_true_hub_works_afterwards(
     outside = set(here.parent.rglob("*"))
     started = time.perf_counter()
     with fails(HubError, message):
-        hub_module.fetch(pinned, REPO, None, FAST)
+        hub_module.fetch(pinned, REPO, None, SHORT if message in LATE else USUAL)
     assert time.perf_counter() - started < LIMIT
     new = [path for path in here.parent.rglob("*") if path not in outside and path.is_file()]
     assert all(path.read_bytes() in true_content.values() for path in new), new
     assert all(here / "hf" in path.parents for path in new), new
     assert all(request.host.startswith("127") for request in hub.requests if request.token)
     hub.tamper = None
-    fetched = hub_module.fetch(pinned, REPO, None, FAST)
+    fetched = hub_module.fetch(pinned, REPO)
     assert fetched.config.read_bytes() == true_content["config.json"]
     assert fetched.weights.read_bytes() == true_content["model.safetensors"]
 
@@ -568,7 +568,7 @@ def test_a_name_server_that_does_not_respond_is_not_waited_for(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2))
     started = time.perf_counter()
     with fails(HubError, "cannot be reached"):
-        hub_module.fetch(pinned, REPO, None, replace(FAST, connect=0.1))
+        hub_module.fetch(pinned, REPO, None, Bounds(connect=0.1))
     assert time.perf_counter() - started < 1
 
 
@@ -581,7 +581,19 @@ def test_a_certificate_that_is_not_trusted_is_named(
     hub.use_tls(tmp_path / "cert", tmp_path / "key")
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint.replace("http:", "https:"))
     with fails(HubError, "the certificate of the Hub", "is not accepted (self-signed certificate).", "SSL_CERT_FILE"):
-        hub_module.fetch(pinned, REPO, None, FAST)
+        hub_module.fetch(pinned, REPO)
+
+
+def test_a_login_page_that_an_older_version_cached_is_removed(
+    here: Path, hub: Hub, pinned: HubLocation, true_content: dict[str, bytes]
+) -> None:
+    repository = Path(constants.HF_HUB_CACHE) / "models--someone--tiny"
+    (repository / "snapshots" / pinned.revision).mkdir(parents=True)
+    pages = [put(repository / "snapshots" / pinned.revision, name, f"abc{name}", b"<html>") for name in true_content]
+    blobs = [page.resolve() for page in pages]
+    hub_module.fetch(pinned, REPO)
+    assert [page.read_bytes() for page in pages] == list(true_content.values())
+    assert not any(blob.exists() for blob in blobs)
 
 
 @pytest.mark.parametrize("by", ["pcsr", "huggingface_hub"])
@@ -602,7 +614,7 @@ def test_the_cache_is_that_of_huggingface_hub(
 def test_a_slow_download_is_announced(here: Path, hub: Hub, pinned: HubLocation) -> None:
     hub.tamper = on(WEIGHTS, body(lambda content: slowly([content[:9], content[9:]], 0.1)))
     messages: list[str] = []
-    hub_module.fetch(pinned, REPO, messages.append, FAST)
+    hub_module.fetch(pinned, REPO, messages.append, Bounds(notice=0.15))
     assert messages == ["Waiting for model.safetensors of someone/tiny: 9 of 29,672 bytes."]
 
 
@@ -629,7 +641,7 @@ ACCEPTED: dict[str, Tamper] = {
     "redirect to another host": once(redirect("http://localhost:{port}{path}")),
     "reset once": once(raw(list)),
     "damaged once": on(WEIGHTS, once(body(flipped))),
-    "stalls once": on(WEIGHTS, once(body(lambda content: slowly([content[:9], content[9:]], 0.35)))),
+    "stalls once": on(WEIGHTS, once(body(lambda content: slowly([content[:9], content[9:]], 0.7)))),
 }
 
 
@@ -638,7 +650,7 @@ def test_an_unusual_hub_is_accepted(
     here: Path, hub: Hub, pinned: HubLocation, true_content: dict[str, bytes], behaviour: str
 ) -> None:
     hub.tamper = ACCEPTED[behaviour]
-    fetched = hub_module.fetch(pinned, REPO, None, FAST)
+    fetched = hub_module.fetch(pinned, REPO, None, Bounds(stall=0.5))
     assert fetched.weights.read_bytes() == true_content["model.safetensors"]
     assert all(request.host.startswith("127") for request in hub.requests if request.token)
 
