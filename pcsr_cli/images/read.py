@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from pcsr_cli.images.vips import (
     vips_errors,
     vips_layout,
 )
+
+if TYPE_CHECKING:
+    import pyvips
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of the formats to read. Pillow reads more formats, some of them by running other programs."""
@@ -268,13 +271,18 @@ def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, is_strict: bool
     with vips_errors(is_strict):
         opened = open_with_vips(file, is_strict)
         check_size(name, opened.width, opened.height, allow_huge)
-        mode = {"cmyk": "CMYK", "b-w": "L", "grey16": "L"}.get(opened.interpretation, "RGB")
-        described, fields = Image.new(mode, (1, 1)), set(opened.get_fields())
-        described.info = {name: opened.get(field) for field, name in VIPS_METADATA.items() if field in fields}
-        metadata, orientation, notes = read_metadata(described, file)
+        metadata, orientation, notes = read_metadata(_described_by_vips(opened), file)
         image = decode_with_vips(opened, opened.hasalpha(), metadata.icc)
     metadata = replace(metadata, icc=image.metadata.icc)
     return upright(replace(image, metadata=metadata, notes=(*image.notes, *notes)), orientation)
+
+
+def _described_by_vips(opened: "pyvips.Image") -> Image.Image:
+    """Return a Pillow image with the metadata of libvips' image."""
+    mode = {"cmyk": "CMYK", "b-w": "L", "grey16": "L"}.get(opened.interpretation, "RGB")
+    described, fields = Image.new(mode, (1, 1)), set(opened.get_fields())
+    described.info = {name: opened.get(field) for field, name in VIPS_METADATA.items() if field in fields}
+    return described
 
 
 def _read_damaged(file: BinaryIO, name: str, allow_huge: bool, error: Exception) -> ImageData:
@@ -403,7 +411,7 @@ def _read_layout(file: BinaryIO, name: str, allow_huge: bool) -> tuple[Layout, i
     except Image.DecompressionBombError:
         with vips_errors():
             opened = open_with_vips(file)
-            return vips_layout(opened, opened.hasalpha()), 1
+            return vips_layout(opened, opened.hasalpha()), read_orientation(_described_by_vips(opened))
     layout = layout_of(image)
     raw_mode = _16_bit_raw_mode(image)
     if raw_mode is not None:
