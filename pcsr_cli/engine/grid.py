@@ -54,15 +54,22 @@ def nearest_index(lr_length: int, hr_length: int, positions: Tensor) -> Tensor:
     return (whole + up.long()).clamp_(0, lr_length - 1)
 
 
-def pixel_centres(length: int) -> Tensor:
-    """Centres -1 + (2i + 1)/n of n pixels on [-1, 1], float32.
+def first_hr_index(lr_length: int, hr_length: int, lr_index: int) -> int:
+    """The first HR pixel whose nearest LR pixel is ``lr_index`` or a later one; ``hr_length`` if there is none."""
+    # HR pixel p is nearest to r or later if (2p + 1) h >= 2rH. At equality it is at the tie below r.
+    index, rest = divmod(2 * lr_index * hr_length - lr_length, 2 * lr_length)
+    return index if not rest and lr_index % 2 == 0 else index + 1
+
+
+def pixel_centres(length: int, positions: Tensor) -> Tensor:
+    """The centres -1 + (2i + 1)/n of pixels i of n on [-1, 1], float32.
 
     The order of the sum is deliberate. Published results contain the float32 rounding of this order, which moves
     positions near the right border by up to 2e-5 LR pixels. With exact arithmetic, ten times as many 8-bit values would
     differ from the published ones.
     """
     half = 1 / length
-    return (-1 + half) + (2 * half) * torch.arange(length, dtype=torch.float32, device="cpu")
+    return (-1 + half) + (2 * half) * positions.float()
 
 
 def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: torch.device) -> Axis:
@@ -72,8 +79,8 @@ def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: tor
     """
     positions = torch.arange(start, stop, dtype=torch.int64, device="cpu")
     nearest = nearest_index(lr_length, hr_length, positions)
-    centres = pixel_centres(hr_length)[start:stop]
-    rel = (centres - pixel_centres(lr_length)[nearest]) * lr_length
+    centres = pixel_centres(hr_length, positions)
+    rel = (centres - pixel_centres(lr_length, nearest)) * lr_length
     lr_position = (((centres + 1) * lr_length - 1) / 2).clamp(0, lr_length - 1)
     low = lr_position.floor()
     return Axis(

@@ -4,7 +4,6 @@ Features come in bands of LR rows. Each band determines the HR rows nearest to i
 that the data between the layers of an MLP stays in the cache.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,7 +119,7 @@ class AreaSampler:
     def _base(self, rows: Span) -> Tensor:
         """The bilinear enlargement of some HR rows, (n, W, 3) in [0, 1]."""
         tile = self.tile.input
-        lr_rows = _lr_rows(self.plan, rows).grown(1, self.plan.lr_size[0])
+        lr_rows = self.plan.lr_rows(rows).grown(1, self.plan.lr_size[0])
         lr = self.lr[:, :, lr_rows.within(tile.rows)]
         return bilinear(lr, self._row_axis(rows), self.columns, (lr_rows.start, tile.columns.start))[0].permute(1, 2, 0)
 
@@ -128,7 +127,7 @@ class AreaSampler:
         return make_axis(self.plan.lr_size[0], self.plan.hr_size[0], rows.start, rows.stop, self.lr.device)
 
     def _chunks(self, band: FeatureBand) -> Iterator["_Chunk"]:
-        rows = hr_rows(self.plan, band.rows).intersection(self.area.rows)
+        rows = self.plan.hr_rows(band.rows).intersection(self.area.rows)
         if not rows.length:
             return
         tables = _BandTables(band.features, self._row_axis(rows), self.columns)
@@ -143,16 +142,6 @@ class AreaSampler:
             lr_index = base[part, None] + self.lr_columns
             bags = torch.stack((lr_index, terms[part, None].expand(shape), columns.expand(shape)), dim=-1)
             yield _Chunk(Span(rows.start + start, rows.start + part.stop), bags.view(-1, 3), tables)
-
-
-def hr_rows(plan: TilePlan, lr_rows: Span) -> Span:
-    """The HR rows whose nearest LR row is among ``lr_rows``."""
-    return Span(plan.hr_edges[lr_rows.start], plan.hr_edges[lr_rows.stop])
-
-
-def _lr_rows(plan: TilePlan, rows: Span) -> Span:
-    """The LR rows nearest to some HR rows."""
-    return Span(bisect_right(plan.hr_edges, rows.start) - 1, bisect_left(plan.hr_edges, rows.stop))
 
 
 class _BandTables:

@@ -6,15 +6,13 @@ surrounds the LR pixels that the region with the ring needs. The ring and the ha
 backbone pads as it does for the whole image.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import torch
-from torch import Tensor
 
-from pcsr_cli.engine.grid import hr_size, nearest_index
+from pcsr_cli.engine.grid import first_hr_index, hr_size, nearest_index
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,13 @@ class TilePlan:
     halo: int
     ring: int
 
-    @cached_property
-    def hr_edges(self) -> list[int]:
-        """The first HR row nearest to each LR row, followed by the number of HR rows."""
-        return _hr_edges(self.lr_size[0], self.hr_size[0], range(self.lr_size[0] + 1))
+    def hr_rows(self, lr_rows: Span) -> Span:
+        """The HR rows whose nearest LR row is among ``lr_rows``."""
+        return _hr_span(lr_rows, self.lr_size[0], self.hr_size[0])
+
+    def lr_rows(self, hr_rows: Span) -> Span:
+        """The LR rows nearest to some HR rows."""
+        return _lr_spans([hr_rows], self.lr_size[0], self.hr_size[0])[0]
 
     @cached_property
     def strips(self) -> tuple[Span, ...]:
@@ -164,22 +165,22 @@ def _cut(
 
 def _sides(area: Span, lr_length: int, hr_length: int, tile: int, halo: int, ring: int) -> Iterator[_Side]:
     """Cut one side of an area into pieces of nearly equal length, at most ``tile`` LR pixels each."""
-    nearest = _nearest(lr_length, hr_length)
     count = -(-area.length // tile)
     edges = [area.start + area.length * index // count for index in range(count + 1)]
-    for owned, (start, stop) in zip(pairwise(edges), pairwise(_hr_edges(lr_length, hr_length, edges)), strict=True):
-        core = Span(start, stop)
-        region = core.grown(ring, hr_length)
-        sampled = Span(int(nearest[region.start]), int(nearest[region.stop - 1]) + 1)
-        yield _Side(Span(*owned), core, region, sampled, sampled.grown(halo, lr_length))
+    owned = list(map(Span, edges, edges[1:]))
+    cores = [_hr_span(each, lr_length, hr_length) for each in owned]
+    regions = [core.grown(ring, hr_length) for core in cores]
+    sampled = _lr_spans(regions, lr_length, hr_length)
+    inputs = (each.grown(halo, lr_length) for each in sampled)
+    return map(_Side, owned, cores, regions, sampled, inputs)
 
 
-def _nearest(lr_length: int, hr_length: int) -> Tensor:
-    return nearest_index(lr_length, hr_length, torch.arange(hr_length, dtype=torch.int64, device="cpu"))
+def _hr_span(lr: Span, lr_length: int, hr_length: int) -> Span:
+    """The HR pixels whose nearest LR pixel is in a span."""
+    return Span(*(first_hr_index(lr_length, hr_length, edge) for edge in (lr.start, lr.stop)))
 
 
-def _hr_edges(lr_length: int, hr_length: int, lr_rows: Sequence[int]) -> list[int]:
-    """For each given LR row, the first HR row that is nearest to it or to a later LR row."""
-    wanted = torch.tensor(lr_rows, dtype=torch.int64, device="cpu")
-    edges: list[int] = torch.searchsorted(_nearest(lr_length, hr_length), wanted).tolist()
-    return edges
+def _lr_spans(hr: list[Span], lr_length: int, hr_length: int) -> list[Span]:
+    """The LR pixels nearest to spans of HR pixels."""
+    ends = torch.tensor([(span.start, span.stop - 1) for span in hr], dtype=torch.int64, device="cpu")
+    return [Span(first, last + 1) for first, last in nearest_index(lr_length, hr_length, ends).tolist()]

@@ -43,6 +43,9 @@ from pcsr_cli.model.network import Pcsr
 BLOCK_BYTES = 2**24
 """Maximum bytes of RGB in one ``HrRows``, so that data made from it is small compared with a strip of the result."""
 
+MAX_RESULT = 1000
+"""Maximum distance from black in a result, in units of white. Only broken weights give more."""
+
 Progress = Callable[[float], None]
 """Called with the share of the work done, from 0 to 1."""
 
@@ -459,13 +462,13 @@ class _Passes:
         return PreparedModel(copy.deepcopy(self.prepared.model).float())
 
     def _check(self, prepared: PreparedModel, *results: Tensor) -> None:
-        """Raise NotFiniteError if half precision overflowed.
+        """Raise NotFiniteError if half precision overflowed: if results are not finite or far outside of [0, 1].
 
         In float32, the result of the check is stored and not read, so that the host does not wait for the device at
         every band.
         """
-        # max - min is not finite if and only if some value is not finite.
-        finite = torch.stack([values.amax() - values.amin() for values in results]).isfinite().all()
+        # aminmax passes NaN on, and comparisons with NaN are false.
+        finite = (torch.stack([end for values in results for end in values.aminmax()]).abs() <= MAX_RESULT).all()
         if prepared.model.dtype in {torch.float16, torch.bfloat16}:
             if not finite.item():
                 raise NotFiniteError
@@ -474,7 +477,10 @@ class _Passes:
 
     def _raise_if_not_finite(self) -> None:
         if self._finite is not None and not self._finite.item():
-            raise ModelError("The model's result is not finite, even in float32.", "Check the model's weights.")
+            raise ModelError(
+                f"The model's result is not an image: values exceed {MAX_RESULT:,} times white or are not finite.",
+                "Check the model's weights.",
+            )
         self._finite = None
 
     def _bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:

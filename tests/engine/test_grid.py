@@ -8,7 +8,16 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.engine.grid import Axis, bilinear, hr_length, hr_size, make_axis, nearest_index, pixel_centres
+from pcsr_cli.engine.grid import (
+    Axis,
+    bilinear,
+    first_hr_index,
+    hr_length,
+    hr_size,
+    make_axis,
+    nearest_index,
+    pixel_centres,
+)
 from tests.strategies import lengths, scales
 from tests.tiny import make_image
 
@@ -36,6 +45,13 @@ def test_nearest_prefers_the_even_pixel_of_a_tie(lr_length: int, scale: float) -
         centre = Fraction((2 * position + 1) * lr_length, 2 * length) - Fraction(1, 2)
         gaps = [(abs(centre - pixel), pixel % 2) for pixel in range(lr_length)]
         assert (abs(centre - nearest), nearest % 2) == min(gaps)
+
+
+@given(lengths, scales)
+def test_the_first_hr_pixel_of_each_lr_pixel_is_where_nearest_reaches_it(lr_length: int, scale: float) -> None:
+    nearest = [*axis_of(lr_length, scale).nearest.tolist(), lr_length]
+    for lr in range(lr_length + 1):
+        assert first_hr_index(lr_length, len(nearest) - 1, lr) == next(hr for hr, at in enumerate(nearest) if at >= lr)
 
 
 @given(st.integers(1, 200), scales)
@@ -79,7 +95,7 @@ def test_rel_is_the_offset_from_the_nearest_centre_in_half_pixels(lr_length: int
 @given(st.integers(1, 5000))
 def test_centres_are_spread_evenly_and_symmetrically(length: int) -> None:
     exact = -1 + (2 * torch.arange(length, dtype=torch.float64) + 1) / length
-    assert pixel_centres(length) == pytest.approx(exact, abs=3e-7)
+    assert pixel_centres(length, torch.arange(length)) == pytest.approx(exact, abs=3e-7)
 
 
 @given(lengths, scales, st.data())

@@ -14,7 +14,7 @@ from pcsr_cli.engine import sampling
 from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.grid import bilinear, make_axis
 from pcsr_cli.engine.routing import CostRule, Cuts, Decision, difficulty
-from pcsr_cli.engine.sampling import AreaSampler, FeatureBand, hr_rows
+from pcsr_cli.engine.sampling import AreaSampler, FeatureBand
 from pcsr_cli.engine.tiles import Rect, Span, TilePlan, plan_tiles
 from pcsr_cli.model.network import Pcsr
 from tests.closeness import TIE
@@ -149,7 +149,7 @@ def test_bands_do_not_change_the_result(height: int, width: int, scale: float, d
 def test_bands_cover_each_row_of_the_result_once(height: int, scale: float, data: st.DataObject) -> None:
     plan = whole_plan(make_image(height, 2), scale)
     edges = [0, *sorted(data.draw(st.sets(st.integers(0, height), max_size=5))), height]
-    spans = [hr_rows(plan, Span(start, stop)) for start, stop in itertools.pairwise(edges)]
+    spans = [plan.hr_rows(Span(start, stop)) for start, stop in itertools.pairwise(edges)]
     rows = [row for span in spans for row in range(span.start, span.stop)]
     assert rows == list(range(plan.hr_size[0]))
     nearest = make_axis(height, plan.hr_size[0], 0, plan.hr_size[0], CPU).nearest.tolist()

@@ -117,3 +117,11 @@ def test_cutting_a_tile_partitions_its_area(plan: TilePlan, data: st.DataObject)
 def test_a_small_tile_is_not_cut(plan: TilePlan, data: st.DataObject) -> None:
     tile = data.draw(st.sampled_from(plan.tiles))
     assert plan.cut(tile, (tile.owned.rows.length, tile.owned.columns.length)) == (tile,)
+
+
+def test_a_plan_takes_no_memory_for_each_row() -> None:
+    rows = 10**9
+    plan = plan_tiles((rows, 1), 2, (rows // 10, 768), 5, 1)
+    assert len(plan.tiles) == 10
+    assert plan.hr_rows(Span(rows - 2, rows)) == Span(2 * rows - 4, 2 * rows)
+    assert plan.lr_rows(Span(2 * rows - 3, 2 * rows)) == Span(rows - 2, rows)

@@ -423,7 +423,10 @@ class TestRetries:
         assert len(refused) == 1
 
     @pytest.mark.parametrize("routing", [Threshold(), Adaptive()], ids=repr)
-    def test_an_overflow_in_half_precision_is_repeated_in_float32(self, routing: Routing) -> None:
+    def test_an_overflow_in_half_precision_is_repeated_in_float32(
+        self, routing: Routing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(upscaling, "MAX_RESULT", 1e30)
         full = changeable_model("fsrcnn")
         for sampler in full.samplers:
             # Each weight fits, but the output of two such layers exceeds 65504, the largest half.
@@ -462,8 +465,17 @@ class TestRetries:
             if part in name:
                 weights.data.fill_(torch.nan)
         for type_ in (torch.float32, torch.uint8):
-            with fails(ModelError, "not finite, even in float32"):
+            with fails(ModelError, "is not an image"):
                 upscale_whole(model.to(dtype), make_image(6, 5), 2, Settings(routing, refine=1), type_)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+    @pytest.mark.parametrize("value", [-3e4, 3e4])
+    def test_a_result_far_outside_of_the_image_is_an_error(self, value: float, dtype: torch.dtype) -> None:
+        model = changeable_model("dense")
+        for sampler in model.samplers:
+            list(sampler.parameters())[-1].data.fill_(value)
+        with fails(ModelError, "is not an image: values exceed 1,000 times white"):
+            upscale_whole(model.to(dtype), make_image(6, 5), 2, Settings(refine=1), torch.uint8)
 
     @pytest.mark.parametrize(
         ("routing", "memory", "times"),
@@ -471,8 +483,9 @@ class TestRetries:
         ids=["threshold", "ADM, nothing kept", "ADM"],
     )
     def test_a_feature_overflow_is_repeated_in_float32_and_counted(
-        self, routing: Routing, memory: int | None, times: int
+        self, routing: Routing, memory: int | None, times: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(upscaling, "MAX_RESULT", 1e30)
         half = changeable_model("dense")
         assert isinstance(half.encoder, DenseBackbone)
         half.encoder.head.weight.data *= 200_000
