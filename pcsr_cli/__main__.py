@@ -6,7 +6,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line. An interruption during the import causes no traceback either."""
+    """Run the command line. An interruption during the import causes no traceback."""
     try:
         from pcsr_cli.cli.main import main as run
     except KeyboardInterrupt:

@@ -55,7 +55,7 @@ ReportFile = Annotated[Path | None, option("--report", "Write an HTML page with 
 
 @dataclass(frozen=True)
 class Common(options.Engine):
-    """The options that ``bench``, ``sweep`` and ``report`` share, and the steps that depend on them."""
+    """The options that ``bench``, ``sweep`` and ``report`` share, and the steps that depend on these options."""
 
     scale: Scale = 4.0
     lr: LrPath = None

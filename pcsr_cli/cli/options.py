@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MIN_TILE = 8
 """The minimum side of a tile in LR pixels. Smaller tiles consist mostly of halo, and a large image would have millions
-of them."""
+of tiles."""
 
 MODEL = "Model"
 OUTPUT = "Output"
@@ -204,7 +204,8 @@ def choose_memory(memory: str) -> int | None:
 
 
 def check_no_empty_argument(arguments: Sequence[str]) -> None:
-    """Raise UsageError for an empty argument, such as an unset shell variable: it would mean the current folder."""
+    """Raise UsageError for an empty argument, such as an unset shell variable, because an empty path means the current
+    folder."""
     for before, argument in pairwise(["", *arguments]):
         if not argument or re.fullmatch(r"--[a-z-]+=", argument):
             option = argument.removesuffix("=") or (before if before.startswith("--") else "")

@@ -238,7 +238,7 @@ def _refuse(given: Mapping[str, bool], problem: str, other: str) -> None:
 
 
 def _as_single(work: Batch, request: "Request") -> Single:
-    """Create the folder of one image and name its result there. Raises the errors of ``_upscale_many``."""
+    """Create the folder for the result of one image, and name the result. Raises the errors of ``_upscale_many``."""
     _check_folder(work)
     (task,) = _name_outputs(find_images(work.inputs, ()).tasks, work, request)
     make_folder(work.folder)

@@ -24,8 +24,8 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device with a name; ``auto`` is cuda if available, else cpu. Raises DeviceError for a device that is not
-    available."""
+    """The device with this name, or for ``auto`` cuda if available, else cpu. Raises DeviceError for a device that is
+    not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -45,8 +45,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def _limit_threads() -> None:
-    """Limit the threads to those that a container allows, unless OMP_NUM_THREADS is set. Additional threads would only
-    wait."""
+    """Limit the threads to those that a container allows, unless OMP_NUM_THREADS is set. More threads would only wait
+    for processors."""
     if not os.environ.get("OMP_NUM_THREADS"):
         allowed = allowed_threads()
         if allowed < torch.get_num_threads():

@@ -52,7 +52,7 @@ def bits(mask: Tensor) -> Tensor:
 
 
 def choose(values: Tensor, others: Tensor, where: Tensor) -> None:
-    """Replace ``values`` by ``others``, both float32, where the bits of ``where`` are set; overwrite ``others``.
+    """Replace ``values`` by ``others``, both float32, where the bits of ``where`` are set. ``others`` is overwritten.
 
     The result is exact. This form is several times faster than ``torch.where``, which branches on every number.
     """

@@ -38,8 +38,8 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Branch = argmax_j p_j / cost_j^k. A tie goes to the lighter branch. A larger k is cheaper. Useful values are -1
-    to 2."""
+    """Branch = argmax_j p_j / cost_j^k. A tie goes to the lighter branch. A larger k makes more pixels light. Useful
+    values of k are -1 to 2."""
 
     k: float = 0.0
 
@@ -86,8 +86,8 @@ def default_routing(branches: int) -> Routing:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Branch = number of cuts that the difficulty exceeds. ``values`` ascend. The number of values is one less than
-    that of branches."""
+    """Branch = number of cuts that the difficulty exceeds. ``values`` are ascending cuts, one fewer than there are
+    branches."""
 
     values: tuple[float, ...]
 
@@ -356,8 +356,8 @@ def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:
 class Forced:
     """HR pixels of an image that are forced light or heavy.
 
-    Each mask is (h, w) bool on the CPU, of any size, or None. Each HR pixel uses the nearest mask pixel. Where both
-    masks are set, heavy wins. ``clashes`` counts these pixels.
+    Each mask is (h, w) bool on the CPU, of any size, or None. Each HR pixel uses the nearest mask pixel. A pixel that
+    is set in both masks becomes heavy. ``clashes`` counts the pixels that are set in both masks.
     """
 
     hr_size: tuple[int, int]

@@ -37,7 +37,7 @@ class FeatureBand:
 
 @dataclass(frozen=True)
 class Sampled:
-    """HR rows of an area. ``rows`` are their positions in the image.
+    """HR rows of an area. ``rows`` are the positions of the HR rows in the image.
 
     ``rgb`` is float32 in [0, 1], not clamped. With ``labels`` (n, W) uint8, ``rgb`` is (n, W, 3), each pixel from its
     branch. Without labels, ``rgb`` is (M, n, W, 3), each pixel from every branch, lightest first. ``difficulty`` (n, W)

@@ -47,7 +47,7 @@ MAX_RESULT = 1000
 """Maximum distance from black in a result, in units of white. Only broken weights give more."""
 
 Progress = Callable[[float], None]
-"""Called with the share of the work done, from 0 to 1."""
+"""A function that is called with the share of the work done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -492,7 +492,7 @@ class _Passes:
 
 
 def _core_of(tile: Tile, rows: Span) -> tuple[Rect, tuple[slice, slice]]:
-    """The pixels that a tile owns among some rows of its region, and their position in these rows."""
+    """The pixels that a tile owns among some rows of its region, and the position of these pixels in the rows."""
     core = Rect(rows.intersection(tile.core.rows), tile.core.columns)
     return core, core.within(Rect(rows, tile.region.columns))
 

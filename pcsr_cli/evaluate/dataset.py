@@ -73,9 +73,9 @@ def find_pairs(
     """Find the pairs of images and folders, in the given order and by name inside a folder.
 
     An image is HR, or LR with ``no_reference``. A folder contains images, or the folders HR and LR_x``scale``. ``lr``
-    is the LR image of the only HR image, or a folder of LR images with the same names. Pairs with the same file name
-    are named by their paths. ``degradation`` is applied to all LR images. Raises InputError if nothing is found and
-    UsageError for an invalid request.
+    is the LR image of the only HR image, or a folder of LR images with the same names. Pairs whose files have the same
+    name are named by their paths. ``degradation`` is applied to all LR images. Raises InputError if nothing is found
+    and UsageError for an invalid request.
     """
     if no_reference and lr is not None:
         raise UsageError("Separate LR images need a reference.", "Measure with HR images.", setting="lr")

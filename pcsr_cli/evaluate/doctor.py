@@ -207,7 +207,7 @@ def _check_cached(config: Path, weights: Path) -> Iterator[Finding]:
 
 
 def check_models(own_registry: Path | None = None) -> Iterator[Finding]:
-    """Check the registry, each of its models, and whether the Hub responds to a request for one of them."""
+    """Check the registry and each model in it, and whether the Hub responds to a request for one of the models."""
     try:
         registry = load_registry(own_registry)
     except PcsrError as error:

@@ -59,8 +59,8 @@ class Comparison:
     """A variant compared with the whole image at once in float32.
 
     ``difference`` and ``levels`` (of 255) are maxima outside of pixels that changed branch and their neighbours, which
-    refinement reaches. ``changed`` counts all changed 8-bit values, three per pixel. ``flipped`` pixels changed branch,
-    ``ties`` of them are on the cut (None if not determined).
+    refinement reaches. ``changed`` counts all changed 8-bit values, three per pixel. ``flipped`` counts the pixels that
+    changed branch. ``ties`` counts the flipped pixels on the cut, None if not determined.
     """
 
     routing: str
@@ -110,7 +110,7 @@ def verify(
 ) -> list[Comparison]:
     """Upscale an image in several variants and compare each with the whole image at once.
 
-    ``model`` is in float32, ``lower`` is the same model in half precision or None. ``rgb`` is (h, w, 3) uint8 or
+    ``model`` is in float32. ``lower`` is the same model in half precision, or None. ``rgb`` is (h, w, 3) uint8 or
     uint16. ``tiles`` are sides in LR pixels. Without ``tiles``, several sizes are tried. Memory holds two results in
     float32 at a time.
     """

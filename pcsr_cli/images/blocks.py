@@ -1,8 +1,8 @@
 """Find the 8x8 blocks of JPEG in the pixels of an image, such as a PNG that was made from a JPEG.
 
 Two properties of a decoded JPEG are measured in its luma. Blocks on the grid of the JPEG have more DCT coefficients of
-zero than blocks at other positions (Nikoukhah et al., "ZERO: a local JPEG grid origin detector", IPOL 2021). The other
-coefficients are multiples of the steps of a quantisation table.
+zero than blocks at other positions (Nikoukhah et al., "ZERO: a local JPEG grid origin detector", IPOL 2021). The
+coefficients that are not zero are multiples of the steps of a quantisation table.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ MIN_VALUES = 48
 MIN_BLOCKS = 10
 MIN_SHARE = 0.2
 MIN_SCORE = 0.3
-"""Limits of the two measures. The measures of clean photographs are at most 0.14 and 0.13. Those of JPEGs of quality 40
-to 95 are at least 0.44 and 0.39 in 99% of the cases."""
+"""Limits of the two measures. The measures of clean photographs are at most 0.14 and 0.13. The measures of JPEGs of
+quality 40 to 95 are at least 0.44 and 0.39 in 99% of the cases."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 

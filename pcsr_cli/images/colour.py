@@ -126,7 +126,7 @@ def _pairs(numbers: Iterable[float]) -> tuple[tuple[float, float], ...]:
 
 
 def hdr_of_profile(icc: bytes) -> str | None:
-    """The name of the HDR transfer function that a profile states, None for others."""
+    """The name of the HDR transfer function that a profile states, None for a profile without HDR."""
     count = struct.unpack_from(">I", icc.ljust(132, b"\0"), 128)[0]
     for start in range(132, min(len(icc) - 11, 132 + 12 * count), 12):
         if icc.startswith(b"cicp", start):

@@ -136,7 +136,7 @@ def commit(temporary: Path, output: Path, replace: bool = True) -> None:
 
 
 def sync(handle: int) -> None:
-    """Wait until the content of an open file is on the disk, if the file system supports that. Raises OSError."""
+    """Wait until the content of an open file is on the disk, if the file system supports syncing. Raises OSError."""
     try:
         os.fsync(handle)
     except OSError as error:

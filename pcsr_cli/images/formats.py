@@ -37,8 +37,8 @@ class Format:
     None for a format without this option. ``lossless`` is "always", "on request" or "never". ``max_colours`` limits a
     palette. ``metadata`` names the fields of ``Metadata`` to keep, or "comment" for text with this keyword only.
     ``max_block`` is the maximum size of a block of metadata, such as EXIF, in bytes. ``plug_in`` is the package that
-    Pillow needs. ``module`` is the name of the plug-in in Python. ``pillow_name`` is Pillow's name of the format if
-    that differs from ``name``."""
+    Pillow needs. ``module`` is the Python module of the plug-in. ``pillow_name`` is Pillow's name of the format if that
+    differs from ``name``."""
 
     name: str
     suffixes: tuple[str, ...]

@@ -114,7 +114,7 @@ def read_metadata(
 def _with_colours(metadata: Metadata, blocks: Blocks, exif: Exif | None, grey: bool, notes: list[str]) -> Metadata:
     """Add a profile for a colour space that is stated without a profile. HDR and unknown colour spaces are noted.
 
-    Of several statements, the first of these counts: the profile, cICP or nclx, others, the EXIF."""
+    Of several statements, the first in this order counts: profile, cICP or nclx, another statement, EXIF."""
     icc, cicp = metadata.icc, blocks.cicp
     hdr = (HDR.get(cicp[1]) if cicp else None) or (hdr_of_profile(icc) if icc else None)
     if hdr is not None:

@@ -28,7 +28,7 @@ DESCRIBING = {
     b"iCCP": 0, b"eXIf": 0, b"iTXt": 0, b"zTXt": 0, b"tEXt": 0, b"pHYs": 9, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1,
     b"cICP": 4,
 }  # fmt: skip
-"""Chunks of metadata, and their least numbers of bytes."""
+"""Chunks of metadata, each with its minimum number of bytes."""
 
 C2PA = b"caBX"
 

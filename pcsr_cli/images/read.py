@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pyvips
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names of the formats to read. Pillow reads more formats, some of them by running other programs."""
+"""Pillow's names of the formats to read. Pillow reads further formats, some by running other programs."""
 
 ANIMATED = ("GIF", "WEBP", "PNG")
 """Pillow's names of the formats whose frames can all be upscaled."""

@@ -245,7 +245,7 @@ def _tags(exif: Exif, layout: Layout, metadata: Metadata, strip_rows: int, level
 
 
 def _strips(rows: Iterable[Pixels], height: int) -> Iterator[Pixels]:
-    """Regroup blocks of rows into strips of ``height`` rows; the last may be shorter."""
+    """Regroup blocks of rows into strips of ``height`` rows, of which the last may be shorter."""
     waiting: list[Pixels] = []
     held = 0
     for block in rows:

@@ -53,9 +53,9 @@ def plan_work(
 ) -> Work:
     """Decide which tasks to do. ``settings_key`` returns the settings of a task (``Entry.settings``).
 
-    A task is done if the journal lists its result with the same source content, settings and checksum. Any other
-    existing result raises RefusedOutputError if ``existing`` is "refuse". ``progress`` is called with the share of
-    checked tasks."""
+    A task is done if the journal lists its result with the same source content, settings and checksum. An existing
+    result of a task that is not done raises RefusedOutputError if ``existing`` is "refuse". ``progress`` is called with
+    the share of checked tasks."""
     todo: list[Task] = []
     skipped: list[tuple[Task, SkipReason]] = []
     refused: list[str] = []
@@ -249,7 +249,7 @@ class FolderRun:
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Return whether an error was caused by a full disk, so that the next image would fail too."""
+    """Return whether an error was caused by a full disk, which would make all later images fail."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}:
             return True

@@ -49,7 +49,7 @@ class BoundedQueue(Generic[Item]):
         self._items.put(None)
 
     def stop(self) -> None:
-        """End the queue at once. Any thread may call this."""
+        """End the queue at once. Any thread may call this method."""
         self._stopped = True
         self._places.put(None)
         self._items.put(None)

@@ -20,7 +20,7 @@ from pcsr_cli.model.registry import Identity, LoadedModel
 class Gflops:
     """GFLOPs of one upscale, of the same upscale with all pixels heavy, and of the original network (None without one).
 
-    All three figures are in the same convention."""
+    The figures are in one convention, the paper's or the executed one."""
 
     pcsr: float
     all_heavy: float
@@ -163,7 +163,8 @@ def make_report(
 def count_gflops(model: LoadedModel, outcomes: Sequence[Outcome], scale: float) -> tuple[Gflops, Gflops]:
     """Sum the GFLOPs of upscales by the paper's count and as executed.
 
-    All-heavy is the same plan in one pass with every pixel heavy. The original network exists for one scale only."""
+    The figure "all heavy" is for the same tiles in one pass with every pixel heavy. The original network exists for one
+    scale only."""
     costs = model_costs(model.network)
     plans = [outcome.plan for outcome in outcomes]
     all_heavy = [(*(0,) * (len(costs.branches) - 1), plan.hr_pixels) for plan in plans]

@@ -1,8 +1,8 @@
 """Prepared samplers and classifier: the first layer is split, layers are fused, two logits become one.
 
 The first layer of a pixel is the sum of three rows of one table: the shared product of its LR pixel, the term of its HR
-row and the term of its HR column. One embedding bag gathers and sums them, at any scale and for any selection of
-pixels.
+row and the term of its HR column. One embedding bag gathers and sums the three rows, at any scale and for any selection
+of pixels.
 """
 
 import copy
