@@ -6,6 +6,7 @@ import signal
 import sys
 import warnings
 from contextlib import redirect_stdout
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 import pcsr_cli
 from pcsr_cli.cli import bench, console, doctor, models, options, plan, report, sweep, train, upscale, verify
+from pcsr_cli.errors import InputError
 
 UPSCALE, EVALUATE, CHECK, MODELS = "Upscale", "Evaluate", "Check", "Models"
 """Panels of the help."""
@@ -95,6 +97,10 @@ def _run(arguments: list[str]) -> int:
             app(["--help"], prog_name="pcsr", standalone_mode=False)
         return console.USAGE
     options.check_no_empty_argument(arguments)
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:  # PyTorch ends the process there
+        raise InputError("The current folder does not exist.", "Change to another folder.") from error
     return app(arguments, prog_name="pcsr", standalone_mode=False) or 0
 
 

@@ -28,6 +28,7 @@ from pcsr_cli.engine.limits import total_memory
 from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.images import formats
+from pcsr_cli.images.files import exists
 from pcsr_cli.images.formats import FORMATS, Format
 from pcsr_cli.model.hub import MAX_CONFIG, HubLocation, is_cached, is_whole, is_whole_here, reach, revision_of
 from pcsr_cli.model.registry import Entry, Registry, load_registry
@@ -177,7 +178,7 @@ def check_cache() -> Iterator[Finding]:
         yield Finding("cache", State.ERROR, error.sentence, error.next_step)
         return
     size = sum(file.stat().st_size for file in folder.glob("models--*/blobs/*") if file.is_file())
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if exists(path))
     facts = {"folder": str(folder), "bytes": size, "writable": True}
     try:
         tempfile.TemporaryFile(dir=existing).close()

@@ -8,7 +8,7 @@ import re
 import secrets
 import stat
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -341,6 +341,7 @@ def refused_outputs(outputs: Sequence[Path]) -> dict[Path, PcsrError]:
     cannot be replaced, a folder that is missing or not writable, and a name that the file system does not accept."""
     refused: dict[Path, PcsrError] = {}
     places: dict[Path, list[tuple[Path, Path]]] = {}
+    mounts = _mounts()
     for output in outputs:
         try:
             place = follow_links(output)
@@ -354,10 +355,12 @@ def refused_outputs(outputs: Sequence[Path]) -> dict[Path, PcsrError]:
         elif exists(place) and not is_file(place):
             sentence = f"The output {output} is not a regular file."
             refused[output] = RefusedOutputError(sentence, "Give the name of a file, or -.")
+        elif exists(place) and place.resolve() in mounts:
+            sentence = f"{output} cannot be replaced: it is mounted as a single file."
+            refused[output] = OutputError(sentence, "Mount the folder of the file, or choose another name.")
         else:
             places.setdefault(place.parent, []).append((output, place))
     taken: set[str] = set()
-    mounts = _mounts()
     for folder, pairs in places.items():
         try:
             remove_leftovers(folder)
@@ -374,7 +377,7 @@ def refused_outputs(outputs: Sequence[Path]) -> dict[Path, PcsrError]:
             elif place.name in names:
                 why = f"the file system refuses the name ({reason(names[place.name])})"
                 refused[output] = OutputError(f"{output} cannot be written: {why}.", "Choose another name.")
-            elif exists(place) and (failure := _not_replaceable(output, place, mounts)) is not None:
+            elif exists(place) and (failure := _not_replaceable(output, place)) is not None:
                 refused[output] = failure
             taken.add(key)
     return refused
@@ -415,13 +418,8 @@ def _mounts() -> set[Path]:
     return set()
 
 
-def _not_replaceable(output: Path, place: Path, mounts: Collection[Path]) -> OutputError | None:
+def _not_replaceable(output: Path, place: Path) -> OutputError | None:
     """Return why a file cannot be replaced, or None."""
-    if place.resolve() in mounts:
-        return OutputError(
-            f"{output} cannot be replaced: it is mounted as a single file.",
-            "Mount the folder of the file, or choose another name.",
-        )
     try:
         place.rmdir()  # never removes a file, but fails for the reason for which replacing it would fail
     except NotADirectoryError:

@@ -148,7 +148,10 @@ def own_registry_path() -> Path | None:
         return Path(named)
     from platformdirs import user_config_path
 
-    path = user_config_path("pcsr") / "weights.toml"
+    try:
+        path = user_config_path("pcsr") / "weights.toml"
+    except RuntimeError:  # a user without a home folder, as in a container
+        return None
     return path if is_file(path) else None
 
 

@@ -98,6 +98,18 @@ def test_an_interruption_at_the_start_has_no_traceback(run_pcsr: Pcsr) -> None:
     assert (done.returncode, done.stderr) == (130, "pcsr: interrupted; no half-written file was left.\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a current folder cannot be removed")
+def test_a_removed_current_folder_is_an_error(run_pcsr: Pcsr) -> None:
+    command = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m pcsr_cli models"
+    done = subprocess.run(
+        command, shell=True, cwd=run_pcsr.cwd, env=run_pcsr.env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "pcsr: The current folder does not exist. Change to another folder.\n",
+    )
+
+
 def test_words_of_python_stay_off_stderr(run_pcsr: Pcsr) -> None:
     code = "import logging, warnings\nfrom pcsr_cli.cli.main import main\nfrom pcsr_cli.cli import options\n"
     code += "def speak(own):\n    warnings.warn('old', FutureWarning)\n    logging.getLogger('library').error('bad')\n"

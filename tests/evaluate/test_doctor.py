@@ -120,6 +120,13 @@ class TestModels:
         monkeypatch.setattr(doctor, "MIN_DISK", 2**80)
         assert by_subject(check_cache())["cache"].state is State.WARNING
 
+    def test_an_unreadable_cache_is_reported(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(path: Path) -> bool:  # as Path.exists does until Python 3.13
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "exists", refuse)
+        assert by_subject(check_cache())["cache"].state is State.OK
+
     def test_a_model_of_another_program_is_ignored(self, cache: Path) -> None:
         folder = self.snapshot(cache)
         put(folder, "config.json", "a", b'{"model_type": "llama"}')

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 import torch
 from huggingface_hub import close_session, constants
@@ -196,12 +197,11 @@ def test_the_environment_chooses_the_own_registry(tmp_path: Path, monkeypatch: p
 
 
 def test_a_user_without_a_home_has_no_own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
+    def no_home(name: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
 
     monkeypatch.delenv("PCSR_REGISTRY", raising=False)
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(platformdirs, "user_config_path", no_home)
     assert own_registry_path() is None
 
 
