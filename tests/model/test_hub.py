@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from huggingface_hub import close_session, constants, hf_hub_download
 from pcsr_cli.errors import HubError, HubSettingError, ModelError
 from pcsr_cli.model import hub as hub_module
 from pcsr_cli.model.checkpoint import save_folder
-from pcsr_cli.model.hub import HubLocation, is_cached, is_whole, remove, revision_of
+from pcsr_cli.model.hub import Fetched, HubLocation, is_cached, is_whole, remove, revision_of
 from pcsr_cli.model.registry import Registry, find_model
 from pcsr_cli.model.spec import Scales
 from pcsr_cli.model.transfer import USUAL, Bounds, client
@@ -63,31 +64,54 @@ def other_folder(tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
+@pytest.fixture
+def true_content(hub: Hub, commit: str) -> dict[str, bytes]:
+    return dict(hub.repositories[REPO].commits[commit])
+
+
+@pytest.fixture
+def here(run_pcsr: Pcsr, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The home folder, whose Hub cache this process uses."""
+    home = Path(run_pcsr.env["HOME"])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hf" / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    for name, value in {"NO_PROXY": "*", "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.endpoint}.items():
+        monkeypatch.setenv(name, value)
+    close_session()
+    yield home
+    close_session()
+
+
+@pytest.fixture
+def pinned(commit: str, true_content: dict[str, bytes]) -> HubLocation:
+    """The location of the model, pinned as that of ``carn`` is."""
+    config, weights = true_content["config.json"], true_content["model.safetensors"]
+    hashes = hashlib.sha256(weights).hexdigest(), hashlib.sha256(config).hexdigest()
+    return HubLocation(REPO, commit, sha256=hashes[0], config_sha256=hashes[1], size=len(weights))
+
+
+TOKEN = "hf_secret"
 FETCH_LATER = f"Run `pcsr models fetch {REPO}"
-PINNED = """
-[models.tiny]
-repo = "someone/tiny"
-revision = "{commit}"
-sha256 = "{sha256}"
-backbone = {{ name = "fsrcnn", width = 8 }}
-samplers = [[4], [8, 8, 8]]
-classifier = []
-scales = [4]
-receptive_radius = 6
-licence = "MIT"
-source = "a test"
-"""
 CERTIFICATES = ssl.get_default_verify_paths().openssl_cafile
 DAMAGED = "arrived damaged: its content does not match its checksum or its format."
 
 
 def fetch(run_pcsr: Pcsr, reference: str = REPO, **env: str) -> Ran:
+    """Fetch by command."""
     return run_pcsr("models", "fetch", reference, "--json", env=env)
 
 
 def refused(ran: Ran, *parts: str) -> None:
     """Check that the command failed with one line that contains these parts."""
     assert contains(ran.failed(HubError.exit_code).stderr, *parts), f"another failure: {ran.stderr}"
+
+
+def fetch_here(revision: str = "main", repo: str = REPO) -> Fetched:
+    """Fetch in this process."""
+    return hub_module.fetch(HubLocation(repo, revision), f"{repo}@{revision}")
 
 
 def cache(run_pcsr: Pcsr) -> Path:
@@ -136,59 +160,52 @@ def test_a_model_is_fetched_once_into_the_standard_cache(
     assert hub.requests == []
 
 
-def test_a_revision_is_a_branch_or_a_commit(run_pcsr: Pcsr, hub: Hub, commit: str, other_folder: Path) -> None:
+def test_a_revision_is_a_branch_or_a_commit(here: Path, hub: Hub, commit: str, other_folder: Path) -> None:
     old = hub.add(REPO, other_folder, branch="old")
-    for revision in ("old", old):
-        assert fetch(run_pcsr, f"{REPO}@{revision}").succeeded().document["revision"] == old
-    assert fetch(run_pcsr).succeeded().document["revision"] == commit
+    assert [fetch_here(revision).revision for revision in ("old", old, "main")] == [old, old, commit]
     newer = hub.add(REPO, other_folder)
-    assert fetch(run_pcsr).succeeded().document["revision"] == newer != commit
-    assert fetch(run_pcsr, f"{REPO}@{commit}").succeeded().document["revision"] == commit
+    assert [fetch_here(revision).revision for revision in ("main", commit)] == [newer, commit]
+    assert newer != commit
 
 
 @pytest.mark.parametrize(
     "tamper", [None, status(500), login_page, raw(list)], ids=["closed", "500", "login page", "reset"]
 )
-def test_a_cached_branch_works_without_the_hub(run_pcsr: Pcsr, hub: Hub, commit: str, tamper: Tamper | None) -> None:
-    fetch(run_pcsr).succeeded()
+def test_a_cached_branch_works_without_the_hub(here: Path, hub: Hub, commit: str, tamper: Tamper | None) -> None:
+    first = fetch_here()
     if tamper is None:
         hub.close()
     hub.tamper = tamper
-    assert fetch(run_pcsr).succeeded().document["revision"] == commit
+    assert fetch_here() == replace(first, new=())
 
 
-@pytest.mark.parametrize(
-    ("name", "harm", "pinned"),
-    [
-        ("model.safetensors", damage, True),
-        ("model.safetensors", lose_blob, True),
-        ("config.json", cut_short, False),
-        pytest.param("model.safetensors", cut_short, False, marks=pytest.mark.slow),
-        pytest.param("config.json", damage, True, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("revision", ["main", "commit"])
+@pytest.mark.parametrize("harm", [damage, lose_blob, cut_short])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_damaged_cache_entry_is_fetched_again(
-    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path, name: str, harm: Callable[[Path], None], pinned: bool
+    here: Path, commit: str, true_content: dict[str, bytes], name: str, harm: Callable[[Path], None], revision: str
 ) -> None:
-    reference = f"{REPO}@{commit}" if pinned else REPO
-    first = fetch(run_pcsr, reference).succeeded().document
-    harm(weights(run_pcsr, commit).with_name(name))
-    assert fetch(run_pcsr, reference).succeeded().document == first
-    assert weights(run_pcsr, commit).with_name(name).read_bytes() == (tiny_folder / name).read_bytes()
+    revision = commit if revision == "commit" else revision
+    path = fetch_here(revision).config.with_name(name)
+    harm(path)
+    assert fetch_here(revision).new == (path,)
+    assert path.read_bytes() == true_content[name]
 
 
-@pytest.mark.parametrize("pinned", [True, False])
-def test_damage_that_cannot_be_repaired_is_an_error(run_pcsr: Pcsr, hub: Hub, commit: str, pinned: bool) -> None:
-    reference = f"{REPO}@{commit}" if pinned else REPO
-    fetch(run_pcsr, reference).succeeded()
-    damage(weights(run_pcsr, commit))
-    damaged, next_step = (
-        f"model.safetensors of {REPO} is damaged in the cache, and",
-        f"Run `pcsr models fetch {reference}`",
-    )
-    refused(fetch(run_pcsr, reference, HF_HUB_OFFLINE="1"), f"{damaged} HF_HUB_OFFLINE forbids requests.", next_step)
+@pytest.mark.parametrize("revision", ["main", "commit"])
+def test_damage_that_cannot_be_repaired_is_an_error(
+    here: Path, hub: Hub, commit: str, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    revision = commit if revision == "commit" else revision
+    damage(fetch_here(revision).weights)
+    damaged = f"model.safetensors of {REPO} is damaged in the cache, and"
+    next_step = f"{FETCH_LATER}@{revision}`"
+    with monkeypatch.context() as offline, fails(HubError, f"{damaged} HF_HUB_OFFLINE forbids requests.", next_step):
+        offline.setattr(constants, "HF_HUB_OFFLINE", True)
+        fetch_here(revision)
     hub.close()
-    refused(fetch(run_pcsr, reference), f"{damaged} the Hub ({hub.endpoint}) cannot be reached.", next_step)
+    with fails(HubError, f"{damaged} the Hub ({hub.endpoint}) cannot be reached.", next_step):
+        fetch_here(revision)
 
 
 def test_an_unreachable_hub_is_an_error_with_a_next_step(run_pcsr: Pcsr) -> None:
@@ -196,59 +213,56 @@ def test_an_unreachable_hub_is_an_error_with_a_next_step(run_pcsr: Pcsr) -> None
     assert content(Path(run_pcsr.env["HOME"])) == []
 
 
+@pytest.mark.parametrize(
+    ("repo", "revision", "message"),
+    [
+        ("someone/else", "main", "The Hub has no repository someone/else."),
+        ("some--one/else", "main", "'some--one/else' is not a valid repository name."),
+        (REPO, "nowhere", f"{REPO} has no revision nowhere."),
+        (REPO, "0" * 40, f"{REPO} has no revision 000"),
+        ("someone/text", "main", "someone/text lacks config.json."),
+    ],
+)
 def test_missing_repositories_revisions_and_files_are_errors(
-    run_pcsr: Pcsr, hub: Hub, commit: str, tmp_path: Path
+    here: Path, hub: Hub, commit: str, tmp_path: Path, repo: str, revision: str, message: str
 ) -> None:
-    refused(fetch(run_pcsr, "someone/else"), "The Hub has no repository someone/else.")
-    refused(fetch(run_pcsr, "some--one/else"), "'some--one/else' is not a valid repository name.")
-    for revision in ("nowhere", "0" * 40):
-        refused(fetch(run_pcsr, f"{REPO}@{revision}"), f"{REPO} has no revision {revision}.")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "README.md").write_text("no model")
     hub.add("someone/text", tmp_path / "text")
-    refused(fetch(run_pcsr, "someone/text"), "someone/text lacks config.json.")
+    with fails(HubError, message):
+        fetch_here(revision, repo)
 
 
 @pytest.mark.parametrize("revision", ["../../../secret", "a..b/../c", "a b", "/etc", "-x"])
-def test_a_revision_is_not_a_path(run_pcsr: Pcsr, hub: Hub, commit: str, revision: str) -> None:
-    refused(fetch(run_pcsr, f"{REPO}@{revision}"), f"{revision!r} is not a valid revision.")
-    assert all(revision not in request.path for request in hub.requests)
+def test_a_revision_is_not_a_path(here: Path, hub: Hub, commit: str, revision: str) -> None:
+    with fails(HubError, f"{revision!r} is not a valid revision."):
+        fetch_here(revision)
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize("form", ['W/"{}"', "{}", '"{}"'])
 def test_an_etag_may_be_weak_or_without_quotes(
-    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path, form: str
+    here: Path, hub: Hub, pinned: HubLocation, true_content: dict[str, bytes], form: str
 ) -> None:
-    hub.tamper = headers(ETag=form.format(git_sha1((tiny_folder / "config.json").read_bytes())))
-    fetch(run_pcsr).succeeded()
+    hub.tamper = headers(ETag=form.format(git_sha1(true_content["config.json"])))
+    assert hub_module.fetch(pinned, REPO).config.read_bytes() == true_content["config.json"]
 
 
-def test_a_login_page_is_not_kept(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
-    page = b"<html>Please log in to this network.</html>"
-    whole = hub.repositories[REPO].commits[commit]
-    for name in whole:
-        hub.repositories[REPO].commits[commit] = {**whole, name: page}
-        refused(fetch(run_pcsr), f"{name} of {REPO} {DAMAGED}")
-        hub.repositories[REPO].commits[commit] = whole
-        fetch(run_pcsr).succeeded()
-        shutil.rmtree(cache(run_pcsr))
-
-
-@pytest.mark.parametrize("links", ["0", "1"], ids=["links", "no links"])
-def test_weights_must_have_the_sha256_of_the_registry(
-    run_pcsr: Pcsr, hub: Hub, commit: str, tiny_folder: Path, links: str
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+@pytest.mark.parametrize("pin", ["sha256", "config_sha256"])
+def test_a_download_must_have_the_sha256_of_the_registry(
+    here: Path, pinned: HubLocation, monkeypatch: pytest.MonkeyPatch, links: bool, pin: str
 ) -> None:
-    run_pcsr.env["HF_HUB_DISABLE_SYMLINKS"] = links
-    registry = run_pcsr.cwd / "own.toml"
-    right = hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
-    for sha256, succeeds in (("0" * 64, False), (right, True)):
-        registry.write_text(PINNED.format(commit=commit, sha256=sha256))
-        ran = run_pcsr("models", "fetch", "tiny", "--registry", registry, "--json")
-        assert (ran.code == 0) == succeeds
-        assert weights(run_pcsr, commit).exists() == succeeds
-    damage(weights(run_pcsr, commit))
-    run_pcsr("models", "fetch", "tiny", "--registry", registry).succeeded()
-    assert weights(run_pcsr, commit).read_bytes() == (tiny_folder / "model.safetensors").read_bytes()
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", not links)
+    other = "0" * 64
+    wrong = replace(pinned, sha256=other) if pin == "sha256" else replace(pinned, config_sha256=other)
+    with fails(HubError, f"of {REPO} arrived damaged:"):
+        hub_module.fetch(wrong, REPO)
+    fetched = hub_module.fetch(pinned, REPO)
+    assert len(fetched.new) == (2 if pin == "config_sha256" else 1)
+    assert [path.is_symlink() for path in (fetched.config, fetched.weights)] == [links, links]
+    damage(fetched.weights)
+    assert hub_module.fetch(pinned, REPO).new == (fetched.weights,)
 
 
 @pytest.mark.parametrize(
@@ -271,17 +285,22 @@ def test_weights_must_have_the_sha256_of_the_registry(
         ),
         ({"HF_TOKEN": "hf_schlüssel"}, "HF_TOKEN contains characters that a token cannot have."),
         ({"HF_TOKEN": "hf_a\tb"}, "HF_TOKEN contains characters that a token cannot have."),
-        ({"HF_HUB_ETAG_TIMEOUT": "soon"}, "The value of HF_HUB_ETAG_TIMEOUT is invalid."),
         ({"HF_ENDPOINT": "http://me:pass@["}, "HF_ENDPOINT is 'http://[', which is not an http(s) address."),
     ],
     ids=str,
 )
 def test_an_invalid_setting_is_a_mistake_of_the_user(
-    run_pcsr: Pcsr, hub: Hub, commit: str, variables: dict[str, str], part: str
+    here: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], part: str
 ) -> None:
-    ran = fetch(run_pcsr, **variables).failed(HubSettingError.exit_code)
-    assert contains(ran.stderr, part), f"another failure: {ran.stderr}"
-    assert "pass" not in ran.stderr
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with fails(HubSettingError, part) as raised:
+        fetch_here()
+    assert "pass" not in str(raised.value)
+
+
+def test_a_variable_that_huggingface_hub_cannot_read_is_named(run_pcsr: Pcsr) -> None:
+    fetch(run_pcsr, HF_HUB_ETAG_TIMEOUT="soon").failed(2, "The value of HF_HUB_ETAG_TIMEOUT is invalid.")
 
 
 @pytest.mark.parametrize(
@@ -316,18 +335,25 @@ def test_a_sentence_has_no_password(run_pcsr: Pcsr, variables: dict[str, str], p
     assert "pass" not in ran.stderr
 
 
-def test_a_server_without_tls_is_named(run_pcsr: Pcsr, hub: Hub) -> None:
-    refused(fetch(run_pcsr, HF_ENDPOINT=f"https://127.0.0.1:{hub.port}"), "does not open a secure connection.")
+def test_a_server_without_tls_is_named(here: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint.replace("http:", "https:"))
+    with fails(HubError, "does not open a secure connection."):
+        fetch_here()
 
 
-def test_the_token_is_sent_to_the_hub_only(run_pcsr: Pcsr, hub: Hub, commit: str) -> None:
-    hub.repositories[REPO].token = "hf_secret"
-    refused(fetch(run_pcsr), f"The Hub has no repository {REPO}.")
-    refused(fetch(run_pcsr, HF_TOKEN="hf_wrong"), f"The Hub has no repository {REPO}.")
-    hub.requests.clear()
-    fetch(run_pcsr, HF_TOKEN="hf_secret").succeeded()
+@pytest.mark.parametrize("token", [None, "hf_wrong", TOKEN])
+def test_the_token_is_sent_to_the_hub_only(
+    here: Path, hub: Hub, commit: str, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    hub.repositories[REPO].token = TOKEN
+    monkeypatch.setenv("HF_TOKEN", token or "")
+    if token == TOKEN:
+        fetch_here()
+    else:
+        with fails(HubError, f"The Hub has no repository {REPO}."):
+            fetch_here()
     for request in hub.requests:
-        assert request.token == (None if request.path.startswith("/large/") else "hf_secret")
+        assert request.token == (None if request.path.startswith("/large/") else token)
 
 
 def test_an_invalid_endpoint_is_an_error(run_pcsr: Pcsr) -> None:
@@ -398,37 +424,7 @@ def test_a_full_disk_leaves_no_partial_file(run_pcsr: Pcsr, hub: Hub, commit: st
 SHORT = Bounds(connect=1, stall=0.4, total=0.7)
 LIMIT = 3.0
 """Seconds that no fetch with these limits may exceed: ``total`` of two files, and some reserve."""
-TOKEN = "hf_secret"
 WEIGHTS = "/large/"
-
-
-@pytest.fixture
-def true_content(hub: Hub, commit: str) -> dict[str, bytes]:
-    return dict(hub.repositories[REPO].commits[commit])
-
-
-@pytest.fixture
-def here(run_pcsr: Pcsr, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The home folder, whose Hub cache this process uses."""
-    home = Path(run_pcsr.env["HOME"])
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hf" / "hub"))
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    for name, value in {"NO_PROXY": "*", "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.endpoint}.items():
-        monkeypatch.setenv(name, value)
-    close_session()
-    yield home
-    close_session()
-
-
-@pytest.fixture
-def pinned(commit: str, true_content: dict[str, bytes]) -> HubLocation:
-    """The location of the model, pinned as that of ``carn`` is."""
-    config, weights = true_content["config.json"], true_content["model.safetensors"]
-    hashes = hashlib.sha256(weights).hexdigest(), hashlib.sha256(config).hexdigest()
-    return HubLocation(REPO, commit, sha256=hashes[0], config_sha256=hashes[1], size=len(weights))
 
 
 def other_file(request: Request, answer: Answer) -> None:
