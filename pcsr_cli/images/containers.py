@@ -2,11 +2,12 @@
 
 import io
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from PIL import Image
+from PIL.MpoImagePlugin import MpoImageFile
 
 from pcsr_cli.images.colour import ColourSpace, from_bmp, from_png
 from pcsr_cli.images.image import Metadata
@@ -25,6 +26,10 @@ KNOWN_SEGMENTS = {
 }
 """First bytes of segments that Pillow reads, or that describe the encoding or previews."""
 
+MP_ENTRIES = 0xB002
+"""The tag of an MPO with its list of images."""
+
+C2PA_CHUNKS = {b"C2PA", b"caBX"}
 KNOWN_CHUNKS = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
 C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 MAX_BOX = 2**24
@@ -40,7 +45,7 @@ OWN_TEXT = ("pcsr:", "Software:pcsr ")
 
 
 @dataclass
-class Blocks:
+class RawMetadata:
     """Blocks of metadata with the bytes of the file, and the names of blocks that no result has.
 
     ``text`` has keywords and values. ``iptc`` is a sequence of Photoshop's resources. ``cicp`` is the colour space in
@@ -58,10 +63,10 @@ class Blocks:
     lost: list[str] = field(default_factory=list)
 
 
-def find_blocks(image: Image.Image, file: BinaryIO) -> Blocks:
-    """The blocks of metadata of an open Pillow image in a file."""
+def find_metadata(image: Image.Image, file: BinaryIO) -> RawMetadata:
+    """The metadata of an open Pillow image in a file."""
     info: Mapping[Any, Any] = image.info
-    found = Blocks(_bytes(info.get("exif")), _bytes(info.get("xmp")), _bytes(info.get("icc_profile")))
+    found = RawMetadata(_bytes(info.get("exif")), _bytes(info.get("xmp")), _bytes(info.get("icc_profile")))
     match image.format:
         case "JPEG" | "MPO":
             _find_in_jpeg(image, found)
@@ -78,8 +83,7 @@ def find_blocks(image: Image.Image, file: BinaryIO) -> Blocks:
         case "GIF":
             _add_comment(found, info.get("comment"))
         case "WEBP":
-            found.lost += [f"the {kind.decode('latin-1')} chunk" for kind in _chunks(file) if kind not in KNOWN_CHUNKS]
-            found.lost = [C2PA if name == "the C2PA chunk" else name for name in found.lost]
+            _add_unknown_chunks(found, (kind for kind in _chunks(file) if kind not in KNOWN_CHUNKS))
         case "AVIF" | "HEIF" | "JXL":
             _find_in_boxes(image, file, found)
     return found
@@ -89,7 +93,16 @@ def _bytes(value: object) -> bytes | None:
     return bytes(value) if isinstance(value, bytes | bytearray) and value else None
 
 
-def _add_comment(found: Blocks, content: object) -> None:
+def _add_unknown_chunks(found: RawMetadata, kinds: Iterable[bytes]) -> None:
+    found.lost += [C2PA if kind in C2PA_CHUNKS else f"the {_name(kind)} chunk" for kind in dict.fromkeys(kinds)]
+
+
+def _name(content: bytes) -> str:
+    """The name at the start of a block, without characters that cannot be printed."""
+    return "".join(filter(str.isprintable, content[:30].split(b"\0")[0].decode("ascii", "ignore")))
+
+
+def _add_comment(found: RawMetadata, content: object) -> None:
     comment = _bytes(content)
     if comment:
         try:
@@ -98,7 +111,7 @@ def _add_comment(found: Blocks, content: object) -> None:
             found.text.append(("Comment", comment.rstrip(b"\0").decode("latin-1")))
 
 
-def _find_in_jpeg(image: Image.Image, found: Blocks) -> None:
+def _find_in_jpeg(image: Image.Image, found: RawMetadata) -> None:
     resources, extended = b"", b""
     for kind, content in getattr(image, "applist", ()):
         if kind == "COM":
@@ -112,17 +125,18 @@ def _find_in_jpeg(image: Image.Image, found: Blocks) -> None:
         elif b"c2pa" in content[:200] and kind == "APP11":
             found.lost.append(C2PA)
         elif not content.startswith(KNOWN_SEGMENTS.get(kind, ())):
-            name = content[:30].split(b"\0")[0].decode("ascii", "ignore")
-            found.lost.append(f"the {kind} segment {name if name.isprintable() else ''}".strip())
+            found.lost.append(f"the {kind} segment {_name(content)}".strip())
+    others = image.mpinfo[MP_ENTRIES][1:] if isinstance(image, MpoImageFile) and image.mpinfo else ()
+    if any(not entry["Attribute"]["MPType"].startswith("Large Thumbnail") for entry in others):
+        found.lost.append("further images")
     found.iptc, found.extended_xmp = lasting_resources(resources), extended or None
 
 
-def _find_in_png(image: Image.Image, found: Blocks) -> None:
+def _find_in_png(image: Image.Image, found: RawMetadata) -> None:
     chunks = image.info.get("chunks", {})
     found.colours = from_png(image.info)
     found.cicp = tuple(chunks["cICP"]) if len(chunks.get("cICP", ())) == 4 else None
-    if "caBX" in chunks:
-        found.lost.append(C2PA)
+    _add_unknown_chunks(found, (kind.encode() for kind in chunks if kind not in {"cICP", "iCCP"}))
     profiles: dict[str, bytes] = {}
     for key, value in getattr(image, "text", {}).items():
         profile = _raw_profile(value) if key.startswith("Raw profile type ") else None
@@ -194,7 +208,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         at += 8 + size + size % 2
 
 
-def _find_in_boxes(image: Image.Image, file: BinaryIO, found: Blocks) -> None:
+def _find_in_boxes(image: Image.Image, file: BinaryIO, found: RawMetadata) -> None:
     for kind, start, size in _boxes(file):
         file.seek(start)
         if kind == b"jumb" or (kind == b"uuid" and file.read(16) == C2PA_BOX):
@@ -220,7 +234,7 @@ def _find_in_boxes(image: Image.Image, file: BinaryIO, found: Blocks) -> None:
         found.lost.append("the depth map")
 
 
-def _find_profile_of_jpeg_2000(file: BinaryIO, found: Blocks) -> None:
+def _find_profile_of_jpeg_2000(file: BinaryIO, found: RawMetadata) -> None:
     for kind, start, size in _boxes(file):
         if kind == b"jp2h":
             file.seek(start)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pcsr_cli.errors import PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images import xmp
-from pcsr_cli.images.image import Layout, Metadata
+from pcsr_cli.images.image import Layout, Metadata, list_names
 from pcsr_cli.images.modes import is_grey_profile, to_srgb
 
 
@@ -106,9 +106,6 @@ BLOCK_NAMES = {
 """Names of fields of ``Metadata`` for notes."""
 
 LIMITED = {"exif", "xmp", "iptc"}
-MAX_NAMES = 8
-"""Maximum number of keywords that a note lists."""
-
 PNG = FORMATS[0]
 PLUG_IN_FORMATS = tuple(format for format in FORMATS if format.module)
 """Formats that need a plug-in."""
@@ -248,9 +245,9 @@ def keepable(metadata: Metadata, format: Format, grey: bool = False) -> tuple[Me
         comments = [(key, text) for key, text in metadata.text if key == "Comment" and "comment" in format.metadata]
         kept = replace(kept, text=tuple(pair for pair in comments if len(pair[1].encode()) <= format.max_block))
         if keys := [key for key, text in metadata.text if (key, text) not in kept.text]:
-            lost.append(f"the text ({', '.join(keys[:MAX_NAMES])}{', ...' if len(keys) > MAX_NAMES else ''})")
+            lost.append(f"the text ({list_names(keys)})")
     if kept.xmp is not None and metadata.extended_xmp is not None and kept.extended_xmp is None:
-        kept = replace(kept, xmp=xmp.remove(kept.xmp, "xmpNote", "HasExtendedXMP"))
+        kept = replace(kept, xmp=xmp.without_extension(kept.xmp))
     if lost:
         notes.append(f"{format.name} cannot hold {', '.join(lost)}")
     return replace(kept, dpi=metadata.dpi if "dpi" in format.metadata else None), tuple(notes)

@@ -1,6 +1,8 @@
 """An image in memory with its metadata."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -10,6 +12,7 @@ Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
 """Pixel values as files store them: 0 to 255 or 0 to 65535."""
 
 BAND_PIXELS = 2**18
+MAX_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Metadata:
     extended_xmp: bytes | None = None
     aspect: tuple[int, int] | None = None
     cicp: bytes | None = None
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Join names for a note; of many, the first ``MAX_NAMES``."""
+    first = list(islice(names, MAX_NAMES + 1))
+    return ", ".join([*first[:MAX_NAMES], *(["and others"] if len(first) > MAX_NAMES else [])])
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pcsr_cli.images.colour import (
     hdr_of_profile,
     make_profile,
 )  # fmt: skip
-from pcsr_cli.images.containers import C2PA, Blocks, find_blocks, iptc_resource, lasting_resources
+from pcsr_cli.images.containers import C2PA, RawMetadata, find_metadata, iptc_resource, lasting_resources
 from pcsr_cli.images.exif import (
     ASCII,
     INTEROP,
@@ -32,6 +32,7 @@ from pcsr_cli.images.exif import (
     MAKER_NOTE,
     MAX_EXIF,
     ORIENTATION,
+    RATIONAL,
     SELF_CONTAINED,
     SHORT,
     Directory,
@@ -39,7 +40,7 @@ from pcsr_cli.images.exif import (
     Value,
     read_exif,
 )  # fmt: skip
-from pcsr_cli.images.image import ImageData, Metadata, Pixels
+from pcsr_cli.images.image import ImageData, Metadata, Pixels, list_names
 from pcsr_cli.images.modes import CONVERTED_MODES, GREY_MODES
 
 ICC, XMP, IPTC, PHOTOSHOP, SOFTWARE = 34675, 700, 33723, 34377, 305
@@ -87,35 +88,36 @@ def read_metadata(
     if image.format == "TIFF":
         metadata, _, tiff_notes = read_tiff_metadata(file)
         return metadata, 1, tiff_notes
-    blocks, notes, exif = find_blocks(image, file), [], None
-    if image.format == "AVIF" and blocks.exif:  # Pillow encodes the EXIF anew
-        blocks.exif = image._decoder.get_info()[4]  # type: ignore[attr-defined]
-    if blocks.exif:
+    raw, notes, exif = find_metadata(image, file), [], None
+    if image.format == "AVIF" and raw.exif:  # Pillow encodes the EXIF anew
+        raw.exif = image._decoder.get_info()[4] if hasattr(image, "_decoder") else raw.exif
+    if raw.exif:
         try:
-            exif = read_exif(blocks.exif)
+            exif = read_exif(raw.exif)
         except ValueError:
             notes.append("the EXIF is damaged and was dropped")
+    aspect = _read_aspect(image.info)
     metadata = Metadata(
-        blocks.icc,
-        xmp=blocks.xmp,
-        dpi=read_dpi(image.info.get("dpi")),
-        text=tuple(blocks.text),
-        iptc=blocks.iptc,
-        extended_xmp=blocks.extended_xmp,
-        aspect=_read_aspect(image.info),
+        raw.icc,
+        xmp=raw.xmp,
+        dpi=None if aspect else read_dpi(image.info.get("dpi")) or (exif_dpi(exif) if exif else None),
+        text=tuple(raw.text),
+        iptc=raw.iptc,
+        extended_xmp=raw.extended_xmp,
+        aspect=aspect,
     )
     if grey is None:
         grey = image.mode in GREY_MODES
     if image.mode not in CONVERTED_MODES:
-        metadata = _with_colours(metadata, blocks, exif, grey, notes)
-    return _upright_metadata(metadata, exif, read_orientation(image), blocks.lost, notes)
+        metadata = _with_colours(metadata, raw, exif, grey, notes)
+    return _upright_metadata(metadata, exif, read_orientation(image), raw.lost, notes)
 
 
-def _with_colours(metadata: Metadata, blocks: Blocks, exif: Exif | None, grey: bool, notes: list[str]) -> Metadata:
+def _with_colours(metadata: Metadata, raw: RawMetadata, exif: Exif | None, grey: bool, notes: list[str]) -> Metadata:
     """Add a profile for a colour space that is stated without a profile. HDR and unknown colour spaces are noted.
 
     Of several statements, the first in this order counts: profile, cICP or nclx, another statement, EXIF."""
-    icc, cicp = metadata.icc, blocks.cicp
+    icc, cicp = metadata.icc, raw.cicp
     hdr = (HDR.get(cicp[1]) if cicp else None) or (hdr_of_profile(icc) if icc else None)
     if hdr is not None:
         notes.append(f"the image is HDR ({hdr}), and its values were enlarged without a conversion")
@@ -123,7 +125,7 @@ def _with_colours(metadata: Metadata, blocks: Blocks, exif: Exif | None, grey: b
         return replace(metadata, cicp=bytes((cicp[0] & 255, cicp[1], 0, 1)))
     if icc is not None:
         return metadata
-    colours = from_cicp(cicp) if cicp else blocks.colours or (from_exif(exif) if exif else None)
+    colours = from_cicp(cicp) if cicp else raw.colours or (from_exif(exif) if exif else None)
     if colours is not None and not colours.is_srgb:
         icc = make_profile(colours, grey)
     if icc is None and (cicp if colours is None else not colours.is_srgb):
@@ -150,7 +152,7 @@ def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
     notes: list[str] = []
     kind = exif.numbers(exif.main.values.get(PHOTOMETRIC))
     if kind not in CONVERTED:
-        metadata = _with_colours(metadata, Blocks(), exif, kind in GREY, notes)
+        metadata = _with_colours(metadata, RawMetadata(), exif, kind in GREY, notes)
     if metadata.icc is None and TRANSFER_FUNCTION in exif.main.values:
         lost.append("the transfer function")
     return _upright_metadata(metadata, exif, exif.orientation, lost, notes)
@@ -174,7 +176,7 @@ def _upright_metadata(
     if orientation in SWAPPED:
         dpi, aspect = dpi and (dpi[1], dpi[0]), aspect and (aspect[1], aspect[0])
     if lost:
-        notes.append(f"not carried to the result: {', '.join(dict.fromkeys(lost))}")
+        notes.append(f"not carried to the result: {list_names(dict.fromkeys(lost))}")
     return replace(metadata, exif=block, xmp=packet, dpi=dpi, aspect=aspect), orientation, tuple(notes)
 
 
@@ -204,14 +206,14 @@ def read_orientation(image: Image.Image) -> int:
     """The orientation, 1 to 8, that is to be applied to the decoded pixels of an open Pillow image."""
     if image.format in UPRIGHT_WHEN_DECODED and not getattr(image, "jpeg", False):  # a JPEG in JPEG XL is not turned
         return 1
-    blocks = find_blocks(image, io.BytesIO())
+    raw = find_metadata(image, io.BytesIO())
     try:
-        exif = read_exif(blocks.exif or b"")
+        exif = read_exif(raw.exif or b"")
     except ValueError:
         exif = Exif()
     if ORIENTATION in exif.main.values or image.format == "AVIF":
         return exif.orientation
-    return xmp.orientation(blocks.xmp or b"")
+    return xmp.orientation(raw.xmp or b"")
 
 
 def _read_aspect(info: Mapping[Any, Any]) -> tuple[int, int] | None:
@@ -248,9 +250,14 @@ def exif_dpi(exif: Exif) -> tuple[float, float] | None:
 
 
 def resize_metadata(
-    metadata: Metadata, height: int, width: int, software: str | None = None, is_converted: bool = False
+    metadata: Metadata,
+    height: int,
+    width: int,
+    software: str | None = None,
+    dpi: tuple[float, float] | None = None,
+    is_converted: bool = False,
 ) -> Metadata:
-    """Set the sizes in EXIF and XMP to those of the result. ``software`` is added to the EXIF.
+    """Set the sizes in EXIF and XMP to those of the result. ``software`` and ``dpi`` are added to the EXIF.
 
     ``is_converted`` is whether the colours are converted to sRGB."""
     exif = Exif() if metadata.exif is None else read_exif(metadata.exif)
@@ -262,6 +269,11 @@ def resize_metadata(
         earlier = exif.main.values.get(SOFTWARE, Value(ASCII, b"")).content.partition(b"pcsr ")[0].strip(b"\0 ;")
         joined = b"; ".join([*([earlier] if earlier else []), software.encode("utf-8", "replace")])
         exif.main.values[SOFTWARE] = Value(ASCII, joined + b"\0")
+    if dpi is not None and not exif_dpi(exif):
+        resolution = {
+            tag: exif.value(RATIONAL, round(side * 1000), 1000) for tag, side in zip(RESOLUTION, dpi, strict=True)
+        }
+        exif.main.values |= {**resolution, RESOLUTION_UNIT: exif.value(SHORT, PER_INCH)}
     return replace(
         metadata,
         exif=exif.tobytes() if exif.main.values or exif.main.inner else None,

@@ -30,10 +30,11 @@ DESCRIBING = {
 }  # fmt: skip
 """Chunks of metadata, each with its minimum number of bytes."""
 
-C2PA = b"caBX"
-
 PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
 """Chunks that determine the pixels of an image or an animation."""
+
+MINOR = {b"tIME", b"bKGD", b"sBIT", b"hIST", b"sPLT", b"oFFs", b"mDCV", b"cLLI", b"iDOT", b"vpAg", b"caNv", b"gIFg"}
+"""Chunks that a result does not need: the time of the last change, hints for display, and how the file was made."""
 
 ANCILLARY = 0x20
 """The bit in the first letter of a chunk's kind that marks it as not necessary for decoding."""
@@ -131,8 +132,8 @@ def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
                 dropped.append(f"the {kind.decode()} chunk is damaged or too large and was dropped")
         elif kind in PIXELS:
             parts.append((start - 8, length + 12))
-        elif kind == C2PA:
-            info["caBX"] = b""
+        elif kind not in MINOR:
+            info[kind.decode("latin-1")] = b""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     pixel = _chunk(b"IDAT", zlib.compress(b"\0\0"))
     image = Image.open(io.BytesIO(b"".join((SIGNATURE, header, *described, pixel, _chunk(b"IEND", b"")))))

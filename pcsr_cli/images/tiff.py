@@ -227,7 +227,7 @@ def _tags(exif: Exif, layout: Layout, metadata: Metadata, strip_rows: int, level
         values[Base.Predictor] = exif.value(SHORT, HORIZONTAL)
     if layout.alpha:
         values[EXTRA_SAMPLES] = exif.value(SHORT, UNASSOCIATED_ALPHA)
-    dpi = metadata.dpi or exif_dpi(exif)
+    dpi = metadata.dpi or (exif_dpi(exif) if metadata.aspect is None else None)
     if dpi is not None:
         for tag, side in zip(RESOLUTION, dpi, strict=True):
             values[tag] = exif.value(RATIONAL, round(side * 1000), 1000)

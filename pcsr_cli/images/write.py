@@ -168,8 +168,10 @@ def kept_metadata(
         return resize_metadata(replace(kept, text=(*kept.text, *text.items())), height, width)
     software = ", ".join(f"{key.partition(':')[2]} {value}".strip() for key, value in text.items())[:MAX_SOFTWARE]
     is_converted = kept.icc is not None and not holds_profile(format, kept.icc)
-    software = software if "exif" in format.metadata else ""
-    return resize_metadata(kept, height, width, software or None, is_converted)
+    if "exif" not in format.metadata:
+        return resize_metadata(kept, height, width)
+    dpi = metadata.dpi if kept.dpi is None else None
+    return resize_metadata(kept, height, width, software or None, dpi, is_converted)
 
 
 def encode_with_pillow(

@@ -12,6 +12,9 @@ NAMESPACES = {
     "xmpNote": b"http://ns.adobe.com/xmp/note/",
     "GPano": b"http://ns.google.com/photos/1.0/panorama/",
     "GCamera": b"http://ns.google.com/photos/1.0/camera/",
+    "GDepth": b"http://ns.google.com/photos/1.0/depthmap/",
+    "GImage": b"http://ns.google.com/photos/1.0/image/",
+    "GAudio": b"http://ns.google.com/photos/1.0/audio/",
     "Container": b"http://ns.google.com/photos/1.0/container/",
     "hdrgm": b"http://ns.adobe.com/hdr-gain-map/1.0/",
     "HDRGainMap": b"http://ns.apple.com/HDRGainMap/1.0/",
@@ -102,6 +105,13 @@ def remove(xmp: bytes, prefix: str, names: str) -> bytes:
         kept.append(xmp[done : start.start()])
         done = end
     return b"".join([*kept, xmp[done:]])
+
+
+def without_extension(xmp: bytes) -> bytes:
+    """Remove properties that refer to the extended XMP, and those of depth maps, images and sounds, which are there."""
+    for prefix, names in (("xmpNote", "HasExtendedXMP"), ("GDepth", r"\w+"), ("GImage", r"\w+"), ("GAudio", r"\w+")):
+        xmp = remove(xmp, prefix, names)
+    return xmp
 
 
 def _prefix(xmp: bytes, usual: str) -> bytes:

@@ -132,11 +132,18 @@ def box(kind: bytes, content: bytes) -> bytes:
         (lambda: jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0more")), GAIN_MAP),
         (lambda: jpeg((0xE1, b"FLIR\0\1\2")), "the APP1 segment FLIR"),
         (lambda: jpeg((0xE6, b"GoPro\0more"), (0xE5, b"\1\2")), "the APP6 segment GoPro, the APP5 segment"),
+        (lambda: png((b"abCd", b"more"), (b"abCd", b"more"), (b"tIME", bytes(7))), "the abCd chunk"),
+        (lambda: saved("MPO", save_all=True, append_images=[Image.new("RGB", (6, 4))]), "further images"),
         (lambda: saved("TIFF", tiffinfo={33550: (1.0, 1.0, 0.0)}), "the georeference of the pixels"),
     ],
 )
 def test_what_no_result_has_is_named(make: Callable[[], bytes], lost: str) -> None:
     assert read_image(io.BytesIO(make())).notes == (f"not carried to the result: {lost}",)
+
+
+def test_of_many_losses_only_some_are_named() -> None:
+    notes = read_image(io.BytesIO(jpeg(*((0xE1, b"X%d\0" % number) for number in range(20))))).notes
+    assert notes[0].endswith("the APP1 segment X7, and others")
 
 
 def test_xmp_and_a_gain_map_in_boxes_of_jpeg_xl_are_found() -> None:
