@@ -45,8 +45,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def _limit_threads() -> None:
-    """Limit the threads to those that a container allows, unless OMP_NUM_THREADS is set. More threads would only wait
-    for processors."""
+    """Limit the threads to those that a container allows, unless OMP_NUM_THREADS is set. More threads than processors
+    would only wait."""
     if not os.environ.get("OMP_NUM_THREADS"):
         allowed = allowed_threads()
         if allowed < torch.get_num_threads():
@@ -105,7 +105,7 @@ def full_float32(device: torch.device) -> Iterator[None]:
     """Disable TF32 on a CUDA device inside the block. TF32 rounds the operands of convolutions to 10 bits.
 
     The setting is global to the process: the first thread to enter changes the setting, and the last thread to leave
-    restores it. A value that other code sets inside the block is kept. Other devices are not affected.
+    restores it. A value that other code sets inside the block is kept. Devices other than CUDA are not affected.
     """
     if device.type != "cuda":
         yield

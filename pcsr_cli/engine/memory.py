@@ -1,8 +1,9 @@
 """Sizes of tiles and strips, from an estimate of the memory that they and cached features take.
 
 On a CPU, rows pass through the backbone in bands that fit the cache, so the width of a tile sets the size of a band,
-and the height of a tile costs no memory. Other devices compute a tile at once, so a tile may fill half of their free
-memory. A result is computed in strips of limited size. Each strip computes the halo above and below the strip again.
+and the height of a tile costs no memory. Devices other than a CPU compute a tile at once, so a tile may fill half of
+the free memory of the device. A result is computed in strips of limited size. Each strip computes the halo above and
+below the strip again.
 """
 
 import math

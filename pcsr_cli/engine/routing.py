@@ -169,7 +169,8 @@ ADM_SAMPLE = 2**17
 """Maximum number of values that ADM clusters. Larger images are represented by this many evenly spaced quantiles."""
 
 EXACT_PIXELS = 2**22
-"""Maximum number of difficulties that are stored exactly (16 MiB). More difficulties are counted in bins."""
+"""Maximum number of difficulties that are stored exactly (16 MiB). Above this number, difficulties are counted in
+bins."""
 
 BINS = 2**20
 """Number of bins over [0, 1] for the difficulties of larger images."""

@@ -19,7 +19,7 @@ from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan
 from pcsr_cli.model.flops import Executed
 
 CHUNK_PIXELS = 65_536
-"""HR pixels computed at once on a CPU. Other devices compute a whole band at once."""
+"""HR pixels computed at once on a CPU. Devices other than a CPU compute a whole band at once."""
 
 
 @dataclass(frozen=True)

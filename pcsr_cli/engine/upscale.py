@@ -44,7 +44,7 @@ BLOCK_BYTES = 2**24
 """Maximum bytes of RGB in one ``HrRows``, so that data made from it is small compared with a strip of the result."""
 
 MAX_RESULT = 1000
-"""Maximum distance from black in a result, in units of white. Only broken weights give more."""
+"""Maximum distance from black in a result, in units of white. Only broken weights give larger values."""
 
 Progress = Callable[[float], None]
 """A function that is called with the share of the work done, from 0 to 1."""

@@ -1,8 +1,8 @@
 """The curve of quality over compute of one model, along the cut on p_heavy.
 
-The light and the heavy sampler run once at every pixel. Each point is then composed from the results of the samplers,
-refinement included. A point has the routing of an upscale with that cut and the same 8-bit values except for rounding
-ties.
+The light and the heavy sampler run once at every pixel. Each point of the curve is composed from the results of the
+samplers, refinement included. A point has the routing of an upscale with that cut and the same 8-bit values except for
+rounding ties.
 """
 
 import math

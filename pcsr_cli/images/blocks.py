@@ -96,7 +96,7 @@ def _votes(zeros: NDArray[np.int8]) -> NDArray[np.int64]:
 def _quantised(luma: NDArray[np.float32]) -> float:
     """Measure how near the coefficients of the blocks of this grid are to multiples of a step, 0 to 1.
 
-    Each frequency has the step that fits best. Coefficients below half a step are ignored."""
+    For each frequency, the step is the one that fits best. Coefficients below half a step are ignored."""
     height, width = luma.shape[0] // 8, luma.shape[1] // 8
     blocks = luma[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2)
     values = np.abs(_DCT @ blocks @ _DCT.T).reshape(-1, 64)[:, 1:]

@@ -99,7 +99,7 @@ class ImageData:
 
 
 def from_channels(channels: Pixels, grey: bool, alpha: bool) -> ImageData:
-    """Make an image from channels (H, W, C): grey or RGB, then alpha. Further channels are dropped."""
+    """Make an image from channels (H, W, C): grey or RGB, then alpha. Channels after alpha are dropped."""
     rgb = np.repeat(channels[..., :1], 3, axis=2) if grey else np.ascontiguousarray(channels[..., :3])
     return ImageData(rgb, np.ascontiguousarray(channels[..., 1 if grey else 3]) if alpha else None, grey)
 

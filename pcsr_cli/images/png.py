@@ -37,7 +37,7 @@ MINOR = {b"tIME", b"bKGD", b"sBIT", b"hIST", b"sPLT", b"oFFs", b"mDCV", b"cLLI",
 """Chunks that a result does not need: the time of the last change, hints for display, and how the file was made."""
 
 ANCILLARY = 0x20
-"""The bit in the first letter of a chunk's kind that marks it as not necessary for decoding."""
+"""The bit in the first letter of a chunk's kind that marks the chunk as not necessary for decoding."""
 
 MAX_TEXT = 2**24
 """Maximum bytes of a profile or text after decompression. A larger profile or text may be a decompression bomb."""

@@ -121,7 +121,7 @@ def _webp_is_lossy(head: bytes) -> bool:
 
 
 def _jpeg_xl_is_lossy(head: bytes) -> bool:
-    """Whether the colours are stored as XYB, as lossy encoders do; ISO/IEC 18181-1, annexes C and D.
+    """Whether the colours are stored as XYB, as lossy encoders do (ISO/IEC 18181-1, annexes C and D).
 
     The result is true if the header has parts that this function does not parse: animations, previews and unusual
     channels."""

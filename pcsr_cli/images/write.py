@@ -49,9 +49,10 @@ def open_writer(
     """Open a writer for one image. The file gets its name when the block ends. After an error, the file is removed.
 
     ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into a PNG, or into the software
-    in the EXIF of another format. PNG and TIFF are written row by row. Other formats are encoded at the end. An output
-    stream gets the whole file at the end. ``before_commit`` is called with the finished file under its temporary name.
-    Without ``replace`` an existing file is never replaced. Raises OutputError, RefusedOutputError."""
+    in the EXIF of another format. PNG and TIFF are written row by row. Formats other than PNG and TIFF are encoded at
+    the end. An output stream gets the whole file at the end. ``before_commit`` is called with the finished file under
+    its temporary name. Without ``replace`` an existing file is never replaced. Raises OutputError,
+    RefusedOutputError."""
     assert fit(layout, format)[0] == layout, "call fit() before computing"
     options = options or SaveOptions()
     kept = kept_metadata(metadata or Metadata(), layout.height, layout.width, format, options, text)

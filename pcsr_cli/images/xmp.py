@@ -35,7 +35,8 @@ FALSE = (
     ("xmp", "Thumbnails", ""),
     ("exif", "SubjectArea|SubjectLocation|FocalPlane[XY]Resolution", ""),
 )
-"""Properties that no result has: prefix, names, and the name of the loss. Other properties are in the EXIF."""
+"""Properties that no result has: prefix, names, and the name of the loss. The properties that are not listed are in the
+EXIF."""
 
 FALSE_IF_TURNED = (("mwg-rs", "Regions", REGIONS), ("MP", "RegionInfo", REGIONS))
 

@@ -178,7 +178,7 @@ class MapWriter:
     """Draws a map and writes it while the rows of its result are written.
 
     An overlay has the size of the result. If the network computes at a larger size, each pixel of the overlay shows the
-    branch of the nearest computed pixel. The other styles of maps have the size that the network computes at."""
+    branch of the nearest computed pixel. Maps in the other styles have the size that the network computes at."""
 
     def __init__(self, request: MapRequest, routing: RoutingRows, layout: Layout, file: _RowFile) -> None:
         self._request = request

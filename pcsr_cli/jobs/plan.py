@@ -73,7 +73,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the upscale of one image takes. ``result`` is the layout of the file, in ``format`` if that is known.
+    """The cost of the upscale of one image. ``result`` is the layout of the file, in ``format`` if that is known.
 
     ``paper`` and ``executed`` are GFLOPs (paper's count, and executed). ``memory`` is the upper bound of the peak in
     bytes. ``seconds`` estimates the computing time. ``most_bytes`` is the upper bound of the file."""

@@ -39,7 +39,7 @@ NO_MEAN: Rgb = (0.0, 0.0, 0.0)
 UNIT_STD: Rgb = (1.0, 1.0, 1.0)
 
 DEFAULT_MEANS: dict[str, Rgb] = {"carn": (0.4488, 0.4371, 0.4040)}
-"""The means of published models whose config has none. Other backbones use 0."""
+"""The means of published models whose config has none. Backbones that are not listed use the mean 0."""
 
 T = TypeVar("T")
 

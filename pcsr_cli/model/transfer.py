@@ -81,7 +81,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the Hub states about a file. The content follows from byte ``start``."""
+    """The description of a file by the Hub. The content follows from byte ``start``."""
 
     commit: str
     etag: str
@@ -170,7 +170,7 @@ class Transfer:
         self._next_notice = self._started + bounds.notice if notify else math.inf
 
     def request_metadata(self) -> Answer:
-        """What the Hub states about the file. Raises as ``receive``."""
+        """Return the description of the file by the Hub. Raises as ``receive``."""
         with contextlib.closing(self._events("HEAD")) as events:
             answer = next(events)
         assert isinstance(answer, Answer)

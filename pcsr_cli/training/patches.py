@@ -25,7 +25,7 @@ from pcsr_cli.training.log import Decoded, Observer, Skipped
 Pixels = NDArray[np.uint8]
 
 MARK = b"\npcsr patch cache 1\n"
-"""The last bytes of a cache file, after the array. Only files that end with these bytes are deleted."""
+"""The last bytes of a cache file, after the array. pcsr deletes only cache files that end with these bytes."""
 
 
 @dataclass(frozen=True)
