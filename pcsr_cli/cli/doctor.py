@@ -16,7 +16,7 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
 def command(registry: options.RegistryFile = None, json: options.Json = False) -> None:
     """Check versions, device, cache, models and formats, and print how to fix problems.
 
-    Exit code 0 unless something is broken, else 1.
+    The exit code is 1 if something is broken, else 0.
     """
     from pcsr_cli.evaluate.doctor import examine
     from pcsr_cli.model.registry import own_registry_path

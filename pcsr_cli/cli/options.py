@@ -156,8 +156,8 @@ class Common(Engine):
 
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":
-    """Return the requested routing, None for the default and for a budget. Raises UsageError for more than one
-    option."""
+    """Return the requested routing, None for the default and for a budget. Raises UsageError if more than one of the
+    options is given."""
     from pcsr_cli.engine import routing
 
     check_exclusive(

@@ -161,7 +161,7 @@ HALF_BLOCK = "▄"
 GAP = 2
 SPARE_ROWS = 4
 MIN_PREVIEW = 8
-"""Columns and rows of characters."""
+"""Minimum number of columns and rows of characters for a preview."""
 
 MAX_PIXELS = 10**8
 """Maximum pixels of a result that is read again for a preview."""

@@ -48,7 +48,7 @@ def command(
     """Check on an image that tiles, threads and passes do not change the result.
 
     The whole image at once, in fp32, is compared with tiles of several sizes, with one thread (or two), with ADM that
-    computes features twice, and with --precision if it is not fp32. Exit code 0 if all checks pass, else 1.
+    computes features twice, and with --precision if it is not fp32. The exit code is 0 if all checks pass, else 1.
     """
     options.check_output_mode(json, quiet)
     from rich.text import Text

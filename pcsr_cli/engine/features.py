@@ -1,4 +1,4 @@
-"""Backbone features of an image's tiles, band by band: computed, or cached in the first of two passes."""
+"""Compute the backbone features of an image's tiles, band by band, and cache them between two passes."""
 
 from collections.abc import Iterator
 

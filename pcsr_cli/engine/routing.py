@@ -122,7 +122,8 @@ Decision = Cuts | CostRule
 
 
 def difficulty(probabilities: Tensor) -> Tensor:
-    """Each pixel's difficulty in [0, 1]: p_heavy, or with M branches the sum over the heavier floor((M + 1) / 2)."""
+    """Each pixel's difficulty in [0, 1]: p_heavy, or with M branches the probability of the heavier floor((M + 1) / 2)
+    branches."""
     branches = probabilities.shape[1]
     heavier = probabilities[:, branches - (branches + 1) // 2 :]
     return heavier[:, 0] if heavier.shape[1] == 1 else heavier.sum(dim=1)
@@ -166,7 +167,7 @@ def _needs_two_branches(routing: str, branches: int) -> UsageError:
 
 ITERATIONS = 20
 ADM_SAMPLE = 2**17
-"""Maximum number of values that ADM clusters. Larger images are represented by this many evenly spaced quantiles."""
+"""Maximum number of values that ADM clusters. A larger image is represented by as many evenly spaced quantiles."""
 
 EXACT_PIXELS = 2**22
 """Maximum number of difficulties that are stored exactly (16 MiB). Above this number, difficulties are counted in

@@ -35,7 +35,8 @@ from pcsr_cli.model.registry import Entry, Registry, load_registry
 from pcsr_cli.model.transfer import client, endpoint
 
 TESTED_TORCH = ("2.9.1", "2.14.1", "2.13.0")
-"""The versions of torch that the test suite was run with. The published figures were made with the last one."""
+"""The versions of torch that the test suite was run with. The published figures were made with the last version in the
+list."""
 
 LIBRARIES = ("pillow", "pyvips", "simplejpeg", "numpy", "safetensors", "huggingface_hub", "typer", "rich")
 DECODERS = {"pyvips": "pyvips pyvips-binary", "simplejpeg": "simplejpeg"}

@@ -144,7 +144,8 @@ class MethodRunner:
         return MethodResult(rgb.numpy(), outcome.heavy_share, paper, executed, seconds)
 
     def _run_patches(self, side: int) -> MethodResult:
-        """Route by patch with the number of heavy pixels of the first method that routes by pixel, or threshold 0.5."""
+        """Route by patch. The number of heavy pixels is that of the first method that routes by pixel, or of threshold
+        0.5."""
         routed = [
             result for method, result in self.results.items() if method.kind in {"threshold", "k", "adm", "budget"}
         ]

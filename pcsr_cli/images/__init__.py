@@ -1,1 +1,1 @@
-"""Image files to arrays and back."""
+"""Convert image files to arrays and back."""

@@ -103,7 +103,7 @@ BLOCK_NAMES = {
     "cicp": "the statement that the image is HDR",
     "aspect": "the pixel aspect ratio",
 }
-"""Names of fields of ``Metadata`` for notes."""
+"""The names that notes use for the fields of ``Metadata``."""
 
 LIMITED = {"exif", "xmp", "iptc"}
 PNG = FORMATS[0]
@@ -195,8 +195,8 @@ def _names(formats: list[Format]) -> str:
 def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tuple[Layout, tuple[str, ...]]:
     """The layout of a result in a format, and notes on what the pixels and ``metadata`` lose.
 
-    16 bits become 8 if the format has no more. Raises RefusedOutputError, with the names of suitable formats, if there
-    are too many pixels or if the format lacks transparency. Call this before computing."""
+    Pixels of 16 bits become 8 bits if the format holds only 8. Raises RefusedOutputError, with the names of suitable
+    formats, if there are too many pixels or if the format lacks transparency. Call this function before computing."""
     fitting = layout
     notes: tuple[str, ...] = ()
     if layout.depth == 16 and not format.deep:

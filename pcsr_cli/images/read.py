@@ -316,7 +316,8 @@ def _note_of_hidden_colours(image: ImageData) -> tuple[str, ...]:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read the colours of an image file for measurements and training, (H, W, 3) uint8. 16 bits are rounded to 8.
+    """Read the colours of an image file for measurements and training, (H, W, 3) uint8. Pixels of 16 bits are rounded
+    to 8 bits.
 
     Raises InputError."""
     return to_8_bits(read_image(path).rgb)

@@ -161,7 +161,7 @@ def kept_metadata(
 ) -> Metadata:
     """Return the metadata for a file of this format and size. With ``strip``, only the profile is kept.
 
-    ``text`` is added to the text of a PNG. In other formats, ``text`` becomes the software in the EXIF."""
+    ``text`` is added to the text of a PNG. In formats other than PNG, ``text`` becomes the software in the EXIF."""
     if options.strip:
         return Metadata(icc=metadata.icc)
     kept, text = keepable(metadata, format)[0], text or {}
@@ -327,7 +327,8 @@ def write_image(
     format: Format | None = None,
     replace: bool = True,
 ) -> None:
-    """Write an image in a format, by default that of the suffix. 16 bits are rounded to 8 if the format has no more.
+    """Write an image in a format, by default that of the suffix. Pixels of 16 bits are rounded to 8 bits if the format
+    holds only 8.
 
     Raises OutputError, and RefusedOutputError if the format cannot hold the image or, without ``replace``, if the
     output exists."""

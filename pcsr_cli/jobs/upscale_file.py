@@ -139,7 +139,7 @@ class Upscaler:
         )
 
     def compute(self, job: Job, read: JobInput) -> Computation:
-        """Upscale an image. The work is done while the rows are taken."""
+        """Upscale an image. The image is computed while the rows are taken."""
         return Computation(lambda computation: self._rows(job, read, computation))
 
     def write(self, job: Job, read: JobInput, rows: Iterable[Pixels]) -> float:

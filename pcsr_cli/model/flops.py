@@ -1,7 +1,8 @@
 """FLOPs of a whole upscale, in the paper's convention and as executed, in closed form.
 
-The paper counts the backbone once, and at every HR pixel the classifier and one sampler. The executed FLOPs differ: the
-HR pixels of an LR pixel share the first layers, and tile halos, refinement rings and second passes are extra work.
+The paper counts the backbone once, and at every HR pixel the classifier and one sampler. The executed FLOPs differ from
+the paper's count: the HR pixels of an LR pixel share the first layers, and tile halos, refinement rings and second
+passes are extra work.
 """
 
 from collections.abc import Sequence

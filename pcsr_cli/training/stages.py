@@ -74,7 +74,7 @@ class RoutingStage(nn.Module):
         self.config = config
 
     def forward(self, batch: Batch) -> Loss:
-        """1000 x L1 of the branches weighted by their probabilities, plus the balance term."""
+        """Return the loss: 1000 x L1 of the branches weighted by their probabilities, plus the balance term."""
         x = self.model.normalise(batch.lr)
         with torch.no_grad():
             features = self.model.features(x)

@@ -101,7 +101,8 @@ class Schedule:
 
 
 def learning_rate(config: StageConfig, schedule: Schedule) -> float:
-    """A linear warm-up over the first iterations, times a cosine from the initial rate to the final one."""
+    """The learning rate: a linear warm-up over the first iterations, times a cosine from the initial rate to the final
+    rate."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, schedule.progress)))
     rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
     return rate * min(1.0, (schedule.step + 1) / (config.warmup + 1))

@@ -17,7 +17,7 @@ from pcsr_cli.model.backbones.fsrcnn import FsrcnnBackbone
 from pcsr_cli.model.backbones.srresnet import SLOPE, SrresnetBackbone
 
 BAND_FLOATS = 600_000
-"""Numbers in one band of one feature map. A few such bands have to fit the cache together."""
+"""Numbers in one band of one feature map. A few bands of this size have to fit the cache together."""
 
 
 Kernels = Callable[[int, Ledger], Stage]

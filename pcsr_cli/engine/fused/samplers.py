@@ -44,7 +44,7 @@ class PreparedMlp:
         return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=True)
 
     def in_pieces(self, table: Tensor, bags: Tensor) -> Tensor:
-        """Compute the same outputs in pieces of PIECE pixels and a remainder, for wide layers or a varying N.
+        """Compute the outputs in pieces of PIECE pixels and a remainder, for wide layers or a varying N.
 
         oneDNN compiles a kernel for every new N, which takes longer than computing a few thousand pixels.
         """
