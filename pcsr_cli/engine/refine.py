@@ -25,7 +25,7 @@ MIN_REFINED_SCALE = 3.0
 
 
 def usual_refine(scale: float) -> int:
-    """The default #h for a scale: as published from x3, off below."""
+    """The default #h for a scale: the published one from x3, and off below x3."""
     return PUBLISHED if scale >= MIN_REFINED_SCALE else NEVER
 
 

@@ -103,7 +103,8 @@ class MethodRunner:
         self.results: dict[Method, MethodResult] = {}
 
     def run(self, method: Method) -> MethodResult:
-        """Return the result of a method. ``patch`` is composed from branches that ran before, so it has no time."""
+        """Return the result of a method. ``patch`` is composed from branches that ran before, so its result has no
+        computing time."""
         if method not in self.results:
             self.results[method] = self._run(method)
         return self.results[method]

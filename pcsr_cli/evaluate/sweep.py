@@ -46,8 +46,8 @@ class CutGrid:
 class Point:
     """One point of a curve.
 
-    ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k with this cut, None if there is
-    none. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or, without HR, against all
+    ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k that gives this cut, None if no k
+    does. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or, without HR, against all
     heavy. The PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller than its window.
     ``equal`` counts the results that equal the reference, which the mean PSNR does not include.
     """

@@ -49,8 +49,8 @@ class RawMetadata:
     """Blocks of metadata with the bytes of the file, and the names of blocks that no result has.
 
     ``text`` has keywords and values. ``iptc`` is a sequence of Photoshop's resources. ``cicp`` is the colour space in
-    the four numbers of cICP and nclx. ``colours`` is the colour space by other statements. ``extended_xmp`` is a
-    sequence of JPEG segments."""
+    the four numbers of cICP and nclx. ``colours`` is the colour space that the file states without cICP, nclx or a
+    profile. ``extended_xmp`` is a sequence of JPEG segments."""
 
     exif: bytes | None = None
     xmp: bytes | None = None

@@ -19,7 +19,7 @@ EXIF, GPS, INTEROP = 34665, 34853, 40965
 
 MAKER_NOTE = 37500
 MAX_EXIF = 2**16
-"""A JPEG cannot hold more bytes of EXIF. A maker note that lies further behind cannot keep its place."""
+"""A JPEG cannot hold more bytes of EXIF. A maker note that ends after this many bytes cannot keep its place."""
 
 SELF_CONTAINED = (b"Apple iOS", b"FUJIFILM", b"Nikon\0\2", b"OLYMPUS\0", b"OM SYSTEM\0")
 """The first bytes of maker notes that may be moved, because their offsets count from their own start."""
@@ -75,7 +75,7 @@ class Exif:
         return tuple(n for each in struct.iter_unpack(self.order + TYPES[value.type], value.content) for n in each)
 
     def value(self, kind: int, *numbers: float) -> Value:
-        """Make a value of a type from numbers in the form that ``numbers`` returns."""
+        """Make a value of this type from numbers: the inverse of ``numbers``."""
         count = len(numbers) // len(TYPES[kind])
         return Value(kind, struct.pack(self.order + TYPES[kind] * count, *numbers))
 

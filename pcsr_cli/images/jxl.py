@@ -163,7 +163,7 @@ class _Bits:
         self.take(1)
 
     def depth(self) -> tuple[bool, int]:
-        """Read whether numbers are floating-point, and their bits."""
+        """Read whether the numbers of a channel are floating-point, and how many bits they have."""
         if self.flag():
             bits = self.choose((32, 0), (16, 0), (24, 0), (1, 6))
             self.take(4)

@@ -272,7 +272,7 @@ def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True)
 
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """Create a folder for the block. If the block fails, remove the folders that were created."""
+    """Create a folder at the start of the block. If the block fails, remove the folders that were created."""
     made = [parent for parent in (folder, *folder.parents) if not exists(parent)]
     make_folder(folder)
     try:
