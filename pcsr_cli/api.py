@@ -56,19 +56,21 @@ def load_model(
     registry: Registry | None = None,
     scale: float = 4.0,
     notify: Callable[[str], None] | None = None,
+    lossy: bool = False,
 ) -> LoadedModel:
     """Find, fetch if necessary, check and load a model.
 
     ``reference`` is ``auto`` (the registry's choice for ``scale``), a registry name, ``user/repo[@revision]`` on the
     Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its config beside it, or a published
-    ``.pth``. ``scale`` only affects ``auto``. ``notify`` is called with a message if a download is slow.
+    ``.pth``. ``scale`` and ``lossy``, which prefers models for lossy sources, only affect ``auto``. ``notify`` is
+    called with a message if a download is slow.
     Raises UnknownModelError, HubError, ModelError, DeviceError.
     """
     limit_kernel_caches()
     chosen_device = resolve_device(device)
     dtype = resolve_precision(precision, chosen_device)
     known = registry or load_registry()
-    found = find_model(reference, known, scale, notify)
+    found = find_model(reference, known, scale, notify, lossy)
     network = found.network.to(chosen_device, dtype)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise DeviceError(

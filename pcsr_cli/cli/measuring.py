@@ -95,13 +95,15 @@ class Common(options.Engine):
         from pcsr_cli.engine.upscale import Settings
         from pcsr_cli.evaluate.methods import load_original
         from pcsr_cli.evaluate.runner import Conditions
+        from pcsr_cli.images.degrade import parse_degradation
 
         refine = options.choose_refine(self.refine, self.no_refine, self.scale)
         settings = Settings(refine=refine, tile=options.choose_tile(self.tile))
         device = resolve_device(self.device)
         resolve_precision(self.precision, device)
         original = None if self.original is None else load_original(self.original, device)
-        model = self.load_model(self.scale, self.quiet)
+        lossy = self.degrade is not None and parse_degradation(self.degrade).lossy
+        model = self.load_model(self.scale, self.quiet, lossy)
         return Conditions(model, self.scale, settings, self.luma, self.no_reference, original, self.degrade)
 
     def each_pair(

@@ -126,6 +126,7 @@ def _details(entry: "Entry") -> dict[str, Any]:
         "std": list(entry.spec.std),
         "receptive_radius": entry.receptive_radius,
         "original": entry.original,
+        "sources": entry.sources,
         "source": entry.source,
     }
 

@@ -16,6 +16,7 @@ from pcsr_cli.errors import UsageError
 if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
     from pcsr_cli.engine.routing import Routing
+    from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.model.registry import LoadedModel, Registry
 
 MIN_TILE = 8
@@ -83,6 +84,9 @@ Model = Annotated[
         autocompletion=complete_model,
     ),
 ]
+SourceName = Annotated[
+    str, option("--source", "Let --model auto choose for clean, jpeg or jpeg=75; auto reads the file.", MODEL)
+]
 RegistryFile = Annotated[
     Path | None, option("--registry", "Add the models of this weights.toml to the packaged ones.", MODEL)
 ]
@@ -136,9 +140,9 @@ class Engine:
     registry: RegistryFile = None
     json: Json = False
 
-    def load_model(self, scale: float, quiet: bool) -> "LoadedModel":
+    def load_model(self, scale: float, quiet: bool, lossy: bool = False) -> "LoadedModel":
         """Load the model. Raises the errors of ``api.load_model``."""
-        return load_model(self.model, self.device, self.precision, self.registry, scale, quiet)
+        return load_model(self.model, self.device, self.precision, self.registry, scale, quiet, lossy)
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,7 @@ class Common(Engine):
     """The options that ``upscale`` and ``plan`` share."""
 
     scale: Scale = 4.0
+    source_kind: SourceName = "auto"
     threshold: Threshold = None
     k: Tradeoff = None
     adm: Adaptive = False
@@ -153,6 +158,23 @@ class Common(Engine):
     format: FormatName = None
     allow_huge: AllowHuge = False
     recursive: Recursive = False
+
+    def choose_models(self, quiet: bool) -> "ModelChoice":
+        """Return the models to choose from, which are loaded later. Raises UsageError, RegistryError."""
+        from pcsr_cli.images.source import parse_source
+        from pcsr_cli.jobs.choice import ModelChoice
+
+        kind = parse_source(self.source_kind)
+        if kind is not None and self.model != "auto":
+            raise UsageError(f"--source has no effect on --model {self.model}.", "Remove one of these options.")
+        has_lossy = self.model == "auto" and load_registry(self.registry).has_lossy(self.scale)
+        if kind is not None and kind.lossy and not has_lossy:
+            raise UsageError(f"No model for lossy sources is registered at x{self.scale:g}.", "Remove --source.")
+
+        def load(lossy: bool) -> "LoadedModel":
+            return self.load_model(self.scale, quiet, lossy)
+
+        return ModelChoice(load, has_lossy, kind)
 
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":
@@ -234,13 +256,20 @@ def load_registry(own: Path | None) -> "Registry":
 
 
 def load_model(
-    model: str, device: str, precision: "Precision", registry: Path | None, scale: float, quiet: bool
+    model: str,
+    device: str,
+    precision: "Precision",
+    registry: Path | None,
+    scale: float,
+    quiet: bool,
+    lossy: bool = False,
 ) -> "LoadedModel":
     """Load a model and print the notes on how it was chosen. Raises the errors of ``api.load_model``."""
     from pcsr_cli import api
 
     notify = None if quiet else print_message
-    loaded = api.load_model(model, device, precision, load_registry(registry), scale=scale, notify=notify)
+    known = load_registry(registry)
+    loaded = api.load_model(model, device, precision, known, scale=scale, notify=notify, lossy=lossy)
     if not quiet:
         for note in loaded.notes:
             print_message(f"Note: {note}.")

@@ -86,24 +86,25 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
     for found in find_images([source], readable_suffixes(), common.recursive, output).tasks:
         with skipping(path := found.source):
             layouts.append((path, read_layout(path, common.allow_huge), _format(path, output, common.format, many)))
-    if not layouts:
-        raise InputError("All images failed.", str(skipped[0]))
-    model = common.load_model(common.scale, quiet=common.json)
-    settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
-    speed = try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in layouts], settings)
-    forecasts = []
-    for path, layout, format in layouts:
-        with skipping(path):
-            forecasts.append(forecast(path, layout, model, common.scale, settings, speed, format))
+    choice = common.choose_models(quiet=common.json)
+    choice.prepare(path for path, _, _ in layouts)
+    forecasts, speeds = [], []
+    for model in choice.loaded:
+        own = [work for work in layouts if choice.likely(work[0]) is model]
+        settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
+        speeds.append(try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in own], settings))
+        for path, layout, format in own:
+            with skipping(path):
+                forecasts.append(forecast(path, layout, model, common.scale, settings, speeds[-1], format))
     if not forecasts:
         raise InputError("All images failed.", str(skipped[0]))
-    folder = None if output is None else output if many else output.parent
-    disk = None if folder is None else check_disk(folder, sum(one.most_bytes for one in forecasts))
+    most_bytes = sum(one.most_bytes for one in forecasts)
+    disk = None if output is None else check_disk(output if many else output.parent, most_bytes)
+    figures = (forecasts, choice.loaded, common.scale, speeds, disk)
     if common.json:
-        document = _document(forecasts, model, common.scale, speed, disk)
-        print_document({**document, "skipped": [printable(str(one)) for one in skipped]})
+        print_document(_document(*figures) | {"skipped": [printable(str(one)) for one in skipped]})
     else:
-        _show(forecasts, model, common.scale, speed, disk)
+        _show(*figures)
     if skipped:
         raise SystemExit(1)
 
@@ -121,14 +122,18 @@ def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "F
 
 
 def _show(
-    forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, speed: "Range", disk: "Disk | None"
+    forecasts: "Sequence[Forecast]",
+    models: "Sequence[LoadedModel]",
+    scale: float,
+    speeds: "Sequence[Range]",
+    disk: "Disk | None",
 ) -> None:
     console = stdout_console()
     facts = _facts(forecasts[0], scale) if len(forecasts) == 1 else []
     if not facts:
         console.print(_table(forecasts))
         console.print()
-    console.print(facts_table([*facts, *_common_facts(forecasts, model, speed, disk)]))
+    console.print(facts_table([*facts, *_common_facts(forecasts, models, speeds, disk)]))
 
 
 def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
@@ -145,7 +150,7 @@ def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
 
 
 def _common_facts(
-    forecasts: "Sequence[Forecast]", model: "LoadedModel", speed: "Range", disk: "Disk | None"
+    forecasts: "Sequence[Forecast]", models: "Sequence[LoadedModel]", speeds: "Sequence[Range]", disk: "Disk | None"
 ) -> list[tuple[str, str]]:
     from rich.filesize import decimal
 
@@ -153,10 +158,10 @@ def _common_facts(
 
     seconds = sorted(_pair(_sum([one.seconds for one in forecasts])))
     facts = [
-        ("Model", f"{model.identity.name} on {describe_device(model.network.device)}"),
+        ("Model", f"{_names(models)} on {describe_device(models[0].network.device)}"),
         ("Memory", f"at most about {max(one.memory for one in forecasts) / MEBI:,.0f} MiB at the peak"),
         ("Time", f"about {_duration(seconds[0])} to {_duration(seconds[1])} of computing, estimated"),
-        ("", f"from {_range(speed)} GFLOP/s, measured on one tile"),
+        ("", f"from {' and '.join(map(_range, speeds))} GFLOP/s, measured on one tile"),
     ]
     if disk is not None:
         verdict = "enough" if disk.enough else "MAY NOT BE ENOUGH"
@@ -179,19 +184,25 @@ def _table(forecasts: "Sequence[Forecast]") -> "Table":
 
 
 def _document(
-    forecasts: "Sequence[Forecast]", model: "LoadedModel", scale: float, speed: "Range", disk: "Disk | None"
+    forecasts: "Sequence[Forecast]",
+    models: "Sequence[LoadedModel]",
+    scale: float,
+    speeds: "Sequence[Range]",
+    disk: "Disk | None",
 ) -> dict[str, Any]:
-    """Return the plan as a JSON document. Ranges are [all light, all heavy]. Memory and seconds are estimates."""
+    """Return the plan as a JSON document. Ranges are [all light, all heavy]. Memory and seconds are estimates.
+
+    If there are several models, the speed is that of the first."""
     from pcsr_cli.engine.device import describe_device
 
     document: dict[str, Any] = {
         "scale": scale,
-        "model": model.identity.name,
-        "device": describe_device(model.network.device),
+        "model": _names(models),
+        "device": describe_device(models[0].network.device),
         "images": [_forecast_document(forecast) for forecast in forecasts],
         "memory_bytes": max(one.memory for one in forecasts),
         "seconds": _pair(_sum([one.seconds for one in forecasts])),
-        "gflops_per_second": _pair(speed),
+        "gflops_per_second": _pair(speeds[0]),
     }
     if disk is not None:
         document["disk"] = {"folder": str(disk.folder), "free_bytes": disk.free}
@@ -217,6 +228,10 @@ def _forecast_document(one: "Forecast") -> dict[str, Any]:
         "most_bytes": one.most_bytes,
         "notes": list(one.notes),
     }
+
+
+def _names(models: "Sequence[LoadedModel]") -> str:
+    return ", ".join(model.identity.name for model in models)
 
 
 def _sum(ranges: "Sequence[Range]") -> "Range":

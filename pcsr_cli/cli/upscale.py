@@ -5,10 +5,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
@@ -22,10 +21,10 @@ from pcsr_cli.images.files import exists, is_folder, make_folder
 from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, check_template, find_images, is_pattern, name_outputs
 
 if TYPE_CHECKING:
+    from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.jobs.find import Task
     from pcsr_cli.jobs.folder import Existing
     from pcsr_cli.jobs.request import Job, Request
-    from pcsr_cli.model.registry import LoadedModel
 
 EXAMPLES = options.examples(
     "pcsr upscale in.jpg out.webp --scale 2.5 --adm  # any scale from 1",
@@ -177,13 +176,13 @@ def command(
         force_light=force_light,
     )
     resolve_precision(common.precision, resolve_device(common.device))
-    load = partial(common.load_model, common.scale, quiet)
+    models = common.choose_models(quiet)
     if isinstance(work, Batch) and work.is_one_file:
         work = _as_single(work, request)
     if isinstance(work, Batch):
-        _upscale_many(work, request, load, overwrite, common.json, quiet)
+        _upscale_many(work, request, models, overwrite, common.json, quiet)
     else:
-        _upscale_one(work, request, load, overwrite, common.json, quiet, started, preview)
+        _upscale_one(work, request, models, overwrite, common.json, quiet, started, preview)
 
 
 def choose_work(
@@ -248,7 +247,7 @@ def _as_single(work: Batch, request: "Request") -> Single:
 def _upscale_one(
     work: Single,
     request: "Request",
-    load: "Callable[[], LoadedModel]",
+    models: "ModelChoice",
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -267,10 +266,10 @@ def _upscale_one(
     source = _read_stdin() if work.source == STREAM else work.source
     with open_source(source):  # a missing file is an error before the model is loaded or downloaded
         pass
-    model = load()
+    models.prepare([source])
     name = "stdin" if work.source == STREAM else work.source.name
     with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
-        upscaler = Upscaler(model, request, progress=lambda job, share: progress(share), stills=False)
+        upscaler = Upscaler(models, request, progress=lambda job, share: progress(share), stills=False)
         loading = time.perf_counter() - started
         with closing(overlapped([Job(source, output, overwrite)], upscaler)) as line:
             ((_, result),) = line
@@ -280,7 +279,7 @@ def _upscale_one(
     if json:
         print_document(report.as_document())
     elif not quiet:
-        show_report(report, model.notes)
+        show_report(report, models.notes)
     if preview:
         show_preview(source, output, report.output_size)
 
@@ -314,7 +313,7 @@ def _read_stdin() -> BinaryIO:
 
 
 def _upscale_many(
-    work: Batch, request: "Request", load: "Callable[[], LoadedModel]", overwrite: bool, json: bool, quiet: bool
+    work: Batch, request: "Request", models: "ModelChoice", overwrite: bool, json: bool, quiet: bool
 ) -> None:
     """Enlarge the images that are not done, and print a summary. Raises SystemExit(1) if an image fails."""
     from pcsr_cli.cli.upscale_view import Summary
@@ -325,7 +324,7 @@ def _upscale_many(
     _check_folder(work)
     found = find_images(work.inputs, readable_suffixes(), work.recursive, work.folder)
     tasks = _name_outputs(found.tasks, work, request)
-    model = load()
+    models.prepare(task.source for task in tasks)
     summary = Summary(ignored=found.others)
     for folder, error in found.unread:
         summary.add_failure(folder, None, explain(error))
@@ -339,7 +338,7 @@ def _upscale_many(
             progress((number + share) / len(tasks), f"{number + 1}/{len(tasks)} {Path(str(job.source)).name}")
 
         existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
-        run = FolderRun(work.folder, tasks, model, request, existing, update, progress)
+        run = FolderRun(work.folder, tasks, models, request, existing, update, progress)
         for task, why in run.work.skipped:
             summary.skipped.append({"source": str(task.source), "output": str(work.folder / task.output), "why": why})
         summary.pending = len(run.work.todo)
@@ -357,7 +356,7 @@ def _upscale_many(
             if json:
                 print_document(summary.as_document())
             elif not quiet:
-                summary.show(model.notes)
+                summary.show(models.notes)
     if summary.failed:
         raise SystemExit(1)
 

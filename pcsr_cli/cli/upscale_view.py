@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,7 +30,7 @@ def show_report(report: Report, printed: tuple[str, ...] = ()) -> None:
     body = Table.grid()
     for part in (facts_table(_facts(report)), "", _flops_table(report)):
         body.add_row(part)
-    for note in report.notes[len(printed) :]:
+    for note in (*_choices([report]), *(note for note in report.notes if note not in printed)):
         body.add_row(Text(printable(f"Note: {note}.")))
     stderr_console().print(Panel(body, title=Text(printable(report.output)), title_align="left", expand=False))
 
@@ -58,6 +59,16 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     if report.peak_memory is not None:
         facts.append(("Memory", f"{report.peak_memory / MEBI:,.0f} MiB at the peak"))
     return facts
+
+
+def _choices(reports: Sequence[Report]) -> Iterator[str]:
+    """Yield a sentence about each model that was chosen for lossy sources."""
+    lossy = [report for report in reports if report.source_kind is not None and report.source_kind.lossy]
+    if len(reports) == 1 and lossy:
+        yield f"{Path(lossy[0].source).name} is lossy ({lossy[0].source_kind}): model {lossy[0].model.name}"
+        return
+    for name, count in Counter(report.model.name for report in lossy).items():
+        yield f"{count:,} of {len(reports):,} images are lossy: model {name}"
 
 
 def _flops_table(report: Report) -> Table:
@@ -144,6 +155,8 @@ class Summary:
             table.add_row("ignored", f"{self.ignored:,}", "files that are not images")
         console = stderr_console()
         console.print(table)
+        for choice in _choices(self.reports):
+            console.print(Text(printable(f"Note: {choice}.")))
         notes = Counter(note for report in self.reports for note in report.notes if note not in printed)
         for note, count in notes.items():
             share = f" ({count:,} of {len(self.reports):,})" if len(self.reports) > 1 else ""

@@ -75,6 +75,12 @@ class Degradation:
     steps: tuple["Step", ...] = ()
     reduces: bool = False
 
+    @property
+    def lossy(self) -> bool:
+        """Whether the LR image was saved by a lossy codec."""
+        after_reduction = self.text.rpartition("reduce")[2]
+        return "jpeg=" in after_reduction or "webp=" in after_reduction
+
     def make_lr(self, hr: Rgb, size: tuple[int, int], seed: int = 0) -> Rgb:
         """Return the LR image of an HR image. ``size`` is the (height, width) of the result. ``seed`` is for noise."""
         return self._apply(hr if self.reduces else reduce(hr, *size), size, seed)

@@ -20,6 +20,7 @@ from pcsr_cli.images.files import (
     refused_outputs,
     share,
 )
+from pcsr_cli.jobs.choice import ModelChoice
 from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.journal import MAX_STARTS, Entry, Journal, Started, has_content, same_settings
 from pcsr_cli.jobs.pipeline import overlapped
@@ -47,11 +48,13 @@ def plan_work(
     tasks: Sequence[Task],
     folder: Path,
     journal: Journal,
-    settings_key: Callable[[Task], Mapping[str, Any]],
+    settings_keys: Callable[[Task], Sequence[Mapping[str, Any]]],
     existing: Existing,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Work:
-    """Decide which tasks to do. ``settings_key`` returns the settings of a task (``Entry.settings``).
+    """Decide which tasks to do.
+
+    ``settings_keys`` returns the settings of a task (``Entry.settings``), one for each model that it may get.
 
     A task is done if the journal lists its result with the same source content, settings and checksum. An existing
     result of a task that is not done raises RefusedOutputError if ``existing`` is "refuse". ``progress`` is called with
@@ -65,7 +68,7 @@ def plan_work(
         if not exists(task.source) or not exists(output):  # reading reports a missing source
             todo.append(task)
             continue
-        difference = _difference(task, output, journal.find(task.output), settings_key(task))
+        difference = _difference(task, output, journal.find(task.output), settings_keys(task))
         if difference is None:
             skipped.append((task, "done before"))
         elif existing == "skip":
@@ -82,12 +85,14 @@ def plan_work(
     return Work(tuple(todo), tuple(skipped))
 
 
-def _difference(task: Task, output: Path, entry: Entry | None, settings: Mapping[str, Any]) -> str | None:
+def _difference(task: Task, output: Path, entry: Entry | None, possible: Sequence[Mapping[str, Any]]) -> str | None:
     """Describe how an existing result differs from the one this run would make; None if the two are equal."""
     if entry is None:
         return "is not in the folder's journal"
-    if not same_settings(entry, settings):
-        return "was made with other options"
+    if not any(same_settings(entry, settings) for settings in possible):
+        same_model = replace(entry, settings={**entry.settings, "model": possible[0].get("model")})
+        only_model = same_settings(same_model, possible[0])
+        return f"was made with {'another model or other weights' if only_model else 'other options'}"
     if not has_content(task.source, entry.source):
         return "was made from another image"
     return None if has_content(output, entry.result) else "was changed since"
@@ -147,7 +152,7 @@ class FolderRun:
         self,
         folder: Path,
         tasks: Sequence[Task],
-        model: LoadedModel,
+        models: LoadedModel | ModelChoice,
         request: Request,
         existing: Existing = "refuse",
         progress: Callable[[Job, float], None] | None = None,
@@ -161,8 +166,8 @@ class FolderRun:
         self._replace = existing == "overwrite"
         self.journal = Journal(folder)
         self.started = Started(folder)
-        self.upscaler = Upscaler(model, request, progress=progress, record=self._record)
-        self.work: Work = plan_work(tasks, folder, self.journal, self._settings_key, existing, checking)
+        self.upscaler = Upscaler(models, request, progress=progress, record=self._record)
+        self.work: Work = plan_work(tasks, folder, self.journal, self._settings_keys, existing, checking)
 
     def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[tuple[Task, Report | Exception], None, None]:
         """Upscale the images in order. Yield each image with its report or its error. Close the generator after use.
@@ -233,19 +238,22 @@ class FolderRun:
             f"The image may need too much memory. Remove {self.started.path} to try it again.",
         )
 
-    def _settings_key(self, task: Task) -> Mapping[str, Any]:
-        return self.upscaler.settings_key(self.folder / task.output)
+    def _settings_keys(self, task: Task) -> list[Mapping[str, Any]]:
+        models = self.upscaler.models.possible(task.source)
+        return [self.upscaler.settings_key(self.folder / task.output, model) for model in models]
 
     def _record(self, job: Job, read: JobInput, file: Path) -> None:
         """Add a finished temporary file to the journal before it is synced and moved into place. Raises OutputError."""
         assert isinstance(job.output, Path) and read.content is not None
         name = job.output.relative_to(self.folder).as_posix()
         info = {"source": str(job.source), "pcsr": pcsr_cli.__version__}
+        if read.kind is not None:
+            info["source_kind"] = str(read.kind)
         try:
             result = fingerprint(file)
         except OSError as error:
             raise cannot_write(job.output, error) from error
-        self.journal.append(Entry(name, read.content, self.upscaler.settings_key(job.output), result, info))
+        self.journal.append(Entry(name, read.content, self.upscaler.settings_key(job.output, read.model), result, info))
 
 
 def disk_is_full(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ from pcsr_cli.engine.refine import NEVER
 from pcsr_cli.engine.routing import Adaptive, Budget, Cuts, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscale import Outcome
+from pcsr_cli.images.source import SourceKind
 from pcsr_cli.model.flops import GIGA, Executed, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.model.registry import Identity, LoadedModel
 
@@ -78,7 +79,9 @@ class RoutingReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The report of one upscale. Sizes are (width, height). ``peak_memory`` is in bytes, or None if it is unknown."""
+    """The report of one upscale. Sizes are (width, height). ``peak_memory`` is in bytes, or None if it is unknown.
+
+    ``source_kind`` is the kind of the source if the model was chosen by it."""
 
     source: str
     output: str
@@ -97,11 +100,14 @@ class Report:
     seconds: Seconds
     peak_memory: int | None
     notes: tuple[str, ...]
+    source_kind: SourceKind | None = None
     budget: BudgetReport | None = None
 
     def as_document(self) -> dict[str, Any]:
-        """Return the report as a JSON document. The document has no budget and no peak memory if they are None."""
+        """Return the report as a JSON document, without budget, peak memory and kind of source if they are None."""
         document = asdict(self)
+        if self.source_kind is None:
+            del document["source_kind"]
         gflops = {
             "paper": {**document.pop("paper"), "saved_percent": self.paper.saved},
             "executed": {**document.pop("executed"), "saved_percent": self.executed.saved},
@@ -129,6 +135,7 @@ def make_report(
     working_scale: float,
     seconds: Seconds,
     notes: tuple[str, ...] = (),
+    source_kind: SourceKind | None = None,
 ) -> Report:
     """Make the report of an upscale. ``outcomes`` has one outcome per frame. ``output_size`` is (height, width).
 
@@ -156,6 +163,7 @@ def make_report(
         seconds=seconds,
         peak_memory=peak_memory(model.network.device),
         notes=notes,
+        source_kind=source_kind,
         budget=budget,
     )
 
@@ -191,7 +199,9 @@ def single_pass(plan: TilePlan, branches: int, branch: int) -> Executed:
     return Executed(sum(tile.input.area for tile in plan.tiles), sampled, pixels[branch], sampled, tuple(pixels))
 
 
-def text_chunks(model: Identity, routing: Routing, refine: int, scale: float) -> Mapping[str, str]:
+def text_chunks(
+    model: Identity, routing: Routing, refine: int, scale: float, source: SourceKind | None = None
+) -> Mapping[str, str]:
     """Return the text chunks of a PNG, which state how it was made. The chunks are known before any pixel is
     computed."""
     revision = f" at {model.revision}" if model.revision else ""
@@ -202,6 +212,8 @@ def text_chunks(model: Identity, routing: Routing, refine: int, scale: float) ->
         "pcsr:routing": f"{describe_rule(routing)}, refine {refine}",
         "pcsr:scale": f"{scale:g}",
     }
+    if source is not None:
+        chunks["pcsr:source"] = str(source)
     # A file name may hold bytes that are not UTF-8.
     return {key: value.encode("utf-8", "replace").decode("utf-8") for key, value in chunks.items()}
 

@@ -23,7 +23,9 @@ from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import Format, check_animated, fit
 from pcsr_cli.images.image import ImageData, Layout, Pixels
 from pcsr_cli.images.read import read_image, source_name
+from pcsr_cli.images.source import SourceKind
 from pcsr_cli.images.write import open_writer, output_name
+from pcsr_cli.jobs.choice import ModelChoice
 from pcsr_cli.jobs.journal import routing_settings
 from pcsr_cli.jobs.maps import RoutingRows, open_map, read_forced
 from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks
@@ -39,8 +41,9 @@ FRAME_PIXEL_BYTES = 4
 
 @dataclass(frozen=True)
 class JobInput:
-    """The image or animation of a job, checked against the output's format, and its routing.
+    """The image or animation of a job, checked against the output's format, its model and its routing.
 
+    ``kind`` is the kind of the source if the model was chosen by it. ``working_scale`` is the scale of the model.
     ``image`` is the first of ``frames``, with the file's metadata. ``plays`` is the number of plays of an animation, 0
     for endless repetition. ``content`` is the file's fingerprint, None if no fingerprint is recorded. ``seconds`` is
     the time of reading.
@@ -49,6 +52,9 @@ class JobInput:
     image: ImageData
     frames: tuple[Frame, ...]
     plays: int
+    kind: SourceKind | None
+    model: LoadedModel
+    working_scale: float
     content: Fingerprint | None
     format: Format
     layout: Layout
@@ -83,7 +89,7 @@ class Computation(Iterator[Pixels]):
 
 
 class Upscaler:
-    """Runs the three steps for the jobs of a run.
+    """Runs the three steps for the jobs of a run. ``models`` is one model, or a choice for each image.
 
     ``progress`` is called with the computed share of a job, ``record`` with each finished file before it is moved into
     place. Fingerprints are computed only if ``record`` is given. With ``request.frames``, still images are refused
@@ -91,16 +97,17 @@ class Upscaler:
 
     def __init__(
         self,
-        model: LoadedModel,
+        models: LoadedModel | ModelChoice,
         request: Request,
         *,
         progress: Callable[[Job, float], None] | None = None,
         record: Callable[[Job, JobInput, Path], None] | None = None,
         stills: bool = True,
     ) -> None:
-        self.model = model
+        self.models = models if isinstance(models, ModelChoice) else ModelChoice.single(models)
         self.request = request
-        self.working_scale = working_scale(model, request.scale)
+        for model in self.models.loaded:
+            working_scale(model, request.scale)  # an unsupported scale is an error before any image is read
         self._progress = progress
         self._record = record
         self._stills = stills
@@ -108,7 +115,7 @@ class Upscaler:
     def read(self, job: Job) -> JobInput:
         """Read an image and check that its result can be written.
 
-        Raises InputError, RefusedOutputError, UsageError."""
+        Raises InputError, RefusedOutputError, UsageError, and the errors of loading a model."""
         began = time.perf_counter()
         request = self.request
         (image, frames, plays), content = self._with_fingerprint(job, lambda: self._frames(job))
@@ -121,21 +128,27 @@ class Upscaler:
         else:
             wanted = Layout(*size, image.grey, image.alpha is not None, image.depth)
         layout, changes = fit(wanted, format, None if request.save.strip else image.metadata)
-        working_size = hr_size(image.size, self.working_scale)
+        kind = self.models.find_kind(job.source, image.rgb)
+        model = self.models.get(kind)
+        working = working_scale(model, request.scale)
+        working_size = hr_size(image.size, working)
         forced = read_forced(request.force_heavy, request.force_light, image.size, size, working_size)
         counts = (0, 0) if forced is None else forced.counts
         return JobInput(
             image=image,
             frames=frames,
             plays=plays,
+            kind=kind,
+            model=model,
+            working_scale=working,
             content=content,
             format=format,
             layout=layout,
-            routing=self._routing_for(image.size),
-            notes=(*notes, *changes, *self._note_of_reduction()),
+            routing=self._routing_for(image.size, model, working),
+            notes=(*notes, *changes, *self._note_of_reduction(model, working)),
             seconds=time.perf_counter() - began,
             forced=forced,
-            map=None if request.map is None else RoutingRows(working_size, self.model.network.spec.branches, counts),
+            map=None if request.map is None else RoutingRows(working_size, model.network.spec.branches, counts),
         )
 
     def compute(self, job: Job, read: JobInput) -> Computation:
@@ -145,7 +158,7 @@ class Upscaler:
     def write(self, job: Job, read: JobInput, rows: Iterable[Pixels]) -> float:
         """Write the rows of a result. Returns the time when the file was in place. Raises OutputError."""
         request, metadata = self.request, read.image.metadata
-        text = text_chunks(self.model.identity, read.routing, request.refine, request.scale)
+        text = text_chunks(read.model.identity, read.routing, request.refine, request.scale, read.kind)
 
         def before_placing(file: Path) -> None:
             if self._record is not None:
@@ -174,7 +187,7 @@ class Upscaler:
         """Return the report of a finished job. ``written`` is the time when its file was in place."""
         request = self.request
         return make_report(
-            self.model,
+            read.model,
             computation.outcomes,
             read.routing,
             request.refine,
@@ -182,24 +195,27 @@ class Upscaler:
             output=output_name(job.output),
             output_size=(read.layout.height, read.layout.width),
             scale=request.scale,
-            working_scale=self.working_scale,
+            working_scale=read.working_scale,
             seconds=Seconds(read.seconds, computation.ended - computation.began, max(0.0, written - computation.ended)),
-            notes=self.model.notes + read.notes,
+            notes=read.model.notes + read.notes,
+            source_kind=read.kind,
         )
 
-    def settings_key(self, output: Path) -> Mapping[str, Any]:
+    def settings_key(self, output: Path, model: LoadedModel) -> Mapping[str, Any]:
         """Return the settings that determine a result, for the journal."""
         request = self.request
-        identity = self.model.identity
+        identity = model.identity
+        source = {} if self.models.kind is None else {"source": str(self.models.kind)}
         return {
             "scale": request.scale,
-            "routing": routing_settings(request.allowance or request.routing or self._default_routing()),
+            "routing": routing_settings(request.allowance or request.routing or _default_routing(model)),
             "refine": request.refine,
-            "precision": self.model.network.precision,
+            "precision": model.network.precision,
             "format": format_of(output, request).name,
             "frames": request.frames,
             **asdict(request.save),
             "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
+            **source,
         }
 
     def _frames(self, job: Job) -> tuple[ImageData, tuple[Frame, ...], int]:
@@ -245,7 +261,7 @@ class Upscaler:
             image, depth = frame.image, read.layout.depth
             upscaling = start_upscale(
                 image,
-                self.model,
+                read.model,
                 request.scale,
                 settings,
                 depth,
@@ -275,29 +291,29 @@ class Upscaler:
             raise InputError(f"{path} was changed while it was read.", "Run the command again.")
         return result, content
 
-    def _default_routing(self) -> Routing:
-        return default_routing(self.model.network.spec.branches)
-
-    def _routing_for(self, lr_size: tuple[int, int]) -> Routing:
+    def _routing_for(self, lr_size: tuple[int, int], model: LoadedModel, working: float) -> Routing:
         """Return the requested routing, or the one that meets the budget for an image of this size, or the default.
 
         Raises UsageError for a budget that cannot be met."""
         if self.request.routing is not None:
             return self.request.routing
         if self.request.allowance is None:
-            return self._default_routing()
-        lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, self.working_scale)
-        original = original_flops(self.model.identity.original, self.working_scale, lr_pixels)
+            return _default_routing(model)
+        lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, working)
+        original = original_flops(model.identity.original, working, lr_pixels)
         size = Size(lr_pixels, result[0] * result[1])
-        costs = model_costs(self.model.network)
+        costs = model_costs(model.network)
         return to_budget(self.request.allowance, costs, size, None if original is None else original.paper / GIGA)
 
-    def _note_of_reduction(self) -> tuple[str, ...]:
-        scale, at = self.request.scale, self.working_scale
+    def _note_of_reduction(self, model: LoadedModel, at: float) -> tuple[str, ...]:
+        scale = self.request.scale
         if at == scale:
             return ()
-        trained = self.model.scales
-        return (f"the model was trained for {trained}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",)
+        return (f"the model was trained for {model.scales}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",)
+
+
+def _default_routing(model: LoadedModel) -> Routing:
+    return default_routing(model.network.spec.branches)
 
 
 def _images(rows: Iterable[Pixels], read: JobInput) -> Iterator[ImageData]:

@@ -63,7 +63,9 @@ class Files(Table, frozen=True):
 
 
 class Entry(Table, frozen=True, kw_only=True):
-    """A table ``[models.NAME]`` of a registry file. ``sha256`` and ``size`` (bytes) belong to the weights."""
+    """A table ``[models.NAME]`` of a registry file. ``sha256`` and ``size`` (bytes) belong to the weights.
+
+    ``sources`` is the kind of images that the model was trained for."""
 
     name: str
     backbone: BackboneSpec
@@ -73,6 +75,7 @@ class Entry(Table, frozen=True, kw_only=True):
     std: Std = UNIT_STD
     scale_values: Annotated[tuple[Scale, ...], Meta(min_length=1)] = msgspec.field(name="scales")
     continuous: bool = False
+    sources: Literal["clean", "lossy"] = "clean"
     receptive_radius: Positive
     parameters: Positive | None = None
     original: Literal["carn", "fsrcnn", "srresnet"] | None = None
@@ -130,6 +133,15 @@ class Registry:
 
     entries: Mapping[str, Entry]
     auto: tuple[str, ...] = ()
+
+    def candidates(self, lossy: bool) -> tuple[Entry, ...]:
+        """The entries of ``auto`` that were trained for lossy sources, or those for clean ones. Raises as ``get``."""
+        entries = map(self.get, self.auto)
+        return tuple(entry for entry in entries if (entry.sources == "lossy") == lossy)
+
+    def has_lossy(self, scale: float) -> bool:
+        """Whether ``auto`` has a model for lossy sources at a scale. Raises as ``get``."""
+        return any(entry.scales.trained(scale) for entry in self.candidates(lossy=True))
 
     def get(self, name: str) -> Entry:
         """The entry with a name. Raises UnknownModelError, which lists the known names."""
@@ -240,15 +252,17 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-def find_model(reference: str, registry: Registry, scale: float, notify: Notify | None = None) -> LoadedModel:
+def find_model(
+    reference: str, registry: Registry, scale: float, notify: Notify | None = None, lossy: bool = False
+) -> LoadedModel:
     """Find, fetch if necessary, check and build a model, in float32 on the CPU.
 
-    ``reference`` is ``auto`` (the registry's choice for ``scale``), a registry name, ``user/repo[@revision]`` on the
-    Hub, a folder with config.json and model.safetensors, a ``.safetensors`` file with its config beside it, or a
-    published ``.pth``. Raises UnknownModelError, HubError, ModelError.
+    ``reference`` is ``auto`` (the registry's choice for ``scale`` and for lossy or clean sources), a registry name,
+    ``user/repo[@revision]`` on the Hub, a folder with config.json and model.safetensors, a ``.safetensors`` file with
+    its config beside it, or a published ``.pth``. Raises UnknownModelError, HubError, ModelError.
     """
     if reference == AUTO:
-        return _choose(registry, scale, notify)
+        return _choose(registry, scale, notify, lossy)
     if reference in registry.entries:
         return _load_entry(registry.entries[reference], notify)
     path = Path(reference)
@@ -264,11 +278,13 @@ def find_model(reference: str, registry: Registry, scale: float, notify: Notify 
     return _load_entry(registry.get(reference), notify)
 
 
-def _choose(registry: Registry, scale: float, notify: Notify | None) -> LoadedModel:
-    """The first model in the registry's order that was trained for ``scale`` and is available, else the last one."""
-    candidates = [registry.get(name) for name in registry.auto]
-    if not candidates:
+def _choose(registry: Registry, scale: float, notify: Notify | None, lossy: bool) -> LoadedModel:
+    """The first model in the registry's order that was trained for ``scale`` and is available, else the last one.
+
+    Models for the other kind of sources come after those for the requested one."""
+    if not registry.auto:
         raise RegistryError("The registry has no list `auto`, from which to choose a model.", "Name a model.")
+    candidates = registry.candidates(lossy) + registry.candidates(not lossy)
     notes: list[str] = []
     for entry in candidates:
         if entry.scales.trained(scale):
@@ -276,7 +292,8 @@ def _choose(registry: Registry, scale: float, notify: Notify | None) -> LoadedMo
                 return replace(_load_entry(entry, notify), notes=tuple(notes))
             except HubError as error:
                 notes.append(f"{error.sentence.rstrip('.')}; continued without {entry.name}")
-    return replace(_load_entry(candidates[-1], notify), notes=tuple(notes))
+    last = (registry.candidates(lossy=False) or candidates)[-1]
+    return replace(_load_entry(last, notify), notes=tuple(notes))
 
 
 def _load_entry(entry: Entry, notify: Notify | None) -> LoadedModel:

@@ -245,7 +245,7 @@ def test_results_of_other_options_are_refused_skipped_or_overwritten(many: Folde
     assert totals(many("--no-refine", "--json").succeeded()) == (0, 2, 0, 0)
     many.model = tmp_path / "tiny"  # a model of the same name with other weights
     save_folder(tiny_model("fsrcnn", seed=1), Scales((4.0,)), many.model)
-    many("--no-refine").failed(2, "was made with other options")
+    many("--no-refine").failed(2, "was made with another model or other weights")
 
 
 def test_tiles_and_jobs_do_not_count_as_other_options(many: Folders) -> None:

@@ -180,7 +180,7 @@ class Folder:
 
     def plan(self, existing: Existing = "refuse", settings: dict[str, float] = SETTINGS) -> Work:
         out = self.output.parent
-        return plan_work([self.task], out, Journal(out), lambda task: settings, existing)
+        return plan_work([self.task], out, Journal(out), lambda task: [settings], existing)
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_the_error_names_one_of_many_existing_results(tmp_path: Path) -> None:
         (tmp_path / task.output).touch()
     message = f"{tmp_path / 'a'} already exists and is not in the folder's journal; 2 more results exist too."
     with fails(RefusedOutputError, message):
-        plan_work(tasks, tmp_path, Journal(tmp_path), lambda task: SETTINGS, "refuse")
+        plan_work(tasks, tmp_path, Journal(tmp_path), lambda task: [SETTINGS], "refuse")
 
 
 def test_a_missing_source_is_left_to_the_run(folder: Folder) -> None:
@@ -305,7 +305,7 @@ def test_an_entry_with_another_checksum_does_not_count(folder: Folder) -> None:
 def test_checking_reports_its_progress(folder: Folder) -> None:
     shares: list[float] = []
     journal, out = Journal(folder.output.parent), folder.output.parent
-    plan_work([folder.task] * 4, out, journal, lambda task: SETTINGS, "refuse", shares.append)
+    plan_work([folder.task] * 4, out, journal, lambda task: [SETTINGS], "refuse", shares.append)
     assert shares == [0.0, 0.25, 0.5, 0.75]
 
 

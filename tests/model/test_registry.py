@@ -338,6 +338,21 @@ def test_auto_chooses_the_first_model_trained_for_the_scale(requests: list[HubLo
         assert (loaded.identity.name, loaded.notes) == (name, ())
 
 
+def test_auto_prefers_a_model_for_the_sources(requests: list[HubLocation], tiny_folder: Path) -> None:
+    entries = {
+        "clean": entry("clean", tiny_folder, Scales((2.0, 4.0))),
+        "lossy": replace(entry("lossy", tiny_folder), sources="lossy"),
+    }
+    for auto in (("clean", "lossy"), ("lossy", "clean")):
+        known = Registry(entries, auto)
+        chosen = [load_model(registry=known, scale=4, lossy=lossy).identity.name for lossy in (False, True)]
+        assert chosen == ["clean", "lossy"]
+        assert load_model(registry=known, scale=2, lossy=True).identity.name == "clean"
+        assert load_model(registry=known, scale=8).identity.name == "clean"  # trained for none: an error follows
+        assert (known.has_lossy(4), known.has_lossy(2)) == (True, False)
+    assert not Registry(entries, ("clean",)).has_lossy(4)
+
+
 def test_auto_chooses_an_available_model_and_notes_why(no_hub: None, tiny_folder: Path) -> None:
     known = Registry({"far": entry("far", HERE), "near": entry("near", tiny_folder)}, ("far", "near"))
     loaded = load_model("auto", registry=known)

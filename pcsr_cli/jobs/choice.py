@@ -1,0 +1,88 @@
+"""Choose the model for each image of a run by the kind of its source."""
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from pcsr_cli.errors import InputError
+from pcsr_cli.images.image import Pixels
+from pcsr_cli.images.source import SourceKind, find_kind, read_kind
+from pcsr_cli.model.registry import LoadedModel
+
+
+class ModelChoice:
+    """The models of a run, for clean and for lossy sources. Each is loaded once, when it is needed.
+
+    ``load`` loads the model for lossy sources (True) or for clean ones. Without ``by_source`` all images have the model
+    for clean sources. ``kind`` replaces the kinds of the files. Several threads may use this object."""
+
+    def __init__(
+        self, load: Callable[[bool], LoadedModel], by_source: bool = False, kind: SourceKind | None = None
+    ) -> None:
+        self.by_source = by_source
+        self.kind = kind
+        self._load = load
+        self._loaded: dict[bool, LoadedModel] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def single(cls, model: LoadedModel) -> Self:
+        """The choice of one model for all images."""
+        choice = cls(lambda lossy: model)
+        choice.get(None)
+        return choice
+
+    @property
+    def loaded(self) -> tuple[LoadedModel, ...]:
+        """The models that are loaded."""
+        return tuple(self._loaded.values())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of the loaded models."""
+        return tuple(note for model in self.loaded for note in model.notes)
+
+    def prepare(self, sources: Iterable[Path | BinaryIO]) -> None:
+        """Load the models that these images certainly need. Raises the errors of loading."""
+        for source in sources:
+            self.likely(source)
+            if len(self._loaded) == 1 + self.by_source:
+                return
+
+    def find_kind(self, source: Path | BinaryIO, rgb: Pixels) -> SourceKind | None:
+        """Return the kind of an image with the pixels ``rgb`` (H, W, 3), None if no model depends on it.
+
+        Raises InputError."""
+        if not self.by_source:
+            return None
+        return find_kind(source, rgb) if self.kind is None else self.kind
+
+    def get(self, kind: SourceKind | None) -> LoadedModel:
+        """Return the model for a kind, and load it if necessary. Raises the errors of loading."""
+        lossy = self.by_source and kind is not None and kind.lossy
+        with self._lock:
+            if lossy not in self._loaded:
+                self._loaded[lossy] = self._load(lossy)
+            return self._loaded[lossy]
+
+    def likely(self, source: Path | BinaryIO) -> LoadedModel:
+        """Return the model for an image by its header alone. Raises the errors of loading."""
+        return self.get(self._kind_of_file(source))
+
+    def possible(self, source: Path) -> tuple[LoadedModel, ...]:
+        """Return the models that an image may get. The blocks of a JPEG in its pixels are not looked for.
+
+        Raises the errors of loading."""
+        kind = self._kind_of_file(source)
+        only = not self.by_source or self.kind is not None or (kind is not None and kind.lossy)
+        return (self.get(kind),) if only else (self.get(kind), self.get(SourceKind(lossy=True)))
+
+    def _kind_of_file(self, source: Path | BinaryIO) -> SourceKind | None:
+        """Return the kind that the header states, None if the file cannot be read: reading it again reports that."""
+        if not self.by_source or self.kind is not None:
+            return self.kind
+        try:
+            return read_kind(source)
+        except InputError:
+            return None
