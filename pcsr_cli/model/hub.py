@@ -15,7 +15,6 @@ from pathlib import Path
 from pcsr_cli.errors import HubError, OutputError
 from pcsr_cli.images.files import atomic_write, is_file, read_bytes, reason, remove_leftovers
 from pcsr_cli.model.transfer import (
-    CHECK_CONNECTION,
     COMMIT,
     ETAG,
     QUICK,
@@ -52,13 +51,13 @@ class HubLocation:
     config_sha256: str | None = None
     size: int | None = None
 
-    def config_file(self) -> RemoteFile:
-        """The config on the Hub."""
-        return RemoteFile(self.repo, self.revision, self.config, self.config_sha256, MAX_CONFIG)
+    def config_file(self, model: str) -> RemoteFile:
+        """The config on the Hub. ``model`` is the user's name for the model."""
+        return RemoteFile(model, self.repo, self.revision, self.config, self.config_sha256, MAX_CONFIG)
 
-    def weights_file(self, commit: str) -> RemoteFile:
+    def weights_file(self, model: str, commit: str) -> RemoteFile:
         """The weights of a commit on the Hub."""
-        return RemoteFile(self.repo, commit, self.weights, self.sha256, self.size or MAX_DOWNLOAD)
+        return RemoteFile(model, self.repo, commit, self.weights, self.sha256, self.size or MAX_DOWNLOAD)
 
 
 @dataclass(frozen=True)
@@ -85,21 +84,15 @@ def fetch(location: HubLocation, name: str, notify: Notify | None = None, bounds
     except ValueError as error:
         raise HubError(f"{location.repo!r} is not a valid repository name.", "The form is user/repo.") from error
     new: list[Path] = []
-    config = _fetch_file(location.config_file(), name, notify, bounds, new)
+    config = _fetch_file(location.config_file(name), notify, bounds, new)
     commit = revision_of(config)
-    weights = _fetch_file(location.weights_file(commit), name, notify, bounds, new)
+    weights = _fetch_file(location.weights_file(name, commit), notify, bounds, new)
     return Fetched(config, weights, commit, tuple(new))
 
 
 def reach(location: HubLocation, name: str) -> None:
     """Request the metadata of a model's config. Raises HubError unless the Hub returns the metadata."""
-    file = location.config_file()
-    try:
-        Transfer(file, QUICK).request_metadata()
-    except UnavailableError as error:
-        raise error.explained(f"Cannot fetch {location.repo}:", name) from error
-    except DamagedError as error:
-        raise _wrong_file(file, error) from error
+    Transfer(location.config_file(name), QUICK).request_metadata()
 
 
 def is_cached(location: HubLocation) -> bool:
@@ -180,7 +173,7 @@ def _snapshot(repo: str, revision: str) -> Path:
     return repository / "snapshots" / revision
 
 
-def _fetch_file(file: RemoteFile, name: str, notify: Notify | None, bounds: Bounds, new: list[Path]) -> Path:
+def _fetch_file(file: RemoteFile, notify: Notify | None, bounds: Bounds, new: list[Path]) -> Path:
     """The path of a file in the cache. A file that is downloaded is added to ``new``."""
     cached = _snapshot(file.repo, file.revision) / file.name
     whole = is_whole(cached, file.sha256)
@@ -196,26 +189,21 @@ def _fetch_file(file: RemoteFile, name: str, notify: Notify | None, bounds: Boun
     except UnavailableError as error:
         if whole:
             return cached
-        damaged = f"{file.name} of {file.repo} is damaged in the cache, and"
-        before = damaged if cached.is_symlink() or is_file(cached) else f"Cannot fetch {file.repo}:"
-        raise error.explained(before, name) from error
-    except DamagedError as error:
+        if not cached.is_symlink() and not is_file(cached):
+            raise
+        damaged = f"{file.name} of {file.repo} is damaged in the cache, and {error.why}."
+        raise HubError(damaged, error.next_step) from error
+    except DamagedError:
         if not whole:
             with contextlib.suppress(OSError):
                 remove(cached)
-        raise _wrong_file(file, error) from error
+        raise
     except (OSError, OutputError) as error:
         why = error.sentence.rstrip(".") if isinstance(error, OutputError) else reason(error)
         raise HubError(
             f"The Hub cache {client().constants.HF_HUB_CACHE} cannot be used: {why}.",
             "Free space or point HF_HOME to a writable folder.",
         ) from error
-
-
-def _wrong_file(file: RemoteFile, error: Exception) -> HubError:
-    return HubError(
-        f"{file.name} of {file.repo} arrived damaged: {error}.", f"The file is not used. {CHECK_CONNECTION}"
-    )
 
 
 def _download(file: RemoteFile, notify: Notify | None, bounds: Bounds) -> Path:
@@ -226,7 +214,7 @@ def _download(file: RemoteFile, notify: Notify | None, bounds: Bounds) -> Path:
             answer = transfer.receive()
             content = bytes(transfer.content)
             if not _is_valid(content, Path(file.name).suffix, file.sha256, answer.etag):
-                raise DamagedError("its content does not match its checksum or its format")
+                raise DamagedError.of(file, "its content does not match its checksum or its format")
         except BrokenError:
             if last:
                 raise

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urljoin, urlsplit
 
 from pcsr_cli.errors import HubError, HubSettingError
@@ -65,8 +65,12 @@ QUICK = Bounds(stall=5.0, total=5.0)
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository on the Hub, its sha256 if that is known, and the largest accepted size in bytes."""
+    """A file of a repository on the Hub, its sha256 if that is known, and the largest accepted size in bytes.
 
+    ``model`` is the user's name for the model.
+    """
+
+    model: str
     repo: str
     revision: str
     name: str
@@ -89,26 +93,31 @@ class Answer:
     start: int = 0
 
 
-class UnavailableError(Exception):
-    """The Hub cannot provide a file at this time. The arguments are the reason as a clause and, if it is not the usual
-    one, the next step."""
+class UnavailableError(HubError):
+    """The Hub does not provide a file now. ``why`` is the reason, as a clause."""
 
-    def __init__(self, why: str, next_step: str = "") -> None:
-        super().__init__(why)
-        self.next_step = next_step
+    why = ""
 
-    def explained(self, before: str, name: str) -> HubError:
-        """The error for the user, with what to do to have the model ``name``."""
-        later = f"Run `pcsr models fetch {name}` once online, or use a folder with config.json and model.safetensors."
-        return HubError(f"{before} {self}.", self.next_step or later)
+    @classmethod
+    def of(cls, file: RemoteFile, why: str, next_step: str = "") -> Self:
+        """The error for a file."""
+        later = "once online, or use a folder with config.json and model.safetensors."
+        error = cls(f"Cannot fetch {file.repo}: {why}.", next_step or f"Run `pcsr models fetch {file.model}` {later}")
+        error.why = why
+        return error
 
 
 class BrokenError(UnavailableError):
     """A connection ended too early. A second attempt may succeed."""
 
 
-class DamagedError(Exception):
-    """The Hub sent another file than the one requested. The argument names the difference."""
+class DamagedError(HubError):
+    """The Hub sent another file than the one requested."""
+
+    @classmethod
+    def of(cls, file: RemoteFile, why: str) -> Self:
+        """The error for a file; ``why`` is what differs."""
+        return cls(f"{file.name} of {file.repo} arrived damaged: {why}.", f"The file is not used. {CHECK_CONNECTION}")
 
 
 def client() -> ModuleType:
@@ -183,21 +192,23 @@ class Transfer:
                 if event.start == 0 or self._answer is None or event.etag != self._answer.etag:
                     self.content.clear()
                 if event.start != len(self.content):
-                    raise DamagedError("the rest of it does not continue where the download was interrupted")
+                    raise DamagedError.of(
+                        self.file, "the rest of it does not continue where the download was interrupted"
+                    )
                 self._answer = event
             else:
                 self.content += event
                 if len(self.content) > min(self._size() or self.file.max_size, self.file.max_size):
-                    raise DamagedError("it is larger than it should be")
+                    raise DamagedError.of(self.file, "it is larger than it should be")
         assert self._answer is not None
         if len(self.content) < (self._size() or 0):
-            raise BrokenError(f"the Hub ({endpoint()}) stopped sending: {self._progress()} arrived")
+            raise BrokenError.of(self.file, f"the Hub ({endpoint()}) stopped sending: {self._progress()} arrived")
         return self._answer
 
     def _events(self, method: str) -> Generator[Answer | bytes, None, None]:
         """Make a request. Yield the checked answer, then the content in pieces."""
         if client().constants.HF_HUB_OFFLINE:
-            raise UnavailableError("HF_HUB_OFFLINE forbids requests")
+            raise UnavailableError.of(self.file, "HF_HUB_OFFLINE forbids requests")
         events: queue.Queue[_Event] = queue.Queue(maxsize=16)
         stopped = threading.Event()
         timeout = 2 * self._bounds.stall  # only matters when nobody reads the events any more
@@ -234,11 +245,11 @@ class Transfer:
         """Raise DamagedError for another commit, hash or size than required."""
         file = self.file
         if COMMIT.fullmatch(file.revision) and answer.commit != file.revision:
-            raise DamagedError(f"it comes from the commit {answer.commit} instead of {file.revision}")
+            raise DamagedError.of(file, f"it comes from the commit {answer.commit} instead of {file.revision}")
         if file.sha256 and len(answer.etag) == 64 and answer.etag != file.sha256:
-            raise DamagedError(f"its sha256 is {answer.etag} instead of {file.sha256}")
+            raise DamagedError.of(file, f"its sha256 is {answer.etag} instead of {file.sha256}")
         if answer.size is not None and answer.size > file.max_size:
-            raise DamagedError(f"it has {answer.size:,} bytes instead of at most {file.max_size:,}")
+            raise DamagedError.of(file, f"it has {answer.size:,} bytes instead of at most {file.max_size:,}")
 
     def _next(self, events: queue.Queue[_Event], connected: bool) -> _Event:
         """Wait for the next event. Raises UnavailableError if the wait is too long."""
@@ -253,9 +264,10 @@ class Transfer:
                 return events.get(timeout=min(self._next_notice, end) - now)
             now = time.monotonic()
         if not connected:
-            raise UnavailableError(_unreachable())
+            raise UnavailableError.of(self.file, _unreachable())
         late = "does not respond" if self._answer is None else f"sends too slowly: {self._progress()} arrived"
-        raise (UnavailableError if now >= last else BrokenError)(f"the Hub ({endpoint()}) {late}")
+        kind = UnavailableError if now >= last else BrokenError
+        raise kind.of(self.file, f"the Hub ({endpoint()}) {late}")
 
     def _size(self) -> int | None:
         return self._answer.size if self._answer else None
@@ -266,22 +278,22 @@ class Transfer:
 
     def _explained(self, error: BaseException) -> Exception:
         """The reason for an exception of a request."""
-        if isinstance(error, HubError | UnavailableError | MemoryError):
+        if isinstance(error, HubError | MemoryError):
             return error
         hub = f"the Hub ({endpoint()})"
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 why = f"the certificate of {hub} is not accepted ({cause.verify_message})"
-                return UnavailableError(why, "Check SSL_CERT_FILE, the clock, and the proxy.")
+                return UnavailableError.of(self.file, why, "Check SSL_CERT_FILE, the clock, and the proxy.")
             if isinstance(cause, ssl.SSLError) and self._answer is None:
-                return UnavailableError(f"{hub} does not open a secure connection")
+                return UnavailableError.of(self.file, f"{hub} does not open a secure connection")
             if type(cause).__name__ == "ProxyError":
-                return UnavailableError(f"the proxy refuses to connect to {hub} ({_short(cause)})")
+                return UnavailableError.of(self.file, f"the proxy refuses to connect to {hub} ({_short(cause)})")
             cause = cause.__cause__ or cause.__context__
         if self._answer is None:
-            return BrokenError(_unreachable())
-        return BrokenError(f"{hub} stopped sending: {self._progress()} arrived")
+            return BrokenError.of(self.file, _unreachable())
+        return BrokenError.of(self.file, f"{hub} stopped sending: {self._progress()} arrived")
 
 
 def _request(file: RemoteFile, method: str, offset: int, timeout: float, put: Callable[[_Event], None]) -> None:
@@ -322,7 +334,9 @@ def _request(file: RemoteFile, method: str, offset: int, timeout: float, put: Ca
                 for piece in response.iter_raw():
                     put(piece)
             return
-    raise UnavailableError(f"the server at {endpoint()} is not a Hub", "Check HF_ENDPOINT, or log in to the network.")
+    raise UnavailableError.of(
+        file, f"the server at {endpoint()} is not a Hub", "Check HF_ENDPOINT, or log in to the network."
+    )
 
 
 def _read_headers(headers: Any) -> Answer | None:
@@ -355,7 +369,7 @@ def _refusal(file: RemoteFile, status: int, code: str | None, with_token: bool) 
         )
     why = f"the proxy refuses the request to {hub}" if status == 407 else f"{hub} responds with error {status}"
     if status in {408, 429} or status >= 500:
-        return UnavailableError(why)
+        return UnavailableError.of(file, why)
     return HubError(f"Cannot fetch {repo}: {why}.", CHECK_CONNECTION)
 
 
