@@ -188,21 +188,25 @@ def follow_links(output: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files of killed processes from a folder. Returns the number of removed files."""
+    """Remove the temporary files and folders of killed processes from a folder. Returns the number of removed ones."""
     paths = (path for path in folder.glob(f"{TEMPORARY_PREFIX}*") if TEMPORARY_NAME.fullmatch(path.name))
-    return sum(_remove_if_unlocked(path) for path in paths if path.is_file() and not path.is_symlink())
+    ours = (path for path in paths if (is_file(path) or is_folder(path)) and not path.is_symlink())
+    return sum(map(_remove_if_unlocked, ours))
 
 
 def _remove_if_unlocked(path: Path) -> bool:
     if fcntl is None:
         return False
     try:
-        handle = os.open(path, os.O_RDWR)
+        handle = os.open(path, os.O_RDONLY if is_folder(path) else os.O_RDWR)
     except OSError:  # already removed, or owned by another user
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+        if is_folder(path):
+            _remove_trial(path)
+        else:
+            path.unlink()
     except OSError:
         return False
     finally:
@@ -396,17 +400,33 @@ def _refused_names(folder: Path, names: Sequence[str]) -> dict[str, OSError]:
         os.close(handle)
         path.unlink()
         return refused
-    for name in names:
-        try:
-            with suppress(FileNotFoundError):
-                (folder / name).lstat()  # too long
-            (trial / name).touch(exist_ok=False)
-            (trial / name).unlink()
-        except OSError as error:
-            refused[name] = error
-    with suppress(OSError):
-        trial.rmdir()
+    handle = None if fcntl is None else os.open(trial, os.O_RDONLY)
+    try:
+        if handle is not None:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        for name in names:
+            try:
+                with suppress(FileNotFoundError):
+                    (folder / name).lstat()  # too long
+                (trial / name).touch(exist_ok=False)
+                (trial / name).unlink()
+            except OSError as error:
+                refused[name] = error
+    finally:
+        if handle is not None:
+            os.close(handle)
+        with suppress(OSError):
+            _remove_trial(trial)
     return refused
+
+
+def _remove_trial(trial: Path) -> None:
+    """Remove a folder in which names were tried, with an empty file that an interruption has left. Raises OSError."""
+    for path in trial.iterdir():
+        if not path.lstat().st_size:
+            path.unlink()
+    trial.rmdir()
 
 
 def _mounts() -> set[Path]:

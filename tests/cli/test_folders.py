@@ -372,7 +372,7 @@ def test_image_data_is_not_written_to_a_terminal(many: Folders) -> None:
 def complete_results(many: Folders, expected: dict[str, bytes]) -> set[str]:
     """The results without temporary files. Each must be complete."""
     found = many.results()
-    results = {name for name in found if not (name.startswith(".pcsr-") and name.endswith(".part"))}
+    results = {name for name in found if not (name.startswith(".pcsr-") and ".part" in name)}
     for name in results:
         assert found[name] == expected[name], f"{name} is incomplete"
     return results

@@ -283,9 +283,24 @@ def test_what_cannot_be_replaced_is_refused_before_any_work(tmp_path: Path, monk
 
 @needs_locks
 def test_files_of_killed_processes_beside_an_output_are_removed(tmp_path: Path) -> None:
-    leftover = tmp_path / f"{TEMPORARY_PREFIX}{'0' * 16}{TEMPORARY_SUFFIX}"
-    leftover.touch()
+    files, mine = (tmp_path / f"{TEMPORARY_PREFIX}{digit * 16}{TEMPORARY_SUFFIX}" for digit in "ab")
+    (tmp_path / f"{TEMPORARY_PREFIX}{'c' * 16}{TEMPORARY_SUFFIX}").touch()
+    for folder in (files, mine):
+        folder.mkdir()
+        (folder / "out.png").touch()
+    (mine / "notes.txt").write_text("not of a killed process")
     check_outputs([tmp_path / "out.png"], [], overwrite=False)
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_an_interruption_while_names_are_tried_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(path: Path, *arguments: object, **named: object) -> None:
+        path.write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        refused_outputs([tmp_path / "a.png"])
     assert list(tmp_path.iterdir()) == []
 
 
