@@ -4,7 +4,7 @@ Each table of the file is a struct and each key is a field. msgspec checks types
 """
 
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -16,10 +16,15 @@ from pcsr_cli.model import spec as network
 from pcsr_cli.model.spec import ModelSpec, Scales, Table, convert
 
 MAX_NUMBER = 10**15
+MAX_REDUCTIONS = 64
+MAX_BATCH = 2**16
+MAX_PATCH = 2**14
+"""Maximum side of a patch, and of a crop, in pixels."""
 
 Count = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 Positive = Annotated[float, Meta(gt=0, le=MAX_NUMBER)]
 NotNegative = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
+Side = Annotated[int, Meta(ge=1, le=MAX_PATCH)]
 AtLeastOne = Annotated[float, Meta(ge=1, le=MAX_NUMBER)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 CORRECT = "Correct the recipe."
@@ -33,10 +38,14 @@ class SourceConfig(Table, frozen=True):
     """
 
     path: str
-    reductions: Annotated[tuple[AtLeastOne, ...], Meta(min_length=1)] = (1.0,)
+    reductions: Annotated[tuple[AtLeastOne, ...], Meta(min_length=1, max_length=MAX_REDUCTIONS)] = (1.0,)
     exclude: tuple[str, ...] = ()
     licence: str = ""
     title: str = ""
+
+    def __post_init__(self) -> None:
+        for pattern in self.exclude:
+            PurePath("name").match(pattern)  # raises ValueError for an empty pattern
 
 
 class DataConfig(Table, frozen=True):
@@ -45,7 +54,7 @@ class DataConfig(Table, frozen=True):
 
     sources: Annotated[tuple[SourceConfig, ...], Meta(min_length=1)]
     cache: str = "cache"
-    patch: Count = 192
+    patch: Side = 192
     keep: Annotated[float, Meta(gt=0, le=1)] = 0.7
 
 
@@ -92,8 +101,8 @@ class StageConfig(Table, frozen=True):
     """
 
     iterations: Count
-    batch: Count = 16
-    crop: Count = 32
+    batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)] = 16
+    crop: Side = 32
     pixels: Count = 4096
     learning_rate: Positive = 1e-3
     final_learning_rate: NotNegative = 1e-7
@@ -159,7 +168,7 @@ def load_config(path: Path) -> TrainConfig:
         data = tomllib.loads(read_text(path))
     except OSError as error:
         raise TrainingError(f"Cannot read the recipe {path}: {reason(error)}.", "Check the path.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise TrainingError(f"{path} is not valid TOML: {error}.", CORRECT) from error
     recipe = convert(data, Recipe, path.name, TrainingError, CORRECT)
     return TrainConfig(**asdict(recipe), folder=path.parent)

@@ -50,13 +50,27 @@ def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixel
     folder = config.locate(data.cache)
     path = folder / f"patches-{_fingerprint(data, images)}.npy"
     remove_leftovers(folder)
-    if not is_file(path):
+    patches = _load(path, data.patch)
+    if patches is None:
         _build(path, data, images, observe)
         for old in folder.glob("patches-*.npy"):
             if old != path and _is_cache(old):
                 old.unlink(missing_ok=True)
-    patches: Pixels = np.load(path, mmap_mode="r")
+        patches = _load(path, data.patch)
+        assert patches is not None
     return patches
+
+
+def _load(path: Path, side: int) -> Pixels | None:
+    """The patches in a complete cache file, None if it is missing or damaged."""
+    if not _is_cache(path):
+        return None
+    try:
+        patches = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = patches.dtype == np.uint8 and patches.ndim == 4 and patches.shape[1:] == (side, side, 3)
+    return patches if fits and patches.offset + patches.nbytes + len(MARK) == path.stat().st_size else None
 
 
 def _is_cache(path: Path) -> bool:

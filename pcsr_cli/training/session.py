@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, distributed
 
 from pcsr_cli.engine.device import resolve_device
+from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import TrainingError
 from pcsr_cli.images.files import make_folder, remove_leftovers
 from pcsr_cli.model.checkpoint import save_folder
@@ -31,6 +32,12 @@ STATE_NAME = "state.pt"
 STAGE_1_NAME = "stage1.pt"
 LOG_NAME = "log.jsonl"
 MODEL_NAME = "model"
+
+WEIGHT_BYTES = 4 * 5
+"""Bytes of a weight, its gradient, its two moments and its average."""
+
+WINDOW_PIXEL_BYTES = 3 * (1 + 4)
+"""Bytes of a pixel of a training window, in 8 bits and in float32."""
 
 
 def is_leader() -> bool:
@@ -197,6 +204,7 @@ def train(
     state = load_state(resume, config.model.spec) if resume else None
     with join_processes(device) as processes:
         check_batches(config, processes.count)
+        check_memory(config, processes)
         run = Run(config, folder, observe, processes, seconds=state.seconds if state else 0.0)
         smallest = max(largest_window(stage.crop, config.scales) for stage in config.stages)
         if is_leader():
@@ -212,6 +220,22 @@ def check_batches(config: TrainConfig, processes: int) -> None:
             raise TrainingError(
                 f"{processes} processes cannot share stage{number}.batch = {stage.batch} evenly.",
                 f"Set batch to a multiple of {processes}.",
+            )
+
+
+def check_memory(config: TrainConfig, processes: Processes) -> None:
+    """Raise TrainingError if the network and a batch surely need more than the free memory of the device."""
+    with torch.device("meta"):
+        network = WEIGHT_BYTES * Pcsr(config.model.spec).parameter_count()
+    free = free_memory(processes.device)
+    for number, stage in enumerate(config.stages, start=1):
+        pixels = stage.batch // processes.count * largest_window(stage.crop, config.scales) ** 2
+        batch = WINDOW_PIXEL_BYTES * pixels
+        if network + batch > free:
+            raise TrainingError(
+                f"The network ({network / 2**30:,.1f} GiB) and a batch of stage{number} ({batch / 2**30:,.1f} GiB) "
+                f"need more than the free memory ({free / 2**30:,.1f} GiB).",
+                f"Make the network, stage{number}.batch or stage{number}.crop smaller.",
             )
 
 

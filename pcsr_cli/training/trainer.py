@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -15,14 +16,16 @@ from pcsr_cli.errors import ModelError, TrainingError
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.checkpoint import load_pickle
 from pcsr_cli.model.network import Pcsr
-from pcsr_cli.model.spec import ModelSpec, Scales, write_config
+from pcsr_cli.model.spec import ModelSpec, Scales, Table, convert, write_config
 from pcsr_cli.training.batches import Batch
-from pcsr_cli.training.config import StageConfig
+from pcsr_cli.training.config import MAX_NUMBER, NotNegative, Share, StageConfig
 from pcsr_cli.training.stages import HeavyStage, Loss, RoutingStage, freeze
 
 FORMAT = 1
 BETAS = (0.9, 0.99)
 START_NEW = "Check the path, or start a new run."
+DAMAGED = "The training state is damaged, or its weights and optimizer belong to another network."
+REFUSED = (TrainingError, START_NEW)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,15 @@ class RunState:
     ema: dict[str, Tensor]
     optimizer: dict[str, Any]
     random: Tensor
+
+
+class Position(Table, frozen=True):
+    """The numbers of a RunState."""
+
+    stage: Annotated[int, Meta(ge=1, le=2)]
+    step: Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+    progress: Share
+    seconds: NotNegative
 
 
 def architecture(spec: ModelSpec) -> dict[str, Any]:
@@ -69,6 +81,7 @@ def load_state(path: Path, spec: ModelSpec) -> RunState:
     names = {entry.name for entry in fields(RunState)}
     if not isinstance(content, dict) or content.get("format") != FORMAT or not names <= content.keys():
         raise TrainingError(f"{path} is not a training state of this version.", START_NEW)
+    convert({name: content[name] for name in ("stage", "step", "progress", "seconds")}, Position, str(path), *REFUSED)
     state = RunState(**{name: content[name] for name in names})  # the first versions stored more keys
     if state.architecture != architecture(spec):
         raise TrainingError(
@@ -189,15 +202,23 @@ class Trainer:
 
     def restore(self, state: RunState) -> None:
         """Continue from ``state``. The length of the stage is the recipe's. Raises TrainingError."""
-        self.model.load_state_dict(state.model)
-        self._average.module.load_state_dict(state.ema)
-        self._average.n_averaged.fill_(state.step + 1)
+        own = self._optimizer.state_dict()["param_groups"]
         try:
-            self._optimizer.load_state_dict(state.optimizer)
-        except ValueError as error:
-            raise TrainingError("The state's optimizer belongs to another network.", "Start a new run.") from error
+            self.model.load_state_dict(state.model)
+            self._average.module.load_state_dict(state.ema)
+            for group, saved in zip(own, state.optimizer["param_groups"], strict=True):
+                group["params"] = saved["params"]
+            self._optimizer.load_state_dict({"state": state.optimizer["state"], "param_groups": own})
+            torch.set_rng_state(state.random)
+            moments = list(self._optimizer.state.items())
+            fits = all(value.shape in {key.shape, ()} for key, values in moments for value in values.values())
+            complete = all(values.keys() == {"step", "exp_avg", "exp_avg_sq"} for _, values in moments)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise TrainingError(DAMAGED, START_NEW) from error
+        if not fits or not complete:
+            raise TrainingError(DAMAGED, START_NEW)
+        self._average.n_averaged.fill_(state.step + 1)
         self.schedule = Schedule(self.config.iterations, state.step, state.progress)
-        torch.set_rng_state(state.random)
 
 
 def diverged(step: int) -> TrainingError:

@@ -120,3 +120,28 @@ def test_a_recipe_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         load_config(tmp_path / "nothing.toml")
     with fails(TrainingError, f"Cannot read the recipe {tmp_path}:"):
         load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("iterations = 10", "iterations = " + "1" * 5000, "recipe.toml is not valid TOML: Exceeds the limit"),
+        ("seed = 4", "seed = " + "[" * 5000 + "]" * 5000, "recipe.toml is not valid TOML:"),
+        (
+            "iterations = 10",
+            "iterations = 10\nbatch = 1_000_000_000",
+            "stage1.batch is invalid: expected `int` <= 65536",
+        ),
+        ("keep = 1", "patch = 1_000_000_000_000", "data.patch is invalid: expected `int` <= 16384"),
+        ('path = "DIV2K"', 'path = "DIV2K"\nexclude = [""]', "data.sources[0] is invalid: empty pattern"),
+        ('path = "DIV2K"', 'path = "DIV2K"\nexclude = ["*.png", "."]', "data.sources[0] is invalid: empty pattern"),
+        (
+            "reductions = [1, 2]",
+            f"reductions = {[1] * 100_000}",
+            "reductions is invalid: expected `array` of length <= 64",
+        ),
+    ],
+)
+def test_an_absurd_value_is_refused(tmp_path: Path, old: str, new: str, part: str) -> None:
+    with fails(TrainingError, part):
+        load(tmp_path, RECIPE.replace(old, new))

@@ -106,6 +106,16 @@ def test_only_files_that_pcsr_made_are_deleted(recipe: TrainConfig) -> None:
     assert not leftover.exists() and new.exists()
 
 
+@pytest.mark.parametrize("kept", [0, 5, 300, -30])
+def test_a_damaged_cache_is_made_again(recipe: TrainConfig, kept: int) -> None:
+    expected = np.array(open_patches(recipe, 40, ignore))
+    (path,) = (recipe.folder / "cache").iterdir()
+    content = path.read_bytes()
+    path.write_bytes(content[:kept] + (cache.MARK if kept else b""))
+    assert np.array_equal(open_patches(recipe, 40, ignore), expected)
+    assert path.read_bytes() == content
+
+
 def test_a_full_disk_leaves_no_files(recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -177,3 +177,16 @@ def test_two_processes_compute_what_one_does(recipe_file: Path, tmp_path: Path) 
 def test_a_batch_that_processes_cannot_share_is_refused(recipe: TrainConfig) -> None:
     with fails(TrainingError, "3 processes cannot share stage1.batch = 4 evenly.", "Set batch to a multiple of 3."):
         check_batches(recipe, 3)
+
+
+@pytest.mark.parametrize("change", ["a wide network", "a large batch"])
+def test_a_run_that_cannot_fit_the_memory_is_refused_before_it_starts(
+    recipe: TrainConfig, tmp_path: Path, change: str
+) -> None:
+    if change == "a wide network":
+        recipe = replace(recipe, model=replace(recipe.model, width=4096, depth=256))
+    else:
+        recipe = replace(recipe, stage2=replace(recipe.stage2, batch=2**16, crop=4096))
+    with fails(TrainingError, "need more than the free memory (", " GiB)."):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,8 +89,48 @@ def test_an_optimizer_of_another_network_is_refused(recipe: TrainConfig) -> None
     model = Pcsr(recipe.model.spec)
     first, second = Trainer(model, 1, recipe.stage1), Trainer(model, 2, recipe.stage2)
     state = replace(second.state(seconds=0.0), optimizer=first.state(seconds=0.0).optimizer)
-    with fails(TrainingError, "The state's optimizer belongs to another network."):
+    with fails(TrainingError, "belong to another network."):
         second.restore(state)
+
+
+def reshaped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value[:1] for name, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("stage", lambda stage: 7),
+        ("step", lambda step: "one"),
+        ("step", lambda step: -1),
+        ("progress", lambda progress: float("nan")),
+        ("seconds", lambda seconds: None),
+        ("model", reshaped),
+        ("model", lambda model: {1: torch.zeros(1), **model}),
+        ("ema", lambda ema: {}),
+        ("ema", lambda ema: [1, 2]),
+        ("optimizer", lambda optimizer: {}),
+        ("optimizer", lambda optimizer: {**optimizer, "param_groups": 3}),
+        ("optimizer", lambda optimizer: {**optimizer, "state": {0: {"step": torch.zeros(())}}}),
+        ("optimizer", lambda optimizer: {**optimizer, "state": {0: {"step": 1, "exp_avg": 2, "exp_avg_sq": 3}}}),
+        (
+            "optimizer",
+            lambda optimizer: {
+                **optimizer,
+                "state": {0: dict.fromkeys(("step", "exp_avg", "exp_avg_sq"), torch.zeros(2, 2))},
+            },
+        ),
+        ("random", lambda random: random[:5]),
+        ("random", lambda random: "seed"),
+    ],
+)
+def test_a_state_of_wrong_values_is_refused(
+    recipe: TrainConfig, saved: Path, name: str, change: Callable[[Any], object]
+) -> None:
+    content = torch.load(saved, weights_only=True)
+    torch.save({**content, name: change(content[name])}, saved)
+    with fails(TrainingError, "start a new run."):
+        Trainer(Pcsr(recipe.model.spec), 1, recipe.stage1).restore(load_state(saved, recipe.model.spec))
 
 
 def test_averaged_weights_move_slower_with_age_and_counters_are_copied(recipe: TrainConfig) -> None:
