@@ -188,14 +188,14 @@ def write_tiff(
     file.write(
         (b"II" if exif.order == "<" else b"MM") + struct.pack(exif.order + ("HHHQ" if big else "HI"), *HEADERS[big])
     )
+    kind = LONG8 if big else LONG
     for tag, inner in exif.main.inner.items():
-        exif.main.values[tag] = exif.value(LONG, _append(file, exif, inner, big))
+        exif.main.values[tag] = exif.value(kind, _append(file, exif, inner, big))
     offsets, sizes = [], []
     for strip in _strips(rows, strip_rows):
         offsets.append(file.tell())
         sizes.append(file.write(_compress(strip, level, exif.order)))
     main = _tags(exif, layout, metadata, strip_rows, level)
-    kind = LONG8 if big else LONG
     main.values |= {Base.StripOffsets: exif.value(kind, *offsets), Base.StripByteCounts: exif.value(kind, *sizes)}
     place = _append(file, exif, main, big)
     file.seek(8 if big else 4)

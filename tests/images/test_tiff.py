@@ -19,6 +19,7 @@ from pcsr_cli.images.read import read_image, read_layout
 from pcsr_cli.images.tiff import CLASSIC_BYTES, write_tiff
 from tests.failing import fails
 from tests.images import deep_levels, levels, save_deep, tagged_tiff
+from tests.images.test_exif import camera
 
 sides = st.integers(1, 40)
 
@@ -81,6 +82,23 @@ def test_metadata_is_kept(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.get_ifd(0x8769)[36867] == "2020:01:01 00:00:00"
     assert found.get_ifd(0x8825) == {1: "N", 2: (1.0, 2.0, 3.0)}
     assert found.get_ifd(0xA005) == {1: "R98", 2: b"0100"}
+
+
+@pytest.mark.parametrize("room", [CLASSIC_BYTES, 0])
+@pytest.mark.parametrize("compression", [None, 0])
+def test_a_file_has_the_byte_order_of_its_exif(
+    room: int, compression: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff, "CLASSIC_BYTES", room)
+    pixels = deep_levels(40, 30)
+    for order in "<>":
+        content = encoded(pixels, Metadata(exif=camera(order)), compression=compression)
+        assert np.array_equal(read_image(io.BytesIO(content)).rgb, pixels)
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            assert (file.byteorder, file.is_bigtiff) == (order, room == 0)
+            assert np.array_equal(file.asarray(), pixels)
+            assert file.pages.first.tags["ExifTag"].value["UserComment"] == "a cat, Steps: 20"
+            assert file.pages.first.tags["GPSTag"].value["GPSLatitudeRef"] == "N"
 
 
 def test_the_resolution_in_exif_is_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
