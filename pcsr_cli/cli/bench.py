@@ -90,7 +90,7 @@ def command(
     sources = common.find_sources(folders)
     saved = () if save is None else _saved_files(save, sources, chosen)
     common.check_results((report, csv, *saved), sources)
-    conditions = common.load()
+    conditions = common.load(sources)
     bench.check(conditions, chosen)
     if report is not None:
         sweep.check(conditions)

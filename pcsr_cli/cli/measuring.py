@@ -89,21 +89,21 @@ class Common(options.Engine):
         inputs = [file for source in sources for file in (source.hr, source.lr) if file is not None]
         check_outputs([result for result in results if result is not None], inputs, self.overwrite)
 
-    def load(self) -> "Conditions":
-        """Load the model, and the original network if its weights are given. Raises the errors of loading."""
+    def load(self, sources: "Sequence[PairFiles]") -> "Conditions":
+        """Load the model for the first image, and the original network if its weights are given.
+
+        Raises the errors of loading."""
         from pcsr_cli.engine.device import resolve_device, resolve_precision
         from pcsr_cli.engine.upscale import Settings
         from pcsr_cli.evaluate.methods import load_original
         from pcsr_cli.evaluate.runner import Conditions
-        from pcsr_cli.images.degrade import parse_degradation
 
         refine = options.choose_refine(self.refine, self.no_refine, self.scale)
         settings = Settings(refine=refine, tile=options.choose_tile(self.tile))
         device = resolve_device(self.device)
         resolve_precision(self.precision, device)
         original = None if self.original is None else load_original(self.original, device)
-        lossy = self.degrade is not None and parse_degradation(self.degrade).lossy
-        model = self.load_model(self.scale, self.quiet, lossy)
+        model = self.load_model(self.scale, self.quiet, sources[0].lossy)
         return Conditions(model, self.scale, settings, self.luma, self.no_reference, original, self.degrade)
 
     def each_pair(

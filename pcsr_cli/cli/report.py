@@ -33,7 +33,7 @@ def command(
     check_page(output, grid)
     sources = common.find_sources(images)
     common.check_results([output], sources)
-    conditions = common.load()
+    conditions = common.load(sources)
     sweep.check(conditions)
     curves, skipped = common.write_page(output, conditions, sources, grid)
     if common.json:

@@ -59,7 +59,7 @@ def command(
         check_page(report, grid)
     sources = common.find_sources(images)
     common.check_results((plot, report, csv), sources)
-    conditions = common.load()
+    conditions = common.load(sources)
     sweep.check(conditions)
     if report is not None:
         curves, skipped = common.write_page(report, conditions, sources, grid)

@@ -7,6 +7,7 @@ stop the others.
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,7 @@ from pcsr_cli.images.files import exists, is_file, is_folder, reason
 from pcsr_cli.images.formats import readable_suffixes
 from pcsr_cli.images.read import read_rgb
 from pcsr_cli.images.resize import crop_to_multiple
+from pcsr_cli.images.source import read_kind
 
 Measured = TypeVar("Measured")
 
@@ -38,6 +40,15 @@ class PairFiles:
     hr: Path | None
     lr: Path | None
     degradation: Degradation | None = None
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the LR image is from a lossy source, by its degradation or the header of its file."""
+        if self.degradation is not None:
+            return self.degradation.lossy
+        with suppress(InputError):  # it is reported when the image is loaded
+            return self.lr is not None and read_kind(self.lr).lossy
+        return False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Read from a file whether its compression was lossy, and the quality of a JPEG."""
 
+import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -78,19 +80,18 @@ def read_kind(source: Path | BinaryIO) -> SourceKind:
         file.seek(0)
         head = file.read(HEAD_BYTES)
         if head.startswith(b"\xff\xd8\xff"):
-            tables: dict[int, list[int]] = getattr(open_with_pillow(file, source_name(source)), "quantization", {})
-            return SourceKind(True, "JPEG", _quality(tables[min(tables)]) if tables else None)
+            return SourceKind(True, "JPEG", _jpeg_quality(file, source_name(source)))
+        if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+            return SourceKind(True, "WebP") if _webp_is_lossy(file) else CLEAN
         tags = read_tags(file)
     if tags is not None:
         name = LOSSY_IN_TIFF.get(tags.get(TIFF_COMPRESSION, 1), "")
-    elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        name = "WebP" if _webp_is_lossy(head) else ""
     elif head[4:8] == b"ftyp":
         at = head.find(b"colrnclx")  # then primaries, transfer, matrix; lossless files store RGB: matrix 0
         name = "" if head[at + 12 : at + 14] == b"\0\0" and at >= 0 else "AVIF" if b"avi" in head[8:32] else "HEIC"
-    elif b"\xff\x4f\xff\x51" in head[:512]:
-        at = head.find(b"\xff\x52")  # the coding style, whose byte 13 is 1 for the reversible transform
-        name = "" if at >= 0 and head[at + 13 : at + 14] == b"\1" else "JPEG 2000"
+    elif head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
+        style = head.partition(b"\xff\x4f\xff\x51")[2].partition(b"\xff\x52")[2]  # of the codestream
+        name = "" if style[11:12] == b"\1" else "JPEG 2000"  # 1 is the reversible transform
     elif head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
         name = "JPEG XL" if b"jbrd" in head or _jpeg_xl_is_lossy(head) else ""  # jbrd: packed from a JPEG
     else:
@@ -98,25 +99,32 @@ def read_kind(source: Path | BinaryIO) -> SourceKind:
     return SourceKind(bool(name), name)
 
 
-def _quality(table: list[int]) -> int:
-    """The quality, 1 to 100, whose table in libjpeg has the most similar ratios of steps.
+def _jpeg_quality(file: BinaryIO, name: str) -> int | None:
+    """The quality, 1 to 100, whose table in libjpeg has the most similar ratios of steps; None if it is unknown.
 
     Low frequencies have the most weight: some editors use the same small steps at high frequencies for all qualities.
     """
+    try:
+        tables: dict[int, list[int]] = getattr(open_with_pillow(file, name), "quantization", {})
+    except Exception:  # Pillow raises errors of many types for damaged files
+        return None
+    if not tables:
+        return None
     qualities = np.arange(1, 101)
     percent = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
-    tables = ((LUMA_TABLE * percent[:, None] + 50) // 100).clip(1, 255)
-    return int(qualities[np.abs(np.log(np.array(table) / tables) / LUMA_TABLE**2).sum(axis=1).argmin()])
+    scaled = ((LUMA_TABLE * percent[:, None] + 50) // 100).clip(1, 255)
+    ratios = np.array(tables[min(tables)]).clip(1) / scaled
+    return int(qualities[np.abs(np.log(ratios) / LUMA_TABLE**2).sum(axis=1).argmin()])
 
 
-def _webp_is_lossy(head: bytes) -> bool:
+def _webp_is_lossy(file: BinaryIO) -> bool:
     """Whether the first frame has a lossy bitstream (VP8) and not a lossless one (VP8L)."""
-    at = 12
-    while at + 8 <= len(head):
-        kind, size = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
+    file.seek(12)
+    while len(chunk := file.read(8)) == 8:
+        kind, size = chunk[:4], int.from_bytes(chunk[4:], "little")
         if kind in {b"VP8 ", b"VP8L"}:
             return kind == b"VP8 "
-        at += 8 + (16 if kind == b"ANMF" else size + size % 2)  # a frame of an animation has chunks in it
+        file.seek(16 if kind == b"ANMF" else size + size % 2, io.SEEK_CUR)  # a frame of an animation has chunks in it
     return True
 
 
@@ -125,9 +133,12 @@ def _jpeg_xl_is_lossy(head: bytes) -> bool:
 
     The result is true if the header has parts that this function does not parse: animations, previews and unusual
     channels."""
-    at = next((found + 4 for kind in (b"jxlc", b"jxlp") if (found := head.find(kind)) >= 0), 0)
-    at += 4 if head[at : at + 2] != b"\xff\x0a" else 0  # jxlp begins with a counter
-    bits = _Bits(int.from_bytes(head[at + 2 : at + 66], "little"))
+    if not head.startswith(b"\xff\x0a"):  # a container, whose box jxlp begins with a counter
+        found = re.search(rb"jxlc(?=\xff\x0a)|jxlp....(?=\xff\x0a)", head, re.DOTALL)
+        if found is None:
+            return True
+        head = head[found.end() :]
+    bits = _Bits(int.from_bytes(head[2:66], "little"))
     small = bits.take(1)
     bits.side(small)
     if not bits.take(3):  # no fixed ratio: the width follows

@@ -128,6 +128,8 @@ def test_bench_measures_the_model_for_lossy_sources_on_degraded_images(here: Pcs
         for degrade in ((), ("--degrade", "jpeg=75"), ("--degrade", "jpeg=75+reduce=area"))
     ]
     assert models == ["clean", "lossy", "clean"]
+    curve = here("sweep", "in/b.jpg", "--no-reference", "--threshold", "0,1", *options[4:]).succeeded().document
+    assert curve["model"]["name"] == "lossy"
 
 
 def test_an_animation_has_a_kind_too(here: Pcsr) -> None:

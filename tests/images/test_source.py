@@ -141,6 +141,27 @@ def test_the_detail_of_a_large_picture_is_measured_wherever_it_is() -> None:
     assert has_jpeg_blocks(large)
 
 
+@pytest.mark.parametrize(
+    ("format_name", "options"),
+    [("WEBP", {"lossless": True}), ("WEBP", {"quality": 75}), ("JPEG2000", {}), ("JPEG2000", {"irreversible": True})],
+)
+def test_a_large_profile_before_the_pixels_does_not_matter(format_name: str, options: dict[str, object]) -> None:
+    file = io.BytesIO()
+    photo().save(file, format_name, icc_profile=bytes(range(256)) * 200 + b"\xff\x52" * 99, **options)
+    assert read_kind(file).lossy == ("quality" in options or "irreversible" in options)
+
+
+def test_the_kind_of_a_damaged_header_is_known() -> None:
+    file = io.BytesIO()
+    photo().save(file, "JPEG", quality=75)
+    content = file.getvalue()
+    table = content.index(b"\xff\xdb")
+    assert read_kind(io.BytesIO(content[: table + 9])) == SourceKind(True, "JPEG")
+    assert read_kind(io.BytesIO(b"RIFF\x04\0\0\0WEBP")).lossy
+    assert read_kind(io.BytesIO(b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a")).lossy
+    assert read_kind(io.BytesIO(b"anything else")) == CLEAN
+
+
 @pytest.mark.parametrize(("preset", "quality"), [("web_low", 30), ("low", 43), ("high", 82), ("maximum", 93)])
 def test_other_tables_have_the_nearest_quality(preset: str, quality: int) -> None:
     file = io.BytesIO()
