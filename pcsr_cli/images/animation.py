@@ -125,7 +125,7 @@ def open_frame_writer(
 ) -> Iterator[FrameWriter]:
     """Open a writer for an animation of ``size`` (height, width). The file gets its name when the block ends.
 
-    ``plays`` is 0 for endless repetition. The arguments that are not described are those of ``open_writer``. Raises
+    ``plays`` is 0 for endless repetition. The arguments without a description are those of ``open_writer``. Raises
     OutputError, and RefusedOutputError for formats without animation."""
     check_animated(format)
     options = options or SaveOptions()

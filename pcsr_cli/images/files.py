@@ -57,11 +57,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
         before = os.fstat(file.fileno())
         if before.st_size > limit:
-            raise OSError(errno.EFBIG, f"it has {before.st_size:,} bytes, more than the limit of {limit:,}")
+            raise OSError(errno.EFBIG, f"the file has {before.st_size:,} bytes, more than the limit of {limit:,}")
         content = file.read(before.st_size)
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise OSError(errno.EAGAIN, "it changed while it was read")
+        raise OSError(errno.EAGAIN, "the file changed while it was read")
     return content
 
 
@@ -257,7 +257,7 @@ def open_shared(path: Path, flags: int, create: bool = True) -> int:
     The function does not follow a link or wait for a pipe. Raises OSError."""
     flags |= sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     if path.is_symlink():
-        raise OSError(errno.ELOOP, "it is a symbolic link")
+        raise OSError(errno.ELOOP, "the path is a symbolic link")
     try:
         handle = os.open(path, flags)
     except FileNotFoundError:
@@ -267,7 +267,7 @@ def open_shared(path: Path, flags: int, create: bool = True) -> int:
         share(path)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(errno.EINVAL, "it is not a regular file")
+        raise OSError(errno.EINVAL, "the path is not a regular file")
     return handle
 
 

@@ -225,7 +225,7 @@ def holds_profile(format: Format, icc: bytes) -> bool:
 
 
 def keepable(metadata: Metadata, format: Format, grey: bool = False) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata that a format can hold, and notes on the rest. ``grey`` is whether the image is grey.
+    """The metadata that a format can hold, and notes on the lost metadata. ``grey`` is whether the image is grey.
 
     The profile is always kept. If the format cannot hold a profile, the encoder uses the profile to convert the
     colours."""

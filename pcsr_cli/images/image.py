@@ -37,7 +37,7 @@ class Metadata:
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Join names for a note; of many, the first ``MAX_NAMES``."""
+    """Join the first ``MAX_NAMES`` names for a note."""
     first = list(islice(names, MAX_NAMES + 1))
     return ", ".join([*first[:MAX_NAMES], *(["and others"] if len(first) > MAX_NAMES else [])])
 

@@ -42,8 +42,8 @@ def is_grey_profile(icc: bytes) -> bool:
 
 
 def from_pil(image: Image.Image) -> ImageData:
-    """Read the pixels and the profile of a Pillow image. An image of 1 bit becomes an image of 8 bits. CMYK is
-    converted through its profile.
+    """Read the pixels and the profile of a Pillow image. Images of 1 bit become images of 8 bits. CMYK is converted
+    through its profile.
 
     Raises InputError for 32-bit and floating-point modes and for empty images."""
     layout = layout_of(image)

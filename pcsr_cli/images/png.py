@@ -2,7 +2,7 @@
 
 Pillow writes no 16-bit colour and needs the whole image and the whole file in memory. ``PngEncoder`` holds a block of
 rows. ``PngEncoder`` filters rows by the average of the pixels to the left and above, and compresses run lengths. On
-upscaled photographs this is the fastest setting, and its files are close to the smallest."""
+upscaled photographs, this filter with run lengths is the fastest setting, and the files are close to the smallest."""
 
 import io
 import struct

@@ -178,7 +178,7 @@ class _Bits:
         return selector if not widths[selector] else selector + self.take(widths[selector])
 
     def side(self, small: int) -> None:
-        """Skip a side of the image."""
+        """Skip the bits that state a side of the image."""
         if small:
             self.take(5)
         else:

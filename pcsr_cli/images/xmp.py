@@ -109,7 +109,8 @@ def remove(xmp: bytes, prefix: str, names: str) -> bytes:
 
 
 def without_extension(xmp: bytes) -> bytes:
-    """Remove properties that refer to the extended XMP, and those of depth maps, images and sounds, which are there."""
+    """Remove properties that refer to the extended XMP, and properties of depth maps, images and sounds, which the
+    extended XMP holds."""
     for prefix, names in (("xmpNote", "HasExtendedXMP"), ("GDepth", r"\w+"), ("GImage", r"\w+"), ("GAudio", r"\w+")):
         xmp = remove(xmp, prefix, names)
     return xmp

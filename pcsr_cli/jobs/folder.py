@@ -123,7 +123,7 @@ def lock(folder: Path) -> Iterator[tuple[str, ...]]:
             if error.errno == errno.EROFS or not os.path.lexists(path):
                 raise _cannot_write_folder(folder, error) from error
             raise OutputError(
-                f"The lock {path} cannot be used: {reason(error)}.", "Remove it, or choose another folder."
+                f"The lock {path} cannot be used: {reason(error)}.", "Remove the lock, or choose another folder."
             ) from error
         yield () if locked else (f"the file system of {folder} has no locks: run one pcsr at a time there",)
 

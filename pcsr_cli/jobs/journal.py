@@ -126,7 +126,7 @@ class Started:
         self._append(f"-{identity}")
 
     def close(self) -> None:
-        """End all images of this run, and remove the file if it lists none of earlier runs."""
+        """Record that all images of this run ended. A file without images of earlier runs is removed."""
         for output in tuple(self._running):
             self.end(output)
         if not self._before:

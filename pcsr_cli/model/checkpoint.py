@@ -90,12 +90,12 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
         stored = None if content is None or exists(config) else _stored_config(content)
         decoded = json.loads(stored or read_text(config))
     except OSError as error:
-        raise ModelError(f"Cannot read {config}: {reason(error)}.", "Put it beside the weights.") from error
+        raise ModelError(f"Cannot read {config}: {reason(error)}.", "Put the config beside the weights.") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy it again.") from error
+        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy the file again.") from error
     spec, scales = parse_config(decoded, str(config))
     if content is None:
-        raise ModelError(f"{weights} is missing.", "Put it beside its config.json.")
+        raise ModelError(f"{weights} is missing.", "Put the weights beside their config.json.")
     return Checkpoint(spec, scales, _parse_safetensors(content, weights), weights, _sha256(content))
 
 
@@ -120,14 +120,16 @@ def _parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
         _header(content)
         return load(content)
     except (SafetensorError, ValueError) as error:
-        raise ModelError(f"{path} is not a complete safetensors file: {error}.", "Fetch or copy it again.") from error
+        raise ModelError(
+            f"{path} is not a complete safetensors file: {error}.", "Fetch or copy the file again."
+        ) from error
 
 
 def _header(content: bytes) -> bytes:
     """The JSON header of a safetensors file. Raises ValueError for a header that is too long."""
     length = int.from_bytes(content[:8], "little")
     if length > MAX_HEADER:
-        raise ValueError(f"its header has {length:,} bytes, more than the limit of {MAX_HEADER:,}")
+        raise ValueError(f"the header has {length:,} bytes, more than the limit of {MAX_HEADER:,}")
     return content[8 : 8 + length]
 
 
@@ -158,7 +160,7 @@ def _parse_pickle(content: bytes, path: Path) -> object:
     except MemoryError:
         raise
     except Exception as error:  # torch.load raises many types for damaged files
-        raise ModelError(f"{path} is not a readable PyTorch checkpoint.", "Fetch or copy it again.") from error
+        raise ModelError(f"{path} is not a readable PyTorch checkpoint.", "Fetch or copy the file again.") from error
     return parsed
 
 

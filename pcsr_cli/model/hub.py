@@ -214,7 +214,7 @@ def _download(file: RemoteFile, notify: Notify | None, bounds: Bounds) -> Path:
             answer = transfer.receive()
             content = bytes(transfer.content)
             if not _is_valid(content, Path(file.name).suffix, file.sha256, answer.etag):
-                raise DamagedError.of(file, "its content does not match its checksum or its format")
+                raise DamagedError.of(file, "the content does not match the checksum or the format")
         except BrokenError:
             if last:
                 raise
@@ -246,7 +246,8 @@ def _store(file: RemoteFile, answer: Answer, content: bytes) -> Path:
 
 
 def _store_linked(cached: Path, blob: Path, content: bytes) -> bool:
-    """Store the content under the name of its hash, and a link to it. False on a file system without links."""
+    """Store the content under the name of its hash, and make a link to that file. False on a file system without
+    links."""
     _write(blob, content)
     if cached.is_symlink() and cached.readlink().name != blob.name:
         remove(cached)  # of the same commit, so its content is wrong

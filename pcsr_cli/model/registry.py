@@ -321,7 +321,7 @@ def _build_entry(entry: Entry, checkpoint: "Checkpoint", revision: str | None) -
     if network.encoder.receptive_radius != entry.receptive_radius:
         raise ModelError(
             f"The registry entry of {entry.name} has the wrong receptive_radius {entry.receptive_radius}.",
-            f"Correct it to {network.encoder.receptive_radius}.",
+            f"Correct the entry to {network.encoder.receptive_radius}.",
         )
     identity = Identity(entry.name, revision, sha256, entry.licence, entry.source, entry.original)
     return LoadedModel(network, identity, entry.scales)

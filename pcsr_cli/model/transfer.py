@@ -143,7 +143,7 @@ def client() -> ModuleType:
     except ValueError as error:
         names = [name for name, value in os.environ.items() if name.startswith("HF_") and value and value in str(error)]
         name = names[0] if names else "a variable of huggingface_hub"
-        raise HubSettingError(f"The value of {name} is invalid.", "Correct or unset it.") from error
+        raise HubSettingError(f"The value of {name} is invalid.", "Correct or unset the variable.") from error
     finally:
         logging.disable(disabled)
     return huggingface_hub
@@ -193,13 +193,13 @@ class Transfer:
                     self.content.clear()
                 if event.start != len(self.content):
                     raise DamagedError.of(
-                        self.file, "the rest of it does not continue where the download was interrupted"
+                        self.file, "the rest of the file does not continue where the download was interrupted"
                     )
                 self._answer = event
             else:
                 self.content += event
                 if len(self.content) > min(self._size() or self.file.max_size, self.file.max_size):
-                    raise DamagedError.of(self.file, "it is larger than it should be")
+                    raise DamagedError.of(self.file, "the file is larger than it should be")
         assert self._answer is not None
         if len(self.content) < (self._size() or 0):
             raise BrokenError.of(self.file, f"the Hub ({endpoint()}) stopped sending: {self._progress()} arrived")
@@ -245,11 +245,11 @@ class Transfer:
         """Raise DamagedError for another commit, hash or size than required."""
         file = self.file
         if COMMIT.fullmatch(file.revision) and answer.commit != file.revision:
-            raise DamagedError.of(file, f"it comes from the commit {answer.commit} instead of {file.revision}")
+            raise DamagedError.of(file, f"the file comes from the commit {answer.commit} instead of {file.revision}")
         if file.sha256 and len(answer.etag) == 64 and answer.etag != file.sha256:
-            raise DamagedError.of(file, f"its sha256 is {answer.etag} instead of {file.sha256}")
+            raise DamagedError.of(file, f"the sha256 is {answer.etag} instead of {file.sha256}")
         if answer.size is not None and answer.size > file.max_size:
-            raise DamagedError.of(file, f"it has {answer.size:,} bytes instead of at most {file.max_size:,}")
+            raise DamagedError.of(file, f"the file has {answer.size:,} bytes instead of at most {file.max_size:,}")
 
     def _next(self, events: queue.Queue[_Event], connected: bool) -> _Event:
         """Wait for the next event. Raises UnavailableError if the wait is too long."""
@@ -365,7 +365,7 @@ def _refusal(file: RemoteFile, status: int, code: str | None, with_token: bool) 
         return HubError(f"The Hub has no repository {repo}.", step)
     if status == 401:
         return HubError(
-            f"Cannot fetch {repo}: {hub} refuses the token.", "Renew HF_TOKEN or the saved token, or unset it."
+            f"Cannot fetch {repo}: {hub} refuses the token.", "Renew HF_TOKEN or the saved token, or unset HF_TOKEN."
         )
     why = f"the proxy refuses the request to {hub}" if status == 407 else f"{hub} responds with error {status}"
     if status in {408, 429} or status >= 500:
@@ -419,5 +419,7 @@ def _token() -> str | None:
     with contextlib.suppress(Exception):  # without a token that cannot be read or renewed, public models still work
         token = None if hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()
     if token is not None and not TOKEN.fullmatch(token):
-        raise HubSettingError("HF_TOKEN contains characters that a token cannot have.", "Correct or unset it.")
+        raise HubSettingError(
+            "HF_TOKEN contains characters that a token cannot have.", "Correct or unset the variable."
+        )
     return token

@@ -95,9 +95,9 @@ class StageConfig(Table, frozen=True):
 
     ``batch`` is the total over all processes, ``crop`` the side of an LR crop, and ``pixels`` roughly the number of HR
     pixels per crop that the samplers predict in one iteration. ``float32_tail`` and ``square_tail`` are shares of the
-    stage, at its end. During ``float32_tail``, ``precision`` has no effect. During ``square_tail``, the first stage
-    minimises the mean squared error, which PSNR measures, instead of L1. ``balance`` and ``heavy_share`` affect the
-    second stage only.
+    iterations, at the end of the stage. During ``float32_tail``, ``precision`` has no effect. During ``square_tail``,
+    the first stage minimises the mean squared error, which PSNR measures, instead of L1. ``balance`` and
+    ``heavy_share`` affect the second stage only.
     """
 
     iterations: Count

@@ -200,7 +200,7 @@ def test_a_lock_excludes_others_and_may_be_missing(tmp_path: Path, monkeypatch: 
 def test_a_lock_never_follows_a_link_or_waits_for_a_pipe(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     os.mkfifo(tmp_path / "pipe")
-    for name, reason in (("link", "it is a symbolic link"), ("pipe", "it is not a regular file")):
+    for name, reason in (("link", "the path is a symbolic link"), ("pipe", "the path is not a regular file")):
         with pytest.raises(OSError, match=reason), hold_lock(tmp_path / name):
             pass
     assert not (tmp_path / "target").exists()

@@ -111,7 +111,7 @@ def test_a_journal_that_is_not_a_regular_file_is_refused(tmp_path: Path, kind: s
             path.symlink_to(target)
         case "pipe":
             os.mkfifo(path)
-    with fails(OutputError, f"Cannot read the journal {path}: it is"):
+    with fails(OutputError, f"Cannot read the journal {path}: the path is"):
         Journal(tmp_path)
     with fails(OutputError, f"Cannot write the journal {path}:"):
         journal.append(entry())

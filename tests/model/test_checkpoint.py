@@ -253,7 +253,9 @@ def test_a_pickle_that_grows_in_memory_is_refused(tmp_path: Path, kind: str) -> 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_file_is_bounded_before_it_is_read(folder: Path, name: str) -> None:
     os.truncate(folder / name, 2**40)  # takes no space on the disk
-    with fails(ModelError, f"Cannot read {folder / name}: it has 1,099,511,627,776 bytes, more than the limit of"):
+    with fails(
+        ModelError, f"Cannot read {folder / name}: the file has 1,099,511,627,776 bytes, more than the limit of"
+    ):
         read_checkpoint(folder)
 
 
@@ -267,7 +269,7 @@ def test_a_device_is_not_read(folder: Path, name: str) -> None:
 
 def test_a_long_list_of_tensors_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes((MAX_HEADER + 2).to_bytes(8, "little") + b"{}" + bytes(MAX_HEADER))
-    with fails(ModelError, "is not a complete safetensors file: its header has", "more than the limit"):
+    with fails(ModelError, "is not a complete safetensors file: the header has", "more than the limit"):
         read_checkpoint(folder)
 
 

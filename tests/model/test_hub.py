@@ -96,7 +96,7 @@ def pinned(commit: str, true_content: dict[str, bytes]) -> HubLocation:
 TOKEN = "hf_secret"
 FETCH_LATER = f"Run `pcsr models fetch {REPO}"
 CERTIFICATES = ssl.get_default_verify_paths().openssl_cafile
-DAMAGED = "arrived damaged: its content does not match its checksum or its format."
+DAMAGED = "arrived damaged: the content does not match the checksum or the format."
 
 
 def fetch(run_pcsr: Pcsr, reference: str = REPO, **env: str) -> Ran:
@@ -505,12 +505,12 @@ REFUSED: dict[str, tuple[Tamper, str]] = {
     "ETag has a prefix": (headers(ETag='W/W/"' + "a" * 40 + '"'), NOT_A_HUB),
     "no ETag": (headers(ETag=None), NOT_A_HUB),
     "ETag of other content": (headers(ETag='"' + "a" * 40 + '"'), WRONG),
-    "sha256 of other weights": (headers(X_Linked_Etag='"' + "a" * 64 + '"'), "its sha256 is aaaa"),
+    "sha256 of other weights": (headers(X_Linked_Etag='"' + "a" * 64 + '"'), "the sha256 is aaaa"),
     "commit is a path": (headers(X_Repo_Commit="../../../evil"), NOT_A_HUB),
-    "other commit": (headers(X_Repo_Commit="b" * 40), "it comes from the commit bbbb"),
+    "other commit": (headers(X_Repo_Commit="b" * 40), "the file comes from the commit bbbb"),
     "no commit": (headers(X_Repo_Commit=None), NOT_A_HUB),
     "other config": (on("config", other_file), WRONG),
-    "other weights": (on("model", other_file), "its sha256 is"),
+    "other weights": (on("model", other_file), "the sha256 is"),
     "config is too long": (on("config", headers(Content_Length=str(2**40))), "instead of at most"),
     "weights are too long": (headers(X_Linked_Size=str(2**40)), "instead of at most"),
     "length is no number": (on("config", headers(Content_Length="-1")), CANNOT),
@@ -519,9 +519,9 @@ REFUSED: dict[str, tuple[Tamper, str]] = {
     "truncated": (on(WEIGHTS, body(lambda content: [content[:100]])), STOPPED),
     "empty": (on(WEIGHTS, body(lambda content: [], Content_Length="0")), STOPPED),
     "one bit changed": (on(WEIGHTS, body(flipped)), WRONG),
-    "endless config": (on("config", body(endless, Content_Length=None)), "it is larger than it should be"),
-    "endless weights": (on(WEIGHTS, body(endless, Content_Length=None)), "it is larger than it should be"),
-    "gzip bomb": (on(WEIGHTS, body(bomb, Content_Length=None, Content_Encoding="gzip")), "it is larger"),
+    "endless config": (on("config", body(endless, Content_Length=None)), "the file is larger than it should be"),
+    "endless weights": (on(WEIGHTS, body(endless, Content_Length=None)), "the file is larger than it should be"),
+    "gzip bomb": (on(WEIGHTS, body(bomb, Content_Length=None, Content_Encoding="gzip")), "the file is larger"),
     "gzip": (on("config", body(lambda content: [gzip.compress(content)], Content_Length=None)), WRONG),
     "silent": (raw(lambda: slowly([b""], 1.0)), SILENT),
     "headers drip": (raw(dripping_headers), SILENT),
