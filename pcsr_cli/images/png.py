@@ -36,6 +36,9 @@ PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"
 MINOR = {b"tIME", b"bKGD", b"sBIT", b"hIST", b"sPLT", b"oFFs", b"mDCV", b"cLLI", b"iDOT", b"vpAg", b"caNv", b"gIFg"}
 """Chunks that a result does not need: the time of the last change, hints for display, and how the file was made."""
 
+GREY_BITS = {"L;2": 2, "L;4": 4, "L": 8}
+"""Bits of grey by Pillow's name of the layout."""
+
 ANCILLARY = 0x20
 """The bit in the first letter of a chunk's kind that marks the chunk as not necessary for decoding."""
 
@@ -243,12 +246,15 @@ def _decompressed(content: bytes) -> bytes:
 
 
 def open_png(parts: PngParts) -> Image.Image:
-    """Open the pixels of a PNG with Pillow. The transparent grey of fewer than 8 bits is adjusted to 8 bits."""
+    """Open the pixels of a PNG with Pillow. The transparent colour is adjusted to the 8 bits of its pixels."""
     parts.pixels.seek(0)
     image = PngImagePlugin.PngImageFile(parts.pixels, "")
-    clear, tile = image.info.get("transparency"), image.tile
-    if isinstance(clear, int) and image.mode == "L" and tile:
-        image.info["transparency"] = (clear & 255) * {"L;2": 85, "L;4": 17}.get(str(tile[0].args), 1)
+    clear, layout = image.info.get("transparency"), image.tile[0].args if image.tile else None
+    if isinstance(clear, tuple) and layout == "RGB":
+        image.info["transparency"] = tuple(level & 255 for level in clear)
+    elif isinstance(clear, int) and layout in GREY_BITS:
+        white = 2 ** GREY_BITS[layout] - 1
+        image.info["transparency"] = (clear & white) * 255 // white
     return image
 
 

@@ -28,7 +28,9 @@ from pcsr_cli.images.modes import BAND_PIXELS, ROUNDED, from_pil, layout_of
 from pcsr_cli.images.png import PngParts, is_png, open_png, read_16_bits, read_png_size, split_png
 from pcsr_cli.images.tiff import is_raw, read_tags, read_tiff, read_tiff_layout
 from pcsr_cli.images.vips import (
+    check_gif,
     decode_with_vips,
+    is_gif,
     open_with_vips,
     vips_errors,
     vips_layout,
@@ -163,11 +165,14 @@ def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
 def open_described(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.Image, PngParts | None]:
     """Open a file with Pillow without decoding pixels. The metadata of a PNG is in its parts, not in the image.
 
-    ``is_checked`` tests all checksums of a PNG. Raises as ``open_with_pillow`` and ``split_png``."""
-    if not is_png(file):
-        return open_with_pillow(file, name), None
-    parts = split_png(file, is_checked)
-    return open_png(parts), parts
+    ``is_checked`` tests the checksums of a PNG and the blocks of a GIF, because Pillow ignores their damage. Raises the
+    errors of ``open_with_pillow``, ``split_png`` and ``check_gif``."""
+    if is_png(file):
+        parts = split_png(file, is_checked)
+        return open_png(parts), parts
+    if is_checked and is_gif(file):
+        check_gif(file)
+    return open_with_pillow(file, name), None
 
 
 def _load_plug_in(head: bytes, name: str) -> None:

@@ -3,6 +3,7 @@
 Loaders that libvips marks as unfit for untrusted files are blocked."""
 
 import io
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from pcsr_cli.images.modes import ROUNDED, from_pil, unsupported_numbers
 
 if TYPE_CHECKING:
     import pyvips
+
+DAMAGED_PIXELS = re.compile("corrupt|premature", re.IGNORECASE)
 
 _LOCK = RLock()
 """libvips collects the errors of all threads in one text."""
@@ -47,22 +50,54 @@ def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
     return pyvips.Image.new_from_source(source, "", access="sequential", fail_on="warning" if is_strict else "none")
 
 
+class _Complaints(logging.Handler):
+    """Collects warnings of libvips about damaged pixels. Most of its warnings are about tags, also of intact files."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text of a warning."""
+        if DAMAGED_PIXELS.search(text := record.getMessage()):
+            self.texts.append(text)
+
+
 @contextmanager
 def vips_errors(is_strict: bool = True) -> Iterator[None]:
     """Turn libvips' errors about damage into ValueError; with ``is_strict``, also warnings that libvips ignores."""
     import pyvips
 
+    logger, logged = logging.getLogger("pyvips"), _Complaints()
     with _LOCK:
         pyvips.Error("")  # takes the text of earlier errors
+        logger.addHandler(logged)
         try:
             yield
-            complaint = pyvips.Error("").detail if is_strict else ""
+            complaint = "\n".join((pyvips.Error("").detail, *logged.texts)) if is_strict else ""
         except pyvips.Error as error:
             complaint = error.detail or "the pixels cannot be decoded"
             if "out of memory" in str(error):
                 raise MemoryError(str(error)) from error
+        finally:
+            logger.removeHandler(logged)
     if lines := [line.strip() for line in complaint.splitlines() if line.strip()]:
         raise ValueError(re.sub(r"^\w+: ", "", lines[-1]))  # without the name of a function
+
+
+def is_gif(file: BinaryIO) -> bool:
+    """Whether a file starts like a GIF."""
+    file.seek(0)
+    return file.read(4) == b"GIF8"
+
+
+def check_gif(file: BinaryIO) -> None:
+    """Raise ValueError if libvips reports damage of the blocks or the first frame of a GIF.
+
+    The mark at the end of the file may be missing."""
+    file.seek(0)
+    with vips_errors():
+        open_with_vips(io.BytesIO(file.read() + b";"))[0].avg()
 
 
 def vips_layout(image: "pyvips.Image", has_alpha: bool) -> Layout:

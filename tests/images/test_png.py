@@ -87,7 +87,15 @@ def drawn(*chunks: bytes, depth: int = 8, colour: int = 2, row: bytes = bytes(ra
 
 @pytest.mark.parametrize(
     ("depth", "row", "clear"),
-    [(1, b"\xf0", 1), (2, b"\xe4", 2), (4, b"\x9c", 9), (8, b"\x07\x09", 7), (16, b"\x07\x09\0\0", 0x0709)],
+    [
+        (1, b"\xf0", 1),
+        (2, b"\xe4", 2),
+        (4, b"\x9c", 9),
+        (8, b"\x07\x09", 7),
+        (16, b"\x07\x09\0\0", 0x0709),
+        (2, b"\xe4", 0xFFFE),  # only the bits of the depth count
+        (8, b"\x07\x09", 0x0107),
+    ],
 )
 def test_one_transparent_grey_of_any_depth(tmp_path: Path, depth: int, row: bytes, clear: int) -> None:
     (tmp_path / "in.png").write_bytes(drawn(chunk(b"tRNS", struct.pack(">H", clear)), depth=depth, colour=0, row=row))
@@ -96,8 +104,15 @@ def test_one_transparent_grey_of_any_depth(tmp_path: Path, depth: int, row: byte
         int.from_bytes(row) >> (len(row) * 8 - depth * (at + 1)) & 2**depth - 1 for at in range(len(row) * 8 // depth)
     ]
     assert image.alpha is not None
-    assert (image.alpha[0] == 0).tolist() == [value == clear for value in values]
+    assert (image.alpha[0] == 0).tolist() == [value == clear & 2**depth - 1 for value in values]
     assert read_layout(tmp_path / "in.png") == image.layout
+
+
+@pytest.mark.parametrize(("depth", "clear"), [(8, (3, 4, 5)), (8, (0x0103, 4, 5)), (16, (0x0607, 0x0809, 0x0A0B))])
+def test_one_transparent_colour(depth: int, clear: tuple[int, int, int]) -> None:
+    image = read_image(io.BytesIO(drawn(chunk(b"tRNS", struct.pack(">HHH", *clear)), depth=depth)))
+    assert image.alpha is not None
+    assert (image.alpha[0] == 0).tolist() == [False, True] + [False] * (len(image.alpha[0]) - 2)
 
 
 LONG = b"a node of a workflow " * 60_000

@@ -212,6 +212,28 @@ def test_a_decoder_that_does_not_load_is_no_damage(
         read_image(path)
 
 
+class TestDamagedGifs:
+    @pytest.fixture
+    def content(self) -> bytes:
+        file = io.BytesIO()
+        frames = [Image.fromarray(levels(20, 30, seed=seed)) for seed in range(2)]
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+        return file.getvalue()
+
+    def test_only_the_end_mark_may_be_missing(self, content: bytes) -> None:
+        assert np.array_equal(read_image(io.BytesIO(content[:-1])).rgb, read_image(io.BytesIO(content)).rgb)
+
+    def test_a_truncated_file_is_damaged(self, content: bytes) -> None:
+        with fails(InputError, "is truncated or damaged"):
+            read_image(io.BytesIO(content[:900]))
+        assert read_image(io.BytesIO(content[:900]), accept_damaged=True).size == (20, 30)
+
+    def test_an_unknown_block_is_damage(self, content: bytes) -> None:
+        at = content.rindex(b",\0\0\0\0")
+        with fails(InputError, "is truncated or damaged"):
+            read_image(io.BytesIO(content[:at] + b"\x17" + content[at + 1 :]))
+
+
 def test_hidden_colours_are_noted(tmp_path: Path) -> None:
     pixels = levels(6, 8, 4)
     pixels[..., 3] = 255

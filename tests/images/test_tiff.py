@@ -199,6 +199,18 @@ def test_a_name_need_not_be_text(tmp_path: Path, suffix: bytes) -> None:
     assert read_layout(path).depth == 16
 
 
+def test_a_damaged_jpeg_in_a_tiff_is_an_error() -> None:
+    file = io.BytesIO()
+    Image.fromarray(levels(40, 48)).save(file, "TIFF", compression="jpeg")
+    assert read_image(file).size == (40, 48)
+    content = bytearray(file.getvalue())
+    at = content.index(b"\xff\xda") + 300
+    content[at : at + 2] = b"\xff\xd9"  # an early end
+    with fails(InputError, "is truncated or damaged:"):
+        read_image(io.BytesIO(content))
+    assert read_image(io.BytesIO(content), accept_damaged=True).size == (40, 48)
+
+
 def test_cielab_is_read() -> None:
     file = io.BytesIO()
     Image.new("LAB", (8, 6), (137, 128, 128)).save(file, "TIFF", compression="tiff_lzw")  # middle grey
