@@ -36,6 +36,11 @@ EXAMPLES = options.examples(
 MANY = "Several images"
 MAPS = "Routing maps and masks"
 
+MAX_BYTES_PER_PIXEL = 8
+"""Bytes of a pixel with four channels of 16 bits, not compressed."""
+
+STDIN_BLOCK = 2**24
+
 STREAM = Path("-")
 """The path that means stdin as an input, and stdout as an output."""
 
@@ -263,7 +268,7 @@ def _upscale_one(
     output = _output(work, request, json)
     format_of(output, request)
     _check_outputs(output, work, request, overwrite)
-    source = _read_stdin() if work.source == STREAM else work.source
+    source = _read_stdin(request.allow_huge) if work.source == STREAM else work.source
     with open_source(source):  # a missing file is an error before the model is loaded or downloaded
         pass
     models.prepare([source])
@@ -305,11 +310,21 @@ def _check_outputs(output: Path | BinaryIO, work: Single, request: "Request", ov
     check_outputs(results, inputs, overwrite)
 
 
-def _read_stdin() -> BinaryIO:
-    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
-    if not content:
+def _read_stdin(allow_huge: bool) -> BinaryIO:
+    """Return the content of stdin. Raises InputError if it is empty, or larger than any image of the permitted size."""
+    from pcsr_cli.engine.limits import available_memory
+    from pcsr_cli.images.read import MAX_PIXELS
+
+    limit = min(MAX_BYTES_PER_PIXEL * MAX_PIXELS, available_memory() // 2)
+    file = io.BytesIO()
+    while sys.stdin is not None and (block := sys.stdin.buffer.read(STDIN_BLOCK)):
+        file.write(block)
+        if file.tell() > limit and not allow_huge:
+            raise InputError(f"stdin has more than the limit of {limit:,} bytes.", "Use a file.", setting="allow_huge")
+    if not file.tell():
         raise InputError("stdin is empty.", "Pipe an image into pcsr.")
-    return io.BytesIO(content)
+    file.seek(0)
+    return file
 
 
 def _upscale_many(

@@ -19,6 +19,9 @@ CPU_TILE_WIDTH = 768
 cache.
 """
 
+CPU_TILE_PIXELS = 2**23
+"""Maximum LR pixels of a tile on a CPU. In float32 they take 100 MB, and in a long tile the halo adds little work."""
+
 DEVICE_TILES = range(64, 2049)
 """Range of the side of a tile on other devices, in LR pixels."""
 
@@ -60,7 +63,7 @@ def auto_tile(model: Pcsr, scale: float, lr_size: tuple[int, int], strip_pixel_b
     """
     rows = strip_rows(lr_size, scale, strip_pixel_bytes)
     if model.device.type == "cpu":
-        return rows, CPU_TILE_WIDTH
+        return min(rows, CPU_TILE_PIXELS // min(lr_size[1], CPU_TILE_WIDTH)), CPU_TILE_WIDTH
     side = math.isqrt(int(free_memory(model.device) / 2 / bytes_per_lr_pixel(model, scale)))
     side = min(max(side, DEVICE_TILES.start), DEVICE_TILES.stop - 1)
     return min(side, max(rows, DEVICE_TILES.start)), side

@@ -88,9 +88,15 @@ def _plays(image: Image.Image) -> int:
 
 
 def _frames(image: Image.Image, count: int, source: Path | BinaryIO) -> Iterator[Frame]:
+    size = image.size
     for number in range(_first(image), _first(image) + count):
         with reading_errors(source):
             image.seek(number)
+            if image.size != size:  # a GIF's frame may lie outside of its first one
+                raise InputError(
+                    f"Frame {number + 1} of {source_name(source)} is not as large as the first.",
+                    "Export the animation again.",
+                )
             image.load()
             frame = Frame(from_pil(image), float(image.info.get("duration", 0) or 0))
         yield frame

@@ -393,13 +393,14 @@ def _frames_note(image: Image.Image) -> tuple[str, ...]:
     return (f"only the first of {frames} {'pages' if image.format == 'TIFF' else 'frames'} was used",)
 
 
-def read_layout(path: Path, allow_huge: bool = False) -> Layout:
+def read_layout(source: Path | BinaryIO, allow_huge: bool = False) -> Layout:
     """Return the layout of ``read_image``'s image from the header alone.
 
     Raises the InputErrors of ``read_image``, except for damage behind the header."""
-    with open_source(path) as file, reading_errors(path):
-        layout, orientation = _read_layout(file, str(path), allow_huge)
-    check_size(str(path), layout.width, layout.height, allow_huge)
+    name = source_name(source)
+    with open_source(source) as file, reading_errors(source):
+        layout, orientation = _read_layout(file, name, allow_huge)
+    check_size(name, layout.width, layout.height, allow_huge)
     return replace(layout, height=layout.width, width=layout.height) if orientation in SWAPPED else layout
 
 

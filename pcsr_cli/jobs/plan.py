@@ -15,7 +15,7 @@ import torch
 from pcsr_cli.api import working_scale
 from pcsr_cli.engine.device import LEVELS
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget
+from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget, strip_rows
 from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscale import BLOCK_BYTES, Settings, hr_pixel_bytes, plan_for, upscale_whole
@@ -160,6 +160,17 @@ def forecast(
     )
 
 
+def least_memory(image: Layout, scale: float, result_bytes: int) -> int:
+    """The bytes that an upscale surely takes: the image, and its decoder or a strip of the result.
+
+    ``result_bytes`` are those of the result if it is collected in memory, else 0."""
+    pixels = image.height * image.width
+    pixel_bytes = hr_pixel_bytes(LEVELS[image.depth])
+    rows = strip_rows((image.height, image.width), scale, pixel_bytes)
+    strip = rows * image.width * int(scale * scale * pixel_bytes)
+    return _read_bytes(image) + max(DECODED_BYTES * pixels, strip + result_bytes)
+
+
 def check_disk(folder: Path, most: int) -> Disk:
     """Check the disk space of a folder, which need not exist."""
     existing = next(place for place in (folder, *folder.absolute().parents) if is_folder(place))
@@ -192,11 +203,17 @@ def _memory(network: Pcsr, image: Layout, plan: TilePlan, pixel_bytes: int, more
     the image, a strip of the result with blocks of finished rows, the workspace of the widest backbone, and ``more``.
     An image is in memory twice while it is read."""
     pixels = image.height * image.width
-    read = pixels * (3 + image.alpha) * image.depth // 8
+    read = _read_bytes(image)
     decoding = 2 * read + DECODED_BYTES * pixels
     strip = max(rows.length for rows in plan.strips) * plan.hr_size[1] * pixel_bytes
     width = max(tile.input.columns.length for tile in plan.tiles) / CPU_TILE_WIDTH
     workspace = int(WORKSPACE * max(1.0, width)) if network.device.type == "cpu" else 0
-    computing = read + strip + min(strip, BLOCKS * BLOCK_BYTES) + workspace + more
+    block = max(BLOCK_BYTES, plan.hr_size[1] * pixel_bytes)
+    computing = read + strip + min(strip, BLOCKS * block) + workspace + more
     here: int = psutil.Process().memory_info().rss
     return here + max(decoding, computing)
+
+
+def _read_bytes(image: Layout) -> int:
+    """Bytes of an image in memory. Grey has three channels."""
+    return image.height * image.width * (3 + image.alpha) * image.depth // 8

@@ -22,12 +22,13 @@ from pcsr_cli.images.animation import Animation, Frame, is_animated, open_animat
 from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import Format, check_animated, fit
 from pcsr_cli.images.image import ImageData, Layout, Pixels
-from pcsr_cli.images.read import read_image, source_name
+from pcsr_cli.images.read import read_image, read_layout, source_name
 from pcsr_cli.images.source import SourceKind
 from pcsr_cli.images.write import open_writer, output_name
 from pcsr_cli.jobs.choice import ModelChoice
 from pcsr_cli.jobs.journal import routing_settings
 from pcsr_cli.jobs.maps import RoutingRows, open_map, read_forced
+from pcsr_cli.jobs.plan import least_memory
 from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks
 from pcsr_cli.jobs.request import Job, Request, format_of
 from pcsr_cli.model.flops import GIGA, model_costs, original_flops
@@ -222,16 +223,36 @@ class Upscaler:
         """Read the image with its metadata, all frames, and the number of plays."""
         huge = self.request.allow_huge
         if not self.request.frames or (self._stills and not is_animated(job.source)):
+            if not huge:
+                self._check_image(job)
             image = read_image(job.source, huge, self.request.accept_damaged)
             return image, (Frame(image, 0.0),), 0
         with open_animation(job.source, huge) as animation:
             if not huge:
-                self._check_memory(animation, source_name(job.source))
+                self._check_animation(animation, source_name(job.source))
             frames = tuple(animation.frames)
             notes = (*frames[0].image.notes, *animation.notes)
             return replace(frames[0].image, metadata=animation.metadata, notes=notes), frames, animation.plays
 
-    def _check_memory(self, animation: Animation, name: str) -> None:
+    def _check_image(self, job: Job) -> None:
+        """Raise InputError if an image and its result surely need more than the free memory."""
+        try:
+            layout = read_layout(job.source)
+        except InputError:  # reading it explains the error, unless damage is accepted
+            return
+        collected = 0 if format_of(job.output, self.request).streamed else layout.height * layout.row_bytes
+        scale = self.request.scale
+        needed = least_memory(layout, scale, int(collected * scale * scale))
+        free = free_memory(torch.device("cpu"))
+        if needed > free:
+            raise InputError(
+                f"{source_name(job.source)} ({layout.width:,} x {layout.height:,}) needs at least {_gib(needed)} "
+                f"of memory, more than the free memory ({_gib(free)}).",
+                "Close other programs, or use a smaller scale.",
+                setting="allow_huge",
+            )
+
+    def _check_animation(self, animation: Animation, name: str) -> None:
         """Raise InputError if the frames need more than half of the free memory. Pillow encodes all frames at once."""
         height, width = animation.size
         hr_height, hr_width = hr_size(animation.size, self.request.scale)
@@ -239,8 +260,8 @@ class Upscaler:
         limit = free_memory(torch.device("cpu")) // 2
         if needed > limit:
             raise InputError(
-                f"The {animation.count:,} frames of {name} need up to {needed / 2**30:,.1f} GiB of memory, "
-                f"more than half of the free memory ({limit / 2**30:,.1f} GiB).",
+                f"The {animation.count:,} frames of {name} need up to {_gib(needed)} of memory, "
+                f"more than half of the free memory ({_gib(limit)}).",
                 "Use a smaller scale or fewer frames.",
                 setting="allow_huge",
             )
@@ -314,6 +335,10 @@ class Upscaler:
 
 def _default_routing(model: LoadedModel) -> Routing:
     return default_routing(model.network.spec.branches)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"
 
 
 def _images(rows: Iterable[Pixels], read: JobInput) -> Iterator[ImageData]:

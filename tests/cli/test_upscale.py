@@ -1,10 +1,13 @@
 """``pcsr upscale`` of one image: files, output, and the published results."""
 
+import io
 import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 import pcsr_cli
+from pcsr_cli.cli import upscale as command
+from pcsr_cli.engine import limits
+from pcsr_cli.errors import InputError
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
+from tests.failing import fails
 from tests.hub_server import Hub
 from tests.images import levels, load, save
 from tests.tiny import file_sha256, tiny_model
@@ -407,3 +414,17 @@ def test_the_published_model_gives_the_published_results(run_pcsr: Pcsr, hub: Hu
         if name == "k0":
             assert len([path for path in hub.paths("GET") if "config.json" in path or "/large/" in path]) == 2
             hub.close()  # from here on only the cache is available
+
+
+class _Endless(io.RawIOBase):
+    """A stream of zeros without an end."""
+
+    def read(self, size: int = -1) -> bytes:
+        return bytes(size)
+
+
+def test_an_endless_stdin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "available_memory", lambda: 4 * command.STDIN_BLOCK)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=_Endless()))
+    with fails(InputError, "stdin has more than the limit of 33,554,432 bytes."):
+        command._read_stdin(allow_huge=False)

@@ -11,6 +11,7 @@ import torch
 from pcsr_cli.api import load_model
 from pcsr_cli.engine import memory
 from pcsr_cli.engine.memory import (
+    CPU_TILE_PIXELS,
     CPU_TILE_WIDTH,
     DEVICE_TILES,
     KERNEL_CACHES,
@@ -41,6 +42,11 @@ class _OnCuda:
 
 def test_a_cpu_tile_is_as_high_as_the_image() -> None:
     assert auto_tile(tiny_model("carn"), 4, (5000, 7000)) == (5000, CPU_TILE_WIDTH)
+
+
+@pytest.mark.parametrize(("lr_size", "rows"), [((10**8, 1), CPU_TILE_PIXELS), ((10**6, 10**4), 10_922)])
+def test_a_cpu_tile_of_a_long_image_is_bounded(lr_size: tuple[int, int], rows: int) -> None:
+    assert auto_tile(tiny_model("carn"), 1, lr_size)[0] == rows
 
 
 @pytest.mark.parametrize("free", [10**6, 10**9, 10**12])

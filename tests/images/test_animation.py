@@ -108,6 +108,14 @@ def test_metadata_is_kept_and_text_goes_into_a_png(tmp_path: Path, suffix: str) 
 
 
 class TestErrors:
+    def test_a_frame_outside_of_the_first_is_an_error(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "out.gif", [ImageData(few_colours(seed)) for seed in range(3)])
+        content = path.read_bytes()
+        at = content.rindex(b"\0,") + 2  # the position of the last frame follows its separator
+        path.write_bytes(content[:at] + (60_000).to_bytes(2, "little") + content[at + 2 :])
+        with fails(InputError, f"Frame 3 of {path} is not as large as the first."):
+            read(path)
+
     def test_an_image_without_animation_is_refused(self, tmp_path: Path) -> None:
         assert not is_animated(save(tmp_path / "still.gif"))
         for suffix in (".png", ".jpg"):

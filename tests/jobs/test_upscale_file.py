@@ -1,5 +1,6 @@
 """Reading a job: an animation is read as frames, and a damaged one is refused."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,27 @@ def test_frames_that_need_too_much_memory_are_refused_before_any_work(
     monkeypatch.setattr(Image.Image, "load", None)  # no frame is decoded
     with fails(InputError, f"The 6 frames of {path} need up to 0.0 GiB of memory, more than half of the free memory"):
         read(upscaler, path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+@pytest.mark.parametrize("from_stream", [False, True])
+def test_an_image_that_needs_too_much_memory_is_refused_before_it_is_decoded(
+    tiny_folder: Path, tmp_path: Path, name: str, from_stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upscaler = Upscaler(load_model(str(tiny_folder)), Request(refine=1, scale=3))
+    path = save(tmp_path / "in.png", levels(24, 30))
+    free = 24 * 30 * (3 + 9 * 4) if name == "a.png" else 24 * 30 * (3 + 9 * 4 + 9 * 3)
+
+    def run() -> JobInput:
+        source = io.BytesIO(path.read_bytes()) if from_stream else path
+        return upscaler.read(Job(source, path.with_name(name)))
+
+    monkeypatch.setattr(upscale_file, "free_memory", lambda device: free)
+    assert run().image.size == (24, 30)
+    monkeypatch.setattr(upscale_file, "free_memory", lambda device: free - 1)
+    monkeypatch.setattr(upscale_file, "read_image", None)
+    with fails(InputError, "(30 x 24) needs at least 0.0 GiB of memory, more than the free memory"):
+        run()
 
 
 ENCODE = """
