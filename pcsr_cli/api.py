@@ -1,4 +1,5 @@
-"""The Python interface: upscale a tensor, an array or a PIL image. The command line uses the same functions."""
+"""The Python interface: upscale a tensor, an array or a PIL image. The command line also uses the functions of this
+module."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator

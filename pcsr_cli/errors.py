@@ -1,7 +1,7 @@
 """The exceptions of pcsr.
 
 ``PcsrError`` and its subclasses report problems that a user can fix. Each error has one sentence that states the
-problem and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions instead.
+problem and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions.
 """
 
 import errno
@@ -140,5 +140,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_full(number: float) -> str:
-    """Format a number without rounding (4, 0.5, 4.0000001), because a rounded one could seem to be within a limit."""
+    """Format a number without rounding (4, 0.5, 4.0000001), because a rounded number could seem to be within a
+    limit."""
     return repr(float(number)).removesuffix(".0")

@@ -39,7 +39,7 @@ HINTS = {
     "overwrite": "Use --overwrite to replace it.",
     "tile": "Use a smaller --tile.",
 }
-"""Hints by an error's setting. For other settings, the hint is the name of the option."""
+"""Hints by an error's setting. For a setting that is not listed, the hint is the name of the option."""
 
 
 def stderr_console() -> "Console":

@@ -121,7 +121,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 def _silence_libraries() -> None:
     """Keep warnings and log messages of Python libraries off stderr, unless the user asks for them.
 
-    Such messages do not help a user of the command, and pcsr itself reports the problems of an image."""
+    Messages of libraries do not help a user of the command, and pcsr itself reports the problems of an image."""
     if not sys.warnoptions and os.environ.get("PCSR_DEBUG") != "1":
         warnings.simplefilter("ignore")
         logging.getLogger().addHandler(logging.NullHandler())

@@ -33,7 +33,7 @@ REFERENCE = typer.Argument(
 
 @app.callback(invoke_without_command=True)
 def list_models(context: typer.Context, registry: options.RegistryFile = None, json: options.Json = False) -> None:
-    """List, download, show and convert models. Without a command, list them."""
+    """List, download, show and convert models. Without a command, list the models."""
     if context.invoked_subcommand is not None:  # `pcsr models --json show NAME` equals `pcsr models show NAME --json`
         given = {"registry": registry, "json": json}
         context.default_map = {context.invoked_subcommand: {name: value for name, value in given.items() if value}}
@@ -62,7 +62,7 @@ def fetch_model(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Download a model into the Hub cache and check it."""
+    """Download a model into the Hub cache and check the files."""
     options.check_output_mode(json, quiet)
     identity = options.load_model(name, "cpu", "fp32", registry, 4.0, quiet=json or quiet).identity
     if json:

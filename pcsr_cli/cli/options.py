@@ -129,7 +129,7 @@ Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
 
 @dataclass(frozen=True)
 class Engine:
-    """The options that all commands share that run a model on whole images."""
+    """The options of all commands that run a model on whole images."""
 
     model: Model = "auto"
     refine: Refine = None

@@ -203,8 +203,8 @@ def show_preview(source: Path | BinaryIO, output: Path | BinaryIO, size: tuple[i
 def draw_preview(before: NDArray[np.uint8], after: NDArray[np.uint8], room: tuple[int, int]) -> Group:
     """Draw the detail with the most contrast, before (h, w, 3) and after (H, W, 3), two pixels a character.
 
-    Both sides show the detail at the result's resolution, because a whole image that is scaled down to a terminal would
-    look the same before and after. ``room`` is the largest height and width of the detail in pixels.
+    The image and its result are both shown at the result's resolution, because a whole image that is scaled down to a
+    terminal would look the same before and after. ``room`` is the largest height and width of the detail in pixels.
     """
     from PIL import Image
     from rich_pixels import Pixels

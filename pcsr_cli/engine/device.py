@@ -142,7 +142,7 @@ PEAKS = {torch.uint8: 255, torch.uint16: 65_535}
 """The integer value of 1.0, by dtype."""
 
 UINT16_DEVICES = {"cpu", "cuda"}
-"""Device types that support uint16. For other devices, uint16 is converted on the host."""
+"""Device types that support uint16. For device types that are not listed, uint16 is converted on the host."""
 
 
 def as_lr(rgb: Pixels) -> Tensor:

@@ -23,14 +23,14 @@ CPU_TILE_PIXELS = 2**23
 """Maximum LR pixels of a tile on a CPU. In float32 they take 100 MB, and in a long tile the halo adds little work."""
 
 DEVICE_TILES = range(64, 2049)
-"""Range of the side of a tile on other devices, in LR pixels."""
+"""Range of the side of a tile in LR pixels, on devices other than a CPU."""
 
 STRIP_BYTES = 2**28
 """Maximum bytes of a strip of the result (256 MiB). A 16K image has two strips and computes 2% of its rows twice."""
 
 MIN_STRIP_ROWS = 128
-"""Minimum LR rows of a strip; lower strips are mostly halo. At 40,000 LR columns, x4 and 8 bits, such a strip takes 250
-MiB."""
+"""Minimum LR rows of a strip; lower strips are mostly halo. At 40,000 LR columns, x4 and 8 bits, a strip of this height
+takes 250 MiB."""
 
 FEATURE_MAPS = 12
 """Maximum number of feature maps that a backbone holds at once, in CARN's cascade with its concatenations."""

@@ -27,7 +27,7 @@ from pcsr_cli.model.flops import GIGA, ModelCosts, paper_flops
 
 @dataclass(frozen=True)
 class Threshold:
-    """A pixel is heavy iff p_heavy > ``cut``. For two branches only."""
+    """A pixel is heavy iff p_heavy > ``cut``. The rule is for two branches only."""
 
     cut: float = 0.5
 
@@ -55,7 +55,7 @@ class Adaptive:
 
 @dataclass(frozen=True)
 class Budget:
-    """The cut that spends a number of GFLOPs (paper's count). For two branches only.
+    """The cut that spends a number of GFLOPs (paper's count). The rule is for two branches only.
 
     ``asked`` is the share that the user gave, or empty for a budget in GFLOPs.
     """
@@ -167,10 +167,10 @@ def _needs_two_branches(routing: str, branches: int) -> UsageError:
 
 ITERATIONS = 20
 ADM_SAMPLE = 2**17
-"""Maximum number of values that ADM clusters. A larger image is represented by as many evenly spaced quantiles."""
+"""Maximum number of values that ADM clusters. For a larger image, ADM clusters as many evenly spaced quantiles."""
 
 EXACT_PIXELS = 2**22
-"""Maximum number of difficulties that are stored exactly (16 MiB). Above this number, difficulties are counted in
+"""Maximum number of difficulties that are stored exactly (16 MiB). The difficulties of a larger image are counted in
 bins."""
 
 BINS = 2**20

@@ -1,8 +1,8 @@
 """Upscale an LR tensor and yield the HR rows from top to bottom.
 
 The engine makes one pass over the image's tiles, or two if routing depends on the whole image. Within a tile, data
-flows in bands of rows from the backbone to the result. Memory therefore depends on the band, the tile and the strip of
-the result, not on the image.
+flows in bands of rows from the backbone to the result. The memory of the engine therefore depends on the band, the tile
+and the strip of the result, not on the image.
 """
 
 import copy
@@ -44,7 +44,7 @@ BLOCK_BYTES = 2**24
 """Maximum bytes of RGB in one ``HrRows``, so that data made from it is small compared with a strip of the result."""
 
 MAX_RESULT = 1000
-"""Maximum distance from black in a result, in units of white. Only broken weights give larger values."""
+"""Maximum distance from black in a result, in units of white. Only broken weights give values beyond this maximum."""
 
 Progress = Callable[[float], None]
 """A function that is called with the share of the work done, from 0 to 1."""
@@ -52,7 +52,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to upscale.
+    """The settings of an upscale.
 
     ``refine`` is the paper's #h, from 0 to 9 (off). ``usual_refine`` gives the default for a scale. ``tile`` is the
     side of a tile in LR pixels, None for automatic. ``memory`` is the maximum number of bytes of features kept between

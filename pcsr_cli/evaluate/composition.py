@@ -1,7 +1,7 @@
 """Composes the result of any routing from branches that ran once.
 
 Before refinement, the value of a pixel depends only on its branch. Refinement changes only light pixels beside heavy
-ones. If both branches are known at every pixel, another routing therefore does not run the network.
+ones. If both branches are known at every pixel, the result of any routing follows without running the network.
 """
 
 from collections.abc import Iterator

@@ -21,7 +21,8 @@ from pcsr_cli.model.spec import DEFAULT_MEANS, NO_MEAN
 Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES = tuple(kind for kind in KINDS if kind != "budget")
-"""The names that a list of methods may contain. A budget is not among them, because it is set separately."""
+"""The names that a list of methods may contain. The method "budget" is not among these names, because the budget is set
+separately."""
 
 DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32}
 LABELS: dict[Kind, str] = {"adm": "ADM", "heavy": "all heavy", "light": "all light", "lanczos": "Lanczos"}

@@ -1,8 +1,8 @@
 """Checks on an image and a machine that tiles, threads and passes do not change the result.
 
-Each variant of the computation is compared with the whole image at once in float32. Kernels sum in another order for
-another size or number of threads, so values may differ by ROUNDING, and a pixel whose p_heavy is within TIE of the cut
-may change its branch. Half precision may differ by more: see LOWER.
+Each variant of the computation is compared with the whole image at once in float32. For another size or number of
+threads, kernels sum in another order. Values may therefore differ by ROUNDING, and a pixel whose p_heavy is within TIE
+of the cut may change its branch. Half precision may differ by more: see LOWER.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -89,7 +89,7 @@ class Comparison:
 class Variant:
     """A variant of the computation. The defaults are those of the reference.
 
-    ``tile`` None is the engine's choice, ``memory`` 0 keeps no features between ADM's passes.
+    With ``tile`` None, the engine chooses the tile. With ``memory`` 0, no features are kept between ADM's passes.
     """
 
     name: str

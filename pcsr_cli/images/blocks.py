@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 256
-"""Side in pixels of the part that is measured, the most detailed of nine."""
+"""Side in pixels of the measured part of an image, the most detailed of nine parts."""
 
 MIN_SIDE = 32
 MIN_VALUES = 48
-"""Images with fewer values of luma are drawings, whose repeated patterns can resemble blocks."""
+"""Minimum number of values of luma. Images with fewer values are drawings, whose repeated patterns can resemble
+blocks."""
 
 MIN_BLOCKS = 10
 MIN_SHARE = 0.2
@@ -96,7 +97,7 @@ def _votes(zeros: NDArray[np.int8]) -> NDArray[np.int64]:
 def _quantised(luma: NDArray[np.float32]) -> float:
     """Measure how near the coefficients of the blocks of this grid are to multiples of a step, 0 to 1.
 
-    For each frequency, the step is the one that fits best. Coefficients below half a step are ignored."""
+    The step is chosen for each frequency: the one that fits best. Coefficients below half a step are ignored."""
     height, width = luma.shape[0] // 8, luma.shape[1] // 8
     blocks = luma[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2)
     values = np.abs(_DCT @ blocks @ _DCT.T).reshape(-1, 64)[:, 1:]

@@ -75,7 +75,7 @@ def from_cicp(cicp: tuple[int, ...]) -> ColourSpace | None:
 
 
 def from_png(info: Mapping[Any, Any]) -> ColourSpace | None:
-    """The colour space of the chunks gAMA and cHRM, None if there are none or sRGB replaces them."""
+    """The colour space of the chunks gAMA and cHRM, None if the chunks are missing or replaced by sRGB."""
     gamma, points = info.get("gamma"), info.get("chromaticity")
     if "srgb" in info or not (isinstance(gamma, float) or isinstance(points, tuple)):
         return None
@@ -84,7 +84,7 @@ def from_png(info: Mapping[Any, Any]) -> ColourSpace | None:
 
 
 def from_exif(exif: Exif) -> ColourSpace | None:
-    """The colour space of the tags of EXIF and TIFF, None if there are none."""
+    """The colour space of the tags of EXIF and TIFF, None without such tags."""
     photo, main = exif.photo, exif.main.values
     stated = exif.numbers(photo.values.get(COLOUR_SPACE))[:1]
     index = photo.inner[INTEROP].values.get(1) if INTEROP in photo.inner else None
@@ -163,7 +163,8 @@ def make_profile(space: ColourSpace, grey: bool) -> bytes | None:
 
 
 def _colourants(points: tuple[tuple[float, float], ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The matrix (3, 3) from RGB to XYZ under D50, and the one that adapts the white point; None if impossible."""
+    """The matrix (3, 3) from RGB to XYZ under D50, and the matrix that adapts the white point; None if there is no such
+    matrix."""
     chromaticities = np.array(points, dtype=float)
     if chromaticities.shape != (4, 2) or not np.isfinite(chromaticities).all() or (chromaticities[:, 1] <= 0).any():
         return None

@@ -165,7 +165,7 @@ def cannot_write(output: object, error: OSError, hint: str = "Free space, or cho
 
 
 def _link(temporary: Path, place: Path) -> bool:
-    """Give a file a second name that must be new; False if the file system has no hard links.
+    """Give a file a second name that must be new. Returns False if the file system has no hard links.
 
     Raises FileExistsError."""
     try:
@@ -180,7 +180,8 @@ def _link(temporary: Path, place: Path) -> bool:
 
 
 def follow_links(output: Path) -> Path:
-    """Return the target of a path. Results replace the target, never a link. Raises OSError for a loop of links."""
+    """Return the target of a path. A result replaces the target of a link, never the link. Raises OSError for a loop of
+    links."""
     try:
         return output.resolve() if output.is_symlink() else output
     except RuntimeError as error:  # raised by Python up to 3.12
@@ -455,7 +456,8 @@ def already_exists(output: object) -> RefusedOutputError:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether the file system of a folder, which need not exist, ignores case. The test uses the folder's name."""
+    """Whether the file system of a folder, which need not exist, ignores case. The function tests the name of the
+    folder."""
     for path in (folder.absolute(), *folder.absolute().parents):
         other = path.with_name(path.name.swapcase()) if path.name else path
         if other.name == path.name or not exists(path):

@@ -55,7 +55,7 @@ class Layout:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for RGB, plus 1 for alpha."""
+        """The number of channels: 1 for grey, 3 for RGB, plus 1 for alpha."""
         return (1 if self.grey else 3) + self.alpha
 
     @property

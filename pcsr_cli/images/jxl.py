@@ -18,7 +18,7 @@ RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 """Ratios of width and height that a header may state instead of the width."""
 
 ALPHA, SPOT_COLOUR, COLOUR_FILTER = 0, 2, 5
-"""Types of extra channels."""
+"""Types of extra channels in a JPEG XL."""
 
 GREY = 1
 

@@ -48,8 +48,8 @@ ABOUT_THE_FILE = {
     *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
     *range(332, 344), 347, *range(512, 533), XMP, IPTC, PHOTOSHOP, ICC, 37724,
 }  # fmt: skip
-"""TIFF tags of the storage of pixels, and tags that have a field in ``Metadata``. Encoders write these tags and fields
-themselves."""
+"""TIFF tags of the storage of pixels, and tags that have a field in ``Metadata``. Encoders write the tags and fields of
+this list themselves."""
 
 LOST_TAGS = {
     frozenset({33550, 33922, 34264, 34735, 34736, 34737}): "the georeference of the pixels",
@@ -71,8 +71,8 @@ PHOTO_SIZE, FOCAL_PLANE_RESOLUTION, SUBJECT = (0xA002, 0xA003), (0xA20E, 0xA20F)
 
 UPRIGHT_WHEN_DECODED = {"HEIF", "JXL", "TIFF"}
 """Pillow's names of the formats whose decoders apply the orientation of the file (irot and imir, codestream, or tag).
-In the other formats, the orientation is in the EXIF, or else in the XMP. Pillow turns irot and imir of an AVIF into
-EXIF."""
+In formats that are not listed, the orientation is in the EXIF, or else in the XMP. Pillow turns irot and imir of an
+AVIF into EXIF."""
 
 MAX_DPI = 1e6
 MAX_ASPECT = 2**16
@@ -302,7 +302,7 @@ def _resize_photo(exif: Exif, size: tuple[int, int]) -> None:
 
 
 SWAPPED, ROWS_REVERSED, COLUMNS_REVERSED = {5, 6, 7, 8}, {3, 4, 7, 8}, {2, 3, 6, 7}
-"""EXIF orientations that need these steps, in this order."""
+"""EXIF orientations that need each step, in the order of the steps."""
 
 
 def upright(image: ImageData, orientation: int) -> ImageData:

@@ -46,7 +46,8 @@ ANIMATED = ("GIF", "WEBP", "PNG")
 """Pillow's names of the formats whose frames can all be upscaled."""
 
 MAX_PIXELS = 2 * (2**30 // 4 // 3)
-"""Pillow's limit. Larger images may be decompression bombs: small files that fill the memory."""
+"""Pillow's limit. Maximum number of pixels. Larger images may be decompression bombs: small files that fill the
+memory."""
 
 HEAD_BYTES = 2**20
 JPEG_HEAD_BYTES = 2**24

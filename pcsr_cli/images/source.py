@@ -30,9 +30,9 @@ LOSSY_IN_TIFF = {6: "JPEG in TIFF", 7: "JPEG in TIFF", 34712: "JPEG 2000 in TIFF
 
 @dataclass(frozen=True)
 class SourceKind:
-    """How the file of an image was compressed. ``name`` is the lossy format, or empty.
+    """The compression of the file of an image. ``name`` is the lossy format, or empty.
 
-    ``quality`` is libjpeg's (1 to 100) with the nearest quantisation table, None for other formats."""
+    ``quality`` is libjpeg's (1 to 100) with the nearest quantisation table, None for formats other than JPEG."""
 
     lossy: bool = False
     name: str = ""

@@ -12,10 +12,10 @@ from pcsr_cli.model.registry import LoadedModel
 
 
 class ModelChoice:
-    """The models of a run, for clean and for lossy sources. Each is loaded once, when it is needed.
+    """The models of a run, for clean and for lossy sources. Each model is loaded once, when it is needed.
 
     ``load`` loads the model for lossy sources (True) or for clean ones. Without ``by_source`` all images have the model
-    for clean sources. ``kind`` replaces the kinds of the files. Several threads may use this object."""
+    for clean sources. ``kind`` replaces the kinds of the files. Several threads may use a choice."""
 
     def __init__(
         self, load: Callable[[bool], LoadedModel], by_source: bool = False, kind: SourceKind | None = None
@@ -71,7 +71,7 @@ class ModelChoice:
         return self.get(self._kind_of_file(source))
 
     def possible(self, source: Path) -> tuple[LoadedModel, ...]:
-        """Return the models that an image may get. The blocks of a JPEG in its pixels are not looked for.
+        """Return the models that an image may get. The function does not search the pixels for the blocks of a JPEG.
 
         Raises the errors of loading."""
         kind = self._kind_of_file(source)

@@ -30,10 +30,10 @@ from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from pcsr_cli.model.registry import LoadedModel
 
 Existing = Literal["refuse", "skip", "overwrite"]
-"""How to handle an existing result that differs from the one this run would make."""
+"""The treatment of an existing result that differs from the one this run would make."""
 
 SkipReason = Literal["done before", "exists"]
-"""Why an image is skipped."""
+"""The reason why an image is skipped."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The journal of an output folder: one line of JSON per result, so that an interrupted run can resume.
 
 A line is on the disk before its result is moved into place, and the line counts only while the result has the checksum
-in the line. A killed run therefore never leaves a line for an incomplete result or a complete result without a line.
+in the line. A killed run therefore leaves neither a line for an incomplete result nor a complete result without a line.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ class Entry:
 
     ``name`` is the path of the result relative to the output folder, with slashes. ``source`` and ``result`` are the
     fingerprints of the two files. ``settings`` are the options and weights that decide the result, as a JSON document.
-    ``info`` is for people: the name of the source, the version of pcsr."""
+    ``info`` informs readers of the journal: the name of the source, the version of pcsr."""
 
     name: str
     source: Fingerprint
@@ -95,7 +95,7 @@ class Started:
     """The images that runs have started and not ended, so that an image that kills the process is not tried again and
     again.
 
-    A file in the output folder lists these images. Errors of the file are ignored, because the file is only a
+    A file in the output folder lists the started images. Errors of the file are ignored, because the file is only a
     precaution."""
 
     def __init__(self, folder: Path) -> None:

@@ -70,7 +70,7 @@ Style = Literal["overlay", "mask", "difficulty", "data"]
 
 @dataclass(frozen=True)
 class MapRequest:
-    """Where to write a map, what it shows, and whether to replace an existing file.
+    """The request of a map: its file, its style, and whether to replace an existing file.
 
     ``overlay`` is the result with heavy pixels tinted, ``mask`` the branches in grey, ``difficulty`` p_heavy in
     colours, ``data`` p_heavy as numbers: float32 in a .npy, 16 bits in a .png."""
@@ -296,7 +296,7 @@ def shares_legend(
 ) -> NDArray[np.uint8]:
     """Draw the legend of an overlay: a swatch for each branch and its share of the pixels, (n, ``width``, 3).
 
-    ``forced`` counts the pixels that masks forced light and heavy. ``height`` is the minimum of n."""
+    ``forced`` counts the pixels that masks forced light and heavy. ``height`` is the minimum height of the legend."""
     total = sum(branch_pixels)
     light, heavy = (pixels / total for pixels in forced)
     return _draw_shares(width, [pixels / total for pixels in branch_pixels], light, heavy, height)
@@ -308,7 +308,8 @@ def shares_height(width: int, branches: int, forced: bool) -> int:
 
 
 def _draw_shares(width: int, shares: Sequence[float], light: float, heavy: float, height: int) -> NDArray[np.uint8]:
-    """Draw swatches with text beside them in as many lines as they need. ``light`` and ``heavy`` are forced shares."""
+    """Draw swatches with text beside them in as many lines as they need. ``light`` and ``heavy`` are the shares of
+    pixels that masks forced light and heavy."""
     font, size, space = _font(width)
     names = ["light", *(f"branch {branch}" for branch in range(2, len(shares))), "heavy"]
     notes = [f" ({share:.1%} forced)" if share else "" for share in (light, *[0.0] * (len(shares) - 2), heavy)]
@@ -377,4 +378,5 @@ P_HEAVY_COLOURS: NDArray[np.uint8] = np.frombuffer(
     ),
     np.uint8,
 ).reshape(256, 3)
-"""The colour scale of p_heavy from 0 to 1, sRGB. Equal steps look equal (computed in Oklab), and lightness rises."""
+"""The colour scale of p_heavy from 0 to 1, sRGB. Equal steps of the scale look equal (computed in Oklab), and the
+lightness rises."""

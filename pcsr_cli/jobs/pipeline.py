@@ -20,11 +20,12 @@ Item = TypeVar("Item")
 
 
 class StoppedError(Exception):
-    """The other end of a queue stopped. The exception of that end has the reason."""
+    """The other end of a queue stopped. The exception of the other end has the reason."""
 
 
 class BoundedQueue(Generic[Item]):
-    """A queue between two threads: one puts items, the other iterates. If one stops, the other stops at its next step.
+    """A queue between two threads: one puts items, the other iterates. If one thread stops, the other stops at its next
+    step.
 
     At most ``size`` items are queued or in use, so that a slow consumer blocks the producer instead of filling the
     memory. The queue is a SimpleQueue, because an interruption cannot leave the lock of a SimpleQueue held."""

@@ -44,7 +44,7 @@ class Seconds:
 
     @property
     def total(self) -> float:
-        """Sum of all parts."""
+        """Sum of the times of all parts."""
         return self.load + self.compute + self.save
 
 

@@ -49,7 +49,7 @@ MAX_WEIGHTS = 2**30
 have no effect."""
 
 MAX_HEADER = 2**22
-"""Maximum bytes of the header of a file of weights. A header of this size lists about 50,000 tensors."""
+"""Maximum bytes of the header of a file of weights. A header of the maximum size lists about 50,000 tensors."""
 
 COPYING = (b"bytearray\n", b"_codecs\n")
 """Names in a pickle that fill memory with zeros or copies. torch.load permits these names, but no checkpoint needs
@@ -168,7 +168,7 @@ def _check_archive(content: bytes) -> None:
     """Raise ValueError for a file that takes far more memory than its size, as torch.save never writes it.
 
     A refused file has compressed or overlapping entries, or a long pickle, whose objects are larger than their codes.
-    Before torch 1.6, a file was a pickle followed by the numbers.
+    Files of torch before 1.6 are a pickle followed by the numbers.
     """
     pickled = 0
     if zipfile.is_zipfile(io.BytesIO(content)):

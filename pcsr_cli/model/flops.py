@@ -44,7 +44,7 @@ class ModelCosts:
 class Executed:
     """The number of pixels that each part computed, including halos, rings and second passes.
 
-    ``repeated`` counts FLOPs instead: the work that the backbone repeated at the edges of its bands.
+    ``repeated`` counts FLOPs, not pixels: the work that the backbone repeated at the edges of its bands.
     """
 
     backbone: int = 0

@@ -33,7 +33,7 @@ from pcsr_cli.model.transfer import (
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 MAX_CONFIG = 2**20
 MAX_DOWNLOAD = 2**28
-"""The largest accepted files, in bytes."""
+"""The largest accepted sizes of files, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def reach(location: HubLocation, name: str) -> None:
 
 
 def is_cached(location: HubLocation) -> bool:
-    """Whether both files of a pinned location are in the cache. ``fetch`` checks the content of the files."""
+    """Whether both files of a pinned location are in the cache. The content of the files is checked by ``fetch``."""
     snapshot = _snapshot(location.repo, location.revision)
     return is_file(snapshot / location.config) and is_file(snapshot / location.weights)
 
@@ -246,8 +246,8 @@ def _store(file: RemoteFile, answer: Answer, content: bytes) -> Path:
 
 
 def _store_linked(cached: Path, blob: Path, content: bytes) -> bool:
-    """Store the content under the name of its hash, and make a link to that file. False on a file system without
-    links."""
+    """Store the content under the name of its hash, and make a link to that file. Returns False on a file system
+    without links."""
     _write(blob, content)
     if cached.is_symlink() and cached.readlink().name != blob.name:
         remove(cached)  # of the same commit, so its content is wrong

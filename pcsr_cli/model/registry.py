@@ -65,7 +65,7 @@ class Files(Table, frozen=True):
 class Entry(Table, frozen=True, kw_only=True):
     """A table ``[models.NAME]`` of a registry file. ``sha256`` and ``size`` (bytes) belong to the weights.
 
-    ``sources`` is the kind of images that the model was trained for."""
+    ``sources`` is the kind of images that the model was trained on."""
 
     name: str
     backbone: BackboneSpec
@@ -281,7 +281,7 @@ def find_model(
 def _choose(registry: Registry, scale: float, notify: Notify | None, lossy: bool) -> LoadedModel:
     """The first model in the registry's order that was trained for ``scale`` and is available, else the last one.
 
-    Models for the other kind of sources come after those for the requested one."""
+    Models for the requested kind of sources come first."""
     if not registry.auto:
         raise RegistryError("The registry has no list `auto`, from which to choose a model.", "Name a model.")
     candidates = registry.candidates(lossy) + registry.candidates(not lossy)

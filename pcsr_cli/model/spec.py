@@ -14,15 +14,16 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from pcsr_cli.errors import ModelError, PcsrError
 
 MAX_SIZE = 4096
-"""Maximum number of channels, or of units of a layer. These limits bound the time to build a downloaded config."""
+"""Maximum number of channels, or of units of a layer. The limits of this module bound the time to build a network from
+a downloaded config."""
 
 MAX_DEPTH = 256
 MAX_LAYERS = 32
 MAX_BRANCHES = 16
 MAX_SCALE = 1000
 MAX_LEVEL = 1e5
-"""Maximum of a mean and of a standard deviation. The minimum of a standard deviation is the inverse. Beyond this
-maximum, float32 cannot hold the images."""
+"""Maximum of a mean and of a standard deviation. The minimum of a standard deviation is the inverse of its maximum.
+Normalised with larger values, images do not fit float32."""
 
 Size = Annotated[int, Meta(ge=1, le=MAX_SIZE)]
 Hidden = Annotated[tuple[Size, ...], Meta(max_length=MAX_LAYERS)]
@@ -115,7 +116,7 @@ class Scales(Table, frozen=True):
 
 
 class BackboneSpec(Table, frozen=True):
-    """The network that computes the LR features: its name, its number of channels and, for ``dense``, its depth."""
+    """The backbone, which computes the LR features: its name, its number of channels and, for ``dense``, its depth."""
 
     name: str
     width: Size

@@ -31,7 +31,7 @@ ETAG = re.compile(r'(?:W/)?("?)([0-9a-f]{40}|[0-9a-f]{64})\1')
 """git's blob sha1 of a small file, or the sha256 of a large one."""
 TOKEN = re.compile(r"[!-~]+")
 LOGIN = re.compile(r"//.*@", re.DOTALL)
-"""The user and the password in an address."""
+"""A pattern of the user and the password in an address."""
 
 MAX_REDIRECTS = 10
 NOTICE_EVERY = 10.0
@@ -60,7 +60,7 @@ class Bounds:
 
 USUAL = Bounds()
 QUICK = Bounds(stall=5.0, total=5.0)
-"""The limits where nothing is downloaded."""
+"""The limits of requests that download no file."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Answer:
-    """The description of a file by the Hub. The content follows from byte ``start``."""
+    """The description of a file by the Hub. The content starts at byte ``start`` of the file."""
 
     commit: str
     etag: str
@@ -94,7 +94,7 @@ class Answer:
 
 
 class UnavailableError(HubError):
-    """The Hub does not provide a file now. ``why`` is the reason, as a clause."""
+    """The Hub cannot provide a file at this time. ``why`` is the reason, as a clause."""
 
     why = ""
 
@@ -108,7 +108,7 @@ class UnavailableError(HubError):
 
 
 class BrokenError(UnavailableError):
-    """A connection ended too early. A second attempt may succeed."""
+    """A connection ended too early. A second attempt to connect may succeed."""
 
 
 class DamagedError(HubError):
@@ -116,7 +116,7 @@ class DamagedError(HubError):
 
     @classmethod
     def of(cls, file: RemoteFile, why: str) -> Self:
-        """The error for a file; ``why`` is what differs."""
+        """The error for a file. ``why`` names the difference."""
         return cls(f"{file.name} of {file.repo} arrived damaged: {why}.", f"The file is not used. {CHECK_CONNECTION}")
 
 
@@ -165,8 +165,8 @@ _Event = Answer | bytes | Exception | None
 class Transfer:
     """Requests one file into memory, within limits of time and size.
 
-    A thread makes the requests and puts what arrives into a queue, so that a slow name server or slow headers cannot
-    delay the caller. ``content`` holds the bytes received so far, from where a second attempt continues.
+    A thread makes the requests and puts the received content into a queue, so that a slow name server or slow headers
+    cannot delay the caller. ``content`` holds the bytes received so far, after which a second attempt continues.
     """
 
     def __init__(self, file: RemoteFile, bounds: Bounds, notify: Notify | None = None) -> None:

@@ -28,9 +28,9 @@ def margin(hr_length: int, lr_length: int) -> int:
 
 @lru_cache(maxsize=256)
 def shrinking_matrix(hr_length: int, lr_length: int) -> Tensor:
-    """Bicubic shrinking as a matrix: (lr_length, hr_length + 2 margins), float32; its rows sum to 1.
+    """Bicubic shrinking as a matrix: (lr_length, hr_length + 2 margins), float32, whose rows sum to 1.
 
-    The matrix is the middle third of one for three adjacent crops, so no border affects it.
+    The matrix is the middle third of the matrix for three adjacent crops, so no border affects the result.
     """
     wide = np.eye(3 * hr_length, dtype=np.float32)[:, :, None]
     matrix = resize_bicubic(wide, 3 * lr_length, 3 * hr_length)[lr_length : 2 * lr_length, :, 0]

@@ -42,8 +42,8 @@ class Decoded:
 class Progress:
     """Progress of a stage since the last report.
 
-    ``loss`` is the mean loss, ``rate`` counts iterations per second, ``crops`` counts LR crops per second. ``seconds``
-    is the age of the run and ``seconds_left`` the time until the stage ends. ``heavy_share`` is the mean probability of
+    ``loss`` is the mean loss, ``rate`` the iterations per second, and ``crops`` the LR crops per second. ``seconds`` is
+    the age of the run and ``seconds_left`` the time until the stage ends. ``heavy_share`` is the mean probability of
     the heaviest branch, None in the first stage.
     """
 

@@ -1,7 +1,7 @@
 """Training images cut into patches and cached as one memory-mapped array, (count, patch, patch, 3) uint8 RGB.
 
 The file name contains a fingerprint of the settings and the image files, so a file with the expected name is up to
-date. The file ends with ``MARK``, which shows that pcsr wrote it.
+date. The file ends with ``MARK``, which shows that pcsr wrote the file.
 """
 
 import hashlib
@@ -38,7 +38,8 @@ class _Image:
 
 
 def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixels:
-    """Open the patches of a recipe read-only, (count, patch, patch, 3). Missing or outdated patches are made first.
+    """Open the patches of a recipe read-only, (count, patch, patch, 3). If the patches are missing or outdated, the
+    function makes them.
 
     ``smallest`` is the side of the largest training window. Raises TrainingError if the patches are smaller or the
     folders hold no usable image, OutputError if the cache cannot be written.
@@ -62,7 +63,7 @@ def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixel
 
 
 def _load(path: Path, side: int) -> Pixels | None:
-    """The patches in a complete cache file, None if it is missing or damaged."""
+    """The patches in a complete cache file, None if the file is missing or damaged."""
     if not _is_cache(path):
         return None
     try:

@@ -201,7 +201,7 @@ class Trainer:
         )
 
     def restore(self, state: RunState) -> None:
-        """Continue from ``state``. The length of the stage is the recipe's. Raises TrainingError."""
+        """Continue from ``state``. The length of the stage is that in the recipe. Raises TrainingError."""
         own = self._optimizer.state_dict()["param_groups"]
         try:
             self.model.load_state_dict(state.model)

@@ -14,8 +14,8 @@ from pcsr_cli.model.network import Pcsr
 class PreparedModel:
     """A model prepared for the engine: the backbone in bands of rows, and the MLPs.
 
-    On a CPU the backbone runs in bands that fit its cache. On other devices, a band is the whole crop. With two
-    branches the classifier has one output, the logit of p_heavy.
+    On a CPU the backbone runs in bands that fit its cache. On devices other than a CPU, a band is the whole crop. With
+    two branches the classifier has one output, the logit of p_heavy.
     """
 
     def __init__(self, model: Pcsr) -> None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MAX_PIXELS = 2_100_000
-"""Results with up to this many pixels are shown at full size."""
+"""Maximum pixels of a result that is shown at full size."""
 
 SCALED_PIXELS = 1_400_000
-"""Larger results are scaled down to this many pixels, and a detail at full size is added."""
+"""Pixels to which a larger result is scaled down. A detail at full size is added."""
 
 DETAIL = 640
 """Side of the detail in HR pixels."""
@@ -23,7 +23,7 @@ MAX_BYTES = 2_100_000
 """Maximum bytes of all previews of an image. base64 adds a third."""
 
 MAX_SIDE = 16_000
-"""Maximum side of a preview in pixels. WebP allows slightly more."""
+"""Maximum side of a preview in pixels. WebP allows slightly larger sides."""
 
 QUALITIES = (92, 86, 80, 72, 62, 50, 38)
 
