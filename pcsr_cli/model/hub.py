@@ -215,16 +215,13 @@ def _download(file: RemoteFile, notify: Notify | None, bounds: Bounds) -> Path:
             content = bytes(transfer.content)
             if not _is_valid(content, Path(file.name).suffix, file.sha256, answer.etag):
                 raise DamagedError.of(file, "the content does not match the checksum or the format")
-        except BrokenError:
+            break
+        except (BrokenError, DamagedError) as error:
             if last:
                 raise
-        except DamagedError:
-            transfer.content.clear()
-            if last:
-                raise
-        else:
-            return _store(file, answer, content)
-    raise AssertionError
+            if isinstance(error, DamagedError):
+                transfer.content.clear()
+    return _store(file, answer, content)
 
 
 def _store(file: RemoteFile, answer: Answer, content: bytes) -> Path:

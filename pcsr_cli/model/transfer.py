@@ -187,23 +187,28 @@ class Transfer:
 
     def receive(self) -> Answer:
         """Receive the whole content. Raises HubError, UnavailableError, DamagedError."""
-        for event in self._events("GET"):
-            if isinstance(event, Answer):
-                if event.start == 0 or self._answer is None or event.etag != self._answer.etag:
-                    self.content.clear()
-                if event.start != len(self.content):
-                    raise DamagedError.of(
-                        self.file, "the rest of the file does not continue where the download was interrupted"
-                    )
-                self._answer = event
-            else:
-                self.content += event
-                if len(self.content) > min(self._size() or self.file.max_size, self.file.max_size):
-                    raise DamagedError.of(self.file, "the file is larger than it should be")
+        with contextlib.closing(self._events("GET")) as events:
+            for event in events:
+                if isinstance(event, Answer):
+                    self._begin(event)
+                else:
+                    self.content += event
+                    if len(self.content) > min(self._size() or self.file.max_size, self.file.max_size):
+                        raise DamagedError.of(self.file, "the file is larger than it should be")
         assert self._answer is not None
         if len(self.content) < (self._size() or 0):
             raise BrokenError.of(self.file, f"the Hub ({endpoint()}) stopped sending: {self._progress()} arrived")
         return self._answer
+
+    def _begin(self, answer: Answer) -> None:
+        """Prepare for the content of an answer, which may continue that of an earlier one."""
+        if answer.start == 0 or self._answer is None or answer.etag != self._answer.etag:
+            self.content.clear()
+        if answer.start != len(self.content):
+            raise DamagedError.of(
+                self.file, "the rest of the file does not continue where the download was interrupted"
+            )
+        self._answer = answer
 
     def _events(self, method: str) -> Generator[Answer | bytes, None, None]:
         """Make a request. Yield the checked answer, then the content in pieces."""
@@ -285,7 +290,9 @@ class Transfer:
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 why = f"the certificate of {hub} is not accepted ({cause.verify_message})"
-                return UnavailableError.of(self.file, why, "Check SSL_CERT_FILE, the clock, and the proxy.")
+                return UnavailableError.of(
+                    self.file, why, "Check SSL_CERT_FILE, SSL_CERT_DIR, the clock and the proxy."
+                )
             if isinstance(cause, ssl.SSLError) and self._answer is None:
                 return UnavailableError.of(self.file, f"{hub} does not open a secure connection")
             if type(cause).__name__ == "ProxyError":
