@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.errors import InputError, UsageError, in_full
+from pcsr_cli.errors import InputError, UsageError, in_full, is_out_of_memory
 from pcsr_cli.images.degrade import Degradation
 from pcsr_cli.images.files import exists, is_file, is_folder, reason
 from pcsr_cli.images.formats import readable_suffixes
@@ -196,10 +196,11 @@ def each_pair(
     for each in files:
         try:
             done.append(measure(load_pair(each, scale, paper)))
-        except InputError as error:
-            if len(files) == 1:
+        except Exception as error:
+            if len(files) == 1 or not (isinstance(error, InputError) or is_out_of_memory(error)):
                 raise
-            skipped.append(SkippedImage(each.name, str(error.about(each.name))))
+            known = error if isinstance(error, InputError) else InputError("There is not enough memory.")
+            skipped.append(SkippedImage(each.name, str(known.about(each.name))))
             skip(skipped[-1])
     if not done:
         raise InputError("All images failed.", skipped[0].reason)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from pcsr_cli.errors import InputError, UsageError
-from pcsr_cli.evaluate.dataset import Pair, PairFiles, crop_to_patch_grid, demo_image, find_pairs, images_in, load_pair
+from pcsr_cli.evaluate.dataset import (
+    Pair,
+    PairFiles,
+    SkippedImage,
+    crop_to_patch_grid,
+    demo_image,
+    each_pair,
+    find_pairs,
+    images_in,
+    load_pair,
+)
 from pcsr_cli.images.degrade import jpeg, parse_degradation
 from pcsr_cli.images.resize import make_lr
 from tests.failing import fails
@@ -119,6 +129,25 @@ def test_sizes_that_do_not_match_the_scale_are_refused(tmp_path: Path) -> None:
         load_pair(PairFiles("a", hr, lr), 4)
     with fails(InputError, "dot.png", "An image of 3x3 is smaller than one LR pixel at x4."):
         load_pair(PairFiles("a", save(tmp_path / "dot.png", levels(3, 3)), None), 4)
+
+
+def test_one_image_that_fails_or_needs_too_much_memory_is_skipped(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"{number}.png", levels(8, 8 + 4 * number))
+
+    def measure(pair: Pair) -> str:
+        if pair.name == "0.png":
+            raise MemoryError
+        if pair.name == "1.png":
+            raise InputError("It is too small.")
+        return pair.name
+
+    skipped: list[SkippedImage] = []
+    done, again = each_pair(find_pairs([tmp_path], 4), 4, measure, skipped.append)
+    assert done == ["2.png"] and list(again) == skipped
+    assert [one.reason for one in skipped] == ["0.png: There is not enough memory.", "1.png: It is too small."]
+    with pytest.raises(ZeroDivisionError):
+        each_pair(find_pairs([tmp_path], 4), 4, lambda pair: 1 // 0, skipped.append)
 
 
 def test_the_image_that_ships_with_pcsr_exists() -> None:
