@@ -82,7 +82,7 @@ def vips_errors(is_strict: bool = True) -> Iterator[None]:
         finally:
             logger.removeHandler(logged)
     if lines := [line.strip() for line in complaint.splitlines() if line.strip()]:
-        raise ValueError(re.sub(r"^\w+: ", "", lines[-1]))  # without the name of a function
+        raise ValueError(re.sub(r"^\w+: ", "", lines[0]))  # without the name of a function
 
 
 def is_gif(file: BinaryIO) -> bool:
@@ -105,6 +105,8 @@ def vips_layout(image: "pyvips.Image", has_alpha: bool) -> Layout:
 
     ``has_alpha`` is whether a channel after the colours is alpha."""
     if image.format not in {"uchar", "ushort"}:
+        if image.format in {"char", "short"}:
+            raise InputError("Images with signed numbers are not supported.", "Convert the image to unsigned numbers.")
         raise unsupported_numbers(image.format in {"float", "double"})
     depth = 16 if image.format == "ushort" else 8
     if image.interpretation == "cmyk":
@@ -130,7 +132,9 @@ def from_vips_pixels(pixels: Pixels, layout: Layout, is_cmyk: bool, icc: bytes |
     channels."""
     used = 4 if is_cmyk else layout.channels
     bands = pixels.shape[2]
-    notes = (f"the last {bands - used} of {bands} channels were dropped",) if bands > used else ()
+    dropped = pixels[..., used:]
+    is_noted = dropped.size > 0 and bool((dropped != np.iinfo(pixels.dtype).max).any())  # libvips adds opaque alpha
+    notes = (f"the last {bands - used} of {bands} channels were dropped",) if is_noted else ()
     if not is_cmyk:
         image = from_channels(pixels, layout.grey, layout.alpha)
         return ImageData(image.rgb, image.alpha, image.grey, Metadata(icc), notes)

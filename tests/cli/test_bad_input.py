@@ -95,7 +95,7 @@ EMPTY_GIF = b"GIF89a" + bytes(7) + b"," + bytes(8) + b"\0\x02\x02\x4c\x01\0;"
         ("zeros.png", bytes(999), ["zeros.png is not an image"]),
         ("empty.png", b"", ["empty.png is empty"]),
         ("empty.gif", EMPTY_GIF, ["empty.gif"]),
-        ("half.png", encode(NOISE, "PNG")[:2000], ["half.png is", "damaged"]),
+        ("half.png", encode(NOISE, "PNG")[:2000], ["half.png is", "damaged", "--accept-damaged"]),
         ("half.jpg", encode(NOISE, "JPEG")[:1000], ["half.jpg is", "damaged"]),
         ("bomb.png", encode_bomb(), ["60,000 x 60,000 pixels", "--allow-huge"]),
         ("float.tif", encode(Image.new("F", (8, 8)), "TIFF"), ["Floating-point", "16 bits"]),
@@ -108,6 +108,14 @@ def test_an_invalid_image_is_refused(
     if content is not None:
         (run_pcsr.cwd / name).write_bytes(content)
     refused(1, *words, source=name)
+
+
+def test_a_damaged_image_is_enlarged_on_request(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+    (run_pcsr.cwd / "half.jpg").write_bytes(encode(NOISE, "JPEG")[:1000])
+    ran = run_pcsr("upscale", "half.jpg", "out.png", "--model", tiny_folder, "--accept-damaged", "--json")
+    ran.succeeded()
+    assert any("the file is damaged" in note for note in json.loads(ran.stdout)["notes"])
+    assert load(run_pcsr.cwd / "out.png").shape == (160, 160, 3)
 
 
 def test_a_folder_needs_images_and_a_folder_for_its_results(refused: Refused, run_pcsr: Pcsr) -> None:

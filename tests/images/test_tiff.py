@@ -190,6 +190,30 @@ def test_channels_without_a_meaning_are_noted(channels: int) -> None:
     assert image.notes == (f"the last {channels - 3} of {channels} channels were dropped",)
 
 
+def test_a_channel_that_only_the_decoder_adds_is_not_noted() -> None:
+    ycbcr = 6
+    assert read_image(io.BytesIO(tagged_tiff((6, 7, 3), STRIP, {262: ycbcr}))).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({259: 6}, "Old-style JPEG compression"),
+        ({259: 34712}, "Compression scheme 34712"),  # JPEG 2000
+        ({259: 65000}, "Compression scheme 65000"),
+    ],
+)
+def test_an_unsupported_compression_is_named(tags: dict[int, int], reason: str) -> None:
+    with fails(InputError, "is of a kind that cannot be read:", reason):
+        read_image(io.BytesIO(tagged_tiff((6, 7, 3), STRIP, tags)))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_numbers_are_named(bits: int) -> None:
+    with fails(InputError, "Images with signed numbers are not supported."):
+        read_image(io.BytesIO(tagged_tiff((3, 7, 3), STRIP, {258: bits, 339: 2})))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="names are text")
 @pytest.mark.parametrize("suffix", [b".tif", b".png"])
 def test_a_name_need_not_be_text(tmp_path: Path, suffix: bytes) -> None:
