@@ -21,12 +21,13 @@ from pcsr_cli.images.modes import ROUNDED, from_pil, unsupported_numbers
 if TYPE_CHECKING:
     import pyvips
 
-DAMAGED_PIXELS = re.compile("corrupt|premature", re.IGNORECASE)
+DAMAGED_PIXELS = re.compile("corrupt|premature|looping", re.IGNORECASE)
 
 _LOCK = RLock()
 """libvips collects the errors of all threads in one text."""
 
-HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", *TIFF_HEADS)
 """The first bytes of the formats that libvips may decode: JPEG, PNG, WebP, GIF, TIFF, BigTIFF."""
 
 
@@ -39,7 +40,8 @@ def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
 
     pyvips.block_untrusted_set(True)
     file.seek(0)
-    if not file.read(4).startswith(HEADS):
+    head = file.read(4)
+    if not head.startswith(HEADS):
         raise ValueError("no other decoder reads it")
     if isinstance(file, io.BufferedReader) and isinstance(name := getattr(file, "name", None), str):
         source = pyvips.Source.new_from_file(os.fsencode(name))  # its name need not be UTF-8
@@ -47,7 +49,9 @@ def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
         file.seek(0)
         source = pyvips.Source.new_from_memory(file.read())
     # The general function keeps the source alive, and a loader of libvips does not.
-    return pyvips.Image.new_from_source(source, "", access="sequential", fail_on="warning" if is_strict else "none")
+    # libtiff warns of tags in intact files, such as a copyright with two names.
+    strictness = "error" if head in TIFF_HEADS else "warning"
+    return pyvips.Image.new_from_source(source, "", access="sequential", fail_on=strictness if is_strict else "none")
 
 
 class _Complaints(logging.Handler):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.images import tiff
+from pcsr_cli.images.exif import Exif, Value, read_exif
 from pcsr_cli.images.image import Layout, Metadata, Pixels
 from pcsr_cli.images.read import read_image, read_layout
 from pcsr_cli.images.tiff import CLASSIC_BYTES, write_tiff
@@ -179,6 +180,15 @@ def test_pages_in_a_circle_end() -> None:
     with fails(InputError, "is truncated or damaged"):
         read_image(io.BytesIO(content))
     assert np.array_equal(read_image(io.BytesIO(content), accept_damaged=True).rgb, levels(6, 7))
+
+
+@pytest.mark.parametrize("content", [b"Jane\0John\0", b"Jane", b"Jane\0\0\0\0", bytes(20)])
+def test_text_that_libtiff_warns_of_is_no_damage(content: bytes) -> None:
+    exif = Exif()
+    exif.main.values = {33432: Value(2, content), 271: Value(2, content)}
+    found = read_image(io.BytesIO(encoded(levels(), Metadata(exif=exif.tobytes()))))
+    assert found.notes == ()
+    assert read_exif(found.metadata.exif or b"").main.values[33432].content == content
 
 
 @pytest.mark.parametrize("channels", [4, 5])
