@@ -390,7 +390,9 @@ def _check_folder(work: Batch) -> None:
 
     looks_like_a_file = work.folder.suffix.lower() in readable_suffixes()
     if not is_folder(work.folder) and (exists(work.folder) or looks_like_a_file):
-        raise RefusedOutputError(f"{work.folder} is not a folder. Several images need one.", "Choose another name.")
+        raise RefusedOutputError(
+            f"{work.folder} is not a folder. Several images need a folder.", "Choose another name."
+        )
     inputs = [path for path in work.inputs if is_folder(path)]
     for pattern in filter(is_pattern, work.inputs):
         inputs += {task.source.parent for task in find_images([pattern], ()).tasks}

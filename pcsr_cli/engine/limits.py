@@ -22,8 +22,8 @@ MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Per layout: the files of the limit and of the use, and the line of ``memory.stat`` with the cache of files. The use
-includes the cache of files, which is released when memory is short.
+"""For each layout: the file with the limit of memory, the file with the memory in use, and the line of ``memory.stat``
+with the cache of files. The use includes the cache of files, which is released when memory is short.
 """
 
 OTHER_THREADS = 8

@@ -43,7 +43,8 @@ ANCILLARY = 0x20
 """The bit in the first letter of a chunk's kind that marks the chunk as not necessary for decoding."""
 
 MAX_TEXT = 2**24
-"""Maximum bytes of a profile or text after decompression. A larger profile or text may be a decompression bomb."""
+"""Maximum bytes of a profile or text after decompression. A profile or text above this limit may be a decompression
+bomb."""
 
 MAX_TEXTS = 3 * MAX_TEXT
 """Maximum bytes of all texts. Pillow refuses texts of more than 64 MiB."""

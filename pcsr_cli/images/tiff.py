@@ -35,7 +35,7 @@ SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 STRIP_BYTES = 2**20
 CLASSIC_BYTES = 2**32 - 2**26
-"""Maximum bytes of pixels in a file with 32-bit offsets. The remaining 64 MiB are for tags and metadata."""
+"""Maximum bytes of pixels in a file with 32-bit offsets. Of the 4 GiB, 64 MiB are reserved for tags and metadata."""
 
 HEADERS = {False: (42, 0), True: (43, 8, 0, 0)}
 """The numbers after the byte order in a TIFF and a BigTIFF; the last is the offset of the tags."""

@@ -79,7 +79,8 @@ class ModelChoice:
         return (self.get(kind),) if only else (self.get(kind), self.get(SourceKind(lossy=True)))
 
     def _kind_of_file(self, source: Path | BinaryIO) -> SourceKind | None:
-        """Return the kind that the header states, None if the file cannot be read: reading it again reports that."""
+        """Return the kind that the header states, None for a file that cannot be read, which is reported when the image
+        is read."""
         if not self.by_source or self.kind is not None:
             return self.kind
         try:

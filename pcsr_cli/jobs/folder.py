@@ -108,7 +108,7 @@ def lock(folder: Path) -> Iterator[tuple[str, ...]]:
     Yields notes. Raises OutputError if another run holds the lock or the folder is not writable, RefusedOutputError for
     a file."""
     if exists(folder) and not is_folder(folder):
-        raise RefusedOutputError(f"{folder} is not a folder. Several images need one.", "Choose another name.")
+        raise RefusedOutputError(f"{folder} is not a folder. Several images need a folder.", "Choose another name.")
     path = folder / LOCK_NAME
     with ExitStack() as stack:
         try:

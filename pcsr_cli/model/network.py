@@ -1,7 +1,7 @@
 """The PCSR network: backbone, classifier, and one sampler for each branch (spec: Jeong et al., ECCV 2024, section 3).
 
 The module is the readable definition: ``predict_pixels`` is the paper's formula for any pixels. The engine computes the
-same numbers faster, because the HR pixels of an LR pixel share the samplers' first layers.
+numbers of this module faster, because the HR pixels of an LR pixel share the samplers' first layers.
 """
 
 from dataclasses import dataclass

@@ -277,7 +277,7 @@ def test_the_journal_records_sources_and_settings(many: Folders) -> None:
         (["in/a.png", "o.png", "--recursive"], 2, "needs a folder or several images."),
         (["in/a.png", "o.png", "--name", "{stem}"], 2, "needs a folder or several images."),
         (["in", "in"], 2, "is an input: results in it would be enlarged again by the next run."),
-        (["in", "in/a.png"], 2, "is not a folder. Several images need one."),
+        (["in", "in/a.png"], 2, "is not a folder. Several images need a folder."),
         (["in", "in/a.png/out"], 1, "cannot be written:"),
         (["in", "out", "--name", "{colour}"], 2, "Invalid name template"),
         (["in/a.png", "in/b.png", "--out-dir", "in", "--name", "{name}"], 2, "would replace an input image."),

@@ -337,7 +337,7 @@ def test_one_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
 def test_a_file_cannot_be_the_output_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        fails(RefusedOutputError, f"{tmp_path / 'file'} is not a folder. Several images need one."),
+        fails(RefusedOutputError, f"{tmp_path / 'file'} is not a folder. Several images need a folder."),
         lock(tmp_path / "file"),
     ):
         pass
