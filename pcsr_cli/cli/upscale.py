@@ -311,7 +311,8 @@ def _check_outputs(output: Path | BinaryIO, work: Single, request: "Request", ov
 
 
 def _read_stdin(allow_huge: bool) -> BinaryIO:
-    """Return the content of stdin. Raises InputError if it is empty, or larger than any image of the permitted size."""
+    """Return the content of stdin. Raises InputError if stdin is empty, or larger than any image of the permitted
+    size."""
     from pcsr_cli.engine.limits import available_memory
     from pcsr_cli.images.read import MAX_PIXELS
 

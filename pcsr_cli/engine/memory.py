@@ -20,7 +20,8 @@ cache.
 """
 
 CPU_TILE_PIXELS = 2**23
-"""Maximum LR pixels of a tile on a CPU. In float32 they take 100 MB, and in a long tile the halo adds little work."""
+"""Maximum LR pixels of a tile on a CPU. A tile of this size takes 100 MB in float32, and the halo adds little work to a
+long tile."""
 
 DEVICE_TILES = range(64, 2049)
 """Range of the side of a tile in LR pixels, on devices other than a CPU."""

@@ -30,7 +30,7 @@ WHOLE = 2**31
 """A tile larger than any image."""
 
 DEFAULT_TILES = (96, 41)
-"""Tile sides in LR pixels. Half of the image and the engine's choice are tried as well."""
+"""Tile sides in LR pixels, in addition to half of the image and the engine's choice."""
 
 
 Upscaled = tuple[Tensor, Tensor, Outcome]

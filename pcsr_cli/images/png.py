@@ -37,7 +37,7 @@ MINOR = {b"tIME", b"bKGD", b"sBIT", b"hIST", b"sPLT", b"oFFs", b"mDCV", b"cLLI",
 """Chunks that a result does not need: the time of the last change, hints for display, and how the file was made."""
 
 GREY_BITS = {"L;2": 2, "L;4": 4, "L": 8}
-"""Bits of grey by Pillow's name of the layout."""
+"""The bits of a grey pixel, by Pillow's name of the layout."""
 
 ANCILLARY = 0x20
 """The bit in the first letter of a chunk's kind that marks the chunk as not necessary for decoding."""

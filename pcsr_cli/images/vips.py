@@ -55,7 +55,8 @@ def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
 
 
 class _Complaints(logging.Handler):
-    """Collects warnings of libvips about damaged pixels. Most of its warnings are about tags, also of intact files."""
+    """Collects warnings of libvips about damaged pixels. Most warnings of libvips are about tags, also of intact
+    files."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -98,7 +99,7 @@ def is_gif(file: BinaryIO) -> bool:
 def check_gif(file: BinaryIO) -> None:
     """Raise ValueError if libvips reports damage of the blocks or the first frame of a GIF.
 
-    The mark at the end of the file may be missing."""
+    The mark at the end of a GIF may be missing."""
     file.seek(0)
     with vips_errors():
         open_with_vips(io.BytesIO(file.read() + b";"))[0].avg()

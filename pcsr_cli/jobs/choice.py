@@ -51,7 +51,7 @@ class ModelChoice:
                 return
 
     def find_kind(self, source: Path | BinaryIO, rgb: Pixels) -> SourceKind | None:
-        """Return the kind of an image with the pixels ``rgb`` (H, W, 3), None if no model depends on it.
+        """Return the kind of an image with the pixels ``rgb`` (H, W, 3), None if no model depends on the kind.
 
         Raises InputError."""
         if not self.by_source:

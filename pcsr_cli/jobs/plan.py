@@ -164,7 +164,7 @@ def forecast(
 def least_memory(image: Layout, scale: float, result_bytes: int) -> int:
     """The bytes that an upscale surely takes: the image, and its decoder or a strip of the result.
 
-    ``result_bytes`` are those of the result if it is collected in memory, else 0."""
+    ``result_bytes`` is the size of a result that is collected in memory, else 0."""
     pixels = image.height * image.width
     pixel_bytes = hr_pixel_bytes(LEVELS[image.depth])
     rows = strip_rows((image.height, image.width), scale, pixel_bytes)
@@ -216,5 +216,5 @@ def _memory(network: Pcsr, image: Layout, plan: TilePlan, pixel_bytes: int, more
 
 
 def _read_bytes(image: Layout) -> int:
-    """Bytes of an image in memory. Grey has three channels."""
+    """Bytes of an image in memory. A grey image has three channels in memory."""
     return image.height * image.width * (3 + image.alpha) * image.depth // 8

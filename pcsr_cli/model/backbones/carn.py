@@ -53,7 +53,7 @@ class _Cascade(nn.Module):
 
 
 class _CascadingBlock(_Cascade):
-    """The inner level: one residual block whose weights are used three times."""
+    """The inner level of the cascade: one residual block whose weights are used three times."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
