@@ -11,9 +11,11 @@ from PIL import Image
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.formats import Format, SaveOptions, check_animated
 from pcsr_cli.images.image import ImageData, Metadata, to_8_bits
+from pcsr_cli.images.jpeg import is_jpeg
 from pcsr_cli.images.jxl import is_jxl
 from pcsr_cli.images.metadata import read_metadata
 from pcsr_cli.images.modes import from_pil
+from pcsr_cli.images.png import PngParts
 from pcsr_cli.images.read import ANIMATED, check_size, open_described, open_source, reading_errors, source_name
 from pcsr_cli.images.tiff import is_tiff
 from pcsr_cli.images.write import as_pil, encode_with_pillow, kept_metadata, open_destination, writing_errors
@@ -45,10 +47,7 @@ class Animation:
 def is_animated(source: Path | BinaryIO) -> bool:
     """Whether a file has several frames that can be upscaled. Raises InputError for a file that cannot be opened."""
     with open_source(source) as file, reading_errors(source):
-        return (
-            not (is_tiff(file) or is_jxl(file))
-            and _count(open_described(file, source_name(source), is_checked=False)[0]) > 1
-        )
+        return _count(_open(file, source_name(source), is_checked=False)[0]) > 1
 
 
 @contextmanager
@@ -57,20 +56,24 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
     name = source_name(source)
     with open_source(source) as file:
         with reading_errors(source):
-            image, parts = (
-                (None, None) if is_tiff(file) or is_jxl(file) else open_described(file, name, is_checked=True)
-            )
-            count = 0 if image is None else _count(image)
+            image, parts = _open(file, name, is_checked=True)
+            count = _count(image)
             if image is None or count < 2:
                 raise InputError(f"{name} has only one frame.", "Use a GIF, WebP or PNG animation.", setting="frames")
             check_size(name, image.width, image.height, allow_huge)
             metadata, _, notes = read_metadata(image if parts is None else parts.description, file, grey=False)
+            notes = (*notes, *(() if parts is None else parts.notes))
         frames = _frames(image, count, source)
         yield Animation((image.height, image.width), count, _plays(image), metadata, notes, frames)
 
 
-def _count(image: Image.Image) -> int:
-    return getattr(image, "n_frames", 1) - _first(image) if image.format in ANIMATED else 0
+def _open(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.Image | None, PngParts | None]:
+    """Open a file with ``open_described``, except formats without frames that may take long to open: None for these."""
+    return (None, None) if is_tiff(file) or is_jxl(file) or is_jpeg(file) else open_described(file, name, is_checked)
+
+
+def _count(image: Image.Image | None) -> int:
+    return 0 if image is None or image.format not in ANIMATED else getattr(image, "n_frames", 1) - _first(image)
 
 
 def _first(image: Image.Image) -> int:
