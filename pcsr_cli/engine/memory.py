@@ -44,7 +44,7 @@ KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 """The environment variables with which PyTorch and oneDNN limit their caches of kernels."""
 
 MAX_KERNELS = 64
-"""Kernels per cache. An image needs about 30 kernels, so images of one size reuse their kernels."""
+"""Maximum number of kernels in a cache. An image needs about 30 kernels, so images of one size reuse their kernels."""
 
 
 def limit_kernel_caches() -> None:

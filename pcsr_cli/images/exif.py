@@ -88,7 +88,7 @@ class Exif:
         """Return the offset of a directory, and the bytes from ``start`` of the directory, its values and its inner
         directories.
 
-        ``big`` is the format of BigTIFF."""
+        ``big`` selects the format of BigTIFF."""
         out = bytearray()
         note = directory.inner.get(EXIF, directory).values.get(MAKER_NOTE)
         if note is not None and not start <= note.offset < MAX_EXIF:
