@@ -147,7 +147,7 @@ UINT16_DEVICES = {"cpu", "cuda"}
 
 def as_lr(rgb: Pixels) -> Tensor:
     """Convert an image (h, w, 3) uint8 or uint16 to an engine input (1, 3, h, w). The values are copied only if PyTorch
-    requires it."""
+    requires a copy."""
     usable = rgb.flags.writeable and all(stride >= 0 for stride in rgb.strides)
     return torch.from_numpy(rgb if usable else rgb.copy()).permute(2, 0, 1)[None]
 

@@ -110,8 +110,8 @@ image."""
 def parse_degradation(text: str) -> Degradation:
     """Parse steps that are joined by ``+``, in their order. Raises UsageError.
 
-    ``jpeg=75`` (4:2:0), ``jpeg=75,444``, ``webp=75``, ``blur=0.6``, ``noise=3``, ``reduce=area`` to the LR size, or
-    ``reduce=area,2`` to a half. ``jpeg=90+reduce=area+jpeg=75`` saves, reduces, and saves again."""
+    The steps are ``jpeg=75`` (4:2:0), ``jpeg=75,444``, ``webp=75``, ``blur=0.6``, ``noise=3``, ``reduce=area`` to the
+    LR size, or ``reduce=area,2`` to a half. ``jpeg=90+reduce=area+jpeg=75`` saves, reduces, and saves again."""
     parts = text.split("+")
     try:
         steps = tuple(_parse_step(part) for part in parts)

@@ -186,7 +186,7 @@ class Transfer:
         return answer
 
     def receive(self) -> Answer:
-        """Receive the whole content. Raises HubError, UnavailableError, DamagedError."""
+        """Receive the whole content of the file. Raises HubError, UnavailableError, DamagedError."""
         with contextlib.closing(self._events("GET")) as events:
             for event in events:
                 if isinstance(event, Answer):
