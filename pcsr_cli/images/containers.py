@@ -10,10 +10,11 @@ from PIL import Image
 from PIL.MpoImagePlugin import MpoImageFile
 
 from pcsr_cli.images.colour import ColourSpace, from_bmp, from_png
+from pcsr_cli.images.exif import PREFIX as EXIF_PREFIX
 from pcsr_cli.images.image import Metadata
 from pcsr_cli.images.xmp import GAIN_MAP
 
-EXIF_PREFIX, XMP_PREFIX = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENDED_XMP_PREFIX, PHOTOSHOP_PREFIX = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 
 C2PA = "the C2PA manifest, which is valid only for the original file"
@@ -209,6 +210,8 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _find_in_boxes(image: Image.Image, file: BinaryIO, found: RawMetadata) -> None:
+    if image.format == "JXL" and found.exif and not found.exif.startswith((EXIF_PREFIX, b"II", b"MM")):
+        found.exif = found.exif[4 + int.from_bytes(found.exif[:4], "big") :] or None
     for kind, start, size in _boxes(file):
         file.seek(start)
         if kind == b"jumb" or (kind == b"uuid" and file.read(16) == C2PA_BOX):

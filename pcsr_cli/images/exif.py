@@ -17,6 +17,7 @@ ORIENTATION = 274
 EXIF, GPS, INTEROP = 34665, 34853, 40965
 """Tags that point to directories."""
 
+PREFIX = b"Exif\0\0"
 MAKER_NOTE = 37500
 MAX_EXIF = 2**16
 """A JPEG cannot hold more bytes of EXIF. A maker note that ends after this many bytes cannot keep its place."""
@@ -127,7 +128,10 @@ def read_exif(source: bytes | BinaryIO, skipped: Container[int] = ()) -> Exif:
 
     Unreadable tags are left out and counted. The directory of the preview is not read. Raises ValueError if there is no
     directory."""
-    file = io.BytesIO(source.removeprefix(b"Exif\0\0")) if isinstance(source, bytes) else source
+    if isinstance(source, bytes):
+        while source.startswith(PREFIX):  # some programs write it twice
+            source = source.removeprefix(PREFIX)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     end = file.seek(0, io.SEEK_END)
     unread = 2 * end  # no value of an intact file overlaps another
     file.seek(0)

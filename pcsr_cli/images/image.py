@@ -35,6 +35,10 @@ class Metadata:
     aspect: tuple[int, int] | None = None
     cicp: bytes | None = None
 
+    def stripped(self) -> "Metadata":
+        """The metadata without which the colours would shift."""
+        return Metadata(icc=self.icc, cicp=self.cicp)
+
 
 def list_names(names: Iterable[str]) -> str:
     """Join the first ``MAX_NAMES`` names for a note."""

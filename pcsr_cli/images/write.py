@@ -163,7 +163,7 @@ def kept_metadata(
 
     ``text`` is added to the text of a PNG. In formats other than PNG, ``text`` becomes the software in the EXIF."""
     if options.strip:
-        return Metadata(icc=metadata.icc)
+        return keepable(metadata.stripped(), format)[0]
     kept, text = keepable(metadata, format)[0], text or {}
     if format is PNG:
         return resize_metadata(replace(kept, text=(*kept.text, *text.items())), height, width)

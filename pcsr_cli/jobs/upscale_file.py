@@ -128,7 +128,7 @@ class Upscaler:
             notes = (f"{len(frames)} frames were enlarged",)
         else:
             wanted = Layout(*size, image.grey, image.alpha is not None, image.depth)
-        layout, changes = fit(wanted, format, None if request.save.strip else image.metadata)
+        layout, changes = fit(wanted, format, image.metadata.stripped() if request.save.strip else image.metadata)
         kind = self.models.find_kind(job.source, image.rgb)
         model = self.models.get(kind)
         working = working_scale(model, request.scale)

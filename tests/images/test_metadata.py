@@ -255,3 +255,28 @@ def test_metadata_after_the_pixels_of_a_png_is_read(tmp_path: Path, deep: bool) 
     assert image.depth == (16 if deep else 8)
     assert image.size == (6, 4)
     assert tags_of(image.metadata)[0x010F] == "Maker"
+
+
+@pytest.mark.parametrize("make", ["CIELAB", "Zstandard"])
+def test_tiffs_that_pillow_decodes_keep_their_metadata(make: str) -> None:
+    file = io.BytesIO()
+    if make == "CIELAB":
+        tags = simple(6)
+        tags[700] = XMP
+        Image.new("LAB", (6, 4)).save(file, "TIFF", exif=tags)
+    else:
+        Image.fromarray(levels(4, 6)).save(file, "TIFF", exif=simple(6), compression="zstd")
+    image = read_image(file)
+    assert image.size == (6, 4)
+    assert tags_of(image.metadata)[0x010F] == "Maker"
+    assert make != "CIELAB" or b'Orientation="1"' in (image.metadata.xmp or b"")
+
+
+def test_a_prefix_of_the_exif_in_a_png_is_skipped() -> None:
+    exif = simple(6).tobytes()
+    chunk = b"eXIf" + exif
+    content = in_file(".png").getvalue()
+    chunk = len(exif).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    image = read_image(io.BytesIO(content[:33] + chunk + content[33:]))
+    assert image.size == (6, 4) and image.notes == ()
+    assert tags_of(image.metadata)[0x010F] == "Maker"

@@ -288,3 +288,9 @@ def test_before_commit_gets_the_finished_file(tmp_path: Path) -> None:
         writer.write(levels())
     assert finished_files == [True]
     assert output.exists()
+
+
+def test_strip_keeps_the_statement_of_hdr(tmp_path: Path) -> None:
+    image = ImageData(levels(), metadata=Metadata(xmp=b"<x/>", cicp=bytes((9, 16, 0, 1))))
+    write_image(tmp_path / "out.png", image, {"key": "value"}, SaveOptions(strip=True))
+    assert read_image(tmp_path / "out.png").metadata == image.metadata.stripped()
