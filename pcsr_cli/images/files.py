@@ -264,7 +264,10 @@ def open_shared(path: Path, flags: int, create: bool = True) -> int:
     except FileNotFoundError:
         if not create:
             raise
-        handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:  # another process made it just now
+            return open_shared(path, flags)
         share(path)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)

@@ -413,5 +413,5 @@ MIB = 2**20
 @pytest.mark.parametrize("output", ["out.png", "out.jpg"])
 def test_too_little_memory_is_one_line(run_pcsr: Pcsr, tiny_folder: Path, output: str, max_memory: int) -> None:
     save(run_pcsr.cwd / "in.png", np.full((1500, 2000, 3), 77, np.uint8))
-    run_pcsr("upscale", "in.png", output, "--model", tiny_folder, max_memory=max_memory).failed(1, "not enough memory.")
+    run_pcsr("upscale", "in.png", output, "--model", tiny_folder, max_memory=max_memory).failed(1, "memory")
     assert run_pcsr.files() == ["in.png"]

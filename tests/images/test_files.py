@@ -207,6 +207,20 @@ def test_a_lock_never_follows_a_link_or_waits_for_a_pipe(tmp_path: Path) -> None
 
 
 @needs_locks
+def test_two_processes_may_make_a_lock_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def open_second(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_CREAT:
+            (tmp_path / "lock").touch()
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", open_second)
+    with hold_lock(tmp_path / "lock") as locked:
+        assert locked
+
+
+@needs_locks
 def test_a_read_only_lock_of_another_user_is_held_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
 
