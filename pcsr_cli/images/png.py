@@ -202,8 +202,12 @@ def _unpack(unpacker: "zlib._Decompress", block: bytes, limit: int) -> int:
 
 
 def _raw_bytes(header: bytes) -> int:
-    """Return the bytes of all pixels before compression, with a byte per row for the number of the filter."""
-    width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", header)
+    """Return the bytes of all pixels before compression, with a byte per row for the number of the filter.
+
+    Raises ValueError for an invalid header."""
+    width, height, depth, colour, compression, filtering, is_interlaced = struct.unpack(">IIBBBBB", header)
+    if compression or filtering or is_interlaced > 1:  # Pillow ignores these numbers
+        raise ValueError("the header is invalid")
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     sizes = (
         (-((left - width) // right), -((top - height) // down))

@@ -173,13 +173,28 @@ def test_a_wrong_checksum_of_pixels_is_damage(kind: bytes) -> None:
     [
         drawn().replace(zlib.compress(2 * (b"\0" + bytes(range(12)))), b""),
         drawn(chunk(b"\xff\x88aA", b"")),
+        *(
+            drawn().replace(drawn()[8:33], chunk(b"IHDR", drawn()[16:26] + bytes(numbers)))
+            for numbers in ((1, 0, 0), (0, 1, 0), (0, 0, 2))
+        ),
         drawn()[:-12],
         drawn()[:33] + chunk(b"IDAT", zlib.compress(2 * (b"\0" + bytes(range(12))))[:-4] + b"sum!") + drawn()[-12:],
         drawn()[:33] + chunk(b"IDAT", zlib.compress(2 * (b"\0" + bytes(range(12))))[:-4]) + drawn()[-12:],
         drawn()[:33] + chunk(b"IDAT", zlib.compress(bytes(25))) + drawn()[-12:],
         drawn()[:33] + chunk(b"IDAT", zlib.compress(bytes(10**8))) + drawn()[-12:],
     ],
-    ids=["no pixels", "name", "no end", "checksum", "no checksum", "few pixels", "many pixels"],
+    ids=[
+        "no pixels",
+        "name",
+        "compression",
+        "filters",
+        "interlacing",
+        "no end",
+        "checksum",
+        "no checksum",
+        "few pixels",
+        "many pixels",
+    ],
 )
 def test_other_damage_is_an_error(content: bytes) -> None:
     with fails(InputError, "is truncated or damaged:"):
