@@ -65,8 +65,8 @@ def pixel_centres(length: int, positions: Tensor) -> Tensor:
     """The centres -1 + (2i + 1)/n of pixels i of n on [-1, 1], float32.
 
     The order of the terms in the sum -1 + (2i + 1)/n is deliberate. Published results contain the float32 rounding of
-    this order, which moves positions near the right border by up to 2e-5 LR pixels. With exact arithmetic, ten times as
-    many 8-bit values would differ from the published ones.
+    the sum in this order, which moves positions near the right border by up to 2e-5 LR pixels. With exact arithmetic,
+    ten times as many 8-bit values would differ from the published ones.
     """
     half = 1 / length
     return (-1 + half) + (2 * half) * positions.float()

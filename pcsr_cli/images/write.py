@@ -222,7 +222,8 @@ def _metadata_options(format: Format, metadata: Metadata) -> dict[str, object]:
 
 
 def _reduce_colours(image: Image.Image, colours: int) -> Image.Image:
-    """Convert to a palette. Pixels that are more transparent than opaque get the last colour, which is transparent."""
+    """Convert an image to a palette. Pixels that are more transparent than opaque get the last colour, which is
+    transparent."""
     if image.mode == "L":
         return image
     if image.mode == "RGB":

@@ -116,7 +116,7 @@ def _build(path: Path, data: DataConfig, images: list[_Image], observe: Observer
                     stream.write(patch.tobytes())
                 observe(Decoded(image.path, done, len(images)))
         if not scores:
-            raise TrainingError(f"No image is as large as a patch of {data.patch} pixels.", "Set data.patch smaller.")
+            raise TrainingError(f"No image is as large as a patch of {data.patch} pixels.", "Use a smaller data.patch.")
         _choose(cut, chosen, scores, data)
 
 

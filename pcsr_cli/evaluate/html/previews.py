@@ -14,7 +14,7 @@ MAX_PIXELS = 2_100_000
 """Maximum pixels of a result that is shown at full size."""
 
 SCALED_PIXELS = 1_400_000
-"""Pixels to which a larger result is scaled down. A detail at full size is added."""
+"""Number of pixels to which a larger result is scaled down. A detail at full size is added."""
 
 DETAIL = 640
 """Side of the detail in HR pixels."""
