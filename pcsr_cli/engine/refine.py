@@ -32,9 +32,9 @@ def usual_refine(scale: float) -> int:
 def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
     """Refine a region except its outermost ring of pixels, which is returned unchanged.
 
-    ``prediction`` (H, W, 3) float32, any units, contiguous; ``heavy`` (H, W) bool; ``minimum`` is #h, from 0 (replace
-    every light pixel) to 9 (none). To refine a part of an image, include one more pixel on each side that is not a
-    border of the image.
+    ``prediction`` is (H, W, 3) float32 in any units, contiguous. ``heavy`` is (H, W) bool. ``minimum`` is #h, from 0
+    (replace every light pixel) to 9 (none). To refine a part of an image, include one more pixel on each side that is
+    not a border of the image.
     """
     height, width = heavy.shape
     if minimum >= NEVER or height < 3 or width < 3:

@@ -95,7 +95,7 @@ class SsimTruth:
     from scikit-image's by less than 1e-6.
 
     The image is processed in blocks of rows. Each block is cut into 16 vertical strips, which become the channels of a
-    depthwise convolution. The class takes the memory of about three luma images.
+    depthwise convolution. An object takes the memory of about three luma images.
     """
 
     def __init__(self, truth: Plane) -> None:

@@ -9,7 +9,7 @@ from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, check_options,
 from pcsr_cli.jobs.maps import MapRequest
 
 ANIMATION_FORMATS = {"GIF", "APNG"}
-"""Formats for animations. By default, a still image is not written in one of these formats."""
+"""Formats for animations. By default, a still image is not written in a format for animations."""
 
 
 @dataclass(frozen=True)

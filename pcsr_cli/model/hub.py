@@ -82,7 +82,9 @@ def fetch(location: HubLocation, name: str, notify: Notify | None = None, bounds
     try:
         client().utils.validate_repo_id(location.repo)
     except ValueError as error:
-        raise HubError(f"{location.repo!r} is not a valid repository name.", "The form is user/repo.") from error
+        raise HubError(
+            f"{location.repo!r} is not a valid repository name.", "A repository name has the form user/repo."
+        ) from error
     new: list[Path] = []
     config = _fetch_file(location.config_file(name), notify, bounds, new)
     commit = revision_of(config)
