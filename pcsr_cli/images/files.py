@@ -286,9 +286,11 @@ def share(path: Path) -> None:
         path.chmod(stat.S_IMODE(above.st_mode) & (0o7777 if path.is_dir() else 0o666))
 
 
-def reason(error: OSError) -> str:
-    """Return the system's message for an error, in lower case."""
-    return (error.strerror or str(error)).lower()
+def reason(error: Exception) -> str:
+    """Return the system's message for an OSError, in lower case, or a parser's message without advice about Python."""
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    return str(error).partition("; use sys.")[0]
 
 
 def _new_file(folder: Path, mode: int) -> tuple[Path, int]:

@@ -92,7 +92,7 @@ def read_safetensors(config: Path, weights: Path) -> Checkpoint:
     except OSError as error:
         raise ModelError(f"Cannot read {config}: {reason(error)}.", "Put the config beside the weights.") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{config} is not valid JSON: {error}.", "Fetch or copy the file again.") from error
+        raise ModelError(f"{config} is not valid JSON: {reason(error)}.", "Fetch or copy the file again.") from error
     spec, scales = parse_config(decoded, str(config))
     if content is None:
         raise ModelError(f"{weights} is missing.", "Put the weights beside their config.json.")

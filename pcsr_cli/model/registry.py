@@ -200,7 +200,7 @@ def read_registry(path: Path) -> Registry:
             f"Cannot read the registry {path}: {reason(error)}.", "Check the path, or PCSR_REGISTRY."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise RegistryError(f"The registry {path} is not valid TOML: {error}.", "Correct the file.") from error
+        raise RegistryError(f"The registry {path} is not valid TOML: {reason(error)}.", "Correct the file.") from error
     origin = f"The registry {path}"
     file = convert(table, _File, origin, RegistryError, "Correct the file.")
     entries = {}

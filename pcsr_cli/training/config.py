@@ -169,6 +169,6 @@ def load_config(path: Path) -> TrainConfig:
     except OSError as error:
         raise TrainingError(f"Cannot read the recipe {path}: {reason(error)}.", "Check the path.") from error
     except (ValueError, RecursionError) as error:
-        raise TrainingError(f"{path} is not valid TOML: {error}.", CORRECT) from error
+        raise TrainingError(f"{path} is not valid TOML: {reason(error)}.", CORRECT) from error
     recipe = convert(data, Recipe, path.name, TrainingError, CORRECT)
     return TrainConfig(**asdict(recipe), folder=path.parent)
