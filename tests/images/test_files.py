@@ -211,8 +211,8 @@ def test_two_processes_may_make_a_lock_at_the_same_time(tmp_path: Path, monkeypa
     opened = os.open
 
     def open_second(path: Path, flags: int, *mode: int) -> int:
-        if flags & os.O_CREAT:
-            (tmp_path / "lock").touch()
+        if flags & os.O_CREAT and not path.exists():
+            os.close(opened(path, os.O_CREAT))
         return opened(path, flags, *mode)
 
     monkeypatch.setattr(os, "open", open_second)
