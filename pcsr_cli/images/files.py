@@ -305,7 +305,7 @@ def _new_file(folder: Path, mode: int) -> tuple[Path, int]:
             return path, handle
         with suppress(OSError):  # some file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # zero if another run removed the file before it was locked
+        if exists(path):  # otherwise another run removed the file before it was locked
             return path, handle
         os.close(handle)
 
@@ -398,19 +398,14 @@ def _refused_names(folder: Path, names: Sequence[str]) -> dict[str, OSError]:
 
     The names are tried in a temporary folder: a killed process never leaves an empty file with the name of a result."""
     refused: dict[str, OSError] = {}
-    trial = _temporary_path(folder)
     try:
-        trial.mkdir(0o700)
+        trial, handle = _new_trial(folder)
     except OSError:  # a folder may accept files but no folders
         path, handle = _new_file(folder, 0o600)
         os.close(handle)
         path.unlink()
         return refused
-    handle = None if fcntl is None else os.open(trial, os.O_RDONLY)
     try:
-        if handle is not None:
-            with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
         for name in names:
             try:
                 with suppress(FileNotFoundError):
@@ -425,6 +420,22 @@ def _refused_names(folder: Path, names: Sequence[str]) -> dict[str, OSError]:
         with suppress(OSError):
             _remove_trial(trial)
     return refused
+
+
+def _new_trial(folder: Path) -> tuple[Path, int | None]:
+    """Make a temporary folder. The folder is locked while the returned handle is open."""
+    while True:
+        trial = _temporary_path(folder)
+        trial.mkdir(0o700)
+        if fcntl is None:
+            return trial, None
+        with suppress(FileNotFoundError):
+            handle = os.open(trial, os.O_RDONLY)
+            with suppress(OSError):  # some file systems have no locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if exists(trial):  # otherwise another run removed the folder before it was locked
+                return trial, handle
+            os.close(handle)
 
 
 def _remove_trial(trial: Path) -> None:

@@ -271,6 +271,22 @@ def test_names_that_the_file_system_refuses_are_found_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_locks
+def test_a_trial_that_another_run_removes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+    made: list[Path] = []
+
+    def remove_first(self: Path, mode: int) -> None:
+        mkdir(self, mode)
+        made.append(self)
+        if len(made) == 1:
+            assert remove_leftovers(tmp_path) == 1
+
+    monkeypatch.setattr(Path, "mkdir", remove_first)
+    assert refused_outputs([tmp_path / "a.png"]) == {}
+    assert len(made) == 2 and list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_may_accept_files_but_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing("mkdir", errno.EPERM, monkeypatch)
     assert refused_outputs([tmp_path / "a.png"]) == {}
