@@ -13,7 +13,7 @@ from pcsr_cli.images.formats import Format, SaveOptions, check_animated
 from pcsr_cli.images.image import ImageData, Metadata, to_8_bits
 from pcsr_cli.images.jpeg import is_jpeg
 from pcsr_cli.images.jxl import is_jxl
-from pcsr_cli.images.metadata import read_metadata
+from pcsr_cli.images.metadata import SWAPPED, read_metadata, upright
 from pcsr_cli.images.modes import from_pil
 from pcsr_cli.images.png import PngParts
 from pcsr_cli.images.read import ANIMATED, check_size, open_described, open_source, reading_errors, source_name
@@ -61,10 +61,13 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
             if image is None or count < 2:
                 raise InputError(f"{name} has only one frame.", "Use a GIF, WebP or PNG animation.", setting="frames")
             check_size(name, image.width, image.height, allow_huge)
-            metadata, _, notes = read_metadata(image if parts is None else parts.description, file, grey=False)
+            metadata, orientation, notes = read_metadata(
+                image if parts is None else parts.description, file, grey=False
+            )
             notes = (*notes, *(() if parts is None else parts.notes))
-        frames = _frames(image, count, source)
-        yield Animation((image.height, image.width), count, _plays(image), metadata, notes, frames)
+        frames = _frames(image, count, source, orientation)
+        size = (image.width, image.height) if orientation in SWAPPED else (image.height, image.width)
+        yield Animation(size, count, _plays(image), metadata, notes, frames)
 
 
 def _open(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.Image | None, PngParts | None]:
@@ -90,7 +93,7 @@ def _plays(image: Image.Image) -> int:
     return loop or 0
 
 
-def _frames(image: Image.Image, count: int, source: Path | BinaryIO) -> Iterator[Frame]:
+def _frames(image: Image.Image, count: int, source: Path | BinaryIO, orientation: int) -> Iterator[Frame]:
     size = image.size
     for number in range(_first(image), _first(image) + count):
         with reading_errors(source):
@@ -101,7 +104,7 @@ def _frames(image: Image.Image, count: int, source: Path | BinaryIO) -> Iterator
                     "Export the animation again.",
                 )
             image.load()
-            frame = Frame(from_pil(image), float(image.info.get("duration", 0) or 0))
+            frame = Frame(upright(from_pil(image), orientation), float(image.info.get("duration", 0) or 0))
         yield frame
 
 

@@ -23,7 +23,7 @@ from pcsr_cli.images.colour import (
     from_exif,
     hdr_of_profile,
     make_profile,
-)  # fmt: skip
+)
 from pcsr_cli.images.containers import C2PA, RawMetadata, find_metadata, iptc_resource, lasting_resources
 from pcsr_cli.images.exif import (
     ASCII,
@@ -39,7 +39,7 @@ from pcsr_cli.images.exif import (
     Exif,
     Value,
     read_exif,
-)  # fmt: skip
+)
 from pcsr_cli.images.image import ImageData, Metadata, Pixels, list_names
 from pcsr_cli.images.modes import CONVERTED_MODES, GREY_MODES
 
@@ -63,7 +63,7 @@ PHOTOMETRIC, GREY, CONVERTED = 262, {(0,), (1,)}, {(5,), (8,)}
 RESOLUTION = (282, 283)
 RESOLUTION_UNIT = 296
 PER_INCH = 2
-UNITS = {PER_INCH: 1.0, 3: 2.54}
+UNITS: Mapping[float, float] = {PER_INCH: 1.0, 3: 2.54}
 """Units of resolution: TIFF's numbers for inch and centimetre, and the number of each per inch."""
 
 PHOTO_SIZE, FOCAL_PLANE_RESOLUTION, SUBJECT = (0xA002, 0xA003), (0xA20E, 0xA20F), (0x9214, 0xA214)
@@ -245,7 +245,7 @@ def exif_dpi(exif: Exif) -> tuple[float, float] | None:
     unit = exif.numbers(values.get(RESOLUTION_UNIT)) or (PER_INCH,)
     sides = (exif.numbers(values.get(tag)) for tag in RESOLUTION)
     dpi = read_dpi([side[0] / side[1] if len(side) == 2 and side[1] else 0 for side in sides])
-    factor = UNITS.get(int(unit[0]))
+    factor = UNITS.get(unit[0])
     return None if factor is None or dpi is None else (dpi[0] * factor, dpi[1] * factor)
 
 
@@ -291,13 +291,13 @@ def _resize_photo(exif: Exif, size: tuple[int, int]) -> None:
         value = values.pop(tag, None)
         if value is None or not known:
             continue
-        numbers = exif.numbers(value)
-        if tag in SUBJECT:
-            scaled = [round(number * factors[place % 2]) for place, number in enumerate(numbers)]
-        else:
-            scaled = [round(numbers[0] * factors[FOCAL_PLANE_RESOLUTION.index(tag)]), *map(round, numbers[1:])]
-        with suppress(struct.error):  # the number is too large for its type
-            values[tag] = exif.value(value.type, *scaled)
+        numbers = list(exif.numbers(value))
+        with suppress(ValueError, OverflowError, struct.error):  # damage, or a number too large for its type
+            if tag in SUBJECT:
+                numbers = [round(number * factors[place % 2]) for place, number in enumerate(numbers)]
+            else:
+                numbers[0] = round(numbers[0] * factors[FOCAL_PLANE_RESOLUTION.index(tag)])
+            values[tag] = exif.value(value.type, *numbers)
     values.update({tag: exif.value(LONG, side) for tag, side in zip(PHOTO_SIZE, size, strict=True) if tag in values})
 
 

@@ -1,6 +1,7 @@
 """Animations: complete frames are read and written."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pcsr_cli.images.formats import SaveOptions, choose_format
 from pcsr_cli.images.image import ImageData, Metadata, Pixels
 from tests.failing import fails
 from tests.images import deep_levels, levels, save
+from tests.images.test_metadata import simple, turned
 
 SUFFIXES = [".gif", ".webp", ".png"]
 TIMES = [50.0, 120.0, 80.0]
@@ -105,6 +107,19 @@ def test_metadata_is_kept_and_text_goes_into_a_png(tmp_path: Path, suffix: str) 
         assert animation.notes == ("not carried to the result: the HDR gain map",)
     with Image.open(output) as image:
         assert suffix != ".png" or image.info["Software"] == "pcsr"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_frames_are_turned_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
+    frames = [Image.fromarray(levels(4, 6)), Image.fromarray(levels(4, 6, seed=1))]
+    options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
+    options |= {"save_all": True, "append_images": frames[1:], "exif": simple(orientation)}
+    frames[0].save(tmp_path / f"in{suffix}", **options)
+    with open_animation(tmp_path / f"in{suffix}") as animation:
+        found = list(animation.frames)
+        assert np.array_equal(found[0].image.rgb, turned(orientation))
+        assert animation.size == found[1].image.size == turned(orientation).shape[:2]
 
 
 class TestErrors:

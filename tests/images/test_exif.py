@@ -1,6 +1,7 @@
 """EXIF keeps its types and bytes, and maker notes keep their place."""
 
 import io
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pcsr_cli.images.exif import EXIF, GPS, INTEROP, MAKER_NOTE, Directory, Exif, Value, read_exif
 from pcsr_cli.images.image import ImageData, Metadata
+from pcsr_cli.images.metadata import resize_metadata
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import write_image
 from tests.images import levels, save
@@ -153,6 +155,19 @@ def test_a_maker_note_far_behind_in_a_tiff_goes_with_a_note(tmp_path: Path) -> N
         assert image.metadata.exif is not None
         assert (MAKER_NOTE in read_exif(image.metadata.exif).photo.values) == kept
         assert any("maker note" in text for text in image.notes) != kept
+
+
+@pytest.mark.parametrize("kind", [3, 4, 5, 11, 12])
+@pytest.mark.parametrize("number", [0, 1, 65535, float("nan"), float("inf")])
+def test_sizes_of_any_type_are_scaled_or_dropped(kind: int, number: float) -> None:
+    exif = Exif()
+    if kind < 11 and not math.isfinite(number):
+        return
+    for tag in (0x9214, 0xA214, 0xA20E, 0xA20F, 0xA002, 0xA003):
+        photo = Directory({0xA002: exif.value(3, 40), 0xA003: exif.value(3, 20)})
+        photo.values[tag] = exif.value(kind, *[number] * (4 if kind != 5 else 2))
+        exif.main.inner[EXIF] = photo
+        assert resize_metadata(Metadata(exif=exif.tobytes()), 80, 160).exif is not None
 
 
 def test_a_broken_pointer_costs_a_note(tmp_path: Path) -> None:
