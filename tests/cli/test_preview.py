@@ -98,7 +98,7 @@ def test_a_result_on_stdout_has_no_preview(run_pcsr: Pcsr, tiny_folder: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out-dir", "out"], "--preview is for a single image."),
+        (["other.png", "--out-dir", "out"], "--preview is for a single image."),
         (["out.png", "--quiet"], "--preview and --quiet exclude each other."),
     ],
 )
