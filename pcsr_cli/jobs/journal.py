@@ -129,6 +129,9 @@ class Started:
         """Record that all images of this run ended. A file without images of earlier runs is removed."""
         for output in tuple(self._running):
             self.end(output)
+        for identity in [one for one, count in self._before.items() if count < MAX_STARTS]:
+            del self._before[identity]  # such as an image that was done just before a kill
+            self._append(f"-{identity}")
         if not self._before:
             with contextlib.suppress(OSError):
                 self.path.unlink()

@@ -31,7 +31,7 @@ from pcsr_cli.jobs.folder import (
     plan_work,
     prepare_folders,
 )
-from pcsr_cli.jobs.journal import STARTED_NAME, Entry, Journal
+from pcsr_cli.jobs.journal import STARTED_NAME, Entry, Journal, Started
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Request
 from pcsr_cli.model.registry import LoadedModel
@@ -280,6 +280,15 @@ def test_an_image_that_kills_two_runs_is_not_tried_again_and_the_others_are_done
     save(tmp_path / "killer.png", levels(4, 5, seed=1))  # another image is tried
     ((task, report),) = run().run()
     assert isinstance(report, Report)
+
+
+def test_a_run_forgets_images_that_were_done_just_before_a_kill(tmp_path: Path, model: LoadedModel) -> None:
+    run = make_run(tmp_path, model, "a.png", "b.png")
+    list(run.run())
+    for _ in range(2):
+        Started(run.folder).start(Path("a.png"), tmp_path / "a.png")
+        list(FolderRun(run.folder, run.work.todo, model, Request(refine=1)).run())
+        assert not (run.folder / STARTED_NAME).exists()
 
 
 def test_an_interrupted_or_failed_image_does_not_count_as_killed(
