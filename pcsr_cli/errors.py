@@ -117,7 +117,7 @@ _OUT_OF_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
     "Invalid buffer size",  # MPS: larger than one buffer may be
-    "can't start new thread",  # no memory for its stack
+    "can't start new thread",  # no memory for its stack, or a limit on threads
     "bad_alloc",
     "failed to map segment",  # no memory for a library
 )

@@ -129,6 +129,9 @@ def explain(error: Exception) -> PcsrError:
                 f"Internal error in pcsr ({type(error).__name__}: {error}).",
                 "Run the command again with PCSR_DEBUG=1 and report the traceback.",
             )
+        if "start new thread" in str(error):
+            sentence = "The limit on the number of threads is reached."
+            return PcsrError(sentence, "Raise the limit on processes of ulimit -u, or of the container.")
         error = OutOfMemoryError("There is not enough memory.", "Close other programs, or use a smaller image.")
     if not error.setting:
         return error

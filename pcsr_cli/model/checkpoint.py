@@ -148,7 +148,11 @@ def load_pickle(path: Path) -> object:
 
 def _parse_pickle(content: bytes, path: Path) -> object:
     try:
-        _check_archive(content)
+        problem = _find_bomb(content)
+        if problem:
+            raise ModelError(
+                f"{path} is not a readable PyTorch checkpoint: {problem}.", "Save it again with torch.save."
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about unusual pickles and TorchScript, and then refuses them
             parsed: object = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -157,32 +161,31 @@ def _parse_pickle(content: bytes, path: Path) -> object:
             f"{path} is damaged or contains more than tensors, and was not opened.",
             "Use a file that torch.load accepts with weights_only=True.",
         ) from error
-    except MemoryError:
+    except (MemoryError, ModelError):
         raise
     except Exception as error:  # torch.load raises many types for damaged files
         raise ModelError(f"{path} is not a readable PyTorch checkpoint.", "Fetch or copy the file again.") from error
     return parsed
 
 
-def _check_archive(content: bytes) -> None:
-    """Raise ValueError for a file that takes far more memory than its size, as torch.save never writes it.
+def _find_bomb(content: bytes) -> str | None:
+    """Why a file takes far more memory than its size, None if it does not. torch.save never writes such files.
 
-    A refused file has compressed or overlapping entries, or a long pickle, whose objects are larger than their codes.
+    A bomb has compressed or overlapping entries, or a long pickle, whose objects are larger than their codes.
     Files of torch before 1.6 are a pickle followed by the numbers.
     """
-    pickled = 0
+    pickled = len(content) - 3 * MAX_HEADER
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError("the archive is compressed")
+            return "its archive is compressed"
         if sum(entry.file_size for entry in entries) > len(content):
-            raise ValueError("the entries of the archive overlap")
+            return "the entries of its archive overlap"
         pickled = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
-    elif len(content) > 4 * MAX_HEADER:
-        pickled = len(content)
-    if pickled > MAX_HEADER or any(name in content for name in COPYING):
-        raise ValueError("the pickle is too long or copies data")
+    if pickled > MAX_HEADER:
+        return "it is too long for the tensors that it lists"
+    return "its pickle copies data" if any(name in content for name in COPYING) else None
 
 
 def read_pth(path: Path) -> Checkpoint:

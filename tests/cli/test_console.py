@@ -70,6 +70,10 @@ def test_a_lack_of_memory_outside_of_tensors_is_explained(error: Exception) -> N
     assert "There is not enough memory." in str(explain(error))
 
 
+def test_a_limit_on_threads_is_explained() -> None:
+    assert "The limit on the number of threads is reached." in str(explain(RuntimeError("can't start new thread")))
+
+
 def test_a_bug_is_reported_as_an_internal_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert report_error(KeyError("two\nlines")) == 1
     printed = capsys.readouterr().err
