@@ -27,13 +27,14 @@ class Axis:
     """Consecutive HR rows (or columns) and their positions on the LR grid.
 
     ``nearest`` (int64) is the nearest LR row. ``rel`` (float32, in [-1, 1]) is the distance to the centre of that row
-    in half LR rows, and ``cell`` is the size of an HR row in the same unit. The bilinear base interpolates between rows
-    ``low`` and ``high`` (int64, clamped at the border) as low + weight * (high - low), in float32.
+    in half LR rows, and ``cell`` (float32, no dimensions) is the size of an HR row in the same unit. The bilinear base
+    interpolates between rows ``low`` and ``high`` (int64, clamped at the border) as low + weight * (high - low), in
+    float32.
     """
 
     nearest: Tensor
     rel: Tensor
-    cell: float
+    cell: Tensor
     low: Tensor
     high: Tensor
     weight: Tensor
@@ -86,7 +87,7 @@ def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: tor
     return Axis(
         nearest=upload(nearest, device),
         rel=upload(rel, device),
-        cell=2 * lr_length / hr_length,
+        cell=upload(torch.tensor(2 * lr_length / hr_length, dtype=torch.float32, device="cpu"), device),
         low=upload(low.long(), device),
         high=upload((low.long() + 1).clamp(max=lr_length - 1), device),
         weight=upload(lr_position - low, device),

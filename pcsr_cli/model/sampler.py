@@ -49,7 +49,9 @@ class PixelSampler(nn.Module):
         out: Tensor = self.imnet.layers(q)
         return out
 
-    def coordinate_terms(self, rel_y: Tensor, rel_x: Tensor, cell: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    def coordinate_terms(
+        self, rel_y: Tensor, rel_x: Tensor, cell: tuple[float | Tensor, float | Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """The row terms (H, n), which include bias and cell, and the column terms (W, n)."""
         weight = self.first.weight[:, self.width :].float()
         w_rel_y, w_rel_x, w_cell_y, w_cell_x = weight.unbind(dim=1)

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 from msgspec.structs import asdict
 
 from pcsr_cli.errors import TrainingError
@@ -59,7 +59,11 @@ class DataConfig(Table, frozen=True):
 
 
 class ModelConfig(Table, frozen=True):
-    """The network: backbone and hidden sizes of the samplers, lightest first, and of the classifier."""
+    """The network: backbone and hidden sizes of the samplers, lightest first, and of the classifier.
+
+    ``branches`` > 0 trains the backbone's 3x3 convolutions with additional branches that are as many times as wide;
+    they are merged into the convolutions after stage 1. ``start`` is a folder with the weights to start from.
+    """
 
     samplers: network.Samplers
     backbone: str = "dense"
@@ -67,6 +71,8 @@ class ModelConfig(Table, frozen=True):
     depth: network.Depth | None = None
     classifier: network.Hidden = ()
     mean: network.Mean = network.NO_MEAN
+    branches: Annotated[int, Meta(ge=0, le=8)] = 0
+    start: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.spec  # checks the backbone
@@ -88,6 +94,46 @@ class ScaleShare(Table, frozen=True):
     def __post_init__(self) -> None:
         if self.low > self.high:
             raise ValueError("low is larger than high")
+
+
+class Range(Table, frozen=True):
+    """A degradation: the share of crops that get it, and the range of its strength, drawn evenly."""
+
+    share: Share
+    low: NotNegative
+    high: NotNegative
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError("low is larger than high")
+
+
+class DegradationConfig(Table, frozen=True):
+    """Degradations of LR crops, in the order in which they are applied.
+
+    ``twice`` is the share of crops whose HR image is saved as JPEG before it is reduced. ``reductions`` are shares of
+    filters, of whole batches. ``blur`` has a sigma in LR pixels, ``noise`` one in 8-bit values. At most one codec
+    follows: ``jpeg``, with shares of chroma ``subsamplings``, or ``webp``, with a range of qualities.
+    """
+
+    twice: Share = 0.0
+    reductions: dict[Literal["bicubic", "area", "bilinear", "lanczos"], Positive] = field(
+        default_factory=lambda: {"bicubic": 1.0}
+    )
+    blur: Range | None = None
+    noise: Range | None = None
+    jpeg: Range | None = None
+    subsamplings: dict[Literal["420", "422", "444"], Positive] = field(default_factory=lambda: {"420": 1.0})
+    webp: Range | None = None
+
+    def __post_init__(self) -> None:
+        codecs = [codec for codec in (self.jpeg, self.webp) if codec is not None]
+        if any(codec.low < 1 or codec.high > 100 for codec in codecs):
+            raise ValueError("the quality of jpeg and webp is from 1 to 100")
+        if sum(codec.share for codec in codecs) > 1:
+            raise ValueError("the shares of jpeg and webp are together more than 1")
+        if not self.reductions or not self.subsamplings:
+            raise ValueError("reductions and subsamplings are not empty")
 
 
 class StageConfig(Table, frozen=True):
@@ -133,6 +179,7 @@ class Recipe(Table, frozen=True):
     scales: Annotated[tuple[ScaleShare, ...], Meta(min_length=1)]
     stage1: StageConfig
     stage2: StageConfig
+    degradation: DegradationConfig | None = None
     seed: Annotated[int, Meta(ge=0, le=MAX_NUMBER)] = 0
     licence: str = "MIT"
     validation: ValidationConfig | None = None

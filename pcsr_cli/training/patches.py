@@ -67,7 +67,7 @@ def _load(path: Path, side: int) -> Pixels | None:
     if not _is_cache(path):
         return None
     try:
-        patches = np.load(path, mmap_mode="r")
+        patches = np.load(path, mmap_mode="c")
     except (OSError, ValueError, EOFError):
         return None
     fits = patches.dtype == np.uint8 and patches.ndim == 4 and patches.shape[1:] == (side, side, 3)

@@ -18,14 +18,21 @@ from pcsr_cli.engine.device import resolve_device
 from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import TrainingError
 from pcsr_cli.images.files import make_folder, remove_leftovers
-from pcsr_cli.model.checkpoint import save_folder
+from pcsr_cli.model.checkpoint import build_model, read_checkpoint, save_folder
 from pcsr_cli.model.network import Pcsr
-from pcsr_cli.training.batches import BatchMaker, largest_window
+from pcsr_cli.training.batches import BatchMaker, batches, largest_window
 from pcsr_cli.training.config import TrainConfig
 from pcsr_cli.training.log import Event, Log, Observer, Progress, Saved, ignore, write_card
 from pcsr_cli.training.patches import Pixels, open_patches
 from pcsr_cli.training.stages import Loss
-from pcsr_cli.training.trainer import RunState, Trainer, diverged, learning_rate, load_state, save_state
+from pcsr_cli.training.trainer import (
+    RunState,
+    Trainer,
+    diverged,
+    learning_rate,
+    load_state,
+    save_state,
+)
 from pcsr_cli.training.validation import Validator
 
 STATE_NAME = "state.pt"
@@ -168,8 +175,8 @@ def run_stage(run: Run, trainer: Trainer, maker: BatchMaker, stop: Callable[[], 
     """
     config, schedule, processes = run.config, trainer.schedule, run.processes
     losses, started = [], time.monotonic()
-    while not schedule.finished:
-        losses.append(trainer.iterate(maker.make(schedule.step)))
+    for batch in batches(maker, range(schedule.step, schedule.last_step), processes.device):
+        losses.append(trainer.iterate(batch))
         must_report = schedule.step % config.report_every == 0
         if must_report:
             run.report(measure_progress(run, trainer, losses, time.monotonic() - started))
@@ -239,23 +246,39 @@ def check_memory(config: TrainConfig, processes: Processes) -> None:
             )
 
 
+def _initial_model(config: TrainConfig) -> Pcsr:
+    """The network with random weights, or with those of ``model.start``. Raises ModelError, TrainingError."""
+    spec = config.model.spec
+    if config.model.start is None:
+        return Pcsr(spec)
+    folder = config.locate(config.model.start)
+    model = build_model(read_checkpoint(folder))
+    if model.spec != spec:
+        raise TrainingError(f"{folder} has another architecture than [model] in the recipe.", "Correct model.start.")
+    return model.requires_grad_(True)
+
+
 def _run_stages(run: Run, patches: Pixels, state: RunState | None, stop: Callable[[], bool]) -> Path | None:
     """Run both stages, or the rest of them after ``state``; return the model folder, or None if stopped."""
     config, processes = run.config, run.processes
     torch.manual_seed(config.seed)
-    model = Pcsr(config.model.spec).to(processes.device)
+    pixels = torch.from_numpy(patches)
+    if config.degradation is None:  # otherwise codecs on the CPU make the batches
+        pixels = pixels.to(processes.device)
+    model = _initial_model(config).to(processes.device)
     for number, stage in enumerate(config.stages, start=1):
         if state is not None and state.stage > number:
             continue
-        trainer = Trainer(model, number, stage, distributed=processes.count > 1)
+        trainer = Trainer(model, number, stage, processes.count > 1, config.model.branches)
         if state is not None and state.stage == number:
             trainer.restore(state)
         seed = (config.seed, number)
-        maker = BatchMaker(patches, stage, config.scales, seed, processes.device, processes.rank, processes.count)
+        maker = BatchMaker(pixels, stage, config.scales, seed, config.degradation, processes.rank, processes.count)
         if not run_stage(run, trainer, maker, stop):
             return None
         if number == 1:
             run.save(trainer, STAGE_1_NAME)
+        model = Pcsr(config.model.spec).to(processes.device)
         model.load_state_dict(trainer.averaged)
     target = run.folder / MODEL_NAME
     if is_leader():

@@ -1,15 +1,17 @@
 """Training of one stage: network, optimizer, averaged weights and schedule, and the state file that stores them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pcsr_cli.errors import ModelError, TrainingError
@@ -140,10 +142,91 @@ def average_weights(model: Pcsr, decay: float) -> AveragedModel:
     return average
 
 
-class Trainer:
-    """Trains one stage of a model in place."""
+class Branches(nn.Module):
+    """Additional linear branches of a 3x3 convolution while it trains: 1x1, 3x3, 1x1, and a single 1x1.
 
-    def __init__(self, model: Pcsr, stage: int, config: StageConfig, distributed: bool = False) -> None:
+    As a parametrization of the kernel (out, in, 3, 3), it adds the kernels of the branches, so the trained convolution
+    is one kernel again. The branches contribute nothing at first. (Ding et al., CVPR 2021; Zhang et al., ACM MM 2021.)
+    """
+
+    def __init__(self, kernel: Tensor, gain: int) -> None:
+        super().__init__()
+        width_out, width_in = kernel.shape[:2]
+        wide = nn.Conv2d(gain * width_in, gain * width_out, 3, bias=False)
+        self.widen = nn.Parameter(nn.Conv2d(width_in, gain * width_in, 1, bias=False).weight.detach()[:, :, 0, 0])
+        self.wide = nn.Parameter(wide.weight.detach())
+        self.narrow = nn.Parameter(torch.zeros(width_out, gain * width_out))
+        self.centre = nn.Parameter(torch.zeros(width_out, width_in))
+        self.to(kernel.device)
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        """The kernel and all branches as one kernel."""
+        with torch.autocast(kernel.device.type, enabled=False):
+            wide = torch.einsum("om,mnhw,ni->oihw", self.narrow, self.wide, self.widen)
+            return kernel + wide + F.pad(self.centre[:, :, None, None], (1, 1, 1, 1))
+
+
+def add_branches(model: Pcsr, gain: int) -> None:
+    """Give every ungrouped 3x3 convolution of the backbone branches that are ``gain`` times as wide, if gain > 0."""
+    for layer in model.encoder.modules() if gain else ():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.groups == 1:
+            parametrize.register_parametrization(layer, "weight", Branches(layer.weight, gain))
+
+
+def merged_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a model without branches that computes the same."""
+    state = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in name}
+    for name, layer in model.named_modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            state[f"{name}.weight"] = layer.weight.detach()
+    return state
+
+
+class Graphs:
+    """Runs iterations as CUDA graphs. Launching the kernels of a small network takes longer than running them.
+
+    Each combination of shapes and settings runs WARM_UP times as usual and is then captured.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._memory = torch.cuda.graph_pool_handle()  # shared: one graph runs at a time, and its results are copied
+        self._runs: dict[object, int] = {}
+        self._captured: dict[object, tuple[torch.cuda.CUDAGraph, Batch, Loss]] = {}
+
+    def run(self, iterate: Callable[[Batch], Loss], batch: Batch, settings: object) -> Loss:
+        """Run ``iterate`` on a batch. It must do the same work each time for the same ``settings``."""
+        key = (settings, *(tensor.shape for tensor in batch.tensors))
+        self._runs[key] = self._runs.get(key, 0) + 1
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            if self._runs[key] <= self.WARM_UP:
+                loss = iterate(batch)
+            else:
+                if key not in self._captured:
+                    graph, inputs = torch.cuda.CUDAGraph(), Batch.of([tensor.clone() for tensor in batch.tensors])
+                    with torch.cuda.graph(graph, self._memory, self._stream):
+                        captured = iterate(inputs)
+                    self._captured[key] = (graph, inputs, captured)
+                graph, inputs, captured = self._captured[key]
+                torch._foreach_copy_(inputs.tensors, batch.tensors)
+                graph.replay()
+                share = captured.heavy_share
+                loss = Loss(captured.total.clone(), None if share is None else share.clone())
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return loss
+
+
+class Trainer:
+    """Trains one stage of a model in place. ``branches`` is the gain of ``add_branches``, used in the first stage."""
+
+    def __init__(
+        self, model: Pcsr, stage: int, config: StageConfig, distributed: bool = False, branches: int = 0
+    ) -> None:
+        if stage == 1:
+            add_branches(model, branches)
         self.model = model
         self.stage = stage
         self.config = config
@@ -156,28 +239,41 @@ class Trainer:
         self._average = average_weights(model, config.ema)
         module: nn.Module = HeavyStage(model) if stage == 1 else RoutingStage(model, config)
         self._network = DistributedDataParallel(module) if distributed else module
-        self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate, betas=BETAS, fused=True)
+        device = model.device
+        self._rate = torch.tensor(config.learning_rate, device=device)
+        self._graphs = Graphs(device) if device.type == "cuda" and not distributed else None
+        self._optimizer = torch.optim.Adam(
+            self._parameters, lr=self._rate, betas=BETAS, fused=True, capturable=self._graphs is not None
+        )
 
     @property
     def averaged(self) -> dict[str, Tensor]:
-        """The exponential moving average of the model's state dict."""
-        return self._average.module.state_dict()
+        """The exponential moving average of the model's state dict, with branches merged."""
+        return merged_state(self._average.module)
 
     def iterate(self, batch: Batch) -> Loss:
         """Run one iteration and return the loss before the optimizer's step."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.schedule)
         config, progress = self.config, self.schedule.progress
+        self._rate.fill_(learning_rate(config, self.schedule))
         lowered = config.precision == "bfloat16" and progress < 1 - config.float32_tail
         square = self.stage == 1 and progress >= 1 - config.square_tail
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=lowered):
+
+        def work(batch: Batch) -> Loss:
+            return self._work(batch, lowered, square)
+
+        loss = work(batch) if self._graphs is None else self._graphs.run(work, batch, (lowered, square))
+        self.schedule.advance()
+        self._average.update_parameters(self.model)
+        return loss
+
+    def _work(self, batch: Batch, lowered: bool, square: bool) -> Loss:
+        """The part of an iteration that runs on the device."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=lowered, cache_enabled=False):
             loss: Loss = self._network(batch, square=True) if square else self._network(batch)
-        self._optimizer.zero_grad()
+        self._optimizer.zero_grad(set_to_none=False)
         torch.autograd.backward(loss.total)
         nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
         self._optimizer.step()
-        self.schedule.advance()
-        self._average.update_parameters(self.model)
         return Loss(loss.total.detach(), loss.heavy_share)
 
     def state(self, seconds: float) -> RunState:
@@ -185,7 +281,7 @@ class Trainer:
 
         Raises TrainingError if the weights are not finite.
         """
-        weights, averaged = self.model.state_dict(), self.averaged
+        weights, averaged = self.model.state_dict(), self._average.module.state_dict()
         if not all(bool(value.isfinite().all()) for value in (*weights.values(), *averaged.values())):
             raise diverged(self.schedule.step)
         return RunState(
@@ -209,6 +305,8 @@ class Trainer:
             for group, saved in zip(own, state.optimizer["param_groups"], strict=True):
                 group["params"] = saved["params"]
             self._optimizer.load_state_dict({"state": state.optimizer["state"], "param_groups": own})
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._rate
             torch.set_rng_state(state.random)
             moments = list(self._optimizer.state.items())
             fits = all(value.shape in {key.shape, ()} for key, values in moments for value in values.values())

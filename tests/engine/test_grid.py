@@ -79,7 +79,7 @@ def test_integer_scales_repeat_their_offsets(scale: int) -> None:
     axis = axis_of(5, scale)
     expected = torch.tensor([(2 * offset + 1) / scale - 1 for offset in range(scale)]).repeat(5)
     assert axis.rel == pytest.approx(expected, abs=1e-5)
-    assert axis.cell == pytest.approx(2 / scale)
+    assert float(axis.cell) == pytest.approx(2 / scale)
     assert axis.nearest.tolist() == [pixel for pixel in range(5) for _ in range(scale)]
 
 

@@ -67,7 +67,11 @@ STAGE = "iterations = 5"
     [
         ("seed = 4", "sead = 4", "is invalid: object contains unknown field `sead`"),
         ("seed = 4", 'folder = "x"', "is invalid: object contains unknown field `folder`"),
-        ("[stage2]", "[stage3]", "unknown field `stage3`; allowed are name, model, data, scales, stage1, stage2, seed"),
+        (
+            "[stage2]",
+            "[stage3]",
+            "unknown field `stage3`; allowed are name, model, data, scales, stage1, stage2, degradation, seed",
+        ),
         ("keep = 1", "kept = 1", "data is invalid: object contains unknown field `kept`; allowed are sources, cache"),
         ("reductions = [1, 2]", "by = 2", "data.sources[0] is invalid: object contains unknown field `by`; allowed"),
         ("seed = 4", "validation = { folder = 4 }", "unknown field `folder`; allowed are path, every, scales."),

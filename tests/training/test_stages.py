@@ -31,12 +31,12 @@ def last_layer(model: Pcsr) -> nn.Linear:
 
 
 def maker(scale: float) -> BatchMaker:
-    return BatchMaker(PATCHES, STAGE, (ScaleShare(scale, scale),), seed=(0,), device=torch.device("cpu"))
+    return BatchMaker(torch.from_numpy(PATCHES), STAGE, (ScaleShare(scale, scale),), seed=(0,))
 
 
 @pytest.mark.parametrize("scale", [2, 2.5, 4])
 def test_the_first_stage_computes_what_the_engine_computes(scale: float) -> None:
-    model, batch = tiny().eval(), maker(scale).make(0)
+    model, batch = tiny().eval(), maker(scale)[0]
     loss = HeavyStage(model)(batch).total
     errors = []
     for lr, truth in zip(batch.lr, batch.truth, strict=True):
@@ -46,7 +46,7 @@ def test_the_first_stage_computes_what_the_engine_computes(scale: float) -> None
 
 
 def test_the_second_stage_has_the_papers_two_terms() -> None:
-    model, batch = tiny(), maker(2).make(0)
+    model, batch = tiny(), maker(2)[0]
     logits = last_layer(model)
     with torch.no_grad():
         logits.weight.zero_()
@@ -72,7 +72,7 @@ def test_the_balance_term_moves_the_heavy_share(target: float) -> None:
         logits.bias.copy_(torch.tensor([0.0, 2.0]))
     config = replace(STAGE, balance=1000.0, heavy_share=target, learning_rate=0.1)
     trainer, batches = Trainer(model, 2, config), maker(2)
-    shares = [trainer.iterate(batches.make(step)).heavy_share for step in range(40)]
+    shares = [trainer.iterate(batches[step]).heavy_share for step in range(40)]
     first, last = shares[0], shares[-1]
     assert first is not None and last is not None
     assert abs(last.item() - target) < 0.1 < abs(first.item() - target)
@@ -84,7 +84,7 @@ def test_a_stage_trains_only_its_own_parts(stage: int) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     trainer = Trainer(model, stage, STAGE)
     for step in range(3):
-        trainer.iterate(maker(2).make(step))
+        trainer.iterate(maker(2)[step])
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     of_stage_1 = {name for name in before if name.startswith(("encoder.", "heavy_sampler."))}
     assert changed == (of_stage_1 if stage == 1 else set(before) - of_stage_1)
@@ -101,13 +101,13 @@ def test_bfloat16_ends_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Pcsr, "features", recorded)
     batches = maker(2)
-    losses = [trainer.iterate(batches.make(step)).total for step in range(6)]
+    losses = [trainer.iterate(batches[step]).total for step in range(6)]
     assert lowered == [True] * 3 + [False] * 3
     assert all(torch.isfinite(loss) and loss.dtype == torch.float32 for loss in losses)
 
 
 def test_the_first_stage_may_end_in_squares() -> None:
     trainer, batches = Trainer(tiny(), 1, replace(STAGE, iterations=2, square_tail=0.5, learning_rate=1e-9)), maker(2)
-    absolute, square = (trainer.iterate(batches.make(0)).total.item() for _ in range(2))
-    assert square == pytest.approx(HeavyStage(trainer.model)(batches.make(0), square=True).total.item(), rel=1e-3)
+    absolute, square = (trainer.iterate(batches[0]).total.item() for _ in range(2))
+    assert square == pytest.approx(HeavyStage(trainer.model)(batches[0], square=True).total.item(), rel=1e-3)
     assert square < absolute

@@ -12,10 +12,20 @@ import torch
 from msgspec.structs import replace as replace_settings
 
 from pcsr_cli.errors import OutputError, TrainingError
+from pcsr_cli.model.checkpoint import read_checkpoint
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import StageConfig, TrainConfig, load_config
 from pcsr_cli.training.session import train
-from pcsr_cli.training.trainer import Schedule, Trainer, average_weights, learning_rate, load_state, save_state
+from pcsr_cli.training.trainer import (
+    Schedule,
+    Trainer,
+    add_branches,
+    average_weights,
+    learning_rate,
+    load_state,
+    merged_state,
+    save_state,
+)
 from tests.command import ROOT
 from tests.failing import fails
 
@@ -165,3 +175,49 @@ def test_the_rate_follows_a_cosine_that_can_be_stretched_and_shortened() -> None
     assert rates[0] == 1 and rates[-1] < 0.03
     assert schedule.progress == pytest.approx(1)
     assert learning_rate(config, schedule) == pytest.approx(0)
+
+
+def test_branches_change_nothing_at_first_and_merge_into_one_kernel(recipe: TrainConfig) -> None:
+    model = Pcsr(recipe.model.spec)
+    x = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(0))
+    plain = model.features(x)
+    add_branches(model, 2)
+    assert torch.allclose(model.features(x), plain, atol=1e-6)
+    for parameter in model.encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    merged = Pcsr(recipe.model.spec)
+    merged.load_state_dict(merged_state(model))
+    assert torch.allclose(merged.features(x), model.features(x), atol=1e-5)
+    assert not torch.allclose(merged.features(x), plain, atol=1e-2)
+
+
+def test_a_run_with_branches_resumes_exactly_and_ends_as_a_plain_network(recipe: TrainConfig, tmp_path: Path) -> None:
+    config = replace_settings(recipe, model=replace_settings(recipe.model, branches=2))
+    whole = train(config, tmp_path / "whole")
+    calls = iter(range(3))
+    assert train(config, tmp_path / "parts", stop=lambda: next(calls, None) == 2) is None
+    parts = train(config, tmp_path / "parts", resume=tmp_path / "parts" / "state.pt")
+    assert whole is not None and parts is not None
+    weights = [read_checkpoint(folder) for folder in (whole, parts)]
+    assert set(weights[0].state) == set(Pcsr(config.model.spec).state_dict())
+    assert all(torch.equal(value, weights[1].state[name]) for name, value in weights[0].state.items())
+
+
+def test_a_state_without_branches_does_not_continue_a_run_with_them(recipe: TrainConfig, saved: Path) -> None:
+    trainer = Trainer(Pcsr(recipe.model.spec), 1, recipe.stage1, branches=2)
+    with fails(TrainingError, "optimizer", "Start a new run"):
+        trainer.restore(load_state(saved, recipe.model.spec))
+
+
+def test_a_run_starts_from_the_weights_of_a_model(recipe: TrainConfig, tmp_path: Path) -> None:
+    first = train(recipe, tmp_path / "first")
+    assert first is not None
+    model = replace_settings(recipe.model, start=str(first))
+    stages = {name: replace_settings(recipe.stage1, learning_rate=1e-12) for name in ("stage1", "stage2")}
+    second = train(replace_settings(recipe, model=model, **stages), tmp_path / "second")
+    assert second is not None
+    before, after = (read_checkpoint(folder).state for folder in (first, second))
+    assert all(torch.allclose(value, after[name], atol=1e-5) for name, value in before.items())
+    other = replace_settings(model, samplers=((4,), (8,)))
+    with fails(TrainingError, str(first), "another architecture"):
+        train(replace_settings(recipe, model=other), tmp_path / "third")
