@@ -61,7 +61,7 @@ def shrink(windows: Tensor, hr_length: int, lr_length: int, filter: str = "bicub
     batch, side, _, channels = windows.shape
     rows = _round_8bit(matrix @ windows.reshape(batch, side, side * channels).float())
     columns = rows.view(batch, lr_length, side, channels).transpose(2, 3) @ matrix.T
-    return _round_8bit(columns).permute(0, 1, 3, 2).byte()
+    return _round_8bit(columns).permute(0, 1, 3, 2).byte().contiguous()
 
 
 def _round_8bit(values: Tensor) -> Tensor:

@@ -98,12 +98,14 @@ def balance(share: Tensor, heavy_share: float) -> Tensor:
     are therefore those of the whole batch.
     """
     lighter = share.shape[0] - 1
-    target = torch.tensor([(1 - heavy_share) / lighter] * lighter + [heavy_share], device=share.device)
+    targets = [(1 - heavy_share) / lighter] * lighter + [heavy_share]
     whole = share.detach().clone()
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(whole)
         whole /= distributed.get_world_size()
-    return (torch.sign(whole - target) * (share - target) / target).mean()
+    # One number at a time: a CUDA graph cannot copy a tensor of targets from the host.
+    terms = [torch.sign(whole[i] - target) * (share[i] - target) / target for i, target in enumerate(targets)]
+    return torch.stack(terms).mean()
 
 
 def _residual(model: Pcsr, x: Tensor, batch: Batch) -> Tensor:
