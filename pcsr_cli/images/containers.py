@@ -17,7 +17,7 @@ from pcsr_cli.images.xmp import GAIN_MAP
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENDED_XMP_PREFIX, PHOTOSHOP_PREFIX = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 
-C2PA = "the C2PA manifest, which is valid only for the original file"
+C2PA = "the C2PA manifest (valid only for the original file)"
 KNOWN_SEGMENTS = {
     "APP0": (b"JFIF", b"JFXX"),
     "APP1": (EXIF_PREFIX, XMP_PREFIX),

@@ -168,7 +168,7 @@ def _upright_metadata(
         if exif.damaged:
             notes.append("damaged tags of the EXIF were dropped")
         if _adjust_exif(exif, orientation):
-            lost.append("the maker note in the EXIF, which is valid only at its place in the file")
+            lost.append("the maker note in the EXIF (valid only at its place in the file)")
         block = exif.tobytes() if exif.main.values or exif.main.inner else None
     if packet is not None:
         packet, properties = xmp.true_of_result(packet, orientation > 1)
@@ -176,7 +176,7 @@ def _upright_metadata(
     if orientation in SWAPPED:
         dpi, aspect = dpi and (dpi[1], dpi[0]), aspect and (aspect[1], aspect[0])
     if lost:
-        notes.append(f"not carried to the result: {list_names(dict.fromkeys(lost))}")
+        notes.append(f"the result lacks {list_names(dict.fromkeys(lost))}")
     return replace(metadata, exif=block, xmp=packet, dpi=dpi, aspect=aspect), orientation, tuple(notes)
 
 

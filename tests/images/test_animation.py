@@ -104,7 +104,7 @@ def test_metadata_is_kept_and_text_goes_into_a_png(tmp_path: Path, suffix: str) 
     with open_animation(output) as animation:
         assert animation.metadata.icc == b"a profile"
         assert dict(animation.metadata.text).get("parameters") == ("Steps: 20" if suffix == ".png" else None)
-        assert animation.notes == ("not carried to the result: the HDR gain map",)
+        assert animation.notes == ("the result lacks the HDR gain map",)
     with Image.open(output) as image:
         assert suffix != ".png" or image.info["Software"] == "pcsr"
 

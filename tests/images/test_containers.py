@@ -138,7 +138,7 @@ def box(kind: bytes, content: bytes) -> bytes:
     ],
 )
 def test_what_no_result_has_is_named(make: Callable[[], bytes], lost: str) -> None:
-    assert read_image(io.BytesIO(make())).notes == (f"not carried to the result: {lost}",)
+    assert read_image(io.BytesIO(make())).notes == (f"the result lacks {lost}",)
 
 
 def test_of_many_losses_only_some_are_named() -> None:
@@ -152,7 +152,7 @@ def test_xmp_and_a_gain_map_in_boxes_of_jpeg_xl_are_found() -> None:
     assert read_image(io.BytesIO(content)).metadata == Metadata(
         icc=read_image(io.BytesIO(content)).metadata.icc, xmp=b"<x:xmpmeta/>"
     )
-    assert read_image(io.BytesIO(content + box(b"jhgm", b"more"))).notes == (f"not carried to the result: {GAIN_MAP}",)
+    assert read_image(io.BytesIO(content + box(b"jhgm", b"more"))).notes == (f"the result lacks {GAIN_MAP}",)
 
 
 def test_damaged_resources_end_at_the_damage() -> None:

@@ -79,7 +79,7 @@ def test_an_image_with_a_gain_map_costs_one_note() -> None:
     content = packet('hdrgm:Version="1.0" tiff:ImageWidth="6" tiff:Orientation="1">')
     Image.fromarray(levels(4, 6)).save(file, "JPEG", xmp=content)
     image = read_image(file)
-    assert image.notes == ("not carried to the result: the HDR gain map",)
+    assert image.notes == ("the result lacks the HDR gain map",)
     assert resize_metadata(image.metadata, 40, 60).xmp == content.replace(b' hdrgm:Version="1.0"', b"").replace(
         b"6", b"60"
     )
@@ -90,7 +90,7 @@ def test_an_image_with_a_gain_map_costs_one_note() -> None:
 )
 def test_any_xmp_takes_linear_time(content: bytes) -> None:
     began = time.process_time()
-    true_of_result(content * 100_000, turned=True)
-    resized(content * 100_000, 4, 6)
+    true_of_result(content * 30_000, turned=True)
+    resized(content * 30_000, 4, 6)
     assert time.process_time() - began < 2
     assert xmp.orientation(content) == 1
