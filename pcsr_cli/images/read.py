@@ -94,12 +94,16 @@ def open_source(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 @contextmanager
 def reading_errors(source: Path | BinaryIO, setting: str = "") -> Iterator[None]:
-    """Turn any exception but MemoryError into an InputError about the source.
+    """Turn any exception but MemoryError into an InputError that names the source.
 
     ``setting`` is the name of the setting that accepts damage, or empty."""
     name = source_name(source)
     try:
         yield
+    except InputError as error:
+        if name in error.sentence:
+            raise
+        raise error.within(name) from error
     except (PcsrError, MemoryError):
         raise
     except FileNotFoundError as error:
