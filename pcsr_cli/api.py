@@ -1,7 +1,6 @@
 """The Python interface: upscale a tensor, an array or a PIL image. The command line also uses the functions of this
 module."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -30,6 +29,9 @@ from pcsr_cli.model.registry import AUTO, LoadedModel, Registry, find_model, loa
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
 ResultT = TypeVar("ResultT")
 
+MAX_SCALE = 10_000
+"""The largest scale. A larger one is a mistake: one pixel would become a hundred megapixels."""
+
 SPILL = 0.5
 """How far the values of a float image may be outside [0, 1]. The result of an earlier upscale is slightly outside."""
 
@@ -39,8 +41,8 @@ class Upscaled(Generic[ResultT]):
     """The result of an upscale. ``image`` has the type of the input, and ``branches`` (H, W) uint8 holds each pixel's
     branch.
 
-    ``branches`` and ``outcome`` refer to ``working_scale``, the scale at which the network ran. If ``working_scale`` is
-    larger than ``scale``, the image was reduced afterwards.
+    ``branches`` and ``outcome`` refer to ``working_scale``, the scale at which the network ran. If ``working_scale``
+    and ``scale`` differ, the image was resized afterwards.
     """
 
     image: ResultT
@@ -81,21 +83,20 @@ def load_model(
 
 
 def check_scale(scale: float) -> None:
-    """Raise ScaleError unless the scale is finite and at least 1."""
-    if not 1 <= scale < math.inf:
+    """Raise ScaleError unless the scale is from 1 to ``MAX_SCALE``."""
+    if scale > MAX_SCALE:
+        raise ScaleError(f"A scale of {in_full(scale)} is too large.", f"Give a number of at most {MAX_SCALE:,}.")
+    if not scale >= 1:
         raise ScaleError(f"A scale of {in_full(scale)} does not enlarge.", "Give a number of at least 1.")
 
 
 def working_scale(model: LoadedModel, scale: float) -> float:
-    """The scale at which a model runs for a requested scale. Raises ScaleError below 1 and above the trained scales."""
+    """The scale at which a model runs for a requested scale. The result is resized bicubically if the two differ.
+
+    On Set14, the largest trained scale and then a bicubic filter gives a higher PSNR than two runs of the network: with
+    ``builtin`` 22.71 against at most 22.69 dB at x8, and 21.49 against 21.44 dB at x10.7. Raises ScaleError."""
     check_scale(scale)
-    found = model.scales.working_scale(scale)
-    if found is None:
-        raise ScaleError(
-            f"The model {model.identity.name} was trained for {model.scales} and cannot enlarge x{in_full(scale)}.",
-            f"Use at most x{in_full(model.scales.largest)}, or choose another model.",
-        )
-    return found
+    return model.scales.working_scale(scale)
 
 
 def upscale(
@@ -184,8 +185,8 @@ def start_upscale(
     Raises ScaleError, UsageError.
     """
     at = working_scale(model, scale)
-    reduced = hr_size(image.size, at) != hr_size(image.size, scale)
-    dtype = torch.float32 if reduced else LEVELS[depth]
+    resized = hr_size(image.size, at) != hr_size(image.size, scale)
+    dtype = torch.float32 if resized else LEVELS[depth]
     lr = as_lr(fill_transparent(image.rgb, image.alpha))
     return run_engine(model.network, lr, at, settings, dtype=dtype, p_heavy=p_heavy, progress=progress)
 

@@ -17,6 +17,7 @@ from pcsr_cli.errors import InputError, PcsrError, ScaleError, UsageError, in_fu
 from pcsr_cli.images import formats
 from pcsr_cli.images.image import to_8_bits
 from pcsr_cli.images.read import read_image
+from pcsr_cli.images.resize import resize_bicubic
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.registry import LoadedModel
 from pcsr_cli.model.spec import Scales
@@ -223,20 +224,28 @@ def test_a_smaller_scale_is_reduced_from_the_trained_one(model: LoadedModel, sca
     assert np.allclose(result.image.mean(axis=(0, 1)), at_four.mean(axis=(0, 1)), atol=1.5)
 
 
-@pytest.mark.parametrize("scale", [0, -4, 0.99, 0.99999999, float("nan"), float("inf")])
+@pytest.mark.parametrize("scale", [0, -4, 0.99, 0.99999999, float("nan")])
 def test_a_scale_below_one_is_refused(model: LoadedModel, scale: float) -> None:
     with fails(ScaleError, f"A scale of {in_full(scale)} does not enlarge."):
         pcsr_cli.upscale(levels(), model, scale)
 
 
-@pytest.mark.parametrize("scale", [4.0000001, 8])
-def test_a_scale_above_the_trained_one_is_refused(model: LoadedModel, scale: float) -> None:
-    with fails(
-        ScaleError,
-        f"The model tiny was trained for {model.scales} and cannot enlarge x{in_full(scale)}.",
-        "Use at most x4, or choose another model.",
-    ):
+@pytest.mark.parametrize("scale", [10_000.1, 1e300, float("inf")])
+def test_a_scale_above_ten_thousand_is_refused(model: LoadedModel, scale: float) -> None:
+    with fails(ScaleError, f"A scale of {in_full(scale)} is too large.", "Give a number of at most 10,000."):
         pcsr_cli.upscale(levels(), model, scale)
+
+
+@pytest.mark.parametrize("scale", [4.3, 8, 10.7])
+def test_a_scale_above_the_trained_one_is_the_trained_one_enlarged_bicubically(
+    model: LoadedModel, scale: float
+) -> None:
+    image = torch.rand(3, 7, 9, generator=torch.Generator().manual_seed(0))
+    four = pcsr_cli.upscale(image, model, 4).image.permute(1, 2, 0).numpy()
+    result = pcsr_cli.upscale(image, model, scale)
+    assert (result.scale, result.working_scale) == (scale, 4)
+    wanted = resize_bicubic(four, round(7 * scale), round(9 * scale))
+    assert np.array_equal(result.image.permute(1, 2, 0).numpy(), wanted)
 
 
 @pytest.mark.parametrize("options", [{"refine": -1}, {"refine": 10}, {"tile": 0}, {"tile": -5}])

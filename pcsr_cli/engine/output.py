@@ -1,4 +1,4 @@
-"""Convert the rows of an upscale to rows of a file: reduce, merge grey channels, add alpha, round to 8 or 16 bits."""
+"""Convert the rows of an upscale to rows of a file: resize, merge grey channels, add alpha, round to 8 or 16 bits."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pcsr_cli.engine.device import LEVELS, to_levels
-from pcsr_cli.engine.upscale import HrRows
+from pcsr_cli.engine.upscale import BLOCK_BYTES, HrRows
 from pcsr_cli.images.image import ImageData, Pixels
 from pcsr_cli.images.resize import RowResizer, resize_bicubic_rows
 
@@ -17,24 +17,26 @@ def output_rows(
     """Yield the rows of the enlarged ``image`` from the top, as blocks (n, W, C) of ``depth`` bits (uint8 or uint16).
 
     ``rows`` are the result at ``working_size`` (height, width). If ``working_size`` differs from ``size``, the rows are
-    float32 and are reduced bicubically. If the sizes are equal, the rows are integers of ``depth`` bits. A grey image
+    float32 and are resized bicubically. If the sizes are equal, the rows are integers of ``depth`` bits. A grey image
     gets one colour channel. An image with alpha gets its bicubically enlarged alpha as the last channel.
     """
     resizer = None if working_size == size else RowResizer(working_size, size)
+    step = max(1, BLOCK_BYTES * working_size[0] // (12 * max(size[1], working_size[1]) * max(size[0], working_size[0])))
     alpha = None if image.alpha is None else Alpha(image.alpha, size, depth)
     top = 0
     for block in rows:
-        levels = block.rgb
-        if resizer is not None:
-            levels = to_levels(torch.from_numpy(resizer.push(block.rgb.numpy())), LEVELS[depth])
-        rgb: Pixels = levels.numpy()
-        if not len(rgb):
-            continue
-        channels = _grey(rgb) if image.grey else rgb
-        if alpha is not None:
-            channels = np.concatenate((channels, alpha.rows(top, top + len(rgb))[..., None]), axis=2)
-        top += len(rgb)
-        yield channels
+        for part in (block.rgb,) if resizer is None else torch.split(block.rgb, step):
+            levels = part
+            if resizer is not None:
+                levels = to_levels(torch.from_numpy(resizer.push(part.numpy())), LEVELS[depth])
+            rgb: Pixels = levels.numpy()
+            if not len(rgb):
+                continue
+            channels = _grey(rgb) if image.grey else rgb
+            if alpha is not None:
+                channels = np.concatenate((channels, alpha.rows(top, top + len(rgb))[..., None]), axis=2)
+            top += len(rgb)
+            yield channels
 
 
 class Alpha:

@@ -146,7 +146,7 @@ class Upscaler:
             format=format,
             layout=layout,
             routing=self._routing_for(image.size, model, working),
-            notes=(*notes, *changes, *self._note_of_reduction(model, working)),
+            notes=(*notes, *changes, *self._note_of_resizing(model, working)),
             seconds=time.perf_counter() - began,
             forced=forced,
             map=None if request.map is None else RoutingRows(working_size, model.network.spec.branches, counts),
@@ -326,11 +326,12 @@ class Upscaler:
         costs = model_costs(model.network)
         return to_budget(self.request.allowance, costs, size, None if original is None else original.paper / GIGA)
 
-    def _note_of_reduction(self, model: LoadedModel, at: float) -> tuple[str, ...]:
+    def _note_of_resizing(self, model: LoadedModel, at: float) -> tuple[str, ...]:
         scale = self.request.scale
         if at == scale:
             return ()
-        return (f"the model was trained for {model.scales}: enlarged x{at:g}, then reduced bicubically to x{scale:g}",)
+        way = "reduced" if at > scale else "enlarged"
+        return (f"the model was trained for {model.scales}: enlarged x{at:g}, then {way} bicubically to x{scale:g}",)
 
 
 def _default_routing(model: LoadedModel) -> Routing:

@@ -141,7 +141,11 @@ class Registry:
 
     def has_lossy(self, scale: float) -> bool:
         """Whether ``auto`` has a model for lossy sources at a scale. Raises as ``get``."""
-        return any(entry.scales.trained(scale) for entry in self.candidates(lossy=True))
+        return any(entry.scales.trained(self.limited(scale)) for entry in self.candidates(lossy=True))
+
+    def limited(self, scale: float) -> float:
+        """The scale, or the largest one that a candidate was trained for: larger results are made from that one."""
+        return min(scale, max((self.get(name).scales.largest for name in self.auto), default=scale))
 
     def get(self, name: str) -> Entry:
         """The entry with a name. Raises UnknownModelError, which lists the known names."""
@@ -286,8 +290,9 @@ def _choose(registry: Registry, scale: float, notify: Notify | None, lossy: bool
         raise RegistryError("The registry has no list `auto`, from which to choose a model.", "Name a model.")
     candidates = registry.candidates(lossy) + registry.candidates(not lossy)
     notes: list[str] = []
+    known_scale = registry.limited(scale)
     for entry in candidates:
-        if entry.scales.trained(scale):
+        if entry.scales.trained(known_scale):
             try:
                 return replace(_load_entry(entry, notify), notes=tuple(notes))
             except HubError as error:

@@ -102,12 +102,12 @@ class Scales(Table, frozen=True):
             return self.values[0] <= scale <= self.values[-1]
         return any(abs(scale - value) < 1e-9 for value in self.values)
 
-    def working_scale(self, scale: float) -> float | None:
-        """The trained scale to compute at for ``scale``: ``scale`` itself, or the next larger trained one; None if
-        there is none."""
+    def working_scale(self, scale: float) -> float:
+        """The trained scale to compute at for ``scale``: ``scale`` itself, else the next larger trained one, else the
+        largest."""
         if self.trained(scale):
             return scale
-        return next((value for value in self.values if value > scale), None)
+        return next((value for value in self.values if value > scale), self.largest)
 
     def __str__(self) -> str:
         if self.continuous:

@@ -251,6 +251,16 @@ def test_a_smaller_scale_is_reduced_from_the_trained_one_with_a_note(
     assert "reduced" in upscale("--scale", scale, "--overwrite").succeeded().stderr
 
 
+@pytest.mark.parametrize(("name", "scale"), [("out.png", "8"), ("out.jpg", "10.7")])
+def test_a_larger_scale_is_enlarged_from_the_trained_one_with_a_note(upscale: Upscale, name: str, scale: str) -> None:
+    ran = upscale("--scale", scale, "--json", "--map", "map.png", output=name).succeeded()
+    assert tuple(ran.document["output_size"]) == (round(14 * float(scale)), round(9 * float(scale)))
+    assert (ran.document["scale"], ran.document["working_scale"]) == (float(scale), 4)
+    (note,) = ran.document["notes"]
+    assert note.endswith(f"enlarged x4, then enlarged bicubically to x{scale}")
+    assert load(upscale.cwd / name).shape[:2] == tuple(reversed(ran.document["output_size"]))
+
+
 # Output.
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pcsr_cli.engine.device import LEVELS, to_levels
 from pcsr_cli.engine.output import Alpha, output_rows
-from pcsr_cli.engine.upscale import HrRows
+from pcsr_cli.engine.upscale import BLOCK_BYTES, HrRows
 from pcsr_cli.images.image import ImageData, Pixels
 from pcsr_cli.images.resize import resize_bicubic
 
@@ -35,6 +35,31 @@ def streamed(rgb: torch.Tensor, image: ImageData, size: tuple[int, int], depth: 
     labels = torch.zeros(rgb.shape[:2], dtype=torch.uint8)
     blocks = (HrRows(rgb[start:stop], labels[start:stop]) for start, stop in pairwise(edges))
     return np.concatenate(list(output_rows(blocks, image, (rgb.shape[0], rgb.shape[1]), size, depth)))
+
+
+@given(sides, sides, st.floats(0.3, 5), depths, st.lists(st.integers(0, 99), max_size=4))
+def test_rows_of_any_other_size_are_resized_bicubically(
+    height: int, width: int, factor: float, depth: int, cuts: list[int]
+) -> None:
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    rgb = numbers(height, width)
+    got = streamed(rgb, ImageData(np.zeros((height, width, 3), np.uint8)), size, depth, cuts)
+    wanted = rgb if size == (height, width) else torch.from_numpy(resize_bicubic(rgb.numpy(), *size))
+    if size != (height, width):
+        assert np.array_equal(got, to_levels(wanted, LEVELS[depth]).numpy())
+
+
+def test_a_block_that_becomes_much_larger_is_resized_in_parts() -> None:
+    parts = list(
+        output_rows(
+            [HrRows(numbers(64, 64), torch.zeros(64, 64))],
+            ImageData(np.zeros((1, 1, 3), np.uint8)),
+            (64, 64),
+            (4096, 4096),
+            8,
+        )
+    )
+    assert max(map(len, parts)) * 4096 * 12 <= 3 * BLOCK_BYTES
 
 
 @given(sides, sides, depths, st.booleans(), st.booleans(), st.lists(st.integers(0, 99), max_size=4))

@@ -333,7 +333,7 @@ def test_auto_chooses_the_first_model_trained_for_the_scale(requests: list[HubLo
         "any": entry("any", tiny_folder, Scales((1.0, 4.0), continuous=True)),
     }
     known = Registry(entries, ("two", "four", "any"))
-    for scale, name in ((2, "two"), (4, "four"), (3.3, "any"), (8, "any")):
+    for scale, name in ((2, "two"), (4, "four"), (3.3, "any"), (8, "four")):
         loaded = load_model("auto", registry=known, scale=scale)
         assert (loaded.identity.name, loaded.notes) == (name, ())
 
@@ -348,8 +348,9 @@ def test_auto_prefers_a_model_for_the_sources(requests: list[HubLocation], tiny_
         chosen = [load_model(registry=known, scale=4, lossy=lossy).identity.name for lossy in (False, True)]
         assert chosen == ["clean", "lossy"]
         assert load_model(registry=known, scale=2, lossy=True).identity.name == "clean"
-        assert load_model(registry=known, scale=8).identity.name == "clean"  # trained for none: an error follows
-        assert (known.has_lossy(4), known.has_lossy(2)) == (True, False)
+        chosen = [load_model(registry=known, scale=8, lossy=lossy).identity.name for lossy in (False, True)]
+        assert chosen == ["clean", "lossy"]  # a larger scale is made from the largest trained one
+        assert (known.has_lossy(4), known.has_lossy(8), known.has_lossy(2)) == (True, True, False)
     assert not Registry(entries, ("clean",)).has_lossy(4)
 
 
