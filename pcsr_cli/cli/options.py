@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
     from pcsr_cli.engine.routing import Routing
     from pcsr_cli.jobs.choice import ModelChoice
+    from pcsr_cli.jobs.target import Target
     from pcsr_cli.model.registry import LoadedModel, Registry
 
 MIN_TILE = 8
@@ -175,6 +176,54 @@ class Common(Engine):
             return self.load_model(self.scale, quiet, lossy)
 
         return ModelChoice(load, has_lossy, kind)
+
+
+SIZE = "Size of the result"
+Width = Annotated[int | None, option("--width", "Enlarge to this width in pixels.", SIZE, min=1)]
+Height = Annotated[int | None, option("--height", "Enlarge to this height in pixels.", SIZE, min=1)]
+LongEdge = Annotated[int | None, option("--long-edge", "Enlarge until the longer side has these pixels.", SIZE, min=1)]
+ShortEdge = Annotated[
+    int | None, option("--short-edge", "Enlarge until the shorter side has these pixels.", SIZE, min=1)
+]
+Fit = Annotated[str | None, option("--fit", "Enlarge to fit into this box, such as 3840x2160.", SIZE, metavar="WxH")]
+Megapixels = Annotated[float | None, option("--megapixels", "Enlarge to this many million pixels.", SIZE, min=1e-6)]
+Print = Annotated[str | None, option("--print", "Enlarge for a print, such as 60x40cm@300dpi.", SIZE, metavar="SIZE")]
+IfLarger = Annotated[
+    Literal["skip", "copy", "shrink"],
+    option("--if-larger", "Skip, copy or shrink images that already have the size.", SIZE),
+]
+
+
+@dataclass(frozen=True)
+class Result(Common):
+    """The options of ``upscale`` for the size of the result."""
+
+    width: Width = None
+    height: Height = None
+    long_edge: LongEdge = None
+    short_edge: ShortEdge = None
+    fit: Fit = None
+    megapixels: Megapixels = None
+    print: Print = None
+    if_larger: IfLarger = "copy"
+
+    def choose_target(self, scale_source: object) -> "Target | None":
+        """Return the requested size of the result, None for a scale. ``scale_source`` is where the scale comes from.
+
+        Raises UsageError."""
+        from pcsr_cli.jobs import target
+
+        sizes = ("width", "height", "long_edge", "short_edge", "fit", "megapixels", "print")
+        given = {name: value for name in sizes if (value := getattr(self, name)) is not None}
+        check_exclusive(
+            {
+                "--scale": getattr(scale_source, "name", "") == "COMMANDLINE",
+                **{"--" + name.replace("_", "-"): True for name in given},
+            }
+        )
+        for name, value in given.items():
+            return target.make_target(name, value)
+        return None
 
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":

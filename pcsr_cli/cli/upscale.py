@@ -120,8 +120,9 @@ class Single:
 
 @options.with_common
 def command(
+    context: typer.Context,
     paths: Paths,
-    common: options.Common,
+    common: options.Result,
     budget: options.Budget = None,
     quality: Quality = None,
     lossless: Lossless = False,
@@ -162,13 +163,21 @@ def command(
     from pcsr_cli.images.formats import SaveOptions
     from pcsr_cli.jobs.maps import request_map
     from pcsr_cli.jobs.request import Request
+    from pcsr_cli.jobs.target import TYPICAL_SCALE
 
-    check_scale(common.scale)
+    target = common.choose_target(context.get_parameter_source("scale"))
+    if target is None:
+        check_scale(common.scale)
+    else:
+        common = replace(common, scale=TYPICAL_SCALE)
+    usual = options.choose_refine(common.refine, common.no_refine, common.scale)
     request = Request(
         scale=common.scale,
+        target=target,
+        if_larger=common.if_larger,
         routing=options.choose_routing(common.threshold, common.k, common.adm, budget),
         allowance=None if budget is None else parse_allowance(budget),
-        refine=options.choose_refine(common.refine, common.no_refine, common.scale),
+        refine=usual if target is None or (common.refine, common.no_refine) != (None, False) else None,
         tile=options.choose_tile(common.tile),
         memory=options.choose_memory(common.memory),
         format=common.format,
@@ -262,7 +271,7 @@ def _upscale_one(
     from pcsr_cli.cli.upscale_view import show_preview, show_report
     from pcsr_cli.images.read import open_source
     from pcsr_cli.jobs.pipeline import overlapped
-    from pcsr_cli.jobs.request import Job, format_of
+    from pcsr_cli.jobs.request import Job, format_of, is_skipped
     from pcsr_cli.jobs.upscale_file import Upscaler
 
     output = _output(work, request, json)
@@ -271,9 +280,16 @@ def _upscale_one(
     source = _read_stdin(request.allow_huge) if work.source == STREAM else work.source
     with open_source(source):  # a missing file is an error before the model is loaded or downloaded
         pass
+    if is_skipped(source, request):
+        entry = {"source": str(work.source), "output": str(work.output), "why": "already that large"}
+        if json:
+            print_document({"skipped": [entry]})
+        elif not quiet:
+            print_message(f"{work.source} is already that large and was skipped.")
+        return
     models.prepare([source])
     name = "stdin" if work.source == STREAM else work.source.name
-    with progress_bar(f"x{request.scale:g} {name}", quiet or json) as progress:
+    with progress_bar(f"{request.label} {name}", quiet or json) as progress:
         upscaler = Upscaler(models, request, progress=lambda job, share: progress(share), stills=False)
         loading = time.perf_counter() - started
         with closing(overlapped([Job(source, output, overwrite)], upscaler)) as line:
@@ -411,7 +427,10 @@ def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request") -> "
     def suffix(path: Path) -> str:
         return suffix_of(path, request.format, request.frames)
 
-    named = name_outputs(tasks, work.folder, work.template, request.scale, suffix)
+    template = work.template
+    if request.target is not None and template == DEFAULT_TEMPLATE:
+        template = template.replace("x{scale}", "{scale}")
+    named = name_outputs(tasks, work.folder, template, request.label, suffix)
     for output in {task.output.suffix: task.output for task in named}.values():
         format_of(output, request)
     return named

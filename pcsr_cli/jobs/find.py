@@ -147,12 +147,14 @@ FIELDS = ("stem", "name", "suffix", "scale")
 DEFAULT_TEMPLATE = "{stem}_x{scale}{suffix}"
 
 
-def fill_template(template: str, source: Path, scale: float, suffix: str) -> str:
+def fill_template(template: str, source: Path, scale: float | str, suffix: str) -> str:
     """Return the name of the result of ``source``.
 
     ``{stem}`` and ``{name}`` are the name of the image without and with its suffix, ``{suffix}`` is the suffix of the
-    result, and ``{scale}`` is a number such as 4 or 2.5."""
-    return template.format(stem=source.stem, name=source.name, suffix=suffix, scale=f"{scale:g}")
+    result, and ``{scale}`` is a number such as 4 or 2.5, or a target size."""
+    return template.format(
+        stem=source.stem, name=source.name, suffix=suffix, scale=scale if isinstance(scale, str) else f"{scale:g}"
+    )
 
 
 def check_template(text: str) -> str:
@@ -184,7 +186,7 @@ def _invalid_template(text: str, reason: str) -> Exception:
 
 
 def name_outputs(
-    tasks: Sequence[Task], out_dir: Path, template: str, scale: float, suffix_of: Callable[[Path], str]
+    tasks: Sequence[Task], out_dir: Path, template: str, scale: float | str, suffix_of: Callable[[Path], str]
 ) -> tuple[Task, ...]:
     """Return the tasks with the names of their results. ``suffix_of`` maps a source to the suffix of its result.
 

@@ -25,14 +25,14 @@ from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.journal import MAX_STARTS, Entry, Journal, Started, has_content, same_settings
 from pcsr_cli.jobs.pipeline import overlapped
 from pcsr_cli.jobs.report import Report
-from pcsr_cli.jobs.request import Job, Request, suffix_of
+from pcsr_cli.jobs.request import Job, Request, is_skipped, suffix_of
 from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from pcsr_cli.model.registry import LoadedModel
 
 Existing = Literal["refuse", "skip", "overwrite"]
 """The treatment of an existing result that differs from the one this run would make."""
 
-SkipReason = Literal["done before", "exists"]
+SkipReason = Literal["done before", "exists", "already that large"]
 """The reason why an image is skipped."""
 
 
@@ -51,6 +51,7 @@ def plan_work(
     settings_keys: Callable[[Task], Sequence[Mapping[str, Any]]],
     existing: Existing,
     progress: Callable[[float], None] = lambda share: None,
+    unneeded: Callable[[Task], bool] = lambda task: False,
 ) -> Work:
     """Decide which tasks to do.
 
@@ -58,13 +59,16 @@ def plan_work(
 
     A task is done if the journal lists its result with the same source content, settings and checksum. An existing
     result of a task that is not done raises RefusedOutputError if ``existing`` is "refuse". ``progress`` is called with
-    the share of checked tasks."""
+    the share of checked tasks. ``unneeded`` returns whether an image is large enough to be skipped."""
     todo: list[Task] = []
     skipped: list[tuple[Task, SkipReason]] = []
     refused: list[str] = []
     for number, task in enumerate(tasks):
         progress(number / len(tasks))
         output = folder / task.output
+        if unneeded(task):
+            skipped.append((task, "already that large"))
+            continue
         if not exists(task.source) or not exists(output):  # reading reports a missing source
             todo.append(task)
             continue
@@ -167,7 +171,15 @@ class FolderRun:
         self.journal = Journal(folder)
         self.started = Started(folder)
         self.upscaler = Upscaler(models, request, progress=progress, record=self._record)
-        self.work: Work = plan_work(tasks, folder, self.journal, self._settings_keys, existing, checking)
+        self.work: Work = plan_work(
+            tasks,
+            folder,
+            self.journal,
+            self._settings_keys,
+            existing,
+            checking,
+            lambda task: is_skipped(task.source, request),
+        )
 
     def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[tuple[Task, Report | Exception], None, None]:
         """Upscale the images in order. Yield each image with its report or its error. Close the generator after use.

@@ -130,6 +130,7 @@ def make_report(
     *,
     source: str,
     output: str,
+    input_size: tuple[int, int],
     output_size: tuple[int, int],
     scale: float,
     working_scale: float,
@@ -137,18 +138,18 @@ def make_report(
     notes: tuple[str, ...] = (),
     source_kind: SourceKind | None = None,
 ) -> Report:
-    """Make the report of an upscale. ``outcomes`` has one outcome per frame. ``output_size`` is (height, width).
+    """Make the report of an upscale. ``outcomes`` has one outcome per frame, none if the network did not run.
+    Sizes are (height, width).
 
     Counts are sums over the frames."""
     paper, executed = count_gflops(model, outcomes, working_scale)
-    height, width = outcomes[0].plan.lr_size
     budget = None
     if isinstance(routing, Budget):
         budget = BudgetReport("GFLOPs", len(outcomes) * routing.gflops, paper.pcsr)
     return Report(
         source=source,
         output=output,
-        input_size=(width, height),
+        input_size=(input_size[1], input_size[0]),
         output_size=(output_size[1], output_size[0]),
         scale=scale,
         working_scale=working_scale,
@@ -236,6 +237,8 @@ def describe_rule(routing: Routing) -> str:
 
 def _describe_routing(routing: Routing, refine: int, outcomes: Sequence[Outcome]) -> RoutingReport:
     """Report the routing of all frames. Cuts are included only if all frames have the same cuts."""
+    if not outcomes:
+        return RoutingReport("none", (), NEVER, (), 0.0)
     decision = outcomes[0].decision
     same = len({outcome.decision for outcome in outcomes}) == 1
     cuts = decision.values if same and isinstance(decision, Cuts) else ()
@@ -247,4 +250,4 @@ def _describe_routing(routing: Routing, refine: int, outcomes: Sequence[Outcome]
 
 
 def _percent_saved(spent: float, reference: float) -> float:
-    return 100 * (1 - spent / reference)
+    return 100 * (1 - spent / reference) if reference else 0.0

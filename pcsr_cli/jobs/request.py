@@ -1,12 +1,17 @@
 """A request: how to upscale and write images, and the input and output of each job."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.routing import Allowance, Routing
+from pcsr_cli.errors import InputError
 from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, check_options, choose_format
+from pcsr_cli.images.read import read_layout
 from pcsr_cli.jobs.maps import MapRequest
+from pcsr_cli.jobs.target import LargerPolicy, Target
 
 ANIMATION_FORMATS = {"GIF", "APNG"}
 """Formats for animations. By default, a still image is not written in a format for animations."""
@@ -16,14 +21,17 @@ ANIMATION_FORMATS = {"GIF", "APNG"}
 class Request:
     """How to upscale and write the images of a run.
 
-    ``routing`` None means the model's default, or the budget in ``allowance``. ``format`` None means the format of the
-    output's suffix. ``frames`` upscales all frames of an animation instead of the first. ``map`` and the masks need a
-    single image."""
+    ``target`` replaces ``scale`` by a scale for each image. ``if_larger`` applies to images that are at least as large
+    as the target. ``routing`` None means the model's default, or the budget in ``allowance``. ``refine`` None means the
+    default of the scale. ``format`` None means the format of the output's suffix. ``frames`` upscales all frames of an
+    animation instead of the first. ``map`` and the masks need a single image."""
 
     scale: float = 4.0
+    target: Target | None = None
+    if_larger: LargerPolicy = "copy"
     routing: Routing | None = None
     allowance: Allowance | None = None
-    refine: int = field(kw_only=True)
+    refine: int | None = field(kw_only=True)
     tile: int | None = None
     memory: int | None = None
     format: str | None = None
@@ -35,6 +43,20 @@ class Request:
     force_heavy: Path | None = None
     force_light: Path | None = None
 
+    @property
+    def label(self) -> str:
+        """The scale or the target, for names of files."""
+        return f"{self.scale:g}" if self.target is None else self.target.label
+
+    def scale_of(self, size: tuple[int, int]) -> float:
+        """Return the scale for an image of (height, width). For a target it may be below 1."""
+        return self.scale if self.target is None else self.target.scale(size)
+
+    def is_reached(self, size: tuple[int, int]) -> bool:
+        """Return whether an image of (height, width) is at least as large as the target."""
+        scale = self.scale_of(size)
+        return self.target is not None and (scale < 1 or hr_size(size, scale) == size)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -43,6 +65,18 @@ class Job:
     source: Path | BinaryIO
     output: Path | BinaryIO
     replace: bool = False
+
+
+def is_skipped(source: Path | BinaryIO, request: Request) -> bool:
+    """Return whether the request skips an image that already is large enough.
+
+    An image that cannot be read is not skipped."""
+    if request.target is None or request.if_larger != "skip":
+        return False
+    with suppress(InputError):
+        layout = read_layout(source, request.allow_huge)
+        return request.is_reached((layout.height, layout.width))
+    return False
 
 
 def suffix_of(source: Path, format: str | None, frames: bool = False) -> str:

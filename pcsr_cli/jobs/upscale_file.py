@@ -1,6 +1,7 @@
 """Upscale one image file in three steps: read, compute, write. A loop, a thread or a cluster worker may call the
 steps."""
 
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -11,20 +12,21 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from pcsr_cli.api import start_upscale, working_scale
+from pcsr_cli.api import check_scale, start_upscale, working_scale
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.engine.output import output_rows
+from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.engine.routing import Forced, Routing, Size, default_routing, to_budget
-from pcsr_cli.engine.upscale import Outcome, Settings
+from pcsr_cli.engine.upscale import HrRows, Outcome, Settings
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.animation import Animation, Frame, is_animated, open_animation, open_frame_writer
 from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
-from pcsr_cli.images.formats import Format, check_animated, fit
-from pcsr_cli.images.image import ImageData, Layout, Pixels
-from pcsr_cli.images.read import read_image, read_layout, source_name
+from pcsr_cli.images.formats import Format, SaveOptions, check_animated, fit
+from pcsr_cli.images.image import ImageData, Layout, Pixels, fill_transparent, to_8_bits
+from pcsr_cli.images.read import open_source, read_image, read_layout, source_name
 from pcsr_cli.images.source import SourceKind
-from pcsr_cli.images.write import open_writer, output_name
+from pcsr_cli.images.write import open_destination, open_writer, output_name
 from pcsr_cli.jobs.choice import ModelChoice
 from pcsr_cli.jobs.journal import routing_settings
 from pcsr_cli.jobs.maps import RoutingRows, open_map, read_forced
@@ -40,11 +42,16 @@ FRAME_PIXEL_BYTES = 4
 """Bytes per pixel of a frame (RGBA). Memory holds one copy of each LR frame and up to two copies of each HR frame."""
 
 
+ROWS_AT_ONCE = 256
+"""Rows of an image that are converted at once, if the image is only reduced or copied."""
+
+
 @dataclass(frozen=True)
 class JobInput:
     """The image or animation of a job, checked against the output's format, its model and its routing.
 
-    ``kind`` is the kind of the source if the model was chosen by it. ``working_scale`` is the scale of the model.
+    ``kind`` is the kind of the source if the model was chosen by it. ``working_scale`` is the scale of the model, None
+    if the image is only copied or reduced. A ``copied`` file keeps its bytes.
     ``image`` is the first of ``frames``, with the file's metadata. ``plays`` is the number of plays of an animation, 0
     for endless repetition. ``content`` is the file's fingerprint, None if no fingerprint is recorded. ``seconds`` is
     the time of reading.
@@ -55,13 +62,16 @@ class JobInput:
     plays: int
     kind: SourceKind | None
     model: LoadedModel
-    working_scale: float
+    scale: float
+    working_scale: float | None
+    refine: int
     content: Fingerprint | None
     format: Format
     layout: Layout
     routing: Routing
     notes: tuple[str, ...]
     seconds: float
+    copied: bool = False
     forced: Forced | None = None
     map: RoutingRows | None = None
 
@@ -107,8 +117,8 @@ class Upscaler:
     ) -> None:
         self.models = models if isinstance(models, ModelChoice) else ModelChoice.single(models)
         self.request = request
-        for model in self.models.loaded:
-            working_scale(model, request.scale)  # an unsupported scale is an error before any image is read
+        if request.target is None:
+            check_scale(request.scale)  # an unsupported scale is an error before any image is read
         self._progress = progress
         self._record = record
         self._stills = stills
@@ -121,35 +131,44 @@ class Upscaler:
         request = self.request
         (image, frames, plays), content = self._with_fingerprint(job, lambda: self._frames(job))
         format = format_of(job.output, request)
-        size, notes = hr_size(image.size, request.scale), image.notes
+        reached = request.is_reached(image.size)
+        scale = 1.0 if reached and request.if_larger != "shrink" else request.scale_of(image.size)
+        size, notes = hr_size(image.size, scale), image.notes
         if len(frames) > 1:
             check_animated(format)
             wanted = Layout(*size, False, any(frame.image.alpha is not None for frame in frames))
-            notes = (f"{len(frames)} frames were enlarged",)
+            notes = (f"{len(frames)} frames were {'resized' if reached else 'enlarged'}",)
         else:
             wanted = Layout(*size, image.grey, image.alpha is not None, image.depth)
         layout, changes = fit(wanted, format, image.metadata.stripped() if request.save.strip else image.metadata)
         kind = self.models.find_kind(job.source, image.rgb)
         model = self.models.get(kind)
-        working = working_scale(model, request.scale)
-        working_size = hr_size(image.size, working)
-        forced = read_forced(request.force_heavy, request.force_light, image.size, size, working_size)
-        counts = (0, 0) if forced is None else forced.counts
+        working = None if reached else working_scale(model, scale)
+        forced, routing_rows = None, None
+        if working is not None:
+            working_size = hr_size(image.size, working)
+            forced = read_forced(request.force_heavy, request.force_light, image.size, size, working_size)
+            counts = (0, 0) if forced is None else forced.counts
+            if request.map is not None:
+                routing_rows = RoutingRows(working_size, model.network.spec.branches, counts)
         return JobInput(
             image=image,
             frames=frames,
             plays=plays,
             kind=kind,
             model=model,
+            scale=scale,
             working_scale=working,
+            refine=usual_refine(scale) if request.refine is None else request.refine,
             content=content,
             format=format,
             layout=layout,
             routing=self._routing_for(image.size, model, working),
-            notes=(*notes, *changes, *self._note_of_resizing(model, working)),
+            notes=(*notes, *changes, *_note_of_resizing(model, scale, working)),
             seconds=time.perf_counter() - began,
+            copied=scale == 1 and reached and self._keeps_bytes(job, format),
             forced=forced,
-            map=None if request.map is None else RoutingRows(working_size, model.network.spec.branches, counts),
+            map=routing_rows,
         )
 
     def compute(self, job: Job, read: JobInput) -> Computation:
@@ -159,12 +178,18 @@ class Upscaler:
     def write(self, job: Job, read: JobInput, rows: Iterable[Pixels]) -> float:
         """Write the rows of a result. Returns the time when the file was in place. Raises OutputError."""
         request, metadata = self.request, read.image.metadata
-        text = text_chunks(read.model.identity, read.routing, request.refine, request.scale, read.kind)
+        text = None
+        if read.working_scale is not None:
+            text = text_chunks(read.model.identity, read.routing, read.refine, read.scale, read.kind)
 
         def before_placing(file: Path) -> None:
             if self._record is not None:
                 self._record(job, read, file)
 
+        if read.copied and isinstance(job.source, Path):
+            with open_destination(job.output, before_placing, job.replace) as copy, open_source(job.source) as source:
+                shutil.copyfileobj(source, copy)
+            return time.perf_counter()
         if read.moving:
             size = (read.layout.height, read.layout.width)
             with open_frame_writer(
@@ -186,17 +211,17 @@ class Upscaler:
 
     def report(self, job: Job, read: JobInput, computation: Computation, written: float) -> Report:
         """Return the report of a finished job. ``written`` is the time when its file was in place."""
-        request = self.request
         return make_report(
             read.model,
             computation.outcomes,
             read.routing,
-            request.refine,
+            read.refine,
             source=source_name(job.source),
             output=output_name(job.output),
+            input_size=read.image.size,
             output_size=(read.layout.height, read.layout.width),
-            scale=request.scale,
-            working_scale=read.working_scale,
+            scale=read.scale,
+            working_scale=read.scale if read.working_scale is None else read.working_scale,
             seconds=Seconds(read.seconds, computation.ended - computation.began, max(0.0, written - computation.ended)),
             notes=read.model.notes + read.notes,
             source_kind=read.kind,
@@ -208,7 +233,7 @@ class Upscaler:
         identity = model.identity
         source = {} if self.models.kind is None else {"source": str(self.models.kind)}
         return {
-            "scale": request.scale,
+            "scale": request.scale if request.target is None else f"{request.label}, {request.if_larger}",
             "routing": routing_settings(request.allowance or request.routing or _default_routing(model)),
             "refine": request.refine,
             "precision": model.network.precision,
@@ -241,7 +266,7 @@ class Upscaler:
         except InputError:  # reading it explains the error, unless damage is accepted
             return
         collected = 0 if format_of(job.output, self.request).streamed else layout.height * layout.row_bytes
-        scale = self.request.scale
+        scale = self.request.scale_of((layout.height, layout.width))
         needed = least_memory(layout, scale, int(collected * scale * scale))
         free = free_memory(torch.device("cpu"))
         if needed > free:
@@ -255,7 +280,7 @@ class Upscaler:
     def _check_animation(self, animation: Animation, name: str) -> None:
         """Raise InputError if the frames need more than half of the free memory. Pillow encodes all frames at once."""
         height, width = animation.size
-        hr_height, hr_width = hr_size(animation.size, self.request.scale)
+        hr_height, hr_width = hr_size(animation.size, self.request.scale_of(animation.size))
         needed = FRAME_PIXEL_BYTES * animation.count * (height * width + 2 * hr_height * hr_width)
         limit = free_memory(torch.device("cpu")) // 2
         if needed > limit:
@@ -269,8 +294,13 @@ class Upscaler:
     def _rows(self, job: Job, read: JobInput, computation: Computation) -> Generator[Pixels, None, None]:
         """Yield the rows of every frame, and record outcomes and times in ``computation``."""
         request = self.request
+        if read.working_scale is None:
+            for frame in () if read.copied else read.frames:
+                yield from _without_network(frame.image, (read.layout.height, read.layout.width), read.layout.depth)
+            computation.ended = time.perf_counter()
+            return
         settings = Settings(
-            read.routing, refine=request.refine, tile=request.tile, memory=request.memory, forced=read.forced
+            read.routing, refine=read.refine, tile=request.tile, memory=request.memory, forced=read.forced
         )
         computation.began = time.perf_counter()
 
@@ -283,14 +313,14 @@ class Upscaler:
             upscaling = start_upscale(
                 image,
                 read.model,
-                request.scale,
+                read.scale,
                 settings,
                 depth,
                 p_heavy=request.map is not None and request.map.needs_p_heavy,
                 progress=progress,
             )
             hr_rows = upscaling if read.map is None else read.map.record(upscaling, upscaling.decision)
-            yield from output_rows(hr_rows, image, upscaling.plan.hr_size, hr_size(image.size, request.scale), depth)
+            yield from output_rows(hr_rows, image, upscaling.plan.hr_size, hr_size(image.size, read.scale), depth)
             computation.outcomes.append(upscaling.outcome)
         computation.ended = time.perf_counter()
 
@@ -312,13 +342,19 @@ class Upscaler:
             raise InputError(f"{path} was changed while it was read.", "Run the command again.")
         return result, content
 
-    def _routing_for(self, lr_size: tuple[int, int], model: LoadedModel, working: float) -> Routing:
+    def _keeps_bytes(self, job: Job, format: Format) -> bool:
+        """Return whether a file that needs no change can be copied as it is."""
+        if not isinstance(job.source, Path) or self.request.save != SaveOptions():
+            return False
+        return job.source.suffix.lower() in format.suffixes
+
+    def _routing_for(self, lr_size: tuple[int, int], model: LoadedModel, working: float | None) -> Routing:
         """Return the requested routing, or the one that meets the budget for an image of this size, or the default.
 
         Raises UsageError for a budget that cannot be met."""
         if self.request.routing is not None:
             return self.request.routing
-        if self.request.allowance is None:
+        if self.request.allowance is None or working is None:
             return _default_routing(model)
         lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, working)
         original = original_flops(model.identity.original, working, lr_pixels)
@@ -326,12 +362,31 @@ class Upscaler:
         costs = model_costs(model.network)
         return to_budget(self.request.allowance, costs, size, None if original is None else original.paper / GIGA)
 
-    def _note_of_resizing(self, model: LoadedModel, at: float) -> tuple[str, ...]:
-        scale = self.request.scale
-        if at == scale:
-            return ()
-        way = "reduced" if at > scale else "enlarged"
-        return (f"the model was trained for {model.scales}: enlarged x{at:g}, then {way} bicubically to x{scale:g}",)
+
+def _note_of_resizing(model: LoadedModel, scale: float, at: float | None) -> tuple[str, ...]:
+    if at is None:
+        return ("already that large: " + ("copied" if scale == 1 else "reduced bicubically"),)
+    if at == scale:
+        return ()
+    way = "reduced" if at > scale else "enlarged"
+    return (f"the model was trained for {model.scales}: enlarged x{at:g}, then {way} bicubically to x{scale:g}",)
+
+
+def _without_network(image: ImageData, size: tuple[int, int], depth: int) -> Iterator[Pixels]:
+    """Yield the rows of an image that is reduced bicubically, or unchanged if it has this size."""
+    same = image.size == size
+    pixels = image.rgb if same else fill_transparent(image.rgb, image.alpha)
+
+    def rows() -> Iterator[HrRows]:
+        for top in range(0, len(pixels), ROWS_AT_ONCE):
+            block = pixels[top : top + ROWS_AT_ONCE]
+            if not same:
+                numbers = torch.from_numpy(block.astype(np.float32) / np.float32(np.iinfo(block.dtype).max))
+            else:
+                numbers = torch.from_numpy(to_8_bits(block) if depth == 8 else block)
+            yield HrRows(numbers, torch.empty(0))
+
+    return output_rows(rows(), image, image.size, size, depth)
 
 
 def _default_routing(model: LoadedModel) -> Routing:

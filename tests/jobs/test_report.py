@@ -31,6 +31,7 @@ def report(model: LoadedModel, routing: Routing, refine: int = 1, tile: int | No
         refine,
         source="in.png",
         output="out.png",
+        input_size=(9, 14),
         output_size=done.image.size,
         scale=scale,
         working_scale=done.working_scale,
