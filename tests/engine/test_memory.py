@@ -121,8 +121,10 @@ SIZES = """
 import sys
 import numpy as np, psutil, torch
 from pcsr_cli.api import load_model, upscale
+from pcsr_cli.engine import memory
 
 torch.set_num_threads(1)
+memory.MAX_KERNELS = 16  # a low limit is reached sooner
 model = load_model("builtin", "cpu")
 for index in range(90):
     height, width = 8 + index % 13, 8 + index % 11
