@@ -43,8 +43,8 @@ MAX_BUDGET = 2**30
 KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 """The environment variables with which PyTorch and oneDNN limit their caches of kernels."""
 
-MAX_KERNELS = 128
-"""Kernels per cache. An image needs up to 32, so images of up to four sizes reuse them."""
+MAX_KERNELS = 96
+"""Kernels per cache. An image needs up to 32, so images of up to three sizes reuse them."""
 
 
 def limit_kernel_caches() -> None:
