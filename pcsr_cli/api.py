@@ -19,18 +19,16 @@ from pcsr_cli.engine.refine import NEVER, usual_refine
 from pcsr_cli.engine.routing import Routing, default_routing
 from pcsr_cli.engine.upscale import HrRows, Outcome, Progress, Settings, Upscaling, upscale_whole
 from pcsr_cli.engine.upscale import upscale as run_engine
-from pcsr_cli.errors import DeviceError, InputError, ScaleError, UsageError, in_full
+from pcsr_cli.errors import DeviceError, InputError, UsageError
 from pcsr_cli.images.image import ImageData, fill_transparent
 from pcsr_cli.images.modes import to_pil
 from pcsr_cli.images.read import read_pil
 from pcsr_cli.images.resize import resize_bicubic
 from pcsr_cli.model.registry import AUTO, LoadedModel, Registry, find_model, load_registry
+from pcsr_cli.model.spec import check_scale
 
 AnyImage = TypeVar("AnyImage", Tensor, "NDArray[np.uint8]", "NDArray[np.uint16]", Image.Image)
 ResultT = TypeVar("ResultT")
-
-MAX_SCALE = 10_000
-"""The largest scale. A larger one is a mistake: one pixel would become a hundred megapixels."""
 
 SPILL = 0.5
 """How far the values of a float image may be outside [0, 1]. The result of an earlier upscale is slightly outside."""
@@ -80,14 +78,6 @@ def load_model(
             f"The weights of {found.identity.name} do not fit {precision}.", "Use fp32.", setting="precision"
         )
     return replace(found, network=network, notes=found.notes + device_notes(chosen_device))
-
-
-def check_scale(scale: float) -> None:
-    """Raise ScaleError unless the scale is from 1 to ``MAX_SCALE``."""
-    if scale > MAX_SCALE:
-        raise ScaleError(f"A scale of {in_full(scale)} is too large.", f"Give a number of at most {MAX_SCALE:,}.")
-    if not scale >= 1:
-        raise ScaleError(f"A scale of {in_full(scale)} does not enlarge.", "Give a number of at least 1.")
 
 
 def working_scale(model: LoadedModel, scale: float) -> float:

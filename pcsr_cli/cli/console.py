@@ -148,13 +148,13 @@ def report_error(error: Exception) -> int:
     return explained.exit_code
 
 
-def report_usage_error(error: Exception) -> int:
-    """Print a Click error (an unknown option, a missing argument) on stderr and return the exit code."""
+def report_usage_error(error: Exception, advice: str = "") -> int:
+    """Print a Click error (an unknown option, a missing argument) and advice on stderr and return the exit code."""
     context = getattr(error, "ctx", None)
     command = "pcsr" if context is None else context.command_path
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     sentence = " ".join(message.split()).removesuffix(".")
-    print_error(f"{sentence}{'' if sentence.endswith('?') else '.'} See `{command} --help`.")
+    print_error(f"{sentence}{'' if sentence.endswith('?') else '.'} {advice or f'See `{command} --help`.'}")
     return USAGE
 
 

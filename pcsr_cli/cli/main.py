@@ -15,6 +15,8 @@ import typer
 import pcsr_cli
 from pcsr_cli.cli import bench, console, doctor, models, options, plan, report, sweep, train, upscale, verify
 from pcsr_cli.errors import InputError
+from pcsr_cli.images.files import exists
+from pcsr_cli.jobs.find import is_pattern
 
 UPSCALE, EVALUATE, CHECK, MODELS = "Upscale", "Evaluate", "Check", "Models"
 """Panels of the help."""
@@ -29,7 +31,7 @@ app = typer.Typer(
     ),
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": options.usual_name},
 )
 app.command("upscale", epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
 app.command("plan", epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
@@ -51,7 +53,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
@@ -65,12 +67,24 @@ CLICK_ERROR = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run the command line and exit. Only this function turns errors into messages and exit codes."""
+    """Run the command line and exit."""
     _unwind_when_terminated()
     _silence_libraries()
+    # Threads that wait without computing leave the processor to other programs. torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.set_up_streams()
+    code = run(sys.argv[1:])
+    console.flush_stdout()
+    if code >= SIGNALLED:
+        sys.stderr.flush()
+        os._exit(code)  # sys.exit waits for the threads, and a decoder may take long
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code. Only this function turns errors into messages and exit codes."""
     try:
-        code = _run(sys.argv[1:])
+        code = _run(arguments)
         sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt):
         code = console.INTERRUPTED
@@ -80,14 +94,10 @@ def main() -> None:
         code = 1
     except Exception as error:
         is_usage = isinstance(error, CLICK_ERROR)
-        code = console.report_usage_error(error) if is_usage else console.report_error(error)
+        code = console.report_usage_error(error, options.advice(arguments)) if is_usage else console.report_error(error)
     if code == console.INTERRUPTED:
         console.print_error("interrupted; no half-written file was left.")
-    console.flush_stdout()
-    if code >= SIGNALLED:
-        sys.stderr.flush()
-        os._exit(code)  # sys.exit waits for the threads, and a decoder may take long
-    sys.exit(code)
+    return code
 
 
 def _run(arguments: list[str]) -> int:
@@ -101,7 +111,18 @@ def _run(arguments: list[str]) -> int:
         Path.cwd()
     except FileNotFoundError as error:  # PyTorch ends the process there
         raise InputError("The current folder does not exist.", "Change to another folder.") from error
+    if arguments and _looks_like_an_image(arguments[0]):
+        arguments = ["upscale", *arguments]
     return app(arguments, prog_name="pcsr", standalone_mode=False) or 0
+
+
+def _looks_like_an_image(word: str) -> bool:
+    """Whether the first word is no command but an image, a folder, a pattern, a URL, a stream, or ``-i``."""
+    if word in {"-i", "--input", "-"}:
+        return True
+    path = Path(word)
+    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    return word not in known and not word.startswith("-") and (exists(path) or path.suffix != "" or is_pattern(path))
 
 
 def _unwind_when_terminated() -> None:

@@ -4,7 +4,7 @@ import csv
 import math
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,6 +14,7 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_message, printable, progress_bar
 from pcsr_cli.cli.options import OUTPUT, option
+from pcsr_cli.errors import UsageError
 from pcsr_cli.images.files import atomic_write, check_outputs
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ Images = Annotated[
         show_default="the packaged photograph",
     ),
 ]
-Scale = Annotated[
-    float, option("--scale", "Enlarge by this factor: a whole number, or any with --no-reference.", short="-s")
-]
+Scale = Annotated[float, options.scale_option("Enlarge by this factor: a whole number, or any with --no-reference.")]
 OriginalPath = Annotated[Path | None, option("--original", "Measure the original network with these weights as well.")]
 LrPath = Annotated[Path | None, option("--lr", "Take the LR images from here: a folder, or a file for a single image.")]
 NoReference = Annotated[
@@ -74,18 +73,19 @@ class Common(options.Engine):
     def find_sources(self, images: Sequence[Path] | None) -> "tuple[PairFiles, ...]":
         """Find the images to measure.
 
-        Raises the errors of ``check_scale``, ``find_pairs`` and ``parse_degradation``.
+        Raises the errors of ``find_pairs`` and ``parse_degradation``.
         """
-        from pcsr_cli.api import check_scale
         from pcsr_cli.evaluate.dataset import demo_image, find_pairs
         from pcsr_cli.images.degrade import parse_degradation
 
-        check_scale(self.scale)
         degradation = None if self.degrade is None else parse_degradation(self.degrade)
         return find_pairs(images or [demo_image()], self.scale, self.lr, self.no_reference, degradation)
 
-    def check_results(self, results: Iterable[Path | None], sources: "Sequence[PairFiles]") -> None:
-        """Check the paths of the results. An input is never overwritten. Raises the errors of ``check_outputs``."""
+    def check_results(self, results: Sequence[Path | None], sources: "Sequence[PairFiles]") -> None:
+        """Check the paths of the results. An input is never overwritten. Raises UsageError if nothing would be printed
+        or written, and the errors of ``check_outputs``."""
+        if self.quiet and not any(results):
+            raise UsageError("--quiet leaves no result.", "Write one, such as --csv out.csv, or remove --quiet.")
         inputs = [file for source in sources for file in (source.hr, source.lr) if file is not None]
         check_outputs([result for result in results if result is not None], inputs, self.overwrite)
 

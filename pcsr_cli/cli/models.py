@@ -8,7 +8,7 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import facts_table, print_document, print_message, printable, stdout_console
 from pcsr_cli.cli.options import option
-from pcsr_cli.errors import RefusedOutputError
+from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ def list_models(context: typer.Context, registry: options.RegistryFile = None, j
         given = {"registry": registry, "json": json}
         context.default_map = {context.invoked_subcommand: {name: value for name, value in given.items() if value}}
         return
+    print_list(registry, json)
+
+
+@app.command("list", hidden=True)
+def print_list(registry: options.RegistryFile = None, json: options.Json = False) -> None:
+    """List the models, as `pcsr models` does."""
     entries = options.load_registry(registry).entries.values()
     rows = [_describe(entry) for entry in entries]
     if json:
@@ -74,7 +80,10 @@ def fetch_model(
 @app.command("show")
 def show_model(name: Annotated[str, NAME], registry: options.RegistryFile = None, json: options.Json = False) -> None:
     """Show the registry entry of a model."""
-    entry = options.load_registry(registry).get(name)
+    known = options.load_registry(registry)
+    if name == "auto":
+        raise UsageError("auto takes the best available model.", f"Show one of these: {', '.join(known.auto)}.")
+    entry = known.get(name)
     details = _describe(entry) | _details(entry)
     if json:
         print_document(details)

@@ -1,6 +1,7 @@
 """Options that several commands share, and the conversion of their values into objects of the library."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,55 @@ def option(
     """Declare an option in a panel of the help. ``default`` describes a default value that depends on other options."""
     names = (name, short) if short else (name,)
     return typer.Option(*names, help=help, rich_help_panel=panel, show_default=default, **settings)
+
+
+SYNONYMS = {
+    "outdir": "out-dir",
+    "output-dir": "out-dir",
+    "force": "overwrite",
+    "yes": "overwrite",
+    "outscale": "scale",
+    "factor": "scale",
+    "ext": "format",
+    "tile-size": "tile",
+    "num-threads": "threads",
+}
+"""Names that other programs give to our options."""
+
+ADVICE = {
+    "gpu": "Use --device cuda.",
+    "cuda": "Use --device cuda.",
+    "cpu": "Use --device cpu.",
+    "fp16": "Use --precision fp16.",
+    "half": "Use --precision fp16.",
+    "size": "Use --scale 2 for twice the width and height.",
+    "resize": "Use --scale 2 for twice the width and height.",
+    "denoise": "pcsr removes no noise. Use a program for noise first.",
+    "noise": "pcsr removes no noise. Use a program for noise first.",
+    "sharpen": "pcsr has no such filter. Sharpen the result with another program.",
+    "face-enhance": "pcsr invents no faces.",
+    "dry-run": "Use `pcsr plan`.",
+    "enlarge": "Use `pcsr upscale`.",
+    "version": "Use `pcsr --version`.",
+    "help": "Use `pcsr --help`.",
+}
+"""What to do instead of an option or a command that pcsr does not have."""
+
+
+def usual_name(name: str) -> str:
+    """Return our name of an option or command, which may be written with underscores or as in other programs."""
+    name = name.replace("_", "-")
+    return SYNONYMS.get(name, name)
+
+
+def advice(arguments: Sequence[str]) -> str:
+    """Return what to do instead of an unknown option or command among the arguments, or an empty text."""
+    for argument in arguments:
+        if (found := ADVICE.get(usual_name(argument.lstrip("-").partition("=")[0]))) is not None:
+            return found
+    if arguments and arguments[0].startswith("-"):
+        return f"Name a command first, such as `pcsr upscale {arguments[0]}`."
+    return ""
 
 
 def with_common(command: Callable[..., None]) -> Callable[..., None]:
@@ -91,7 +141,26 @@ SourceName = Annotated[
 RegistryFile = Annotated[
     Path | None, option("--registry", "Add the models of this weights.toml to the packaged ones.", MODEL)
 ]
-Scale = Annotated[float, option("--scale", "Enlarge by this factor, any real number from 1.", short="-s")]
+
+
+def parse_scale(text: object) -> float:
+    """Return the number in ``2``, ``2x`` or ``x2``. Raises UsageError, ScaleError."""
+    from pcsr_cli.model.spec import check_scale
+
+    try:
+        scale = float(re.sub(r"^x|x$", "", str(text).strip().lower()))
+    except ValueError as error:
+        raise UsageError(f"Invalid --scale {str(text)[:20]}.", "Use a number such as 2, 2x or 2.5.") from error
+    check_scale(scale)
+    return scale
+
+
+def scale_option(help: str) -> Any:
+    """Declare the option for the scale."""
+    return option("--scale", help, short="-s", parser=parse_scale, metavar="NUMBER")
+
+
+Scale = Annotated[float, scale_option("Enlarge by this factor, any real number from 1.")]
 Threshold = Annotated[
     float | None, option("--threshold", "Make pixels heavy if p_heavy is above this, 0 to 1.", ROUTING, default="0.5")
 ]
@@ -112,12 +181,24 @@ Refine = Annotated[
 ]
 NoRefine = Annotated[bool, option("--no-refine", "Do not smooth light pixels.", ROUTING)]
 Device = Annotated[str, option("--device", "Compute on auto, cpu, cuda, cuda:1 or mps.", DEVICE)]
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the number of threads before torch is imported."""
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+Threads = Annotated[
+    int | None,
+    option("--threads", "Use this many threads of the CPU.", DEVICE, min=1, default="all", callback=set_threads),
+]
 Tile = Annotated[str, option("--tile", "Set the tile side in LR pixels, or auto; the result is the same.", DEVICE)]
 PrecisionName = Annotated[
     Literal["auto", "fp32", "fp16", "bf16"], option("--precision", "Compute in this precision; auto is fp32.", DEVICE)
 ]
 Memory = Annotated[str, option("--memory", "Limit what ADM keeps of its first pass, such as 2G, or auto.", DEVICE)]
-Overwrite = Annotated[bool, option("--overwrite", "Replace existing results.", OUTPUT)]
+Overwrite = Annotated[bool, option("--overwrite", "Replace existing results.", short="-y")]
 FormatName = Annotated[
     str | None, option("--format", "Write this format, such as png.", OUTPUT, default="by the suffix")
 ]
@@ -126,6 +207,9 @@ AcceptDamaged = Annotated[bool, option("--accept-damaged", "Enlarge what can be 
 Recursive = Annotated[bool, option("--recursive", "Include subfolders and keep their structure.", short="-r")]
 Json = Annotated[bool, option("--json", "Print one JSON document on stdout.")]
 Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
+Verbose = Annotated[
+    bool, option("--verbose", "Print all figures of an image, and a line for each of several.", short="-v")
+]
 
 
 @dataclass(frozen=True)
@@ -136,6 +220,7 @@ class Engine:
     refine: Refine = None
     no_refine: NoRefine = False
     device: Device = "auto"
+    threads: Threads = None
     tile: Tile = "auto"
     precision: PrecisionName = "auto"
     registry: RegistryFile = None
@@ -229,11 +314,11 @@ class Result(Common):
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":
     """Return the requested routing, None for the default and for a budget. Raises UsageError if more than one of the
     options is given."""
-    from pcsr_cli.engine import routing
-
     check_exclusive(
         {"--threshold": threshold is not None, "--k": k is not None, "--adm": adm, "--budget": budget is not None}
     )
+    from pcsr_cli.engine import routing
+
     if adm:
         return routing.Adaptive()
     if k is not None:

@@ -53,7 +53,7 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
     The command downloads the model if it is not cached, and computes one tile to measure the speed. GFLOPs and
     time are ranges from all light to all heavy: a --budget of `pcsr upscale` lies between them.
     """
-    from pcsr_cli.api import check_scale, working_scale
+    from pcsr_cli.api import working_scale
     from pcsr_cli.engine.routing import default_routing
     from pcsr_cli.engine.upscale import Settings
     from pcsr_cli.images.formats import readable_suffixes
@@ -61,7 +61,6 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
     from pcsr_cli.jobs.find import find_images, is_pattern
     from pcsr_cli.jobs.plan import check_disk, forecast, try_tile
 
-    check_scale(common.scale)
     routing = options.choose_routing(common.threshold, common.k, common.adm)
     settings = Settings(
         refine=options.choose_refine(common.refine, common.no_refine, common.scale),

@@ -19,6 +19,7 @@ from pcsr_cli.cli.options import OUTPUT, option
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder, make_folder
 from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, check_template, find_images, is_pattern, name_outputs
+from pcsr_cli.jobs.target import TYPICAL_SCALE
 
 if TYPE_CHECKING:
     from pcsr_cli.jobs.choice import ModelChoice
@@ -45,15 +46,19 @@ STREAM = Path("-")
 """The path that means stdin as an input, and stdout as an output."""
 
 Paths = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="IN... OUT",
-        help="Enlarge IN to OUT: an image and its result, or a folder (or 'pattern*') and a folder for the results. "
-        "With --out-dir, all paths are inputs. Use - for stdin or stdout.",
+        metavar="IN... [OUT]",
+        help="Enlarge images, folders or 'patterns*'. OUT is a file or a folder, by default beside IN. - is a pipe.",
         show_default=False,
     ),
 ]
-OutDir = Annotated[Path | None, option("--out-dir", "Write all results here.", MANY, metavar="DIR")]
+Input = Annotated[list[str] | None, option("--input", "Enlarge this as well.", short="-i", hidden=True)]
+Output = Annotated[
+    str | None,
+    option("--output", "Write to this file or folder; all other paths are inputs.", short="-o", metavar="OUT"),
+]
+OutDir = Annotated[Path | None, option("--out-dir", "Write all results to this folder.", MANY, metavar="DIR")]
 Name = Annotated[
     str | None,
     option("--name", "Name results with {stem}, {name}, {suffix} and {scale}.", MANY, default=DEFAULT_TEMPLATE),
@@ -106,8 +111,7 @@ class Batch:
     @property
     def is_one_file(self) -> bool:
         """Whether the work is one named file, which needs no journal."""
-        one = len(self.inputs) == 1 and not is_folder(self.inputs[0]) and not is_pattern(self.inputs[0])
-        return one and not self.skip_existing
+        return len(self.inputs) == 1 and not _holds_many(self.inputs[0])
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,10 @@ class Single:
 @options.with_common
 def command(
     context: typer.Context,
-    paths: Paths,
     common: options.Result,
+    paths: Paths = None,
+    input: Input = None,
+    output: Output = None,
     budget: options.Budget = None,
     quality: Quality = None,
     lossless: Lossless = False,
@@ -142,42 +148,35 @@ def command(
     force_light: ForceLight = None,
     preview: Preview = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Enlarge one image, or many into a folder."""
     started = time.perf_counter()
     options.check_output_mode(common.json, quiet)
-    options.check_exclusive({"--preview": preview, "--quiet": quiet})
+    options.check_exclusive({"--preview": preview, "--verbose": verbose, "--quiet": quiet})
     options.check_exclusive({"--overwrite": overwrite, "--skip-existing": skip_existing})
     of_one_image = {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light}
     for flag, value in of_one_image.items():
         options.check_exclusive({"--frames": frames, flag: value is not None})
     if map is None and map_style is not None:
         raise UsageError("--map-style needs --map.", "Give the file of the map with --map FILE.")
-    work = choose_work(paths, out_dir, name, common.recursive, skip_existing, fail_fast, jobs)
-    if isinstance(work, Batch) and not work.is_one_file:
-        given = {flag: value is not None for flag, value in of_one_image.items()}
-        _refuse({**given, "--preview": preview}, "is for a single image", "or enlarge one image")
-    from pcsr_cli.api import check_scale
-    from pcsr_cli.engine.device import resolve_device, resolve_precision
-    from pcsr_cli.engine.routing import parse_allowance
-    from pcsr_cli.images.formats import SaveOptions
-    from pcsr_cli.jobs.maps import request_map
-    from pcsr_cli.jobs.request import Request
-    from pcsr_cli.jobs.target import TYPICAL_SCALE
-
     target = common.choose_target(context.get_parameter_source("scale"))
-    if target is None:
-        check_scale(common.scale)
-    else:
+    if target is not None:
         common = replace(common, scale=TYPICAL_SCALE)
-    usual = options.choose_refine(common.refine, common.no_refine, common.scale)
+    label = f"x{common.scale:g}" if target is None else target.label
+    given = [*(input or ()), *(paths or ())]
+    work = choose_work(given, output, out_dir, label, common.recursive, name, skip_existing, fail_fast, jobs)
+    if isinstance(work, Batch) and not work.is_one_file:
+        single = {flag: value is not None for flag, value in of_one_image.items()}
+        _refuse({**single, "--preview": preview}, "is for a single image", "or enlarge one image")
+    from pcsr_cli.images.formats import SaveOptions
+    from pcsr_cli.jobs.request import Request
+
     request = Request(
         scale=common.scale,
         target=target,
         if_larger=common.if_larger,
-        routing=options.choose_routing(common.threshold, common.k, common.adm, budget),
-        allowance=None if budget is None else parse_allowance(budget),
-        refine=usual if target is None or (common.refine, common.no_refine) != (None, False) else None,
+        refine=None,
         tile=options.choose_tile(common.tile),
         memory=options.choose_memory(common.memory),
         format=common.format,
@@ -185,57 +184,109 @@ def command(
         allow_huge=common.allow_huge,
         accept_damaged=accept_damaged,
         frames=frames,
-        map=None if map is None else request_map(map, map_style, overwrite),
         force_heavy=force_heavy,
         force_light=force_light,
     )
-    resolve_precision(common.precision, resolve_device(common.device))
-    models = common.choose_models(quiet)
     if isinstance(work, Batch) and work.is_one_file:
         work = _as_single(work, request)
+    if isinstance(work, Single):
+        if skip_existing and exists(work.output):
+            _report_kept(work, common.json, quiet)
+            return
+        _check_single(work, request, map, overwrite, common.json)
+    from pcsr_cli.engine.device import resolve_device, resolve_precision
+    from pcsr_cli.engine.routing import parse_allowance
+    from pcsr_cli.jobs.maps import request_map
+
+    refine = options.choose_refine(common.refine, common.no_refine, common.scale)
+    by_scale = target is not None and common.refine is None and not common.no_refine
+    request = replace(
+        request,
+        refine=None if by_scale else refine,
+        routing=options.choose_routing(common.threshold, common.k, common.adm, budget),
+        allowance=None if budget is None else parse_allowance(budget),
+        map=None if map is None else request_map(map, map_style, overwrite),
+    )
+    resolve_precision(common.precision, resolve_device(common.device))
+    models = common.choose_models(quiet)
     if isinstance(work, Batch):
-        _upscale_many(work, request, models, overwrite, common.json, quiet)
+        _upscale_many(work, request, models, overwrite, common.json, quiet, verbose)
     else:
-        _upscale_one(work, request, models, overwrite, common.json, quiet, started, preview)
+        _upscale_one(work, request, models, overwrite, common.json, quiet, verbose, started, preview)
 
 
 def choose_work(
-    paths: list[str],
+    paths: Sequence[str],
+    output: str | None,
     out_dir: Path | None,
-    name: str | None = None,
+    label: str = "",
     recursive: bool = False,
+    name: str | None = None,
     skip_existing: bool = False,
     fail_fast: bool = False,
     jobs: int | None = None,
 ) -> Single | Batch:
-    """Return the work that the arguments describe. Raises UsageError."""
-    named = tuple(_path(text) for text in paths)
-    inputs, output = (named, out_dir) if out_dir is not None else (named[:-1], named[-1])
-    if not inputs:
-        raise UsageError("There is no output.", "Give OUT, or --out-dir DIR. See `pcsr upscale --help`.")
-    if out_dir is None and not (len(inputs) == 1 and (is_folder(inputs[0]) or is_pattern(inputs[0]))):
-        if len(inputs) > 1:
+    """Return the work that the arguments describe. ``label`` is the scale or the size in the name of a folder.
+
+    Raises UsageError, InputError."""
+    options.check_exclusive({"--output": output is not None, "--out-dir": out_dir is not None})
+    if not paths:
+        raise UsageError("There is no image to enlarge.", "Give a file or a folder. See `pcsr upscale --help`.")
+    for text in paths:
+        if "://" in text:
+            raise InputError(f"{text} is a URL.", "Download the image first.")
+    last = output if output is not None or len(paths) == 1 or out_dir is not None else paths[-1]
+    inputs = tuple(_path(text) for text in (paths if last is output else paths[:-1]))
+    template = DEFAULT_TEMPLATE if name is None else check_template(name)
+    if last is None:
+        folder = _folder_beside(inputs, label) if out_dir is None else out_dir
+        if folder is None:
+            return Single(STREAM, STREAM)
+    elif is_folder(folder := _path(last)) or last.endswith("/") or _holds_many(inputs[0]):
+        pass
+    elif len(inputs) > 1:
+        if output is None:
             raise UsageError(
-                "Several images need a folder for their results.",
-                "Give the folder with --out-dir DIR. See `pcsr upscale --help`.",
+                "Several images need a folder for their results.", "End with a folder, such as results/, or use -o."
             )
+    else:
         of_batches = {
             "--recursive": recursive,
             "--name": name is not None,
-            "--skip-existing": skip_existing,
             "--fail-fast": fail_fast,
             "--jobs": jobs is not None,
         }
-        _refuse(of_batches, "needs a folder or several images", "or add --out-dir")
-        if paths[-1].endswith("/"):
-            raise UsageError(f"{paths[-1]} is a folder, but one image needs a file.", f"Use --out-dir {paths[-1]}.")
-        if inputs[0] != STREAM and not os.path.lexists(inputs[0]):
-            raise InputError(f"There is no file {inputs[0]}.", "Check the path.")
-        return Single(inputs[0], output)
-    if STREAM in (*inputs, output):
+        _refuse(of_batches, "needs a folder or several images", "or give a folder for the results")
+        return Single(_existing(inputs[0]), folder)
+    if STREAM in (*inputs, folder):
         raise UsageError("- (stdin or stdout) cannot be one of several images.", "Use a file.")
-    template = DEFAULT_TEMPLATE if name is None else check_template(name)
-    return Batch(inputs, output, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
+    if len(inputs) == 1 and not _holds_many(inputs[0]):
+        _existing(inputs[0])
+    return Batch(inputs, folder, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
+
+
+def _folder_beside(inputs: Sequence[Path], label: str) -> Path | None:
+    """Return the folder for results without OUT: that of an image, or ``folder_x4`` beside a folder; None for a stream.
+
+    Raises UsageError."""
+    if len(inputs) > 1 or is_pattern(inputs[0]):
+        raise UsageError("Several images need a folder for their results.", "Give the folder with -o.")
+    if inputs[0] == STREAM:
+        return None
+    if not is_folder(inputs[0]):
+        return inputs[0].parent
+    folder = inputs[0] if inputs[0].name not in {"", ".."} else inputs[0].resolve()
+    return folder.with_name(f"{folder.name}_{label}")
+
+
+def _holds_many(path: Path) -> bool:
+    return is_folder(path) or is_pattern(path)
+
+
+def _existing(path: Path) -> Path:
+    if path != STREAM and not os.path.lexists(path):
+        raise InputError(f"There is no file {path}.", "Check the path.")
+    return path
 
 
 def _path(text: str) -> Path:
@@ -258,6 +309,35 @@ def _as_single(work: Batch, request: "Request") -> Single:
     return Single(task.source, work.folder / task.output)
 
 
+def _check_single(work: Single, request: "Request", map: Path | None, overwrite: bool, json: bool) -> None:
+    """Check the image and its output. Raises UsageError, InputError, RefusedOutputError, OutputError."""
+    from pcsr_cli.images.files import check_outputs
+    from pcsr_cli.images.read import open_source
+    from pcsr_cli.jobs.request import format_of
+
+    if work.output == STREAM:
+        if json:
+            raise UsageError("--json and the image cannot both go to stdout.", "Give the result a file name.")
+        if request.format is None:
+            raise UsageError("A result on stdout has no suffix.", "Choose the format, such as --format png.")
+        if sys.stdout.isatty():
+            raise UsageError("Refusing to write image data to a terminal.", "Redirect stdout: > out.png")
+    format_of(work.output, request)
+    results = [result for result in (work.output, map) if result not in {None, STREAM}]
+    inputs = [file for file in (work.source, request.force_heavy, request.force_light) if file is not None]
+    check_outputs(results, inputs, overwrite)
+    if work.source != STREAM:
+        with open_source(work.source):
+            pass
+
+
+def _report_kept(work: Single, json: bool, quiet: bool) -> None:
+    if json:
+        print_document({"skipped": [{"source": str(work.source), "output": str(work.output), "why": "exists"}]})
+    elif not quiet:
+        print_message(f"{work.output} already exists and is kept.")
+
+
 def _upscale_one(
     work: Single,
     request: "Request",
@@ -265,21 +345,17 @@ def _upscale_one(
     overwrite: bool,
     json: bool,
     quiet: bool,
+    verbose: bool,
     started: float,
     preview: bool,
 ) -> None:
-    from pcsr_cli.cli.upscale_view import show_preview, show_report
-    from pcsr_cli.images.read import open_source
+    from pcsr_cli.cli.upscale_view import show_line, show_preview, show_report
     from pcsr_cli.jobs.pipeline import overlapped
-    from pcsr_cli.jobs.request import Job, format_of, is_skipped
+    from pcsr_cli.jobs.request import Job, is_skipped
     from pcsr_cli.jobs.upscale_file import Upscaler
 
-    output = _output(work, request, json)
-    format_of(output, request)
-    _check_outputs(output, work, request, overwrite)
+    output = sys.stdout.buffer if work.output == STREAM else work.output
     source = _read_stdin(request.allow_huge) if work.source == STREAM else work.source
-    with open_source(source):  # a missing file is an error before the model is loaded or downloaded
-        pass
     if is_skipped(source, request):
         entry = {"source": str(work.source), "output": str(work.output), "why": "already that large"}
         if json:
@@ -300,30 +376,9 @@ def _upscale_one(
     if json:
         print_document(report.as_document())
     elif not quiet:
-        show_report(report, models.notes)
+        show_report(report, models.notes) if verbose else show_line(report, models.notes)
     if preview:
         show_preview(source, output, report.output_size)
-
-
-def _output(work: Single, request: "Request", json: bool) -> Path | BinaryIO:
-    if work.output != STREAM:
-        return work.output
-    if json:
-        raise UsageError("--json and the image cannot both go to stdout.", "Give the result a file name.")
-    if request.format is None:
-        raise UsageError("A result on stdout has no suffix.", "Choose the format, such as --format png.")
-    if sys.stdout.isatty():
-        raise UsageError("Refusing to write image data to a terminal.", "Redirect stdout: > out.png")
-    return sys.stdout.buffer
-
-
-def _check_outputs(output: Path | BinaryIO, work: Single, request: "Request", overwrite: bool) -> None:
-    from pcsr_cli.images.files import check_outputs
-
-    drawn = None if request.map is None else request.map.output
-    results = [result for result in (output, drawn) if isinstance(result, Path)]
-    inputs = [file for file in (work.source, request.force_heavy, request.force_light) if file is not None]
-    check_outputs(results, inputs, overwrite)
 
 
 def _read_stdin(allow_huge: bool) -> BinaryIO:
@@ -345,10 +400,10 @@ def _read_stdin(allow_huge: bool) -> BinaryIO:
 
 
 def _upscale_many(
-    work: Batch, request: "Request", models: "ModelChoice", overwrite: bool, json: bool, quiet: bool
+    work: Batch, request: "Request", models: "ModelChoice", overwrite: bool, json: bool, quiet: bool, verbose: bool
 ) -> None:
     """Enlarge the images that are not done, and print a summary. Raises SystemExit(1) if an image fails."""
-    from pcsr_cli.cli.upscale_view import Summary
+    from pcsr_cli.cli.upscale_view import Summary, show_line
     from pcsr_cli.images.formats import readable_suffixes
     from pcsr_cli.jobs.folder import FolderRun, lock
     from pcsr_cli.jobs.report import Report
@@ -357,7 +412,7 @@ def _upscale_many(
     found = find_images(work.inputs, readable_suffixes(), work.recursive, work.folder)
     tasks = _name_outputs(found.tasks, work, request)
     models.prepare(task.source for task in tasks)
-    summary = Summary(ignored=found.others)
+    summary = Summary(work.folder, ignored=found.others)
     for folder, error in found.unread:
         summary.add_failure(folder, None, explain(error))
     with lock(work.folder) as notes, progress_bar(f"{len(tasks):,} images", quiet or json) as progress:
@@ -381,6 +436,8 @@ def _upscale_many(
                     summary.pending -= 1
                     if isinstance(result, Report):
                         summary.reports.append(result)
+                        if verbose:
+                            show_line(result)
                     else:
                         error = _print_failure(task.source, result)
                         summary.add_failure(task.source, work.folder / task.output, error)

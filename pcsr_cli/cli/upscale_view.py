@@ -1,6 +1,7 @@
 """The output of ``pcsr upscale``: the report of one image, the progress and summary of many, and the preview."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console, Group
+from rich.filesize import decimal
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +25,19 @@ from pcsr_cli.jobs.report import Gflops, Report
 
 MEBI = 2**20
 MEGA = 1e6
+
+
+def show_line(report: Report, printed: tuple[str, ...] = ()) -> None:
+    """Print one line about an image below its notes, without the notes that were ``printed`` before."""
+    for note in (*_choices([report]), *(note for note in report.notes if note not in printed)):
+        print_message(f"Note: {note}.")
+    parts = [report.output, f"{_size(report.input_size)} -> {_size(report.output_size)}"]
+    if (file := Path(report.output)).is_file():
+        parts.append(decimal(file.stat().st_size))
+    parts.append(f"{report.seconds.total:.1f} s")
+    if (saved := report.executed.saved["all_heavy"] or 0) >= 0.5:
+        parts.append(f"({saved:.0f}% of the compute saved)")
+    print_message("  ".join(parts))
 
 
 def show_report(report: Report, printed: tuple[str, ...] = ()) -> None:
@@ -92,12 +107,14 @@ def _size(size: tuple[int, int]) -> str:
 
 @dataclass
 class Summary:
-    """The results of a run. ``ignored`` counts the files that are not images.
+    """The results of a run into a ``folder``. ``ignored`` counts the files that are not images.
 
     ``skipped`` and ``failed`` are entries of the JSON document. A failed folder has no output.
     """
 
+    folder: Path
     ignored: int = 0
+    began: float = field(default_factory=time.perf_counter)
     pending: int = 0
     reports: list[Report] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
@@ -118,6 +135,8 @@ class Summary:
             "failed": len(self.failed),
             "pending": self.pending,
             "ignored": self.ignored,
+            "folder": str(self.folder),
+            "wall_seconds": time.perf_counter() - self.began,
             "output_pixels": sum(math.prod(report.output_size) for report in self.reports),
             "seconds": {part: sum(getattr(report.seconds, part) for report in self.reports) for part in parts},
             "gflops_paper": sum(report.paper.pcsr for report in self.reports),
@@ -134,12 +153,14 @@ class Summary:
         }
 
     def show(self, printed: tuple[str, ...] = ()) -> None:
-        """Print the table of counts, and the notes that were not ``printed`` before."""
+        """Print the counts, megapixels, wall time and failures, and the notes that were not ``printed`` before."""
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="fold")
-        table.add_row("done", f"{len(self.reports):,}", self._sums())
+        totals = self.totals()
+        sums = f"{totals['output_pixels'] / MEGA:,.1f} megapixels in {totals['wall_seconds']:,.1f} s, in {self.folder}"
+        table.add_row("done", f"{len(self.reports):,}", Text(printable(sums)))
         if self.skipped:
             reasons = Counter(one["why"] for one in self.skipped)
             text = ", ".join(why if len(reasons) == 1 else f"{count:,} {why}" for why, count in reasons.items())
@@ -161,13 +182,6 @@ class Summary:
         for note, count in notes.items():
             share = f" ({count:,} of {len(self.reports):,})" if len(self.reports) > 1 else ""
             console.print(Text(printable(f"Note: {note}{share}.")))
-
-    def _sums(self) -> str:
-        if not self.reports:
-            return ""
-        totals = self.totals()
-        seconds = ", ".join(f"{part} {value:,.2f}" for part, value in totals["seconds"].items())
-        return f"{totals['output_pixels'] / MEGA:,.1f} megapixels; seconds (overlapping): {seconds}"
 
 
 HALF_BLOCK = "▄"

@@ -53,13 +53,12 @@ def command(
     options.check_output_mode(json, quiet)
     from rich.text import Text
 
-    from pcsr_cli.api import check_scale, load_model, working_scale
+    from pcsr_cli.api import load_model, working_scale
     from pcsr_cli.engine.device import describe_device, resolve_device, resolve_precision
     from pcsr_cli.engine.grid import hr_size
     from pcsr_cli.evaluate.verify import crop_middle, verify
     from pcsr_cli.images.read import read_image
 
-    check_scale(scale)
     wanted = resolve_precision(precision, resolve_device(device))
     rgb = read_image(source).rgb
     loaded = options.load_model(model, device, "fp32", registry, scale, quiet)

@@ -3,15 +3,16 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.routing import Allowance, Routing
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, check_options, choose_format
 from pcsr_cli.images.read import read_layout
-from pcsr_cli.jobs.maps import MapRequest
 from pcsr_cli.jobs.target import LargerPolicy, Target
+
+if TYPE_CHECKING:  # these modules import torch, and a wrong path or option is found without it
+    from pcsr_cli.engine.routing import Allowance, Routing
+    from pcsr_cli.jobs.maps import MapRequest
 
 ANIMATION_FORMATS = {"GIF", "APNG"}
 """Formats for animations. By default, a still image is not written in a format for animations."""
@@ -29,8 +30,8 @@ class Request:
     scale: float = 4.0
     target: Target | None = None
     if_larger: LargerPolicy = "copy"
-    routing: Routing | None = None
-    allowance: Allowance | None = None
+    routing: "Routing | None" = None
+    allowance: "Allowance | None" = None
     refine: int | None = field(kw_only=True)
     tile: int | None = None
     memory: int | None = None
@@ -39,7 +40,7 @@ class Request:
     allow_huge: bool = False
     accept_damaged: bool = False
     frames: bool = False
-    map: MapRequest | None = None
+    map: "MapRequest | None" = None
     force_heavy: Path | None = None
     force_light: Path | None = None
 
@@ -54,6 +55,8 @@ class Request:
 
     def is_reached(self, size: tuple[int, int]) -> bool:
         """Return whether an image of (height, width) is at least as large as the target."""
+        from pcsr_cli.engine.grid import hr_size
+
         scale = self.scale_of(size)
         return self.target is not None and (scale < 1 or hr_size(size, scale) == size)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from pcsr_cli.errors import ModelError, PcsrError
+from pcsr_cli.errors import ModelError, PcsrError, ScaleError, in_full
 
 MAX_SIZE = 4096
 """Maximum number of channels, or of units of a layer. The limits of this module bound the time to build a network from
@@ -278,3 +278,17 @@ def write_config(spec: ModelSpec, scales: Scales) -> dict[str, Any]:
 def _check_backbone(name: str) -> None:
     if name not in _ENCODER_ARGS:
         raise ValueError(f"unknown backbone {name!r}, choose one of {', '.join(_ENCODER_ARGS)}")
+
+
+MAX_REQUESTED_SCALE = 10_000
+"""The largest scale of a request. A larger one is a mistake: one pixel would become a hundred megapixels."""
+
+
+def check_scale(scale: float) -> None:
+    """Raise ScaleError unless the scale is from 1 to ``MAX_REQUESTED_SCALE``."""
+    if scale > MAX_REQUESTED_SCALE:
+        raise ScaleError(
+            f"A scale of {in_full(scale)} is too large.", f"Give a number of at most {MAX_REQUESTED_SCALE:,}."
+        )
+    if not scale >= 1:
+        raise ScaleError(f"A scale of {in_full(scale)} does not enlarge.", "Give a number of at least 1.")

@@ -271,7 +271,7 @@ def test_the_journal_records_sources_and_settings(many: Folders) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["in/a.png"], 2, "There is no output."),
+        ([], 2, "There is no image to enlarge."),
         (["nowhere", "out"], 1, "There is no file nowhere."),
         (["in/a.png", "in/b.png", "out"], 2, "Several images need a folder for their results."),
         (["in/a.png", "o.png", "--recursive"], 2, "needs a folder or several images."),

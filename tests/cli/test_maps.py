@@ -47,7 +47,7 @@ def test_masks_are_applied_and_counted(run_pcsr: Pcsr, upscale: Callable[..., Ra
     mask = load(run_pcsr.cwd / "m.png")
     assert (mask[8:24, 12:36] == 255).all() and (mask[32:48, 12:36] == 0).all()
     assert (report["forced_heavy"], report["forced_light"]) == (16 * 24, 16 * 24)
-    shown = upscale("out.png", *forced, "--overwrite").succeeded()
+    shown = upscale("out.png", *forced, "--overwrite", "--verbose").succeeded()
     assert "384 pixels heavy" in shown.stderr and "384 pixels light" in shown.stderr
 
 

@@ -1,5 +1,6 @@
 """Invalid options are refused; valid ones become objects of the library."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,33 @@ def test_an_empty_argument_is_refused() -> None:
     options.check_no_empty_argument(["upscale", "a=b=", "--name={stem}=", "-", "."])
 
 
-def test_only_a_dash_means_a_stream() -> None:
-    assert choose_work(["-", "-"], None) == Single(STREAM, STREAM)
-    assert choose_work(["./-", "-"], None) == Single(Path.cwd() / "-", STREAM)
+def test_only_a_dash_means_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").touch()
+    assert choose_work(["-", "-"], None, None) == Single(STREAM, STREAM)
+    assert choose_work(["./-", "-"], None, None) == Single(Path.cwd() / "-", STREAM)
 
 
-def test_the_result_of_one_image_is_not_a_folder() -> None:
-    with fails(UsageError, "new/ is a folder, but one image needs a file."):
-        choose_work(["in.png", "new/"], None)
+@pytest.mark.parametrize("text", ["2.5", "2.5x", "X2.5", 2.5])
+def test_a_scale_may_have_an_x(text: object) -> None:
+    assert options.parse_scale(text) == 2.5
+
+
+@pytest.mark.parametrize("text", ["200%", "x", "2xx", "", "two"])
+def test_an_invalid_scale_is_refused(text: str) -> None:
+    with fails(UsageError, f"Invalid --scale {text}."):
+        options.parse_scale(text)
+
+
+def test_names_of_other_programs_are_ours() -> None:
+    assert [options.usual_name(name) for name in ("output_dir", "force", "scale")] == ["out-dir", "overwrite", "scale"]
+    assert options.advice(["upscale", "in.png", "--gpu=0"]) == "Use --device cuda."
+    assert options.advice(["upscale", "in.png", "--nonsense"]) == ""
+
+
+def test_threads_are_set_before_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options.set_threads(None)
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    options.set_threads(3)
+    assert os.environ["OMP_NUM_THREADS"] == "3"

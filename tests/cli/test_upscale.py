@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -279,7 +280,7 @@ def test_json_fits_an_ascii_encoding(upscale: Upscale) -> None:
 
 def test_a_narrow_panel_abbreviates_nothing(upscale: Upscale) -> None:
     upscale.run_pcsr.env["COLUMNS"] = "20"
-    ran = upscale().succeeded()
+    ran = upscale("--verbose").succeeded()
     assert "…" not in ran.stderr and "..." not in ran.stderr
 
 
@@ -313,9 +314,19 @@ def test_the_document_is_complete(upscale: Upscale) -> None:
     assert document["peak_memory_bytes"] > 2**20
 
 
+def test_one_line_shows_sizes_bytes_time_and_the_share_saved(upscale: Upscale) -> None:
+    ran = upscale("--scale", "2").succeeded()
+    note, line = ran.stderr.splitlines()
+    assert note.startswith("Note: ") and "reduced bicubically" in note
+    size = (upscale.cwd / "out.png").stat().st_size
+    assert re.fullmatch(
+        rf"out.png  14x9 -> 28x18  {size / 1000:.1f} kB  \d+\.\d s(  \(\d+% of the compute saved\))?", line
+    )
+
+
 def test_the_panel_on_stderr_agrees_with_the_document(upscale: Upscale) -> None:
     document = upscale("--json").succeeded().document
-    ran = upscale("--overwrite").succeeded()
+    ran = upscale("--overwrite", "--verbose").succeeded()
     panel = ran.stderr
     assert ran.stdout == "" and "\x1b" not in panel and "\r" not in panel
     paper, executed = document["gflops"]["paper"], document["gflops"]["executed"]
