@@ -194,6 +194,7 @@ def command(
             _report_kept(work, common.json, quiet)
             return
         _check_single(work, request, map, overwrite, common.json)
+    routing = options.choose_routing(common.threshold, common.k, common.adm, budget)  # from here on with torch
     from pcsr_cli.engine.device import resolve_device, resolve_precision
     from pcsr_cli.engine.routing import parse_allowance
     from pcsr_cli.jobs.maps import request_map
@@ -203,7 +204,7 @@ def command(
     request = replace(
         request,
         refine=None if by_scale else refine,
-        routing=options.choose_routing(common.threshold, common.k, common.adm, budget),
+        routing=routing,
         allowance=None if budget is None else parse_allowance(budget),
         map=None if map is None else request_map(map, map_style, overwrite),
     )

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from pcsr_cli.api import check_scale, start_upscale, working_scale
+from pcsr_cli.api import start_upscale, working_scale
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.engine.output import output_rows
@@ -35,6 +35,7 @@ from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks
 from pcsr_cli.jobs.request import Job, Request, format_of
 from pcsr_cli.model.flops import GIGA, model_costs, original_flops
 from pcsr_cli.model.registry import LoadedModel
+from pcsr_cli.model.spec import check_scale
 
 Content = TypeVar("Content")
 
