@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.jobs.find import Task
     from pcsr_cli.jobs.folder import Existing
+    from pcsr_cli.jobs.maps import Style
     from pcsr_cli.jobs.request import Job, Request
 
 EXAMPLES = options.examples(
@@ -194,26 +195,35 @@ def command(
             _report_kept(work, common.json, quiet)
             return
         _check_single(work, request, map, overwrite, common.json)
-    routing = options.choose_routing(common.threshold, common.k, common.adm, budget)  # from here on with torch
-    from pcsr_cli.engine.device import resolve_device, resolve_precision
-    from pcsr_cli.engine.routing import parse_allowance
-    from pcsr_cli.jobs.maps import request_map
-
-    refine = options.choose_refine(common.refine, common.no_refine, common.scale)
-    by_scale = target is not None and common.refine is None and not common.no_refine
-    request = replace(
-        request,
-        refine=None if by_scale else refine,
-        routing=routing,
-        allowance=None if budget is None else parse_allowance(budget),
-        map=None if map is None else request_map(map, map_style, overwrite),
-    )
-    resolve_precision(common.precision, resolve_device(common.device))
+    drawn = None if map is None else (map, map_style, overwrite)
+    request = _with_routing(request, common, budget, drawn)
     models = common.choose_models(quiet)
     if isinstance(work, Batch):
         _upscale_many(work, request, models, overwrite, common.json, quiet, verbose)
     else:
         _upscale_one(work, request, models, overwrite, common.json, quiet, verbose, started, preview)
+
+
+def _with_routing(
+    request: "Request", common: options.Common, budget: str | None, map: "tuple[Path, Style | None, bool] | None"
+) -> "Request":
+    """Return the request with its routing, refinement and map, which need torch. Check the device. Raises UsageError,
+    DeviceError, RefusedOutputError."""
+    routing = options.choose_routing(common.threshold, common.k, common.adm, budget)
+    from pcsr_cli.engine.device import resolve_device, resolve_precision
+    from pcsr_cli.engine.routing import parse_allowance
+    from pcsr_cli.jobs.maps import request_map
+
+    refine = options.choose_refine(common.refine, common.no_refine, common.scale)
+    by_scale = request.target is not None and common.refine is None and not common.no_refine
+    resolve_precision(common.precision, resolve_device(common.device))
+    return replace(
+        request,
+        refine=None if by_scale else refine,
+        routing=routing,
+        allowance=None if budget is None else parse_allowance(budget),
+        map=None if map is None else request_map(*map),
+    )
 
 
 def choose_work(
