@@ -18,6 +18,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -28,6 +29,9 @@ from pcsr_cli.images.files import finite, reason
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+PROGRESS_SECONDS = 10
+"""The time between two lines of progress where stderr is not a terminal."""
 
 USAGE = 2
 INTERRUPTED = 130
@@ -81,8 +85,11 @@ def figures_table(first: str, *headings: str, gap: int = 2, wrap: bool = False) 
 
 
 def print_message(text: str) -> None:
-    """Print one line on stderr, above a progress bar if there is one."""
-    stderr_console().print(printable(text), markup=False, soft_wrap=True)
+    """Print a message on stderr, above a progress bar if there is one. Only a terminal gets lines of its width."""
+    from rich.text import Text
+
+    console = stderr_console()
+    console.print(Text(printable(text), overflow="fold"), soft_wrap=not console.is_terminal)
 
 
 def printable(text: str) -> str:
@@ -108,10 +115,14 @@ def _as_json(value: object) -> object:
 
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on a terminal. Yield a function that takes the share done, from 0 to 1, and any new label."""
+    """Show a progress bar on a terminal, elsewhere a line every ten seconds. Yield a function that takes the share
+    done, from 0 to 1, and any new label."""
     console = stderr_console()
-    if quiet or not console.is_terminal:
+    if quiet:
         yield lambda share, label="": None
+        return
+    if not console.is_terminal:
+        yield _progress_lines(label)
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -119,6 +130,19 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(printable(label), total=1.0)
         yield lambda share, label="": progress.update(task, completed=share, description=printable(label) or None)
+
+
+def _progress_lines(label: str) -> Callable[..., None]:
+    last = time.monotonic()
+
+    def update(share: float, new: str = "") -> None:
+        nonlocal last, label
+        label = new or label
+        if time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            print_message(f"{label}: {share:.0%}")
+
+    return update
 
 
 def explain(error: Exception) -> PcsrError:

@@ -111,6 +111,8 @@ def _run(arguments: list[str]) -> int:
         Path.cwd()
     except FileNotFoundError as error:  # PyTorch ends the process there
         raise InputError("The current folder does not exist.", "Change to another folder.") from error
+    if len(arguments) == 2 and arguments[0] in {"--show-completion", "--install-completion"}:
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the option takes the name of a shell
     if arguments and _looks_like_an_image(arguments[0]):
         arguments = ["upscale", *arguments]
     return app(arguments, prog_name="pcsr", standalone_mode=False) or 0

@@ -96,6 +96,11 @@ def test_models_of_a_user_registry_are_completed(run_pcsr: Pcsr) -> None:
     assert offered(run_pcsr, "bash", "pcsr upscale --model a") == ["auto"]
 
 
+@pytest.mark.parametrize(("shell", "part"), [("zsh", "#compdef pcsr"), ("fish", "complete --command pcsr")])
+def test_the_script_is_for_the_named_shell(run_pcsr: Pcsr, shell: str, part: str) -> None:
+    assert part in run_pcsr("--show-completion", shell).succeeded().stdout
+
+
 def test_completion_imports_no_torch(run_pcsr: Pcsr) -> None:
     env = {**run_pcsr.env, "_PCSR_COMPLETE": "complete_bash", "COMP_WORDS": "pcsr upscale --model ", "COMP_CWORD": "3"}
     command = [sys.executable, "-X", "importtime", "-m", "pcsr_cli"]

@@ -3,11 +3,14 @@
 import errno
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 
-from pcsr_cli.cli.console import explain, printable, report_error
+from pcsr_cli.cli import console
+from pcsr_cli.cli.console import explain, print_message, printable, report_error
 from pcsr_cli.errors import DeviceError, InputError, OutOfMemoryError, PcsrError, RefusedOutputError, UsageError
 from tests.command import Pcsr
 from tests.images import save
@@ -93,6 +96,30 @@ def test_debugging_raises_the_error_again(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_control_characters_are_escaped(text: str, printed: str) -> None:
     assert printable(text) == printed
+
+
+def test_progress_without_a_terminal_is_a_line_every_ten_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 5.0, 10.0, 10.0, 15.0, 25.0, 25.0])
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    with console.progress_bar("x4 a.png", quiet=False) as progress:
+        progress(0.1)
+        progress(0.25)
+        progress(0.3, "x4 b.png")
+        progress(0.5)
+    assert capsys.readouterr().err == "x4 a.png: 25%\nx4 b.png: 50%\n"
+
+
+def test_a_message_is_wrapped_between_words_on_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Note: [red] and :dog: are kept; a line ends between words."
+    print_message(text)
+    monkeypatch.setattr(console, "stderr_console", lambda: Console(stderr=True, force_terminal=True, width=20))
+    print_message(text)
+    whole, *lines = capsys.readouterr().err.splitlines()
+    assert whole == text == " ".join(line.strip() for line in lines) and len(lines) > 2
 
 
 TO_STDOUT = [
