@@ -165,18 +165,19 @@ def start_upscale(
     model: LoadedModel,
     scale: float,
     settings: Settings,
-    depth: int,
+    depth: int | None,
     *,
     p_heavy: bool = False,
     progress: Progress | None = None,
 ) -> Upscaling:
-    """Start the upscale of an image at the working scale, with rows that suit ``output_rows`` for ``depth`` bits.
+    """Start the upscale of an image at the working scale, with rows that suit ``output_rows`` for ``depth`` bits, or in
+    float32 without ``depth``.
 
     Raises ScaleError, UsageError.
     """
     at = working_scale(model, scale)
     resized = hr_size(image.size, at) != hr_size(image.size, scale)
-    dtype = torch.float32 if resized else LEVELS[depth]
+    dtype = torch.float32 if resized or depth is None else LEVELS[depth]
     lr = as_lr(fill_transparent(image.rgb, image.alpha))
     return run_engine(model.network, lr, at, settings, dtype=dtype, p_heavy=p_heavy, progress=progress)
 

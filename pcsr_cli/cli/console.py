@@ -39,6 +39,7 @@ INTERRUPTED = 130
 HINTS = {
     "accept_damaged": "To enlarge what can be decoded, use --accept-damaged of upscale.",
     "allow_huge": "If you trust the file, use --allow-huge of upscale or plan.",
+    "background": "To replace the transparency, use --background white of upscale.",
     "existing": "Use --skip-existing or --overwrite.",
     "overwrite": "Use --overwrite to replace it.",
     "tile": "Use a smaller --tile.",

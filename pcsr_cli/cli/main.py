@@ -115,7 +115,7 @@ def _run(arguments: list[str]) -> int:
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the option takes the name of a shell
     if arguments and _looks_like_an_image(arguments[0]):
         arguments = ["upscale", *arguments]
-    return app(arguments, prog_name="pcsr", standalone_mode=False) or 0
+    return app(options.complete_wrap(arguments), prog_name="pcsr", standalone_mode=False) or 0
 
 
 def _looks_like_an_image(word: str) -> bool:

@@ -271,17 +271,30 @@ ShortEdge = Annotated[
     int | None, option("--short-edge", "Enlarge until the shorter side has these pixels.", SIZE, min=1)
 ]
 Fit = Annotated[str | None, option("--fit", "Enlarge to fit into this box, such as 3840x2160.", SIZE, metavar="WxH")]
-Megapixels = Annotated[float | None, option("--megapixels", "Enlarge to this many million pixels.", SIZE, min=1e-6)]
+Megapixels = Annotated[float | None, option("--megapixels", "Enlarge to this many million pixels.", SIZE)]
 Print = Annotated[str | None, option("--print", "Enlarge for a print, such as 60x40cm@300dpi.", SIZE, metavar="SIZE")]
 IfLarger = Annotated[
     Literal["skip", "copy", "shrink"],
     option("--if-larger", "Skip, copy or shrink images that already have the size.", SIZE),
 ]
+Background = Annotated[
+    str | None, option("--background", "Replace transparency by this colour in formats without it.", OUTPUT)
+]
+Strength = Annotated[float, option("--strength", "Mix with the bicubic result, from 0 (only bicubic) to 1.")]
+Wrap = Annotated[
+    Literal["x", "y", "xy"] | None, option("--wrap", "Enlarge a texture that is tiled, or tiled along x or y.")
+]
+
+
+def complete_wrap(arguments: Sequence[str]) -> list[str]:
+    """Add the value xy to --wrap without a value."""
+    pairs = pairwise([*arguments, ""])
+    return [f"{name}=xy" if name == "--wrap" and value not in {"x", "y", "xy"} else name for name, value in pairs]
 
 
 @dataclass(frozen=True)
 class Result(Common):
-    """The options of ``upscale`` for the size of the result."""
+    """The options of ``upscale`` for the size and the pixels of the result."""
 
     width: Width = None
     height: Height = None
@@ -291,6 +304,9 @@ class Result(Common):
     megapixels: Megapixels = None
     print: Print = None
     if_larger: IfLarger = "copy"
+    background: Background = None
+    strength: Strength = 1.0
+    wrap: Wrap = None
 
     def choose_target(self, scale_source: object) -> "Target | None":
         """Return the requested size of the result, None for a scale. ``scale_source`` is where the scale comes from.

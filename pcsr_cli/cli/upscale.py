@@ -171,12 +171,16 @@ def command(
         single = {flag: value is not None for flag, value in of_one_image.items()}
         _refuse({**single, "--preview": preview}, "is for a single image", "or enlarge one image")
     from pcsr_cli.images.formats import SaveOptions
+    from pcsr_cli.images.modes import parse_colour
     from pcsr_cli.jobs.request import Request
 
     request = Request(
         scale=common.scale,
         target=target,
         if_larger=common.if_larger,
+        background=None if common.background is None else parse_colour(common.background),
+        strength=common.strength,
+        wrap=common.wrap,
         refine=None,
         tile=options.choose_tile(common.tile),
         memory=options.choose_memory(common.memory),

@@ -7,28 +7,43 @@ import torch
 
 from pcsr_cli.engine.device import LEVELS, to_levels
 from pcsr_cli.engine.upscale import BLOCK_BYTES, HrRows
-from pcsr_cli.images.image import ImageData, Pixels
+from pcsr_cli.images.image import ImageData, Pixels, fill_transparent
 from pcsr_cli.images.resize import RowResizer, resize_bicubic_rows
 
 
 def output_rows(
-    rows: Iterable[HrRows], image: ImageData, working_size: tuple[int, int], size: tuple[int, int], depth: int
+    rows: Iterable[HrRows],
+    image: ImageData,
+    working_size: tuple[int, int],
+    size: tuple[int, int],
+    depth: int,
+    strength: float = 1.0,
 ) -> Iterator[Pixels]:
     """Yield the rows of the enlarged ``image`` from the top, as blocks (n, W, C) of ``depth`` bits (uint8 or uint16).
 
     ``rows`` are the result at ``working_size`` (height, width). If ``working_size`` differs from ``size``, the rows are
     float32 and are resized bicubically. If the sizes are equal, the rows are integers of ``depth`` bits. A grey image
-    gets one colour channel. An image with alpha gets its bicubically enlarged alpha as the last channel.
+    gets one colour channel. A ``strength`` below 1 mixes float32 rows with the bicubically enlarged image, which is the
+    result at 0. An image with alpha gets its bicubically enlarged alpha as the last channel.
     """
     resizer = None if working_size == size else RowResizer(working_size, size)
     step = max(1, BLOCK_BYTES * working_size[0] // (12 * max(size[1], working_size[1]) * max(size[0], working_size[0])))
+    plain, peak = (
+        fill_transparent(image.rgb, image.alpha) if strength < 1 else image.rgb,
+        np.float32(2**image.depth - 1),
+    )
     alpha = None if image.alpha is None else Alpha(image.alpha, size, depth)
     top = 0
     for block in rows:
         for part in (block.rgb,) if resizer is None else torch.split(block.rgb, step):
             levels = part
             if resizer is not None:
-                levels = to_levels(torch.from_numpy(resizer.push(part.numpy())), LEVELS[depth])
+                levels = torch.from_numpy(resizer.push(part.numpy()))
+            if strength < 1 and len(levels):
+                bicubic = torch.from_numpy(resize_bicubic_rows(plain, *size, top, top + len(levels)) / peak)
+                levels = bicubic + strength * (levels - bicubic)
+            if levels.dtype == torch.float32:
+                levels = to_levels(levels, LEVELS[depth])
             rgb: Pixels = levels.numpy()
             if not len(rgb):
                 continue

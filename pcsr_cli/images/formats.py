@@ -213,7 +213,9 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
     if layout.alpha and not format.alpha:
         others = (other for other in FORMATS if other.alpha and other.installed and _holds(other, layout))
         suffixes = ", ".join(other.suffixes[0] for other in others)
-        raise RefusedOutputError(f"{format.name} has no transparency, but the image has.", f"Write one of {suffixes}.")
+        raise RefusedOutputError(
+            f"{format.name} has no transparency, but the image has.", f"Write one of {suffixes}.", setting="background"
+        )
     if not _holds(format, layout):
         raise RefusedOutputError(f"{format.name} cannot hold {size} pixels.", f"Write a {large}.")
     return fitting, (*notes, *keepable(metadata or Metadata(), format, layout.grey)[1])

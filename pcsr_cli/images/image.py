@@ -1,7 +1,7 @@
 """An image in memory with its metadata."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeAlias
 
@@ -129,6 +129,20 @@ def fill_transparent(rgb: Pixels, alpha: Pixels | None) -> Pixels:
         visible = alpha[rows, :, None] > 0
         filled[rows] = np.where(visible, rgb[rows], _double(coarse, rows)[:, : rgb.shape[1]])
     return filled
+
+
+def flatten(image: ImageData, colour: tuple[int, int, int]) -> ImageData:
+    """Put an image over a background of an 8-bit RGB colour, which replaces its alpha."""
+    if image.alpha is None:
+        return image
+    peak = np.iinfo(image.rgb.dtype).max
+    rgb = np.empty_like(image.rgb)
+    for rows in _bands(*image.size):
+        share = image.alpha[rows, :, None] / peak
+        rgb[rows] = np.rint(image.rgb[rows] * share + np.array(colour) / 255 * peak * (1 - share))
+    grey = image.grey and len(set(colour)) == 1
+    metadata = image.metadata if grey == image.grey else replace(image.metadata, icc=None)  # that of grey pixels
+    return replace(image, rgb=rgb, alpha=None, grey=grey, metadata=metadata)
 
 
 def _bands(height: int, width: int) -> list[slice]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageColor
 
-from pcsr_cli.errors import InputError
+from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.images.image import ImageData, Layout, Metadata, to_8_bits
 
 BAND_PIXELS = 2**20
@@ -18,6 +18,17 @@ CONVERTED_MODES = {"CMYK", "YCbCr", "LAB", "HSV"}
 
 ROUNDED = "more than 8 bits a channel were read as 8"
 """The note on an image whose decoder returns fewer bits than the file has."""
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """Return the RGB of a colour such as white, #fff or rgb(255, 255, 255). Raises UsageError."""
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise UsageError(
+            f"Unknown colour {text[:30]!r}.", "Use a name or a number, such as white or #ffffff."
+        ) from error
+    return red, green, blue
 
 
 def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from pcsr_cli.errors import InputError
+from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, check_options, choose_format
 from pcsr_cli.images.read import read_layout
 from pcsr_cli.jobs.target import LargerPolicy, Target
 
 if TYPE_CHECKING:  # these modules import torch, and a wrong path or option is found without it
     from pcsr_cli.engine.routing import Allowance, Routing
+    from pcsr_cli.engine.wrap import Axes
     from pcsr_cli.jobs.maps import MapRequest
 
 ANIMATION_FORMATS = {"GIF", "APNG"}
@@ -25,7 +26,9 @@ class Request:
     ``target`` replaces ``scale`` by a scale for each image. ``if_larger`` applies to images that are at least as large
     as the target. ``routing`` None means the model's default, or the budget in ``allowance``. ``refine`` None means the
     default of the scale. ``format`` None means the format of the output's suffix. ``frames`` upscales all frames of an
-    animation instead of the first. ``map`` and the masks need a single image."""
+    animation instead of the first. ``background`` (8-bit RGB) replaces transparency in formats without it. ``strength``
+    mixes the result with a bicubic one, from 0 (only bicubic) to 1. ``wrap`` tiles an image in one or both directions,
+    at an integer scale and with a routing by fixed cuts. ``map`` and the masks need a single image."""
 
     scale: float = 4.0
     target: Target | None = None
@@ -40,9 +43,23 @@ class Request:
     allow_huge: bool = False
     accept_damaged: bool = False
     frames: bool = False
+    background: tuple[int, int, int] | None = None
+    strength: float = 1.0
+    wrap: "Axes | None" = None
     map: "MapRequest | None" = None
     force_heavy: Path | None = None
     force_light: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"Invalid strength {self.strength:g}.", "Use a number from 0 (bicubic) to 1.")
+        if self.wrap and (self.map or self.force_heavy or self.force_light):
+            raise UsageError("A wrapped image has no maps and masks.", "Remove one of the options.", setting="wrap")
+        if self.wrap and (self.allowance or self.routing):
+            from pcsr_cli.engine.routing import Adaptive, Budget
+
+            if self.allowance or isinstance(self.routing, Adaptive | Budget):
+                raise UsageError("ADM and budgets cannot route a wrapped image.", "Use a threshold.", setting="wrap")
 
     @property
     def label(self) -> str:

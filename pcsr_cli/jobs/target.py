@@ -49,6 +49,8 @@ def make_target(kind: str, value: float | str) -> Target:
     """Return the target of a ``kind``: width, height, long_edge, short_edge, megapixels, or the text of fit or print.
 
     Raises UsageError."""
+    if not isinstance(value, str) and not 1e-6 <= value < math.inf:
+        raise UsageError(f"Invalid size {value:g}.", "Use a positive number.", setting=kind)
     label = f"{kind.replace('_', '-')}{value}"
     match value:
         case str():

@@ -19,11 +19,12 @@ from pcsr_cli.engine.output import output_rows
 from pcsr_cli.engine.refine import usual_refine
 from pcsr_cli.engine.routing import Forced, Routing, Size, default_routing, to_budget
 from pcsr_cli.engine.upscale import HrRows, Outcome, Settings
-from pcsr_cli.errors import InputError
+from pcsr_cli.engine.wrap import reach, unwrapped, wrapped
+from pcsr_cli.errors import InputError, ScaleError, in_full
 from pcsr_cli.images.animation import Animation, Frame, is_animated, open_animation, open_frame_writer
 from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import Format, SaveOptions, check_animated, fit
-from pcsr_cli.images.image import ImageData, Layout, Pixels, fill_transparent, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, Pixels, fill_transparent, flatten, to_8_bits
 from pcsr_cli.images.read import open_source, read_image, read_layout, source_name
 from pcsr_cli.images.source import SourceKind
 from pcsr_cli.images.write import open_destination, open_writer, output_name
@@ -42,6 +43,9 @@ Content = TypeVar("Content")
 FRAME_PIXEL_BYTES = 4
 """Bytes per pixel of a frame (RGBA). Memory holds one copy of each LR frame and up to two copies of each HR frame."""
 
+
+LATER_SETTINGS = ("background", "strength", "wrap")
+"""Settings that journals of earlier versions lack: they are recorded unless they have the default value."""
 
 ROWS_AT_ONCE = 256
 """Rows of an image that are converted at once, if the image is only reduced or copied."""
@@ -132,8 +136,13 @@ class Upscaler:
         request = self.request
         (image, frames, plays), content = self._with_fingerprint(job, lambda: self._frames(job))
         format = format_of(job.output, request)
+        if request.background is not None and not format.alpha:
+            image = flatten(image, request.background)
+            frames = (replace(frames[0], image=image),)
         reached = request.is_reached(image.size)
         scale = 1.0 if reached and request.if_larger != "shrink" else request.scale_of(image.size)
+        if request.wrap and scale % 1:
+            raise ScaleError(f"A wrapped image needs an integer scale, not {in_full(scale)}.", "Give an integer.")
         size, notes = hr_size(image.size, scale), image.notes
         if len(frames) > 1:
             check_animated(format)
@@ -145,6 +154,8 @@ class Upscaler:
         kind = self.models.find_kind(job.source, image.rgb)
         model = self.models.get(kind)
         working = None if reached else working_scale(model, scale)
+        if request.wrap and working:
+            notes = (*notes, f"a border of {reach(model.network)} pixels from the opposite edges was computed too")
         forced, routing_rows = None, None
         if working is not None:
             working_size = hr_size(image.size, working)
@@ -241,6 +252,7 @@ class Upscaler:
             "format": format_of(output, request).name,
             "frames": request.frames,
             **asdict(request.save),
+            **{name: value for name in LATER_SETTINGS if (value := getattr(request, name)) != getattr(Request, name)},
             "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
             **source,
         }
@@ -304,6 +316,7 @@ class Upscaler:
             read.routing, refine=read.refine, tile=request.tile, memory=request.memory, forced=read.forced
         )
         computation.began = time.perf_counter()
+        border = reach(read.model.network)
 
         def progress(share: float) -> None:
             if self._progress is not None:
@@ -311,17 +324,24 @@ class Upscaler:
 
         for frame in read.frames:
             image, depth = frame.image, read.layout.depth
+            if request.wrap is not None:
+                image = wrapped(image, request.wrap, border)
             upscaling = start_upscale(
                 image,
                 read.model,
                 read.scale,
                 settings,
-                depth,
+                depth if request.strength == 1 else None,
                 p_heavy=request.map is not None and request.map.needs_p_heavy,
                 progress=progress,
             )
             hr_rows = upscaling if read.map is None else read.map.record(upscaling, upscaling.decision)
-            yield from output_rows(hr_rows, image, upscaling.plan.hr_size, hr_size(image.size, read.scale), depth)
+            size = hr_size(image.size, read.scale)
+            rows = output_rows(hr_rows, image, upscaling.plan.hr_size, size, depth, request.strength)
+            if request.wrap is not None:
+                size = read.layout.height, read.layout.width
+                rows = unwrapped(rows, size, request.wrap, round(border * read.scale))
+            yield from rows
             computation.outcomes.append(upscaling.outcome)
         computation.ended = time.perf_counter()
 
@@ -345,7 +365,7 @@ class Upscaler:
 
     def _keeps_bytes(self, job: Job, format: Format) -> bool:
         """Return whether a file that needs no change can be copied as it is."""
-        if not isinstance(job.source, Path) or self.request.save != SaveOptions():
+        if not isinstance(job.source, Path) or self.request.save != SaveOptions() or self.request.background:
             return False
         return job.source.suffix.lower() in format.suffixes
 
