@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": options.usual_name},
 )
-app.command("upscale", epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
+app.command("upscale", cls=options.ShortHelp, epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
 app.command("plan", epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
 app.command("bench", epilog=bench.EXAMPLES, rich_help_panel=EVALUATE)(bench.command)
 app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)

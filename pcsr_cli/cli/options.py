@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from pcsr_cli.cli.console import print_message, require_stdout
 from pcsr_cli.errors import UsageError
@@ -129,7 +131,7 @@ Model = Annotated[
     str,
     option(
         "--model",
-        "Use this model: auto, a name, user/repo@revision, a folder or a file.",
+        "Use auto, a name, user/repo@revision, a folder or a file.",
         MODEL,
         short="-m",
         autocompletion=complete_model,
@@ -191,7 +193,15 @@ def set_threads(threads: int | None) -> None:
 
 Threads = Annotated[
     int | None,
-    option("--threads", "Use this many threads of the CPU.", DEVICE, min=1, default="all", callback=set_threads),
+    option(
+        "--threads",
+        "Use this many threads of the CPU.",
+        DEVICE,
+        min=1,
+        metavar="N",
+        default="all",
+        callback=set_threads,
+    ),
 ]
 Tile = Annotated[str, option("--tile", "Set the tile side in LR pixels, or auto; the result is the same.", DEVICE)]
 PrecisionName = Annotated[
@@ -207,9 +217,7 @@ AcceptDamaged = Annotated[bool, option("--accept-damaged", "Enlarge what can be 
 Recursive = Annotated[bool, option("--recursive", "Include subfolders and keep their structure.", short="-r")]
 Json = Annotated[bool, option("--json", "Print one JSON document on stdout.")]
 Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
-Verbose = Annotated[
-    bool, option("--verbose", "Print all figures of an image, and a line for each of several.", short="-v")
-]
+Verbose = Annotated[bool, option("--verbose", "Print all figures of an image, or a line for each.", short="-v")]
 
 
 @dataclass(frozen=True)
@@ -263,15 +271,58 @@ class Common(Engine):
         return ModelChoice(load, has_lossy, kind)
 
 
+ADVANCED = "Advanced"
+COMMON = (
+    "paths", "scale", "output", "model", "overwrite", "format", "quality", "device", "threads", "recursive", "name",
+    "skip_existing", "frames", "preview", "verbose", "quiet", "json", "width", "height", "fit", "megapixels", "print",
+    "help_all",
+)  # fmt: skip
+"""The parameters in the short help of ``upscale``, in order."""
+
+
+class ShortHelp(TyperCommand):
+    """A command whose --help has the common options on one screen. --help-all has all options, in panels."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        if not ctx.params.get("help_all"):
+            order = {name: number for number, name in enumerate(COMMON)}
+            for parameter in self.params:
+                parameter.hidden = parameter.name not in order  # type: ignore[attr-defined]
+                if parameter.rich_help_panel not in {SIZE, ADVANCED}:  # type: ignore[attr-defined]
+                    parameter.rich_help_panel = None  # type: ignore[attr-defined]
+            self.params.sort(key=lambda parameter: order.get(str(parameter.name), 0))
+        super().format_help(ctx, formatter)
+
+
+def _print_all_options(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.params["help_all"] = True
+        sys.stdout.write(context.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    option(
+        "--help-all",
+        "Show all options: routing (--adm, --budget), maps, tiles, memory.",
+        ADVANCED,
+        callback=_print_all_options,
+        is_eager=True,
+    ),
+]
 SIZE = "Size of the result"
-Width = Annotated[int | None, option("--width", "Enlarge to this width in pixels.", SIZE, min=1)]
-Height = Annotated[int | None, option("--height", "Enlarge to this height in pixels.", SIZE, min=1)]
-LongEdge = Annotated[int | None, option("--long-edge", "Enlarge until the longer side has these pixels.", SIZE, min=1)]
+Width = Annotated[int | None, option("--width", "Enlarge to this width in pixels.", SIZE, min=1, metavar="N")]
+Height = Annotated[int | None, option("--height", "Enlarge to this height in pixels.", SIZE, min=1, metavar="N")]
+LongEdge = Annotated[
+    int | None, option("--long-edge", "Enlarge until the longer side has these pixels.", SIZE, min=1, metavar="N")
+]
 ShortEdge = Annotated[
-    int | None, option("--short-edge", "Enlarge until the shorter side has these pixels.", SIZE, min=1)
+    int | None, option("--short-edge", "Enlarge until the shorter side has these pixels.", SIZE, min=1, metavar="N")
 ]
 Fit = Annotated[str | None, option("--fit", "Enlarge to fit into this box, such as 3840x2160.", SIZE, metavar="WxH")]
-Megapixels = Annotated[float | None, option("--megapixels", "Enlarge to this many million pixels.", SIZE)]
+Megapixels = Annotated[float | None, option("--megapixels", "Enlarge to this many million pixels.", SIZE, metavar="N")]
 Print = Annotated[str | None, option("--print", "Enlarge for a print, such as 60x40cm@300dpi.", SIZE, metavar="SIZE")]
 IfLarger = Annotated[
     Literal["skip", "copy", "shrink"],
@@ -307,6 +358,7 @@ class Result(Common):
     background: Background = None
     strength: Strength = 1.0
     wrap: Wrap = None
+    help_all: HelpAll = False
 
     def choose_target(self, scale_source: object) -> "Target | None":
         """Return the requested size of the result, None for a scale. ``scale_source`` is where the scale comes from.

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from pcsr_cli.jobs.request import Job, Request
 
 EXAMPLES = options.examples(
-    "pcsr upscale in.jpg out.webp --scale 2.5 --adm  # any scale from 1",
-    "pcsr upscale in.png out.png --budget 80%  # 80% of the original's GFLOPs",
-    "pcsr upscale 'folder/*.png' results --skip-existing  # only missing results",
-    "pcsr upscale in.png out.png --map map.png  # draw which pixels are heavy",
+    "pcsr upscale in.png  # writes in_x4.png",
+    "pcsr upscale folder results --scale 2.5 --skip-existing  # many images",
     "pcsr upscale - - --format png < in.png > out.png  # in a pipe",
 )
 MANY = "Several images"
@@ -50,14 +48,14 @@ Paths = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="IN... [OUT]",
-        help="Enlarge images, folders or 'patterns*'. OUT is a file or a folder, by default beside IN. - is a pipe.",
+        help="Enlarge images, folders or 'patterns*' to the file or folder OUT, or beside IN.",
         show_default=False,
     ),
 ]
 Input = Annotated[list[str] | None, option("--input", "Enlarge this as well.", short="-i", hidden=True)]
 Output = Annotated[
     str | None,
-    option("--output", "Write to this file or folder; all other paths are inputs.", short="-o", metavar="OUT"),
+    option("--output", "Write to this file or folder.", short="-o", metavar="OUT"),
 ]
 OutDir = Annotated[Path | None, option("--out-dir", "Write all results to this folder.", MANY, metavar="DIR")]
 Name = Annotated[

@@ -38,12 +38,21 @@ def test_commands_are_in_panels(run_pcsr: Pcsr) -> None:
     assert {"--version", "--help"} <= set(found["Options"])
 
 
-@pytest.mark.parametrize("command", ["upscale", "bench", "sweep", "verify"])
+@pytest.mark.parametrize("command", ["upscale --help-all", "bench --help", "sweep --help", "verify --help"])
 def test_options_are_in_panels(run_pcsr: Pcsr, command: str) -> None:
-    found = panels(run_pcsr(command, "--help").succeeded().stdout)
+    found = panels(run_pcsr(*command.split()).succeeded().stdout)
     assert "--model" in found["Model"]
     assert "--device" in found["Device and memory"]
     assert {"--scale", "--help"} <= set(found["Options"])
+
+
+def test_the_help_of_upscale_fits_one_screen_with_common_options_first(run_pcsr: Pcsr) -> None:
+    text = run_pcsr("upscale", "--help", env={"COLUMNS": "100"}).succeeded().stdout
+    assert text.strip().count("\n") < 50
+    found = panels(text)
+    assert found["Options"][:3] == ["--scale", "--output", "--model"]
+    assert found["Advanced"] == ["--help-all"]
+    assert "--adm" in panels(run_pcsr("upscale", "--help-all").succeeded().stdout)["Routing"]
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
