@@ -194,7 +194,7 @@ def command(
         work = _as_single(work, request)
     if isinstance(work, Single):
         if skip_existing and exists(work.output):
-            _report_kept(work, common.json, quiet)
+            _report_skipped(work, "exists", common.json, quiet)
             return
         _check_single(work, request, map, overwrite, common.json)
     drawn = None if map is None else (map, map_style, overwrite)
@@ -344,11 +344,12 @@ def _check_single(work: Single, request: "Request", map: Path | None, overwrite:
             pass
 
 
-def _report_kept(work: Single, json: bool, quiet: bool) -> None:
+def _report_skipped(work: Single, why: str, json: bool, quiet: bool) -> None:
     if json:
-        print_document({"skipped": [{"source": str(work.source), "output": str(work.output), "why": "exists"}]})
+        print_document({"skipped": [{"source": str(work.source), "output": str(work.output), "why": why}]})
     elif not quiet:
-        print_message(f"{work.output} already exists and is kept.")
+        kept = why == "exists"
+        print_message(f"{work.output} already exists and is kept." if kept else f"The image is {why}: skipped.")
 
 
 def _upscale_one(
@@ -370,11 +371,7 @@ def _upscale_one(
     output = sys.stdout.buffer if work.output == STREAM else work.output
     source = _read_stdin(request.allow_huge) if work.source == STREAM else work.source
     if is_skipped(source, request):
-        entry = {"source": str(work.source), "output": str(work.output), "why": "already that large"}
-        if json:
-            print_document({"skipped": [entry]})
-        elif not quiet:
-            print_message(f"{work.source} is already that large and was skipped.")
+        _report_skipped(work, "already that large", json, quiet)
         return
     models.prepare([source])
     name = "stdin" if work.source == STREAM else work.source.name

@@ -51,7 +51,6 @@ def plan_work(
     settings_keys: Callable[[Task], Sequence[Mapping[str, Any]]],
     existing: Existing,
     progress: Callable[[float], None] = lambda share: None,
-    unneeded: Callable[[Task], bool] = lambda task: False,
 ) -> Work:
     """Decide which tasks to do.
 
@@ -59,16 +58,13 @@ def plan_work(
 
     A task is done if the journal lists its result with the same source content, settings and checksum. An existing
     result of a task that is not done raises RefusedOutputError if ``existing`` is "refuse". ``progress`` is called with
-    the share of checked tasks. ``unneeded`` returns whether an image is large enough to be skipped."""
+    the share of checked tasks."""
     todo: list[Task] = []
     skipped: list[tuple[Task, SkipReason]] = []
     refused: list[str] = []
     for number, task in enumerate(tasks):
         progress(number / len(tasks))
         output = folder / task.output
-        if unneeded(task):
-            skipped.append((task, "already that large"))
-            continue
         if not exists(task.source) or not exists(output):  # reading reports a missing source
             todo.append(task)
             continue
@@ -171,15 +167,10 @@ class FolderRun:
         self.journal = Journal(folder)
         self.started = Started(folder)
         self.upscaler = Upscaler(models, request, progress=progress, record=self._record)
-        self.work: Work = plan_work(
-            tasks,
-            folder,
-            self.journal,
-            self._settings_keys,
-            existing,
-            checking,
-            lambda task: is_skipped(task.source, request),
-        )
+        large = dict.fromkeys(task for task in tasks if is_skipped(task.source, request))
+        small = [task for task in tasks if task not in large]
+        work = plan_work(small, folder, self.journal, self._settings_keys, existing, checking)
+        self.work = Work(work.todo, (*((task, "already that large") for task in large), *work.skipped))
 
     def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[tuple[Task, Report | Exception], None, None]:
         """Upscale the images in order. Yield each image with its report or its error. Close the generator after use.

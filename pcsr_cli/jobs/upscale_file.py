@@ -24,7 +24,7 @@ from pcsr_cli.errors import InputError, ScaleError, in_full
 from pcsr_cli.images.animation import Animation, Frame, is_animated, open_animation, open_frame_writer
 from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import Format, SaveOptions, check_animated, fit
-from pcsr_cli.images.image import ImageData, Layout, Pixels, fill_transparent, flatten, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, Pixels, fill_transparent, flatten
 from pcsr_cli.images.read import open_source, read_image, read_layout, source_name
 from pcsr_cli.images.source import SourceKind
 from pcsr_cli.images.write import open_destination, open_writer, output_name
@@ -140,6 +140,7 @@ class Upscaler:
             image = flatten(image, request.background)
             frames = (replace(frames[0], image=image),)
         reached = request.is_reached(image.size)
+        copied = reached and request.if_larger != "shrink" and self._keeps_bytes(job, format)
         scale = 1.0 if reached and request.if_larger != "shrink" else request.scale_of(image.size)
         if request.wrap and scale % 1:
             raise ScaleError(f"A wrapped image needs an integer scale, not {in_full(scale)}.", "Give an integer.")
@@ -176,9 +177,9 @@ class Upscaler:
             format=format,
             layout=layout,
             routing=self._routing_for(image.size, model, working),
-            notes=(*notes, *changes, *_note_of_resizing(model, scale, working)),
+            notes=(*(() if copied else (*notes, *changes)), *_note_of_resizing(model, scale, working)),
             seconds=time.perf_counter() - began,
-            copied=scale == 1 and reached and self._keeps_bytes(job, format),
+            copied=copied,
             forced=forced,
             map=routing_rows,
         )
@@ -395,19 +396,11 @@ def _note_of_resizing(model: LoadedModel, scale: float, at: float | None) -> tup
 
 def _without_network(image: ImageData, size: tuple[int, int], depth: int) -> Iterator[Pixels]:
     """Yield the rows of an image that is reduced bicubically, or unchanged if it has this size."""
-    same = image.size == size
-    pixels = image.rgb if same else fill_transparent(image.rgb, image.alpha)
-
-    def rows() -> Iterator[HrRows]:
-        for top in range(0, len(pixels), ROWS_AT_ONCE):
-            block = pixels[top : top + ROWS_AT_ONCE]
-            if not same:
-                numbers = torch.from_numpy(block.astype(np.float32) / np.float32(np.iinfo(block.dtype).max))
-            else:
-                numbers = torch.from_numpy(to_8_bits(block) if depth == 8 else block)
-            yield HrRows(numbers, torch.empty(0))
-
-    return output_rows(rows(), image, image.size, size, depth)
+    pixels = image.rgb if image.size == size else fill_transparent(image.rgb, image.alpha)
+    parts = (pixels[top : top + ROWS_AT_ONCE] for top in range(0, len(pixels), ROWS_AT_ONCE))
+    numbers = (torch.from_numpy(part.astype(np.float32) / np.float32(2**image.depth - 1)) for part in parts)
+    rows = (HrRows(rgb, torch.empty(0)) for rgb in numbers)
+    return output_rows(rows, image, image.size, size, depth)
 
 
 def _default_routing(model: LoadedModel) -> Routing:

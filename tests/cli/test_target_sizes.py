@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from tests.command import Pcsr, Ran
 from tests.images import levels, load, save
@@ -94,6 +95,17 @@ def test_copies_in_another_format_keep_the_pixels(upscale: Sizes, mode: str, pol
     Image.fromarray(pixels).save(upscale.cwd / "in.png")
     upscale("in.png", "out.tif", "--width", "14", "--if-larger", policy).succeeded()
     assert np.array_equal(load(upscale.cwd / "out.tif"), pixels)
+
+
+def test_a_copied_animation_keeps_its_bytes(upscale: Sizes) -> None:
+    frames = [Image.fromarray(levels(9, 14, seed=seed)) for seed in range(3)]
+    frames[0].save(upscale.cwd / "in.gif", save_all=True, append_images=frames[1:])
+    ran = upscale("in.gif", "out.gif", "--frames", "--width", "14", "--json").succeeded()
+    assert ran.document["notes"] == ["already that large: copied"]
+    assert (upscale.cwd / "out.gif").read_bytes() == (upscale.cwd / "in.gif").read_bytes()
+    upscale("in.gif", "small.gif", "--frames", "--width", "7", "--if-larger", "shrink").succeeded()
+    with Image.open(upscale.cwd / "small.gif") as small:
+        assert isinstance(small, GifImageFile) and (small.size, small.n_frames) == ((7, 4), 3)
 
 
 def test_a_map_of_an_image_that_is_not_enlarged_is_not_written(upscale: Sizes) -> None:
