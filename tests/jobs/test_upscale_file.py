@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from pcsr_cli.errors import InputError
 from pcsr_cli.images.animation import open_animation
 from pcsr_cli.jobs import upscale_file
 from pcsr_cli.jobs.request import Job, Request
-from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
+from pcsr_cli.jobs.upscale_file import LATER_SETTINGS, JobInput, Upscaler
 from tests.command import ROOT
 from tests.failing import fails
 from tests.images import levels, save
@@ -107,6 +108,7 @@ ENCODE = """
 import sys
 import numpy as np, torch
 from pathlib import Path
+from typing import Any
 from pcsr_cli.engine.device import peak_memory
 from pcsr_cli.images.animation import open_frame_writer
 from pcsr_cli.images.formats import choose_format
@@ -130,3 +132,12 @@ def test_encoding_stays_within_the_memory_that_the_check_assumes(tmp_path: Path,
         return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
     assert peak(62) - peak(2) < 60 * 2 * 4 * 700 * 1000 + 2**25
+
+
+@pytest.mark.parametrize("changed", [{}, {"strength": 0.5}, {"wrap": "x"}, {"background": (0, 0, 0)}])
+def test_settings_that_older_journals_lack_are_recorded_only_if_used(
+    tiny_folder: Path, changed: dict[str, Any]
+) -> None:
+    model = load_model(str(tiny_folder))
+    key = Upscaler(model, Request(refine=1, **changed)).settings_key(Path("a.png"), model)
+    assert {name: value for name, value in key.items() if name in LATER_SETTINGS} == changed
