@@ -375,7 +375,8 @@ def _upscale_one(
         return
     models.prepare([source])
     name = "stdin" if work.source == STREAM else work.source.name
-    with progress_bar(f"{request.label} {name}", quiet or json) as progress:
+    label = f"x{request.label}" if request.target is None else request.label
+    with progress_bar(f"{label} {name}", quiet or json) as progress:
         upscaler = Upscaler(models, request, progress=lambda job, share: progress(share), stills=False)
         loading = time.perf_counter() - started
         with closing(overlapped([Job(source, output, overwrite)], upscaler)) as line:

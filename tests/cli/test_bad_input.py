@@ -185,8 +185,8 @@ def test_the_input_is_never_the_output(refused: Refused, run_pcsr: Pcsr, image: 
 
 
 def test_a_folder_is_never_replaced(refused: Refused, run_pcsr: Pcsr) -> None:
-    (run_pcsr.cwd / "out.png").mkdir()
-    refused(2, "folder", options=["--overwrite"])
+    (run_pcsr.cwd / "in_x4.png").mkdir()
+    refused(2, "folder", output=".", options=["--overwrite"])
 
 
 @pytest.mark.parametrize("name", ["nowhere/out.png", "in.png/out.png", "out" * 100 + ".png"])
@@ -256,7 +256,7 @@ def test_a_result_too_large_for_its_format_is_refused(refused: Refused, run_pcsr
         ("--scale 0", ["at least 1"]),
         ("--scale nan", ["nan", "at least 1"]),
         ("--scale inf", ["inf", "at most 10,000"]),
-        ("--scale big", ["--scale", "--help"]),
+        ("--scale big", ["Invalid --scale big", "such as 2"]),
         ("--scale 1e300", ["at most 10,000"]),
         ("--out-dir=", ["--out-dir is empty"]),
         ("--refine 3 --no-refine", ["exclude"]),
