@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from pcsr_cli.errors import OutOfMemoryError, OutputError, PcsrError, UsageError, is_out_of_memory
@@ -47,8 +48,9 @@ HINTS = {
 """Hints by an error's setting. For a setting that is not listed, the hint is the name of the option."""
 
 
+@cache
 def stderr_console() -> "Console":
-    """Return a Rich console that writes to stderr."""
+    """Return the Rich console that writes to stderr: only the console of a progress bar prints above the bar."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)

@@ -447,8 +447,8 @@ def _upscale_many(
                     summary.pending -= 1
                     if isinstance(result, Report):
                         summary.reports.append(result)
-                        if verbose:
-                            show_line(result)
+                        if verbose and not json:
+                            show_line(result, result.notes)  # the summary has the notes
                     else:
                         error = _print_failure(task.source, result)
                         summary.add_failure(task.source, work.folder / task.output, error)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -197,8 +198,10 @@ def test_quiet_prints_only_failures(many: Folders) -> None:
 @pytest.mark.slow
 def test_a_terminal_shows_progress_bars(many: Folders) -> None:
     many.put("a.png", "b.png")
-    text = many.run_pcsr.on_terminal("upscale", "in", "out", "--model", many.model)
+    text = many.run_pcsr.on_terminal("upscale", "in", "out", "--model", many.model, "-v")
     assert "images" in text and "2/2" in text and "b.png" in text
+    lines = re.split(r"\r|\n|\x1b\[2K", text)
+    assert next(line for line in lines if "a_x4.png" in line).startswith("out/a_x4.png")  # not behind the bar
 
 
 # Existing results.
