@@ -240,7 +240,7 @@ def test_carn_uses_each_residual_block_three_times() -> None:
         *((build_backbone, (spec,)) for spec in [spec for spec, _ in RADII] + [m.backbone for m in PUBLISHED.values()]),
         *((original, arguments) for original in ORIGINALS.values() for arguments in [(), (8,)]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_executed_cost_matches_a_run(build: Callable[..., nn.Module], arguments: tuple[object, ...]) -> None:
     network = on_meta(build, *arguments)
