@@ -1,7 +1,5 @@
 """Schedule, averaged weights, and the state file, which is written atomically and checked when it is read."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from msgspec.structs import replace as replace_settings
 from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.model.checkpoint import read_checkpoint
 from pcsr_cli.model.network import Pcsr
-from pcsr_cli.training.config import StageConfig, TrainConfig, load_config
+from pcsr_cli.training.config import StageConfig, TrainConfig
 from pcsr_cli.training.session import train
 from pcsr_cli.training.trainer import (
     Schedule,
@@ -26,10 +24,7 @@ from pcsr_cli.training.trainer import (
     merged_state,
     save_state,
 )
-from tests.command import ROOT
 from tests.failing import fails
-
-BUILTIN_STATE = ROOT / "recipes" / "builtin_state" / "stage1.pt"
 
 
 @pytest.fixture
@@ -70,29 +65,6 @@ def test_another_kind_of_file_is_refused(recipe: TrainConfig, tmp_path: Path) ->
 def test_a_state_with_the_extra_keys_of_the_first_versions_loads(recipe: TrainConfig, saved: Path) -> None:
     torch.save({**torch.load(saved, weights_only=True), "seed": 3, "last_step": 6}, saved)
     assert load_state(saved, recipe.model.spec).seconds == 1.5
-
-
-def test_the_published_state_of_builtin_continues(recipe: TrainConfig, tmp_path: Path) -> None:
-    """Stage 1 runs two more iterations and barely changes the averaged weights. Stage 2 follows."""
-    config = load_config(ROOT / "recipes" / "builtin.toml")
-    state = load_state(BUILTIN_STATE, config.model.spec)
-    assert state.step == 241_102
-    stage = replace_settings(config.stage1, iterations=state.step + 2, batch=2, crop=8, pixels=64)
-    short = replace_settings(recipe.stage2, iterations=2)
-    config = replace_settings(recipe, model=config.model, stage1=stage, stage2=short)
-    assert train(config, tmp_path / "run", resume=BUILTIN_STATE) is not None
-    after = load_state(tmp_path / "run" / "stage1.pt", config.model.spec)
-    assert after.step == state.step + 2
-    assert all(torch.allclose(value, state.ema[name], atol=1e-4) for name, value in after.ema.items())
-
-
-def test_the_script_of_the_recipe_rewinds_a_state(tmp_path: Path) -> None:
-    spec = load_config(ROOT / "recipes" / "builtin.toml").model.spec
-    script, output = ROOT / "recipes" / "rewind.py", tmp_path / "rewound.pt"
-    subprocess.run([sys.executable, script, BUILTIN_STATE, "0.5", output], check=True)
-    before, after = load_state(BUILTIN_STATE, spec), load_state(output, spec)
-    assert (before.progress, after.progress) == (1.0, 0.5)
-    assert before.step == after.step
 
 
 def test_an_optimizer_of_another_network_is_refused(recipe: TrainConfig) -> None:

@@ -125,7 +125,9 @@ def assert_plain_operations_are_used() -> None:
     assert torch.allclose(linear(randn(5, 3)), F.linear(randn(5, 3), weight[:, :, 0, 0]).relu(), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("like", [torch.empty(1, device="meta"), torch.empty(1, dtype=torch.bfloat16)], ids=["meta", "bfloat16"])
+@pytest.mark.parametrize(
+    "like", [torch.empty(1, device="meta"), torch.empty(1, dtype=torch.bfloat16)], ids=["meta", "bfloat16"]
+)
 def test_other_devices_and_precisions_use_plain_operations(like: Tensor) -> None:
     assert not onednn_usable(like)
 
