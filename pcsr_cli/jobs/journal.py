@@ -22,7 +22,7 @@ NAME = ".pcsr-journal.jsonl"
 STARTED_NAME = ".pcsr-started.jsonl"
 VERSION = 2
 
-MAX_STARTS = 2
+MAX_STARTS = 3
 """An image during which this many runs were killed is not tried again. A single kill may have had another reason."""
 
 

@@ -69,7 +69,7 @@ def test_bash_completes_commands_options_and_models(run_pcsr: Pcsr) -> None:
     assert offered(run_pcsr, "bash", "pcsr ver") == ["verify"]
     assert offered(run_pcsr, "bash", "pcsr upscale --pre") == ["--precision", "--preview"]
     assert offered(run_pcsr, "bash", "pcsr upscale --model b") == ["builtin"]
-    assert offered(run_pcsr, "bash", "pcsr bench --model ") == ["auto", "carn", "builtin"]
+    assert offered(run_pcsr, "bash", "pcsr bench --model ") == ["auto", "carn", "builtin", "builtin-jpeg"]
     assert offered(run_pcsr, "bash", "pcsr models show c") == ["carn"]
 
 
@@ -105,7 +105,7 @@ def test_completion_imports_no_torch(run_pcsr: Pcsr) -> None:
     env = {**run_pcsr.env, "_PCSR_COMPLETE": "complete_bash", "COMP_WORDS": "pcsr upscale --model ", "COMP_CWORD": "3"}
     command = [sys.executable, "-X", "importtime", "-m", "pcsr_cli"]
     done = subprocess.run(command, env=env, cwd=run_pcsr.cwd, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["auto", "carn", "builtin"]
+    assert done.stdout.split() == ["auto", "carn", "builtin", "builtin-jpeg"]
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "pcsr_cli.model.registry" in modules
     assert not modules & {"torch", "numpy", "PIL", "huggingface_hub"}

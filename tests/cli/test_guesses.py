@@ -69,7 +69,7 @@ SENTENCES: list[Guess] = [
     ("pcsr enlarge in.png", "pcsr upscale"),
     ("pcsr version", "pcsr --version"),
     ("pcsr help", "pcsr --help"),
-    ("pcsr models show auto", "auto takes the best available model. Show one of these: carn, builtin."),
+    ("pcsr models show auto", "auto takes the best available model. Show one of these: carn, builtin, builtin-jpeg."),
     ("pcsr sweep in.png -q", "--quiet leaves no result."),
     ("pcsr bench in.png -q", "--quiet leaves no result."),
     ("pcsr in.png --tile 0", "Invalid --tile 0."),
