@@ -56,6 +56,8 @@ def decode_segments(file: BinaryIO, tags: Mapping[int, Any], endian: str) -> Pix
     across = tags.get(TILE_WIDTH, width)
     down = tags.get(TILE_HEIGHT, min(height, tags.get(Base.RowsPerStrip, height)))
     bits, channels = _bits(tags), 1 if _is_planar(tags) else samples
+    if across < 1 or down < 1:
+        raise ValueError("the strips or tiles have no size")
     columns, rows = -(-width // across), -(-height // down)
     offsets = as_numbers(tags.get(TILE_OFFSETS, tags.get(Base.StripOffsets, ())))
     sizes = as_numbers(tags.get(TILE_SIZES, tags.get(Base.StripByteCounts, ())))

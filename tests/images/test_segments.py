@@ -97,3 +97,10 @@ def test_damage_is_an_error(compression: int) -> None:
             continue
         with fails(InputError, "is truncated or damaged"):
             read_image(io.BytesIO(damaged))
+
+
+@pytest.mark.parametrize("tags", [{278: 0}, {322: 0, 323: 16}, {322: 16, 323: 0}])
+def test_strips_and_tiles_without_a_size_are_damage(tags: dict[int, int]) -> None:
+    content = tagged_tiff((6, 7, 3), bytes(6 * 11 * 3), {258: 12, 259: 1, 262: 2, **tags})
+    with fails(InputError, "is truncated or damaged", "no size"):
+        read_image(io.BytesIO(content))
