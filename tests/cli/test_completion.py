@@ -59,7 +59,7 @@ def offered(run_pcsr: Pcsr, shell: str, typed: str) -> list[str]:
 @needs_script
 @needs("fish")
 def test_fish_completes_a_model(run_pcsr: Pcsr) -> None:
-    assert offered(run_pcsr, "fish", "pcsr upscale --model b") == ["builtin"]
+    assert offered(run_pcsr, "fish", "pcsr upscale --model b") == ["builtin", "builtin-jpeg"]
 
 
 @needs_script
@@ -67,8 +67,8 @@ def test_fish_completes_a_model(run_pcsr: Pcsr) -> None:
 @pytest.mark.slow
 def test_bash_completes_commands_options_and_models(run_pcsr: Pcsr) -> None:
     assert offered(run_pcsr, "bash", "pcsr ver") == ["verify"]
-    assert offered(run_pcsr, "bash", "pcsr upscale --pre") == ["--precision", "--preview"]
-    assert offered(run_pcsr, "bash", "pcsr upscale --model b") == ["builtin"]
+    assert sorted(offered(run_pcsr, "bash", "pcsr upscale --pre")) == ["--precision", "--preview"]
+    assert offered(run_pcsr, "bash", "pcsr upscale --model b") == ["builtin", "builtin-jpeg"]
     assert offered(run_pcsr, "bash", "pcsr bench --model ") == ["auto", "carn", "builtin", "builtin-jpeg"]
     assert offered(run_pcsr, "bash", "pcsr models show c") == ["carn"]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pcsr_cli.cli import train as command
+from pcsr_cli.cli.console import stderr_console
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.training.config import load_config
 from pcsr_cli.training.log import Decoded, Event, Progress, Saved, Skipped, Validated
@@ -119,10 +120,16 @@ def test_the_lines_describe_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         assert not text if quiet else all(part in text for part in parts)
 
 
-def test_a_terminal_shows_a_bar_for_each_part(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A console that takes stderr for a terminal, which it finds out when it is made."""
     monkeypatch.setenv("FORCE_COLOR", "1")
+    stderr_console.cache_clear()
+    yield
+    stderr_console.cache_clear()
+
+
+def test_a_terminal_shows_a_bar_for_each_part(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
     with command.show_run("tiny", quiet=False) as observe:
         observe(Decoded(Path("a.png"), 1, 2))
         for stage in (1, 2):
