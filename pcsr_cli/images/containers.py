@@ -212,7 +212,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 def _find_in_boxes(image: Image.Image, file: BinaryIO, found: RawMetadata) -> None:
     if image.format == "JXL" and found.exif and not found.exif.startswith((EXIF_PREFIX, b"II", b"MM")):
         found.exif = found.exif[4 + int.from_bytes(found.exif[:4], "big") :] or None
-    for kind, start, size in _boxes(file):
+    for kind, start, size in boxes(file):
         file.seek(start)
         if kind == b"jumb" or (kind == b"uuid" and file.read(16) == C2PA_BOX):
             found.lost.append(C2PA)
@@ -238,7 +238,7 @@ def _find_in_boxes(image: Image.Image, file: BinaryIO, found: RawMetadata) -> No
 
 
 def _find_profile_of_jpeg_2000(file: BinaryIO, found: RawMetadata) -> None:
-    for kind, start, size in _boxes(file):
+    for kind, start, size in boxes(file):
         if kind == b"jp2h":
             file.seek(start)
             header = file.read(min(size, MAX_BOX))
@@ -247,8 +247,8 @@ def _find_profile_of_jpeg_2000(file: BinaryIO, found: RawMetadata) -> None:
                 found.icc = header[at + 7 : at - 4 + int.from_bytes(header[at - 4 : at], "big")] or None
 
 
-def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind, the start and the size of the outermost boxes of an AVIF, HEIC or JPEG XL."""
+def boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, the start and the size of the outermost boxes of an AVIF, HEIC, JPEG 2000 or JPEG XL."""
     end, at = file.seek(0, io.SEEK_END), 0
     while at + 8 <= end:
         file.seek(at)

@@ -1,6 +1,5 @@
 """Read the headers of JPEG XL files (ISO/IEC 18181-1), because the plug-in decodes all pixels when it opens a file."""
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -8,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pcsr_cli.errors import InputError
+from pcsr_cli.images.containers import boxes
 from pcsr_cli.images.image import ImageData, Layout
 from pcsr_cli.images.modes import ROUNDED, unsupported_numbers
 
@@ -26,12 +26,14 @@ GREY = 1
 @dataclass(frozen=True)
 class JxlHeader:
     """The layout of the image that the plug-in returns, the bits a channel in the file, whether the file has several
-    frames, and the number of channels that are neither colour nor alpha."""
+    frames, the number of channels that are neither colour nor alpha, and whether the colours are stored as XYB, which
+    only lossy encoders do."""
 
     layout: Layout
     bits: int
     is_animated: bool
     extra_channels: int
+    is_xyb: bool
 
 
 def is_jxl(file: BinaryIO) -> bool:
@@ -46,7 +48,7 @@ def read_jxl_header(file: BinaryIO) -> JxlHeader:
     bits.take(8 * len(CODESTREAM))
     height, width = bits.size()
     if bits.flag():  # everything else is the default
-        return JxlHeader(Layout(height, width), 8, False, 0)
+        return JxlHeader(Layout(height, width), 8, False, 0, True)
     orientation, is_animated = 1, False
     if bits.flag():
         orientation = 1 + bits.take(3)
@@ -61,13 +63,13 @@ def read_jxl_header(file: BinaryIO) -> JxlHeader:
         raise unsupported_numbers(is_float=True)
     bits.take(1)
     extra = [bits.extra_channel() for _ in range(bits.choose((0, 0), (1, 0), (2, 4), (1, 12)))]
-    bits.take(1)
+    is_xyb = bits.flag()
     is_grey = not bits.flag() and bits.take(1) in {0, 1} and bits.enum() == GREY
     if orientation > 4:
         height, width = width, height
     alpha = ALPHA in extra
     layout = Layout(height, width, is_grey, alpha, 16 if depth > 8 and is_grey and not alpha else 8)
-    return JxlHeader(layout, depth, is_animated, len(extra) - alpha)
+    return JxlHeader(layout, depth, is_animated, len(extra) - alpha, is_xyb)
 
 
 def adjust_jxl(image: ImageData, header: JxlHeader) -> ImageData:
@@ -96,22 +98,11 @@ def _codestream(file: BinaryIO) -> bytes:
     head = file.read(HEADER_BYTES)
     if head.startswith(CODESTREAM):
         return head
-    at = 0
-    while True:
-        file.seek(at)
-        box = file.read(16)
-        if len(box) < 8:
-            raise ValueError("the codestream is missing")
-        size, kind = struct.unpack(">I4s", box[:8])
-        start = at + 8
-        if size == 1 and len(box) == 16:
-            size, start = struct.unpack(">Q", box[8:])[0], at + 16
+    for kind, start, _ in boxes(file):
         if kind in {b"jxlc", b"jxlp"}:
             file.seek(start + (4 if kind == b"jxlp" else 0))
             return file.read(HEADER_BYTES)
-        if size < start - at:  # 0 stands for the rest of the file
-            raise ValueError("the codestream is missing")
-        at += size
+    raise ValueError("the codestream is missing")
 
 
 class _Bits:

@@ -1,16 +1,16 @@
 """Read from a file whether its compression was lossy, and the quality of a JPEG."""
 
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from pcsr_cli.errors import UsageError
+from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.images.blocks import has_jpeg_blocks
 from pcsr_cli.images.image import Pixels, to_8_bits
+from pcsr_cli.images.jxl import is_jxl, read_jxl_header
 from pcsr_cli.images.read import open_source, open_with_pillow, reading_errors, source_name
 from pcsr_cli.images.tiff import read_tags
 
@@ -83,6 +83,9 @@ def read_kind(source: Path | BinaryIO) -> SourceKind:
             return SourceKind(True, "JPEG", _jpeg_quality(file, source_name(source)))
         if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
             return SourceKind(True, "WebP") if _webp_is_lossy(file) else CLEAN
+        if is_jxl(file):
+            is_lossy = b"jbrd" in head or _jxl_is_lossy(file)  # jbrd: packed from a JPEG
+            return SourceKind(True, "JPEG XL") if is_lossy else CLEAN
         tags = read_tags(file)
     if tags is not None:
         name = LOSSY_IN_TIFF.get(tags.get(TIFF_COMPRESSION, 1), "")
@@ -92,8 +95,6 @@ def read_kind(source: Path | BinaryIO) -> SourceKind:
     elif head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
         style = head.partition(b"\xff\x4f\xff\x51")[2].partition(b"\xff\x52")[2]  # of the codestream
         name = "" if style[11:12] == b"\1" else "JPEG 2000"  # 1 is the reversible transform
-    elif head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        name = "JPEG XL" if b"jbrd" in head or _jpeg_xl_is_lossy(head) else ""  # jbrd: packed from a JPEG
     else:
         name = ""
     return SourceKind(bool(name), name)
@@ -128,58 +129,9 @@ def _webp_is_lossy(file: BinaryIO) -> bool:
     return True
 
 
-def _jpeg_xl_is_lossy(head: bytes) -> bool:
-    """Whether the colours are stored as XYB, as lossy encoders do (ISO/IEC 18181-1, annexes C and D).
-
-    The result is true if the header has parts that this function does not parse: animations, previews and unusual
-    channels."""
-    if not head.startswith(b"\xff\x0a"):  # a container, whose box jxlp begins with a counter
-        found = re.search(rb"jxlc(?=\xff\x0a)|jxlp....(?=\xff\x0a)", head, re.DOTALL)
-        if found is None:
-            return True
-        head = head[found.end() :]
-    bits = _Bits(int.from_bytes(head[2:66], "little"))
-    small = bits.take(1)
-    bits.side(small)
-    if not bits.take(3):  # no fixed ratio: the width follows
-        bits.side(small)
-    if bits.take(1):  # all defaults
+def _jxl_is_lossy(file: BinaryIO) -> bool:
+    """Whether the colours are stored as XYB, or the header is damaged."""
+    try:
+        return read_jxl_header(file).is_xyb
+    except (InputError, ValueError):
         return True
-    if bits.take(1):  # extra fields: the orientation, then an intrinsic size, a preview, an animation
-        bits.take(3)
-        if bits.take(3):
-            return True
-    if bits.take(1):  # floating point
-        bits.choose(0, 0, 0, 6)
-        bits.take(4)
-    else:
-        bits.choose(0, 0, 0, 6)
-    bits.take(1)
-    channels = bits.choose(0, 0, 4, 12)
-    if channels > 1 or (channels and not bits.take(1)):  # more than a usual alpha
-        return True
-    return bool(bits.take(1))
-
-
-class _Bits:
-    """Takes bits from an integer, the lowest first."""
-
-    def __init__(self, value: int) -> None:
-        self._value = value
-
-    def take(self, count: int) -> int:
-        taken = self._value & ((1 << count) - 1)
-        self._value >>= count
-        return taken
-
-    def choose(self, *widths: int) -> int:
-        """Take a selector of 2 bits and a number of the selected width. Return the selector if the width is 0."""
-        selector = self.take(2)
-        return selector if not widths[selector] else selector + self.take(widths[selector])
-
-    def side(self, small: int) -> None:
-        """Skip the bits that state a side of the image."""
-        if small:
-            self.take(5)
-        else:
-            self.choose(9, 13, 18, 30)

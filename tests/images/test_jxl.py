@@ -85,7 +85,7 @@ def test_every_field_before_the_colours() -> None:
         (0, 1), (1, 2), (0, 1), (0, 2), (1, 2), (0, 2),  # depth
         (0, 1), (0, 1), (0, 1), (1, 2),  # grey
     ]  # fmt: skip
-    expected = JxlHeader(Layout(70, 50, grey=True, alpha=True), 12, is_animated=True, extra_channels=2)
+    expected = JxlHeader(Layout(70, 50, grey=True, alpha=True), 12, is_animated=True, extra_channels=2, is_xyb=False)
     assert read_jxl_header(io.BytesIO(codestream(*fields))) == expected
 
 
@@ -106,7 +106,7 @@ def test_a_header_that_ends_early_is_damage(content: bytes) -> None:
 )
 def test_pixels_are_scaled_to_the_depth(bits: int, depth: int, values: Sequence[int], expected: Sequence[int]) -> None:
     pixels = np.repeat(np.array([values], np.uint8 if depth == 8 else np.uint16)[..., None], 3, axis=2)
-    header = JxlHeader(Layout(1, len(values), True), bits, is_animated=False, extra_channels=0)
+    header = JxlHeader(Layout(1, len(values), True), bits, is_animated=False, extra_channels=0, is_xyb=False)
     image = adjust_jxl(ImageData(pixels, grey=True), header)
     assert image.rgb[0, :, 0].tolist() == expected
     assert image.notes == ()
@@ -114,14 +114,14 @@ def test_pixels_are_scaled_to_the_depth(bits: int, depth: int, values: Sequence[
 
 def test_what_the_plug_in_loses_is_noted_or_refused() -> None:
     image, layout = ImageData(levels()), Layout(6, 8)
-    notes = adjust_jxl(image, JxlHeader(layout, 16, is_animated=True, extra_channels=1)).notes
+    notes = adjust_jxl(image, JxlHeader(layout, 16, is_animated=True, extra_channels=1, is_xyb=False)).notes
     assert notes == (
         "more than 8 bits a channel were read as 8",
         "only the first frame of the animation was used",
         "1 channels beside colour and alpha were dropped",
     )
     with fails(InputError, "JPEG XL with 10 bits a channel is supported in grey only.", "djxl"):
-        adjust_jxl(image, JxlHeader(layout, 10, is_animated=False, extra_channels=0))
+        adjust_jxl(image, JxlHeader(layout, 10, is_animated=False, extra_channels=0, is_xyb=False))
 
 
 def test_the_layout_is_that_of_the_pixels(tmp_path: Path) -> None:
