@@ -9,7 +9,7 @@ import secrets
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,25 +94,61 @@ def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def temporary_file(output: Path) -> Iterator[Path]:
-    """Yield an empty, locked file in the folder of ``output``; remove it when the block ends. Raises OutputError.
+    """Yield an empty, locked file in the folder of ``output``. Remove it when the block ends. Raises OutputError.
 
     If ``output`` exists, the temporary file has the same readers as ``output``."""
     mode = 0o666
-    try:
-        place = follow_links(output)
-        with suppress(FileNotFoundError):
-            mode = stat.S_IRUSR | stat.S_IWUSR | place.stat().st_mode & 0o066
-        temporary, handle = _new_file(place.parent, mode)
-    except OSError as error:
-        raise cannot_write(output, error, FOLDER_HINT) from error
-    if fcntl is None:  # Windows cannot move an open file
-        os.close(handle)
-    try:
+    with ExitStack() as stack:
+        try:
+            place = follow_links(output)
+            with suppress(FileNotFoundError):
+                mode = stat.S_IRUSR | stat.S_IWUSR | place.stat().st_mode & 0o066
+            temporary = stack.enter_context(_temporary(place.parent, mode))
+        except OSError as error:
+            raise cannot_write(output, error, FOLDER_HINT) from error
         yield temporary
-    finally:
-        if fcntl is not None:
+
+
+@contextmanager
+def _temporary(folder: Path, mode: int, is_folder: bool = False) -> Iterator[Path]:
+    """Yield an empty file or folder with this mode, less the umask. When the block ends, it is unlocked and removed.
+
+    ``remove_leftovers`` removes it later if that fails. Raises OSError if the file or folder cannot be made."""
+    handle = None
+    while True:
+        path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        path.mkdir(mode) if is_folder else path.touch(mode, exist_ok=False)
+        if fcntl is None:  # Windows cannot move an open file
+            break
+        with suppress(FileNotFoundError):
+            handle = _open_to_lock(path)
+            with suppress(OSError):  # some file systems have no locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if exists(path):  # otherwise another run removed it before it was locked
+                break
             os.close(handle)
-        temporary.unlink(missing_ok=True)
+    try:
+        yield path
+    finally:
+        if handle is not None:
+            os.close(handle)
+        with suppress(OSError):
+            _remove(path)
+
+
+def _open_to_lock(path: Path) -> int:
+    return os.open(path, os.O_RDONLY if is_folder(path) else os.O_RDWR)
+
+
+def _remove(path: Path) -> None:
+    """Remove a temporary file, or a temporary folder and the empty files in it. Raises OSError."""
+    if not is_folder(path):
+        path.unlink()
+        return
+    for each in path.iterdir():
+        if not each.lstat().st_size:
+            each.unlink()
+    path.rmdir()
 
 
 def commit(temporary: Path, output: Path, replace: bool = True) -> None:
@@ -199,15 +235,12 @@ def _remove_if_unlocked(path: Path) -> bool:
     if fcntl is None:
         return False
     try:
-        handle = os.open(path, os.O_RDONLY if is_folder(path) else os.O_RDWR)
+        handle = _open_to_lock(path)
     except OSError:  # already removed, or owned by another user
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if is_folder(path):
-            _remove_trial(path)
-        else:
-            path.unlink()
+        _remove(path)
     except OSError:
         return False
     finally:
@@ -291,27 +324,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
     return str(error).partition("; use sys.")[0]
-
-
-def _new_file(folder: Path, mode: int) -> tuple[Path, int]:
-    """Create an empty file with this mode, less the umask. The file is locked while the returned handle is open."""
-    while True:
-        path = _temporary_path(folder)
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
-        except FileExistsError:
-            continue
-        if fcntl is None:
-            return path, handle
-        with suppress(OSError):  # some file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if exists(path):  # otherwise another run removed the file before it was locked
-            return path, handle
-        os.close(handle)
-
-
-def _temporary_path(folder: Path) -> Path:
-    return folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -398,14 +410,12 @@ def _refused_names(folder: Path, names: Sequence[str]) -> dict[str, OSError]:
 
     The names are tried in a temporary folder: a killed process never leaves an empty file with the name of a result."""
     refused: dict[str, OSError] = {}
-    try:
-        trial, handle = _new_trial(folder)
-    except OSError:  # a folder may accept files but no folders
-        path, handle = _new_file(folder, 0o600)
-        os.close(handle)
-        path.unlink()
-        return refused
-    try:
+    with ExitStack() as stack:
+        try:
+            trial = stack.enter_context(_temporary(folder, 0o700, is_folder=True))
+        except OSError:  # a folder may accept files but no folders
+            stack.enter_context(_temporary(folder, 0o600))
+            return refused
         for name in names:
             try:
                 with suppress(FileNotFoundError):
@@ -414,36 +424,7 @@ def _refused_names(folder: Path, names: Sequence[str]) -> dict[str, OSError]:
                 (trial / name).unlink()
             except OSError as error:
                 refused[name] = error
-    finally:
-        if handle is not None:
-            os.close(handle)
-        with suppress(OSError):
-            _remove_trial(trial)
     return refused
-
-
-def _new_trial(folder: Path) -> tuple[Path, int | None]:
-    """Make a temporary folder. The folder is locked while the returned handle is open."""
-    while True:
-        trial = _temporary_path(folder)
-        trial.mkdir(0o700)
-        if fcntl is None:
-            return trial, None
-        with suppress(FileNotFoundError):
-            handle = os.open(trial, os.O_RDONLY)
-            with suppress(OSError):  # some file systems have no locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if exists(trial):  # otherwise another run removed the folder before it was locked
-                return trial, handle
-            os.close(handle)
-
-
-def _remove_trial(trial: Path) -> None:
-    """Remove a folder in which names were tried, with an empty file that an interruption has left. Raises OSError."""
-    for path in trial.iterdir():
-        if not path.lstat().st_size:
-            path.unlink()
-    trial.rmdir()
 
 
 def _mounts() -> set[Path]:

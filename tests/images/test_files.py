@@ -77,6 +77,14 @@ def test_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_is_not_replaced_by_that_of_removing_the_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing("unlink", errno.EROFS, monkeypatch)
+    with fails(OutputError, "out cannot be written: no space left on device."), atomic_write(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_without_locks_no_file_stays_open_or_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "fcntl", None)
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0  # noqa: PTH208 - not files
