@@ -87,8 +87,8 @@ def usual_name(name: str) -> str:
 
 
 def advice(arguments: Sequence[str]) -> str:
-    """Return what to do instead of an unknown option or command among the arguments, or an empty text."""
-    for argument in arguments:
+    """Return what to do instead of an unknown command or option, or an empty text. Values of options do not count."""
+    for argument in (*arguments[:1], *(one for one in arguments if one.startswith("-"))):
         if (found := ADVICE.get(usual_name(argument.lstrip("-").partition("=")[0]))) is not None:
             return found
     if arguments and arguments[0].startswith("-"):

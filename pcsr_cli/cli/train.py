@@ -12,6 +12,7 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_document, print_message, progress_bar
+from pcsr_cli.cli.options import option
 from pcsr_cli.errors import OutputError, PlotError, RefusedOutputError
 
 if TYPE_CHECKING:
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 30
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-Recipe = Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")]
+Recipe = Annotated[Path, typer.Argument(metavar="CONFIG", help="Train with this recipe, a TOML file.")]
 Folder = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="The folder of the run: state, log and model. [default: runs/NAME]"),
+    option("--out", "Write the state, the log and the model here.", short="-o", metavar="DIR", default="runs/NAME"),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")]
-Start = Annotated[Path | None, typer.Option("--from", help="Continue from this state file, of this run or another.")]
+Resume = Annotated[bool, option("--resume", "Continue the run in the folder.")]
+Start = Annotated[
+    Path | None, option("--from", "Continue from this state file, of this run or another.", metavar="FILE")
+]
 
 
 def command(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from pcsr_cli.cli import bench, doctor, main, models, plan, report, sweep, upscale, verify
 from tests.command import ROOT, Pcsr
@@ -60,6 +62,14 @@ def test_the_help_shows_every_example_in_one_line(run_pcsr: Pcsr, command: str) 
     lines = run_pcsr(*command.split(), "--help").succeeded().stdout.splitlines()
     assert set(EXAMPLES[command]) <= {line.strip() for line in lines}
     assert all(example.startswith(f"pcsr {command}".strip()) for example in EXAMPLES[command])
+
+
+def test_no_help_is_hidden_as_markup() -> None:
+    group = get_command(main.app)
+    assert isinstance(group, TyperGroup) and isinstance(group.commands["models"], TyperGroup)
+    commands = [*group.commands.values(), *group.commands["models"].commands.values()]
+    texts = [str(getattr(parameter, "help", "")) for command in commands for parameter in command.params]
+    assert len(texts) > 50 and not [text for text in texts if "[" in text]
 
 
 def prepare(folder: Path) -> None:

@@ -90,6 +90,7 @@ def test_names_of_other_programs_are_ours() -> None:
     assert [options.usual_name(name) for name in ("output_dir", "force", "scale")] == ["out-dir", "overwrite", "scale"]
     assert options.advice(["upscale", "in.png", "--gpu=0"]) == "Use --device cuda."
     assert options.advice(["upscale", "in.png", "--nonsense"]) == ""
+    assert options.advice(["upscale", "in.png", "--device", "cuda", "--nonsense"]) == ""
 
 
 def test_threads_are_set_before_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
