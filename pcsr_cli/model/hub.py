@@ -79,12 +79,6 @@ def fetch(location: HubLocation, name: str, notify: Notify | None = None, bounds
     """
     if not REVISION.fullmatch(location.revision):
         raise HubError(f"{location.revision!r} is not a valid revision.", "Use a branch, tag or commit.")
-    try:
-        client().utils.validate_repo_id(location.repo)
-    except ValueError as error:
-        raise HubError(
-            f"{location.repo!r} is not a valid repository name.", "A repository name has the form user/repo."
-        ) from error
     new: list[Path] = []
     config = _fetch_file(location.config_file(name), notify, bounds, new)
     commit = revision_of(config)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from pcsr_cli.errors import HubError, HubSettingError
 from pcsr_cli.images.files import exists, reason
@@ -79,8 +79,13 @@ class RemoteFile:
 
     @property
     def url(self) -> str:
-        """The address on the Hub."""
-        return f"{client().constants.ENDPOINT}/{self.repo}/resolve/{quote(self.revision, safe='')}/{quote(self.name)}"
+        """The address on the Hub. Raises HubError for an invalid repository name."""
+        try:
+            return str(client().hf_hub_url(self.repo, self.name, revision=self.revision))
+        except ValueError as error:
+            raise HubError(
+                f"{self.repo!r} is not a valid repository name.", "A repository name has the form user/repo."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -307,27 +312,29 @@ def _request(file: RemoteFile, method: str, offset: int, timeout: float, put: Ca
     """Request a file, follow redirects, and ``put`` the answer and the content from byte ``offset``.
 
     The first response with a commit describes the file, because the Hub redirects to another host for large files. The
-    token is sent to the Hub's own address only.
+    HTTP client does not send the token to another host.
     """
 
     def trace(name: str, _: object) -> None:
         if name.endswith("send_request_headers.started"):
             put(b"")
 
-    session, token, url, answer = _session(), _token(), file.url, None
+    session, token, answer = _session(), _token(), None
     headers = {"User-Agent": "pcsr", "Accept-Encoding": "identity"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     if offset:
         headers["Range"] = f"bytes={offset}-"
+    extensions = {"trace": trace}
+    request = session.build_request(method, file.url, headers=headers, timeout=timeout, extensions=extensions)
     for _ in range(MAX_REDIRECTS):
-        with_token = token is not None and _origin(url) == _origin(file.url)
-        own = headers | ({"Authorization": f"Bearer {token}"} if with_token else {})
-        options: dict[str, Any] = {"timeout": timeout, "extensions": {"trace": trace}, "follow_redirects": False}
-        with session.stream(method, url, headers=own, **options) as response:
+        with contextlib.closing(session.send(request, stream=True, follow_redirects=False)) as response:
             answer = answer or _read_headers(response.headers)
-            if response.has_redirect_location and not (answer and method == "HEAD"):
-                url = urljoin(url, response.headers["Location"])
+            if response.next_request and not (answer and method == "HEAD"):
+                request = response.next_request
                 continue
             if response.status_code >= 400:
+                with_token = token is not None and "Authorization" in request.headers
                 raise _refusal(file, response.status_code, response.headers.get("X-Error-Code"), with_token)
             if answer is None:
                 break
@@ -380,17 +387,12 @@ def _refusal(file: RemoteFile, status: int, code: str | None, with_token: bool) 
     return HubError(f"Cannot fetch {repo}: {why}.", CHECK_CONNECTION)
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
 def _unreachable() -> str:
     """The reason if no connection to the Hub is possible."""
-    scheme, host, _ = _origin(client().constants.ENDPOINT)
+    parts = urlsplit(client().constants.ENDPOINT)
     proxies = urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    used = proxy and not urllib.request.proxy_bypass(host or "")
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    used = proxy and not urllib.request.proxy_bypass(parts.hostname or "")
     through = f" through the proxy {_without_login(proxy)}" if proxy and used else ""
     return f"the Hub ({endpoint()}) cannot be reached{through}"
 
@@ -424,7 +426,7 @@ def _token() -> str | None:
     """The user's token, or None. Raises HubSettingError for a token that cannot be sent."""
     hub, token = client(), None
     with contextlib.suppress(Exception):  # without a token that cannot be read or renewed, public models still work
-        token = None if hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()
+        token = hub.utils.get_token_to_send(None)
     if token is not None and not TOKEN.fullmatch(token):
         raise HubSettingError(
             "HF_TOKEN contains characters that a token cannot have.", "Correct or unset the variable."
