@@ -86,10 +86,10 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
         with skipping(path := found.source):
             layouts.append((path, read_layout(path, common.allow_huge), _format(path, output, common.format, many)))
     choice = common.choose_models(quiet=common.json)
-    choice.prepare(path for path, _, _ in layouts)
+    likely = [choice.likely(path) for path, _, _ in layouts]
     forecasts, speeds = [], []
     for model in choice.loaded:
-        own = [work for work in layouts if choice.likely(work[0]) is model]
+        own = [work for work, chosen in zip(layouts, likely, strict=True) if chosen is model]
         settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
         speeds.append(try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in own], settings))
         for path, layout, format in own:

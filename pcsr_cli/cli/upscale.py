@@ -373,7 +373,8 @@ def _upscale_one(
     if is_skipped(source, request):
         _report_skipped(work, "already that large", json, quiet)
         return
-    models.prepare([source])
+    if models.is_certain(source):
+        models.prepare([source])
     name = "stdin" if work.source == STREAM else work.source.name
     label = f"x{request.label}" if request.target is None else request.label
     with progress_bar(f"{label} {name}", quiet or json) as progress:

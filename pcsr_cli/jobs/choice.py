@@ -44,7 +44,7 @@ class ModelChoice:
         return tuple(note for model in self.loaded for note in model.notes)
 
     def prepare(self, sources: Iterable[Path | BinaryIO]) -> None:
-        """Load the models that these images certainly need. Raises the errors of loading."""
+        """Load the models that these images need by their headers. Raises the errors of loading."""
         for source in sources:
             self.likely(source)
             if len(self._loaded) == 1 + self.by_source:
@@ -66,6 +66,11 @@ class ModelChoice:
                 self._loaded[lossy] = self._load(lossy)
             return self._loaded[lossy]
 
+    def is_certain(self, source: Path | BinaryIO) -> bool:
+        """Return whether the model for an image is known without its pixels, which may show the blocks of a JPEG."""
+        kind = self._kind_of_file(source)
+        return not self.by_source or self.kind is not None or (kind is not None and kind.lossy)
+
     def likely(self, source: Path | BinaryIO) -> LoadedModel:
         """Return the model for an image by its header alone. Raises the errors of loading."""
         return self.get(self._kind_of_file(source))
@@ -74,9 +79,8 @@ class ModelChoice:
         """Return the models that an image may get. The function does not search the pixels for the blocks of a JPEG.
 
         Raises the errors of loading."""
-        kind = self._kind_of_file(source)
-        only = not self.by_source or self.kind is not None or (kind is not None and kind.lossy)
-        return (self.get(kind),) if only else (self.get(kind), self.get(SourceKind(lossy=True)))
+        likely = self.likely(source)
+        return (likely,) if self.is_certain(source) else (likely, self.get(SourceKind(lossy=True)))
 
     def _kind_of_file(self, source: Path | BinaryIO) -> SourceKind | None:
         """Return the kind that the header states, None for a file that cannot be read, which is reported when the image

@@ -110,7 +110,7 @@ def test_a_folder_run_chooses_for_each_image_and_resumes(here: Pcsr) -> None:
 
 def test_only_the_models_that_the_images_need_are_loaded(here: Pcsr) -> None:
     (here.cwd / "clean" / "model.safetensors").write_bytes(b"damaged")
-    assert upscaled(here, "in/b.jpg")["model"]["name"] == "lossy"
+    assert [upscaled(here, source)["model"]["name"] for source in ("in/b.jpg", "in/d.png")] == ["lossy", "lossy"]
     here("upscale", "in/a.png", "out2.png", "--registry", "both.toml").failed(1, "model.safetensors")
     here("upscale", "in", "out", "--registry", "both.toml").failed(1, "model.safetensors")
 

@@ -51,8 +51,10 @@ def test_the_pixels_decide_for_a_file_that_was_not_lossy(loads: Loads, tmp_path:
     damaged.write_bytes(b"damaged")
     choice = ModelChoice(loads, by_source=True)
     assert [choice.possible(path) for path in (png, jpeg, damaged)] == [(clean, lossy), (lossy,), (clean, lossy)]
+    assert [choice.is_certain(path) for path in (png, jpeg, damaged)] == [False, True, False]
     requested = ModelChoice(loads, by_source=True, kind=CLEAN)
     assert [requested.possible(path) for path in (png, jpeg, damaged)] == [(clean,)] * 3
+    assert requested.is_certain(png)
     assert requested.find_kind(jpeg, levels()) == CLEAN
 
 
