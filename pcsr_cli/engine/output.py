@@ -28,10 +28,8 @@ def output_rows(
     """
     resizer = None if working_size == size else RowResizer(working_size, size)
     step = max(1, BLOCK_BYTES * working_size[0] // (12 * max(size[1], working_size[1]) * max(size[0], working_size[0])))
-    plain, peak = (
-        fill_transparent(image.rgb, image.alpha) if strength < 1 else image.rgb,
-        np.float32(2**image.depth - 1),
-    )
+    plain = fill_transparent(image.rgb, image.alpha) if strength < 1 else image.rgb
+    peak = np.float32(2**image.depth - 1)
     alpha = None if image.alpha is None else Alpha(image.alpha, size, depth)
     top = 0
     for block in rows:

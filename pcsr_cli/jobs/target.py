@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from pcsr_cli.errors import UsageError
+from pcsr_cli.errors import UsageError, in_full
 
 LargerPolicy = Literal["skip", "copy", "shrink"]
 """What becomes of an image that already has the requested size or more."""
@@ -56,7 +56,7 @@ def make_target(kind: str, value: float | str) -> Target:
         case str():
             return _box(value) if kind == "fit" else _paper(value)
         case _ if kind == "megapixels":
-            return Target(f"{value:g}MP", pixels=value * 1e6)
+            return Target(f"{in_full(value)}MP", pixels=value * 1e6)
     width = math.inf if kind in {"height", "short_edge"} else value
     return Target(label, width, math.inf if kind == "width" else value, turns=kind == "short_edge")
 

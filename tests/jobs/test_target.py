@@ -86,6 +86,7 @@ def test_an_invalid_print_is_refused(text: str) -> None:
         ("long_edge", 800, "long-edge800"),
         ("fit", "3840X2160", "3840x2160"),
         ("megapixels", 8.5, "8.5MP"),
+        ("megapixels", 12.3456789, "12.3456789MP"),
         ("print", "60 x 40 cm @ 300 dpi", "60x40cm@300dpi"),
     ],
 )
