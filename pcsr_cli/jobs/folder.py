@@ -4,11 +4,12 @@ import errno
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pcsr_cli
+from pcsr_cli.engine.routing import default_routing
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, is_out_of_memory
 from pcsr_cli.images.files import (
     cannot_write,
@@ -20,17 +21,21 @@ from pcsr_cli.images.files import (
     refused_outputs,
     share,
 )
+from pcsr_cli.images.source import SourceKind
 from pcsr_cli.jobs.choice import ModelChoice
 from pcsr_cli.jobs.find import Task
-from pcsr_cli.jobs.journal import MAX_STARTS, Entry, Journal, Started, has_content, same_settings
+from pcsr_cli.jobs.journal import MAX_STARTS, Entry, Journal, Started, has_content, routing_settings, same_settings
 from pcsr_cli.jobs.pipeline import overlapped
 from pcsr_cli.jobs.report import Report
-from pcsr_cli.jobs.request import Job, Request, is_skipped, suffix_of
+from pcsr_cli.jobs.request import Job, Request, format_of, is_skipped, suffix_of
 from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from pcsr_cli.model.registry import LoadedModel
 
 Existing = Literal["refuse", "skip", "overwrite"]
 """The treatment of an existing result that differs from the one this run would make."""
+
+LATER_SETTINGS = ("background", "strength", "wrap")
+"""Settings that journals of earlier versions lack: they are recorded unless they have the default value."""
 
 SkipReason = Literal["done before", "exists", "already that large"]
 """The reason why an image is skipped."""
@@ -242,8 +247,10 @@ class FolderRun:
         )
 
     def _settings_keys(self, task: Task) -> list[Mapping[str, Any]]:
-        models = self.upscaler.models.possible(task.source)
-        return [self.upscaler.settings_key(self.folder / task.output, model) for model in models]
+        return [self._settings_key(task.output, model) for model in self.upscaler.models.possible(task.source)]
+
+    def _settings_key(self, output: Path, model: LoadedModel) -> Mapping[str, Any]:
+        return settings_key(self.upscaler.request, self.upscaler.models.kind, output, model)
 
     def _record(self, job: Job, read: JobInput, file: Path) -> None:
         """Add a finished temporary file to the journal before it is synced and moved into place. Raises OutputError."""
@@ -256,7 +263,26 @@ class FolderRun:
             result = fingerprint(file)
         except OSError as error:
             raise cannot_write(job.output, error) from error
-        self.journal.append(Entry(name, read.content, self.upscaler.settings_key(job.output, read.model), result, info))
+        self.journal.append(Entry(name, read.content, self._settings_key(job.output, read.model), result, info))
+
+
+def settings_key(request: Request, kind: SourceKind | None, output: Path, model: LoadedModel) -> Mapping[str, Any]:
+    """Return the settings that determine a result, for the journal. ``kind`` is the requested kind of all sources."""
+    identity = model.identity
+    routing = request.allowance or request.routing or default_routing(model.network.spec.branches)
+    source = {} if kind is None else {"source": str(kind)}
+    return {
+        "scale": request.scale if request.target is None else f"{request.label}, {request.if_larger}",
+        "routing": routing_settings(routing),
+        "refine": request.refine,
+        "precision": model.network.precision,
+        "format": format_of(output, request).name,
+        "frames": request.frames,
+        **asdict(request.save),
+        **{name: value for name in LATER_SETTINGS if (value := getattr(request, name)) != getattr(Request, name)},
+        "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
+        **source,
+    }
 
 
 def disk_is_full(error: BaseException | None) -> bool:

@@ -3,11 +3,11 @@ steps."""
 
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from pcsr_cli.images.read import open_source, read_image, read_layout, source_na
 from pcsr_cli.images.source import SourceKind
 from pcsr_cli.images.write import open_destination, open_writer, output_name
 from pcsr_cli.jobs.choice import ModelChoice
-from pcsr_cli.jobs.journal import routing_settings
 from pcsr_cli.jobs.maps import RoutingRows, open_map, read_forced
 from pcsr_cli.jobs.plan import least_memory
 from pcsr_cli.jobs.report import Report, Seconds, make_report, text_chunks
@@ -43,9 +42,6 @@ Content = TypeVar("Content")
 FRAME_PIXEL_BYTES = 4
 """Bytes per pixel of a frame (RGBA). Memory holds one copy of each LR frame and up to two copies of each HR frame."""
 
-
-LATER_SETTINGS = ("background", "strength", "wrap")
-"""Settings that journals of earlier versions lack: they are recorded unless they have the default value."""
 
 ROWS_AT_ONCE = 256
 """Rows of an image that are converted at once, if the image is only reduced or copied."""
@@ -136,6 +132,8 @@ class Upscaler:
         request = self.request
         (image, frames, plays), content = self._with_fingerprint(job, lambda: self._frames(job))
         format = format_of(job.output, request)
+        if len(frames) > 1:
+            check_animated(format)
         if request.background is not None and not format.alpha:
             image = flatten(image, request.background)
             frames = (replace(frames[0], image=image),)
@@ -146,7 +144,6 @@ class Upscaler:
             raise ScaleError(f"A wrapped image needs an integer scale, not {in_full(scale)}.", "Give an integer.")
         size, notes = hr_size(image.size, scale), image.notes
         if len(frames) > 1:
-            check_animated(format)
             wanted = Layout(*size, False, any(frame.image.alpha is not None for frame in frames))
             notes = (f"{len(frames)} frames were {'resized' if reached else 'enlarged'}",)
         else:
@@ -239,24 +236,6 @@ class Upscaler:
             notes=read.model.notes + read.notes,
             source_kind=read.kind,
         )
-
-    def settings_key(self, output: Path, model: LoadedModel) -> Mapping[str, Any]:
-        """Return the settings that determine a result, for the journal."""
-        request = self.request
-        identity = model.identity
-        source = {} if self.models.kind is None else {"source": str(self.models.kind)}
-        return {
-            "scale": request.scale if request.target is None else f"{request.label}, {request.if_larger}",
-            "routing": routing_settings(request.allowance or request.routing or _default_routing(model)),
-            "refine": request.refine,
-            "precision": model.network.precision,
-            "format": format_of(output, request).name,
-            "frames": request.frames,
-            **asdict(request.save),
-            **{name: value for name in LATER_SETTINGS if (value := getattr(request, name)) != getattr(Request, name)},
-            "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
-            **source,
-        }
 
     def _frames(self, job: Job) -> tuple[ImageData, tuple[Frame, ...], int]:
         """Read the image with its metadata, all frames, and the number of plays."""
@@ -377,7 +356,7 @@ class Upscaler:
         if self.request.routing is not None:
             return self.request.routing
         if self.request.allowance is None or working is None:
-            return _default_routing(model)
+            return default_routing(model.network.spec.branches)
         lr_pixels, result = lr_size[0] * lr_size[1], hr_size(lr_size, working)
         original = original_flops(model.identity.original, working, lr_pixels)
         size = Size(lr_pixels, result[0] * result[1])
@@ -401,10 +380,6 @@ def _without_network(image: ImageData, size: tuple[int, int], depth: int) -> Ite
     numbers = (torch.from_numpy(part.astype(np.float32) / np.float32(2**image.depth - 1)) for part in parts)
     rows = (HrRows(rgb, torch.empty(0)) for rgb in numbers)
     return output_rows(rows, image, image.size, size, depth)
-
-
-def _default_routing(model: LoadedModel) -> Routing:
-    return default_routing(model.network.spec.branches)
 
 
 def _gib(count: int) -> str:

@@ -23,6 +23,7 @@ from pcsr_cli.jobs import folder as folder_module
 from pcsr_cli.jobs import upscale_file
 from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.folder import (
+    LATER_SETTINGS,
     Existing,
     FolderRun,
     Work,
@@ -30,6 +31,7 @@ from pcsr_cli.jobs.folder import (
     lock,
     plan_work,
     prepare_folders,
+    settings_key,
 )
 from pcsr_cli.jobs.journal import STARTED_NAME, Entry, Journal, Started
 from pcsr_cli.jobs.report import Report
@@ -377,3 +379,11 @@ def test_folders_are_created_and_temporary_files_removed(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     refused = prepare_folders(tmp_path, [Path("file/a.png"), Path("sub/b.png"), Path("x" * 300) / "c.png"])
     assert [output.name for output in refused] == ["a.png", "c.png"]
+
+
+@pytest.mark.parametrize("changed", [{}, {"strength": 0.5}, {"wrap": "x"}, {"background": (0, 0, 0)}])
+def test_settings_that_older_journals_lack_are_recorded_only_if_used(
+    model: LoadedModel, changed: dict[str, Any]
+) -> None:
+    key = settings_key(Request(refine=1, **changed), None, Path("a.png"), model)
+    assert {name: value for name, value in key.items() if name in LATER_SETTINGS} == changed

@@ -4,17 +4,16 @@ import io
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from pcsr_cli.api import load_model
-from pcsr_cli.errors import InputError
+from pcsr_cli.errors import InputError, RefusedOutputError
 from pcsr_cli.images.animation import open_animation
 from pcsr_cli.jobs import upscale_file
 from pcsr_cli.jobs.request import Job, Request
-from pcsr_cli.jobs.upscale_file import LATER_SETTINGS, JobInput, Upscaler
+from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from tests.command import ROOT
 from tests.failing import fails
 from tests.images import levels, save
@@ -57,6 +56,17 @@ def test_an_animation_that_changes_is_refused(
     monkeypatch.setattr(upscale_file, "open_animation", read_and_changed)
     with fails(InputError, "was changed while it was read."):
         read(upscaler, path)
+
+
+@pytest.mark.parametrize("background", [None, (255, 255, 255)])
+@pytest.mark.parametrize("name", ["result.jpg", "result.bmp"])
+def test_a_format_of_one_frame_is_refused_for_an_animation(
+    tiny_folder: Path, tmp_path: Path, background: tuple[int, int, int] | None, name: str
+) -> None:
+    request = Request(refine=1, frames=True, background=background)
+    path = save_animation(tmp_path / "animation.gif")
+    with fails(RefusedOutputError, "holds only one frame."):
+        Upscaler(load_model(str(tiny_folder)), request).read(Job(path, tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.jpg"])
@@ -108,7 +118,6 @@ ENCODE = """
 import sys
 import numpy as np, torch
 from pathlib import Path
-from typing import Any
 from pcsr_cli.engine.device import peak_memory
 from pcsr_cli.images.animation import open_frame_writer
 from pcsr_cli.images.formats import choose_format
@@ -132,12 +141,3 @@ def test_encoding_stays_within_the_memory_that_the_check_assumes(tmp_path: Path,
         return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
     assert peak(62) - peak(2) < 60 * 2 * 4 * 700 * 1000 + 2**25
-
-
-@pytest.mark.parametrize("changed", [{}, {"strength": 0.5}, {"wrap": "x"}, {"background": (0, 0, 0)}])
-def test_settings_that_older_journals_lack_are_recorded_only_if_used(
-    tiny_folder: Path, changed: dict[str, Any]
-) -> None:
-    model = load_model(str(tiny_folder))
-    key = Upscaler(model, Request(refine=1, **changed)).settings_key(Path("a.png"), model)
-    assert {name: value for name, value in key.items() if name in LATER_SETTINGS} == changed
