@@ -45,8 +45,8 @@ CONFIG_KEY = "pcsr_config"
 MAX_LISTED_KEYS = 8
 
 MAX_WEIGHTS = 2**30
-"""Maximum bytes of a file of weights or of a training state. The file is read as a whole, so later changes of the file
-have no effect."""
+"""Maximum bytes of a file of weights or of a training state, and of the weights of a network. The file is read as a
+whole, so later changes of the file have no effect."""
 
 MAX_HEADER = 2**22
 """Maximum bytes of the header of a file of weights. A header of the maximum size lists about 50,000 tensors."""
@@ -216,9 +216,16 @@ def build_model(checkpoint: Checkpoint) -> Pcsr:
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load weights into a network, which may be on the meta device.
 
-    Raises ModelError that names missing, unexpected and misshapen keys, and keys whose numbers are not finite.
+    Raises ModelError for a network that is too large, and ModelError that names missing, unexpected and misshapen keys,
+    and keys whose numbers are not finite.
     """
     wanted = network.state_dict()
+    size = sum(value.nbytes for value in wanted.values())
+    if size > MAX_WEIGHTS:  # a small .pth can hold tensors of any shape whose elements share memory
+        raise ModelError(
+            f"{origin} describes weights of {size:,} bytes, more than the limit of {MAX_WEIGHTS:,}.",
+            "Use a smaller network.",
+        )
     problems = {
         "missing": sorted(set(wanted) - set(state)),
         "unexpected": sorted(set(state) - set(wanted)),

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -250,6 +251,14 @@ def test_a_pickle_that_grows_in_memory_is_refused(tmp_path: Path, kind: str) -> 
     BOMBS[kind](tmp_path / "plain.pth", tmp_path / "bomb.pth")
     with fails(ModelError, "is not a readable PyTorch checkpoint:", "Save it again with torch.save."):
         load_pickle(tmp_path / "bomb.pth")
+
+
+def test_a_network_is_bounded_before_its_weights_are_read() -> None:
+    with torch.device("meta"):
+        model = Pcsr(msgspec.structs.replace(tiny_spec("carn"), samplers=((4096,) * 18, (5,))))
+    weights = {key: torch.zeros(()).expand(value.shape) for key, value in model.state_dict().items()}
+    with fails(ModelError, "the file describes weights of 1,", "bytes, more than the limit of 1,073,741,824."):
+        load_strictly(model, weights, "the file")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
