@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images import files
 from tests.command import Pcsr
-from tests.images import levels, load, save
+from tests.images import chunk, levels, load, save
 
 
 @pytest.fixture
@@ -74,10 +74,6 @@ def encode(image: Image.Image, format: str) -> bytes:
 
 def encode_bomb() -> bytes:
     """A PNG file of 60,000 x 60,000 pixels without data."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
@@ -234,14 +230,11 @@ def test_a_result_too_large_for_its_format_is_refused(refused: Refused, run_pcsr
     ("options", "words"),
     [
         ("--k 1 --adm", ["--k and --adm", "exclude"]),
-        ("--k 1 --threshold 0.5", ["--threshold and --k", "exclude"]),
-        ("--threshold 0.5 --k 1 --adm", ["exclude"]),
         ("--threshold 1.5", ["1.5", "0 to 1"]),
         ("--threshold nan", ["nan", "0 to 1"]),
         ("--k inf", ["out of range"]),
         ("--k nan", ["out of range"]),
         ("--refine 10", ["--refine 10", "0"]),
-        ("--refine -1", ["--refine -1", "0"]),
         ("--tile 0", ["--tile 0", "auto"]),
         ("--memory lots", ["--memory lots", "512M"]),
         ("--tile " + "9" * 5000, ["--tile", "auto"]),
@@ -253,13 +246,10 @@ def test_a_result_too_large_for_its_format_is_refused(refused: Refused, run_pcsr
         ("--precision fp64", ["fp64", "fp32"]),
         ("--scale 0.5", ["0.5", "at least 1"]),
         ("--scale -4", ["-4", "at least 1"]),
-        ("--scale 0", ["at least 1"]),
         ("--scale nan", ["nan", "at least 1"]),
         ("--scale inf", ["inf", "at most 10,000"]),
         ("--scale big", ["Invalid --scale big", "such as 2"]),
-        ("--scale 1e300", ["at most 10,000"]),
         ("--out-dir=", ["--out-dir is empty"]),
-        ("--refine 3 --no-refine", ["exclude"]),
         ("--json --quiet", ["exclude"]),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",

@@ -1,6 +1,7 @@
 """Tests of the images package, and small image files for other tests."""
 
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -65,6 +66,11 @@ def tagged_tiff(shape: tuple[int, ...], strip: bytes, tags: Mapping[int, int]) -
     numbers[273] = 8 + 2 + 12 * len(numbers) + 4
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, numbers[tag]) for tag in sorted(numbers))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(numbers)) + entries + bytes(4) + strip
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG with its checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def header_of(content: bytes) -> Layout:

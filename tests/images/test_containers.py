@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pcsr_cli.images.image import ImageData, Metadata
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import write_image
 from pcsr_cli.images.xmp import GAIN_MAP
-from tests.images import levels
+from tests.images import chunk, levels
 from tests.images.test_exif import camera
 from tests.images.test_metadata import simple
 
@@ -36,8 +35,7 @@ def jpeg(*segments: tuple[int, bytes]) -> bytes:
 
 def png(*chunks: tuple[bytes, bytes]) -> bytes:
     content = saved("PNG")
-    coded = (struct.pack(">I", len(c)) + kind + c + struct.pack(">I", zlib.crc32(kind + c)) for kind, c in chunks)
-    return content[:33] + b"".join(coded) + content[33:]
+    return content[:33] + b"".join(chunk(*each) for each in chunks) + content[33:]
 
 
 def text(key: str, value: str) -> tuple[bytes, bytes]:

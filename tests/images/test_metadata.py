@@ -1,7 +1,6 @@
 """Metadata is kept, and adjusted to the result."""
 
 import io
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pcsr_cli.images.metadata import resize_metadata, upright
 from pcsr_cli.images.read import read_image, read_layout
 from pcsr_cli.images.tiff import read_tags
 from pcsr_cli.images.write import write_image
-from tests.images import deep_levels, levels, save, save_deep
+from tests.images import chunk, deep_levels, levels, save, save_deep
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" tiff:ImageWidth="6"
  exif:PixelXDimension='6'><exif:PixelYDimension>4</exif:PixelYDimension></rdf:Description></x:xmpmeta>"""
@@ -248,9 +247,7 @@ def test_metadata_after_the_pixels_of_a_png_is_read(tmp_path: Path, deep: bool) 
     save_deep(tmp_path / "in.png", deep_levels(4, 6)) if deep else save(tmp_path / "in.png", levels(4, 6))
     content = (tmp_path / "in.png").read_bytes()
     tags = simple(6).tobytes().removeprefix(b"Exif\0\0")
-    chunk = b"eXIf" + tags
-    late = len(tags).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
-    (tmp_path / "in.png").write_bytes(content[:-12] + late + content[-12:])
+    (tmp_path / "in.png").write_bytes(content[:-12] + chunk(b"eXIf", tags) + content[-12:])
     image = read_image(tmp_path / "in.png")
     assert image.depth == (16 if deep else 8)
     assert image.size == (6, 4)
@@ -273,10 +270,7 @@ def test_tiffs_that_pillow_decodes_keep_their_metadata(make: str) -> None:
 
 
 def test_a_prefix_of_the_exif_in_a_png_is_skipped() -> None:
-    exif = simple(6).tobytes()
-    chunk = b"eXIf" + exif
     content = in_file(".png").getvalue()
-    chunk = len(exif).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
-    image = read_image(io.BytesIO(content[:33] + chunk + content[33:]))
+    image = read_image(io.BytesIO(content[:33] + chunk(b"eXIf", simple(6).tobytes()) + content[33:]))
     assert image.size == (6, 4) and image.notes == ()
     assert tags_of(image.metadata)[0x010F] == "Maker"

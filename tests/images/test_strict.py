@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from pcsr_cli.errors import PcsrError
-from pcsr_cli.images.png import SIGNATURE, _chunk
+from pcsr_cli.images.png import SIGNATURE
 from pcsr_cli.images.read import read_image
-from tests.images import levels
+from tests.images import chunk, levels
 from tests.images.mutations import mutated, seeds
 
 PROGRAMS = {
@@ -29,7 +29,7 @@ def with_right_checksums(content: bytes) -> bytes:
     out, at = SIGNATURE, len(SIGNATURE)
     while at + 12 <= len(content):
         length = int.from_bytes(content[at : at + 4])
-        out += _chunk(content[at + 4 : at + 8], content[at + 8 : at + 8 + length])
+        out += chunk(content[at + 4 : at + 8], content[at + 8 : at + 8 + length])
         at += 12 + length
     return out
 
