@@ -10,8 +10,6 @@ from PIL.ExifTags import Base
 
 from pcsr_cli.images.image import Layout, Pixels
 
-TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
-EXTRA_SAMPLES, SAMPLE_FORMAT = 338, 339
 PREMULTIPLIED = 1
 LZMA = 34925
 DECOMPRESSORS: Mapping[int, Callable[[bytes], bytes]] = {
@@ -30,15 +28,15 @@ def segment_layout(tags: Mapping[int, Any], has_alpha: bool) -> Layout | None:
     needed = (
         tags.get(Base.Compression, 1) == LZMA
         or (bits not in {8, 16} and (samples > 1 or bits > 8))
-        or (_is_planar(tags) and TILE_WIDTH in tags)
+        or (_is_planar(tags) and Base.TileWidth in tags)
     )
     possible = (
         tags.get(Base.Compression, 1) in DECOMPRESSORS
         and bits in range(1, 17)
-        and set(as_numbers(tags.get(SAMPLE_FORMAT, 1))) == {1}
+        and set(as_numbers(tags.get(Base.SampleFormat, 1))) == {1}
         and tags.get(Base.Predictor, NONE) in ({NONE, HORIZONTAL} if bits in {8, 16} else {NONE})
         and colours in {WHITE_IS_ZERO, BLACK_IS_ZERO, RGB}
-        and PREMULTIPLIED not in as_numbers(tags.get(EXTRA_SAMPLES, 0))
+        and PREMULTIPLIED not in as_numbers(tags.get(Base.ExtraSamples, 0))
         and samples >= (3 if colours == RGB else 1)
     )
     if not needed or not possible:
@@ -53,14 +51,14 @@ def decode_segments(file: BinaryIO, tags: Mapping[int, Any], endian: str) -> Pix
 
     ``endian`` is the byte order of ``struct``. Raises ValueError, ``zlib.error`` and ``lzma.LZMAError`` for damage."""
     height, width, samples = tags[Base.ImageLength], tags[Base.ImageWidth], tags.get(Base.SamplesPerPixel, 1)
-    across = tags.get(TILE_WIDTH, width)
-    down = tags.get(TILE_HEIGHT, min(height, tags.get(Base.RowsPerStrip, height)))
+    across = tags.get(Base.TileWidth, width)
+    down = tags.get(Base.TileLength, min(height, tags.get(Base.RowsPerStrip, height)))
     bits, channels = _bits(tags), 1 if _is_planar(tags) else samples
     if across < 1 or down < 1:
         raise ValueError("the strips or tiles have no size")
     columns, rows = -(-width // across), -(-height // down)
-    offsets = as_numbers(tags.get(TILE_OFFSETS, tags.get(Base.StripOffsets, ())))
-    sizes = as_numbers(tags.get(TILE_SIZES, tags.get(Base.StripByteCounts, ())))
+    offsets = as_numbers(tags.get(Base.TileOffsets, tags.get(Base.StripOffsets, ())))
+    sizes = as_numbers(tags.get(Base.TileByteCounts, tags.get(Base.StripByteCounts, ())))
     if len(offsets) != len(sizes) or len(offsets) < columns * rows * (samples // channels):
         raise ValueError("strips or tiles are missing")
     decompress = DECOMPRESSORS[tags.get(Base.Compression, 1)]
@@ -71,7 +69,7 @@ def decode_segments(file: BinaryIO, tags: Mapping[int, Any], endian: str) -> Pix
         target = pixels[top : top + down, left : left + across, plane : plane + channels]
         file.seek(offsets[index])
         content = decompress(file.read(sizes[index]))
-        values = _unpack(content, down if TILE_WIDTH in tags else len(target), across, channels, bits, endian)
+        values = _unpack(content, down if Base.TileWidth in tags else len(target), across, channels, bits, endian)
         if tags.get(Base.Predictor, NONE) == HORIZONTAL:
             values = np.cumsum(values, axis=1, dtype=values.dtype)
         target[:] = values[: target.shape[0], : target.shape[1]]

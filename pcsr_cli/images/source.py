@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL.ExifTags import Base
 
 from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.images.blocks import has_jpeg_blocks
@@ -24,7 +25,6 @@ LUMA_TABLE = np.array([
 ])  # fmt: skip
 """The quantisation table of luma that libjpeg scales by the quality."""
 
-TIFF_COMPRESSION = 259
 LOSSY_IN_TIFF = {6: "JPEG in TIFF", 7: "JPEG in TIFF", 34712: "JPEG 2000 in TIFF", 50001: "WebP in TIFF"}
 
 
@@ -88,7 +88,7 @@ def read_kind(source: Path | BinaryIO) -> SourceKind:
             return SourceKind(True, "JPEG XL") if is_lossy else CLEAN
         tags = read_tags(file)
     if tags is not None:
-        name = LOSSY_IN_TIFF.get(tags.get(TIFF_COMPRESSION, 1), "")
+        name = LOSSY_IN_TIFF.get(tags.get(Base.Compression, 1), "")
     elif head[4:8] == b"ftyp":
         at = head.find(b"colrnclx")  # then primaries, transfer, matrix; lossless files store RGB: matrix 0
         name = "" if head[at + 12 : at + 14] == b"\0\0" and at >= 0 else "AVIF" if b"avi" in head[8:32] else "HEIC"

@@ -18,8 +18,9 @@ from PIL.ExifTags import Base
 from pcsr_cli.images.exif import BYTE, LONG, LONG8, RATIONAL, SHORT, UNDEFINED, Directory, Exif, Value, read_exif
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
 from pcsr_cli.images.metadata import ICC, PER_INCH, PHOTOSHOP, RESOLUTION, XMP, exif_dpi, read_tiff_metadata, upright
-from pcsr_cli.images.segments import EXTRA_SAMPLES, as_numbers, decode_segments, segment_layout
+from pcsr_cli.images.segments import BLACK_IS_ZERO, HORIZONTAL, RGB, as_numbers, decode_segments, segment_layout
 from pcsr_cli.images.vips import (
+    TIFF_HEADS,
     decode_with_vips,
     from_vips_pixels,
     open_with_vips,
@@ -30,9 +31,6 @@ from pcsr_cli.images.vips import (
 if TYPE_CHECKING:
     import pyvips
 
-SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
-"""The first bytes of TIFF and BigTIFF."""
-
 STRIP_BYTES = 2**20
 CLASSIC_BYTES = 2**32 - 2**26
 """Maximum bytes of pixels in a file with 32-bit offsets. Of the 4 GiB, 64 MiB are reserved for tags and metadata."""
@@ -40,21 +38,18 @@ CLASSIC_BYTES = 2**32 - 2**26
 HEADERS = {False: (42, 0), True: (43, 8, 0, 0)}
 """The numbers after the byte order in a TIFF and a BigTIFF; the last is the offset of the tags."""
 
-SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (324, 325))
+SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (Base.TileOffsets, Base.TileByteCounts))
 """Tags of the offsets and byte counts of strips and tiles."""
 
 MANY_PAGES, MAX_PAGES = 1_000, 100_000
 """The largest numbers of pages that libvips and pcsr count."""
 
 CIELAB, ZSTANDARD = 8, 50000
-DNG_VERSION = 50706
 SENSOR_DATA = {32803, 34892}
 """Kinds of pixels in raw files: a colour filter array, and linear data."""
 
 IMAGE_SOURCE_DATA = 37724
 UNCOMPRESSED, DEFLATE = 1, 8
-HORIZONTAL = 2
-BLACK_IS_ZERO, RGB = 1, 2
 UNASSOCIATED_ALPHA = 2
 WITHOUT_UNIT = 1
 
@@ -62,7 +57,7 @@ WITHOUT_UNIT = 1
 def is_tiff(file: BinaryIO) -> bool:
     """Whether a file starts like a TIFF or BigTIFF."""
     file.seek(0)
-    return file.read(4) in SIGNATURES
+    return file.read(4) in TIFF_HEADS
 
 
 def read_tags(file: BinaryIO) -> Mapping[int, Any] | None:
@@ -141,7 +136,7 @@ def is_raw(file: BinaryIO, tags: Mapping[int, Any]) -> bool:
     """Whether a TIFF is a camera's raw file, whose first image is a preview or the data of the sensor."""
     file.seek(8)
     return (
-        DNG_VERSION in tags
+        Base.DNGVersion in tags
         or tags.get(Base.PhotometricInterpretation) in SENSOR_DATA
         or (_is_reduced(tags) and Base.SubIFDs in tags)
         or file.read(2) == b"CR"  # Canon's CR2
@@ -153,7 +148,7 @@ def _is_reduced(tags: Mapping[int, Any]) -> bool:
 
 
 def _has_alpha(tags: Mapping[int, Any]) -> bool:
-    return any(as_numbers(tags.get(EXTRA_SAMPLES)))  # zero for channels that are not alpha
+    return any(as_numbers(tags.get(Base.ExtraSamples)))  # zero for channels that are not alpha
 
 
 def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
@@ -226,7 +221,7 @@ def _tags(exif: Exif, layout: Layout, metadata: Metadata, strip_rows: int, level
     if level:
         values[Base.Predictor] = exif.value(SHORT, HORIZONTAL)
     if layout.alpha:
-        values[EXTRA_SAMPLES] = exif.value(SHORT, UNASSOCIATED_ALPHA)
+        values[Base.ExtraSamples] = exif.value(SHORT, UNASSOCIATED_ALPHA)
     dpi = metadata.dpi or (exif_dpi(exif) if metadata.aspect is None else None)
     if dpi is not None:
         for tag, side in zip(RESOLUTION, dpi, strict=True):
