@@ -115,6 +115,12 @@ def to_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
     return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
+def bands(height: int, width: int) -> list[slice]:
+    """Split the rows of an image into slices of even length, to limit the memory for intermediate values."""
+    step = 2 * max(1, BAND_PIXELS // width // 2)
+    return [slice(top, min(height, top + step)) for top in range(0, height, step)]
+
+
 def fill_transparent(rgb: Pixels, alpha: Pixels | None) -> Pixels:
     """Replace the colours of fully transparent pixels in ``rgb`` (H, W, 3) by those of visible pixels nearby.
 
@@ -125,7 +131,7 @@ def fill_transparent(rgb: Pixels, alpha: Pixels | None) -> Pixels:
         return rgb
     coarse = fill_transparent(*_halve(rgb, alpha))
     filled = np.empty_like(rgb)
-    for rows in _bands(rgb.shape[0], rgb.shape[1]):
+    for rows in bands(*alpha.shape):
         visible = alpha[rows, :, None] > 0
         filled[rows] = np.where(visible, rgb[rows], _double(coarse, rows)[:, : rgb.shape[1]])
     return filled
@@ -137,7 +143,7 @@ def flatten(image: ImageData, colour: tuple[int, int, int]) -> ImageData:
         return image
     peak = np.iinfo(image.rgb.dtype).max
     rgb = np.empty_like(image.rgb)
-    for rows in _bands(*image.size):
+    for rows in bands(*image.size):
         share = image.alpha[rows, :, None] / peak
         rgb[rows] = np.rint(image.rgb[rows] * share + np.array(colour) / 255 * peak * (1 - share))
     grey = image.grey and len(set(colour)) == 1
@@ -145,18 +151,12 @@ def flatten(image: ImageData, colour: tuple[int, int, int]) -> ImageData:
     return replace(image, rgb=rgb, alpha=None, grey=grey, metadata=metadata)
 
 
-def _bands(height: int, width: int) -> list[slice]:
-    """Split rows into slices of even length, to limit the memory for intermediate values."""
-    step = 2 * max(1, BAND_PIXELS // width // 2)
-    return [slice(top, min(height, top + step)) for top in range(0, height, step)]
-
-
 def _halve(rgb: Pixels, alpha: Pixels) -> tuple[Pixels, Pixels]:
     """Halve both. Each 2x2 block becomes its mean colour, weighted by alpha, and its largest alpha."""
     height, width = ((side + 1) // 2 for side in alpha.shape)
     colours = np.empty((height, width, 3), rgb.dtype)
     largest = np.empty((height, width), alpha.dtype)
-    for rows in _bands(*alpha.shape):
+    for rows in bands(*alpha.shape):
         half = slice(rows.start // 2, (rows.stop + 1) // 2)
         weight = _blocks(alpha[rows, :, None])
         total = weight.sum(axis=(1, 3))

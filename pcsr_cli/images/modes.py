@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor
 
 from pcsr_cli.errors import InputError, UsageError
-from pcsr_cli.images.image import ImageData, Layout, Metadata, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, Metadata, bands, to_8_bits
 
-BAND_PIXELS = 2**20
 GREY_MODES = {"1", "L", "LA", "La"}
 DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 CONVERTED_MODES = {"CMYK", "YCbCr", "LAB", "HSV"}
@@ -92,12 +91,10 @@ def unsupported_numbers(is_float: bool) -> InputError:
     return InputError(problem, "Convert the image to 16 bits a channel.")
 
 
-def bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+def crops(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     """Yield the image in bands of rows, so that a conversion does not double the memory."""
-    step = max(1, BAND_PIXELS // image.width)
-    for top in range(0, image.height, step):
-        bottom = min(image.height, top + step)
-        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+    for rows in bands(image.height, image.width):
+        yield rows, image.crop((0, rows.start, image.width, rows.stop))
 
 
 def _from_16_bit_grey(image: Image.Image) -> ImageData:
@@ -132,7 +129,7 @@ def _to_arrays(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     clear = image.has_transparency_data
     rgb = np.empty((image.height, image.width, 3), np.uint8)
     alpha = np.empty((image.height, image.width), np.uint8) if clear else None
-    for rows, band in bands(image):
+    for rows, band in crops(image):
         try:
             channels = np.asarray(band.convert("RGBA" if clear else "RGB"))
         except ValueError as error:

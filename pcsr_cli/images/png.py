@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from pcsr_cli.images.containers import raw_profile
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels
-from pcsr_cli.images.modes import bands
+from pcsr_cli.images.modes import crops
 from pcsr_cli.images.stream import join_parts
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -95,7 +95,7 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
             pixels = np.zeros((image.height, image.width, len(kind)), np.uint16)
         image.tile = [image.tile[0]._replace(args=mode)]
         image.load()
-        for rows, band in bands(image):
+        for rows, band in crops(image):
             pixels[rows] = (pixels[rows] << 8) | np.asarray(band)[..., parts]
     assert pixels is not None
     read = from_channels(pixels, grey=kind == "LA", alpha=kind.endswith("A"))
@@ -206,9 +206,10 @@ def _raw_bytes(header: bytes) -> int:
 
     Raises ValueError for an invalid header."""
     width, height, depth, colour, compression, filtering, is_interlaced = struct.unpack(">IIBBBBB", header)
-    if compression or filtering or is_interlaced > 1:  # Pillow ignores these numbers
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 0)
+    if not channels or compression or filtering or is_interlaced > 1:  # Pillow ignores the last three numbers
         raise ValueError("the header is invalid")
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    bits = depth * channels
     sizes = (
         (-((left - width) // right), -((top - height) // down))
         for left, top, right, down in (INTERLACED if is_interlaced else ((0, 0, 1, 1),))

@@ -20,21 +20,14 @@ from PIL import Image
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.images.exif import read_exif
 from pcsr_cli.images.formats import PLUG_IN_FORMATS, RAW_SUFFIXES, Format, known_suffixes, load_plug_in, missing_plug_in
-from pcsr_cli.images.image import ImageData, Layout, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, bands, to_8_bits
 from pcsr_cli.images.jpeg import check_jpeg, is_jpeg, open_jpeg
-from pcsr_cli.images.jxl import CODESTREAM, JxlHeader, adjust_jxl, is_jxl, read_jxl_header
+from pcsr_cli.images.jxl import CODESTREAM, CONTAINER, JxlHeader, adjust_jxl, is_jxl, read_jxl_header
 from pcsr_cli.images.metadata import ABOUT_THE_FILE, SWAPPED, read_metadata, read_orientation, upright
-from pcsr_cli.images.modes import BAND_PIXELS, ROUNDED, from_pil, layout_of
+from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
 from pcsr_cli.images.png import PngParts, is_png, open_png, read_16_bits, read_png_size, split_png
 from pcsr_cli.images.tiff import is_raw, read_tags, read_tiff, read_tiff_layout
-from pcsr_cli.images.vips import (
-    check_gif,
-    decode_with_vips,
-    is_gif,
-    open_with_vips,
-    vips_errors,
-    vips_layout,
-)
+from pcsr_cli.images.vips import check_gif, decode_with_vips, is_gif, open_with_vips, vips_errors, vips_layout
 
 if TYPE_CHECKING:
     import pyvips
@@ -46,8 +39,8 @@ ANIMATED = ("GIF", "WEBP", "PNG")
 """Pillow's names of the formats whose frames can all be upscaled."""
 
 MAX_PIXELS = 2 * (2**30 // 4 // 3)
-"""Pillow's limit. Maximum number of pixels. Larger images may be decompression bombs: small files that fill the
-memory."""
+"""Maximum number of pixels, which is Pillow's limit. Larger images may be decompression bombs: small files that fill
+the memory."""
 
 HEAD_BYTES = 2**20
 JPEG_HEAD_BYTES = 2**24
@@ -193,7 +186,7 @@ def _plug_in_format(head: bytes) -> Format | None:
     heic, jpeg_xl = PLUG_IN_FORMATS
     if head[4:8] == b"ftyp" and head[8:12] in {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}:
         return None if b"avif" in head or b"avis" in head else heic
-    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a")):
+    if head.startswith((CODESTREAM, CONTAINER)):
         return jpeg_xl
     return None
 
@@ -315,10 +308,9 @@ def _read_damaged(file: BinaryIO, name: str, allow_huge: bool, error: Exception)
 def _note_of_hidden_colours(image: ImageData) -> tuple[str, ...]:
     if image.alpha is None:
         return ()
-    colours, alpha, first = image.rgb.reshape(-1, 3), image.alpha.reshape(-1), None
-    for start in range(0, len(alpha), BAND_PIXELS):
-        band = slice(start, start + BAND_PIXELS)
-        hidden = colours[band][alpha[band] == 0]
+    first = None
+    for rows in bands(*image.size):
+        hidden = image.rgb[rows][image.alpha[rows] == 0]
         first = hidden[0] if first is None and len(hidden) else first
         if (hidden != first).any():
             return ("the colours of fully transparent pixels were replaced by those of visible pixels",)

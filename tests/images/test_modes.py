@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from pcsr_cli.errors import InputError
+from pcsr_cli.images import image as image_module
 from pcsr_cli.images import modes
 from pcsr_cli.images.image import ImageData, Metadata
 from pcsr_cli.images.modes import from_pil, to_pil
@@ -39,7 +40,7 @@ def of_mode(mode: str) -> Image.Image:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "RGB", "RGBA", "RGBa"])
 def test_bands_of_rows_do_not_change_the_result(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = from_pil(of_mode(mode))
-    monkeypatch.setattr(modes, "BAND_PIXELS", 12)
+    monkeypatch.setattr(image_module, "BAND_PIXELS", 12)
     in_bands = from_pil(of_mode(mode))
     assert np.array_equal(in_bands.channels(), whole.channels())
 

@@ -18,7 +18,7 @@ from pcsr_cli.images.image import Layout, Metadata, Pixels
 from pcsr_cli.images.png import PngEncoder
 from pcsr_cli.images.read import read_image, read_layout
 from tests.failing import fails
-from tests.images import deep_levels, levels
+from tests.images import chunk, deep_levels, levels
 
 sides = st.integers(1, 40)
 
@@ -71,10 +71,6 @@ def test_a_full_disk_is_an_error() -> None:
 
     with pytest.raises(OSError, match="No space"):
         PngEncoder(Full(), Layout(2, 2), Metadata())
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def drawn(*chunks: bytes, depth: int = 8, colour: int = 2, row: bytes = bytes(range(12))) -> bytes:
@@ -168,6 +164,12 @@ def test_a_wrong_checksum_of_pixels_is_damage(kind: bytes) -> None:
         read_image(io.BytesIO(content))
 
 
+def test_an_unknown_type_of_colours_is_an_invalid_header() -> None:
+    header = drawn()[16:25] + bytes((5, 0, 0, 0))
+    with fails(InputError, "is truncated or damaged: the header is invalid."):
+        read_image(io.BytesIO(drawn().replace(drawn()[8:33], chunk(b"IHDR", header))))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -201,25 +203,14 @@ def test_other_damage_is_an_error(content: bytes) -> None:
         read_image(io.BytesIO(content))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize(
+    ("depth", "colour", "bits"), [(1, 0, 1), (8, 0, 8), (8, 4, 16), (8, 3, 8), (8, 2, 24), (8, 6, 32), (16, 0, 16)]
+)
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (5, 9), (17, 8)])
-def test_the_size_of_interlaced_pixels(mode: str, size: tuple[int, int]) -> None:
+def test_the_size_of_interlaced_pixels(depth: int, colour: int, bits: int, size: tuple[int, int]) -> None:
     width, height = size
-    bits = {"1": 1, "L": 8, "LA": 16, "P": 8, "RGB": 24, "RGBA": 32, "I;16": 16}[mode]
-    depth, colour = {
-        "1": (1, 0),
-        "L": (8, 0),
-        "LA": (8, 4),
-        "P": (8, 3),
-        "RGB": (8, 2),
-        "RGBA": (8, 6),
-        "I;16": (16, 0),
-    }[mode]
-    passes = [range(height)[y::down] for (_, y, _, down) in png_stream.INTERLACED]
-    columns = [range(width)[x::across] for (x, _, across, _) in png_stream.INTERLACED]
-    expected = sum(
-        len(rows) * (1 + (len(row) * bits + 7) // 8) for rows, row in zip(passes, columns, strict=True) if row
-    )
+    passes = [(range(width)[x::across], range(height)[y::down]) for x, y, across, down in png_stream.INTERLACED]
+    expected = sum(len(rows) * (1 + (len(row) * bits + 7) // 8) for row, rows in passes if row)
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 1)
     assert png_stream._raw_bytes(header) == expected
 

@@ -15,7 +15,8 @@ import tifffile
 from PIL import Image
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.images import formats, modes
+from pcsr_cli.images import formats
+from pcsr_cli.images import image as image_module
 from pcsr_cli.images import read as sources
 from pcsr_cli.images.formats import known_suffixes
 from pcsr_cli.images.image import ImageData, Layout, from_channels
@@ -301,8 +302,8 @@ class TestSize:
     def test_the_limit_is_pillows_which_is_not_changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Image.MAX_IMAGE_PIXELS is not None
         assert sources.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
-        monkeypatch.setattr(modes, "BAND_PIXELS", 8)  # Pillow 12 checks each crop
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # a limit that is not used
+        monkeypatch.setattr(image_module, "BAND_PIXELS", 16)  # Pillow 12 checks each crop
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)  # a limit that is not used
         assert read_image(save(tmp_path / "in.png")).size == (6, 8)
 
     def test_a_decompression_bomb_is_refused_before_decoding(self, tmp_path: Path) -> None:
