@@ -22,6 +22,11 @@ def hr_size(lr_size: tuple[int, int], scale: float) -> tuple[int, int]:
     return hr_length(lr_size[0], scale), hr_length(lr_size[1], scale)
 
 
+MAX_SINGLE = 2**20
+"""Maximum HR length whose positions are computed in float32, as the published results are. On longer sides, the error
+of float32 grows to several LR pixels."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """Consecutive HR rows (or columns) and their positions on the LR grid.
@@ -63,14 +68,14 @@ def first_hr_index(lr_length: int, hr_length: int, lr_index: int) -> int:
 
 
 def pixel_centres(length: int, positions: Tensor) -> Tensor:
-    """The centres -1 + (2i + 1)/n of pixels i of n on [-1, 1], float32.
+    """The centres -1 + (2i + 1)/n of pixels i of n on [-1, 1], in the precision of ``positions``.
 
     The order of the terms in the sum -1 + (2i + 1)/n is deliberate. Published results contain the float32 rounding of
     the sum in this order, which moves positions near the right border by up to 2e-5 LR pixels. With exact arithmetic,
     ten times as many 8-bit values would differ from the published ones.
     """
     half = 1 / length
-    return (-1 + half) + (2 * half) * positions.float()
+    return (-1 + half) + (2 * half) * positions
 
 
 def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: torch.device) -> Axis:
@@ -80,17 +85,18 @@ def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: tor
     """
     positions = torch.arange(start, stop, dtype=torch.int64, device="cpu")
     nearest = nearest_index(lr_length, hr_length, positions)
-    centres = pixel_centres(hr_length, positions)
-    rel = (centres - pixel_centres(lr_length, nearest)) * lr_length
+    dtype = torch.float32 if hr_length <= MAX_SINGLE else torch.float64
+    centres = pixel_centres(hr_length, positions.to(dtype))
+    rel = (centres - pixel_centres(lr_length, nearest.to(dtype))) * lr_length
     lr_position = (((centres + 1) * lr_length - 1) / 2).clamp(0, lr_length - 1)
     low = lr_position.floor()
     return Axis(
         nearest=upload(nearest, device),
-        rel=upload(rel, device),
+        rel=upload(rel.float(), device),
         cell=upload(torch.tensor(2 * lr_length / hr_length, dtype=torch.float32, device="cpu"), device),
         low=upload(low.long(), device),
         high=upload((low.long() + 1).clamp(max=lr_length - 1), device),
-        weight=upload(lr_position - low, device),
+        weight=upload((lr_position - low).float(), device),
     )
 
 

@@ -42,6 +42,9 @@ MAX_PIXELS = 2 * (2**30 // 4 // 3)
 """Maximum number of pixels, which is Pillow's limit. Larger images may be decompression bombs: small files that fill
 the memory."""
 
+MAX_WIDTH = 2**26 - 8
+"""Pillow's limit for a row of four channels. Beyond the limit, Pillow reports a lack of memory, and libvips damage."""
+
 HEAD_BYTES = 2**20
 JPEG_HEAD_BYTES = 2**24
 AV1_HIGH_BITDEPTH = 0x40
@@ -192,7 +195,11 @@ def _plug_in_format(head: bytes) -> Format | None:
 
 
 def check_size(name: str, width: int, height: int, allow_huge: bool) -> None:
-    """Raise InputError for more than ``MAX_PIXELS`` unless ``allow_huge``."""
+    """Raise InputError for more than ``MAX_PIXELS`` unless ``allow_huge``, and for more than ``MAX_WIDTH``."""
+    if width > MAX_WIDTH:
+        raise InputError(
+            f"{name} is {width:,} pixels wide, more than the limit of {MAX_WIDTH:,}.", "Turn the image, or cut it."
+        )
     if width * height > MAX_PIXELS and not allow_huge:
         raise InputError(
             f"{name} has {width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}.",

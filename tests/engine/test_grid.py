@@ -92,10 +92,22 @@ def test_rel_is_the_offset_from_the_nearest_centre_in_half_pixels(lr_length: int
     assert (axis.rel.abs() <= 1 + 1e-5).all()
 
 
+@pytest.mark.parametrize("lr_length", [10**6, 20_000_000, 178_000_000])
+@pytest.mark.parametrize("scale", [1.5, 4])
+def test_positions_on_a_long_side_are_exact(lr_length: int, scale: float) -> None:
+    length = hr_length(lr_length, scale)
+    for start in (0, length // 3, length - 12):
+        axis = make_axis(lr_length, length, start, start + 12, CPU)
+        hr = torch.arange(start, start + 12, dtype=torch.float64)
+        centre_in_lr = ((hr + 0.5) * lr_length / length - 0.5).clamp(0, lr_length - 1)
+        assert axis.low + axis.weight.double() == pytest.approx(centre_in_lr, abs=1e-6)
+        assert (axis.rel.abs() <= 1 + 1e-6).all()
+
+
 @given(st.integers(1, 5000))
 def test_centres_are_spread_evenly_and_symmetrically(length: int) -> None:
     exact = -1 + (2 * torch.arange(length, dtype=torch.float64) + 1) / length
-    assert pixel_centres(length, torch.arange(length)) == pytest.approx(exact, abs=3e-7)
+    assert pixel_centres(length, torch.arange(length).float()) == pytest.approx(exact, abs=3e-7)
 
 
 @given(lengths, scales, st.data())

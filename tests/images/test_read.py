@@ -20,7 +20,7 @@ from pcsr_cli.images import image as image_module
 from pcsr_cli.images import read as sources
 from pcsr_cli.images.formats import known_suffixes
 from pcsr_cli.images.image import ImageData, Layout, from_channels
-from pcsr_cli.images.read import read_image, read_layout, read_rgb
+from pcsr_cli.images.read import MAX_WIDTH, read_image, read_layout, read_rgb
 from pcsr_cli.images.write import write_image
 from tests.command import Pcsr
 from tests.failing import fails
@@ -273,6 +273,9 @@ def test_a_bmp_of_16_bits_a_pixel_is_not_rounded(tmp_path: Path) -> None:
     assert image.notes == ()
 
 
+WIDE_PNG = struct.pack(">4sIIBBBBB", b"IHDR", MAX_WIDTH + 1, 1, 8, 2, 0, 0, 0)
+
+
 class TestSize:
     def test_huge_images_need_allow_huge(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = save(tmp_path / "in.png", levels(6, 8))
@@ -305,6 +308,20 @@ class TestSize:
         monkeypatch.setattr(image_module, "BAND_PIXELS", 16)  # Pillow 12 checks each crop
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)  # a limit that is not used
         assert read_image(save(tmp_path / "in.png")).size == (6, 8)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"\x89PNG\r\n\x1a\n\0\0\0\r" + WIDE_PNG + struct.pack(">I", zlib.crc32(WIDE_PNG)) + bytes(4) + b"IDAT",
+            b"P6 %d 1 255 " % (MAX_WIDTH + 1),
+            b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, MAX_WIDTH + 1, 1, 1, 24, 0, 0, 0, 0, 0, 0),
+        ],
+        ids=["png", "ppm", "bmp"],
+    )
+    def test_a_row_that_no_decoder_reads_is_refused_by_its_width(self, content: bytes) -> None:
+        for reader in (read_image, read_layout):
+            with fails(InputError, "standard input is 67,108,857 pixels wide, more than the limit of 67,108,856."):
+                reader(io.BytesIO(content))
 
     def test_a_decompression_bomb_is_refused_before_decoding(self, tmp_path: Path) -> None:
         path = save(tmp_path / "in.png")
