@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
 from tests.failing import fails
 from tests.images import levels, load, save
-from tests.tiny import tiny_model
+from tests.tiny import file_sha256, tiny_model
 
 
 @dataclass
@@ -408,6 +410,52 @@ def test_a_killed_run_resumes_exactly(thirty: tuple[Folders, dict[str, bytes], f
         # No complete result was computed again.
         assert totals(rest) == (30 - len(complete), len(complete), 0, 0)
     assert caught or kills == 1
+
+
+def overwrite(weights: Path, content: bytes) -> None:
+    with weights.open("r+b") as file:
+        file.write(content)
+
+
+def replace(weights: Path, content: bytes) -> None:
+    weights.with_name("new").write_bytes(content)
+    weights.with_name("new").replace(weights)
+
+
+def truncate(weights: Path, content: bytes) -> None:
+    os.truncate(weights, 999)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("change", [overwrite, replace, truncate])
+def test_weights_that_change_during_a_run_are_one_set_or_stop_it(
+    thirty: tuple[Folders, dict[str, bytes], float], change: Callable[[Path, bytes], None]
+) -> None:
+    many, _, seconds = thirty
+    many.model = many.cwd / "model"
+    weights = many.model / "model.safetensors"
+    content: list[bytes] = []
+    expected: dict[str, dict[str, bytes]] = {}
+    for seed in range(2):
+        save_folder(tiny_model("fsrcnn", seed=seed), Scales((4.0,)), many.model)
+        content.append(weights.read_bytes())
+        many(output=str(seed)).succeeded()
+        expected[file_sha256(weights)] = many.results(str(seed))
+    delays = random.Random(8)
+    for _ in range(10):
+        shutil.rmtree(many.cwd / "out", ignore_errors=True)
+        weights.write_bytes(content[0])
+        timer = Timer(delays.uniform(0.1, 0.9) * seconds, change, [weights, content[1]])
+        timer.start()
+        ran = many()
+        timer.join()
+        if ran.code == 0:
+            (sha256,) = {line["settings"]["model"]["sha256"] for line in many.journal()}
+            assert many.results() == expected[sha256]
+        else:
+            ran.failed(1, "model.safetensors")
+            assert not (many.cwd / "out").exists()
 
 
 @pytest.mark.slow
