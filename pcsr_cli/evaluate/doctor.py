@@ -30,9 +30,9 @@ from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.images import formats
 from pcsr_cli.images.files import exists
 from pcsr_cli.images.formats import FORMATS, Format
+from pcsr_cli.model.client import client, endpoint
 from pcsr_cli.model.hub import MAX_CONFIG, HubLocation, is_cached, is_whole, is_whole_here, reach, revision_of
 from pcsr_cli.model.registry import Entry, Registry, load_registry
-from pcsr_cli.model.transfer import client, endpoint
 
 TESTED_TORCH = ("2.9.1", "2.14.1", "2.13.0")
 """The versions of torch that the test suite was run with. The published figures were made with the last version in the

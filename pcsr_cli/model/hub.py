@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pcsr_cli.errors import HubError, OutputError
 from pcsr_cli.images.files import atomic_write, is_file, read_bytes, reason, remove_leftovers
+from pcsr_cli.model.client import client
 from pcsr_cli.model.transfer import (
     COMMIT,
     ETAG,
@@ -27,7 +28,6 @@ from pcsr_cli.model.transfer import (
     RemoteFile,
     Transfer,
     UnavailableError,
-    client,
 )
 
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")

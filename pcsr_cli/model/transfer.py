@@ -1,43 +1,30 @@
 """Requests to the Hugging Face Hub, through the HTTP client of huggingface_hub, within limits of time and size.
 
 The download of huggingface_hub is not used, because it has no limit in time or size and uses headers of the server as
-file names. The functions import huggingface_hub when they are called, because the import is slow and fails on an
-invalid HF_ENDPOINT.
+file names.
 """
 
 import contextlib
-import logging
 import math
-import os
 import queue
 import re
 import ssl
 import threading
 import time
-import urllib.request
-import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
-from pcsr_cli.errors import HubError, HubSettingError
-from pcsr_cli.images.files import exists, reason
+from pcsr_cli.errors import HubError
+from pcsr_cli.model.client import client, endpoint, find_token, http_session, short_message, unreachable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ETAG = re.compile(r'(?:W/)?("?)([0-9a-f]{40}|[0-9a-f]{64})\1')
 """git's blob sha1 of a small file, or the sha256 of a large one."""
-TOKEN = re.compile(r"[!-~]+")
-LOGIN = re.compile(r"//.*@", re.DOTALL)
-"""A pattern of the user and the password in an address."""
-
 MAX_REDIRECTS = 10
 NOTICE_EVERY = 10.0
 """Seconds between two messages about a slow download."""
 
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 CHECK_CONNECTION = "Check HF_ENDPOINT, and the proxy between this machine and the Hub."
 
 Notify = Callable[[str], None]
@@ -123,44 +110,6 @@ class DamagedError(HubError):
     def of(cls, file: RemoteFile, why: str) -> Self:
         """The error for a file. ``why`` names the difference."""
         return cls(f"{file.name} of {file.repo} arrived damaged: {why}.", f"The file is not used. {CHECK_CONNECTION}")
-
-
-def client() -> ModuleType:
-    """The module huggingface_hub. Raises HubSettingError if an environment variable of huggingface_hub is invalid."""
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    try:
-        parts = urlsplit(endpoint)
-        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # for example a port that is not a number
-        valid = False
-    if not valid or not endpoint.isprintable() or any(letter.isspace() for letter in endpoint):
-        raise HubSettingError(
-            f"HF_ENDPOINT is {_without_login(endpoint)!r}, which is not an http(s) address.",
-            "Unset HF_ENDPOINT, or use https://huggingface.co.",
-        )
-    disabled = logging.root.manager.disable
-    logging.disable()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about variables without effect on pcsr, such as HF_HUB_ENABLE_HF_TRANSFER
-            import huggingface_hub.constants
-            import huggingface_hub.utils.logging
-    except ValueError as error:
-        names = [name for name, value in os.environ.items() if name.startswith("HF_") and value and value in str(error)]
-        name = names[0] if names else "a variable of huggingface_hub"
-        raise HubSettingError(f"The value of {name} is invalid.", "Correct or unset the variable.") from error
-    finally:
-        logging.disable(disabled)
-    return huggingface_hub
-
-
-def endpoint() -> str:
-    """The address of the Hub, without a user and a password. Raises HubSettingError."""
-    return _without_login(client().constants.ENDPOINT)
-
-
-def _without_login(text: str) -> str:
-    return LOGIN.sub("//", text)
 
 
 _Event = Answer | bytes | Exception | None
@@ -274,7 +223,7 @@ class Transfer:
                 return events.get(timeout=min(self._next_notice, end) - now)
             now = time.monotonic()
         if not connected:
-            raise UnavailableError.of(self.file, _unreachable())
+            raise UnavailableError.of(self.file, unreachable())
         late = "does not respond" if self._answer is None else f"sends too slowly: {self._progress()} arrived"
         kind = UnavailableError if now >= last else BrokenError
         raise kind.of(self.file, f"the Hub ({endpoint()}) {late}")
@@ -301,10 +250,10 @@ class Transfer:
             if isinstance(cause, ssl.SSLError) and self._answer is None:
                 return UnavailableError.of(self.file, f"{hub} does not open a secure connection")
             if type(cause).__name__ == "ProxyError":
-                return UnavailableError.of(self.file, f"the proxy refuses to connect to {hub} ({_short(cause)})")
+                return UnavailableError.of(self.file, f"the proxy refuses to connect to {hub} ({short_message(cause)})")
             cause = cause.__cause__ or cause.__context__
         if self._answer is None:
-            return BrokenError.of(self.file, _unreachable())
+            return BrokenError.of(self.file, unreachable())
         return BrokenError.of(self.file, f"{hub} stopped sending: {self._progress()} arrived")
 
 
@@ -319,7 +268,7 @@ def _request(file: RemoteFile, method: str, offset: int, timeout: float, put: Ca
         if name.endswith("send_request_headers.started"):
             put(b"")
 
-    session, token, answer = _session(), _token(), None
+    session, token, answer = http_session(), find_token(), None
     headers = {"User-Agent": "pcsr", "Accept-Encoding": "identity"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -385,50 +334,3 @@ def _refusal(file: RemoteFile, status: int, code: str | None, with_token: bool) 
     if status in {408, 429} or status >= 500:
         return UnavailableError.of(file, why)
     return HubError(f"Cannot fetch {repo}: {why}.", CHECK_CONNECTION)
-
-
-def _unreachable() -> str:
-    """The reason if no connection to the Hub is possible."""
-    parts = urlsplit(client().constants.ENDPOINT)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    used = proxy and not urllib.request.proxy_bypass(parts.hostname or "")
-    through = f" through the proxy {_without_login(proxy)}" if proxy and used else ""
-    return f"the Hub ({endpoint()}) cannot be reached{through}"
-
-
-def _short(error: BaseException) -> str:
-    return _without_login(" ".join(str(error).split()))[:100].rstrip(".")
-
-
-def _session() -> Any:
-    """The HTTP client of huggingface_hub. Raises HubSettingError for a proxy or certificates that the client cannot
-    use."""
-    try:
-        return client().get_session()
-    except ImportError as error:
-        raise HubSettingError(
-            "The proxy settings name a SOCKS proxy, which needs the Python package socksio.",
-            "Install socksio, use an http proxy, or unset ALL_PROXY, HTTP_PROXY and HTTPS_PROXY.",
-        ) from error
-    except OSError as error:
-        names = sorted(filter(os.environ.get, CERTIFICATES), key=lambda name: exists(Path(os.environ[name])))
-        used = f"{names[0]} {os.environ[names[0]]}" if names else "the certificates of the system"
-        why = "there is no certificate" if isinstance(error, ssl.SSLError) else reason(error)
-        raise HubSettingError(f"Cannot use {used}: {why}.", "Correct or unset SSL_CERT_FILE.") from error
-    except Exception as error:
-        raise HubSettingError(
-            f"The proxy settings are invalid: {_short(error)}.", "Correct ALL_PROXY, HTTP_PROXY and HTTPS_PROXY."
-        ) from error
-
-
-def _token() -> str | None:
-    """The user's token, or None. Raises HubSettingError for a token that cannot be sent."""
-    hub, token = client(), None
-    with contextlib.suppress(Exception):  # without a token that cannot be read or renewed, public models still work
-        token = hub.utils.get_token_to_send(None)
-    if token is not None and not TOKEN.fullmatch(token):
-        raise HubSettingError(
-            "HF_TOKEN contains characters that a token cannot have.", "Correct or unset the variable."
-        )
-    return token

@@ -27,7 +27,7 @@ from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.hub import Fetched, HubLocation, is_cached, is_whole, remove, revision_of
 from pcsr_cli.model.registry import Registry, find_model
 from pcsr_cli.model.spec import Scales
-from pcsr_cli.model.transfer import USUAL, Bounds, client
+from pcsr_cli.model.transfer import USUAL, Bounds
 from tests.command import Pcsr, Ran
 from tests.failing import contains, fails
 from tests.hub_server import (
@@ -364,22 +364,6 @@ def test_an_invalid_endpoint_is_an_error(run_pcsr: Pcsr) -> None:
     for arguments in (["models", "fetch", REPO], ["models"]):
         ran = run_pcsr(*arguments, env={"HF_ENDPOINT": "http://127.0.0.1:port"})
         ran.failed(2, "HF_ENDPOINT is 'http://127.0.0.1:port', which is not an http(s) address.")
-
-
-@pytest.mark.parametrize(
-    "endpoint",
-    ["nonsense", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999", "http://a b", "http://", " ", "://x"],
-)
-def test_invalid_endpoints(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    with fails(HubSettingError, f"HF_ENDPOINT is {endpoint!r}, which is not an http(s) address."):
-        client()
-
-
-@pytest.mark.parametrize("endpoint", ["", "https://huggingface.co", "http://127.0.0.1:9/", "http://[::1]:80/mirror"])
-def test_valid_endpoints(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    client()
 
 
 @pytest.mark.slow
