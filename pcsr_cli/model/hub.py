@@ -121,7 +121,7 @@ def _is_valid(content: bytes, suffix: str, *digests: str | None) -> bool:
     all bytes."""
     from safetensors import SafetensorError, deserialize
 
-    if not all(_has_digest(content, digest) for digest in digests if digest):
+    if not all(_has_digest(content, digest) for digest in set(digests) if digest):
         return False
     try:
         if suffix == ".json":

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -43,7 +43,6 @@ REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-ORIGINALS = ("carn", "fsrcnn", "srresnet")
 FOLDER = re.compile(r"(?!.*://)[^\x00-\x1f\x7f]+")
 
 AUTO = "auto"
@@ -53,6 +52,7 @@ DEFAULT_SCALES = Scales((4.0,))
 """The scales of a published model whose files do not list any."""
 
 Positive = Annotated[int, Meta(ge=1)]
+OriginalName = Literal["carn", "fsrcnn", "srresnet"]
 
 
 class Files(Table, frozen=True):
@@ -78,7 +78,7 @@ class Entry(Table, frozen=True, kw_only=True):
     sources: Literal["clean", "lossy"] = "clean"
     receptive_radius: Positive
     parameters: Positive | None = None
-    original: Literal["carn", "fsrcnn", "srresnet"] | None = None
+    original: OriginalName | None = None
     licence: str
     source: str
     repo: str | None = None
@@ -351,6 +351,6 @@ def _load_unregistered(checkpoint: "Checkpoint", name: str, revision: str | None
     from pcsr_cli.model.checkpoint import build_model
 
     backbone = checkpoint.spec.backbone.name
-    original = backbone if backbone in ORIGINALS else None
+    original = backbone if backbone in get_args(OriginalName) else None
     identity = Identity(name, revision, checkpoint.sha256, NOT_STATED, source, original)
     return LoadedModel(build_model(checkpoint), identity, checkpoint.scales or DEFAULT_SCALES)

@@ -1,7 +1,7 @@
 """Registry files are checked strictly, and every kind of reference loads a model."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import platformdirs
 import pytest
@@ -15,8 +15,7 @@ from pcsr_cli.model import registry
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.hub import Fetched, HubLocation
-from pcsr_cli.model.registry import ORIGINALS as NAMES
-from pcsr_cli.model.registry import Entry, Registry, load_registry, own_registry_path, read_registry
+from pcsr_cli.model.registry import Entry, OriginalName, Registry, load_registry, own_registry_path, read_registry
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec, Scales
 from tests.failing import fails
 from tests.tiny import changeable_model, file_sha256, tiny_model, tiny_spec
@@ -66,7 +65,7 @@ def test_the_packaged_registry_pins_the_published_model() -> None:
 def test_packaged_names_are_consistent() -> None:
     packaged = load_registry()
     assert set(packaged.auto) <= set(packaged.entries)
-    assert set(NAMES) == set(ORIGINALS)
+    assert set(get_args(OriginalName)) == set(ORIGINALS)
 
 
 def test_an_entry_is_read(tmp_path: Path) -> None:
