@@ -15,7 +15,8 @@ from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_message, printable, progress_bar
 from pcsr_cli.cli.options import OUTPUT, option
 from pcsr_cli.errors import UsageError
-from pcsr_cli.images.files import atomic_write, check_outputs
+from pcsr_cli.images.files import atomic_write
+from pcsr_cli.images.paths import check_outputs
 
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.bench import BenchResult

@@ -324,7 +324,7 @@ def _as_single(work: Batch, request: "Request") -> Single:
 
 def _check_single(work: Single, request: "Request", map: Path | None, overwrite: bool, json: bool) -> None:
     """Check the image and its output. Raises UsageError, InputError, RefusedOutputError, OutputError."""
-    from pcsr_cli.images.files import check_outputs
+    from pcsr_cli.images.paths import check_outputs
     from pcsr_cli.images.read import open_source
     from pcsr_cli.jobs.request import format_of
 

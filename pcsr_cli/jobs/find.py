@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
-from pcsr_cli.images.files import TEMPORARY_PREFIX, fold_case, ignores_case, is_folder
+from pcsr_cli.images.files import TEMPORARY_PREFIX, is_folder
+from pcsr_cli.images.paths import fold_case, ignores_case
 
 
 @dataclass(frozen=True)
