@@ -58,6 +58,21 @@ def changeable_model(backbone: str, branches: int = 2) -> Pcsr:
     return copy.deepcopy(tiny_model(backbone, branches))
 
 
+def tiny_entry(name: str, where: str, licence: str = "MIT") -> str:
+    """A registry's entry for a network of ``tiny_spec("fsrcnn")``. ``where`` has the lines that state its place."""
+    return f"""
+[models.{name}]
+{where}
+backbone = {{ name = "fsrcnn", width = 8 }}
+samplers = [[4], [8, 8, 8]]
+classifier = []
+scales = [4]
+receptive_radius = 6
+licence = "{licence}"
+source = "a test"
+"""
+
+
 def make_image(height: int, width: int, seed: int = 0) -> Tensor:
     """Noise with a smooth wave, (1, 3, height, width) in [0, 1]. No two regions are alike."""
     noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))

@@ -13,20 +13,7 @@ from pcsr_cli.images.read import read_rgb
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr
-from tests.tiny import tiny_model
-
-ENTRY = """
-[models.{name}]
-folder = "{name}"
-sources = "{name}"
-backbone = {{ name = "fsrcnn", width = 8 }}
-samplers = [[4], [8, 8, 8]]
-classifier = []
-scales = [4]
-receptive_radius = 6
-licence = "MIT"
-source = "a test"
-"""
+from tests.tiny import tiny_entry, tiny_model
 
 
 @pytest.fixture
@@ -34,7 +21,7 @@ def here(run_pcsr: Pcsr) -> Pcsr:
     """A registry with the models ``clean`` and ``lossy``, and small images."""
     for seed, name in enumerate(("clean", "lossy")):
         save_folder(tiny_model("fsrcnn", seed=seed), Scales((4.0,)), run_pcsr.cwd / name)
-    text = "".join(ENTRY.format(name=name) for name in ("clean", "lossy"))
+    text = "".join(tiny_entry(name, f'folder = "{name}"\nsources = "{name}"') for name in ("clean", "lossy"))
     (run_pcsr.cwd / "both.toml").write_text('auto = ["clean", "lossy"]\n' + text)
     (run_pcsr.cwd / "one.toml").write_text('auto = ["clean"]\n' + text)
     (run_pcsr.cwd / "in").mkdir()

@@ -15,19 +15,7 @@ from pcsr_cli.model.spec import ModelSpec, Scales, write_config
 from tests.command import Pcsr as Command
 from tests.hub_server import Hub
 from tests.images import levels, load, save
-from tests.tiny import tiny_model, tiny_spec
-
-ENTRY = """
-[models.{name}]
-{where}
-backbone = {{ name = "fsrcnn", width = 8 }}
-samplers = [[4], [8, 8, 8]]
-classifier = []
-scales = [4]
-receptive_radius = 6
-licence = "{licence}"
-source = "a test"
-"""
+from tests.tiny import tiny_entry, tiny_model, tiny_spec
 
 
 def published(spec: ModelSpec) -> dict[str, Any]:
@@ -67,7 +55,7 @@ def test_the_list_shows_models_and_their_state(run_pcsr: Command) -> None:
 def test_a_downloaded_model_is_listed_as_cached(run_pcsr: Command, hub: Hub, tiny_folder: Path) -> None:
     commit = hub.add("someone/tiny", tiny_folder)
     where = f'repo = "someone/tiny"\nrevision = "{commit}"'
-    registry = own_registry(run_pcsr, ENTRY.format(name="tiny", where=where, licence="MIT"))
+    registry = own_registry(run_pcsr, tiny_entry("tiny", where))
 
     def state() -> str:
         models = run_pcsr("models", "--registry", registry, "--json").succeeded().document
@@ -110,7 +98,7 @@ def test_an_unknown_name_lists_the_known_ones(run_pcsr: Command, command: str) -
 @pytest.mark.parametrize("how", ["option", "variable", "configuration"])
 def test_a_user_registry_adds_and_overrides(run_pcsr: Command, tiny_folder: Path, how: str) -> None:
     where = f'folder = "{tiny_folder}"'
-    text = "".join(ENTRY.format(name=name, where=where, licence="own [red]words[/]") for name in ("carn", "mine"))
+    text = "".join(tiny_entry(name, where, "own [red]words[/]") for name in ("carn", "mine"))
     path = own_registry(run_pcsr, text)
     given: list[str | Path] = ["--registry", path] if how == "option" else []
     if how == "variable":
@@ -130,7 +118,7 @@ def test_a_user_registry_adds_and_overrides(run_pcsr: Command, tiny_folder: Path
 
 def test_a_folder_in_a_registry_is_relative_to_it(run_pcsr: Command, tiny_folder: Path) -> None:
     (run_pcsr.cwd / "weights").symlink_to(tiny_folder)
-    registry = own_registry(run_pcsr, ENTRY.format(name="mine", where='folder = "weights"', licence="MIT"))
+    registry = own_registry(run_pcsr, tiny_entry("mine", 'folder = "weights"'))
     run_pcsr.cwd = run_pcsr.scratch
     run_pcsr("models", "fetch", "mine", "--registry", registry).succeeded()
 
@@ -154,7 +142,7 @@ def test_a_missing_registry_is_refused(run_pcsr: Command) -> None:
 
 
 def test_files_that_differ_from_the_registry_are_refused(run_pcsr: Command, tiny_folder: Path) -> None:
-    entry = ENTRY.format(name="mine", where=f'folder = "{tiny_folder}"', licence="MIT")
+    entry = tiny_entry("mine", f'folder = "{tiny_folder}"')
     registry = own_registry(run_pcsr, entry.replace("radius = 6", "radius = 5"))
     run_pcsr("models", "fetch", "mine", "--registry", registry).failed(1, "mine", "registry")
 
