@@ -136,12 +136,12 @@ def _parse_step(text: str) -> Step:
         raise ValueError(f"{name} takes fewer values")
     match name:
         case "jpeg":
-            quality, subsampling = _whole(first), others[0] if others else "420"
+            quality, subsampling = parse_quality(first), others[0] if others else "420"
             if subsampling not in SUBSAMPLINGS:
                 raise ValueError(f"the chroma subsampling is one of {', '.join(SUBSAMPLINGS)}")
             return lambda rgb, size, generator: jpeg(rgb, quality, subsampling)
         case "webp":
-            quality = _whole(first)
+            quality = parse_quality(first)
             return lambda rgb, size, generator: webp(rgb, quality)
         case "blur":
             sigma = _number(first, MAX_BLUR)
@@ -164,8 +164,9 @@ def _reduced(rgb: Rgb, size: tuple[int, int], factor: float | None) -> tuple[int
     return max(size[0], round(rgb.shape[0] / factor)), max(size[1], round(rgb.shape[1] / factor))
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
+def parse_quality(text: str) -> int:
+    """Parse a quality of libjpeg or libwebp, 1 to 100. Raises ValueError."""
+    if not text.isdecimal() or len(text) > 3 or not 1 <= int(text) <= 100:
         raise ValueError("the quality is a whole number from 1 to 100")
     return int(text)
 

@@ -1,6 +1,7 @@
 """Read from a file whether its compression was lossy, and the quality of a JPEG."""
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +11,7 @@ from PIL.ExifTags import Base
 
 from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.images.blocks import has_jpeg_blocks
+from pcsr_cli.images.degrade import parse_quality
 from pcsr_cli.images.image import Pixels, to_8_bits
 from pcsr_cli.images.jxl import is_jxl, read_jxl_header
 from pcsr_cli.images.read import open_source, open_with_pillow, reading_errors, source_name
@@ -49,16 +51,15 @@ CLEAN = SourceKind()
 
 def parse_source(text: str) -> SourceKind | None:
     """Parse ``clean``, ``jpeg``, ``jpeg=75`` or ``auto`` (None). Raises UsageError."""
-    name, given, quality = text.partition("=")
     if text in {"auto", "clean"}:
         return CLEAN if text == "clean" else None
-    if name != "jpeg" or (given and not (quality.isdecimal() and 1 <= int(quality) <= 100)):
-        raise UsageError(
-            f"Invalid source {text!r}.",
-            "Use auto, clean, jpeg, or jpeg=75 with a quality from 1 to 100.",
-            setting="source",
-        )
-    return SourceKind(True, "JPEG", int(quality) if given else None)
+    name, given, quality = text.partition("=")
+    with suppress(ValueError):
+        if name == "jpeg":
+            return SourceKind(True, "JPEG", parse_quality(quality) if given else None)
+    raise UsageError(
+        f"Invalid source {text!r}.", "Use auto, clean, jpeg, or jpeg=75 with a quality from 1 to 100.", setting="source"
+    )
 
 
 def find_kind(source: Path | BinaryIO, rgb: Pixels) -> SourceKind:

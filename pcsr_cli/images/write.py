@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.containers import jpeg_segments
+from pcsr_cli.images.exif import PREFIX
 from pcsr_cli.images.files import cannot_write, commit, temporary_file
 from pcsr_cli.images.formats import PNG, Format, SaveOptions, choose_format, fit, holds_profile, keepable, load_plug_in
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, to_8_bits
@@ -207,7 +208,7 @@ def _metadata_options(format: Format, metadata: Metadata) -> dict[str, object]:
     comment = "\n".join(text for key, text in metadata.text if key == "Comment").encode()
     described: dict[str, object | None] = {
         "icc_profile": metadata.icc if metadata.icc is not None and holds_profile(format, metadata.icc) else None,
-        "exif": None if metadata.exif is None else b"Exif\0\0" + metadata.exif,
+        "exif": None if metadata.exif is None else PREFIX + metadata.exif,
         "xmp": metadata.xmp,
         "dpi": metadata.dpi,
         "comment": comment or None,

@@ -63,6 +63,7 @@ def test_the_lr_image_is_reduced_first_or_where_the_specification_does() -> None
     [
         ("jpg=75", "there is no step 'jpg'"),
         ("jpeg", "the quality is a whole number from 1 to 100"),
+        (f"jpeg={'9' * 5000}", "the quality is a whole number from 1 to 100"),
         ("jpeg=75.5", "the quality is a whole number from 1 to 100"),
         ("jpeg=75,411", "the chroma subsampling is one of 444, 422, 420"),
         ("webp=75,444", "webp takes fewer values"),

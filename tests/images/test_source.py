@@ -175,6 +175,6 @@ def test_a_source_is_requested_by_a_word() -> None:
     assert parse_source("clean") == CLEAN
     assert parse_source("jpeg") == SourceKind(True, "JPEG")
     assert parse_source("jpeg=60") == SourceKind(True, "JPEG", 60)
-    for text in ("png", "jpeg=", "jpeg=0", "jpeg=75.5", "clean=3"):
+    for text in ("png", "jpeg=", "jpeg=0", "jpeg=75.5", "clean=3", f"jpeg={'9' * 5000}"):
         with fails(UsageError, f"Invalid source {text!r}."):
             parse_source(text)
