@@ -63,7 +63,7 @@ Budget = Annotated[
 Save = Annotated[Path | None, option("--save", "Keep the enlarged images as PNG files here.", OUTPUT, metavar="DIR")]
 
 
-@options.with_common
+@options.with_options
 def command(
     folders: Folders,
     common: measuring.Common,

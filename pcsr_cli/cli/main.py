@@ -14,6 +14,7 @@ import typer
 
 import pcsr_cli
 from pcsr_cli.cli import bench, console, doctor, models, options, plan, report, sweep, train, upscale, verify
+from pcsr_cli.cli.upscale_options import ShortHelp, complete_wrap
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.files import exists
 from pcsr_cli.jobs.find import is_pattern
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": options.usual_name},
 )
-app.command("upscale", cls=options.ShortHelp, epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
+app.command("upscale", cls=ShortHelp, epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
 app.command("plan", epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
 app.command("bench", epilog=bench.EXAMPLES, rich_help_panel=EVALUATE)(bench.command)
 app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)
@@ -117,7 +118,7 @@ def _run(arguments: list[str]) -> int:
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the option takes the name of a shell
     if arguments and _looks_like_an_image(arguments[0]):
         arguments = ["upscale", *arguments]
-    return app(options.complete_wrap(arguments), prog_name="pcsr", standalone_mode=False) or 0
+    return app(complete_wrap(arguments), prog_name="pcsr", standalone_mode=False) or 0
 
 
 def _looks_like_an_image(word: str) -> bool:

@@ -3,15 +3,13 @@
 import inspect
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from pcsr_cli.cli.console import print_message, require_stdout
 from pcsr_cli.errors import UsageError
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
     from pcsr_cli.engine.routing import Routing
     from pcsr_cli.jobs.choice import ModelChoice
-    from pcsr_cli.jobs.target import Target
     from pcsr_cli.model.registry import LoadedModel, Registry
 
 MIN_TILE = 8
@@ -96,14 +93,15 @@ def advice(arguments: Sequence[str]) -> str:
     return ""
 
 
-def with_common(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the parameter ``common`` of a command, a dataclass of options, by its fields, so that Typer adds each."""
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace the parameter of a command that is a dataclass of options by its fields, so that Typer adds each."""
     own = dict(inspect.signature(command).parameters)
-    group = own.pop("common").annotation
+    name = next(name for name, parameter in own.items() if is_dataclass(parameter.annotation))
+    group = own.pop(name).annotation
     shared = inspect.signature(group).parameters
 
     def run(**values: object) -> None:
-        command(common=group(**{name: values.pop(name) for name in shared}), **values)
+        command(**{name: group(**{field: values.pop(field) for field in shared})}, **values)
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own.values(), *shared.values())
@@ -138,7 +136,7 @@ Model = Annotated[
     ),
 ]
 SourceName = Annotated[
-    str, option("--source", "Let --model auto choose for clean, jpeg or jpeg=75; auto reads the file.", MODEL)
+    str, option("--source", "Choose the model for clean, jpeg or jpeg=75 sources; auto examines the file.", MODEL)
 ]
 RegistryFile = Annotated[
     Path | None, option("--registry", "Add the models of this weights.toml to the packaged ones.", MODEL)
@@ -168,10 +166,6 @@ Threshold = Annotated[
 ]
 Tradeoff = Annotated[float | None, option("--k", "Trade quality for compute, -1 to 2; larger is cheaper.", ROUTING)]
 Adaptive = Annotated[bool, option("--adm", "Let ADM choose the routing from the whole image.", ROUTING)]
-Budget = Annotated[
-    str | None,
-    option("--budget", "Spend this share of the original network's GFLOPs (60%) or this amount (50G).", ROUTING),
-]
 Refine = Annotated[
     int | None,
     option(
@@ -207,17 +201,17 @@ Tile = Annotated[str, option("--tile", "Set the tile side in LR pixels, or auto;
 PrecisionName = Annotated[
     Literal["auto", "fp32", "fp16", "bf16"], option("--precision", "Compute in this precision; auto is fp32.", DEVICE)
 ]
-Memory = Annotated[str, option("--memory", "Limit what ADM keeps of its first pass, such as 2G, or auto.", DEVICE)]
+Memory = Annotated[
+    str, option("--memory", "Limit the memory for features of ADM and budgets, such as 2G, or auto.", DEVICE)
+]
 Overwrite = Annotated[bool, option("--overwrite", "Replace existing results.", short="-y")]
 FormatName = Annotated[
     str | None, option("--format", "Write this format, such as png.", OUTPUT, default="by the suffix")
 ]
 AllowHuge = Annotated[bool, option("--allow-huge", "Read images with more pixels than the safe limit.")]
-AcceptDamaged = Annotated[bool, option("--accept-damaged", "Enlarge what can be decoded of damaged images.")]
 Recursive = Annotated[bool, option("--recursive", "Include subfolders and keep their structure.", short="-r")]
 Json = Annotated[bool, option("--json", "Print one JSON document on stdout.")]
 Quiet = Annotated[bool, option("--quiet", "Print errors only.", short="-q")]
-Verbose = Annotated[bool, option("--verbose", "Print all figures of an image, or a line for each.", short="-v")]
 
 
 @dataclass(frozen=True)
@@ -269,114 +263,6 @@ class Common(Engine):
             return self.load_model(self.scale, quiet, lossy)
 
         return ModelChoice(load, has_lossy, kind)
-
-
-ADVANCED = "Advanced"
-COMMON = (
-    "paths", "scale", "output", "model", "overwrite", "format", "quality", "device", "threads", "recursive", "name",
-    "skip_existing", "frames", "preview", "verbose", "quiet", "json", "width", "height", "fit", "megapixels", "print",
-    "help_all",
-)  # fmt: skip
-"""The parameters in the short help of ``upscale``, in order."""
-
-
-class ShortHelp(TyperCommand):
-    """A command whose --help has the common options on one screen. --help-all has all options, in panels."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help."""
-        if not ctx.params.get("help_all"):
-            order = {name: number for number, name in enumerate(COMMON)}
-            for parameter in self.params:
-                parameter.hidden = parameter.name not in order  # type: ignore[attr-defined]
-                if parameter.rich_help_panel not in {SIZE, ADVANCED}:  # type: ignore[attr-defined]
-                    parameter.rich_help_panel = None  # type: ignore[attr-defined]
-            self.params.sort(key=lambda parameter: order.get(str(parameter.name), 0))
-        super().format_help(ctx, formatter)
-
-
-def _print_all_options(context: typer.Context, wanted: bool) -> None:
-    if wanted:
-        context.params["help_all"] = True
-        sys.stdout.write(context.get_help())
-        raise typer.Exit
-
-
-HelpAll = Annotated[
-    bool,
-    option(
-        "--help-all",
-        "Show all options: routing (--adm, --budget), maps, tiles, memory.",
-        ADVANCED,
-        callback=_print_all_options,
-        is_eager=True,
-    ),
-]
-SIZE = "Size of the result"
-Width = Annotated[int | None, option("--width", "Enlarge to this width in pixels.", SIZE, min=1, metavar="N")]
-Height = Annotated[int | None, option("--height", "Enlarge to this height in pixels.", SIZE, min=1, metavar="N")]
-LongEdge = Annotated[
-    int | None, option("--long-edge", "Enlarge until the longer side has these pixels.", SIZE, min=1, metavar="N")
-]
-ShortEdge = Annotated[
-    int | None, option("--short-edge", "Enlarge until the shorter side has these pixels.", SIZE, min=1, metavar="N")
-]
-Fit = Annotated[str | None, option("--fit", "Enlarge to fit into this box, such as 3840x2160.", SIZE, metavar="WxH")]
-Megapixels = Annotated[float | None, option("--megapixels", "Enlarge to this many million pixels.", SIZE, metavar="N")]
-Print = Annotated[str | None, option("--print", "Enlarge for a print, such as 60x40cm@300dpi.", SIZE, metavar="SIZE")]
-IfLarger = Annotated[
-    Literal["skip", "copy", "shrink"],
-    option("--if-larger", "Skip, copy or shrink images that already have the size.", SIZE),
-]
-Background = Annotated[
-    str | None, option("--background", "Replace transparency by this colour in formats without it.", OUTPUT)
-]
-Strength = Annotated[float, option("--strength", "Mix with the bicubic result, from 0 (only bicubic) to 1.")]
-Wrap = Annotated[
-    Literal["x", "y", "xy"] | None, option("--wrap", "Enlarge a texture that is tiled, or tiled along x or y.")
-]
-
-
-def complete_wrap(arguments: Sequence[str]) -> list[str]:
-    """Add the value xy to --wrap without a value."""
-    pairs = pairwise([*arguments, ""])
-    return [f"{name}=xy" if name == "--wrap" and value not in {"x", "y", "xy"} else name for name, value in pairs]
-
-
-@dataclass(frozen=True)
-class Result(Common):
-    """The options of ``upscale`` for the size and the pixels of the result."""
-
-    width: Width = None
-    height: Height = None
-    long_edge: LongEdge = None
-    short_edge: ShortEdge = None
-    fit: Fit = None
-    megapixels: Megapixels = None
-    print: Print = None
-    if_larger: IfLarger = "copy"
-    background: Background = None
-    strength: Strength = 1.0
-    wrap: Wrap = None
-    help_all: HelpAll = False
-
-    def choose_target(self, scale_source: object) -> "Target | None":
-        """Return the requested size of the result, None for a scale. ``scale_source`` is where the scale comes from.
-
-        Raises UsageError."""
-        from pcsr_cli.jobs import target
-
-        sizes = ("width", "height", "long_edge", "short_edge", "fit", "megapixels", "print")
-        given = {name: value for name in sizes if (value := getattr(self, name)) is not None}
-        check_exclusive(
-            {
-                "--scale": getattr(scale_source, "name", "") == "COMMANDLINE",
-                **{"--" + name.replace("_", "-"): True for name in given},
-            }
-        )
-        for name, value in given.items():
-            return target.make_target(name, value)
-        return None
 
 
 def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":

@@ -46,7 +46,7 @@ Output = Annotated[
 ]
 
 
-@options.with_common
+@options.with_options
 def command(source: Source, common: options.Common, output: Output = None) -> None:
     """Estimate size, tiles, memory, GFLOPs, time and disk space of an upscale, without writing a result.
 

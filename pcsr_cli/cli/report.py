@@ -17,7 +17,7 @@ Thresholds = Annotated[
 ]
 
 
-@options.with_common
+@options.with_options
 def command(
     output: Output,
     common: measuring.Common,

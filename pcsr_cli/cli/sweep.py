@@ -34,7 +34,7 @@ Tradeoffs = Annotated[
 Plot = Annotated[Path | None, option("--plot", "Draw the curve to a .png, .svg or .pdf file.", OUTPUT, metavar="FILE")]
 
 
-@options.with_common
+@options.with_options
 def command(
     common: measuring.Common,
     images: measuring.Images = None,

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 
 import typer
 
-from pcsr_cli.cli import options
 from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar
-from pcsr_cli.cli.options import OUTPUT, option
+from pcsr_cli.cli.options import check_exclusive, examples, with_options
+from pcsr_cli.cli.upscale_options import Options
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder, make_folder
 from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, check_template, find_images, is_pattern, name_outputs
@@ -25,16 +25,13 @@ if TYPE_CHECKING:
     from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.jobs.find import Task
     from pcsr_cli.jobs.folder import Existing
-    from pcsr_cli.jobs.maps import Style
     from pcsr_cli.jobs.request import Job, Request
 
-EXAMPLES = options.examples(
+EXAMPLES = examples(
     "pcsr upscale in.png  # writes in_x4.png",
     "pcsr upscale folder results --scale 2.5 --skip-existing  # many images",
     "pcsr upscale - - --format png < in.png > out.png  # in a pipe",
 )
-MANY = "Several images"
-MAPS = "Routing maps and masks"
 
 MAX_BYTES_PER_PIXEL = 8
 """Bytes of a pixel with four channels of 16 bits, not compressed."""
@@ -44,56 +41,6 @@ STDIN_BLOCK = 2**24
 STREAM = Path("-")
 """The path that means stdin as an input, and stdout as an output."""
 
-Paths = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="IN... [OUT]",
-        help="Enlarge images, folders or 'patterns*' to the file or folder OUT, or beside IN.",
-        show_default=False,
-    ),
-]
-Input = Annotated[list[str] | None, option("--input", "Enlarge this as well.", short="-i", hidden=True)]
-Output = Annotated[
-    str | None,
-    option("--output", "Write to this file or folder.", short="-o", metavar="OUT"),
-]
-OutDir = Annotated[Path | None, option("--out-dir", "Write all results to this folder.", MANY, metavar="DIR")]
-Name = Annotated[
-    str | None,
-    option("--name", "Name results with {stem}, {name}, {suffix} and {scale}.", MANY, default=DEFAULT_TEMPLATE),
-]
-SkipExisting = Annotated[bool, option("--skip-existing", "Keep existing results and skip their images.", MANY)]
-FailFast = Annotated[bool, option("--fail-fast", "Stop at the first image that fails.", MANY)]
-Jobs = Annotated[
-    int | None,
-    option("--jobs", "Read this many images ahead and write as many behind.", MANY, min=0, max=64, default="1"),
-]
-Quality = Annotated[int | None, option("--quality", "Set the quality of lossy formats, 1 to 100.", OUTPUT)]
-Lossless = Annotated[bool, option("--lossless", "Write lossless WebP, AVIF or JPEG XL.", OUTPUT)]
-Compression = Annotated[int | None, option("--compression", "Compress PNG and TIFF, 0 (fast) to 9 (small).", OUTPUT)]
-Strip = Annotated[bool, option("--strip", "Remove all metadata except the colour profile.", OUTPUT)]
-Frames = Annotated[bool, option("--frames", "Enlarge all frames of a GIF, WebP or PNG animation.")]
-Preview = Annotated[bool, option("--preview", "Draw a detail before and after in the terminal.", MAPS)]
-MapFile = Annotated[
-    Path | None, option("--map", "Draw the routing of each pixel to a .png or .npy file.", MAPS, metavar="FILE")
-]
-MapStyle = Annotated[
-    Literal["overlay", "mask", "difficulty", "data"] | None,
-    option(
-        "--map-style",
-        "Draw an overlay, a mask of branches, difficulty (p_heavy in colours) or data (in 16 bits).",
-        MAPS,
-        metavar="STYLE",
-        default="overlay",
-    ),
-]
-ForceHeavy = Annotated[
-    Path | None, option("--force-heavy", "Make pixels heavy where this image is bright.", MAPS, metavar="MASK")
-]
-ForceLight = Annotated[
-    Path | None, option("--force-light", "Make pixels light where this image is bright.", MAPS, metavar="MASK")
-]
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -101,11 +48,6 @@ class Batch:
 
     inputs: tuple[Path, ...]
     folder: Path
-    template: str
-    recursive: bool = False
-    skip_existing: bool = False
-    fail_fast: bool = False
-    jobs: int = 1
 
     @property
     def is_one_file(self) -> bool:
@@ -121,128 +63,40 @@ class Single:
     output: Path
 
 
-@options.with_common
-def command(
-    context: typer.Context,
-    common: options.Result,
-    paths: Paths = None,
-    input: Input = None,
-    output: Output = None,
-    budget: options.Budget = None,
-    quality: Quality = None,
-    lossless: Lossless = False,
-    compression: Compression = None,
-    strip: Strip = False,
-    frames: Frames = False,
-    accept_damaged: options.AcceptDamaged = False,
-    overwrite: options.Overwrite = False,
-    out_dir: OutDir = None,
-    name: Name = None,
-    skip_existing: SkipExisting = False,
-    fail_fast: FailFast = False,
-    jobs: Jobs = None,
-    map: MapFile = None,
-    map_style: MapStyle = None,
-    force_heavy: ForceHeavy = None,
-    force_light: ForceLight = None,
-    preview: Preview = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
+@with_options
+def command(context: typer.Context, given: Options) -> None:
     """Enlarge one image, or many into a folder."""
     started = time.perf_counter()
-    options.check_output_mode(common.json, quiet)
-    options.check_exclusive({"--preview": preview, "--verbose": verbose, "--quiet": quiet})
-    options.check_exclusive({"--overwrite": overwrite, "--skip-existing": skip_existing})
-    of_one_image = {"--map": map, "--force-heavy": force_heavy, "--force-light": force_light}
-    for flag, value in of_one_image.items():
-        options.check_exclusive({"--frames": frames, flag: value is not None})
-    if map is None and map_style is not None:
-        raise UsageError("--map-style needs --map.", "Give the file of the map with --map FILE.")
-    target = common.choose_target(context.get_parameter_source("scale"))
+    given.check()
+    target = given.choose_target(context.get_parameter_source("scale"))
     if target is not None:
-        common = replace(common, scale=TYPICAL_SCALE)
-    label = f"x{common.scale:g}" if target is None else target.label
-    given = [*(input or ()), *(paths or ())]
-    work = choose_work(given, output, out_dir, label, common.recursive, name, skip_existing, fail_fast, jobs)
+        given = replace(given, scale=TYPICAL_SCALE)
+    work = choose_work(given, f"x{given.scale:g}" if target is None else target.label)
     if isinstance(work, Batch) and not work.is_one_file:
-        single = {flag: value is not None for flag, value in of_one_image.items()}
-        _refuse({**single, "--preview": preview}, "is for a single image", "or enlarge one image")
-    from pcsr_cli.images.formats import SaveOptions
-    from pcsr_cli.images.modes import parse_colour
-    from pcsr_cli.jobs.request import Request
-
-    request = Request(
-        scale=common.scale,
-        target=target,
-        if_larger=common.if_larger,
-        background=None if common.background is None else parse_colour(common.background),
-        strength=common.strength,
-        wrap=common.wrap,
-        refine=None,
-        tile=options.choose_tile(common.tile),
-        memory=options.choose_memory(common.memory),
-        format=common.format,
-        save=SaveOptions(quality, lossless, compression, strip),
-        allow_huge=common.allow_huge,
-        accept_damaged=accept_damaged,
-        frames=frames,
-        force_heavy=force_heavy,
-        force_light=force_light,
-    )
+        single = {**given.of_one_image, "--preview": given.preview}
+        _refuse(single, "is for a single image", "or enlarge one image")
+    request = given.make_request(target)
     if isinstance(work, Batch) and work.is_one_file:
-        work = _as_single(work, request)
+        work = _as_single(work, request, given)
     if isinstance(work, Single):
-        if skip_existing and exists(work.output):
-            _report_skipped(work, "exists", common.json, quiet)
+        if given.skip_existing and exists(work.output):
+            _report_skipped(work, "exists", given)
             return
-        _check_single(work, request, map, overwrite, common.json)
-    drawn = None if map is None else (map, map_style, overwrite)
-    request = _with_routing(request, common, budget, drawn)
-    models = common.choose_models(quiet)
+        _check_single(work, request, given)
+    request = given.add_routing(request)
+    models = given.choose_models(given.quiet)
     if isinstance(work, Batch):
-        _upscale_many(work, request, models, overwrite, common.json, quiet, verbose)
+        _upscale_many(work, request, models, given)
     else:
-        _upscale_one(work, request, models, overwrite, common.json, quiet, verbose, started, preview)
+        _upscale_one(work, request, models, given, started)
 
 
-def _with_routing(
-    request: "Request", common: options.Common, budget: str | None, map: "tuple[Path, Style | None, bool] | None"
-) -> "Request":
-    """Return the request with its routing, refinement and map, which need torch. Check the device. Raises UsageError,
-    DeviceError, RefusedOutputError."""
-    routing = options.choose_routing(common.threshold, common.k, common.adm, budget)
-    from pcsr_cli.engine.device import resolve_device, resolve_precision
-    from pcsr_cli.engine.routing import parse_allowance
-    from pcsr_cli.jobs.maps import request_map
-
-    refine = options.choose_refine(common.refine, common.no_refine, common.scale)
-    by_scale = request.target is not None and common.refine is None and not common.no_refine
-    resolve_precision(common.precision, resolve_device(common.device))
-    return replace(
-        request,
-        refine=None if by_scale else refine,
-        routing=routing,
-        allowance=None if budget is None else parse_allowance(budget),
-        map=None if map is None else request_map(*map),
-    )
-
-
-def choose_work(
-    paths: Sequence[str],
-    output: str | None,
-    out_dir: Path | None,
-    label: str = "",
-    recursive: bool = False,
-    name: str | None = None,
-    skip_existing: bool = False,
-    fail_fast: bool = False,
-    jobs: int | None = None,
-) -> Single | Batch:
+def choose_work(given: Options, label: str = "") -> Single | Batch:
     """Return the work that the arguments describe. ``label`` is the scale or the size in the name of a folder.
 
     Raises UsageError, InputError."""
-    options.check_exclusive({"--output": output is not None, "--out-dir": out_dir is not None})
+    paths, output, out_dir = [*(given.input or ()), *(given.paths or ())], given.output, given.out_dir
+    check_exclusive({"--output": output is not None, "--out-dir": out_dir is not None})
     if not paths:
         raise UsageError("There is no image to enlarge.", "Give a file or a folder. See `pcsr upscale --help`.")
     for text in paths:
@@ -250,7 +104,8 @@ def choose_work(
             raise InputError(f"{text} is a URL.", "Download the image first.")
     last = output if output is not None or len(paths) == 1 or out_dir is not None else paths[-1]
     inputs = tuple(_path(text) for text in (paths if last is output else paths[:-1]))
-    template = DEFAULT_TEMPLATE if name is None else check_template(name)
+    if given.name is not None:
+        check_template(given.name)
     if last is None:
         folder = _folder_beside(inputs, label) if out_dir is None else out_dir
         if folder is None:
@@ -264,10 +119,10 @@ def choose_work(
             )
     else:
         of_batches = {
-            "--recursive": recursive,
-            "--name": name is not None,
-            "--fail-fast": fail_fast,
-            "--jobs": jobs is not None,
+            "--recursive": given.recursive,
+            "--name": given.name is not None,
+            "--fail-fast": given.fail_fast,
+            "--jobs": given.jobs is not None,
         }
         _refuse(of_batches, "needs a folder or several images", "or give a folder for the results")
         return Single(_existing(inputs[0]), folder)
@@ -275,7 +130,7 @@ def choose_work(
         raise UsageError("- (stdin or stdout) cannot be one of several images.", "Use a file.")
     if len(inputs) == 1 and not _holds_many(inputs[0]):
         _existing(inputs[0])
-    return Batch(inputs, folder, template, recursive, skip_existing, fail_fast, 1 if jobs is None else jobs)
+    return Batch(inputs, folder)
 
 
 def _folder_beside(inputs: Sequence[Path], label: str) -> Path | None:
@@ -314,55 +169,45 @@ def _refuse(given: Mapping[str, bool], problem: str, other: str) -> None:
         raise UsageError(f"{flag} {problem}.", f"Remove this option, {other}.")
 
 
-def _as_single(work: Batch, request: "Request") -> Single:
+def _as_single(work: Batch, request: "Request", given: Options) -> Single:
     """Create the folder for the result of one image, and name the result. Raises the errors of ``_upscale_many``."""
     _check_folder(work)
-    (task,) = _name_outputs(find_images(work.inputs, ()).tasks, work, request)
+    (task,) = _name_outputs(find_images(work.inputs, ()).tasks, work, request, given)
     make_folder(work.folder)
     return Single(task.source, work.folder / task.output)
 
 
-def _check_single(work: Single, request: "Request", map: Path | None, overwrite: bool, json: bool) -> None:
+def _check_single(work: Single, request: "Request", given: Options) -> None:
     """Check the image and its output. Raises UsageError, InputError, RefusedOutputError, OutputError."""
     from pcsr_cli.images.paths import check_outputs
     from pcsr_cli.images.read import open_source
     from pcsr_cli.jobs.request import format_of
 
     if work.output == STREAM:
-        if json:
+        if given.json:
             raise UsageError("--json and the image cannot both go to stdout.", "Give the result a file name.")
         if request.format is None:
             raise UsageError("A result on stdout has no suffix.", "Choose the format, such as --format png.")
         if sys.stdout.isatty():
             raise UsageError("Refusing to write image data to a terminal.", "Redirect stdout: > out.png")
     format_of(work.output, request)
-    results = [result for result in (work.output, map) if result not in {None, STREAM}]
-    inputs = [file for file in (work.source, request.force_heavy, request.force_light) if file is not None]
-    check_outputs(results, inputs, overwrite)
+    results = [result for result in (work.output, given.map) if result not in {None, STREAM}]
+    inputs = [file for file in (work.source, given.force_heavy, given.force_light) if file is not None]
+    check_outputs(results, inputs, given.overwrite)
     if work.source != STREAM:
         with open_source(work.source):
             pass
 
 
-def _report_skipped(work: Single, why: str, json: bool, quiet: bool) -> None:
-    if json:
+def _report_skipped(work: Single, why: str, given: Options) -> None:
+    if given.json:
         print_document({"skipped": [{"source": str(work.source), "output": str(work.output), "why": why}]})
-    elif not quiet:
+    elif not given.quiet:
         kept = why == "exists"
         print_message(f"{work.output} already exists and is kept." if kept else f"The image is {why}: skipped.")
 
 
-def _upscale_one(
-    work: Single,
-    request: "Request",
-    models: "ModelChoice",
-    overwrite: bool,
-    json: bool,
-    quiet: bool,
-    verbose: bool,
-    started: float,
-    preview: bool,
-) -> None:
+def _upscale_one(work: Single, request: "Request", models: "ModelChoice", given: Options, started: float) -> None:
     from pcsr_cli.cli.upscale_view import show_line, show_preview, show_report
     from pcsr_cli.jobs.pipeline import overlapped
     from pcsr_cli.jobs.request import Job, is_skipped
@@ -371,25 +216,25 @@ def _upscale_one(
     output = sys.stdout.buffer if work.output == STREAM else work.output
     source = _read_stdin(request.allow_huge) if work.source == STREAM else work.source
     if is_skipped(source, request):
-        _report_skipped(work, "already that large", json, quiet)
+        _report_skipped(work, "already that large", given)
         return
     if models.is_certain(source):
         models.prepare([source])
     name = "stdin" if work.source == STREAM else work.source.name
     label = f"x{request.label}" if request.target is None else request.label
-    with progress_bar(f"{label} {name}", quiet or json) as progress:
+    with progress_bar(f"{label} {name}", given.quiet or given.json) as progress:
         upscaler = Upscaler(models, request, progress=lambda job, share: progress(share), stills=False)
         loading = time.perf_counter() - started
-        with closing(overlapped([Job(source, output, overwrite)], upscaler)) as line:
+        with closing(overlapped([Job(source, output, given.overwrite)], upscaler)) as line:
             ((_, result),) = line
     if isinstance(result, Exception):
         raise result
     report = replace(result, seconds=replace(result.seconds, load=loading + result.seconds.load))
-    if json:
+    if given.json:
         print_document(report.as_document())
-    elif not quiet:
-        show_report(report, models.notes) if verbose else show_line(report, models.notes)
-    if preview:
+    elif not given.quiet:
+        show_report(report, models.notes) if given.verbose else show_line(report, models.notes)
+    if given.preview:
         show_preview(source, output, report.output_size)
 
 
@@ -411,9 +256,7 @@ def _read_stdin(allow_huge: bool) -> BinaryIO:
     return file
 
 
-def _upscale_many(
-    work: Batch, request: "Request", models: "ModelChoice", overwrite: bool, json: bool, quiet: bool, verbose: bool
-) -> None:
+def _upscale_many(work: Batch, request: "Request", models: "ModelChoice", given: Options) -> None:
     """Enlarge the images that are not done, and print a summary. Raises SystemExit(1) if an image fails."""
     from pcsr_cli.cli.upscale_view import Summary, show_line
     from pcsr_cli.images.formats import readable_suffixes
@@ -421,14 +264,14 @@ def _upscale_many(
     from pcsr_cli.jobs.report import Report
 
     _check_folder(work)
-    found = find_images(work.inputs, readable_suffixes(), work.recursive, work.folder)
-    tasks = _name_outputs(found.tasks, work, request)
+    found = find_images(work.inputs, readable_suffixes(), given.recursive, work.folder)
+    tasks = _name_outputs(found.tasks, work, request, given)
     models.prepare(task.source for task in tasks)
     summary = Summary(work.folder, ignored=found.others)
     for folder, error in found.unread:
         summary.add_failure(folder, None, explain(error))
-    with lock(work.folder) as notes, progress_bar(f"{len(tasks):,} images", quiet or json) as progress:
-        for note in () if quiet else notes:
+    with lock(work.folder) as notes, progress_bar(f"{len(tasks):,} images", given.quiet or given.json) as progress:
+        for note in () if given.quiet else notes:
             print_message(f"Note: {note}.")
         positions: dict[object, int] = {}
 
@@ -436,27 +279,27 @@ def _upscale_many(
             number = positions[job.source]
             progress((number + share) / len(tasks), f"{number + 1}/{len(tasks)} {Path(str(job.source)).name}")
 
-        existing: Existing = "skip" if work.skip_existing else "overwrite" if overwrite else "refuse"
+        existing: Existing = "skip" if given.skip_existing else "overwrite" if given.overwrite else "refuse"
         run = FolderRun(work.folder, tasks, models, request, existing, update, progress)
         for task, why in run.work.skipped:
             summary.skipped.append({"source": str(task.source), "output": str(work.folder / task.output), "why": why})
         summary.pending = len(run.work.todo)
         positions |= {task.source: len(run.work.skipped) + number for number, task in enumerate(run.work.todo)}
         try:
-            with closing(run.run(work.jobs, work.fail_fast)) as results:
+            with closing(run.run(1 if given.jobs is None else given.jobs, given.fail_fast)) as results:
                 for task, result in results:
                     summary.pending -= 1
                     if isinstance(result, Report):
                         summary.reports.append(result)
-                        if verbose and not json:
+                        if given.verbose and not given.json:
                             show_line(result, result.notes)  # the summary has the notes
                     else:
                         error = _print_failure(task.source, result)
                         summary.add_failure(task.source, work.folder / task.output, error)
         finally:
-            if json:
+            if given.json:
                 print_document(summary.as_document())
-            elif not quiet:
+            elif not given.quiet:
                 summary.show(models.notes)
     if summary.failed:
         raise SystemExit(1)
@@ -489,14 +332,14 @@ def _check_folder(work: Batch) -> None:
         )
 
 
-def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request") -> "tuple[Task, ...]":
+def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request", given: Options) -> "tuple[Task, ...]":
     """Choose the result of every image and check that its format supports the options. Raises UsageError."""
     from pcsr_cli.jobs.request import format_of, suffix_of
 
     def suffix(path: Path) -> str:
         return suffix_of(path, request.format, request.frames)
 
-    template = work.template
+    template = given.name or DEFAULT_TEMPLATE
     if request.target is not None and template == DEFAULT_TEMPLATE:
         template = template.replace("x{scale}", "{scale}")
     named = name_outputs(tasks, work.folder, template, request.label, suffix)

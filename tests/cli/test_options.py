@@ -7,6 +7,7 @@ import pytest
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.upscale import STREAM, Single, choose_work
+from pcsr_cli.cli.upscale_options import Options
 from pcsr_cli.engine.refine import NEVER
 from pcsr_cli.engine.routing import Adaptive, Threshold, Tradeoff
 from pcsr_cli.errors import UsageError
@@ -71,8 +72,8 @@ def test_an_empty_argument_is_refused() -> None:
 def test_only_a_dash_means_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "-").touch()
-    assert choose_work(["-", "-"], None, None) == Single(STREAM, STREAM)
-    assert choose_work(["./-", "-"], None, None) == Single(Path.cwd() / "-", STREAM)
+    assert choose_work(Options(paths=["-", "-"])) == Single(STREAM, STREAM)
+    assert choose_work(Options(paths=["./-", "-"])) == Single(Path.cwd() / "-", STREAM)
 
 
 @pytest.mark.parametrize("text", ["2.5", "2.5x", "X2.5", 2.5])

@@ -1,0 +1,252 @@
+"""The options of ``pcsr upscale`` and their conversion into a request. The short help has the common options only."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from pcsr_cli.cli import options
+from pcsr_cli.cli.options import OUTPUT, ROUTING, check_exclusive, option
+from pcsr_cli.errors import UsageError
+from pcsr_cli.jobs.find import DEFAULT_TEMPLATE
+from pcsr_cli.jobs.target import Target, make_target
+
+if TYPE_CHECKING:
+    from pcsr_cli.jobs.request import Request
+
+ADVANCED = "Advanced"
+MANY = "Several images"
+MAPS = "Routing maps and masks"
+SIZE = "Size of the result"
+"""Panels of the help."""
+
+COMMON = (
+    "paths", "scale", "output", "model", "overwrite", "format", "quality", "device", "threads", "recursive", "name",
+    "skip_existing", "frames", "preview", "verbose", "quiet", "json", "width", "height", "fit", "megapixels", "print",
+)  # fmt: skip
+"""The parameters that come first in the help, in order. The short help has no others, except ``help_all``."""
+
+
+class ShortHelp(TyperCommand):
+    """A command whose --help has the common options on one screen. --help-all has all options, in panels."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        if not ctx.params.get("help_all"):
+            for parameter in self.params:
+                parameter.hidden = parameter.name not in {*COMMON, "help_all"}  # type: ignore[attr-defined]
+                if parameter.rich_help_panel not in {SIZE, ADVANCED}:  # type: ignore[attr-defined]
+                    parameter.rich_help_panel = None  # type: ignore[attr-defined]
+        self.params.sort(key=lambda parameter: (*COMMON, parameter.name).index(parameter.name))
+        super().format_help(ctx, formatter)
+
+
+def _print_all_options(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.params["help_all"] = True
+        sys.stdout.write(context.get_help())
+        raise typer.Exit
+
+
+def complete_wrap(arguments: Sequence[str]) -> list[str]:
+    """Add the value xy to --wrap without a value."""
+    pairs = pairwise([*arguments, ""])
+    return [f"{name}=xy" if name == "--wrap" and value not in {"x", "y", "xy"} else name for name, value in pairs]
+
+
+def _side(name: str, help: str) -> Any:
+    """Declare an option for the number of pixels of a side."""
+    return option(name, help, SIZE, min=1, metavar="N")
+
+
+@dataclass(frozen=True)
+class Options(options.Common):
+    """The options of ``upscale``."""
+
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IN... [OUT]",
+            help="Enlarge images, folders or 'patterns*' to the file or folder OUT, or beside IN.",
+            show_default=False,
+        ),
+    ] = None
+    input: Annotated[list[str] | None, option("--input", "Enlarge this as well.", short="-i", hidden=True)] = None
+    output: Annotated[str | None, option("--output", "Write to this file or folder.", short="-o", metavar="OUT")] = None
+    overwrite: options.Overwrite = False
+    frames: Annotated[bool, option("--frames", "Enlarge all frames of a GIF, WebP or PNG animation.")] = False
+    accept_damaged: Annotated[bool, option("--accept-damaged", "Enlarge the readable part of damaged images.")] = False
+    strength: Annotated[float, option("--strength", "Mix with the bicubic result, from 0 (only bicubic) to 1.")] = 1.0
+    wrap: Annotated[
+        Literal["x", "y", "xy"] | None,
+        option("--wrap", "Enlarge a texture that repeats along x, y or both (xy, or no value)."),
+    ] = None
+    verbose: Annotated[
+        bool, option("--verbose", "Print all figures of one image, or a line for each of several.", short="-v")
+    ] = False
+    quiet: options.Quiet = False
+    quality: Annotated[int | None, option("--quality", "Set the quality of lossy formats, 1 to 100.", OUTPUT)] = None
+    lossless: Annotated[bool, option("--lossless", "Write lossless WebP, AVIF or JPEG XL.", OUTPUT)] = False
+    compression: Annotated[
+        int | None, option("--compression", "Compress PNG and TIFF, 0 (fast) to 9 (small).", OUTPUT)
+    ] = None
+    strip: Annotated[bool, option("--strip", "Remove all metadata except the colour profile.", OUTPUT)] = False
+    background: Annotated[
+        str | None, option("--background", "Replace transparency by this colour in formats without it.", OUTPUT)
+    ] = None
+    width: Annotated[int | None, _side("--width", "Enlarge to this width in pixels.")] = None
+    height: Annotated[int | None, _side("--height", "Enlarge to this height in pixels.")] = None
+    long_edge: Annotated[int | None, _side("--long-edge", "Enlarge until the longer side has these pixels.")] = None
+    short_edge: Annotated[int | None, _side("--short-edge", "Enlarge until the shorter side has these pixels.")] = None
+    fit: Annotated[
+        str | None, option("--fit", "Enlarge to fit into this box, such as 3840x2160.", SIZE, metavar="WxH")
+    ] = None
+    megapixels: Annotated[
+        float | None, option("--megapixels", "Enlarge to this many million pixels.", SIZE, metavar="N")
+    ] = None
+    print: Annotated[
+        str | None, option("--print", "Enlarge for a print, such as 60x40cm@300dpi.", SIZE, metavar="SIZE")
+    ] = None
+    if_larger: Annotated[
+        Literal["skip", "copy", "shrink"],
+        option("--if-larger", "Skip, copy or shrink images that already have the size.", SIZE),
+    ] = "copy"
+    budget: Annotated[
+        str | None,
+        option("--budget", "Spend this share of the original network's GFLOPs (60%) or this amount (50G).", ROUTING),
+    ] = None
+    out_dir: Annotated[Path | None, option("--out-dir", "Write all results to this folder.", MANY, metavar="DIR")] = (
+        None
+    )
+    name: Annotated[
+        str | None,
+        option("--name", "Name results with {stem}, {name}, {suffix} and {scale}.", MANY, default=DEFAULT_TEMPLATE),
+    ] = None
+    skip_existing: Annotated[bool, option("--skip-existing", "Keep existing results and skip their images.", MANY)] = (
+        False
+    )
+    fail_fast: Annotated[bool, option("--fail-fast", "Stop at the first image that fails.", MANY)] = False
+    jobs: Annotated[
+        int | None,
+        option(
+            "--jobs",
+            "Read up to this many images ahead, and write as many at the same time.",
+            MANY,
+            min=0,
+            max=64,
+            metavar="N",
+            default="1",
+        ),
+    ] = None
+    preview: Annotated[bool, option("--preview", "Draw a detail before and after in the terminal.", MAPS)] = False
+    map: Annotated[
+        Path | None, option("--map", "Draw the routing of each pixel to a .png or .npy file.", MAPS, metavar="FILE")
+    ] = None
+    map_style: Annotated[
+        Literal["overlay", "mask", "difficulty", "data"] | None,
+        option(
+            "--map-style",
+            "Draw an overlay, a mask of branches, difficulty (p_heavy in colours) or data (in 16 bits).",
+            MAPS,
+            metavar="STYLE",
+            default="overlay",
+        ),
+    ] = None
+    force_heavy: Annotated[
+        Path | None, option("--force-heavy", "Make pixels heavy where this image is bright.", MAPS, metavar="MASK")
+    ] = None
+    force_light: Annotated[
+        Path | None, option("--force-light", "Make pixels light where this image is bright.", MAPS, metavar="MASK")
+    ] = None
+    help_all: Annotated[
+        bool,
+        option(
+            "--help-all",
+            "Show all options: routing (--adm, --budget), maps, tiles, memory.",
+            ADVANCED,
+            callback=_print_all_options,
+            is_eager=True,
+        ),
+    ] = False
+
+    @property
+    def of_one_image(self) -> dict[str, bool]:
+        """Whether each option for a map or a mask of a single image is given."""
+        files = {"--map": self.map, "--force-heavy": self.force_heavy, "--force-light": self.force_light}
+        return {flag: file is not None for flag, file in files.items()}
+
+    def check(self) -> None:
+        """Raise UsageError for options that exclude or need each other."""
+        options.check_output_mode(self.json, self.quiet)
+        check_exclusive({"--preview": self.preview, "--verbose": self.verbose, "--quiet": self.quiet})
+        check_exclusive({"--overwrite": self.overwrite, "--skip-existing": self.skip_existing})
+        for flag, given in self.of_one_image.items():
+            check_exclusive({"--frames": self.frames, flag: given})
+        if self.map is None and self.map_style is not None:
+            raise UsageError("--map-style needs --map.", "Give the file of the map with --map FILE.")
+
+    def choose_target(self, scale_source: object) -> Target | None:
+        """Return the requested size of the result, None for a scale. ``scale_source`` is where the scale comes from.
+
+        Raises UsageError."""
+        sizes = ("width", "height", "long_edge", "short_edge", "fit", "megapixels", "print")
+        given = {name: value for name in sizes if (value := getattr(self, name)) is not None}
+        check_exclusive(
+            {
+                "--scale": getattr(scale_source, "name", "") == "COMMANDLINE",
+                **{"--" + name.replace("_", "-"): True for name in given},
+            }
+        )
+        for name, value in given.items():
+            return make_target(name, value)
+        return None
+
+    def make_request(self, target: Target | None) -> "Request":
+        """Return the request without its routing, refinement and map, which need torch. Raises UsageError."""
+        from pcsr_cli.images.formats import SaveOptions
+        from pcsr_cli.images.modes import parse_colour
+        from pcsr_cli.jobs.request import Request
+
+        return Request(
+            scale=self.scale,
+            target=target,
+            if_larger=self.if_larger,
+            background=None if self.background is None else parse_colour(self.background),
+            strength=self.strength,
+            wrap=self.wrap,
+            refine=None,
+            tile=options.choose_tile(self.tile),
+            memory=options.choose_memory(self.memory),
+            format=self.format,
+            save=SaveOptions(self.quality, self.lossless, self.compression, self.strip),
+            allow_huge=self.allow_huge,
+            accept_damaged=self.accept_damaged,
+            frames=self.frames,
+            force_heavy=self.force_heavy,
+            force_light=self.force_light,
+        )
+
+    def add_routing(self, request: "Request") -> "Request":
+        """Return the request with its routing, refinement and map. Check the device.
+
+        Raises UsageError, DeviceError, RefusedOutputError."""
+        routing = options.choose_routing(self.threshold, self.k, self.adm, self.budget)
+        from pcsr_cli.engine.device import resolve_device, resolve_precision
+        from pcsr_cli.engine.routing import parse_allowance
+        from pcsr_cli.jobs.maps import request_map
+
+        refine = options.choose_refine(self.refine, self.no_refine, self.scale)
+        by_scale = request.target is not None and self.refine is None and not self.no_refine
+        resolve_precision(self.precision, resolve_device(self.device))
+        return replace(
+            request,
+            refine=None if by_scale else refine,
+            routing=routing,
+            allowance=None if self.budget is None else parse_allowance(self.budget),
+            map=None if self.map is None else request_map(self.map, self.map_style, self.overwrite),
+        )
