@@ -5,7 +5,6 @@ processes.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -18,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pcsr_cli.engine.device import upload
+from pcsr_cli.engine.device import to_numbers, upload
 from pcsr_cli.engine.grid import Axis, make_axis
+from pcsr_cli.engine.limits import allowed_threads
 from pcsr_cli.images import degrade
 from pcsr_cli.images.resize import resize_bicubic
 from pcsr_cli.training.config import DegradationConfig, Range, ScaleShare, StageConfig
@@ -137,7 +137,7 @@ class BatchMaker(Dataset[Batch]):
             lr = shrink(windows, length, crop)
         else:
             lr = self._degraded(self.degradation, windows, length, random)
-        return Batch(_to_numbers(lr).permute(0, 3, 1, 2), _to_numbers(chosen), rows[0], columns[0])  # channels last
+        return Batch(to_numbers(lr).permute(0, 3, 1, 2), to_numbers(chosen), rows[0], columns[0])  # channels last
 
     def _plan(self, side: int, random: np.random.Generator) -> NDArray[np.int64]:
         """This process's rows of the batch plan: patch, top, left, flip rows, flip columns, transpose."""
@@ -166,13 +166,11 @@ class BatchMaker(Dataset[Batch]):
         return windows
 
     def _degraded(self, config: DegradationConfig, windows: Tensor, length: int, random: np.random.Generator) -> Tensor:
-        """Shrink the windows with a random filter and degrade each crop at random."""
-        crop = self.stage.crop
-        saved = windows.clone()
-        for window in saved if config.twice else ():
+        """Shrink the windows with a random filter and degrade each crop at random. Overwrites the windows."""
+        for window in windows if config.twice else ():
             if config.jpeg and random.random() < config.twice:  # saved, reduced, and saved again below
                 window.numpy()[:] = _save(window.numpy(), config.jpeg, random, _jpeg(config, random))
-        lr = shrink(saved, length, crop, _draw(config.reductions, random))
+        lr = shrink(windows, length, self.stage.crop, _draw(config.reductions, random))
         for each in lr:
             each.numpy()[:] = degrade_crop(each.numpy(), config, random)
         return lr
@@ -227,17 +225,11 @@ def _gather(patches: Tensor, plan: NDArray[np.int64], side: int) -> Tensor:
     return patches.view(-1, 3)[(index * patch + row) * patch + column]
 
 
-def _to_numbers(pixels: Tensor) -> Tensor:
-    return pixels.float().div_(255)
-
-
 def batches(maker: BatchMaker, steps: range, device: torch.device) -> Iterator[Batch]:
     """Yield the batches of ``steps`` on ``device``. Codecs run on the CPU: for a GPU, in one process for each core."""
     degraded = maker.degradation is not None and device.type == "cuda"
-    workers = (os.cpu_count() or 1) - 1 if degraded else 0
-    loader: DataLoader[Batch] = DataLoader(
-        maker, sampler=steps, batch_size=None, num_workers=workers, prefetch_factor=2 if workers else None
-    )
+    workers = allowed_threads() - 1 if degraded else 0
+    loader: DataLoader[Batch] = DataLoader(maker, sampler=steps, batch_size=None, num_workers=workers)
     for batch in loader:
         yield batch.to(device)
 

@@ -11,6 +11,7 @@ from msgspec import Meta, field
 from msgspec.structs import asdict
 
 from pcsr_cli.errors import TrainingError
+from pcsr_cli.images.degrade import MAX_BLUR, MAX_NOISE
 from pcsr_cli.images.files import read_text, reason
 from pcsr_cli.model import spec as network
 from pcsr_cli.model.spec import ModelSpec, Scales, Table, convert
@@ -61,8 +62,8 @@ class DataConfig(Table, frozen=True):
 class ModelConfig(Table, frozen=True):
     """The network: backbone and hidden sizes of the samplers, lightest first, and of the classifier.
 
-    ``branches`` > 0 trains the backbone's 3x3 convolutions with additional branches that are as many times as wide;
-    they are merged into the convolutions after stage 1. ``start`` is a folder with the weights to start from.
+    With ``branches`` > 0, the backbone's 3x3 convolutions get additional branches in stage 1, that many times as wide.
+    The branches are merged into the convolutions. ``start`` is a folder with the weights to start from.
     """
 
     samplers: network.Samplers
@@ -111,9 +112,9 @@ class Range(Table, frozen=True):
 class DegradationConfig(Table, frozen=True):
     """Degradations of LR crops, in the order in which they are applied.
 
-    ``twice`` is the share of crops whose HR image is saved as JPEG before it is reduced. ``reductions`` are shares of
-    filters, of whole batches. ``blur`` has a sigma in LR pixels, ``noise`` one in 8-bit values. At most one codec
-    follows: ``jpeg``, with shares of chroma ``subsamplings``, or ``webp``, with a range of qualities.
+    ``twice`` is the share of crops whose HR image is saved as JPEG before it is reduced. ``reductions`` gives each
+    filter its share of the batches. ``blur`` has a sigma in LR pixels, ``noise`` one in 8-bit values. At most one codec
+    follows, with a range of qualities: ``jpeg``, with shares of chroma ``subsamplings``, or ``webp``.
     """
 
     twice: Share = 0.0
@@ -132,6 +133,9 @@ class DegradationConfig(Table, frozen=True):
             raise ValueError("the quality of jpeg and webp is from 1 to 100")
         if sum(codec.share for codec in codecs) > 1:
             raise ValueError("the shares of jpeg and webp are together more than 1")
+        for name, strength, most in (("blur", self.blur, MAX_BLUR), ("noise", self.noise, MAX_NOISE)):
+            if strength is not None and strength.high > most:
+                raise ValueError(f"{name} is at most {most:g}")
         if not self.reductions or not self.subsamplings:
             raise ValueError("reductions and subsamplings are not empty")
 

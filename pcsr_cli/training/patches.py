@@ -38,8 +38,9 @@ class _Image:
 
 
 def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixels:
-    """Open the patches of a recipe read-only, (count, patch, patch, 3). If the patches are missing or outdated, the
-    function makes them.
+    """Open the patches of a recipe, (count, patch, patch, 3). Missing, outdated or damaged patches are made again.
+
+    Changes of the array do not reach the file.
 
     ``smallest`` is the side of the largest training window. Raises TrainingError if the patches are smaller or the
     folders hold no usable image, OutputError if the cache cannot be written.

@@ -25,14 +25,7 @@ from pcsr_cli.training.config import TrainConfig
 from pcsr_cli.training.log import Event, Log, Observer, Progress, Saved, ignore, write_card
 from pcsr_cli.training.patches import Pixels, open_patches
 from pcsr_cli.training.stages import Loss
-from pcsr_cli.training.trainer import (
-    RunState,
-    Trainer,
-    diverged,
-    learning_rate,
-    load_state,
-    save_state,
-)
+from pcsr_cli.training.trainer import RunState, Trainer, diverged, learning_rate, load_state, save_state
 from pcsr_cli.training.validation import Validator
 
 STATE_NAME = "state.pt"
@@ -100,9 +93,7 @@ class Run:
     def __init__(
         self, config: TrainConfig, folder: Path, observe: Observer, processes: Processes, seconds: float = 0.0
     ) -> None:
-        """Make the folder and remove temporary files of killed runs. Raises OutputError and the errors of
-        ``Validator``.
-        """
+        """Make the folder and remove temporary files of killed runs. Raises OutputError, and the errors of Validator."""
         make_folder(folder)
         self.config = config
         self.folder = folder

@@ -1,7 +1,7 @@
 """The HTML page of ``pcsr report``: one file that works without a network or a server.
 
-``build_image`` computes the data of one image, ``write_page`` writes the page. The template, the style and
-the scripts are in ``assets/``.
+``build_image`` computes the data of one image, ``write_page`` writes the page. The template, the style and the scripts
+are in ``assets/``.
 """
 
 import base64
@@ -121,7 +121,10 @@ def printable_name(name: str) -> str:
 def build_image(
     conditions: Conditions, pair: Pair, grid: CutGrid, progress: Callable[[float], None] = lambda share: None
 ) -> PageImage:
-    """Sweep an image and make its previews. ``progress`` is called with the share done. Raises like ``sweep``."""
+    """Sweep an image and make its previews. ``progress`` is called with the completed share.
+
+    Raises the errors of ``sweep``.
+    """
     composer = conditions.explore(pair.lr, lambda share: progress(share / 2))
     curve = trace(conditions, pair, composer, grid, lambda share: progress(0.5 + 0.45 * share))
     height, width = composer.size

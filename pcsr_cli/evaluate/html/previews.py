@@ -37,8 +37,8 @@ class Preview:
     """A rectangle of the result as the page shows it.
 
     ``left``, ``top``, ``width`` and ``height`` are in HR pixels, ``size`` is the embedded (width, height). ``layers``
-    maps names to WebP images. ``difficulty`` is a lossless WebP image with ``to_levels`` in its red channel.
-    All images are data URIs.
+    maps names to WebP images. ``difficulty`` is a lossless WebP image whose red channel has the levels of
+    ``to_levels``. All images are data URIs.
     """
 
     left: int
