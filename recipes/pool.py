@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pillow_jxl  # noqa: F401  (registers the format)
-from numpy.typing import NDArray
 from PIL import Image
 
 import pcsr_cli
-from pcsr_cli.images.resize import make_lr, resize_bicubic
+from pcsr_cli.images.resize import make_lr
+from pcsr_cli.training.patches import Pixels, reduce
 
 SIDE = 256
 HARDEST, EASY, EASY_KEPT = 0.05, 0.5, 0.12
@@ -30,7 +30,7 @@ SOURCES = {
     "unsplash_2k": (1, 1.6),
     "pages": (1,),
 }
-SCREENSHOTS = (  # game frames and portraits, too, all of unsplash_2k
+SCREENSHOTS = (  # and game frames and portraits, all in unsplash_2k
     "097cb426 100a02c2 100f1789 11f2b039 14ab4af2 28d24b9c 2a2420f9 2c1f8454 3140d643 4cd6910a 8bb119b8 9466a908 "
     "b51d5fb5 d79d465a ef576c4e "
 )
@@ -39,8 +39,6 @@ HELD_OUT = (  # twenty pictures of varied, for validation
     "lomiri-afe876- lomiri-c44d97- mue-d5306c- riot-59ee5b- riot-a9d71c- signage-9028f3- skimage-5c2e7a- "
     "talks-72948f- wct-2105b5- wct-5d53eb- wct-e3c3b1- worksuite-10e175- worksuite-743295- worksuite-8dca8f- "
 )
-
-Pixels = NDArray[np.uint8]
 
 
 def squares(image: Pixels) -> Iterator[Pixels]:
@@ -56,14 +54,6 @@ def _starts(length: int) -> list[int]:
         return []
     count = max(1, length // SIDE) if length % SIDE < SIDE // 2 or length < 1.3 * SIDE else length // SIDE + 1
     return [round(i * (length - SIDE) / (count - 1)) for i in range(count)] if count > 1 else [(length - SIDE) // 2]
-
-
-def reduce(image: Pixels, reduction: float) -> Pixels:
-    """Reduce an image bicubically."""
-    if reduction == 1:
-        return image
-    height, width = (round(side / reduction) for side in image.shape[:2])
-    return np.floor(resize_bicubic(image.astype(np.float32), height, width) + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def error(model: pcsr_cli.LoadedModel, square: Pixels) -> float:

@@ -144,7 +144,7 @@ def _patches(image: _Image, side: int, observe: Observer) -> Iterator[Pixels]:
         return
     used = False
     for reduction in image.reductions:
-        smaller = _reduce(pixels, reduction)
+        smaller = reduce(pixels, reduction)
         rows, columns = smaller.shape[0] // side, smaller.shape[1] // side
         grid = smaller[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
         yield from grid.swapaxes(1, 2).reshape(-1, side, side, 3)
@@ -153,7 +153,8 @@ def _patches(image: _Image, side: int, observe: Observer) -> Iterator[Pixels]:
         observe(Skipped(image.path, f"It is smaller than a patch of {side} pixels."))
 
 
-def _reduce(pixels: Pixels, reduction: float) -> Pixels:
+def reduce(pixels: Pixels, reduction: float) -> Pixels:
+    """Shrink an image (H, W, 3) bicubically by the factor ``reduction``."""
     if reduction == 1:
         return pixels
     height, width = (max(1, round(length / reduction)) for length in pixels.shape[:2])

@@ -93,7 +93,7 @@ class Run:
     def __init__(
         self, config: TrainConfig, folder: Path, observe: Observer, processes: Processes, seconds: float = 0.0
     ) -> None:
-        """Make the folder and remove temporary files of killed runs. Raises OutputError, and the errors of Validator."""
+        """Make the folder and remove temporary files of killed runs. Raises OutputError and as ``Validator``."""
         make_folder(folder)
         self.config = config
         self.folder = folder

@@ -120,7 +120,7 @@ class TestModels:
         monkeypatch.setattr(doctor, "MIN_DISK", 2**80)
         assert by_subject(check_cache())["cache"].state is State.WARNING
 
-    def test_a_path_that_cannot_be_examined_does_not_end_the_check(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_refused_path_does_not_end_the_check(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(path: Path) -> bool:  # as Path.exists does until Python 3.13
             raise PermissionError(13, "Permission denied")
 
