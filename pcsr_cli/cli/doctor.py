@@ -39,7 +39,7 @@ def _show(finding: "Finding") -> None:
 
     state = finding.state.value
     text = Text.assemble(
-        (f"{state:<8}", COLOURS[state]), (f"{finding.subject:<15}", "bold"), printable(finding.message)
+        (f"{state:<8}", COLOURS[state]), (f"{finding.subject:<19} ", "bold"), printable(finding.message)
     )
     console = stdout_console()
     console.print(text, soft_wrap=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pcsr_cli.images.formats import Format
     from pcsr_cli.images.image import Layout
+    from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.jobs.plan import Disk, Forecast, Range
     from pcsr_cli.model.registry import LoadedModel
 
@@ -87,25 +88,36 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
             layouts.append((path, read_layout(path, common.allow_huge), _format(path, output, common.format, many)))
     choice = common.choose_models(quiet=common.json)
     likely = [choice.likely(path) for path, _, _ in layouts]
-    forecasts, speeds = [], []
-    for model in choice.loaded:
+    models, forecasts, speeds = choice.loaded, [], []
+    for model in models:
         own = [work for work, chosen in zip(layouts, likely, strict=True) if chosen is model]
         settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
         speeds.append(try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in own], settings))
         for path, layout, format in own:
             with skipping(path):
-                forecasts.append(forecast(path, layout, model, common.scale, settings, speeds[-1], format))
+                one = forecast(path, layout, model, common.scale, settings, speeds[-1], format)
+                forecasts.append(replace(one, notes=(*one.notes, *_other_models(choice, path))))
     if not forecasts:
         raise InputError("All images failed.", str(skipped[0]))
     most_bytes = sum(one.most_bytes for one in forecasts)
     disk = None if output is None else check_disk(output if many else output.parent, most_bytes)
-    figures = (forecasts, choice.loaded, common.scale, speeds, disk)
+    figures = (forecasts, models, common.scale, speeds, disk)
     if common.json:
         print_document(_document(*figures) | {"skipped": [printable(str(one)) for one in skipped]})
     else:
         _show(*figures)
     if skipped:
         raise SystemExit(1)
+
+
+def _other_models(choice: "ModelChoice", source: Path) -> tuple[str, ...]:
+    """Return a note on the model that the pixels of an image may lead to instead, because a plan reads the header only.
+
+    Raises the errors of loading."""
+    *_, chosen = choice.possible(source)
+    if chosen is choice.likely(source):
+        return ()
+    return (f"upscale takes {chosen.identity.name} if the pixels show the blocks of a JPEG; plan does not read them",)
 
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":

@@ -105,6 +105,10 @@ def test_only_the_models_that_the_images_need_are_loaded(here: Pcsr) -> None:
 def test_a_plan_has_the_cost_of_the_chosen_models(here: Pcsr) -> None:
     options = ["--registry", "both.toml", "--json"]
     assert here("plan", "in/b.jpg", *options).succeeded().document["model"] == "lossy"
+    assert here("plan", "in/b.jpg", *options).document["images"][0]["notes"] == []
+    plan = here("plan", "in/a.png", *options).succeeded().document
+    assert plan["model"] == "clean"
+    assert "upscale takes lossy if the pixels show the blocks of a JPEG" in plan["images"][0]["notes"][0]
     assert set(here("plan", "in", *options).succeeded().document["model"].split(", ")) == {"clean", "lossy"}
 
 
