@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from pcsr_cli.evaluate.methods import Method
     from pcsr_cli.evaluate.runner import Conditions
 
-METHODS = "threshold,adm,heavy,light,bicubic"
+METHODS = "threshold,adm,heavy,light,bicubic,lanczos"
 
 EXAMPLES = options.examples(
-    "pcsr bench folder  # five methods on reduced images",
+    "pcsr bench folder  # six methods on reduced images",
     "pcsr bench folder --methods threshold,k=1,bicubic --csv rows.csv",
     "pcsr bench folder --degrade jpeg=75  # LR images saved as JPEG",
 )
@@ -159,23 +159,40 @@ def _show(conditions: "Conditions", result: "BenchResult") -> None:
         "seconds of computing (none for patch, which is composed)."
     )
     console.print(Text(printable(title)))
-    table = figures_table("image, method", *(heading for heading, _, _ in COLUMNS), gap=1)
+    columns = [column for column in COLUMNS if any(getattr(row, column[1]) is not None for row in result.rows)]
+    table = figures_table("image, method", *(heading for heading, _, _ in columns), gap=1)
     for (image, size), group in groupby(result.rows, key=lambda row: (row.image, row.size)):
         table.add_row(
             Text(printable(image) if size is None else f"{printable(image)} {size[0]}x{size[1]}", style="bold")
         )
-        _add_rows(table, group)
-    table.add_section()
-    table.add_row(f"mean of {len(result.rows) // len(result.mean)}", style="bold")
-    _add_rows(table, result.mean)
+        _add_rows(table, group, columns)
+    count = len(result.rows) // len(result.mean)
+    if count > 1:
+        table.add_section()
+        table.add_row(f"mean of {count}", style="bold")
+        _add_rows(table, result.mean, columns)
     console.print(table)
     if infinite := [f"{row.method}: {row.equal}" for row in result.mean if row.equal and math.isfinite(row.psnr or 0)]:
         console.print(Text(f"The mean PSNR leaves out infinite values ({', '.join(infinite)})."))
     if result.skipped:
         console.print(f"{len(result.skipped)} skipped, see above.")
+    if not conditions.no_reference and (gain := conclude(result.mean)):
+        console.print(Text(f"{printable(conditions.model.identity.name)}, {gain}"))
 
 
-def _add_rows(table: "Table", rows: "Iterable[Row]") -> None:
+def conclude(mean: "Sequence[Row]") -> str:
+    """Return what the first method that routes pixels gains over the filters; empty if no gain is known."""
+    quality = {row.method: row.psnr for row in mean if row.psnr is not None and math.isfinite(row.psnr)}
+    routed = next((row.method for row in mean if row.heavy_share is not None and row.method in quality), None)
+    gains = [
+        f"{quality[routed] - quality[name]:+.2f} dB over {name}"
+        for name in ("bicubic", "Lanczos")
+        if routed is not None and name in quality
+    ]
+    return f"{routed}: {', '.join(gains)}." if gains else ""
+
+
+def _add_rows(table: "Table", rows: "Iterable[Row]", columns: "Iterable[tuple[str, str, str]]") -> None:
     for row in rows:
-        figures = (measuring.format_figure(getattr(row, name), form) for _, name, form in COLUMNS)
+        figures = (measuring.format_figure(getattr(row, name), form) for _, name, form in columns)
         table.add_row(f"  {row.method}", *figures)

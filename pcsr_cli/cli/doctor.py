@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from pcsr_cli.evaluate.doctor import Finding
 
 EXAMPLES = options.examples("pcsr doctor  # what works, and how to fix what does not")
-COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
+COLOURS = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 
 
 def command(registry: options.RegistryFile = None, json: options.Json = False) -> None:
     """Check versions, device, cache, models and formats, and print how to fix problems.
 
-    The exit code is 1 if something is broken, else 0.
+    missing: pcsr works without it. problem: pcsr needs it. The exit code is 1 if there is a problem, else 0.
     """
     from pcsr_cli.evaluate.doctor import examine
     from pcsr_cli.model.registry import own_registry_path
@@ -27,11 +27,11 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
         found.append(finding)
         if not json:
             _show(finding)
-    errors = sum(finding.state.value == "error" for finding in found)
+    problems = sum(finding.state.value == "problem" for finding in found)
     if json:
-        print_document({"healthy": not errors, "findings": [_document(finding) for finding in found]})
-    if errors:
-        raise CheckError(f"{errors} of {len(found)} checks failed.", "Follow the advice of each check.")
+        print_document({"healthy": not problems, "findings": [_document(finding) for finding in found]})
+    if problems:
+        raise CheckError(f"{problems} of {len(found)} checks failed.", "Follow the advice of each check.")
 
 
 def _show(finding: "Finding") -> None:

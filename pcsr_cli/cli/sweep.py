@@ -79,26 +79,28 @@ def command(
     elif not common.quiet:
         console = stdout_console()
         title = f"{name}, {mean.image}: {quality}, dB; SSIM of luma; GFLOPs (paper's count) and executed."
-        for part in (Text(printable(title)), _table(mean), Text(conclude(mean))):
+        for part in (Text(printable(title)), _table(mean), Text(conclude(mean, grid.kind))):
             console.print(part)
     if skipped:
         raise SystemExit(1)
 
 
-def conclude(curve: "Curve") -> str:
-    """Return one sentence about the knee, the recommended point."""
+def conclude(curve: "Curve", kind: str) -> str:
+    """Return one sentence about the knee, the recommended point, for a grid of ``kind``."""
     knee, heavy = curve.knee, curve.heavy
     if knee is None:
         return "The curve has no knee: no point is above the straight line between its ends."
-    name = "The knee" if knee.cut is None else f"The knee at cut {knee.cut:.4g}"
-    loss, saved = heavy.psnr - knee.psnr, f"saves {1 - knee.paper / heavy.paper:.0%} of its GFLOPs (paper's count)"
+    value = f"{kind} {knee.k if kind == 'k' else knee.cut:.4g}"
+    loss, saved = heavy.psnr - knee.psnr, f"saves {1 - knee.paper / heavy.paper:.0%} (paper's count)"
+    quality = f"is {abs(loss):.2f} dB {'below' if loss >= 0 else 'above'} all heavy"
     if not math.isfinite(loss):
-        return f"{name} has {knee.psnr:.2f} dB against all heavy and {saved}."
-    return f"{name} is {abs(loss):.2f} dB {'below' if loss >= 0 else 'above'} all heavy and {saved}."
+        quality = f"has {knee.psnr:.2f} dB against all heavy"
+    return f"The knee, {value}, {quality} and {saved}: use --{value}."
 
 
 def _table(curve: "Curve") -> "Table":
-    table = figures_table("cut", "k", "heavy", "GFLOPs", "exec.", "of orig.", "PSNR", "SSIM", "")
+    share = () if curve.original is None else ("of orig.",)
+    table = figures_table("cut", "k", "heavy", "GFLOPs", "exec.", *share, "PSNR", "SSIM", "")
     table.columns[0].justify, table.columns[-1].justify = "right", "left"
     for point in curve.points:
         name, style = ("knee", "bold") if point == curve.knee else ("", None)
@@ -121,7 +123,7 @@ def _cells(point: "Point | OriginalPoint", curve: "Curve") -> Iterator[str]:
     """Yield the figures of a point. The original network has only some of the figures."""
     for name, form in (("cut", ".4f"), ("k", "z.2f"), ("heavy_share", ".1%"), ("paper", ",.2f"), ("executed", ",.2f")):
         yield measuring.format_figure(getattr(point, name, None), form)
-    share = None if curve.original is None else point.paper / curve.original.paper
-    yield measuring.format_figure(share, ".1%")
+    if curve.original is not None:
+        yield measuring.format_figure(point.paper / curve.original.paper, ".1%")
     yield measuring.format_figure(point.psnr, ".3f")
     yield measuring.format_figure(getattr(point, "ssim", None), ".4f")

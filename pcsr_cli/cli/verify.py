@@ -31,6 +31,7 @@ Tiles = Annotated[
     ),
 ]
 Crop = Annotated[int | None, option("--crop", "Use only the middle N x N pixels of the image.", min=options.MIN_TILE)]
+Verbose = Annotated[bool, option("--verbose", "Print a table of all checks.", short="-v")]
 
 
 def command(
@@ -42,6 +43,7 @@ def command(
     device: options.Device = "auto",
     precision: options.PrecisionName = "auto",
     registry: options.RegistryFile = None,
+    verbose: Verbose = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -51,6 +53,7 @@ def command(
     computes features twice, and with --precision if it is not fp32. The exit code is 0 if all checks pass, else 1.
     """
     options.check_output_mode(json, quiet)
+    options.check_exclusive({"--verbose": verbose, "--quiet": quiet})
     from rich.text import Text
 
     from pcsr_cli.api import load_model, working_scale
@@ -88,10 +91,14 @@ def command(
     elif not quiet:
         before, after = (f"{width}x{height}" for width, height in sizes)
         where = f"{loaded.identity.name}, {describe_device(loaded.network.device)}"
+        subject = printable(f"{source.name}, {part}: {before} -> {after}; {where}")
         console = stdout_console()
-        console.print(Text(printable(f"{source.name}, {part}: {before} -> {after}; {where}")), soft_wrap=True)
-        for line in ("", _table(found), "", *_explanation(found)):
-            console.print(line)
+        if verbose or failures:
+            for line in (Text(subject), "", _table(found), "", *_explanation(found)):
+                console.print(line)
+        else:
+            verdict = f"all {len(found)} checks passed, and no value differs by more than"
+            console.print(Text(f"{subject}: {verdict} {max(one.difference for one in found):.1e}."), soft_wrap=True)
     if failures:
         raise CheckError(
             f"{failures} of {len(found)} checks of {source.name} failed.",

@@ -50,11 +50,11 @@ MIN_DISK = 100 * 2**20
 
 
 class State(Enum):
-    """``WARNING``: pcsr works, but slower or with less. ``ERROR``: something that pcsr needs does not work."""
+    """``MISSING``: pcsr works, but slower or with less. ``PROBLEM``: something that pcsr needs does not work."""
 
     OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
+    MISSING = "missing"
+    PROBLEM = "problem"
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def check_torch() -> Iterator[Finding]:
     if torch.__version__.partition("+")[0] in TESTED_TORCH:
         yield Finding("torch", State.OK, torch.__version__, facts=facts)
         return
-    message = f"{torch.__version__}, but pcsr was tested with {', '.join(TESTED_TORCH)}"
-    yield Finding("torch", State.WARNING, message, f"Run: pip install torch=={TESTED_TORCH[-1]}", facts)
+    message = f"a tested version ({', '.join(TESTED_TORCH)}); this is {torch.__version__}"
+    yield Finding("torch", State.MISSING, message, f"Run: pip install torch=={TESTED_TORCH[-1]}", facts)
 
 
 def check_libraries() -> Iterator[Finding]:
@@ -115,11 +115,11 @@ def check_libraries() -> Iterator[Finding]:
     missing = [name for name, version in versions.items() if version is None]
     message = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
     step = f"Run: pip install {' '.join(missing)}" if missing else ""
-    yield Finding("libraries", State.ERROR if missing else State.OK, message, step, versions)
+    yield Finding("libraries", State.PROBLEM if missing else State.OK, message, step, versions)
     for name, packages in DECODERS.items():
         if versions[name] is not None and (error := _import_error(name)):
             step = f"Run: pip install --force-reinstall {packages}"
-            yield Finding(f"library {name}", State.ERROR, f"{name} does not load: {error}", step)
+            yield Finding(f"library {name}", State.PROBLEM, f"{name} does not load: {error}", step)
 
 
 def _import_error(module: str) -> str | None:
@@ -138,7 +138,7 @@ def check_device() -> Iterator[Finding]:
     if device.type == "cpu" and shutil.which("nvidia-smi"):
         message = "cpu: this build of PyTorch cannot use the NVIDIA GPU of this machine"
         step = "Install a CUDA build of PyTorch and the driver for it."
-        yield Finding("device", State.WARNING, message, step, facts)
+        yield Finding("device", State.MISSING, message, step, facts)
     else:
         yield Finding("device", State.OK, describe_device(device), facts=facts)
 
@@ -149,7 +149,7 @@ def check_memory() -> Iterator[Finding]:
     short = free < MIN_MEMORY
     step = "Close other programs before upscaling to 8K or more." if short else ""
     message = f"{_size(free)} free of {_size(total)}"
-    yield Finding("memory", State.WARNING if short else State.OK, message, step, {"free": free, "total": total})
+    yield Finding("memory", State.MISSING if short else State.OK, message, step, {"free": free, "total": total})
 
 
 def check_threads() -> Iterator[Finding]:
@@ -168,7 +168,7 @@ def check_kernels() -> Iterator[Finding]:
         return
     message = f"plain operations on the CPU, with the same results but slower: {problem}"
     step = f"Install torch {TESTED_TORCH[-1]} in a build with oneDNN."
-    yield Finding("kernels", State.WARNING, message, step, {"fused": False})
+    yield Finding("kernels", State.MISSING, message, step, {"fused": False})
 
 
 def check_cache() -> Iterator[Finding]:
@@ -176,7 +176,7 @@ def check_cache() -> Iterator[Finding]:
     try:
         folder = Path(client().constants.HF_HUB_CACHE)
     except HubError as error:
-        yield Finding("cache", State.ERROR, error.sentence, error.next_step)
+        yield Finding("cache", State.PROBLEM, error.sentence, error.next_step)
         return
     size = sum(file.stat().st_size for file in folder.glob("models--*/blobs/*") if file.is_file())
     existing = next(path for path in (folder, *folder.parents) if exists(path))
@@ -185,13 +185,13 @@ def check_cache() -> Iterator[Finding]:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         message, facts["writable"] = f"Cannot write to {folder}: {error.strerror or error}", False
-        yield Finding("cache", State.ERROR, message, "Set HF_HOME to a writable folder.", facts)
+        yield Finding("cache", State.PROBLEM, message, "Set HF_HOME to a writable folder.", facts)
     else:
         free = shutil.disk_usage(existing).free
         full = free < MIN_DISK
         step = "Free disk space, or set HF_HOME to another disk." if full else ""
         message = f"{folder}: {_size(size)} of models, {_size(free)} free"
-        yield Finding("cache", State.WARNING if full else State.OK, message, step, facts)
+        yield Finding("cache", State.MISSING if full else State.OK, message, step, facts)
     for config in sorted(folder.glob("models--*/snapshots/*/config.json")):
         yield from _check_cached(config, config.with_name("model.safetensors"))
 
@@ -205,7 +205,7 @@ def _check_cached(config: Path, weights: Path) -> Iterator[Finding]:
         repo = config.parents[2].name.removeprefix("models--").replace("--", "/", 1)
         message = f"damaged in {config.parent}: {' and '.join(damaged)} of {repo}"
         step = f"Run: pcsr models fetch {repo}@{revision_of(config)}"
-        yield Finding("cache entry", State.ERROR, message, step, {"repo": repo, "files": damaged})
+        yield Finding("cache entry", State.PROBLEM, message, step, {"repo": repo, "files": damaged})
 
 
 def check_models(own_registry: Path | None = None) -> Iterator[Finding]:
@@ -213,7 +213,7 @@ def check_models(own_registry: Path | None = None) -> Iterator[Finding]:
     try:
         registry = load_registry(own_registry)
     except PcsrError as error:
-        yield Finding("registry", State.ERROR, error.sentence, error.next_step)
+        yield Finding("registry", State.PROBLEM, error.sentence, error.next_step)
         return
     for entry in registry.entries.values():
         yield _check_model(entry, registry)
@@ -229,10 +229,10 @@ def _check_model(entry: Entry, registry: Registry) -> Finding:
             return Finding(subject, State.OK, message, facts=missing)
         if isinstance(location, HubLocation) and not is_whole_here(location):
             message = "damaged in the cache; it is downloaded again on next use"
-            return Finding(subject, State.WARNING, message, f"Run: pcsr models fetch {entry.name}", missing)
+            return Finding(subject, State.MISSING, message, f"Run: pcsr models fetch {entry.name}", missing)
         sha256 = load_model(entry.name, "cpu", "fp32", registry).identity.sha256
     except PcsrError as error:
-        return Finding(subject, State.ERROR, error.sentence, error.next_step, missing)
+        return Finding(subject, State.PROBLEM, error.sentence, error.next_step, missing)
     message = f"sha256 {sha256}" + (", as expected" if entry.sha256 else "")
     return Finding(subject, State.OK, message, facts={"available": True, "sha256": sha256})
 
@@ -242,14 +242,14 @@ def _check_hub(entries: Sequence[Entry]) -> Finding:
     try:
         facts = {"endpoint": endpoint(), "offline": client().constants.HF_HUB_OFFLINE}
     except HubError as error:
-        return Finding("hub", State.WARNING, error.sentence, error.next_step, {"reachable": False})
+        return Finding("hub", State.MISSING, error.sentence, error.next_step, {"reachable": False})
     if not entries:
         return Finding("hub", State.OK, "no model of the registry is on the Hub", facts=facts)
     assert isinstance(entries[0].location, HubLocation)
     try:
         reach(entries[0].location, entries[0].name)
     except HubError as error:
-        return Finding("hub", State.WARNING, error.sentence, error.next_step, facts | {"reachable": False})
+        return Finding("hub", State.MISSING, error.sentence, error.next_step, facts | {"reachable": False})
     return Finding("hub", State.OK, f"{endpoint()} responds", facts=facts | {"reachable": True})
 
 
@@ -263,7 +263,7 @@ def check_formats() -> Iterator[Finding]:
     for format, error in errors.items():
         if error is not None:
             step = f"Run: pip install {format.plug_in}" if format.plug_in else "Install Pillow from PyPI."
-            state = State.WARNING if format.plug_in else State.ERROR
+            state = State.MISSING if format.plug_in else State.PROBLEM
             yield Finding(f"format {format.name}", state, error, step, {"plug_in": format.plug_in or None})
 
 

@@ -1,13 +1,17 @@
 """``pcsr bench``."""
 
 import csv
+import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pcsr_cli.cli.bench import conclude
 from pcsr_cli.errors import InputError, ModelError, OutputError, PcsrError, RefusedOutputError, UsageError
+from pcsr_cli.evaluate.bench import Row
 from tests.command import Pcsr, Ran
 from tests.images import levels, save
 
@@ -51,6 +55,36 @@ def test_the_table_fits_the_terminal(bench: Callable[..., Ran], columns: str) ->
     ran = bench("folder", "--luma", env={"COLUMNS": columns}).succeeded()
     assert "mean of 2" in ran.stdout and "all heavy" in ran.stdout and "PSNR" in ran.stdout
     assert max(map(len, ran.stdout.splitlines())) <= int(columns)
+
+
+def test_the_table_has_no_empty_columns_and_ends_in_one_sentence(bench: Callable[..., Ran]) -> None:
+    whole = bench("folder").succeeded().stdout
+    assert "of orig." in whole and "GFLOPs" in whole and "Lanczos" in whole
+    assert re.fullmatch(
+        r"tiny, threshold 0.5: [+-]\d+\.\d\d dB over bicubic, .* dB over Lanczos\.", whole.splitlines()[-1]
+    )
+    filters = bench("folder/a.png", "--methods", "bicubic,lanczos").succeeded().stdout
+    headings = next(line.split() for line in filters.splitlines() if line.startswith("image, method"))
+    assert headings == ["image,", "method", "PSNR", "SSIM", "s", "MP/s"]
+    assert " over " not in filters and "mean of" not in filters
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ({"k = 1": 30.0, "bicubic": 29.0, "Lanczos": 30.5}, "k = 1: +1.00 dB over bicubic, -0.50 dB over Lanczos."),
+        ({"ADM": 30.0, "Lanczos": math.inf}, ""),
+        ({"ADM": math.inf, "bicubic": 29.0}, ""),
+        ({"bicubic": 29.0}, ""),
+    ],
+)
+def test_the_sentence_states_only_known_gains(rows: dict[str, float], sentence: str) -> None:
+    filters = {"bicubic", "Lanczos"}
+    mean = [
+        Row("mean", name, None, None if name in filters else 0.3, psnr, None, None, None, None, None, None)
+        for name, psnr in rows.items()
+    ]
+    assert conclude(mean) == sentence
 
 
 def test_a_damaged_image_is_skipped(run_pcsr: Pcsr, bench: Callable[..., Ran]) -> None:

@@ -32,14 +32,14 @@ def test_every_check_is_one_line(run_pcsr: Pcsr) -> None:
         assert any(line[8:].startswith(subject) for line in lines), subject
 
 
-def test_an_unreachable_hub_is_a_warning(run_pcsr: Pcsr) -> None:
+def test_an_unreachable_hub_is_missing(run_pcsr: Pcsr) -> None:
     hub = examine(run_pcsr, 0)["hub"]
-    assert (hub["state"], hub["reachable"]) == ("warning", False)
+    assert (hub["state"], hub["reachable"]) == ("missing", False)
     assert "Cannot fetch 3587jjh/pcsr_carn:" in hub["message"]
     with_password = examine(run_pcsr, 0, HF_ENDPOINT="http://me:secret@127.0.0.1:9")["hub"]
     assert "127.0.0.1:9" in with_password["message"] and "secret" not in str(with_password)
     offline = examine(run_pcsr, 0, HF_HUB_OFFLINE="1")["hub"]
-    assert offline["state"] == "warning" and "HF_HUB_OFFLINE" in offline["message"]
+    assert offline["state"] == "missing" and "HF_HUB_OFFLINE" in offline["message"]
 
 
 def test_a_reachable_hub_is_ok(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_reachable_hub_is_ok(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> N
     assert (finding["state"], finding["reachable"]) == ("ok", True)
     assert hub.paths("GET") == [], "nothing is fetched"
     hub.tamper = login_page
-    assert examine(run_pcsr, 0)["hub"]["state"] == "warning"
+    assert examine(run_pcsr, 0)["hub"]["state"] == "missing"
 
 
 def _pinned(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> Path:
@@ -60,13 +60,13 @@ def _pinned(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> Path:
     return own
 
 
-def test_a_damaged_cache_entry_is_an_error(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
+def test_a_damaged_cache_entry_is_a_problem(run_pcsr: Pcsr, hub: Hub, tiny_folder: Path) -> None:
     commit = hub.add(REPO, tiny_folder)
     run_pcsr("models", "fetch", REPO).succeeded()
     assert "cache entry" not in examine(run_pcsr, 0)
     damage(weights(run_pcsr, commit))
     entry = examine(run_pcsr, 1)["cache entry"]
-    assert (entry["state"], entry["repo"], entry["files"]) == ("error", REPO, ["model.safetensors"])
+    assert (entry["state"], entry["repo"], entry["files"]) == ("problem", REPO, ["model.safetensors"])
     run_pcsr(*entry["next_step"].removeprefix("Run: pcsr ").split()).succeeded()
     assert "cache entry" not in examine(run_pcsr, 0)
 
@@ -79,13 +79,13 @@ def test_a_damaged_registry_model_is_downloaded_again(run_pcsr: Pcsr, hub: Hub, 
     (file,) = cached.glob("snapshots/*/model.safetensors")
     damage(file)
     finding = examine(run_pcsr, 1, "--registry", own)
-    assert (finding["model carn"]["state"], finding["cache entry"]["state"]) == ("warning", "error")
+    assert (finding["model carn"]["state"], finding["cache entry"]["state"]) == ("missing", "problem")
 
 
-def test_an_unwritable_cache_is_an_error(run_pcsr: Pcsr) -> None:
+def test_an_unwritable_cache_is_a_problem(run_pcsr: Pcsr) -> None:
     (run_pcsr.scratch / "file").write_text("")
     cache = examine(run_pcsr, 1, HF_HOME=str(run_pcsr.scratch / "file"))["cache"]
-    assert (cache["state"], cache["writable"]) == ("error", False)
+    assert (cache["state"], cache["writable"]) == ("problem", False)
     assert "HF_HOME" in cache["next_step"]
 
 
@@ -100,7 +100,7 @@ def test_a_missing_plug_in_is_reported(run_pcsr: Pcsr) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["other weights", "cut short"])
-def test_wrong_weights_are_an_error(run_pcsr: Pcsr, whole: bool) -> None:
+def test_wrong_weights_are_a_problem(run_pcsr: Pcsr, whole: bool) -> None:
     shutil.copytree(BUILTIN, run_pcsr.scratch / "builtin")
     file = run_pcsr.scratch / "builtin" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01" if whole else file.read_bytes()[:-100])
@@ -108,12 +108,12 @@ def test_wrong_weights_are_an_error(run_pcsr: Pcsr, whole: bool) -> None:
     own = run_pcsr.scratch / "own.toml"
     own.write_text(text[text.index("[models.builtin]") :].replace("packaged", "folder"))
     finding = examine(run_pcsr, 1, "--registry", own)["model builtin"]
-    assert finding["state"] == "error"
+    assert finding["state"] == "problem"
     problem = "but its registry entry requires" if whole else "is not a complete safetensors file:"
     assert problem in f"{finding['message']} {finding['next_step']}"
 
 
-def test_an_unreadable_registry_is_an_error(run_pcsr: Pcsr) -> None:
+def test_an_unreadable_registry_is_a_problem(run_pcsr: Pcsr) -> None:
     finding = examine(run_pcsr, 1, "--registry", "nowhere.toml")["registry"]
-    assert finding["state"] == "error"
+    assert finding["state"] == "problem"
     assert "Cannot read the registry" in f"{finding['message']} {finding['next_step']}"

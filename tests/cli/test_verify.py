@@ -29,13 +29,18 @@ def photograph(run_pcsr: Pcsr) -> Path:
 VARIANTS = ["2 threads", "features computed twice"]
 
 
-def test_the_verdict_is_on_stdout(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+def test_the_verdict_is_one_line(run_pcsr: Pcsr, tiny_folder: Path) -> None:
     ran = run_pcsr("verify", "in.png", "--model", tiny_folder).succeeded()
-    assert "in.png, the whole image: 50x30 -> 200x120" in ran.stdout
-    assert "All checks passed." in ran.stdout
-    for variant in ("tiles of 41", "tiles of 25", *VARIANTS):
-        assert variant in ran.stdout
+    (line,) = ran.stdout.splitlines()
+    assert line.startswith("in.png, the whole image: 50x30 -> 200x120; tiny, cpu")
+    assert ": all 7 checks passed" in line
     assert run_pcsr.files() == ["in.png"]
+
+
+def test_verbose_prints_every_check(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+    ran = run_pcsr("verify", "in.png", "--model", tiny_folder, "-v").succeeded()
+    for text in ("tiles of 41", "tiles of 25", *VARIANTS, "All checks passed."):
+        assert text in ran.stdout
 
 
 def test_the_document_has_every_comparison(run_pcsr: Pcsr, tiny_folder: Path) -> None:
@@ -73,7 +78,7 @@ def test_an_invalid_option_is_refused(run_pcsr: Pcsr, arguments: list[str]) -> N
 @pytest.mark.slow
 def test_the_packaged_photograph_passes(run_pcsr: Pcsr) -> None:
     photograph = ROOT / "examples" / "chelsea.png"
-    ran = run_pcsr("verify", photograph, "--model", "builtin", "--crop", "64", "--precision", "bf16")
+    ran = run_pcsr("verify", photograph, "--model", "builtin", "--crop", "64", "--precision", "bf16", "-v")
     assert "bfloat16" in ran.succeeded().stdout and "near: " in ran.stdout
 
 

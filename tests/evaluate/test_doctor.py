@@ -51,11 +51,11 @@ class TestMachine:
     @pytest.mark.parametrize(
         ("where", "name", "replacement", "subject", "state", "step"),
         [
-            (doctor, "TESTED_TORCH", ("1.1.0", "1.2.3"), "torch", State.WARNING, "pip install torch==1.2.3"),
-            (metadata, "version", without_pyvips, "libraries", State.ERROR, "pip install pyvips"),
-            (shutil, "which", lambda name: f"/usr/bin/{name}", "device", State.WARNING, "CUDA"),
-            (doctor, "free_memory", lambda device: 2**28, "memory", State.WARNING, "Close other programs"),
-            (doctor, "onednn_problem", lambda: "no oneDNN", "kernels", State.WARNING, "build with oneDNN"),
+            (doctor, "TESTED_TORCH", ("1.1.0", "1.2.3"), "torch", State.MISSING, "pip install torch==1.2.3"),
+            (metadata, "version", without_pyvips, "libraries", State.PROBLEM, "pip install pyvips"),
+            (shutil, "which", lambda name: f"/usr/bin/{name}", "device", State.MISSING, "CUDA"),
+            (doctor, "free_memory", lambda device: 2**28, "memory", State.MISSING, "Close other programs"),
+            (doctor, "onednn_problem", lambda: "no oneDNN", "kernels", State.MISSING, "build with oneDNN"),
         ],
     )
     def test_a_problem_is_reported(
@@ -74,12 +74,12 @@ class TestMachine:
         assert step in finding.next_step
 
     @pytest.mark.parametrize(("module", "package"), [("pyvips", "pyvips-binary"), ("simplejpeg", "simplejpeg")])
-    def test_a_decoder_that_does_not_load_is_an_error(
+    def test_a_decoder_that_does_not_load_is_a_problem(
         self, monkeypatch: pytest.MonkeyPatch, module: str, package: str
     ) -> None:
         monkeypatch.setitem(sys.modules, module, None)
         finding = machine()[f"library {module}"]
-        assert finding.state is State.ERROR
+        assert finding.state is State.PROBLEM
         assert finding.message.startswith(f"{module} does not load: ")
         assert package in finding.next_step
 
@@ -118,7 +118,7 @@ class TestModels:
 
     def test_a_full_disk_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, "MIN_DISK", 2**80)
-        assert by_subject(check_cache())["cache"].state is State.WARNING
+        assert by_subject(check_cache())["cache"].state is State.MISSING
 
     def test_a_refused_path_does_not_end_the_check(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(path: Path) -> bool:  # as Path.exists does until Python 3.13
@@ -139,7 +139,7 @@ class TestModels:
         put(folder, "config.json", config, b'{"heavy_sampler_spec": {}}')
         put(folder, "model.safetensors", weights, b"\x02\0\0\0\0\0\0\0{}")
         finding = by_subject(check_cache())["cache entry"]
-        assert finding.state is State.ERROR
+        assert finding.state is State.PROBLEM
         assert finding.next_step == f"Run: pcsr models fetch someone/tiny@{'0' * 40}"
         assert finding.facts["files"] == ["config.json" if weights == "a" else "model.safetensors"]
 
@@ -153,7 +153,7 @@ class TestFormats:
     def test_a_missing_plug_in_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(formats, "find_spec", lambda module: None)
         found = by_subject(check_formats())
-        assert found["format HEIC"].state is State.WARNING
+        assert found["format HEIC"].state is State.MISSING
         assert "pillow-heif" in found["format HEIC"].message
         assert found["format HEIC"].next_step == "Run: pip install pillow-heif"
         assert found["format JPEG XL"].next_step == "Run: pip install pillow-jxl-plugin"
@@ -166,9 +166,9 @@ class TestFormats:
         monkeypatch.setattr(formats, "find_spec", lambda module: object())
         monkeypatch.setattr(importlib, "import_module", broken)
         finding = by_subject(check_formats())["format HEIC"]
-        assert finding.state is State.WARNING and "libheif.so is missing" in finding.message
+        assert finding.state is State.MISSING and "libheif.so is missing" in finding.message
 
-    def test_a_pillow_format_that_does_not_work_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_pillow_format_that_does_not_work_is_a_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         load: Callable[[formats.Format], None] = formats.load_plug_in
 
         def broken(format: formats.Format) -> None:
@@ -178,4 +178,4 @@ class TestFormats:
 
         monkeypatch.setattr(formats, "load_plug_in", broken)
         found = by_subject(check_formats())
-        assert found["format WebP"].state is State.ERROR and "encoder error -2" in found["format WebP"].message
+        assert found["format WebP"].state is State.PROBLEM and "encoder error -2" in found["format WebP"].message
