@@ -1,8 +1,12 @@
-"""Extracts commands, Python code and links from the documents."""
+"""Extracts commands, Python code and links from the documents, and writes the page of all options."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from typer.main import get_command
+
+from pcsr_cli.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -43,3 +47,31 @@ def links(document: Path) -> list[str]:
     """The link targets of a document inside the repository, images included."""
     targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
     return [target for target in targets if "://" not in target]
+
+
+def reference() -> str:
+    """The content of ``docs/reference.md``: all commands with their arguments and options, as in ``--help``."""
+    commands = get_command(main.app).commands  # type: ignore[attr-defined]
+    models = commands["models"].commands.items()
+    commands |= {f"models {name}": command for name, command in models}
+    lines = [
+        "# Commands and options",
+        "",
+        "`python -m tests.documents` writes this page from the help of the commands.",
+    ]
+    for name, command in commands.items():
+        context = command.make_context(name, [], resilient_parsing=True)
+        usage = " ".join(command.collect_usage_pieces(context))
+        lines += ["", f"## pcsr {name}", "", command.help, "", f"Usage: `pcsr {name} {usage}`"]
+        panels: dict[str | None, list[str]] = {None: []}
+        for parameter in sorted(command.get_params(context), key=lambda parameter: parameter.param_type_name):
+            if record := parameter.get_help_record(context):
+                entries = panels.setdefault(getattr(parameter, "rich_help_panel", None), [])
+                entries.append(f"- `{record[0]}`: {record[1]}")
+        for panel, entries in panels.items():
+            lines += ["", *([f"**{panel}**", ""] if panel else []), *entries]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "reference.md").write_text(reference(), encoding="utf-8")

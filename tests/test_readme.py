@@ -22,7 +22,7 @@ from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import Scales
 from tests.cli.test_help import prepare
 from tests.command import Pcsr as Runner
-from tests.documents import DOCUMENTS, ROOT, Command, commands, links, python
+from tests.documents import DOCUMENTS, ROOT, Command, commands, links, python, reference
 from tests.tiny import tiny_spec
 from tests.training.conftest import RECIPE, draw_images
 
@@ -63,6 +63,11 @@ def test_every_link_has_a_target(document: Path) -> None:
 def test_the_readme_links_to_every_document() -> None:
     linked = {(ROOT / target).resolve() for target in links(README)}
     assert set(DOCUMENTS[1:]) <= linked
+
+
+def test_the_page_of_options_is_current() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert page == reference(), "Run: python -m tests.documents"
 
 
 def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
