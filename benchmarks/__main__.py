@@ -26,8 +26,7 @@ from benchmarks.originals import prepared_original
 from benchmarks.stages import REST, stage_flops, timed_engine
 from benchmarks.timing import Timed, alternate, timed
 from pcsr_cli.engine.device import peak_memory
-from pcsr_cli.engine.refine import usual_refine
-from pcsr_cli.engine.routing import Adaptive, Routing
+from pcsr_cli.engine.rules import Adaptive, Routing, usual_refine
 from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
 from pcsr_cli.model.backbones import ORIGINALS, Original
 from pcsr_cli.model.flops import executed_flops, model_costs, original_flops

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.api import load_model
-from pcsr_cli.engine.refine import usual_refine
-from pcsr_cli.engine.routing import DifficultySurvey, Threshold
+from pcsr_cli.engine.routing import DifficultySurvey
+from pcsr_cli.engine.rules import Threshold, usual_refine
 from pcsr_cli.engine.upscale import Settings, survey_difficulties
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec

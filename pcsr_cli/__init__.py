@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pcsr_cli.api import Upscaled, load_model, upscale
-    from pcsr_cli.engine.routing import Adaptive, Threshold, Tradeoff
+    from pcsr_cli.engine.rules import Adaptive, Threshold, Tradeoff
     from pcsr_cli.errors import PcsrError
     from pcsr_cli.model.registry import LoadedModel
 
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Adaptive": "engine.routing",
+    "Adaptive": "engine.rules",
     "LoadedModel": "model.registry",
     "PcsrError": "errors",
-    "Threshold": "engine.routing",
-    "Tradeoff": "engine.routing",
+    "Threshold": "engine.rules",
+    "Tradeoff": "engine.rules",
     "Upscaled": "api",
     "load_model": "api",
     "upscale": "api",

@@ -15,8 +15,7 @@ from pcsr_cli.engine.device import LEVELS, Precision, as_lr, device_notes, resol
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import limit_kernel_caches
 from pcsr_cli.engine.output import output_rows
-from pcsr_cli.engine.refine import NEVER, usual_refine
-from pcsr_cli.engine.routing import Routing, default_routing
+from pcsr_cli.engine.rules import NEVER, Routing, default_routing, usual_refine
 from pcsr_cli.engine.upscale import HrRows, Outcome, Progress, Settings, Upscaling, upscale_whole
 from pcsr_cli.engine.upscale import upscale as run_engine
 from pcsr_cli.errors import DeviceError, InputError, UsageError

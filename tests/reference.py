@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from fast_pytorch_kmeans import KMeans
 from torch import Tensor
 
-from pcsr_cli.engine.routing import Adaptive, Budget, Routing, SingleBranch, Threshold, Tradeoff
+from pcsr_cli.engine.rules import Adaptive, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.model.flops import model_costs
 from pcsr_cli.model.network import Pcsr
 

@@ -3,7 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.rules import Adaptive, Routing, Threshold, Tradeoff
 
 lengths = st.integers(1, 40)
 """Side lengths of a small LR image, in pixels."""

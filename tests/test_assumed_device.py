@@ -6,8 +6,7 @@ The tests run the engine on fake CUDA tensors, which refuse operations that mix 
 import pytest
 import torch
 
-from pcsr_cli.engine.refine import NEVER
-from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.rules import NEVER, Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.upscale import Settings
 from tests.fake_cuda import run_on_fake_cuda
 from tests.tiny import BACKBONES

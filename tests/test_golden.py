@@ -16,8 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from pcsr_cli.api import load_model
-from pcsr_cli.engine.refine import NEVER
-from pcsr_cli.engine.routing import Adaptive, Tradeoff
+from pcsr_cli.engine.rules import NEVER, Adaptive, Tradeoff
 from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
 from pcsr_cli.errors import HubError
 from pcsr_cli.evaluate.metrics import psnr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.rules import Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.model.checkpoint import build_model, read_checkpoint
 from tests import reference
 from tests.closeness import surroundings

@@ -76,7 +76,7 @@ def command(
 ) -> None:
     """Compare methods in quality, compute and time over folders of images."""
     options.check_output_mode(common.json, common.quiet)
-    from pcsr_cli.engine.routing import parse_allowance
+    from pcsr_cli.engine.rules import parse_allowance
     from pcsr_cli.evaluate import bench, sweep
     from pcsr_cli.evaluate.html.page import check_page
     from pcsr_cli.images.image import ImageData

@@ -16,7 +16,7 @@ from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
-    from pcsr_cli.engine.routing import Routing
+    from pcsr_cli.engine.rules import Routing
     from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.model.registry import LoadedModel, Registry
 
@@ -271,18 +271,18 @@ def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: 
     check_exclusive(
         {"--threshold": threshold is not None, "--k": k is not None, "--adm": adm, "--budget": budget is not None}
     )
-    from pcsr_cli.engine import routing
+    from pcsr_cli.engine.rules import Adaptive, Threshold, Tradeoff
 
     if adm:
-        return routing.Adaptive()
+        return Adaptive()
     if k is not None:
-        return routing.Tradeoff(k)
-    return None if threshold is None else routing.Threshold(threshold)
+        return Tradeoff(k)
+    return None if threshold is None else Threshold(threshold)
 
 
 def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
     """Return the requested #h of the paper, or the default for the scale. Raises UsageError."""
-    from pcsr_cli.engine.refine import NEVER, usual_refine
+    from pcsr_cli.engine.rules import NEVER, usual_refine
 
     check_exclusive({"--refine": refine is not None, "--no-refine": no_refine})
     if refine is None:

@@ -55,7 +55,7 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
     time are ranges from all light to all heavy: a --budget of `pcsr upscale` lies between them.
     """
     from pcsr_cli.api import working_scale
-    from pcsr_cli.engine.routing import default_routing
+    from pcsr_cli.engine.rules import default_routing
     from pcsr_cli.engine.upscale import Settings
     from pcsr_cli.images.formats import readable_suffixes
     from pcsr_cli.images.read import read_layout

@@ -237,7 +237,7 @@ class Options(options.Common):
         Raises UsageError, DeviceError, RefusedOutputError."""
         routing = options.choose_routing(self.threshold, self.k, self.adm, self.budget)
         from pcsr_cli.engine.device import resolve_device, resolve_precision
-        from pcsr_cli.engine.routing import parse_allowance
+        from pcsr_cli.engine.rules import parse_allowance
         from pcsr_cli.jobs.maps import request_map
 
         refine = options.choose_refine(self.refine, self.no_refine, self.scale)

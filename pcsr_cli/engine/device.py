@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pcsr_cli.engine.limits import allowed_threads
+from pcsr_cli.engine.rules import check_device_name
 from pcsr_cli.errors import DeviceError
 from pcsr_cli.images.image import Pixels
 
@@ -26,18 +27,16 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def resolve_device(name: str = "auto") -> torch.device:
     """The device with this name, or for ``auto`` cuda if available, else cpu. Raises DeviceError for a device that is
     not available."""
+    check_device_name(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"Unknown device {name!r}.", "Use auto, cpu, cuda, cuda:1, ... or mps.") from error
+    device = torch.device(name)
     present = {
-        "cpu": not device.index,
+        "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available() and not device.index,
+        "mps": torch.backends.mps.is_available(),
     }
-    if not present.get(device.type, False):
+    if not present[device.type]:
         raise DeviceError(f"The device {name} is not available on this machine.", "Use cpu or auto.")
     if device.type == "cpu":
         _limit_threads()

@@ -9,24 +9,10 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from pcsr_cli.engine.rules import NEVER
+
 RING = 1
 """HR pixels around a region that its refinement reads."""
-
-NEVER = 9
-"""The #h that disables refinement: a pixel has at most eight heavy neighbours."""
-
-PUBLISHED = 1
-"""The #h of the published results, which are at x4 only."""
-
-MIN_REFINED_SCALE = 3.0
-"""The smallest scale that is refined by default. On Set14 a 3x3 mean costs 0.29 dB at x2, more than a seam does, but
-0.02 dB at x3.
-"""
-
-
-def usual_refine(scale: float) -> int:
-    """The default #h for a scale: the published one from x3, and off below x3."""
-    return PUBLISHED if scale >= MIN_REFINED_SCALE else NEVER
 
 
 def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:

@@ -1,16 +1,13 @@
 """Assign pixels to branches by a fixed cut, by the cost trade-off k, or adaptively (paper, section 3.3).
 
-With two branches every rule becomes one cut: a pixel is heavy iff p_heavy > cut. In general a rule becomes one
-``Decision`` for the whole image, which labels pixels with branch numbers (0 = lightest).
+With two branches every rule (``rules.py``) becomes one cut: a pixel is heavy iff p_heavy > cut. In general a rule
+becomes one ``Decision`` for the whole image, which labels pixels with branch numbers (0 = lightest).
 """
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,68 +17,13 @@ from torch import Tensor
 
 from pcsr_cli.engine.device import upload
 from pcsr_cli.engine.grid import nearest_index
+from pcsr_cli.engine.rules import Adaptive, Allowance, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.engine.tiles import Rect, Span
-from pcsr_cli.errors import UsageError, in_full
+from pcsr_cli.errors import UsageError
 from pcsr_cli.model.flops import GIGA, ModelCosts, paper_flops
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A pixel is heavy iff p_heavy > ``cut``. The rule is for two branches only."""
-
-    cut: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.cut <= 1:
-            raise UsageError(f"The threshold {in_full(self.cut)} is not a probability.", "Use a number from 0 to 1.")
-
-
-@dataclass(frozen=True)
-class Tradeoff:
-    """Branch = argmax_j p_j / cost_j^k. A tie goes to the lighter branch. A larger k makes more pixels light. Useful
-    values of k are -1 to 2."""
-
-    k: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not -100 <= self.k <= 100:
-            raise UsageError(f"k = {in_full(self.k)} is out of range.", "Use -100 to 100; useful values are -1 to 2.")
-
-
-@dataclass(frozen=True)
-class Adaptive:
-    """ADM: k-means over the p_heavy of the whole image."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The cut that spends a number of GFLOPs (paper's count). The rule is for two branches only.
-
-    ``asked`` is the share that the user gave, or empty for a budget in GFLOPs.
-    """
-
-    gflops: float
-    asked: str = ""
-
-
-@dataclass(frozen=True)
-class SingleBranch:
-    """Assign every pixel to the heaviest or the lightest branch, regardless of the classifier."""
-
-    heavy: bool
-
-
-ALL_LIGHT, ALL_HEAVY = SingleBranch(heavy=False), SingleBranch(heavy=True)
 
 BELOW_ALL, ABOVE_ALL = -1.0, 2.0
 """A cut below and a cut above every difficulty, even if the classifier saturates at 0 or 1."""
-
-Routing = Threshold | Tradeoff | Adaptive | Budget | SingleBranch
-
-
-def default_routing(branches: int) -> Routing:
-    """A threshold of 0.5 for two branches. The default for more branches is the most probable branch."""
-    return Threshold(0.5) if branches == 2 else Tradeoff(0.0)
 
 
 @dataclass(frozen=True)
@@ -261,34 +203,12 @@ def _representatives(flat: Tensor) -> Tensor:
     return ordered[index].to(flat.device)
 
 
-_ALLOWANCE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|G)", flags=re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """A budget as the user gave it: percent of the original network's GFLOPs, or GFLOPs."""
-
-    amount: float
-    unit: Literal["%", "G"]
-
-    def __str__(self) -> str:
-        return f"{in_full(self.amount)}{self.unit}"
-
-
 @dataclass(frozen=True)
 class Size:
     """Pixel counts of an image before and after upscaling, or their sums over several images."""
 
     lr_pixels: int
     hr_pixels: int
-
-
-def parse_allowance(text: str) -> Allowance:
-    """Parse ``60%`` or ``50G``. Raises UsageError."""
-    found = _ALLOWANCE.fullmatch(text.strip())
-    if found is None or not 0 < float(found[1]) < math.inf:
-        raise UsageError(f"Invalid budget {text[:20]!r}.", "Use a share (60%) or GFLOPs (50G).")
-    return Allowance(float(found[1]), "%" if found[2] == "%" else "G")
 
 
 def gflops_range(costs: ModelCosts, size: Size) -> tuple[float, float]:

@@ -19,21 +19,19 @@ from pcsr_cli.engine.device import Downloads, empty_cache, full_float32, to_leve
 from pcsr_cli.engine.features import TileFeatures
 from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.memory import auto_tile, feature_budget
-from pcsr_cli.engine.refine import NEVER, RING, refine_bands
+from pcsr_cli.engine.refine import RING, refine_bands
 from pcsr_cli.engine.routing import (
-    Budget,
     Cuts,
     Decision,
     DifficultySurvey,
     Forced,
-    Routing,
     Size,
-    Threshold,
     cut_for_share,
     decide,
     decide_adaptively,
     heavy_share,
 )
+from pcsr_cli.engine.rules import NEVER, Budget, Routing, Threshold
 from pcsr_cli.engine.sampling import AreaSampler, Branches, FeatureBand, Sampled
 from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan, plan_tiles
 from pcsr_cli.errors import ModelError, is_out_of_memory

@@ -12,17 +12,8 @@ from numpy.typing import NDArray
 
 from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.routing import (
-    ALL_HEAVY,
-    Allowance,
-    DifficultySurvey,
-    Routing,
-    Size,
-    Threshold,
-    cut_for_share,
-    heavy_share,
-    to_budget,
-)
+from pcsr_cli.engine.routing import DifficultySurvey, Size, cut_for_share, heavy_share, to_budget
+from pcsr_cli.engine.rules import ALL_HEAVY, Allowance, Routing, Threshold
 from pcsr_cli.engine.upscale import survey_difficulties
 from pcsr_cli.errors import PcsrError, UsageError
 from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage, each_pair, load_pair

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.engine.refine import NEVER, bits, choose, seam_of, sum_3x3
+from pcsr_cli.engine.refine import bits, choose, seam_of, sum_3x3
+from pcsr_cli.engine.rules import NEVER
 from pcsr_cli.engine.sampling import Branches
 from pcsr_cli.engine.tiles import Span
 from pcsr_cli.errors import UsageError

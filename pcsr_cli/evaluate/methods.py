@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsr_cli.engine.device import as_lr, full_float32, to_levels, to_numbers
-from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.errors import ModelError, UsageError
 from pcsr_cli.images.files import is_file
 from pcsr_cli.model.backbones import ORIGINALS, Original

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.routing import Routing, default_routing
+from pcsr_cli.engine.rules import Routing, default_routing
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import ScaleError, UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pcsr_cli.engine.device import as_lr
-from pcsr_cli.engine.refine import usual_refine
-from pcsr_cli.engine.routing import Adaptive, Cuts, Routing, Threshold
+from pcsr_cli.engine.routing import Cuts
+from pcsr_cli.engine.rules import Adaptive, Routing, Threshold, usual_refine
 from pcsr_cli.engine.upscale import Outcome, Settings, plan_for, predict_branches, upscale_whole
 from pcsr_cli.images.image import Pixels
 from pcsr_cli.model.network import Pcsr

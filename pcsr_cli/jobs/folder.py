@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pcsr_cli
-from pcsr_cli.engine.routing import default_routing
+from pcsr_cli.engine.rules import default_routing
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, is_out_of_memory
 from pcsr_cli.images.files import cannot_write, exists, fingerprint, hold_lock, is_folder, reason, share
 from pcsr_cli.images.paths import refused_outputs

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pcsr_cli.engine.routing import Adaptive, Allowance, Budget, Routing, SingleBranch, Threshold, Tradeoff
+from pcsr_cli.engine.rules import Adaptive, Allowance, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.files import Fingerprint, atomic_write, fingerprint, open_shared, reason, share, sync
 

@@ -17,7 +17,7 @@ from pcsr_cli.api import working_scale
 from pcsr_cli.engine.device import LEVELS
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget, strip_rows
-from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing
+from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscale import BLOCK_BYTES, Settings, hr_pixel_bytes, plan_for, upscale_whole
 from pcsr_cli.images.files import is_folder

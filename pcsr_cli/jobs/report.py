@@ -8,8 +8,8 @@ import torch
 
 import pcsr_cli
 from pcsr_cli.engine.device import describe_device, peak_memory
-from pcsr_cli.engine.refine import NEVER
-from pcsr_cli.engine.routing import Adaptive, Budget, Cuts, Routing, SingleBranch, Threshold, Tradeoff
+from pcsr_cli.engine.routing import Cuts
+from pcsr_cli.engine.rules import NEVER, Adaptive, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscale import Outcome
 from pcsr_cli.images.source import SourceKind

@@ -11,7 +11,7 @@ from pcsr_cli.images.read import read_layout
 from pcsr_cli.jobs.target import LargerPolicy, Target
 
 if TYPE_CHECKING:  # these modules import torch, and a wrong path or option is found without it
-    from pcsr_cli.engine.routing import Allowance, Routing
+    from pcsr_cli.engine.rules import Allowance, Routing
     from pcsr_cli.engine.wrap import Axes
     from pcsr_cli.jobs.maps import MapRequest
 
@@ -56,7 +56,7 @@ class Request:
         if self.wrap and (self.map or self.force_heavy or self.force_light):
             raise UsageError("A wrapped image has no maps and masks.", "Remove one of the options.", setting="wrap")
         if self.wrap and (self.allowance or self.routing):
-            from pcsr_cli.engine.routing import Adaptive, Budget
+            from pcsr_cli.engine.rules import Adaptive, Budget
 
             if self.allowance or isinstance(self.routing, Adaptive | Budget):
                 raise UsageError("ADM and budgets cannot route a wrapped image.", "Use a threshold.", setting="wrap")

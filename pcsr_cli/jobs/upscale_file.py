@@ -16,8 +16,8 @@ from pcsr_cli.api import start_upscale, working_scale
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.engine.output import output_rows
-from pcsr_cli.engine.refine import usual_refine
-from pcsr_cli.engine.routing import Forced, Routing, Size, default_routing, to_budget
+from pcsr_cli.engine.routing import Forced, Size, to_budget
+from pcsr_cli.engine.rules import Routing, default_routing, usual_refine
 from pcsr_cli.engine.upscale import HrRows, Outcome, Settings
 from pcsr_cli.engine.wrap import reach, unwrapped, wrapped
 from pcsr_cli.errors import InputError, ScaleError, in_full

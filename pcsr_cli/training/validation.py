@@ -7,8 +7,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from pcsr_cli.engine.refine import usual_refine
-from pcsr_cli.engine.routing import default_routing
+from pcsr_cli.engine.rules import default_routing, usual_refine
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import InputError, TrainingError
 from pcsr_cli.evaluate.dataset import Pair, find_pairs, load_pair

@@ -8,8 +8,7 @@ import pytest
 from pcsr_cli.cli import options
 from pcsr_cli.cli.upscale import STREAM, Single, choose_work
 from pcsr_cli.cli.upscale_options import Options
-from pcsr_cli.engine.refine import NEVER
-from pcsr_cli.engine.routing import Adaptive, Threshold, Tradeoff
+from pcsr_cli.engine.rules import NEVER, Adaptive, Threshold, Tradeoff
 from pcsr_cli.errors import UsageError
 from tests.failing import fails
 

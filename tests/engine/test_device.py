@@ -58,14 +58,17 @@ def test_available_devices_are_accepted(monkeypatch: pytest.MonkeyPatch, name: s
     assert str(resolve_device(name)) == name
 
 
-@pytest.mark.parametrize("name", ["cuda:2", "cuda:99", "meta", "xpu"])
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:99", "mps"])
 def test_missing_devices_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     pretend(monkeypatch, cuda=2)
     with fails(DeviceError, f"The device {name} is not available on this machine."):
         resolve_device(name)
 
 
-@pytest.mark.parametrize("name", ["", "toaster", "CPU", "cuda:", "cuda:-1", "cuda:one", "cpu cuda", "cuda:" + "9" * 40])
+@pytest.mark.parametrize(
+    "name",
+    ["", "toaster", "CPU", "meta", "xpu", "mps:1", "cuda:", "cuda:-1", "cuda:one", "cpu cuda", "cuda:" + "9" * 40],
+)
 def test_unknown_devices_are_refused(name: str) -> None:
     with fails(DeviceError, f"Unknown device {name!r}."):
         resolve_device(name)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.engine.refine import NEVER, refine, refine_bands
+from pcsr_cli.engine.refine import refine, refine_bands
+from pcsr_cli.engine.rules import NEVER
 from tests.reference import smooth_seams
 
 sides = st.integers(1, 12)

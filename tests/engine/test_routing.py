@@ -15,27 +15,29 @@ from pcsr_cli.engine import routing as adm
 from pcsr_cli.engine.grid import hr_size, nearest_index
 from pcsr_cli.engine.routing import (
     ADM_SAMPLE,
-    Adaptive,
-    Allowance,
-    Budget,
     CostRule,
     Cuts,
     DifficultySurvey,
     Forced,
-    Routing,
     Size,
-    Threshold,
-    Tradeoff,
     cut_for_share,
     decide,
     decide_adaptively,
-    default_routing,
     difficulty,
     gflops_range,
     heavy_share,
-    parse_allowance,
     to_budget,
     tradeoff_cut,
+)
+from pcsr_cli.engine.rules import (
+    Adaptive,
+    Allowance,
+    Budget,
+    Routing,
+    Threshold,
+    Tradeoff,
+    default_routing,
+    parse_allowance,
 )
 from pcsr_cli.engine.tiles import Rect, Span
 from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole

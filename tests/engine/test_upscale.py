@@ -14,17 +14,8 @@ from pcsr_cli.engine import upscale as upscaling
 from pcsr_cli.engine.fused import PreparedModel, kernels
 from pcsr_cli.engine.fused.rows import Ledger
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.routing import (
-    ALL_HEAVY,
-    ALL_LIGHT,
-    Adaptive,
-    Cuts,
-    DifficultySurvey,
-    Forced,
-    Routing,
-    Threshold,
-    Tradeoff,
-)
+from pcsr_cli.engine.routing import Cuts, DifficultySurvey, Forced
+from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.upscale import (
     HrRows,
     Outcome,

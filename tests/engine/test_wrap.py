@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.grid import hr_size
-from pcsr_cli.engine.routing import ALL_HEAVY, Routing, Threshold
+from pcsr_cli.engine.rules import ALL_HEAVY, Routing, Threshold
 from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.engine.wrap import Axes, reach, unwrapped, wrapped
 from pcsr_cli.images.image import ImageData

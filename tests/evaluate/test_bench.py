@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from pcsr_cli.api import load_model
 from pcsr_cli.engine.device import as_lr
-from pcsr_cli.engine.routing import Allowance
+from pcsr_cli.engine.rules import Allowance
 from pcsr_cli.engine.upscale import Settings, predict_branches
 from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.evaluate.bench import bench, check

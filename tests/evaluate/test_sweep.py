@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcsr_cli.engine.routing import Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.rules import Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.composition import Composer

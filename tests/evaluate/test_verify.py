@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.engine.routing import Adaptive, Threshold
+from pcsr_cli.engine.rules import Adaptive, Threshold
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.evaluate import verify as verification
 from pcsr_cli.evaluate.verify import EXACT, LOWER, Comparison, Tolerance, crop_middle, variants, verify

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from pcsr_cli.api import load_model, upscale_image
-from pcsr_cli.engine.routing import default_routing
+from pcsr_cli.engine.rules import default_routing
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, fit
 from pcsr_cli.images.image import ImageData, Metadata, Pixels

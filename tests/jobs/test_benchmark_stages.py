@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.stages import BACKBONE, BASE, CLASSIFIER, PREPARING, REFINEMENT, WRITING, stage_flops, timed_engine
 from pcsr_cli.engine.fused.samplers import PreparedMlp
-from pcsr_cli.engine.routing import default_routing
+from pcsr_cli.engine.rules import default_routing
 from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.model.flops import executed_flops, model_costs
 from tests.tiny import make_image, tiny_model

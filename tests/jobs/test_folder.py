@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pcsr_cli.api import load_model, start_upscale
-from pcsr_cli.engine.routing import Threshold
+from pcsr_cli.engine.rules import Threshold
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError
 from pcsr_cli.images.files import Fingerprint, fingerprint
 from pcsr_cli.images.read import read_image

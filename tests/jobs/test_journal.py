@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Allowance, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Allowance, Routing, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.files import Fingerprint, fingerprint
 from pcsr_cli.jobs.journal import NAME, Entry, Journal, has_content, routing_settings, same_settings

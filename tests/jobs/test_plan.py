@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pcsr_cli.api import load_model
-from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, SingleBranch, Threshold
+from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, SingleBranch, Threshold
 from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.errors import RefusedOutputError
 from pcsr_cli.images.formats import choose_format

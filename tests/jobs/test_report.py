@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.api import load_model, upscale_image
-from pcsr_cli.engine.refine import NEVER
-from pcsr_cli.engine.routing import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
+from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, NEVER, Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.images.image import ImageData
 from pcsr_cli.jobs.report import Gflops, Report, Seconds, describe_rule, make_report, text_chunks

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pcsr_cli.engine import upscale as passes
 from pcsr_cli.engine.fused import backbones, kernels
-from pcsr_cli.engine.routing import Adaptive, Cuts, Routing, Threshold, decide_adaptively
+from pcsr_cli.engine.routing import Cuts, decide_adaptively
+from pcsr_cli.engine.rules import Adaptive, Routing, Threshold
 from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.model.flops import Executed, ModelCosts, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.model.network import Pcsr

@@ -6,8 +6,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from pcsr_cli.engine.refine import NEVER
-from pcsr_cli.engine.routing import Threshold
+from pcsr_cli.engine.rules import NEVER, Threshold
 from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.batches import BatchMaker

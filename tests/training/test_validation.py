@@ -5,7 +5,7 @@ import torch
 from msgspec.structs import replace
 from PIL import Image
 
-from pcsr_cli.engine.refine import usual_refine
+from pcsr_cli.engine.rules import usual_refine
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import InputError, TrainingError
 from pcsr_cli.evaluate.bench import bench
