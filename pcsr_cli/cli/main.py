@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 import pcsr_cli
 from pcsr_cli.cli import bench, console, doctor, models, options, plan, report, sweep, train, upscale, verify
@@ -18,6 +20,9 @@ from pcsr_cli.cli.upscale_options import ShortHelp, complete_wrap
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.files import exists
 from pcsr_cli.jobs.find import is_pattern
+
+OWN_OPTIONS = {"--version", "-V", "--help", "-h", "--install-completion", "--show-completion"}
+"""The options of ``pcsr`` without a command."""
 
 UPSCALE, EVALUATE, CHECK, MODELS = "Upscale", "Evaluate", "Check", "Models"
 """Panels of the help."""
@@ -116,18 +121,27 @@ def _run(arguments: list[str]) -> int:
         raise InputError("The current folder does not exist.", "Change to another folder.") from error
     if len(arguments) == 2 and arguments[0] in {"--show-completion", "--install-completion"}:
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the option takes the name of a shell
-    if arguments and _looks_like_an_image(arguments[0]):
+    if arguments and _means_upscale(arguments[0]):
         arguments = ["upscale", *arguments]
-    return app(complete_wrap(arguments), prog_name="pcsr", standalone_mode=False) or 0
+    return app(complete_wrap(_with_two_dashes(arguments)), prog_name="pcsr", standalone_mode=False) or 0
 
 
-def _looks_like_an_image(word: str) -> bool:
-    """Whether the first word is no command but an image, a folder, a pattern, a URL, a stream, or ``-i``."""
-    if word in {"-i", "--input", "-"}:
-        return True
+def _means_upscale(word: str) -> bool:
+    """Whether the first word is no command but an image, folder, pattern, URL, stream or an option of upscale."""
+    if word.startswith("-"):
+        return word not in OWN_OPTIONS
     path = Path(word)
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    return word not in known and not word.startswith("-") and (exists(path) or path.suffix != "" or is_pattern(path))
+    return word not in known and (exists(path) or path.suffix != "" or is_pattern(path))
+
+
+def _with_two_dashes(arguments: list[str]) -> list[str]:
+    """Spell ``-quality`` as ``--quality``. ImageMagick and ffmpeg have one dash before a word."""
+    if not any(re.match("-[a-z]{3}", argument) for argument in arguments):
+        return arguments
+    commands = get_command(app).commands.values()  # type: ignore[attr-defined]
+    known = {name for command in commands for parameter in command.params for name in parameter.opts}
+    return [f"-{argument}" if f"-{argument}" in known else argument for argument in arguments]
 
 
 def _unwind_when_terminated() -> None:

@@ -51,7 +51,11 @@ SYNONYMS = {
     "yes": "overwrite",
     "outscale": "scale",
     "factor": "scale",
+    "zoom": "scale",
     "ext": "format",
+    "output-format": "format",
+    "longest-side": "long-edge",
+    "silent": "quiet",
     "tile-size": "tile",
     "num-threads": "threads",
 }
@@ -61,16 +65,31 @@ ADVICE = {
     "gpu": "Use --device cuda.",
     "cuda": "Use --device cuda.",
     "cpu": "Use --device cpu.",
+    "gpu-id": "Use --device cuda:0.",
     "fp16": "Use --precision fp16.",
     "half": "Use --precision fp16.",
-    "size": "Use --scale 2 for twice the width and height.",
-    "resize": "Use --scale 2 for twice the width and height.",
+    "fp32": "Use --precision fp32.",
+    "size": "Use --scale 2 for twice the width and height, or --fit 3840x2160.",
+    "resize": "Use --scale 2 for twice the width and height, or --fit 3840x2160.",
+    "resolution": "Use --fit 3840x2160.",
+    "4k": "Use --fit 3840x2160.",
+    "8k": "Use --fit 7680x4320.",
+    "dpi": "Use --print 60x40cm@300dpi.",
+    "suffix": "Use --name '{stem}-large{suffix}'.",
+    "in-place": "pcsr keeps the image and writes a new file.",
+    "keep-metadata": "pcsr keeps the metadata unless --strip is given.",
+    "no-overwrite": "pcsr replaces results only with --overwrite.",
     "denoise": "pcsr removes no noise. Use a program for noise first.",
     "noise": "pcsr removes no noise. Use a program for noise first.",
+    "deblur": "pcsr removes no blur.",
     "sharpen": "pcsr has no such filter. Sharpen the result with another program.",
     "face-enhance": "pcsr invents no faces.",
     "dry-run": "Use `pcsr plan`.",
     "enlarge": "Use `pcsr upscale`.",
+    "convert": "Use `pcsr upscale`.",
+    "list": "Use `pcsr models`.",
+    "list-models": "Use `pcsr models`.",
+    "download": "Use `pcsr models fetch`.",
     "version": "Use `pcsr --version`.",
     "help": "Use `pcsr --help`.",
 }
@@ -88,8 +107,6 @@ def advice(arguments: Sequence[str]) -> str:
     for argument in (*arguments[:1], *(one for one in arguments if one.startswith("-"))):
         if (found := ADVICE.get(usual_name(argument.lstrip("-").partition("=")[0]))) is not None:
             return found
-    if arguments and arguments[0].startswith("-"):
-        return f"Name a command first, such as `pcsr upscale {arguments[0]}`."
     return ""
 
 
@@ -206,7 +223,7 @@ Memory = Annotated[
 ]
 Overwrite = Annotated[bool, option("--overwrite", "Replace existing results.", short="-y")]
 FormatName = Annotated[
-    str | None, option("--format", "Write this format, such as png.", OUTPUT, default="by the suffix")
+    str | None, option("--format", "Write this format, such as png.", OUTPUT, short="-f", default="by the suffix")
 ]
 AllowHuge = Annotated[bool, option("--allow-huge", "Read images with more pixels than the safe limit.")]
 Recursive = Annotated[bool, option("--recursive", "Include subfolders and keep their structure.", short="-r")]

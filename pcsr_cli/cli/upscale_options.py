@@ -110,7 +110,7 @@ class Options(options.Common):
         float | None, option("--megapixels", "Enlarge to this many million pixels.", SIZE, metavar="N")
     ] = None
     print: Annotated[
-        str | None, option("--print", "Enlarge for a print, such as 60x40cm@300dpi.", SIZE, metavar="SIZE")
+        str | None, option("--print", "Enlarge for a print, such as A4 or 60x40cm@300dpi.", SIZE, metavar="SIZE")
     ] = None
     if_larger: Annotated[
         Literal["skip", "copy", "shrink"],

@@ -18,6 +18,8 @@ TYPICAL_SCALE = 2.5
 INCHES = {"mm": Fraction(10, 254), "cm": Fraction(100, 254), "in": Fraction(1)}
 """Length of the units of a print in inches."""
 
+PAPERS = {"a2": "420x594mm", "a3": "297x420mm", "a4": "210x297mm", "a5": "148x210mm", "letter": "8.5x11in"}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -70,10 +72,12 @@ def _box(text: str) -> Target:
 
 
 def _paper(text: str) -> Target:
-    """Return the target of a print such as 60x40cm@300dpi, of paper that may be turned. Raises UsageError."""
+    """Return the target of a print such as 60x40cm@300dpi or A4, of paper that may be turned. Raises UsageError."""
     number = r"(\d{1,6}(?:\.\d{1,3})?)"
-    match = re.fullmatch(rf"{number}x{number}(mm|cm|in)@([1-9]\d{{0,4}})dpi", text.lower().replace(" ", ""))
+    paper, at, density = text.lower().replace(" ", "").partition("@")
+    size = f"{PAPERS.get(paper, paper)}@{density if at else '300dpi'}"
+    match = re.fullmatch(rf"{number}x{number}(mm|cm|in)@([1-9]\d{{0,4}})dpi", size)
     sides = [] if match is None else [int(Fraction(n) * INCHES[match[3]] * int(match[4])) for n in match.groups()[:2]]
     if match is None or 0 in sides:
-        raise UsageError(f"Invalid print {text[:30]!r}.", "Use a size and a resolution, such as 60x40cm@300dpi.")
+        raise UsageError(f"Invalid print {text[:30]!r}.", "Use a paper and a resolution, such as A4 or 60x40cm@300dpi.")
     return Target(match[0], max(sides), min(sides), turns=True)

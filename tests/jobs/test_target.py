@@ -59,6 +59,9 @@ def test_megapixels_are_not_exceeded_and_one_more_pixel_would_exceed_them(size: 
         ("25.4x25.4cm@300dpi", (10, 10), (3000, 3000)),
         ("6 x 4 in @ 250 DPI", (20, 30), (1000, 1500)),
         ("254x127mm@100dpi", (10, 40), (250, 1000)),
+        ("6x4in", (20, 30), (1200, 1800)),
+        ("A4", (400, 300), (3307, 2480)),
+        ("a4@100dpi", (400, 300), (1101, 826)),
     ],
 )
 def test_paper_is_turned_like_the_image(text: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
@@ -72,10 +75,10 @@ def test_an_invalid_box_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["60x40cm", "60x40@300dpi", "0x4cm@300dpi", "60x40km@300dpi", "6x4in@0dpi", "A4@300dpi"]
+    "text", ["60x40", "60x40@300dpi", "0x4cm@300dpi", "60x40km@300dpi", "6x4in@0dpi", "6x4in@", "B4@300dpi"]
 )
 def test_an_invalid_print_is_refused(text: str) -> None:
-    with fails(UsageError, "Invalid print", "such as 60x40cm@300dpi."):
+    with fails(UsageError, "Invalid print", "such as A4 or 60x40cm@300dpi."):
         make_target("print", text)
 
 
