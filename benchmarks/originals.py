@@ -10,6 +10,7 @@ from pcsr_cli.engine.fused.backbones import prepare_backbone
 from pcsr_cli.engine.fused.kernels import FusedConv
 from pcsr_cli.engine.fused.rows import Ledger, RowWindow
 from pcsr_cli.model.backbones import Original
+from pcsr_cli.model.backbones.bsrn import BsrnOriginal
 from pcsr_cli.model.backbones.carn import CarnOriginal
 from pcsr_cli.model.backbones.fsrcnn import FsrcnnOriginal
 from pcsr_cli.model.backbones.srresnet import SLOPE, SrresnetOriginal
@@ -59,6 +60,9 @@ def _tail(net: Original) -> tuple[Callable[[Tensor], Tensor], int]:
             return carn, 2
         case FsrcnnOriginal():
             return net.tail_conv, 2
+        case BsrnOriginal():
+            last = _fused(net.last)
+            return lambda rows: F.pixel_shuffle(last(rows), 4), 1
         case SrresnetOriginal():
             ups, hr, last = [_fused(net.upconv1), _fused(net.upconv2)], _fused(net.HRconv), _fused(net.conv_last)
 

@@ -13,13 +13,16 @@ from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec
 
-BACKBONES = ("carn", "fsrcnn", "srresnet", "dense")
+BACKBONES = ("carn", "fsrcnn", "srresnet", "dense", "bsrn")
+LOCAL = BACKBONES[:4]
+"""The backbones whose features depend on a limited part of the image."""
 
 _TINY = {
     "carn": BackboneSpec("carn", 8),
     "fsrcnn": BackboneSpec("fsrcnn", 8),
     "srresnet": BackboneSpec("srresnet", 4),
     "dense": BackboneSpec("dense", 8, 2),
+    "bsrn": BackboneSpec("bsrn", 16, 2),
 }
 
 
@@ -31,7 +34,7 @@ def file_sha256(path: Path) -> str:
 def tiny_spec(backbone: str, branches: int = 2) -> ModelSpec:
     """The smallest spec of each backbone. Hidden sizes and normalisation differ between them."""
     samplers = ((4,), (6, 5), (8, 8, 8))[-branches:] if branches == 3 else ((4,), (8, 8, 8))
-    classifier = {"carn": (5, 5), "fsrcnn": ()}.get(backbone, (6,))
+    classifier = {"carn": (5, 5), "fsrcnn": (), "bsrn": ()}.get(backbone, (6,))
     if backbone == "dense":
         return ModelSpec(_TINY[backbone], samplers, classifier, mean=(0.4, 0.5, 0.6), std=(0.25, 0.3, 0.2))
     mean = (0.4488, 0.4371, 0.4040) if backbone == "carn" else (0.0, 0.0, 0.0)

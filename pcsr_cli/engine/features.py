@@ -9,7 +9,7 @@ from pcsr_cli.engine.device import upload_numbers
 from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.fused.rows import Ledger
 from pcsr_cli.engine.sampling import FeatureBand
-from pcsr_cli.engine.tiles import Span, Tile
+from pcsr_cli.engine.tiles import Rect, Span, Tile
 from pcsr_cli.model.flops import Executed
 
 
@@ -26,6 +26,7 @@ class TileFeatures:
         self._pixels = 0
         self._ledger = Ledger()
         self._kept: dict[Tile, list[FeatureBand]] = {}
+        self._whole: dict[PreparedModel, list[FeatureBand]] = {}
 
     @property
     def executed(self) -> Executed:
@@ -38,7 +39,9 @@ class TileFeatures:
 
     def bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         """Yield the features that a tile samples, top to bottom. ``lr`` is the result of ``input`` for this tile."""
-        if tile in self._kept:
+        if prepared.reads_whole_image:
+            yield from self._of_whole(prepared, tile)
+        elif tile in self._kept:
             yield from self._kept.pop(tile)
         elif self.keep == prepared.model.dtype:
             yield from self._keeping(tile, self._computed(prepared, tile, lr))
@@ -63,6 +66,20 @@ class TileFeatures:
             kept.append(FeatureBand(band.rows, part))
             yield kept[-1]
         self._kept[tile] = kept
+
+    def _of_whole(self, prepared: PreparedModel, tile: Tile) -> Iterator[FeatureBand]:
+        """Yield a tile's part of the features of the whole image, which are computed once."""
+        if prepared not in self._whole:
+            image = Rect(Span(0, self.lr.shape[2]), Span(0, self.lr.shape[3]))
+            whole = Tile(image, image, image, image, image)
+            self._whole[prepared] = list(self._computed(prepared, whole, self.input(prepared, whole)))
+        for band in self._whole[prepared]:
+            wanted = band.rows.intersection(tile.sampled.rows)
+            if wanted.length:
+                part = band.features[
+                    :, :, wanted.within(band.rows), tile.sampled.columns.start : tile.sampled.columns.stop
+                ]
+                yield FeatureBand(wanted, part)
 
     def _computed(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
         columns = tile.sampled.columns.within(tile.input.columns)

@@ -86,12 +86,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """All tiles of an image, row by row. ``lr_size`` and ``hr_size`` are the (height, width) of the whole image."""
+    """All tiles of an image, row by row. ``lr_size`` and ``hr_size`` are the (height, width) of the whole image.
+
+    ``halo`` is None if the backbone reads the whole image. The features of the image are then computed once.
+    """
 
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
     tiles: tuple[Tile, ...]
-    halo: int
+    halo: int | None
     ring: int
 
     def hr_rows(self, lr_rows: Span) -> Span:
@@ -112,6 +115,11 @@ class TilePlan:
         return _cut(tile.owned, largest, self.lr_size, self.hr_size, self.halo, self.ring)
 
     @property
+    def backbone_pixels(self) -> int:
+        """Number of LR pixels that the backbone computes in one pass."""
+        return self.lr_pixels if self.halo is None else sum(tile.input.area for tile in self.tiles)
+
+    @property
     def lr_pixels(self) -> int:
         """Number of LR pixels."""
         return self.lr_size[0] * self.lr_size[1]
@@ -122,12 +130,12 @@ class TilePlan:
         return self.hr_size[0] * self.hr_size[1]
 
 
-def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], halo: int, ring: int) -> TilePlan:
+def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], halo: int | None, ring: int) -> TilePlan:
     """Cut an LR image of (height, width) into nearly equal tiles of at most ``tile`` (height, width) LR pixels.
 
     ``halo`` is the backbone's receptive radius in LR pixels, ``ring`` the radius of refinement in HR pixels.
     """
-    assert min(tile) >= 1 and halo >= 1 and ring >= 0
+    assert min(tile) >= 1 and halo != 0 and ring >= 0
     size = hr_size(lr_size, scale)
     whole = Rect(Span(0, lr_size[0]), Span(0, lr_size[1]))
     return TilePlan(lr_size, size, _cut(whole, tile, lr_size, size, halo, ring), halo, ring)
@@ -145,9 +153,10 @@ class _Side:
 
 
 def _cut(
-    area: Rect, tile: tuple[int, int], lr_size: tuple[int, int], hr_size: tuple[int, int], halo: int, ring: int
+    area: Rect, tile: tuple[int, int], lr_size: tuple[int, int], hr_size: tuple[int, int], halo: int | None, ring: int
 ) -> tuple[Tile, ...]:
-    """Cut an area of LR pixels into tiles."""
+    """Cut an area of LR pixels into tiles. Without a halo, the input has the pixels of the bilinear base only."""
+    halo = halo or 1
     rows = tuple(_sides(area.rows, lr_size[0], hr_size[0], tile[0], halo, ring))
     columns = tuple(_sides(area.columns, lr_size[1], hr_size[1], tile[1], halo, ring))
     return tuple(

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from pcsr_cli.errors import UsageError
 from pcsr_cli.images.image import ImageData, Pixels
 from pcsr_cli.model.network import Pcsr
 
@@ -23,8 +24,12 @@ Axes = Literal["x", "y", "xy"]
 
 def reach(model: Pcsr) -> int:
     """LR pixels around a pixel that its result depends on: the receptive radius, one for refinement and the bilinear
-    base, and three for bicubic resizing of the result."""
-    return model.encoder.receptive_radius + 4
+    base, and three for bicubic resizing of the result. Raises UsageError for a backbone that reads the whole image."""
+    radius = model.encoder.receptive_radius
+    if radius is None:
+        message = f"The backbone {model.spec.backbone.name} reads the whole image, so its results cannot be tileable."
+        raise UsageError(message, "Use another model.", setting="wrap")
+    return radius + 4
 
 
 def wrapped(image: ImageData, axes: Axes, border: int) -> ImageData:

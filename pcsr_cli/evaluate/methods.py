@@ -1,5 +1,6 @@
 """The methods that ``pcsr bench`` compares, patch routing, and the original networks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -122,19 +123,33 @@ class LoadedOriginal:
         return np.ascontiguousarray(values)
 
 
-def load_original(path: Path, device: torch.device) -> LoadedOriginal:
-    """Load a ``.safetensors`` or ``.pth`` of CARN, FSRCNN or SRResNet at x4. The keys identify the network.
+def load_state(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a ``.safetensors`` or ``.pth`` by name.
 
-    A ``.pth`` contains the state dict, or ``{"model": {"sd": state dict}}`` as published by PCSR's authors. Raises
-    ModelError.
+    A ``.pth`` contains the state dict, ``{"params": state dict}`` as published for BSRN, or ``{"model": {"sd": state
+    dict}}`` as published by PCSR's authors. Raises ModelError.
     """
     if not is_file(path):
         raise ModelError(f"{path} does not exist.", "Check the path.")
-    content = load_safetensors(path) if path.suffix == ".safetensors" else load_pickle(path)
-    model = content.get("model") if isinstance(content, dict) else None
-    state = model.get("sd") if isinstance(model, dict) else content
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path} contains no state dict.", "Give the weights of the original network.")
+    if path.suffix == ".safetensors":
+        return load_safetensors(path)
+    content = load_pickle(path)
+    for keys in (("params",), ("model", "sd")):
+        inner = content
+        for key in keys:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        content = content if inner is None else inner
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f"{path} contains no state dict.", "Give the weights of the network.")
+    return content
+
+
+def load_original(path: Path, device: torch.device) -> LoadedOriginal:
+    """Load a ``.safetensors`` or ``.pth`` of CARN, FSRCNN, SRResNet or BSRN at x4. The keys identify the network.
+
+    Raises ModelError.
+    """
+    state = load_state(path)
     for name, network_class in ORIGINALS.items():
         with torch.device("meta"):
             network = network_class()

@@ -28,6 +28,9 @@ from pcsr_cli.model.flops import GIGA, Executed, executed_flops, model_costs, pa
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.registry import LoadedModel
 
+WHOLE_MAPS = 6
+"""Maximum number of feature maps of the whole image that BSRN holds at once."""
+
 WORKSPACE = 320 * 2**20
 """Maximum bytes of bands, tables and chunks on a CPU, measured with CARN, the widest backbone."""
 
@@ -141,7 +144,10 @@ def forecast(
     plan = plan_for(network, lr_size, at, settings, pixel_bytes)
     passes = 2 if isinstance(settings.routing, Adaptive | Budget) else 1
     features = network.dtype.itemsize * network.spec.backbone.width * sum(tile.sampled.area for tile in plan.tiles)
-    kept = features if passes > 1 and features <= feature_budget(network.device, settings.memory) else 0
+    if plan.halo is None:
+        kept = WHOLE_MAPS * features
+    else:
+        kept = features if passes > 1 and features <= feature_budget(network.device, settings.memory) else 0
     executed = _executed(network, plan, passes, bool(kept))
     collected = 0 if format is None or format.streamed else 2 * result.height * result.row_bytes
     return Forecast(

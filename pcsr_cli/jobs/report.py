@@ -197,7 +197,7 @@ def single_pass(plan: TilePlan, branches: int, branch: int) -> Executed:
     pixels = [0] * branches
     pixels[branch] = sum(tile.region.area for tile in plan.tiles)
     sampled = sum(tile.sampled.area for tile in plan.tiles)
-    return Executed(sum(tile.input.area for tile in plan.tiles), sampled, pixels[branch], sampled, tuple(pixels))
+    return Executed(plan.backbone_pixels, sampled, pixels[branch], sampled, tuple(pixels))
 
 
 def text_chunks(

@@ -296,7 +296,7 @@ class Upscaler:
             read.routing, refine=read.refine, tile=request.tile, memory=request.memory, forced=read.forced
         )
         computation.began = time.perf_counter()
-        border = reach(read.model.network)
+        border = reach(read.model.network) if request.wrap is not None else 0
 
         def progress(share: float) -> None:
             if self._progress is not None:

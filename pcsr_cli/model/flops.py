@@ -44,7 +44,8 @@ class ModelCosts:
 class Executed:
     """The number of pixels that each part computed, including halos, rings and second passes.
 
-    ``repeated`` counts FLOPs, not pixels: the work that the backbone repeated at the edges of its bands.
+    ``repeated`` counts FLOPs, not pixels: the work that the backbone repeated at the edges of its bands, and its layers
+    at a lower resolution.
     """
 
     backbone: int = 0

@@ -52,7 +52,7 @@ DEFAULT_SCALES = Scales((4.0,))
 """The scales of a published model whose files do not list any."""
 
 Positive = Annotated[int, Meta(ge=1)]
-OriginalName = Literal["carn", "fsrcnn", "srresnet"]
+OriginalName = Literal["carn", "fsrcnn", "srresnet", "bsrn"]
 
 
 class Files(Table, frozen=True):
@@ -65,7 +65,8 @@ class Files(Table, frozen=True):
 class Entry(Table, frozen=True, kw_only=True):
     """A table ``[models.NAME]`` of a registry file. ``sha256`` and ``size`` (bytes) belong to the weights.
 
-    ``sources`` is the kind of images that the model was trained on."""
+    ``sources`` is the kind of images that the model was trained on. A backbone that reads the whole image has no
+    ``receptive_radius``."""
 
     name: str
     backbone: BackboneSpec
@@ -76,7 +77,7 @@ class Entry(Table, frozen=True, kw_only=True):
     scale_values: Annotated[tuple[Scale, ...], Meta(min_length=1)] = msgspec.field(name="scales")
     continuous: bool = False
     sources: Literal["clean", "lossy"] = "clean"
-    receptive_radius: Positive
+    receptive_radius: Positive | None = None
     parameters: Positive | None = None
     original: OriginalName | None = None
     licence: str

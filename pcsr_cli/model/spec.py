@@ -116,7 +116,8 @@ class Scales(Table, frozen=True):
 
 
 class BackboneSpec(Table, frozen=True):
-    """The backbone, which computes the LR features: its name, its number of channels and, for ``dense``, its depth."""
+    """The backbone, which computes the LR features: its name, its number of channels and, for ``dense`` and ``bsrn``,
+    its number of blocks."""
 
     name: str
     width: Size
@@ -124,10 +125,11 @@ class BackboneSpec(Table, frozen=True):
 
     def __post_init__(self) -> None:
         _check_backbone(self.name)
-        if (self.depth is not None) != (self.name == "dense"):
-            raise ValueError("the backbone dense needs a depth, the others have none")
-        if self.name == "carn" and self.width % 4:
-            raise ValueError("the width of the backbone carn must be a multiple of 4")
+        if (self.depth is not None) != (self.name in {"dense", "bsrn"}):
+            raise ValueError("the backbones dense and bsrn need a depth, the others have none")
+        divisor = {"carn": 4, "bsrn": 16}.get(self.name, 1)
+        if self.width % divisor:
+            raise ValueError(f"the width of the backbone {self.name} must be a multiple of {divisor}")
 
 
 class ModelSpec(Table, frozen=True):
@@ -173,16 +175,17 @@ class _FsrcnnArgs(_EncoderArgs, frozen=True, rename={"width": "d"}):
     width: Size
 
 
-class _DenseArgs(_EncoderArgs, frozen=True, rename={"depth": "blocks"}):
+class _BlocksArgs(_EncoderArgs, frozen=True, rename={"depth": "blocks"}):
     width: Size
     depth: Depth
 
 
-_ENCODER_ARGS: dict[str, type[_NfArgs | _FsrcnnArgs | _DenseArgs]] = {
+_ENCODER_ARGS: dict[str, type[_NfArgs | _FsrcnnArgs | _BlocksArgs]] = {
     "carn": _NfArgs,
     "fsrcnn": _FsrcnnArgs,
     "srresnet": _NfArgs,
-    "dense": _DenseArgs,
+    "dense": _BlocksArgs,
+    "bsrn": _BlocksArgs,
 }
 
 

@@ -12,10 +12,12 @@ from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.rules import ALL_HEAVY, Routing, Threshold
 from pcsr_cli.engine.upscale import Settings, upscale_whole
 from pcsr_cli.engine.wrap import Axes, reach, unwrapped, wrapped
+from pcsr_cli.errors import UsageError
 from pcsr_cli.images.image import ImageData
+from tests.failing import fails
 from tests.images import levels
 from tests.strategies import examples
-from tests.tiny import BACKBONES, tiny_model
+from tests.tiny import LOCAL, tiny_model
 
 sides = st.integers(1, 12)
 axes_of = st.sampled_from(["x", "y", "xy"])
@@ -46,7 +48,7 @@ def close(one: NDArray[np.float32], other: NDArray[np.float32], flips: float = 0
     return one.shape == other.shape and bool((np.abs(one - other).max(axis=2) > 1e-5).mean() <= flips)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", LOCAL)
 @pytest.mark.parametrize("routing", [ALL_HEAVY, Threshold(0.5)])
 def test_a_rolled_image_gives_the_rolled_result(backbone: str, routing: Routing) -> None:
     image = levels(13, 17)
@@ -67,10 +69,15 @@ def test_rolling_along_the_axes_rolls_any_image(
     assert close(np.roll(whole, [scale * shift] * len(along), along), rolled)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", LOCAL)
 def test_the_border_holds_all_that_a_pixel_depends_on(backbone: str) -> None:
     image = ImageData(levels(9, 11))
     assert close(upscale(backbone, image, 2), upscale(backbone, image, 2, more=9))
+
+
+def test_a_backbone_that_reads_the_whole_image_is_refused() -> None:
+    with fails(UsageError, "The backbone bsrn reads the whole image"):
+        upscale("bsrn", ImageData(levels(9, 11)), 2)
 
 
 @pytest.mark.parametrize("tile", [8, 13, 30])

@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pcsr_cli.engine.device import full_float32
+from pcsr_cli.engine.device import as_lr, full_float32, to_numbers
 from pcsr_cli.errors import ModelError, UsageError
 from pcsr_cli.evaluate import methods
+from pcsr_cli.evaluate.dataset import find_pairs, load_pair
 from pcsr_cli.evaluate.methods import LoadedOriginal, Method, load_original, parse_methods, patch_mask
+from pcsr_cli.evaluate.metrics import luma, psnr
+from pcsr_cli.images.read import read_rgb
 from pcsr_cli.model.backbones.fsrcnn import FsrcnnOriginal
 from tests.failing import fails
 
@@ -75,3 +78,27 @@ def test_original_networks_compute_in_full_float32(monkeypatch: pytest.MonkeyPat
 
     LoadedOriginal("fsrcnn", Watched().eval(), (0.0, 0.0, 0.0)).upscale(np.zeros((4, 5, 3), np.uint8))
     assert precisions == ["ieee"]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["face", "comic"])
+def test_bsrn_gives_its_published_results(shared: Path, name: str) -> None:
+    original = load_original(shared / "peers" / "net_g_BSRN_x4.pth", torch.device("cpu"))
+    assert (original.name, sum(value.numel() for value in original.network.parameters())) == ("bsrn", 352_400)
+    lr = read_rgb(shared / f"images/set14/LR_x4/{name}.png")
+    expected = read_rgb(shared / f"golden/peers/bsrn_{name}.png").astype(np.float64)
+    x = to_numbers(as_lr(lr))
+    with torch.inference_mode():
+        values = original.network(x)[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
+    assert np.abs(values - expected).max() <= 0.5 + 1e-4 * 255
+    assert (original.upscale(lr) != expected).sum() <= expected.size / 50_000
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize(("name", "published"), [("set5", 32.350), ("set14", 28.739)])
+def test_bsrn_has_its_published_psnr_of_luma(shared: Path, name: str, published: float) -> None:
+    original = load_original(shared / "peers" / "net_g_BSRN_x4.pth", torch.device("cpu"))
+    pairs = [load_pair(files, 4) for files in find_pairs([shared / "images" / name], 4)]
+    values = [psnr(luma(original.upscale(pair.lr)), luma(pair.hr), 4) for pair in pairs if pair.hr is not None]
+    assert np.mean(values) == pytest.approx(published, abs=5e-4)

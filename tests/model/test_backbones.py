@@ -15,15 +15,22 @@ from pcsr_cli.model.backbones import ORIGINALS, build_backbone
 from pcsr_cli.model.backbones.carn import CarnBackbone, CarnOriginal
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec
-from tests.tiny import BACKBONES, make_image, tiny_model, tiny_spec
+from tests.tiny import BACKBONES, LOCAL, make_image, tiny_model, tiny_spec
 
 PUBLISHED = {
     "carn": ModelSpec(BackboneSpec("carn", 52), ((20,) * 3, (74,) * 4), (10, 10)),
     "fsrcnn": ModelSpec(BackboneSpec("fsrcnn", 48), ((10,) * 3, (58,) * 4), ()),
     "srresnet": ModelSpec(BackboneSpec("srresnet", 58), ((40,) * 3, (170,) * 4), (20, 20)),
+    "bsrn": ModelSpec(BackboneSpec("bsrn", 48, 8), ((10,) * 3, (48,) * 4), ()),
 }
+"""The paper's networks. BSRN-PCSR is a reconstruction from its number of parameters."""
 
-PARAMETERS = {"carn": (168_970, 294_915), "fsrcnn": (24_502, 24_515), "srresnet": (1_078_390, 1_517_571)}
+PARAMETERS = {
+    "carn": (168_970, 294_915),
+    "fsrcnn": (24_502, 24_515),
+    "srresnet": (1_078_390, 1_517_571),
+    "bsrn": (198_484, 352_400),
+}
 """Of PCSR and of the original."""
 
 RADII = [
@@ -71,6 +78,9 @@ def state_of(network: nn.Module) -> dict[str, tuple[list[int], str]]:
 @pytest.mark.parametrize("backbone", PUBLISHED)
 def test_networks_have_the_published_keys_and_shapes(backbone: str, shared: Path) -> None:
     listings = shared / "spec/state_dicts"
+    if backbone == "bsrn":  # no BSRN-PCSR is published
+        assert state_of(on_meta(ORIGINALS[backbone])) == published_state(listings / "bsrn_x4.txt")
+        return
     assert state_of(on_meta(Pcsr, PUBLISHED[backbone])) == published_state(listings / f"{backbone}_pcsr.txt")
     assert state_of(on_meta(ORIGINALS[backbone])) == published_state(listings / f"{backbone}_x4_original.txt")
 
@@ -104,10 +114,11 @@ def test_one_pixel_changes_exactly_the_square_of_the_radius(spec: BackboneSpec, 
     assert torch.equal(changed, torch.maximum(rows, columns) <= radius)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", LOCAL)
 def test_random_weights_change_nothing_beyond_the_radius(backbone: str) -> None:
     network = build_backbone(tiny_spec(backbone).backbone).double().eval().requires_grad_(False)
     radius = network.receptive_radius
+    assert radius is not None
     x = make_image(3, 2 * radius + 9).double()
     changed = x.clone()
     changed[:, :, :, 0] += 1
@@ -136,7 +147,7 @@ def test_images_of_a_batch_do_not_mix(backbone: str) -> None:
 @pytest.mark.parametrize("backbone", ORIGINALS)
 @pytest.mark.parametrize("size", [(1, 1), (5, 8)], ids=str)
 def test_originals_upscale_by_four(backbone: str, size: tuple[int, int]) -> None:
-    original = ORIGINALS[backbone](8).eval().requires_grad_(False)
+    original = ORIGINALS[backbone](16).eval().requires_grad_(False)
     upscaled = original(make_image(*size))
     assert upscaled.shape == (1, 3, 4 * size[0], 4 * size[1])
     assert original.scale == 4
@@ -237,8 +248,11 @@ def test_carn_uses_each_residual_block_three_times() -> None:
 @pytest.mark.parametrize(
     ("build", "arguments"),
     [
-        *((build_backbone, (spec,)) for spec in [spec for spec, _ in RADII] + [m.backbone for m in PUBLISHED.values()]),
-        *((original, arguments) for original in ORIGINALS.values() for arguments in [(), (8,)]),
+        *(
+            (build_backbone, (spec,))
+            for spec in [spec for spec, _ in RADII] + [PUBLISHED[name].backbone for name in LOCAL if name in PUBLISHED]
+        ),
+        *((ORIGINALS[name], arguments) for name in LOCAL if name in ORIGINALS for arguments in [(), (8,)]),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
@@ -249,8 +263,26 @@ def test_executed_cost_matches_a_run(build: Callable[..., nn.Module], arguments:
     assert counter.get_total_flops() == network.cost().executed * 35
 
 
+@pytest.mark.parametrize("size", [(1, 1), (15, 40), (31, 16), (60, 60)], ids=str)
+def test_bsrn_costs_more_at_reduced_resolution_than_its_pixels(size: tuple[int, int]) -> None:
+    network = on_meta(build_backbone, BackboneSpec("bsrn", 48, 8))
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, *size))
+    assert counter.get_total_flops() == network.cost().executed * math.prod(size) + network.reduced_flops(*size)
+    large = (3000, 4000)
+    whole = network.cost().executed * math.prod(large) + network.reduced_flops(*large)
+    assert whole == pytest.approx(network.cost().paper * math.prod(large), rel=1e-5)
+
+
+def test_a_pixel_of_bsrn_changes_the_whole_image() -> None:
+    network = build_backbone(BackboneSpec("bsrn", 16, 1)).double().eval().requires_grad_(False)
+    one, other = make_image(20, 90).double(), make_image(20, 90).double()
+    other[..., 0] += 1
+    assert ((network(one) - network(other)).abs().amax(dim=(0, 1, 2)) > 0).all()
+
+
 @pytest.mark.parametrize(
-    "spec", [spec.backbone for spec in PUBLISHED.values()] + [BackboneSpec("dense", 16, 3)], ids=str
+    "spec", [PUBLISHED[name].backbone for name in LOCAL if name in PUBLISHED] + [BackboneSpec("dense", 16, 3)], ids=str
 )
 def test_the_paper_also_counts_activations_and_norms(spec: BackboneSpec) -> None:
     with torch.device("meta"):

@@ -29,9 +29,9 @@ DEMO_GFLOPS = {530_722: 83.906842616, 237_244: 72.863852432, 266_787: 73.9754964
 
 PAPER_GFLOPS = {
     # The originals at x4, averaged over each test set; rounded to one decimal.
-    "Urban100": {"carn": 49.3, "fsrcnn": 19.9, "srresnet": 221.3},
-    "Test2K": {"carn": 112.0, "fsrcnn": 45.3, "srresnet": 502.9},
-    "Test4K": {"carn": 457.8, "fsrcnn": 185.3, "srresnet": 2056.2},
+    "Urban100": {"carn": 49.3, "fsrcnn": 19.9, "srresnet": 221.3, "bsrn": 29.1},
+    "Test2K": {"carn": 112.0, "fsrcnn": 45.3, "srresnet": 502.9, "bsrn": 66.0},
+    "Test4K": {"carn": 457.8, "fsrcnn": 185.3, "srresnet": 2056.2, "bsrn": 270.0},
 }
 
 

@@ -58,9 +58,14 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(recipe: TrainConfig, tmp_pa
     assert all(torch.equal(weights[key], again[key]) for key in weights)
 
 
-def test_stage_2_keeps_the_weights_of_stage_1(recipe: TrainConfig, tmp_path: Path) -> None:
-    recipe = replace(recipe, model=ModelConfig(samplers=((4,), (8,)), backbone="carn", width=8))
+@pytest.mark.parametrize(("backbone", "width", "depth"), [("carn", 8, None), ("bsrn", 16, 1)])
+def test_stage_2_keeps_the_weights_of_stage_1(
+    recipe: TrainConfig, tmp_path: Path, backbone: str, width: int, depth: int | None
+) -> None:
+    model = ModelConfig(samplers=((4,), (8,)), backbone=backbone, width=width, depth=depth)
+    recipe = replace(recipe, model=model)
     result = finish(recipe, tmp_path / "run")
+    assert build_model(read_checkpoint(result)).spec == model.spec
     before = load_state(tmp_path / "run" / STAGE_1_NAME, recipe.model.spec).ema
     after = load_file(result / "model.safetensors")
     frozen = [key for key in before if key.startswith(("encoder.", "heavy_sampler."))]

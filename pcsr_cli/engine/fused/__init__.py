@@ -8,6 +8,7 @@ from torch import Tensor
 from pcsr_cli.engine.fused.backbones import prepare_backbone
 from pcsr_cli.engine.fused.rows import Ledger
 from pcsr_cli.engine.fused.samplers import PreparedMlp, in_output_units, one_logit
+from pcsr_cli.model.backbones.bsrn import BsrnBackbone
 from pcsr_cli.model.network import Pcsr
 
 
@@ -24,10 +25,13 @@ class PreparedModel:
         self.device = model.device
         self.classifier = PreparedMlp(one_logit(model.classifier) if self.branches == 2 else model.classifier)
         self.samplers = tuple(PreparedMlp(in_output_units(sampler, model.spec.std)) for sampler in model.samplers)
+        self.reads_whole_image = model.encoder.receptive_radius is None
         self.banded = prepare_backbone(model.encoder) if model.device.type == "cpu" else None
 
     def feature_bands(self, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
         """Yield the features of a normalised crop (1, 3, h, w) in bands (1, C, rows, w), top to bottom."""
+        if isinstance(self.model.encoder, BsrnBackbone):
+            ledger.repeated += self.model.encoder.reduced_flops(x.shape[2], x.shape[3])
         x = x.to(self.model.dtype).contiguous(memory_format=torch.channels_last)
         if self.banded is None:
             yield self.model.features(x)

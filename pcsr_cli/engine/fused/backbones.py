@@ -6,11 +6,13 @@
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcsr_cli.engine.fused.kernels import FusedConv
-from pcsr_cli.engine.fused.rows import Chain, ConvStage, Ledger, ResidualStage, RowWindow, Stage
+from pcsr_cli.engine.fused.rows import BlueprintStage, Chain, ConvStage, Ledger, ResidualStage, RowWindow, Stage
 from pcsr_cli.model.backbones import Backbone
+from pcsr_cli.model.backbones.bsrn import Block, BlueprintConv, BsrnBackbone
 from pcsr_cli.model.backbones.carn import CarnBackbone
 from pcsr_cli.model.backbones.dense import DenseBackbone
 from pcsr_cli.model.backbones.fsrcnn import FsrcnnBackbone
@@ -26,7 +28,7 @@ Kernels = Callable[[int, Ledger], Stage]
 
 
 class BandedBackbone:
-    """A backbone that computes its features in bands of rows."""
+    """A backbone, or a part of one, that computes its features in bands of rows."""
 
     def __init__(self, width: int, network: Kernels) -> None:
         self.width = width
@@ -45,9 +47,11 @@ class BandedBackbone:
                 yield features
 
 
-def prepare_backbone(backbone: Backbone) -> BandedBackbone:
+def prepare_backbone(backbone: Backbone) -> "BandedBackbone | BandedBsrn":
     """Fold and pack a backbone's weights."""
     match backbone:
+        case BsrnBackbone():
+            return BandedBsrn(backbone)
         case CarnBackbone():
             network = _carn(backbone)
         case FsrcnnBackbone():
@@ -164,3 +168,110 @@ class _Fusion:
         for conv, each in zip(self.others, maps[1:], strict=True):
             out = conv(each, add=out)
         return out
+
+
+class BandedBsrn:
+    """BSRN in bands of rows. The attention at the end of a block reads the whole image, so blocks run one by one."""
+
+    def __init__(self, net: BsrnBackbone) -> None:
+        self.head = _blueprint(net.fea_conv, net.width)
+        self.tail = _blueprint(net.c2, net.width)
+        self.blocks = [_BandedBlock(block, net.width) for block in net.blocks]
+        parts = torch.split(net.c1.weight, net.width, dim=1)
+        self.parts = [FusedConv(part, net.c1.bias if part is parts[0] else None, (0, 0)) for part in parts]
+
+    def stream(self, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
+        """Yield the features of normalised input (1, 3, h, w) in consecutive bands (1, C, rows, w) from the top."""
+        first = out = _joined(self.head.stream(x.repeat(1, 4, 1, 1), ledger))
+        fused: Tensor | None = None
+        for block, part in zip(self.blocks, self.parts, strict=True):
+            out = block(out, ledger)
+            fused = part(out) if fused is None else part(out, add=fused)
+        assert fused is not None
+        top = 0
+        for band in self.tail.stream(F.gelu(fused), ledger):
+            yield band.add_(first[:, :, top : (top := top + band.shape[2])])
+
+
+class _BandedBlock:
+    """A block of BSRN: convolutions in bands, then attention."""
+
+    def __init__(self, block: Block, width: int) -> None:
+        self.block = block
+        kept = [_fused(conv) for conv in (block.c1_d, block.c2_d, block.c3_d)]
+        refined = [_packed(conv) for conv in (block.c1_r, block.c2_r, block.c3_r)]
+        last = _packed(block.c4)
+        parts = torch.split(block.c5.weight, width // 2, dim=1)
+        fusion = [FusedConv(part, block.c5.bias if part is parts[0] else None, (0, 0)) for part in parts]
+        self.rows = BandedBackbone(
+            width, lambda height, ledger: _BlockRows(height, ledger, kept, refined, last, fusion)
+        )
+        self.reduce, self.direct, self.expand = (
+            _fused(c) for c in (block.esa.conv1, block.esa.conv_f, block.esa.conv4)
+        )
+
+    def __call__(self, x: Tensor, ledger: Ledger) -> Tensor:
+        """Map (1, C, h, w) to the same shape."""
+        out = _joined(self.rows.stream(x, ledger))
+        narrow = self.reduce(out)
+        weights = self.expand(self.direct(narrow, add=self.block.esa.surroundings(narrow)))
+        out.mul_(weights.sigmoid_())
+        return torch.addcmul(x, out, self.block.cca.weights(out))
+
+
+class _BlockRows:
+    """The convolutions of a block of BSRN, from the block's input to its attention."""
+
+    def __init__(
+        self,
+        height: int,
+        ledger: Ledger,
+        kept: list[FusedConv],
+        refined: list[tuple[FusedConv, FusedConv]],
+        last: tuple[FusedConv, FusedConv],
+        fusion: list[FusedConv],
+    ) -> None:
+        self.kept = kept
+        self.stages = [BlueprintStage(ledger, *each, residual=True) for each in refined]
+        self.last = BlueprintStage(ledger, *last)
+        self.windows = [RowWindow(height) for _ in refined]
+        self.fusion = fusion
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        return min(self.stages[0].needs, self.last.done)
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """Compute the output rows that ``source`` now allows."""
+        sources = [source, *self.windows]
+        following = [*self.stages[1:], self.last]
+        for stage, before, after, following_stage in zip(self.stages, sources, self.windows, following, strict=False):
+            new = stage.advance(before)
+            if new is None:
+                return None
+            after.append(F.gelu(new), keep_from=min(following_stage.needs, self.last.done))
+        begin = self.last.done
+        new = self.last.advance(sources[-1])
+        if new is None:
+            return None
+        parts = [
+            F.gelu(keep(window.rows(begin, self.last.done))) for keep, window in zip(self.kept, sources, strict=False)
+        ]
+        out: Tensor | None = None
+        for conv, part in zip(self.fusion, [*parts, F.gelu(new)], strict=True):
+            out = conv(part) if out is None else conv(part, add=out)
+        return out
+
+
+def _packed(conv: BlueprintConv) -> tuple[FusedConv, FusedConv]:
+    return _fused(conv.pw), _fused(conv.dw)
+
+
+def _blueprint(conv: BlueprintConv, width: int) -> BandedBackbone:
+    pair = _packed(conv)
+    return BandedBackbone(width, lambda height, ledger: BlueprintStage(ledger, *pair))
+
+
+def _joined(bands: Iterator[Tensor]) -> Tensor:
+    return torch.cat(list(bands), dim=2)

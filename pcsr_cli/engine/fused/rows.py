@@ -21,7 +21,7 @@ MARGIN = 2
 
 @dataclass
 class Ledger:
-    """Counts the FLOPs of rows that are computed a second time."""
+    """Counts the FLOPs of rows that are computed a second time, and of layers at a lower resolution."""
 
     repeated: int = 0
 
@@ -111,6 +111,35 @@ class ConvStage:
         out = self.conv(source.rows(self.done - self.radius, last + self.radius))
         self.done = last
         return out if self.slope is None else F.prelu(out, self.slope)
+
+
+class BlueprintStage:
+    """A 1x1 convolution without bias and a depthwise 3x3 convolution, plus the input if ``residual``."""
+
+    radius = 1
+
+    def __init__(self, ledger: Ledger, pointwise: FusedConv, depthwise: FusedConv, residual: bool = False) -> None:
+        self.ledger = ledger
+        self.pointwise = pointwise
+        self.depthwise = depthwise
+        self.residual = residual
+        self.done = 0
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        return self.done - self.radius
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """Compute the output rows that ``source`` now allows."""
+        begin, end = self.done, source.ready(self.radius)
+        if end <= begin:
+            return None
+        # Without bias, the zeros beyond the border stay zeros.
+        inner = self.pointwise(source.rows(begin - 1, end + 1))
+        self.ledger.repeated += 2 * inner.shape[3] * self.pointwise.flops_per_pixel
+        self.done = end
+        return self.depthwise(inner, add=source.rows(begin, end) if self.residual else None)
 
 
 class ResidualStage:

@@ -20,6 +20,7 @@ SPECS = {
     "fsrcnn": BackboneSpec("fsrcnn", 48),
     "srresnet": BackboneSpec("srresnet", 58),
     "dense": BackboneSpec("dense", 32, 7),
+    "bsrn": BackboneSpec("bsrn", 48, 8),
 }
 
 
