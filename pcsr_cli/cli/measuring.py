@@ -144,10 +144,15 @@ class Common(options.Engine):
             "report", chosen, lambda pair, progress: page.build_image(conditions, pair, grid, progress), paper
         )
         rows, mean, before = ((), (), ()) if result is None else (result.rows, result.mean, result.skipped)
-        command = shlex.join(("pcsr", *sys.argv[1:]))
-        content = page.Page(command, conditions, grid, tuple(images), (*before, *skipped), rows, mean)
+        measured = page.Measured(conditions, grid, (*before, *skipped), rows, mean)
+        content = page.report_page(command_line(), images, measured)
         page.write_page(output, content, self.overwrite)
-        return [image.curve for image in images], skipped
+        return [image.swept.curve for image in images if image.swept is not None], skipped
+
+
+def command_line() -> str:
+    """Return the command line for a page that states it."""
+    return shlex.join(("pcsr", *sys.argv[1:]))
 
 
 def print_skipped(image: "SkippedImage") -> None:

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from pcsr_cli.engine.device import as_lr
 from pcsr_cli.engine.grid import hr_size
@@ -19,7 +18,7 @@ from pcsr_cli.errors import ScaleError, UsageError, in_full
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.methods import LoadedOriginal, Method, patch_mask
 from pcsr_cli.evaluate.metrics import luma, psnr
-from pcsr_cli.images.resize import resize_bicubic_8bit
+from pcsr_cli.images.resize import resize_bicubic_8bit, resize_lanczos_8bit
 from pcsr_cli.model.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.model.layers import Cost
 from pcsr_cli.model.registry import LoadedModel
@@ -115,8 +114,7 @@ class MethodRunner:
             case "bicubic":
                 return self._timed(lambda: resize_bicubic_8bit(self.lr, height, width))
             case "lanczos":
-                size, lanczos = (width, height), Image.Resampling.LANCZOS
-                return self._timed(lambda: np.asarray(Image.fromarray(self.lr).resize(size, lanczos)))
+                return self._timed(lambda: resize_lanczos_8bit(self.lr, height, width))
             case "original":
                 original = self.conditions.original
                 assert original is not None

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pcsr_cli.errors import InputError
 
@@ -73,6 +74,11 @@ def resize_bicubic_8bit(image: NDArray[np.uint8], height: int, width: int) -> ND
     vertical = _round_8bit(_resize_side(image.astype(np.float64), height))
     horizontal = _round_8bit(_resize_side(vertical.swapaxes(0, 1), width))
     return np.ascontiguousarray(horizontal.swapaxes(0, 1)).astype(np.uint8)
+
+
+def resize_lanczos_8bit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) uint8 with Pillow's Lanczos filter."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def crop_to_multiple(image: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:

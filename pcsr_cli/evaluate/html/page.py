@@ -1,13 +1,13 @@
-"""The HTML page of ``pcsr report``: one file that works without a network or a server.
+"""The HTML page of ``pcsr report`` and ``pcsr compare``: one file that works without a network or a server.
 
-``build_image`` computes the data of one image, ``write_page`` writes the page. The template, the style and the scripts
-are in ``assets/``.
+``build_image`` computes the data of one image with its routing, ``report_page`` collects images and facts, and
+``write_page`` writes the page. The template, the style and the scripts are in ``assets/``.
 """
 
 import base64
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,72 +20,136 @@ import torch
 
 import pcsr_cli
 from pcsr_cli.engine.device import describe_device, to_levels
+from pcsr_cli.engine.rules import NEVER
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.bench import Row
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage
+from pcsr_cli.evaluate.html import previews
 from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Preview, choose_boundaries, make_previews
 from pcsr_cli.evaluate.metrics import luma, mean_psnr
 from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, CutGrid, Point, mean_curve, trace
 from pcsr_cli.images.files import atomic_write, finite
-from pcsr_cli.images.resize import resize_bicubic_8bit
+from pcsr_cli.images.resize import resize_bicubic_8bit, resize_lanczos_8bit
 from pcsr_cli.jobs.maps import P_HEAVY_COLOURS, TINT
 
 SUFFIXES = {".html", ".htm"}
-SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "stage.js", "page.js")
+SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "crop.js", "stage.js", "page.js")
 COLUMNS = ("heavy_share", "psnr", "ssim", "paper", "executed", "saved", "saved_executed")
 """The columns of the page's table that change with the cut."""
+BENCH_COLUMNS = (
+    ("Heavy", "heavy_share", "{:.1%}"),
+    ("PSNR", "psnr", "{:.3f}"),
+    ("SSIM", "ssim", "{:.4f}"),
+    ("GFLOPs (paper's count)", "paper", "{:,.2f}"),
+    ("GFLOPs (executed)", "executed", "{:,.2f}"),
+    ("of the original", "original_share", "{:.1%}"),
+    ("Seconds", "seconds", "{:.2f}"),
+)
+
+LABELS = {
+    "bicubic": "bicubic",
+    "lanczos": "Lanczos",
+    "pcsr": "PCSR",
+    "light": "all light",
+    "heavy": "all heavy",
+    "hr": "HR",
+}
+"""The layers of a report. The script composes ``pcsr`` from the layers ``light`` and ``heavy``."""
+
+GFLOPS_RULE = (
+    "The paper's count adds the backbone once, the classifier for every output pixel, and the chosen sampler of each "
+    "pixel. The executed count is what ran in one pass: layers shared between pixels, tile borders and refinement "
+    "rings included."
+)
+SIMILARITY_RULE = "20 log10(255 / the root of the mean squared difference). The quality is unknown without HR."
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The routing of an image: its curve, the boundaries of its levels of difficulty, and the PSNR in dB of each filter
+    by name, which is empty without HR."""
+
+    curve: Curve
+    boundaries: tuple[float, ...]
+    filters: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class PageImage:
-    """One image of the page. Sizes are (width, height).
+    """One image of the page. ``size`` is (width, height), ``subtitle`` states sizes.
 
-    ``bicubic`` is the PSNR in dB of bicubic upscaling, None without HR.
+    ``layers`` has the label of each layer by its key, in the order of the menus. ``sides`` has the keys of the layers
+    that are left and right at first. ``swept`` is None for pictures without routing.
     """
 
     name: str
-    lr_size: tuple[int, int]
+    subtitle: str
     size: tuple[int, int]
     previews: tuple[Preview, ...]
-    boundaries: tuple[float, ...]
-    curve: Curve
-    bicubic: float | None
+    layers: Mapping[str, str]
+    sides: tuple[str, str]
+    swept: Swept | None = None
 
 
 @dataclass(frozen=True)
-class Page:
-    """The content of a page: images with the same grid of cuts, skipped images, and the rows of a bench if any.
+class Measured:
+    """The measurements of a page: images with the same grid of cuts, skipped images, and the rows of a bench if any."""
 
-    ``command`` is the command line that made the page.
-    """
-
-    command: str
     conditions: Conditions
     grid: CutGrid
-    images: tuple[PageImage, ...]
     skipped: tuple[SkippedImage, ...] = ()
     rows: tuple[Row, ...] = ()
     mean: tuple[Row, ...] = ()
 
+    @property
+    def quality(self) -> str:
+        """The name of the quality in dB. A comparison with another run does not measure quality."""
+        return "Similarity, dB" if self.conditions.no_reference else "PSNR, dB"
+
+    @property
+    def against(self) -> str:
+        """What the quality compares, with the reference."""
+        return f"{'to' if self.conditions.no_reference else 'against'} {self.conditions.reference}"
+
+    @property
+    def bench_columns(self) -> list[tuple[str, str, str]]:
+        """The heading, the field of ``Row`` and the format of each column that has values."""
+        named = ((self.quality if field == "psnr" else heading, field, form) for heading, field, form in BENCH_COLUMNS)
+        return [column for column in named if any(getattr(row, column[1]) is not None for row in self.rows)]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The content of a page. ``facts`` are names and values that state how the page was made."""
+
+    title: str
+    images: tuple[PageImage, ...]
+    facts: Sequence[tuple[str, str]]
+    measured: Measured | None = None
+
     def as_document(self) -> dict[str, Any]:
         """Return the data of the page's script as JSON values. Numbers that are not finite are None."""
-        curves = [image.curve for image in self.images]
-        bicubic = [image.bicubic for image in self.images if image.bicubic is not None]
-        cuts = [_cut_of(point) for point in curves[0].points]
-        document: dict[str, Any] = finite(
-            {
-                "grid": asdict(self.grid),
+        document: dict[str, Any] = {
+            "colours": P_HEAVY_COLOURS.tobytes().hex(),
+            "tint": list(TINT),
+            "images": [_image_document(image) for image in self.images],
+        }
+        if self.measured is not None:
+            swept = [image.swept for image in self.images if image.swept is not None]
+            cuts = [_cut_of(point) for point in swept[0].curve.points]
+            document |= {
+                "grid": asdict(self.measured.grid),
                 "start": min(range(len(cuts)), key=lambda index: abs(cuts[index] - 0.5)),
-                "colours": P_HEAVY_COLOURS.tobytes().hex(),
-                "tint": list(TINT),
-                "reference": self.conditions.reference,
-                "images": [_image_document(image) for image in self.images],
-                "mean": _curve_document(mean_curve(curves)),
-                "mean_bicubic": mean_psnr(bicubic)[0] if len(bicubic) == len(curves) else None,
+                "quality": self.measured.quality,
+                "against": self.measured.against,
+                "mean": _curve_document(mean_curve([each.curve for each in swept])),
+                "meanFilters": {
+                    name: mean_psnr([each.filters[name] for each in swept])[0] for name in swept[0].filters
+                },
             }
-        )
-        return document
+        found: dict[str, Any] = finite(document)
+        return found
 
 
 def _cut_of(point: Point) -> float:
@@ -95,16 +159,21 @@ def _cut_of(point: Point) -> float:
 
 
 def _image_document(image: PageImage) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "name": printable_name(image.name),
-        "lrSize": list(image.lr_size),
         "size": list(image.size),
-        "bicubic": image.bicubic,
-        "boundaries": list(image.boundaries),
-        "cutLevels": [image.boundaries.index(_cut_of(point)) for point in image.curve.points],
+        "layers": [[key, printable_name(label)] for key, label in image.layers.items()],
+        "sides": list(image.sides),
         "previews": [asdict(preview) for preview in image.previews],
-        "curve": _curve_document(image.curve),
     }
+    if (swept := image.swept) is not None:
+        document |= {
+            "filters": dict(swept.filters),
+            "boundaries": list(swept.boundaries),
+            "cutLevels": [swept.boundaries.index(_cut_of(point)) for point in swept.curve.points],
+            "curve": _curve_document(swept.curve),
+        }
+    return document
 
 
 def _curve_document(curve: Curve) -> dict[str, Any]:
@@ -128,16 +197,49 @@ def build_image(
     composer = conditions.explore(pair.lr, lambda share: progress(share / 2))
     curve = trace(conditions, pair, composer, grid, lambda share: progress(0.5 + 0.45 * share))
     height, width = composer.size
-    bicubic = resize_bicubic_8bit(pair.lr, height, width)
-    light, heavy = (to_levels(rgb, torch.uint8).numpy() for rgb in composer.branches.rgb)
-    layers = {"bicubic": bicubic, "light": light, "heavy": heavy} | ({} if pair.hr is None else {"hr": pair.hr})
-    quality = None if pair.hr is None else conditions.psnr(bicubic, pair.hr)
+    layers = {
+        "bicubic": resize_bicubic_8bit(pair.lr, height, width),
+        "lanczos": resize_lanczos_8bit(pair.lr, height, width),
+    }
+    filters = {} if pair.hr is None else {LABELS[name]: conditions.psnr(layers[name], pair.hr) for name in layers}
+    for name, rgb in zip(("light", "heavy"), composer.branches.rgb, strict=True):
+        layers[name] = to_levels(rgb, torch.uint8).numpy()
+    if pair.hr is not None:
+        layers["hr"] = pair.hr
     boundaries = choose_boundaries([_cut_of(point) for point in curve.points])
-    interest = np.abs(luma(heavy) - luma(bicubic)).astype(np.float32)
-    previews = make_previews(layers, composer.branches.difficulty.numpy(), boundaries, interest)
+    levels = previews.to_levels(composer.branches.difficulty.numpy(), boundaries)
+    interest = np.abs(luma(layers["heavy"]) - luma(layers["bicubic"])).astype(np.float32)
+    shown = make_previews(layers, interest, levels)
     progress(1.0)
     lr_height, lr_width = pair.lr_size
-    return PageImage(pair.name, (lr_width, lr_height), (width, height), previews, boundaries, curve, quality)
+    labels = {key: label for key, label in LABELS.items() if key == "pcsr" or key in layers}
+    subtitle = f"{lr_width}×{lr_height} → {width}×{height}"
+    swept = Swept(curve, boundaries, filters)
+    return PageImage(pair.name, subtitle, (width, height), shown, labels, ("bicubic", "pcsr"), swept)
+
+
+def report_page(command: str, images: Sequence[PageImage], measured: Measured) -> Page:
+    """Return the page of a report. ``command`` is the command line that made it."""
+    conditions = measured.conditions
+    identity, network, refine = conditions.model.identity, conditions.model.network, conditions.settings.refine
+    refined = f"refined at #h = {refine}" if refine < NEVER else "not refined"
+    facts = [
+        ("Command", command),
+        ("Model", f"{identity.name}, {network.parameter_count():,} parameters"),
+        ("Revision", identity.revision or "local files"),
+        ("Weights", f"sha256 {identity.sha256}"),
+        ("Source", identity.source),
+        ("Licence", identity.licence),
+        ("Scale", f"×{conditions.scale:g}, {refined}"),
+        ("Machine", f"{describe_device(network.device)}, {network.precision}"),
+        ("Versions", f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}"),
+        ("GFLOPs", GFLOPS_RULE),
+        ("Knee", f"{KNEE_RULE.capitalize()}."),
+    ]
+    if conditions.no_reference:
+        facts.append(("Similarity", SIMILARITY_RULE))
+    subject = images[0].name if len(images) == 1 else f"{len(images)} images"
+    return Page(f"{identity.name} ×{conditions.scale:g}: {subject}", tuple(images), facts, measured)
 
 
 def check_page(output: Path, grid: CutGrid) -> None:
@@ -164,18 +266,13 @@ def render(page: Page) -> str:
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    count, conditions = len(page.images), page.conditions
-    subject = printable_name(page.images[0].name) if count == 1 else f"{count} images"
     template = _environment().get_template("page.html")
     return template.render(
-        title=f"{conditions.model.identity.name} ×{conditions.scale:g}: {subject}",
         page=page,
-        conditions=conditions,
+        measured=page.measured,
         images=page.images,
-        device=describe_device(conditions.model.network.device),
-        versions=f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}",
+        version=f"pcsr {pcsr_cli.__version__}",
         columns=COLUMNS,
-        knee_rule=KNEE_RULE,
         infinity=math.inf,
         document=page.as_document(),
         policy=policy,

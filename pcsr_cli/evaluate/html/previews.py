@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pcsr_cli.images.resize import resize_lanczos_8bit
+
 MAX_PIXELS = 2_100_000
 """Maximum pixels of a result that is shown at full size."""
 
@@ -38,7 +40,7 @@ class Preview:
 
     ``left``, ``top``, ``width`` and ``height`` are in HR pixels, ``size`` is the embedded (width, height). ``layers``
     maps names to WebP images. ``difficulty`` is a lossless WebP image whose red channel has the levels of
-    ``to_levels``. All images are data URIs.
+    ``to_levels``, None for pictures without a map. All images are data URIs.
     """
 
     left: int
@@ -47,7 +49,7 @@ class Preview:
     height: int
     size: tuple[int, int]
     layers: Mapping[str, str]
-    difficulty: str
+    difficulty: str | None
 
     @property
     def scaled(self) -> bool:
@@ -76,17 +78,14 @@ def choose_boundaries(cuts: Sequence[float]) -> tuple[float, ...]:
 
 
 def make_previews(
-    layers: Mapping[str, NDArray[np.uint8]],
-    difficulty: NDArray[np.float32],
-    boundaries: Sequence[float],
-    interest: NDArray[np.float32],
+    layers: Mapping[str, NDArray[np.uint8]], interest: NDArray[np.float32], levels: NDArray[np.uint8] | None = None
 ) -> tuple[Preview, ...]:
     """Return a preview of the whole image and, if this preview is scaled down, one of a detail, within MAX_BYTES.
 
-    ``layers`` are (H, W, 3) uint8, ``difficulty`` and ``interest`` (H, W). The detail is the square with the largest
-    sum of ``interest``.
+    ``layers`` are (H, W, 3) uint8, ``interest`` and the ``levels`` of difficulty (H, W). The detail is the square with
+    the largest sum of ``interest``.
     """
-    height, width = difficulty.shape
+    height, width = interest.shape
     regions = [(0, 0, width, height)]
     if height * width > MAX_PIXELS:
         high, wide = min(DETAIL, height), min(DETAIL, width)
@@ -94,15 +93,20 @@ def make_previews(
         regions.append((left, top, wide, high))
     for shrink in (1.0, 0.7, 0.5, 0.35):
         sizes = [_embedded_size(width, height, shrink) for _, _, width, height in regions]
-        crops = [_crop(layers, difficulty, *each) for each in zip(regions, sizes, strict=True)]
-        maps = [_webp(np.repeat(to_levels(part, boundaries)[..., None], 3, axis=2), lossless=True) for _, part in crops]
+        crops = [_crop(layers, *each) for each in zip(regions, sizes, strict=True)]
+        maps = [_map(levels, *each) for each in zip(regions, sizes, strict=True)]
         for quality in QUALITIES:
-            packed = [{name: _webp(rgb, quality) for name, rgb in images.items()} for images, _ in crops]
+            packed = [{name: _webp(rgb, quality) for name, rgb in images.items()} for images in crops]
             total = sum(map(len, maps)) + sum(len(data) for images in packed for data in images.values())
             if total <= MAX_BYTES or (shrink == 0.35 and quality == QUALITIES[-1]):
                 return tuple(
-                    Preview(*region, size, {name: _uri(data) for name, data in images.items()}, _uri(levels))
-                    for region, size, images, levels in zip(regions, sizes, packed, maps, strict=True)
+                    Preview(
+                        *region,
+                        size,
+                        {name: _uri(data) for name, data in images.items()},
+                        _uri(drawn) if drawn else None,
+                    )
+                    for region, size, images, drawn in zip(regions, sizes, packed, maps, strict=True)
                 )
     raise AssertionError("the last attempt is accepted at any size")
 
@@ -116,24 +120,29 @@ def _embedded_size(width: int, height: int, shrink: float) -> tuple[int, int]:
 
 
 def _crop(
-    layers: Mapping[str, NDArray[np.uint8]],
-    difficulty: NDArray[np.float32],
-    region: tuple[int, int, int, int],
-    size: tuple[int, int],
-) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.float32]]:
-    """Crop all layers and the difficulty to a region and scale them to ``size``."""
+    layers: Mapping[str, NDArray[np.uint8]], region: tuple[int, int, int, int], size: tuple[int, int]
+) -> dict[str, NDArray[np.uint8]]:
+    """Crop all layers to a region and scale them to ``size``."""
     left, top, width, height = region
     inside = (slice(top, top + height), slice(left, left + width))
     images = {name: np.ascontiguousarray(rgb[inside]) for name, rgb in layers.items()}
     if size != (width, height):
-        lanczos = Image.Resampling.LANCZOS
-        images = {name: np.asarray(Image.fromarray(rgb).resize(size, lanczos)) for name, rgb in images.items()}
-    # Difficulty is sampled, not averaged: a mean is not the difficulty of any pixel.
+        images = {name: resize_lanczos_8bit(rgb, size[1], size[0]) for name, rgb in images.items()}
+    return images
+
+
+def _map(levels: NDArray[np.uint8] | None, region: tuple[int, int, int, int], size: tuple[int, int]) -> bytes:
+    """Return the levels of a region at ``size``; empty without levels.
+
+    Levels are sampled, not averaged: a mean is not the difficulty of any pixel."""
+    if levels is None:
+        return b""
+    left, top, width, height = region
     rows, columns = (
-        (np.arange(short) * 2 + 1) * long // (2 * short)
-        for short, long in zip(size[::-1], (height, width), strict=True)
+        first + (np.arange(short) * 2 + 1) * long // (2 * short)
+        for first, short, long in ((top, size[1], height), (left, size[0], width))
     )
-    return images, difficulty[inside][rows[:, None], columns]
+    return _webp(np.repeat(levels[np.ix_(rows, columns)][..., None], 3, axis=2), lossless=True)
 
 
 def largest_sum(values: NDArray[np.float32], height: int, width: int) -> tuple[int, int]:

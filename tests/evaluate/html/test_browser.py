@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -78,6 +79,10 @@ def dot(opened_page: OpenPage, which: str, index: int) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
+def show_map(opened_page: OpenPage, style: str) -> None:
+    opened_page.page.locator("article .map-style").first.select_option(style)
+
+
 def heavy_in_map(opened_page: OpenPage) -> float:
     opacity = opened_page.pixels("map")[3::4]
     return sum(value > 0 for value in opacity) / len(opacity)
@@ -97,6 +102,8 @@ def test_dragging_a_handle_changes_the_cut_of_the_whole_page(
 
 def test_the_map_shows_the_heavy_pixels_at_the_cut(opened_page: OpenPage, made: tuple[Path, Any]) -> None:
     points = made[1]["curves"][0]["points"]
+    assert heavy_in_map(opened_page) == 0, "the page opens without the map"
+    show_map(opened_page, "heavy")
     for index in (3, 7):
         opened_page.drag(opened_page.centre('[data-curve="0"] .grip'), dot(opened_page, "0", index))
         opened_page.page.wait_for_selector(f'article[data-image="0"] .stage[data-cut="{index}"]')
@@ -142,7 +149,7 @@ def test_the_mouse_and_keys_move_the_divider(opened_page: OpenPage) -> None:
 def test_both_sides_show_any_layer(opened_page: OpenPage) -> None:
     left, right = (opened_page.page.locator(f"article .{side}-layer").first for side in ("left", "right"))
     names = left.locator("option").evaluate_all("options => options.map((option) => option.value)")
-    assert sorted(names) == ["bicubic", "heavy", "hr", "light", "pcsr"]
+    assert names == ["bicubic", "lanczos", "pcsr", "light", "heavy", "hr"]
     assert opened_page.pixels("left") != opened_page.pixels("right")
     for name in names:
         left.select_option(name)
@@ -156,13 +163,16 @@ def test_pcsr_combines_light_and_heavy_by_the_map(opened_page: OpenPage) -> None
     for name in ("light", "heavy", "pcsr"):
         opened_page.page.locator("article .right-layer").first.select_option(name)
         layers[name] = opened_page.pixels("right")
+    show_map(opened_page, "heavy")
     light, heavy, pcsr = (memoryview(layers[name]).cast("I") for name in ("light", "heavy", "pcsr"))
     expected = [heavy[at] if mark else light[at] for at, mark in enumerate(opened_page.pixels("map")[3::4])]
     assert pcsr.tolist() == expected
 
 
-def test_the_map_has_an_opacity_and_two_styles(opened_page: OpenPage) -> None:
+def test_the_map_is_off_at_first_and_has_an_opacity_and_two_styles(opened_page: OpenPage) -> None:
     fade = opened_page.page.locator("article .map-fade").first
+    assert not fade.is_visible()
+    show_map(opened_page, "heavy")
     fade.focus()
     opened_page.page.keyboard.press("Home")
     assert opened_page.style("article .side.map", "opacity") == "0"
@@ -170,9 +180,61 @@ def test_the_map_has_an_opacity_and_two_styles(opened_page: OpenPage) -> None:
     assert opened_page.style("article .side.map", "opacity") == "1"
     scale = opened_page.page.locator("article .scale").first
     assert not scale.is_visible()
-    opened_page.page.locator("article .map-style").first.select_option("difficulty")
+    show_map(opened_page, "difficulty")
     assert scale.is_visible()
     assert len(set(memoryview(opened_page.pixels("map")).cast("I"))) > 20
+    show_map(opened_page, "off")
+    assert set(opened_page.pixels("map")) == {0} and not fade.is_visible()
+
+
+def test_a_stage_fills_the_screen(opened_page: OpenPage) -> None:
+    def size() -> tuple[float, float]:
+        box = opened_page.page.locator("article .stage").first.bounding_box()
+        assert box is not None
+        return box["width"], box["height"]
+
+    before = size()
+    button = opened_page.page.locator("article .full-screen").first
+    button.click()
+    opened_page.page.wait_for_selector('article .full-screen[aria-pressed="true"]')
+    screen = opened_page.page.evaluate("[innerWidth, innerHeight]")
+    assert size()[0] > before[0] and size()[1] > 0.8 * screen[1]
+    assert opened_page.page.evaluate("document.fullscreenElement.scrollHeight") <= screen[1], "the controls must fit"
+    button.click()
+    opened_page.page.wait_for_selector('article .full-screen[aria-pressed="false"]')
+    assert size() == before
+
+
+def test_a_saved_crop_has_both_sides(opened_page: OpenPage, tmp_path: Path) -> None:
+    def save() -> np.ndarray:
+        with opened_page.page.expect_download() as waiting:
+            opened_page.page.locator("article .save-crop").first.click()
+        assert waiting.value.suggested_filename == "eye bicubic - PCSR.png"
+        waiting.value.save_as(tmp_path / "crop.png")
+        with Image.open(tmp_path / "crop.png") as saved:
+            return np.asarray(saved.convert("RGB"))
+
+    def shown(side: str) -> np.ndarray:
+        return np.frombuffer(opened_page.pixels(side), np.uint8).reshape(60, 80, 4)[..., :3]
+
+    opened_page.page.locator("article .zoom-real").first.click()
+    whole = save()
+    factor = (whole.shape[1] - 8) // 2 // 80
+    assert whole.shape == (28 + 60 * factor, 2 * 80 * factor + 8, 3)
+    for left, side in ((0, "left"), (80 * factor + 8, "right")):
+        saved = whole[28:, left : left + 80 * factor][factor // 2 :: factor, factor // 2 :: factor]
+        assert np.array_equal(saved, shown(side))
+    for _ in range(3):
+        opened_page.page.locator("article .zoom-in").first.click()
+    area = opened_page.page.evaluate("visibleArea(stages[0])")
+    part = save()[28:]
+    rows, columns = (
+        (start + (np.arange(length) + 0.5) / area["factor"]).astype(int)
+        for start, length in ((area["top"], part.shape[0]), (area["left"], (part.shape[1] - 8) // 2))
+    )
+    assert part.shape[0] < whole.shape[0] * 3 and rows[0] > 0 and rows[-1] < 59
+    differs = (part[:, : len(columns)] != shown("left")[np.ix_(rows, columns)]).any(axis=2)
+    assert differs.mean() < 0.05, "only pixels on the border of two source pixels may differ"
 
 
 def test_all_layers_zoom_and_move_together(opened_page: OpenPage) -> None:

@@ -17,7 +17,16 @@ import torch
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.evaluate.dataset import Pair
-from pcsr_cli.evaluate.html.page import Page, PageImage, build_image, check_page, render, write_page
+from pcsr_cli.evaluate.html.page import (
+    Measured,
+    Page,
+    PageImage,
+    build_image,
+    check_page,
+    render,
+    report_page,
+    write_page,
+)
 from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.evaluate.sweep import mean_curve, parse_grid, sweep
 from pcsr_cli.model.registry import Identity, LoadedModel
@@ -41,7 +50,7 @@ def page_image(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> PageI
 
 
 def page_of(*images: PageImage, command: str = "pcsr report p.html", no_reference: bool = False) -> Page:
-    return Page(command, replace(CONDITIONS, no_reference=no_reference), GRID, images)
+    return report_page(command, images, Measured(replace(CONDITIONS, no_reference=no_reference), GRID))
 
 
 def embedded(text: str) -> Any:
@@ -52,7 +61,12 @@ def embedded(text: str) -> Any:
 @pytest.mark.parametrize("has_hr", [True, False], ids=["HR", "all heavy"])
 def test_the_figures_equal_a_sweep(has_hr: bool) -> None:
     curve = sweep(CONDITIONS, pair(has_hr=has_hr), GRID)
-    document = embedded(render(page_of(page_image(has_hr=has_hr), no_reference=not has_hr)))
+    text = render(page_of(page_image(has_hr=has_hr), no_reference=not has_hr))
+    assert ("PSNR" in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)) is has_hr
+    document = embedded(text)
+    assert (document["quality"], document["against"]) == (
+        ("PSNR, dB", "against HR") if has_hr else ("Similarity, dB", "to all heavy")
+    )
     points = document["images"][0]["curve"]["points"]
     assert [point["cut"] for point in points] == list(GRID.values)
     for shown, expected in zip(points, curve.points, strict=True):
@@ -65,7 +79,7 @@ def test_the_figures_equal_a_sweep(has_hr: bool) -> None:
 
 def test_the_mean_equals_the_mean_curve_of_a_sweep() -> None:
     images = page_image("a.png"), page_image("b.png", 5)
-    expected = mean_curve([image.curve for image in images])
+    expected = mean_curve([image.swept.curve for image in images if image.swept is not None])
     document = embedded(render(page_of(*images)))
     assert [point["psnr"] for point in document["mean"]["points"]] == [point.psnr for point in expected.points]
 
@@ -73,10 +87,11 @@ def test_the_mean_equals_the_mean_curve_of_a_sweep() -> None:
 def test_an_infinite_psnr_becomes_null() -> None:
     flat = Pair("flat.png", np.full((12, 15, 3), 128, np.uint8), np.full((48, 60, 3), 128, np.uint8), 4)
     image = build_image(CONDITIONS, flat, GRID)
-    assert image.bicubic == math.inf
+    assert image.swept is not None and image.swept.filters == {"bicubic": math.inf, "Lanczos": math.inf}
     document = embedded(render(page_of(page_image(), image)))
-    assert document["images"][1]["bicubic"] is None
-    assert document["mean_bicubic"] == document["images"][0]["bicubic"] > 0  # the mean of finite values
+    assert document["images"][1]["filters"] == {"bicubic": None, "Lanczos": None}
+    assert document["meanFilters"] == document["images"][0]["filters"]  # the mean of finite values
+    assert document["meanFilters"]["Lanczos"] > 0
 
 
 def test_progress_rises_to_one() -> None:

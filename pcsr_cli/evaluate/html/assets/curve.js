@@ -105,7 +105,7 @@ class Curve {
     }
     for (const value of below.values) parts.push(drawn("text", { x: this.x(value), y: floor + 18 * UNIT, "text-anchor": "middle" }, grouped(value, below.digits)));
     parts.push(drawn("text", { x: width - MARGIN.right, y: floor + 37 * UNIT, "text-anchor": "end" }, this.convention === "paper" ? "GFLOPs (paper's count)" : "GFLOPs (executed)"),
-      drawn("text", { x: 0, y: 12 * UNIT }, `PSNR, dB, against ${page.reference}`));
+      drawn("text", { x: 0, y: 12 * UNIT }, `${page.quality}, ${page.against}`));
     return parts;
   }
 

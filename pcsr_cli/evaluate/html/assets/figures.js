@@ -42,19 +42,19 @@ function figuresAt(curve, index) {
 
 function describe(curve, index) {
   const at = figuresAt(curve, index);
-  const quality = at.psnr === null ? `equal to ${page.reference}` : `${FORMS.psnr(at.psnr)} dB`;
+  const quality = at.psnr === null ? "equal to the reference" : `${FORMS.psnr(at.psnr)} dB`;
   const where = at.cut === null ? "" : `cut ${FORMS.cut(at.cut)}: `;
   return `${where}${FORMS.share(at.heavy_share)} heavy, ${quality}, ${FORMS.gflops(at.paper)} GFLOPs (paper's count), ${FORMS.gflops(at.executed)} executed`;
 }
 
 /** Fill the panel beside a curve. */
-function showFigures(host, curve, index, bicubic) {
+function showFigures(host, curve, index, filters) {
   const at = figuresAt(curve, index);
   const headline = element("dl", { class: "headline" });
   const head = (name, value, kind = "") => headline.append(element("div", {}, element("dt", {}, name), element("dd", { class: kind }, value)));
   head("p_heavy above", figure("cut", at.cut), "cut-value");
   head("heavy pixels", figure("heavy_share", at.heavy_share));
-  head("PSNR, dB", figure("psnr", at.psnr));
+  head(page.quality, figure("psnr", at.psnr));
   head("SSIM", figure("ssim", at.ssim));
 
   const rows = [
@@ -75,7 +75,7 @@ function showFigures(host, curve, index, bicubic) {
   if (at.k !== null && at.k !== undefined) known.push(element("span", {}, "k = ", figure("k", at.k)));
   if (curve.heavy.psnr !== null) known.push(`all heavy ${FORMS.psnr(curve.heavy.psnr)} dB`);
   if (curve.light.psnr !== null) known.push(`all light ${FORMS.psnr(curve.light.psnr)} dB`);
-  if (bicubic !== null && bicubic !== undefined) known.push(`bicubic ${FORMS.psnr(bicubic)} dB`);
+  for (const [name, value] of Object.entries(filters)) if (value !== null) known.push(`${name} ${FORMS.psnr(value)} dB`);
   const aside = element("p", { class: "aside" });
   known.forEach((part, number) => aside.append(number ? "; " : "", part));
   host.replaceChildren(headline, table, aside);

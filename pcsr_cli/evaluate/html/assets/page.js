@@ -5,7 +5,7 @@ const stages = [];
 const tables = [...document.querySelectorAll("table#images, table.bench")];
 
 function subject(which) {
-  if (which === "mean") return { curve: page.mean, bicubic: page.mean_bicubic };
+  if (which === "mean") return { curve: page.mean, filters: page.meanFilters };
   return page.images[Number(which)];
 }
 
@@ -13,8 +13,8 @@ function choose(index) {
   for (const curve of curves) curve.setIndex(index);
   for (const stage of stages) stage.setIndex(index);
   for (const host of document.querySelectorAll("[data-figures]")) {
-    const { curve, bicubic } = subject(host.dataset.figures);
-    showFigures(host, curve, index, bicubic);
+    const { curve, filters } = subject(host.dataset.figures);
+    showFigures(host, curve, index, filters);
   }
   for (const row of document.querySelectorAll("#images [data-image]")) {
     const at = figuresAt(subject(row.dataset.image).curve, index);
@@ -36,5 +36,7 @@ for (const article of document.querySelectorAll("article[data-image]")) {
   stages.push(new Stage(article, page.images[Number(article.dataset.image)]));
 }
 tables.forEach(makeSortable);
-changeConvention("paper");
-choose(page.start);
+if (page.mean) {
+  changeConvention("paper");
+  choose(page.start);
+}

@@ -1,6 +1,5 @@
 // The layers of an image: left and right of a divider, and the map on top. They share zoom and position.
 
-const LAYERS = { bicubic: "bicubic", pcsr: "PCSR", heavy: "all heavy", light: "all light", hr: "HR" };
 const MAX_PIXEL = 8; // screen pixels for one image pixel at the highest zoom
 const MIN_RANGE = 4; // the highest zoom is at least this many times the fitting size
 
@@ -41,22 +40,31 @@ class Stage {
   }
 
   makeControls() {
-    const names = Object.keys(LAYERS).filter((name) => name === "pcsr" || name in this.image.previews[0].layers);
-    for (const [side, chosen] of [["left", "bicubic"], ["right", "pcsr"]]) {
+    const labels = Object.fromEntries(this.image.layers);
+    ["left", "right"].forEach((side, number) => {
       const select = this.find(`.${side}-layer`);
-      for (const name of names) select.append(element("option", { value: name }, LAYERS[name]));
-      select.value = chosen;
+      for (const [key, label] of this.image.layers) select.append(element("option", { value: key }, label));
+      select.value = this.image.sides[number];
       const change = () => {
-        this.find(`.tag.${side}`).textContent = LAYERS[select.value];
+        this.find(`.tag.${side}`).textContent = labels[select.value];
         this.paintSide(side);
       };
       select.addEventListener("change", change);
       change();
-    }
-    const fade = this.find(".map-fade");
+    });
+    if (this.image.curve) this.makeMapControls();
+    this.find(".save-crop").addEventListener("click", () => saveCrop(this));
+    makeFullScreen(this);
+    makePannable(this);
+  }
+
+  makeMapControls() {
+    const fade = this.find(".map-fade"), style = this.find(".map-style");
     fade.addEventListener("input", () => this.box.style.setProperty("--fade", fade.value / 100));
-    this.find(".map-style").addEventListener("change", () => {
-      this.find(".scale").hidden = this.find(".map-style").value !== "difficulty";
+    style.addEventListener("change", () => {
+      fade.hidden = style.value === "off";
+      this.find(".scale").hidden = style.value !== "difficulty";
+      this.resize();
       this.paintMap();
     });
     const strip = this.find(".scale canvas").getContext("2d");
@@ -64,7 +72,6 @@ class Stage {
       strip.fillStyle = `rgb(${colour})`;
       strip.fillRect(at, 0, 1, 1);
     });
-    makePannable(this);
   }
 
   makeDivider() {
@@ -96,11 +103,12 @@ class Stage {
     });
   }
 
-  /** Fit the image into the width of the page. */
+  /** Fit the image into the width of the page, or into the screen. */
   resize() {
-    const width = this.box.parentElement.clientWidth;
+    const width = this.box.clientWidth;
     const [imageWidth, imageHeight] = this.image.size;
-    const height = Math.min((width * imageHeight) / imageWidth, Math.max(240, innerHeight * 0.8));
+    const screen = roomOnScreen(this);
+    const height = screen || Math.min((width * imageHeight) / imageWidth, Math.max(240, innerHeight - 220));
     this.fit = Math.min(width / imageWidth, height / imageHeight);
     this.box.style.height = `${height}px`;
     for (const world of this.box.querySelectorAll(".world")) {
@@ -160,9 +168,10 @@ class Stage {
 
   async load(preview) {
     const names = Object.keys(preview.layers);
-    const all = await Promise.all([...names.map((name) => decoded(preview.layers[name])), decoded(preview.difficulty)]);
-    const images = Object.fromEntries(names.map((name, number) => [name, all[number]]));
-    const levels = pixelsOf(all.at(-1)).data.filter((_, at) => at % 4 === 0);
+    const found = await Promise.all(names.map((name) => decoded(preview.layers[name])));
+    const images = Object.fromEntries(names.map((name, number) => [name, found[number]]));
+    if (preview.difficulty === null) return { images };
+    const levels = pixelsOf(await decoded(preview.difficulty)).data.filter((_, at) => at % 4 === 0);
     const light = pixelsOf(images.light);
     const made = new ImageData(light.width, light.height);
     return {
@@ -190,10 +199,12 @@ class Stage {
 
   update() {
     if (!this.loaded) return;
-    const level = this.image.cutLevels[this.index];
-    for (const { levels, light, heavy, made } of this.loaded) {
-      const out = new Uint32Array(made.data.buffer);
-      for (let at = 0; at < out.length; at++) out[at] = levels[at] > level ? heavy[at] : light[at];
+    if (this.image.curve) {
+      const level = this.image.cutLevels[this.index];
+      for (const { levels, light, heavy, made } of this.loaded) {
+        const out = new Uint32Array(made.data.buffer);
+        for (let at = 0; at < out.length; at++) out[at] = levels[at] > level ? heavy[at] : light[at];
+      }
     }
     this.paintSide("left");
     this.paintSide("right");
@@ -213,15 +224,15 @@ class Stage {
   }
 
   paintMap() {
-    if (!this.loaded) return;
+    if (!this.loaded || !this.image.curve) return;
     const level = this.image.cutLevels[this.index];
-    const byDifficulty = this.find(".map-style").value === "difficulty";
+    const style = this.find(".map-style").value;
     const bounds = [0, ...this.image.boundaries, 1].map((value) => Math.min(1, Math.max(0, value)));
     const colours = new Uint32Array(256);
     for (let at = 0; at < bounds.length - 1; at++) {
       const middle = (bounds[at] + bounds[at + 1]) / 2;
-      if (byDifficulty) colours[at] = packed(...scaleColours[Math.min(255, Math.floor(middle * 256))], 255);
-      else colours[at] = at > level ? packed(...page.tint, 255) : 0;
+      if (style === "difficulty") colours[at] = packed(...scaleColours[Math.min(255, Math.floor(middle * 256))], 255);
+      else if (style === "heavy" && at > level) colours[at] = packed(...page.tint, 255);
     }
     const canvases = this.find(".side.map .world").children;
     this.loaded.forEach(({ levels, map }, number) => {
