@@ -18,13 +18,21 @@ from pcsr_cli.cli.options import check_exclusive, examples, with_options
 from pcsr_cli.cli.upscale_options import Options
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder, make_folder
-from pcsr_cli.jobs.find import DEFAULT_TEMPLATE, check_template, find_images, is_pattern, name_outputs
+from pcsr_cli.jobs.find import (
+    DEFAULT_TEMPLATE,
+    check_template,
+    find_images,
+    is_pattern,
+    name_output,
+    parse_shard,
+    refused_names,
+)
 from pcsr_cli.jobs.target import TYPICAL_SCALE
 
 if TYPE_CHECKING:
     from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.jobs.find import Task
-    from pcsr_cli.jobs.folder import Existing
+    from pcsr_cli.jobs.folder import Existing, Outcome
     from pcsr_cli.jobs.request import Job, Request
 
 EXAMPLES = examples(
@@ -77,6 +85,7 @@ def command(context: typer.Context, given: Options) -> None:
         _refuse(single, "is for a single image", "or enlarge one image")
     request = given.make_request(target)
     if isinstance(work, Batch) and work.is_one_file:
+        _refuse({"--shard": given.shard is not None}, "needs a folder or several images", "or give a folder")
         work = _as_single(work, request, given)
     if isinstance(work, Single):
         if given.skip_existing and exists(work.output):
@@ -106,6 +115,8 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
     inputs = tuple(_path(text) for text in (paths if last is output else paths[:-1]))
     if given.name is not None:
         check_template(given.name)
+    if given.shard is not None:
+        parse_shard(given.shard)
     if last is None:
         folder = _folder_beside(inputs, label) if out_dir is None else out_dir
         if folder is None:
@@ -123,6 +134,7 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
             "--name": given.name is not None,
             "--fail-fast": given.fail_fast,
             "--jobs": given.jobs is not None,
+            "--shard": given.shard is not None,
         }
         _refuse(of_batches, "needs a folder or several images", "or give a folder for the results")
         return Single(_existing(inputs[0]), folder)
@@ -172,7 +184,9 @@ def _refuse(given: Mapping[str, bool], problem: str, other: str) -> None:
 def _as_single(work: Batch, request: "Request", given: Options) -> Single:
     """Create the folder for the result of one image, and name the result. Raises the errors of ``_upscale_many``."""
     _check_folder(work)
-    (task,) = _name_outputs(find_images(work.inputs, ()).tasks, work, request, given)
+    (task,) = tasks = _name_outputs(find_images(work.inputs, ()).tasks, work, request, given)
+    for error in refused_names(tasks, work.folder).values():
+        raise error
     make_folder(work.folder)
     return Single(task.source, work.folder / task.output)
 
@@ -260,47 +274,55 @@ def _upscale_many(work: Batch, request: "Request", models: "ModelChoice", given:
     """Enlarge the images that are not done, and print a summary. Raises SystemExit(1) if an image fails."""
     from pcsr_cli.cli.upscale_view import Summary, show_line
     from pcsr_cli.images.formats import readable_suffixes
-    from pcsr_cli.jobs.folder import FolderRun, lock
+    from pcsr_cli.jobs.folder import FolderRun
     from pcsr_cli.jobs.report import Report
 
     _check_folder(work)
     found = find_images(work.inputs, readable_suffixes(), given.recursive, work.folder)
     tasks = _name_outputs(found.tasks, work, request, given)
-    models.prepare(task.source for task in tasks)
     summary = Summary(work.folder, ignored=found.others)
     for folder, error in found.unread:
         summary.add_failure(folder, None, explain(error))
-    with lock(work.folder) as notes, progress_bar(f"{len(tasks):,} images", given.quiet or given.json) as progress:
-        for note in () if given.quiet else notes:
-            print_message(f"Note: {note}.")
-        positions: dict[object, int] = {}
+
+    def report(task: "Task", outcome: "Outcome") -> None:
+        if isinstance(outcome, Report):
+            summary.reports.append(outcome)
+            if given.verbose and not given.json:
+                show_line(outcome, outcome.notes)  # the summary has the notes
+        elif isinstance(outcome, str):
+            place = {"source": str(task.source), "output": str(work.folder / task.output)}
+            summary.skipped.append({**place, "why": outcome})
+        else:
+            summary.add_failure(task.source, work.folder / task.output, _print_failure(task.source, outcome))
+
+    with progress_bar("images", given.quiet or given.json) as progress:
 
         def update(job: "Job", share: float) -> None:
-            number = positions[job.source]
-            progress((number + share) / len(tasks), f"{number + 1}/{len(tasks)} {Path(str(job.source)).name}")
+            number, more = run.position(job), "" if run.all_listed else "+"
+            name = Path(str(job.source)).name
+            progress((number - 1 + share) / run.total, f"{number:,}/{run.total:,}{more} {name}")
 
         existing: Existing = "skip" if given.skip_existing else "overwrite" if given.overwrite else "refuse"
-        run = FolderRun(work.folder, tasks, models, request, existing, update, progress)
-        for task, why in run.work.skipped:
-            summary.skipped.append({"source": str(task.source), "output": str(work.folder / task.output), "why": why})
-        summary.pending = len(run.work.todo)
-        positions |= {task.source: len(run.work.skipped) + number for number, task in enumerate(run.work.todo)}
-        try:
-            with closing(run.run(1 if given.jobs is None else given.jobs, given.fail_fast)) as results:
-                for task, result in results:
-                    summary.pending -= 1
-                    if isinstance(result, Report):
-                        summary.reports.append(result)
-                        if given.verbose and not given.json:
-                            show_line(result, result.notes)  # the summary has the notes
-                    else:
-                        error = _print_failure(task.source, result)
-                        summary.add_failure(task.source, work.folder / task.output, error)
-        finally:
-            if given.json:
-                print_document(summary.as_document())
-            elif not given.quiet:
-                summary.show(models.notes)
+        run = FolderRun(
+            work.folder,
+            tasks,
+            models,
+            request,
+            existing,
+            None if given.shard is None else parse_shard(given.shard),
+            report=report,
+            progress=update,
+            checking=progress,
+        )
+        with run:
+            try:
+                run.run(1 if given.jobs is None else given.jobs, given.fail_fast)
+            finally:
+                summary.pending = run.total - run.reported
+                if given.json:
+                    print_document(summary.as_document())
+                elif not given.quiet:
+                    summary.show(models.notes)
     if summary.failed:
         raise SystemExit(1)
 
@@ -342,7 +364,7 @@ def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request", give
     template = given.name or DEFAULT_TEMPLATE
     if request.target is not None and template == DEFAULT_TEMPLATE:
         template = template.replace("x{scale}", "{scale}")
-    named = name_outputs(tasks, work.folder, template, request.label, suffix)
+    named = tuple(name_output(task, template, request.label, suffix) for task in tasks)
     for output in {task.output.suffix: task.output for task in named}.values():
         format_of(output, request)
     return named

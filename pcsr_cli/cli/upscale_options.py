@@ -131,6 +131,9 @@ class Options(options.Common):
         False
     )
     fail_fast: Annotated[bool, option("--fail-fast", "Stop at the first image that fails.", MANY)] = False
+    shard: Annotated[
+        str | None, option("--shard", "Enlarge only part I of N, for N runs on any machines.", MANY, metavar="I/N")
+    ] = None
     jobs: Annotated[
         int | None,
         option(

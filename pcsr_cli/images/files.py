@@ -9,7 +9,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -332,17 +332,21 @@ def reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The content of a file: its size in bytes and its sha256."""
+    """The content of a file: its size in bytes and its sha256.
+
+    ``modified`` is the time in nanoseconds at which the file got the content, None if it is unknown."""
 
     size: int
     sha256: str
+    modified: int | None = field(default=None, compare=False)
 
 
 def fingerprint(path: Path) -> Fingerprint:
     """The current content of a file. Raises OSError."""
     with path.open("rb") as file:
+        modified = os.fstat(file.fileno()).st_mtime_ns
         digest = hashlib.file_digest(file, "sha256")
-        return Fingerprint(file.tell(), digest.hexdigest())
+        return Fingerprint(file.tell(), digest.hexdigest(), modified)
 
 
 def finite(value: Any) -> Any:

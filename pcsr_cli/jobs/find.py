@@ -1,10 +1,11 @@
 """Find the images of a folder run and name their results."""
 
 import glob
+import hashlib
 import os
 import re
 import string
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,14 +13,51 @@ from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageErro
 from pcsr_cli.images.files import TEMPORARY_PREFIX, is_folder
 from pcsr_cli.images.paths import fold_case, ignores_case
 
+CHUNK = 1000
+"""The number of images that are listed and checked at once, so that work starts before all images are listed."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """One image of a folder run. ``output`` is relative to the output folder. ``find_images`` sets ``output`` to the
-    path of the source in the searched folder, and ``name_outputs`` changes ``output`` to the path of the result."""
+    """One image of a folder run. ``path`` is the path of the source in the searched folder. ``output`` is the path of
+    the result in the output folder; ``find_images`` sets it to ``path``."""
 
     source: Path
     output: Path
+    path: Path = Path()
+
+
+def path_digest(path: Path) -> bytes:
+    """Return a hash of a relative path, which is the same on every machine."""
+    return hashlib.sha256(os.fsencode(path.as_posix())).digest()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of ``count`` parts of the images. A hash of an image's path decides about its part."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def holds(self, task: Task) -> bool:
+        """Return whether an image belongs to this part."""
+        return int.from_bytes(path_digest(task.path)[-8:]) % self.count == self.number - 1
+
+
+def parse_shard(text: str) -> Shard:
+    """Parse the text of a shard, such as 2/5. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    shard = Shard(*map(int, match.groups())) if match else Shard(0, 0)
+    if not 1 <= shard.number <= shard.count:
+        raise UsageError(
+            f"Invalid shard {text[:30]!r}.",
+            "Use NUMBER/COUNT with a number from 1 to COUNT, such as 2/5.",
+            setting="shard",
+        )
+    return shard
 
 
 @dataclass(frozen=True)
@@ -74,7 +112,7 @@ def find_images(
 
 
 def _task(source: Path, subfolder: Path = Path()) -> Task:
-    return Task(source, subfolder / source.name)
+    return Task(source, subfolder / source.name, subfolder / source.name)
 
 
 def _matches(pattern: Path) -> list[Task]:
@@ -186,34 +224,47 @@ def _invalid_template(text: str, reason: str) -> Exception:
     )
 
 
-def name_outputs(
-    tasks: Sequence[Task], out_dir: Path, template: str, scale: float | str, suffix_of: Callable[[Path], str]
-) -> tuple[Task, ...]:
-    """Return the tasks with the names of their results. ``suffix_of`` maps a source to the suffix of its result.
+def name_output(
+    task: Task, template: str, scale: float | str, suffix_of: Callable[[Path], str], fan_out: bool = False
+) -> Task:
+    """Return the task with the name of its result. ``suffix_of`` maps a source to the suffix of its result.
 
-    Raises RefusedOutputError if two results have the same name (ignoring case where the file system does), if a result
-    would replace one of the images, or if a result is a folder."""
-    named = tuple(
-        replace(task, output=task.output.parent / fill_template(template, task.source, scale, suffix_of(task.source)))
-        for task in tasks
-    )
+    With ``fan_out``, the result is in one of 65,536 folders, by a hash of the image's path."""
+    output = task.output.parent / fill_template(template, task.source, scale, suffix_of(task.source))
+    if fan_out:
+        digest = path_digest(task.path).hex()
+        output = Path(digest[:2], digest[2:4]) / output
+    return replace(task, output=output)
+
+
+def refused_names(tasks: Iterable[Task], out_dir: Path) -> dict[Task, RefusedOutputError]:
+    """Return the tasks whose results cannot have their names, with errors.
+
+    The name is that of an earlier task (ignoring case where the file system does), an image, or a folder."""
+    tasks = tuple(tasks)
     key = fold_case if ignores_case(out_dir) else str
     by_name: dict[str, Task] = {}
-    clashes = [(first, task) for task in named if (first := by_name.setdefault(key(task.output), task)) is not task]
-    if clashes:
-        first, second = clashes[0]
-        more = f", and {len(clashes) - 1} more results share a name" if len(clashes) > 1 else ""
-        raise RefusedOutputError(
-            f"{first.source} and {second.source} would both become {second.output}{more}.",
-            "Use {name} in the template, or separate output folders.",
-            setting="name",
-        )
-    sources = {_inode(task.source) for task in named} - {None}
-    for output in (out_dir / task.output for task in named):
-        if _inode(output) in sources:
-            raise RefusedOutputError(
+    sources = {_inode(task.source) for task in tasks} - {None}
+    refused: dict[Task, RefusedOutputError] = {}
+    for task in tasks:
+        output = out_dir / task.output
+        if (first := by_name.setdefault(key(task.output), task)) is not task:
+            refused[task] = clash(first.source, task)
+        elif (inode := _inode(output)) in sources:
+            refused[task] = RefusedOutputError(
                 f"The result {output} would replace an input image.", "Choose another name.", setting="name"
             )
-        if is_folder(output):
-            raise RefusedOutputError(f"The result {output} is a folder.", "Choose another name.", setting="name")
-    return named
+        elif inode is not None and is_folder(output):
+            refused[task] = RefusedOutputError(
+                f"The result {output} is a folder.", "Choose another name.", setting="name"
+            )
+    return refused
+
+
+def clash(first: Path, second: Task) -> RefusedOutputError:
+    """Return the error about a second image whose result would have the name of the first."""
+    return RefusedOutputError(
+        f"{first} and {second.source} would both become {second.output}.",
+        "Use {name} in the template, or separate output folders.",
+        setting="name",
+    )

@@ -1,22 +1,35 @@
-"""Upscale many images into one output folder: lock it, skip finished images, resume after an interruption."""
+"""Upscale many images into one output folder: skip finished images, resume, and share the folder with other runs."""
 
 import errno
-import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pcsr_cli
 from pcsr_cli.engine.rules import default_routing
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, is_out_of_memory
-from pcsr_cli.images.files import cannot_write, exists, fingerprint, hold_lock, is_folder, reason, share
+from pcsr_cli.images.files import cannot_write, exists, fingerprint, share
 from pcsr_cli.images.paths import refused_outputs
-from pcsr_cli.images.source import SourceKind
+from pcsr_cli.images.source import CLEAN, SourceKind
 from pcsr_cli.jobs.choice import ModelChoice
-from pcsr_cli.jobs.find import Task
-from pcsr_cli.jobs.journal import MAX_STARTS, Entry, Journal, Started, has_content, routing_settings, same_settings
+from pcsr_cli.jobs.claims import BUSY, CLAIMS, MAX_STARTS, Claims, describe_run
+from pcsr_cli.jobs.find import CHUNK, Shard, Task, clash, refused_names
+from pcsr_cli.jobs.journal import (
+    HIDDEN,
+    Entry,
+    Failure,
+    Journal,
+    Segment,
+    has_content,
+    is_unchanged,
+    routing_settings,
+    same_settings,
+    settled,
+)
 from pcsr_cli.jobs.pipeline import overlapped
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Job, Request, format_of, is_skipped, suffix_of
@@ -26,107 +39,21 @@ from pcsr_cli.model.registry import LoadedModel
 Existing = Literal["refuse", "skip", "overwrite"]
 """The treatment of an existing result that differs from the one this run would make."""
 
-LATER_SETTINGS = ("background", "strength", "wrap")
-"""Settings that journals of earlier versions lack: they are recorded unless they have the default value."""
-
 SkipReason = Literal["done before", "exists", "already that large"]
 """The reason why an image is skipped."""
 
+Outcome = Report | Exception | SkipReason
+"""What became of an image."""
 
-@dataclass(frozen=True)
-class Work:
-    """The tasks to do, in order, and the tasks to skip."""
+Execute = Callable[[Iterator[Job], int], Generator[tuple[Job, Report | Exception], None, None]]
+"""Runs jobs, which it takes when it needs them, up to a number in advance. Yields each job with its result. With 0 in
+advance, a job is finished and yielded before the next is taken."""
 
-    todo: tuple[Task, ...]
-    skipped: tuple[tuple[Task, SkipReason], ...]
+LATER_SETTINGS = ("background", "strength", "wrap")
+"""Settings that journals of earlier versions lack: they are recorded unless they have the default value."""
 
-
-def plan_work(
-    tasks: Sequence[Task],
-    folder: Path,
-    journal: Journal,
-    settings_keys: Callable[[Task], Sequence[Mapping[str, Any]]],
-    existing: Existing,
-    progress: Callable[[float], None] = lambda share: None,
-) -> Work:
-    """Decide which tasks to do.
-
-    ``settings_keys`` returns the settings of a task (``Entry.settings``), one for each model that it may get.
-
-    A task is done if the journal lists its result with the same source content, settings and checksum. An existing
-    result of a task that is not done raises RefusedOutputError if ``existing`` is "refuse". ``progress`` is called with
-    the share of checked tasks."""
-    todo: list[Task] = []
-    skipped: list[tuple[Task, SkipReason]] = []
-    refused: list[str] = []
-    for number, task in enumerate(tasks):
-        progress(number / len(tasks))
-        output = folder / task.output
-        if not exists(task.source) or not exists(output):  # reading reports a missing source
-            todo.append(task)
-            continue
-        difference = _difference(task, output, journal.find(task.output), settings_keys(task))
-        if difference is None:
-            skipped.append((task, "done before"))
-        elif existing == "skip":
-            skipped.append((task, "exists"))
-        else:
-            todo.append(task)
-            refused.append(f"{output} already exists and {difference}")
-    if refused and existing == "refuse":
-        others = len(refused) - 1
-        more = f"; {others} more result{'s exist' if others > 1 else ' exists'} too" if others else ""
-        raise RefusedOutputError(
-            f"{refused[0]}{more}.", "Choose another folder, or what to do with existing results.", setting="existing"
-        )
-    return Work(tuple(todo), tuple(skipped))
-
-
-def _difference(task: Task, output: Path, entry: Entry | None, possible: Sequence[Mapping[str, Any]]) -> str | None:
-    """Describe how an existing result differs from the one this run would make; None if the two are equal."""
-    if entry is None:
-        return "is not in the folder's journal"
-    if not any(same_settings(entry, settings) for settings in possible):
-        same_model = replace(entry, settings={**entry.settings, "model": possible[0].get("model")})
-        only_model = same_settings(same_model, possible[0])
-        return f"was made with {'another model or other weights' if only_model else 'other options'}"
-    if not has_content(task.source, entry.source):
-        return "was made from another image"
-    return None if has_content(output, entry.result) else "was changed since"
-
-
-LOCK_NAME = ".pcsr-lock"
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[tuple[str, ...]]:
-    """Create a folder and lock it until the block ends. The lock of a killed process is released.
-
-    Yields notes. Raises OutputError if another run holds the lock or the folder is not writable, RefusedOutputError for
-    a file."""
-    if exists(folder) and not is_folder(folder):
-        raise RefusedOutputError(f"{folder} is not a folder. Several images need a folder.", "Choose another name.")
-    path = folder / LOCK_NAME
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_write_folder(folder, error) from error
-        try:
-            locked = stack.enter_context(hold_lock(path))
-        except BlockingIOError as error:
-            raise OutputError(f"Another pcsr is writing to {folder}.", "Wait, or choose another folder.") from error
-        except OSError as error:
-            if error.errno == errno.EROFS or not os.path.lexists(path):
-                raise _cannot_write_folder(folder, error) from error
-            raise OutputError(
-                f"The lock {path} cannot be used: {reason(error)}.", "Remove the lock, or choose another folder."
-            ) from error
-        yield () if locked else (f"the file system of {folder} has no locks: run one pcsr at a time there",)
-
-
-def _cannot_write_folder(folder: Path, error: OSError) -> OutputError:
-    return cannot_write(f"The folder {folder}", error, "Check its permissions, or choose another.")
+WAIT_SECONDS = 0.5
+"""The time between two attempts to take the images that other runs work on."""
 
 
 def prepare_folders(folder: Path, outputs: Sequence[Path]) -> dict[Path, PcsrError]:
@@ -143,84 +70,282 @@ def prepare_folders(folder: Path, outputs: Sequence[Path]) -> dict[Path, PcsrErr
 
 
 class FolderRun:
-    """One run that writes to an output folder. Lock the folder first with ``lock``."""
+    """One run that writes to an output folder, which other runs may share. Use it as a context manager.
+
+    ``total`` counts the images of this run that are listed so far, ``reported`` those that are done, failed or skipped.
+    ``all_listed`` states whether all images are listed."""
 
     def __init__(
         self,
         folder: Path,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         models: LoadedModel | ModelChoice,
         request: Request,
         existing: Existing = "refuse",
+        shard: Shard | None = None,
+        *,
+        report: Callable[[Task, Outcome], None],
         progress: Callable[[Job, float], None] | None = None,
         checking: Callable[[float], None] = lambda share: None,
     ) -> None:
-        """Decide which tasks to do. ``checking`` is called with the share of checked tasks. ``run`` calls ``progress``
-        with the computed share of an image.
+        """Load the models for the first images and decide about them.
 
-        Raises RefusedOutputError for existing results, UsageError and OutputError."""
+        ``report`` is called with each image and its report, its error, or the reason why it is skipped, ``progress``
+        with the computed share of an image, and ``checking`` with the share of the first images that are checked.
+
+        Raises RefusedOutputError if a name or an existing result among the first images is refused, UsageError,
+        OutputError, and the errors of listing and loading."""
         self.folder = folder
-        self._replace = existing == "overwrite"
+        self.total = self.reported = 0
+        self.all_listed = False
         self.journal = Journal(folder)
-        self.started = Started(folder)
-        self.upscaler = Upscaler(models, request, progress=progress, record=self._record)
-        large = dict.fromkeys(task for task in tasks if is_skipped(task.source, request))
-        small = [task for task in tasks if task not in large]
-        work = plan_work(small, folder, self.journal, self._settings_keys, existing, checking)
-        self.work = Work(work.todo, (*((task, "already that large") for task in large), *work.skipped))
+        self.info = describe_run("" if shard is None else str(shard))
+        self.segment = Segment(folder, self.info)
+        self.claims = Claims(folder, self.info)
+        models = models if isinstance(models, ModelChoice) else ModelChoice.single(models)
+        self._existing, self._report, self._shard = existing, report, shard
+        self._tasks = iter(tasks)
+        self._alone: list[Task] = []
+        self._busy: list[Task] = []
+        self._pending: dict[Job, tuple[Task, int]] = {}
+        self._started = 0
+        self._failed = False
+        self.upscaler = Upscaler(
+            models,
+            request,
+            progress=progress,
+            record=Recorder(folder, self.segment, self.info.id, request, models.kind),
+        )
+        listed = self._list()
+        models.prepare(task.source for task in listed)
+        self._first = self._check_first(listed, checking)
 
-    def run(self, jobs: int = 1, fail_fast: bool = False) -> Generator[tuple[Task, Report | Exception], None, None]:
-        """Upscale the images in order. Yield each image with its report or its error. Close the generator after use.
+    def __enter__(self) -> Self:
+        """Claim the place of a run in the folder. Raises OutputError if the folder cannot be written."""
+        self.claims.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.claims.__exit__(*error)
+
+    def position(self, job: Job) -> int:
+        """Return the number of a running job among all images, from 1."""
+        return self._pending[job][1]
+
+    def run(self, jobs: int = 1, fail_fast: bool = False, execute: Execute | None = None) -> None:
+        """Upscale the images. ``execute`` runs jobs, up to ``jobs`` in advance; the default is ``overlapped``.
 
         Images whose results cannot be written fail before any work. After a failure the run continues, unless
         ``fail_fast`` is set or the disk is full, which raises OutputError. An image that runs out of memory, or during
-        which an earlier run was killed, is tried at the end, alone. The traceback of an error is dropped before the
-        next event, because it keeps the image in memory."""
-        refused = prepare_folders(self.folder, [task.output for task in self.work.todo])
-        self.journal.check_writable()
-        pending: dict[Job, Task] = {}
-        alone: dict[Job, Task] = {}
-        for task in self.work.todo:
-            count = self.started.count(task.output, task.source)
-            if error := refused.get(task.output) or self._given_up(task.source, count):
-                yield task, error
-                if fail_fast:
-                    return
-            else:
-                chosen = alone if count else pending
-                chosen[Job(task.source, self.folder / task.output, self._replace)] = task
-        try:
-            while pending or alone:
-                if not pending:
-                    pending, alone, jobs = alone, {}, 0
-                with closing(overlapped(self._starting(pending), self.upscaler, jobs)) as line:
-                    for job, result in line:
-                        task = pending[job]
-                        self.started.end(task.output)
-                        if isinstance(result, Report):
-                            yield task, replace(result, notes=(*result.notes, *self._note_of_suffix(task)))
-                            continue
-                        if is_out_of_memory(result) and jobs > 0 and not fail_fast:
-                            alone[job] = task
-                        else:
-                            yield task, result
-                        if fail_fast:
-                            return
-                        if disk_is_full(result):
-                            raise OutputError(
-                                f"The disk is full; the run stopped at {self.folder / task.output}.",
-                                "Free some space and run the command again.",
-                            ) from result
-                        result.__traceback__ = result.__cause__ = result.__context__ = None
-                pending = {}
-        finally:
-            self.started.close()
+        which an earlier run was killed, is tried at the end, alone. So is an image of another run that ends without
+        its result. The traceback of an error is dropped, because it keeps the image in memory."""
+        execute = execute or (lambda coming, ahead: overlapped(coming, self.upscaler, ahead))
+        tasks: Iterable[Task] = self._todo()
+        alone = False
+        while True:
+            with closing(execute(self._claimed(tasks, alone, fail_fast), 0 if alone else jobs)) as line:
+                for job, result in line:
+                    self._finish(job, result, repeat=jobs > 0 and not (alone or fail_fast))
+                    if self._failed and fail_fast:
+                        return
+            tasks, self._alone, self._busy = [*self._alone, *self._busy], [], []
+            if not tasks or (self._failed and fail_fast):
+                return
+            if alone:  # other runs work on all of these
+                time.sleep(WAIT_SECONDS)
+            alone = True
 
-    def _starting(self, tasks: Mapping[Job, Task]) -> Iterator[Job]:
-        """Yield jobs, and record each before it is read."""
-        for job, task in tasks.items():
-            self.started.start(task.output, task.source)
-            yield job
+    def _list(self) -> list[Task]:
+        listed = list(islice(self._tasks, CHUNK))
+        self.all_listed = len(listed) < CHUNK
+        return listed
+
+    def _own(self, listed: Sequence[Task]) -> list[Task]:
+        own = [task for task in listed if self._shard is None or self._shard.holds(task)]
+        self.total += len(own)
+        return own
+
+    def _check_first(self, listed: Sequence[Task], checking: Callable[[float], None]) -> list[Task]:
+        """Skip finished images and return the others. Raises RefusedOutputError if any image is refused."""
+        for error in refused_names(listed, self.folder).values():
+            raise error
+        own = self._own(listed)
+        todo, refused = [], []
+        for number, task in enumerate(own):
+            checking(number / len(own))
+            decision = self._decide(task)
+            if isinstance(decision, RefusedOutputError):
+                decision = self._decide_again(task)
+            if isinstance(decision, RefusedOutputError):
+                refused.append(decision)
+            elif decision is None:
+                todo.append(task)
+            else:
+                self._skip(task, decision)
+        if self._existing == "refuse":
+            others = set(listed) - set(own)
+            refused += [other for task in listed if task in others and (other := self._other_options(task))]
+        if refused:
+            more = f"; {len(refused) - 1} more result{'s exist' if len(refused) > 2 else ' exists'} too"
+            sentence = refused[0].sentence.removesuffix(".") + (more if len(refused) > 1 else "")
+            raise RefusedOutputError(f"{sentence}.", refused[0].next_step, setting="existing")
+        return todo
+
+    def _todo(self) -> Iterator[Task]:
+        """Yield the images to upscale, and report those that are skipped or cannot be written."""
+        todo = self._first
+        while True:
+            refused = prepare_folders(self.folder, [task.output for task in todo])
+            for task in todo:
+                if (failure := refused.get(task.output)) is not None:
+                    self._fail(task, failure)
+                else:
+                    yield task
+            if self.all_listed:
+                return
+            listed = self._list()
+            names = refused_names(listed, self.folder)
+            waiting, self._busy = self._busy, []
+            if waiting:
+                self.journal.refresh()
+            todo = []
+            for task in (*waiting, *self._own(listed)):
+                decision = names.get(task) or self._decide(task)
+                if isinstance(decision, RefusedOutputError) and task not in names:
+                    decision = self._decide_again(task)
+                if isinstance(decision, RefusedOutputError):
+                    self._fail(task, decision)
+                elif decision is None:
+                    todo.append(task)
+                else:
+                    self._skip(task, decision)
+
+    def _claimed(self, tasks: Iterable[Task], alone: bool, fail_fast: bool) -> Iterator[Job]:
+        """Yield the jobs of images that no other run works on, and put aside the others.
+
+        An image during which a run was killed is put aside unless it is computed ``alone``."""
+        for task in tasks:
+            if self._failed and fail_fast:
+                return
+            kills = self.claims.take(task.output, task.source, MAX_STARTS - 1 if alone else 0)
+            if kills == BUSY:
+                self._busy.append(task)
+            elif kills == MAX_STARTS:
+                self._fail(task, self._given_up(task.source))
+            elif kills is not None:
+                self._alone.append(task)
+            elif (decision := self._decide_again(task)) is None:
+                self._started += 1
+                job = Job(task.source, self.folder / task.output, self._existing == "overwrite", task.path)
+                self._pending[job] = task, self._started
+                yield job
+            else:
+                self.claims.release(task.output)
+                if isinstance(decision, RefusedOutputError):
+                    self._fail(task, decision)
+                else:
+                    self._skip(task, decision)
+
+    def _finish(self, job: Job, result: Report | Exception, repeat: bool) -> None:
+        task, _ = self._pending.pop(job)
+        self.claims.release(task.output)
+        if isinstance(result, Report):
+            self._end(task, replace(result, notes=(*result.notes, *self._note_of_suffix(task))))
+            return
+        if is_out_of_memory(result) and repeat and len(self._alone) < CHUNK:
+            self._alone.append(task)
+        elif isinstance(result, RefusedOutputError) and isinstance(done := self._decide_again(task), str):
+            self._skip(task, done)
+        else:
+            self._fail(task, result)
+        if disk_is_full(result):
+            raise OutputError(
+                f"The disk is full; the run stopped at {self.folder / task.output}.",
+                "Free some space and run the command again.",
+            ) from result
+        result.__traceback__ = result.__cause__ = result.__context__ = None
+
+    def _skip(self, task: Task, reason: SkipReason) -> None:
+        self._started += 1
+        self._end(task, reason)
+
+    def _end(self, task: Task, outcome: Outcome) -> None:
+        self.reported += 1
+        self._report(task, outcome)
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        self._failed = True
+        sentence = error.sentence if isinstance(error, PcsrError) else f"{type(error).__name__}: {error}"
+        with suppress(OutputError):
+            self.segment.append(
+                Failure(task.output.as_posix(), str(task.source), task.path.as_posix(), sentence, time.time())
+            )
+        self._end(task, error)
+
+    def _decide_again(self, task: Task) -> SkipReason | RefusedOutputError | None:
+        """Decide about an image whose result another run may have made since."""
+        if not exists(self.folder / task.output):
+            return None
+        self.journal.refresh()
+        return self._decide(task)
+
+    def _decide(self, task: Task) -> SkipReason | RefusedOutputError | None:
+        """Return None for an image to upscale, or why it is skipped or refused.
+
+        A task is done if the journal lists its result with the same source content, settings and checksum."""
+        if is_skipped(task.source, self.upscaler.request):
+            return "already that large"
+        output = self.folder / task.output
+        if not exists(task.source) or not exists(output):  # reading reports a missing source
+            return None
+        entries = self.journal.find(task.output)
+        difference = self._difference(task, output, entries)
+        if difference is None:
+            self.claims.forget(task.output, task.source)
+            return "done before"
+        if self._existing == "skip":
+            return "exists"
+        made = entries[0].info if entries else {}
+        if made.get("run") == self.info.id and made.get("source") != str(task.source):
+            return clash(Path(str(made.get("source"))), task)
+        return None if self._existing == "overwrite" else _exists(output, difference)
+
+    def _difference(self, task: Task, output: Path, entries: Sequence[Entry]) -> str | None:
+        """Describe how an existing result differs from the one this run would make; None if the two are equal."""
+        differences = [self._difference_of(task, output, entry) for entry in entries]
+        if None in differences:
+            return None
+        return differences[0] if differences else "is not in the folder's journal"
+
+    def _difference_of(self, task: Task, output: Path, entry: Entry) -> str | None:
+        possible = self._possible_settings(task, entry)
+        if not any(same_settings(entry, settings) for settings in possible):
+            same_model = replace(entry, settings={**entry.settings, "model": possible[0].get("model")})
+            only_model = same_settings(same_model, possible[0])
+            return f"was made with {'another model or other weights' if only_model else 'other options'}"
+        if not has_content(task.source, entry.source):
+            return "was made from another image"
+        return None if has_content(output, entry.result) else "was changed since"
+
+    def _other_options(self, task: Task) -> RefusedOutputError | None:
+        """Return the error for a result of another shard that was made with other options."""
+        entries, output = self.journal.find(task.output), self.folder / task.output
+        if not entries or not exists(output) or not exists(task.source):
+            return None
+        same = any(same_settings(entry, each) for entry in entries for each in self._possible_settings(task, entry))
+        return None if same else _exists(output, "was made with other options, by another shard")
+
+    def _possible_settings(self, task: Task, entry: Entry) -> list[Mapping[str, Any]]:
+        """Return the settings of a task (``Entry.settings``), one for each model that it may get.
+
+        An image that is unchanged since ``entry`` is not read."""
+        models = self.upscaler.models
+        if is_unchanged(task.source, entry.source):
+            lossy = entry.info.get("source_kind", str(CLEAN)) != str(CLEAN)
+            possible: Sequence[LoadedModel] = [models.get(models.kind or SourceKind(lossy))]
+        else:
+            possible = models.possible(task.source)
+        return [settings_key(self.upscaler.request, models.kind, task.output, model) for model in possible]
 
     def _note_of_suffix(self, task: Task) -> tuple[str, ...]:
         """Return a note if the format of the result differs from that of the image without a request."""
@@ -229,33 +354,53 @@ class FolderRun:
             return ()
         return (f"{before} images became {after}; the format option chooses another format",)
 
-    def _given_up(self, source: Path, count: int) -> InputError | None:
-        """Return the error of an image during which ``count`` runs were killed, or None to try the image."""
-        if count < MAX_STARTS:
-            return None
+    def _given_up(self, source: Path) -> InputError:
         return InputError(
-            f"{source} is not tried again: {count} runs were killed while they worked on it.",
-            f"The image may need too much memory. Remove {self.started.path} to try it again.",
+            f"{source} is not tried again: {MAX_STARTS} runs were killed while they worked on it.",
+            f"The image may need too much memory. Remove {self.folder / HIDDEN / CLAIMS} to try it again.",
         )
 
-    def _settings_keys(self, task: Task) -> list[Mapping[str, Any]]:
-        return [self._settings_key(task.output, model) for model in self.upscaler.models.possible(task.source)]
 
-    def _settings_key(self, output: Path, model: LoadedModel) -> Mapping[str, Any]:
-        return settings_key(self.upscaler.request, self.upscaler.models.kind, output, model)
+def _exists(output: Path, difference: str) -> RefusedOutputError:
+    return RefusedOutputError(
+        f"{output} already exists and {difference}.",
+        "Choose another folder, or what to do with existing results.",
+        setting="existing",
+    )
 
-    def _record(self, job: Job, read: JobInput, file: Path) -> None:
-        """Add a finished temporary file to the journal before it is synced and moved into place. Raises OutputError."""
+
+class Recorder:
+    """Adds each finished result to a segment of the journal, for ``Upscaler``.
+
+    ``run`` is the id of the run, and ``kind`` the requested kind of all sources."""
+
+    def __init__(self, folder: Path, segment: Segment, run: str, request: Request, kind: SourceKind | None) -> None:
+        self._folder, self._segment, self._run = folder, segment, run
+        self._request, self._kind = request, kind
+        self._last = time.perf_counter()
+
+    def __call__(self, job: Job, read: JobInput, file: Path) -> None:
+        """Add a temporary file before it is synced and moved into place. Raises OutputError."""
         assert isinstance(job.output, Path) and read.content is not None
-        name = job.output.relative_to(self.folder).as_posix()
-        info = {"source": str(job.source), "pcsr": pcsr_cli.__version__}
+        now, before = time.perf_counter(), self._last
+        self._last = now
+        info = {
+            "source": str(job.source),
+            "path": job.path.as_posix(),
+            "pcsr": pcsr_cli.__version__,
+            "run": self._run,
+            "at": time.time(),
+            "seconds": round(now - max(read.began, before), 3),  # images overlap
+        }
         if read.kind is not None:
             info["source_kind"] = str(read.kind)
         try:
             result = fingerprint(file)
         except OSError as error:
             raise cannot_write(job.output, error) from error
-        self.journal.append(Entry(name, read.content, self._settings_key(job.output, read.model), result, info))
+        settings = settings_key(self._request, self._kind, job.output, read.model)
+        name = job.output.relative_to(self._folder).as_posix()
+        self._segment.append(Entry(name, settled(read.content), settings, result, info))
 
 
 def settings_key(request: Request, kind: SourceKind | None, output: Path, model: LoadedModel) -> Mapping[str, Any]:

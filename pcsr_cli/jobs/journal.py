@@ -1,38 +1,49 @@
 """The journal of an output folder: one line of JSON per result, so that an interrupted run can resume.
 
-A line is on the disk before its result is moved into place, and the line counts only while the result has the checksum
-in the line. A killed run therefore leaves neither a line for an incomplete result nor a complete result without a line.
+Each run appends to a file of its own, a segment, so that runs on several machines never write to one file. The journal
+is all segments together. A line is on the disk before its result is moved into place, and the line counts only while
+the result has the checksum in the line. A killed run therefore leaves neither a line for an incomplete result nor a
+complete result without a line.
 """
 
 import contextlib
 import json
 import os
+import sqlite3
 import threading
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pcsr_cli.engine.rules import Adaptive, Allowance, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
-from pcsr_cli.images.files import Fingerprint, atomic_write, fingerprint, open_shared, reason, share, sync
+from pcsr_cli.images.files import Fingerprint, fingerprint, open_shared, reason, share, sync
 
-NAME = ".pcsr-journal.jsonl"
-STARTED_NAME = ".pcsr-started.jsonl"
+HIDDEN = ".pcsr"
+"""The folder for the files of pcsr in an output folder."""
+
+SEGMENTS = "journal"
+OLD_NAME = ".pcsr-journal.jsonl"
+"""The journal of earlier versions, which is read as a segment."""
+
 VERSION = 2
+SETTLED_NS = 2 * 10**9
+"""The coarsest clock of a file system, in nanoseconds."""
 
-MAX_STARTS = 3
-"""An image during which this many runs were killed is not tried again. A single kill may have had another reason."""
+RUN_VERSION = 3
+"""The version of the lines about a run and about failures, which earlier versions ignore."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the journal.
+    """The line of a result.
 
     ``name`` is the path of the result relative to the output folder, with slashes. ``source`` and ``result`` are the
     fingerprints of the two files. ``settings`` are the options and weights that decide the result, as a JSON document.
-    ``info`` informs readers of the journal: the name of the source, the version of pcsr."""
+    ``info`` informs readers of the journal: the source and its path in the searched folder, the version of pcsr, the
+    id of the run, the time (``at``) and the seconds that the image took."""
 
     name: str
     source: Fingerprint
@@ -41,124 +52,126 @@ class Entry:
     info: Mapping[str, Any]
 
 
-class Journal:
-    """The journal of one output folder. The last line about a result counts. Damaged lines are ignored."""
+@dataclass(frozen=True)
+class Failure:
+    """The line of an image that failed. ``path`` is its path in the searched folder, ``at`` the time."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read the journal if there is one. Raises OutputError for a journal that cannot be read."""
-        self.path = folder / NAME
-        self._entries: dict[str, Entry] = {}
+    name: str
+    source: str
+    path: str
+    error: str
+    at: float
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The first line of a segment. ``shard`` is the part of the images that the run enlarges, empty for all."""
+
+    id: str
+    host: str
+    pid: int
+    shard: str
+    began: float
+
+
+class Segment:
+    """The lines that one run adds to the journal. The file is made with the first line.
+
+    Several threads may call ``append``."""
+
+    def __init__(self, folder: Path, run: RunInfo) -> None:
+        self.path = folder / HIDDEN / SEGMENTS / f"{run.id}.jsonl"
+        self._head = _line(RUN_VERSION, {"run": asdict(run)})
         self._lock = threading.Lock()
-        try:
-            for line in _read(self.path).split(b"\n"):
-                entry = _parse(line)
-                if entry is not None:
-                    self._entries[entry.name] = entry
-        except OSError as error:
-            raise OutputError(
-                f"Cannot read the journal {self.path}: {reason(error)}.",
-                "Remove the journal, or choose another folder.",
-            ) from error
 
-    def check_writable(self) -> None:
-        """Check, before any work, that lines can be added. A journal of another user is replaced by a copy.
-
-        Raises OutputError."""
-        try:
-            if self.path.exists():
-                os.close(open_shared(self.path, os.O_RDWR))
-        except PermissionError:
-            with atomic_write(self.path) as copy:
-                copy.write_bytes(_read(self.path))
-            share(self.path)
-
-    def find(self, output: Path) -> Entry | None:
-        """Return the entry of a result, whose path is relative to the folder."""
-        return self._entries.get(output.as_posix())
-
-    def append(self, entry: Entry) -> None:
-        """Add a line and sync it to the disk. Several threads may call this method.
-
-        After an OutputError, the journal is unchanged."""
-        line = json.dumps({"version": VERSION, **asdict(entry)}, sort_keys=True).encode() + b"\n"
+    def append(self, line: Entry | Failure) -> None:
+        """Add a line and sync it to the disk. After an OutputError, the segment is unchanged."""
+        failed = {"failed": asdict(line)}
+        content = _line(VERSION, asdict(line)) if isinstance(line, Entry) else _line(RUN_VERSION, failed)
         with self._lock:
             try:
-                _append(self.path, line)
+                for folder in (self.path.parent.parent, self.path.parent):
+                    make_shared(folder)
+                _append(self.path, content if self.path.exists() else self._head + content)
             except OSError as error:
                 raise OutputError(
                     f"Cannot write the journal {self.path}: {reason(error)}.", "Free some disk space."
                 ) from error
-            self._entries[entry.name] = entry
 
 
-class Started:
-    """The images that runs have started and not ended, so that an image that kills the process is not tried again and
-    again.
+def _line(version: int, document: Mapping[str, Any]) -> bytes:
+    return json.dumps({"version": version, **document}, sort_keys=True).encode() + b"\n"
 
-    A file in the output folder lists the started images. Errors of the file are ignored, because the file is only a
-    precaution."""
+
+def make_shared(folder: Path) -> None:
+    """Make a folder with the permissions of its parent if it does not exist. Raises OSError."""
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        share(folder)
+
+
+class Journal:
+    """The results in all segments of an output folder. Damaged lines are ignored.
+
+    A temporary database holds the lines, so that the memory does not depend on their number."""
 
     def __init__(self, folder: Path) -> None:
-        """Read the file of earlier runs if it exists."""
-        self.path = folder / STARTED_NAME
-        self._before: Counter[str] = Counter()
-        self._running: dict[Path, str] = {}
-        with contextlib.suppress(OSError):
-            for line in _read(self.path).decode("utf-8", "replace").splitlines():
-                if line.startswith("+"):
-                    self._before[line[1:]] += 1
-                else:
-                    del self._before[line[1:]]
+        """Read the segments. Raises OutputError for a segment that cannot be read."""
+        self._folder = folder
+        self._ends: dict[Path, int] = {}
+        self._lines = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._lines.execute("PRAGMA journal_mode = OFF")
+        self._lines.execute("CREATE TABLE lines (name BLOB, line BLOB)")
+        self._lines.execute("CREATE INDEX names ON lines (name)")
+        self.refresh()
 
-    def count(self, output: Path, source: Path) -> int:
-        """Return how many runs were killed while they made ``output`` from ``source``, which has not changed since."""
-        return self._before[_identity(output, source)]
+    def refresh(self) -> None:
+        """Read the lines that were added since. Raises OutputError."""
+        self._lines.execute("BEGIN")
+        for path in segments(self._folder):
+            for line, end in read_lines(path, self._ends.get(path, 0)):
+                self._ends[path] = end
+                if isinstance(entry := parse_line(line), Entry):
+                    self._lines.execute("INSERT INTO lines VALUES (?, ?)", (_key(entry.name), line))
+        self._lines.execute("COMMIT")
 
-    def start(self, output: Path, source: Path) -> None:
-        """Record an image before it is read."""
-        self._running[output] = _identity(output, source)
-        self._append(f"+{self._running[output]}")
+    def find(self, output: Path) -> tuple[Entry, ...]:
+        """Return the entries of a result, whose path is relative to the folder, in the reverse order of reading.
 
-    def end(self, output: Path) -> None:
-        """Record that a result is done or has failed."""
-        identity = self._running.pop(output)
-        del self._before[identity]
-        self._append(f"-{identity}")
-
-    def close(self) -> None:
-        """Record that all images of this run ended. A file without images of earlier runs is removed."""
-        for output in tuple(self._running):
-            self.end(output)
-        for identity in [one for one, count in self._before.items() if count < MAX_STARTS]:
-            del self._before[identity]  # such as an image that was done just before a kill
-            self._append(f"-{identity}")
-        if not self._before:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-
-    def _append(self, line: str) -> None:
-        with contextlib.suppress(OSError):
-            _append(self.path, f"{line}\n".encode(), durable=False)
+        A result that several runs replaced has several entries. That with the content of the file counts."""
+        found = self._lines.execute(
+            "SELECT line FROM lines WHERE name = ? ORDER BY rowid DESC", (_key(output.as_posix()),)
+        )
+        return tuple(entry for (line,) in found if isinstance(entry := parse_line(line), Entry))
 
 
-def _identity(output: Path, source: Path) -> str:
-    """Return the name of a result, and the name, size and time of its image, as a line of JSON."""
-    content = []
-    with contextlib.suppress(OSError):
-        content = [source.stat().st_size, source.stat().st_mtime_ns]
-    return json.dumps([str(output), str(source), *content])
+def _key(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")  # a file name may hold bytes that are not UTF-8
 
 
-def _read(path: Path) -> bytes:
-    """Read a regular file, or return no bytes for a missing file. Raises OSError, also for a link or a pipe."""
+def segments(folder: Path) -> list[Path]:
+    """Return the files of the journal of an output folder, oldest first."""
+    old = folder / OLD_NAME
+    return [*([old] if os.path.lexists(old) else []), *sorted((folder / HIDDEN / SEGMENTS).glob("*.jsonl"))]
+
+
+def read_lines(path: Path, start: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Yield the lines of a segment from the byte ``start`` on, each with the byte where the next complete line starts.
+
+    Raises OutputError, also for a link or a pipe."""
     try:
         with os.fdopen(open_shared(path, os.O_RDONLY, create=False), "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
+            file.seek(start)
+            for line in file:
+                start += len(line) if line.endswith(b"\n") else 0
+                yield line, start
+    except OSError as error:
+        raise OutputError(
+            f"Cannot read the journal {path}: {reason(error)}.", "Remove the journal, or choose another folder."
+        ) from error
 
 
-def _append(path: Path, line: bytes, durable: bool = True) -> None:
+def _append(path: Path, line: bytes) -> None:
     """Add a line to a file, completely or not at all. Raises OSError."""
     with os.fdopen(open_shared(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
@@ -170,20 +183,38 @@ def _append(path: Path, line: bytes, durable: bool = True) -> None:
             written = file.write(line)
             while written < len(line):  # a disk that is nearly full accepts only a part
                 written += file.write(line[written:])
-            if durable:
-                sync(file.fileno())
+            sync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):
                 file.truncate(end)
             raise
 
 
-def has_content(path: Path, content: Fingerprint) -> bool:
-    """Return whether a file has this content; false for a file that cannot be read."""
+def is_unchanged(path: Path, content: Fingerprint) -> bool:
+    """Return whether a file has the size and the time of modification of this content."""
     try:
-        return path.stat().st_size == content.size and fingerprint(path) == content
+        status = path.stat()
     except OSError:
         return False
+    return (status.st_size, status.st_mtime_ns) == (content.size, content.modified)
+
+
+def has_content(path: Path, content: Fingerprint) -> bool:
+    """Return whether a file has this content; false for a file that cannot be read.
+
+    A file with the same size and time of modification is not read."""
+    try:
+        return is_unchanged(path, content) or (path.stat().st_size == content.size and fingerprint(path) == content)
+    except OSError:
+        return False
+
+
+def settled(content: Fingerprint) -> Fingerprint:
+    """Return the content of a file without the time of modification if the file changed a moment ago: it could change
+    again without another time."""
+    if content.modified is None or time.time_ns() - content.modified > SETTLED_NS:
+        return content
+    return replace(content, modified=None)
 
 
 def same_settings(entry: Entry, settings: Mapping[str, Any]) -> bool:
@@ -208,10 +239,13 @@ def routing_settings(routing: Routing | Allowance) -> dict[str, Any]:
             return {"budget": str(routing)}
 
 
-def _parse(line: bytes) -> Entry | None:
+def parse_line(line: bytes) -> Entry | Failure | RunInfo | None:
+    """Return the content of a line of a segment, None for a damaged line or one of a later version."""
     try:
         document = json.loads(line)
         version = document.pop("version")
+        if version == RUN_VERSION:
+            return RunInfo(**document["run"]) if "run" in document else Failure(**document["failed"])
         if version == 1:
             document = _from_version_1(document)
         elif version != VERSION:

@@ -80,11 +80,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """One image to upscale. Source and output are files or streams. ``replace`` permits replacing the output."""
+    """One image to upscale. Source and output are files or streams. ``replace`` permits replacing the output.
+
+    ``path`` is the path of the source in the searched folder."""
 
     source: Path | BinaryIO
     output: Path | BinaryIO
     replace: bool = False
+    path: Path = Path()
 
 
 def is_skipped(source: Path | BinaryIO, request: Request) -> bool:

@@ -54,8 +54,8 @@ class JobInput:
     ``kind`` is the kind of the source if the model was chosen by it. ``working_scale`` is the scale of the model, None
     if the image is only copied or reduced. A ``copied`` file keeps its bytes.
     ``image`` is the first of ``frames``, with the file's metadata. ``plays`` is the number of plays of an animation, 0
-    for endless repetition. ``content`` is the file's fingerprint, None if no fingerprint is recorded. ``seconds`` is
-    the time of reading.
+    for endless repetition. ``content`` is the file's fingerprint, None if no fingerprint is recorded. ``began``
+    is the time when reading began, ``seconds`` its duration.
     """
 
     image: ImageData
@@ -71,6 +71,7 @@ class JobInput:
     layout: Layout
     routing: Routing
     notes: tuple[str, ...]
+    began: float
     seconds: float
     copied: bool = False
     forced: Forced | None = None
@@ -175,6 +176,7 @@ class Upscaler:
             layout=layout,
             routing=self._routing_for(image.size, model, working),
             notes=(*(() if copied else (*notes, *changes)), *_note_of_resizing(model, scale, working)),
+            began=began,
             seconds=time.perf_counter() - began,
             copied=copied,
             forced=forced,

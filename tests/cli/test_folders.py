@@ -1,7 +1,6 @@
 """``pcsr upscale`` of folders: an interrupted or killed run loses nothing and repeats nothing."""
 
 import errno
-import json
 import os
 import random
 import re
@@ -23,9 +22,7 @@ from PIL import Image
 from pcsr_cli.cli.main import app
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.png import PngEncoder
-from pcsr_cli.jobs.folder import LOCK_NAME
-from pcsr_cli.jobs.journal import NAME as JOURNAL
-from pcsr_cli.jobs.journal import STARTED_NAME
+from pcsr_cli.jobs.journal import HIDDEN, Entry, parse_line, segments
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr, Ran
@@ -55,15 +52,15 @@ class Folders:
             save(path, levels(*size, seed=seed))
 
     def results(self, output: str = "out") -> dict[str, bytes]:
-        """The files in the folder of results, without the journal and the lock."""
+        """The files in the folder of results, without the journal and the claims."""
         root = self.cwd / output
-        files = [
-            path for path in root.rglob("*") if path.is_file() and path.name not in {JOURNAL, LOCK_NAME, STARTED_NAME}
-        ]
+        files = [path for path in root.rglob("*") if path.is_file() and HIDDEN not in path.parts]
         return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
-    def journal(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.cwd / "out" / JOURNAL).read_text().splitlines()]
+    def journal(self) -> list[Entry]:
+        """The entries of all segments."""
+        lines = (line for path in segments(self.cwd / "out") for line in path.read_bytes().splitlines())
+        return [entry for line in lines if isinstance(entry := parse_line(line), Entry)]
 
 
 @pytest.fixture
@@ -263,11 +260,26 @@ def test_the_journal_records_sources_and_settings(many: Folders) -> None:
     many.put("a.png", "sub/b.png")
     many("--recursive", "--adm").succeeded()
     first, second = many.journal()
-    assert (first["name"], second["name"]) == ("a_x4.png", "sub/b_x4.png")
-    assert first["settings"]["routing"] == {"adm": True}
-    assert first["settings"]["model"]["name"] == "tiny"
-    assert first["result"]["size"] == len(many.results()["a_x4.png"])
-    assert first["info"]["source"] == "in/a.png"
+    assert (first.name, second.name) == ("a_x4.png", "sub/b_x4.png")
+    assert first.settings["routing"] == {"adm": True}
+    assert first.settings["model"]["name"] == "tiny"
+    assert first.result.size == len(many.results()["a_x4.png"])
+    assert (first.info["source"], second.info["path"]) == ("in/a.png", "sub/b.png")
+
+
+@pytest.mark.slow
+def test_shards_and_runs_at_once_equal_one_run(thirty: tuple[Folders, dict[str, bytes], float]) -> None:
+    many, expected, _ = thirty
+    command = [sys.executable, "-m", "pcsr_cli", "upscale", "in", "out", "--model", str(many.model), "--quiet"]
+    for shards in (["2/3", "1/3", "3/3"], ["1/1", "1/1"]):
+        shutil.rmtree(many.cwd / "out", ignore_errors=True)
+        runs = [subprocess.Popen([*command, "--shard", each], cwd=many.cwd, env=many.run_pcsr.env) for each in shards]
+        assert [run.wait() for run in runs] == [0] * len(shards)
+        assert many.results() == expected
+        assert sorted(entry.name for entry in many.journal()) == sorted(expected), "each is made once"
+    again = [totals(many("--shard", f"{number}/5", "--json").succeeded()) for number in range(1, 6)]
+    assert sum(skipped for _, skipped, _, _ in again) == 30 and sum(done for done, _, _, _ in again) == 0
+    assert totals(many("--json").succeeded()) == (0, 30, 0, 0)
 
 
 # Refusals before any work.
@@ -293,6 +305,10 @@ def test_the_journal_records_sources_and_settings(many: Folders) -> None:
         (["in/a.png", "-"], 2, "A result on stdout has no suffix."),
         (["in/a.png", "-", "--format", "png", "--json"], 2, "--json and the image cannot both go to stdout."),
         (["-", "o.png"], 1, "stdin is empty."),
+        (["in", "out", "--shard", "4/3"], 2, "Invalid shard '4/3'. Use NUMBER/COUNT"),
+        (["in", "out", "--shard", "1/0"], 2, "Invalid shard '1/0'."),
+        (["in/a.png", "o.png", "--shard", "1/3"], 2, "--shard needs a folder or several images."),
+        (["in/a.png", "empty", "--shard", "1/3"], 2, "--shard needs a folder or several images."),
         (["in", "out", "--overwrite", "--skip-existing"], 2, "--overwrite and --skip-existing exclude"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
@@ -302,23 +318,7 @@ def test_an_invalid_request_is_refused(many: Folders, arguments: list[str], code
     (many.cwd / "empty").mkdir()
     before = many.run_pcsr.files()
     many.run_pcsr("upscale", *arguments, "--model", many.model).failed(code, message)
-    assert set(many.run_pcsr.files()) - set(before) <= {"out", f"out/{LOCK_NAME}"}
-
-
-@pytest.mark.slow
-def test_two_runs_cannot_share_a_folder(many: Folders) -> None:
-    many.put("a.png")
-    code = "import sys\nfrom pathlib import Path\nfrom pcsr_cli.jobs.folder import lock\n"
-    code += "with lock(Path('out')):\n    print('locked', flush=True)\n    sys.stdin.read()\n"
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, cwd=many.cwd, env=many.run_pcsr.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "locked\n"
-        many().failed(1, "Another pcsr is writing to out.")
-        holder.communicate("")
-    many().succeeded()
+    assert set(many.run_pcsr.files()) - set(before) <= {"out"}
 
 
 # Streams.
@@ -451,7 +451,7 @@ def test_weights_that_change_during_a_run_are_one_set_or_stop_it(
         ran = many()
         timer.join()
         if ran.code == 0:
-            (sha256,) = {line["settings"]["model"]["sha256"] for line in many.journal()}
+            (sha256,) = {entry.settings["model"]["sha256"] for entry in many.journal()}
             assert many.results() == expected[sha256]
         else:
             ran.failed(1, "model.safetensors")
@@ -525,16 +525,16 @@ def test_a_file_above_the_size_limit_fails_alone(many: Folders) -> None:
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
     assert "large_x4.png cannot be written: file too large" in ran.document["failed"][0]["error"]
     assert sorted(many.results()) == ["a_x4.png", "b_x4.png"]
-    assert sorted(line["name"] for line in many.journal()) == ["a_x4.png", "b_x4.png"]
+    assert sorted(entry.name for entry in many.journal()) == ["a_x4.png", "b_x4.png"]
     assert totals(many("--json").succeeded()) == (1, 2, 0, 0)
 
 
 def test_without_a_journal_there_are_no_results(many: Folders) -> None:
     many.put("a.png", "b.png", "c.png", size=(2, 2))
-    ran = many("--quiet", max_file_size=900)
+    ran = many("--quiet", max_file_size=1200)
     assert ran.code == 1
-    assert ran.stderr.count(f"png: Cannot write the journal out/{JOURNAL}: file too large.") == 2
-    assert [line["name"] for line in many.journal()] == sorted(many.results()) == ["a_x4.png"]
+    assert len(re.findall(rf"png: Cannot write the journal out/{HIDDEN}/\S+: file too large\.", ran.stderr)) == 2
+    assert [entry.name for entry in many.journal()] == sorted(many.results()) == ["a_x4.png"]
     assert totals(many("--json").succeeded()) == (2, 1, 0, 0)
 
 

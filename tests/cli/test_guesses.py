@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.cli import main
-from pcsr_cli.jobs.folder import LOCK_NAME
-from pcsr_cli.jobs.journal import NAME as JOURNAL
+from pcsr_cli.jobs.journal import HIDDEN
 from tests.failing import contains
 from tests.images import levels, load, save
 
@@ -110,7 +109,7 @@ def run(command: str) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in {JOURNAL, LOCK_NAME})
+    files = (path for path in folder.rglob("*") if path.is_file() and HIDDEN not in path.parts)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
@@ -124,7 +123,7 @@ def test_a_guess_does_what_is_expected(folder: Path, command: str, results: str)
     scale = 2 if "2" in command else 1.5 if "1.5" in command else 4
     assert {load(folder / name).shape[0] for name in results.split()} <= {16 * scale}
     if results.count(" ") == 0 and "folder" not in command:  # one image leaves no journal
-        assert not list(folder.rglob(JOURNAL))
+        assert not list(folder.rglob(HIDDEN))
 
 
 @pytest.mark.parametrize(("command", "sentence"), SENTENCES, ids=[command for command, _ in SENTENCES])

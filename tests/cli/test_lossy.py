@@ -10,6 +10,7 @@ from PIL import Image
 from pcsr_cli.evaluate.dataset import demo_image
 from pcsr_cli.images.degrade import jpeg, reduce
 from pcsr_cli.images.read import read_rgb
+from pcsr_cli.jobs.journal import segments
 from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.spec import Scales
 from tests.command import Pcsr
@@ -84,7 +85,8 @@ def test_without_a_model_for_lossy_sources_all_images_get_the_same(here: Pcsr) -
 def test_a_folder_run_chooses_for_each_image_and_resumes(here: Pcsr) -> None:
     options = ["upscale", "in", "out", "--registry", "both.toml"]
     assert "3 of 4 images are lossy: model lossy." in here(*options).succeeded().stderr
-    lines = [json.loads(line) for line in (here.cwd / "out" / ".pcsr-journal.jsonl").read_text().splitlines()]
+    (segment,) = segments(here.cwd / "out")
+    _, *lines = map(json.loads, segment.read_text().splitlines())
     names = {line["name"]: line["settings"]["model"]["name"] for line in lines}
     assert names == {"a_x4.png": "clean", "b_x4.jpg": "lossy", "c_x4.webp": "lossy", "d_x4.png": "lossy"}
     assert lines[1]["info"]["source_kind"] == "JPEG of quality about 75"

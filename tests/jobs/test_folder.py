@@ -3,11 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,25 @@ import pytest
 from pcsr_cli.api import load_model, start_upscale
 from pcsr_cli.engine.rules import Threshold
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError
-from pcsr_cli.images.files import Fingerprint, fingerprint
+from pcsr_cli.images.files import Fingerprint
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import open_writer
+from pcsr_cli.jobs import claims as claims_module
 from pcsr_cli.jobs import folder as folder_module
+from pcsr_cli.jobs import journal as journal_module
 from pcsr_cli.jobs import upscale_file
-from pcsr_cli.jobs.find import Task
+from pcsr_cli.jobs.claims import CLAIMS, Claims, describe_run
+from pcsr_cli.jobs.find import Shard, Task
 from pcsr_cli.jobs.folder import (
     LATER_SETTINGS,
     Existing,
     FolderRun,
-    Work,
+    Outcome,
     disk_is_full,
-    lock,
-    plan_work,
     prepare_folders,
     settings_key,
 )
-from pcsr_cli.jobs.journal import STARTED_NAME, Entry, Journal, Started
+from pcsr_cli.jobs.journal import HIDDEN, OLD_NAME, Journal, Segment, segments
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Request
 from pcsr_cli.model.registry import LoadedModel
@@ -47,16 +49,34 @@ def model(tiny_folder: Path) -> LoadedModel:
     return load_model(str(tiny_folder))
 
 
-def make_run(
-    tmp_path: Path, model: LoadedModel, *names: str, existing: Existing = "refuse", **options: Any
-) -> FolderRun:
+class Run(FolderRun):
+    """A run that keeps what became of each image."""
+
+    def __init__(self, folder: Path, tasks: Iterable[Task], model: LoadedModel, request: Request, *more: Any) -> None:
+        self.outcomes: list[tuple[Task, Outcome]] = []
+
+        def report(task: Task, outcome: Outcome) -> None:
+            self.outcomes.append((task, outcome))
+
+        super().__init__(folder, tasks, model, request, *more, report=report)
+
+    def results(self, jobs: int = 1) -> list[tuple[Task, Outcome]]:
+        """Run, and return the images that are not skipped in the order in which they ended."""
+        with self:
+            self.run(jobs)
+        return [(task, outcome) for task, outcome in self.outcomes if not isinstance(outcome, str)]
+
+    def skipped(self) -> dict[str, Outcome]:
+        return {task.output.name: outcome for task, outcome in self.outcomes if isinstance(outcome, str)}
+
+
+def make_run(tmp_path: Path, model: LoadedModel, *names: str, existing: Existing = "refuse", **options: Any) -> Run:
     """Prepare a run of some images into ``out``."""
     tasks = []
     for name in names:
         save(tmp_path / name, levels(4, 5))
-        tasks.append(Task(tmp_path / name, Path(name)))
-    (tmp_path / "out").mkdir(exist_ok=True)
-    return FolderRun(tmp_path / "out", tasks, model, Request(refine=1, **options), existing)
+        tasks.append(Task(tmp_path / name, Path(name), Path(name)))
+    return Run(tmp_path / "out", tasks, model, Request(refine=1, **options), existing)
 
 
 def names(tmp_path: Path) -> list[str]:
@@ -64,26 +84,30 @@ def names(tmp_path: Path) -> list[str]:
 
 
 def test_each_result_is_in_the_journal_and_not_made_again(tmp_path: Path, model: LoadedModel) -> None:
-    results = list(make_run(tmp_path, model, "a.png", "b.png").run())
+    results = make_run(tmp_path, model, "a.png", "b.png").results()
     assert [type(result) for _, result in results] == [Report, Report]
     assert names(tmp_path) == ["a.png", "b.png"]
     assert all(Journal(tmp_path / "out").find(Path(name)) for name in ("a.png", "b.png"))
     again = make_run(tmp_path, model, "a.png", "b.png")
-    assert (len(again.work.todo), len(again.work.skipped)) == (0, 2)
-    assert list(again.run()) == []
+    assert again.skipped() == {"a.png": "done before", "b.png": "done before"}
+    assert again.results() == []
 
 
 def test_a_run_resumes_with_the_journal_of_version_1(tmp_path: Path, model: LoadedModel) -> None:
-    list(make_run(tmp_path, model, "a.png").run())
-    journal = Journal(tmp_path / "out").path
-    line = json.loads(journal.read_text())
+    make_run(tmp_path, model, "a.png").results()
+    (segment,) = segments(tmp_path / "out")
+    _, text = segment.read_text().splitlines()
+    segment.unlink()
+    line = json.loads(text)
+    for part in ("source", "result"):
+        del line[part]["modified"]
     line["way"], line["told"], line["version"] = line.pop("settings"), line.pop("info"), 1
     line["way"]["routing"] = "Threshold(cut=0.5)"
     assert line.keys() == json.loads(FROM_VERSION_1).keys()
     assert line["way"].keys() == json.loads(FROM_VERSION_1)["way"].keys()
-    journal.write_text(json.dumps(line))
-    assert make_run(tmp_path, model, "a.png").work.todo == ()
-    assert make_run(tmp_path, model, "a.png", existing="overwrite", routing=Threshold(0.4)).work.todo != ()
+    (tmp_path / "out" / OLD_NAME).write_text(json.dumps(line))
+    assert make_run(tmp_path, model, "a.png").skipped() == {"a.png": "done before"}
+    assert make_run(tmp_path, model, "a.png", existing="overwrite", routing=Threshold(0.4)).skipped() == {}
 
 
 @pytest.mark.parametrize("jobs", [0, 1])
@@ -100,10 +124,10 @@ def test_a_full_disk_stops_the_run(
                 raise OutputError(f"Cannot write {output}: no space.", "Free some space.") from reason
 
     monkeypatch.setattr(upscale_file, "open_writer", full)
-    results = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png").run(jobs)
+    run = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png")
     with fails(OutputError, f"The disk is full; the run stopped at {tmp_path / 'out' / 'b.png'}."):
-        for task, result in results:
-            assert isinstance(result, Report) == (task.output.name == "a.png")
+        run.results(jobs)
+    assert [type(outcome) for _, outcome in run.outcomes] == [Report, OutputError]
     assert names(tmp_path) == ["a.png"]
     assert not list((tmp_path / "out").glob(".pcsr-*.part"))
 
@@ -127,7 +151,7 @@ def test_an_image_that_runs_out_of_memory_is_tried_again_at_the_end(
     monkeypatch.setattr(upscale_file, "start_upscale", short)
     run = make_run(tmp_path, model, "a.png", "b.png", "c.png")
     save(tmp_path / "b.png", levels(6, 7))
-    finished = [task.output.name for task, result in run.run() if isinstance(result, Report)]
+    finished = [task.output.name for task, result in run.results() if isinstance(result, Report)]
     assert finished == ["a.png", "c.png", "b.png"]
     assert names(tmp_path) == ["a.png", "b.png", "c.png"]
 
@@ -139,7 +163,7 @@ def test_an_image_that_runs_out_of_memory_twice_fails(
         raise MemoryError
 
     monkeypatch.setattr(upscale_file, "start_upscale", short)
-    ((_, error),) = make_run(tmp_path, model, "a.png").run()
+    ((_, error),) = make_run(tmp_path, model, "a.png").results()
     assert isinstance(error, MemoryError)
     assert names(tmp_path) == []
 
@@ -153,48 +177,38 @@ def test_an_image_that_changes_while_it_is_read_fails(
         return image
 
     monkeypatch.setattr(upscale_file, "read_image", change)
-    ((_, error),) = make_run(tmp_path, model, "a.png").run()
+    ((_, error),) = make_run(tmp_path, model, "a.png").results()
     assert isinstance(error, InputError) and f"{tmp_path / 'a.png'} was changed while it was read." in str(error)
 
 
 def test_an_image_that_disappears_fails(tmp_path: Path, model: LoadedModel) -> None:
     run = make_run(tmp_path, model, "a.png", "b.png")
     (tmp_path / "a.png").unlink()
-    (_, first), (_, second) = run.run()
+    (_, first), (_, second) = run.results()
     assert isinstance(first, InputError) and "There is no file" in str(first)
     assert isinstance(second, Report)
 
 
-SETTINGS = {"scale": 4.0}
-
-
-class Folder:
-    """An output folder with one finished result."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.source, self.output = tmp_path / "a.png", tmp_path / "out" / "a_x4.png"
-        self.output.parent.mkdir()
-        self.source.write_bytes(b"source")
-        self.output.write_bytes(b"result")
-        self.task = Task(self.source, Path("a_x4.png"))
-        made = Entry("a_x4.png", fingerprint(self.source), SETTINGS, fingerprint(self.output), {})
-        Journal(self.output.parent).append(made)
-
-    def plan(self, existing: Existing = "refuse", settings: dict[str, float] = SETTINGS) -> Work:
-        out = self.output.parent
-        return plan_work([self.task], out, Journal(out), lambda task: [settings], existing)
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
+def finished(tmp_path: Path, model: LoadedModel) -> Path:
+    """A folder with one image, and its result in ``out``."""
+    make_run(tmp_path, model, "a.png").results()
+    os.utime(tmp_path / "out" / "a.png", (1, 1))  # the time of a file that changes at once may stay the same
+    return tmp_path
+
+
+def again(finished: Path, model: LoadedModel, existing: Existing = "refuse", **options: Any) -> Run:
+    task = Task(finished / "a.png", Path("a.png"), Path("a.png"))
+    return Run(finished / "out", [task], model, Request(refine=1, **options), existing)
 
 
 @pytest.mark.parametrize("existing", ["refuse", "skip", "overwrite"])
-def test_a_finished_result_is_skipped_and_a_missing_one_made_again(folder: Folder, existing: Existing) -> None:
-    assert folder.plan(existing) == Work((), ((folder.task, "done before"),))
-    folder.output.unlink()
-    assert folder.plan(existing) == Work((folder.task,), ())
+def test_a_finished_result_is_skipped_and_a_missing_one_made_again(
+    finished: Path, model: LoadedModel, existing: Existing
+) -> None:
+    assert again(finished, model, existing).skipped() == {"a.png": "done before"}
+    (finished / "out" / "a.png").unlink()
+    assert again(finished, model, existing).skipped() == {}
 
 
 @pytest.mark.parametrize(
@@ -207,32 +221,116 @@ def test_a_finished_result_is_skipped_and_a_missing_one_made_again(folder: Folde
         ("result's size", "was changed since"),
     ],
 )
-def test_another_existing_result_is_refused_skipped_or_overwritten(folder: Folder, change: str, reason: str) -> None:
-    settings = {"scale": 2.0} if change == "settings" else SETTINGS
+def test_another_existing_result_is_refused_skipped_or_overwritten(
+    finished: Path, model: LoadedModel, change: str, reason: str
+) -> None:
+    output = finished / "out" / "a.png"
+    options: dict[str, Any] = {"strength": 0.5} if change == "settings" else {}
     if change == "source":
-        folder.source.write_bytes(b"sourcE")
+        save(finished / "a.png", levels(4, 5, seed=1))
     if change == "journal":
-        Journal(folder.output.parent).path.unlink()
+        shutil.rmtree(finished / "out" / HIDDEN)
     if change.startswith("result"):
-        folder.output.write_bytes(b"resulT" if change == "result" else b"result, edited")
-    with fails(RefusedOutputError, f"{folder.output} already exists and {reason}."):
-        folder.plan(settings=settings)
-    assert folder.plan("skip", settings) == Work((), ((folder.task, "exists"),))
-    assert folder.plan("overwrite", settings) == Work((folder.task,), ())
+        content = output.read_bytes()
+        output.write_bytes(content[::-1] if change == "result" else content + b"edited")
+    with fails(RefusedOutputError, f"{output} already exists and {reason}."):
+        again(finished, model, **options)
+    assert again(finished, model, "skip", **options).skipped() == {"a.png": "exists"}
+    assert again(finished, model, "overwrite", **options).skipped() == {}
 
 
-def test_the_error_names_one_of_many_existing_results(tmp_path: Path) -> None:
-    tasks = [Task(tmp_path, Path(name)) for name in "abc"]
-    for task in tasks:
-        (tmp_path / task.output).touch()
-    message = f"{tmp_path / 'a'} already exists and is not in the folder's journal; 2 more results exist too."
+def test_unchanged_files_are_not_read_again(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path, model, "a.png")
+    os.utime(tmp_path / "a.png", (1, 1))
+    run.results()
+
+    def refuse(path: Path) -> Fingerprint:
+        raise AssertionError(f"{path} is read")
+
+    monkeypatch.setattr(journal_module, "fingerprint", refuse)
+    assert again(tmp_path, model).skipped() == {"a.png": "done before"}
+    os.utime(tmp_path / "a.png", (2, 2))
+    with pytest.raises(AssertionError, match="is read"):
+        again(tmp_path, model)
+
+
+def test_the_error_names_one_of_many_existing_results(tmp_path: Path, model: LoadedModel) -> None:
+    (tmp_path / "out").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / "out" / name).touch()
+    output = tmp_path / "out" / "a.png"
+    message = f"{output} already exists and is not in the folder's journal; 2 more results exist too."
     with fails(RefusedOutputError, message):
-        plan_work(tasks, tmp_path, Journal(tmp_path), lambda task: [SETTINGS], "refuse")
+        make_run(tmp_path, model, "a.png", "b.png", "c.png")
 
 
-def test_a_missing_source_is_left_to_the_run(folder: Folder) -> None:
-    folder.source.unlink()
-    assert folder.plan().todo == (folder.task,)
+def test_refusals_after_the_first_images_cost_only_their_own_result(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "CHUNK", 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "c.png").touch()
+    run = make_run(tmp_path, model, "a.png", "b.png", "c.png", "d.png", "e.png")
+    assert (run.total, run.all_listed) == (2, False)
+    outcomes = {task.output.name: outcome for task, outcome in run.results()}
+    assert (run.total, run.all_listed) == (5, True)
+    assert "already exists and is not in the folder's journal" in str(outcomes.pop("c.png"))
+    assert [type(outcome) for outcome in outcomes.values()] == [Report] * 4
+    assert (tmp_path / "out" / "c.png").stat().st_size == 0
+
+
+def test_two_images_with_one_result_are_refused_or_the_second_fails(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(existing: Existing) -> Run:
+        tasks = [
+            Task(save(tmp_path / name, levels(4, 5, seed=len(name))), Path("a.png")) for name in ("a.png", "aa.png")
+        ]
+        return Run(tmp_path / "out", tasks, model, Request(refine=1), existing)
+
+    with fails(RefusedOutputError, "would both become a.png."):
+        run("overwrite")
+    monkeypatch.setattr(folder_module, "CHUNK", 1)
+    for existing in ("refuse", "overwrite"):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        (_, report), (_, error) = run(existing).results()
+        assert isinstance(report, Report) and "would both become a.png." in str(error)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_are_a_partition_of_the_images_and_resume_with_another_count(
+    tmp_path: Path, model: LoadedModel, count: int
+) -> None:
+    files = [f"{number}.png" for number in range(6)]
+
+    def run(shard: Shard) -> Run:
+        make_run(tmp_path, model, *files)
+        tasks = [Task(tmp_path / name, Path(name), Path(name)) for name in files]
+        return Run(tmp_path / "out", tasks, model, Request(refine=1), "refuse", shard)
+
+    done = [task.output.name for number in range(count) for task, _ in run(Shard(number + 1, count)).results()]
+    assert sorted(done) == files == names(tmp_path)
+    assert len(segments(tmp_path / "out")) <= count
+    others = [run(Shard(number + 1, 5)) for number in range(5)]
+    assert all(other.results() == [] for other in others)
+    skipped = [name for other in others for name in other.skipped()]
+    assert sorted(skipped) == files
+
+
+def test_a_shard_refuses_the_results_of_other_options_in_another_shard(tmp_path: Path, model: LoadedModel) -> None:
+    files = [f"{number}.png" for number in range(6)]
+    make_run(tmp_path, model, *files)
+    tasks = [Task(tmp_path / name, Path(name), Path(name)) for name in files]
+    Run(tmp_path / "out", tasks, model, Request(refine=1), "refuse", Shard(1, 2)).results()
+    with fails(RefusedOutputError, "was made with other options, by another shard"):
+        Run(tmp_path / "out", tasks, model, Request(refine=9), "refuse", Shard(2, 2))
+
+
+def test_a_missing_source_is_left_to_the_run(finished: Path, model: LoadedModel) -> None:
+    (finished / "a.png").unlink()
+    assert again(finished, model).skipped() == {}
 
 
 def test_results_that_cannot_be_written_fail_before_any_work_and_alone(tmp_path: Path, model: LoadedModel) -> None:
@@ -240,11 +338,11 @@ def test_results_that_cannot_be_written_fail_before_any_work_and_alone(tmp_path:
     out.mkdir()
     names = ["a" * 252 + ".png", "folder.png", "other.png", "one.png", "good.png"]
     tasks = [Task(source, Path(name)) for name in names]
-    run = FolderRun(out, tasks, model, Request(refine=1), "overwrite")
+    run = Run(out, tasks, model, Request(refine=1), "overwrite")
     (out / "folder.png").mkdir()
     for name in ("one.png", "other.png"):
         (out / name).symlink_to("shared.png")
-    results = list(run.run())
+    results = run.results()
     reasons = ["file name too long", "is a folder", "Two results have the path"]
     for (_, error), reason in zip(results[:3], reasons, strict=True):
         assert isinstance(error, PcsrError) and reason in str(error)
@@ -264,33 +362,39 @@ def test_an_image_that_kills_two_runs_is_not_tried_again_and_the_others_are_done
     save(tmp_path / "killer.png", levels(6, 7))
     monkeypatch.setattr(upscale_file, "start_upscale", kill)
 
-    def run() -> FolderRun:
-        return FolderRun(first.folder, first.work.todo, model, Request(refine=1))
+    def run() -> Run:
+        tasks = [Task(tmp_path / name, Path(name)) for name in ("a.png", "killer.png", "y.png", "z.png")]
+        return Run(first.folder, tasks, model, Request(refine=1))
 
     for _ in range(3):
         if (child := os.fork()) == 0:
-            list(run().run())
+            run().results()
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert "z.png" in names(tmp_path), "the second time, the killer is tried after the images that are not suspect"
     for _ in range(2):
-        task, error = next(run().run())
-        assert task.output.name == "killer.png" and isinstance(error, InputError)
+        outcomes = {task.output.name: outcome for task, outcome in run().results()}
+        error = outcomes.pop("killer.png")
+        assert isinstance(error, InputError) and all(isinstance(other, Report) for other in outcomes.values())
         assert "killer.png is not tried again: 3 runs were killed while they worked on it." in str(error)
-        list(run().run())
         assert names(tmp_path) == ["a.png", "y.png", "z.png"]
     save(tmp_path / "killer.png", levels(4, 5, seed=1))  # another image is tried
-    ((task, report),) = run().run()
+    ((_, report),) = run().results()
     assert isinstance(report, Report)
 
 
-def test_a_run_forgets_images_that_were_done_just_before_a_kill(tmp_path: Path, model: LoadedModel) -> None:
-    run = make_run(tmp_path, model, "a.png", "b.png")
-    list(run.run())
-    for _ in range(2):
-        Started(run.folder).start(Path("a.png"), tmp_path / "a.png")
-        list(FolderRun(run.folder, run.work.todo, model, Request(refine=1)).run())
-        assert not (run.folder / STARTED_NAME).exists()
+def claimed(folder: Path) -> list[str]:
+    return [path.name for path in (folder / HIDDEN / CLAIMS).iterdir()]
+
+
+def test_a_run_forgets_images_that_were_done_just_before_a_kill(finished: Path, model: LoadedModel) -> None:
+    with Claims(finished / "out", replace(describe_run(), id="0-0-0-0")) as killed:
+        killed.take(Path("a.png"), finished / "a.png")
+        killed._held.clear()
+    assert len(claimed(finished / "out")) == 1
+    run = again(finished, model)
+    assert run.results() == [] and run.skipped() == {"a.png": "done before"}
+    assert claimed(finished / "out") == []
 
 
 def test_an_interrupted_or_failed_image_does_not_count_as_killed(
@@ -299,69 +403,63 @@ def test_an_interrupted_or_failed_image_does_not_count_as_killed(
     def stop(*arguments: Any, **named: Any) -> Any:
         raise raised
 
-    run = make_run(tmp_path, model, "a.png")
     monkeypatch.setattr(upscale_file, "start_upscale", stop)
     for raised in (KeyboardInterrupt(), SystemExit(), InputError("It failed.")):  # noqa: B007
+        run = make_run(tmp_path, model, "a.png")
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
-            list(FolderRun(run.folder, run.work.todo, model, Request(refine=1)).run())
-        assert not (run.folder / STARTED_NAME).exists()
+            run.results()
+        assert claimed(run.folder) == []
 
 
-def test_an_entry_with_another_checksum_does_not_count(folder: Folder) -> None:
-    wrong = Entry("a_x4.png", fingerprint(folder.source), SETTINGS, Fingerprint(6, "0" * 64), {})
-    Journal(folder.output.parent).append(wrong)
-    assert folder.plan("skip") == Work((), ((folder.task, "exists"),))
+def test_an_entry_with_another_checksum_does_not_count(finished: Path, model: LoadedModel) -> None:
+    (entry,) = Journal(finished / "out").find(Path("a.png"))
+    shutil.rmtree(finished / "out" / HIDDEN)
+    Segment(finished / "out", describe_run()).append(replace(entry, result=Fingerprint(entry.result.size, "0" * 64)))
+    assert again(finished, model, "skip").skipped() == {"a.png": "exists"}
 
 
-def test_checking_reports_its_progress(folder: Folder) -> None:
+def test_checking_reports_its_progress(finished: Path, model: LoadedModel) -> None:
     shares: list[float] = []
-    journal, out = Journal(folder.output.parent), folder.output.parent
-    plan_work([folder.task] * 4, out, journal, lambda task: [SETTINGS], "refuse", shares.append)
+    tasks = [Task(finished / "a.png", Path(name)) for name in "abcd"]
+    FolderRun(finished / "out", tasks, model, Request(refine=1), report=lambda *_: None, checking=shares.append)
     assert shares == [0.0, 0.25, 0.5, 0.75]
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from pcsr_cli.jobs.folder import lock
-with lock(Path(sys.argv[1])):
-    print("locked", flush=True)
-    sys.stdin.read()
-"""
+def test_two_runs_at_once_make_each_result_once(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(*arguments: Any, **named: Any) -> Any:
+        begun.set()
+        go_on.wait(5)
+        return start_upscale(*arguments, **named)
+
+    monkeypatch.setattr(upscale_file, "start_upscale", wait)
+    monkeypatch.setattr(folder_module, "WAIT_SECONDS", 0.01)
+    files = [f"{number}.png" for number in range(8)]
+    first, second = make_run(tmp_path, model, *files), make_run(tmp_path, model, *files)
+    thread = threading.Thread(target=first.results)
+    thread.start()
+    begun.wait(5)
+    threading.Timer(0.2, go_on.set).start()
+    second.results()
+    thread.join()
+    outcomes: dict[str, list[str]] = {name: [] for name in files}
+    for task, outcome in first.outcomes + second.outcomes:
+        outcomes[task.output.name].append("done" if isinstance(outcome, Report) else str(outcome))
+    assert list(map(sorted, outcomes.values())) == [["done", "done before"]] * 8
+    assert any(isinstance(outcome, Report) for _, outcome in second.outcomes), "they share the work"
+    assert claimed(first.folder) == []
 
 
-def test_one_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "out"
-    command = [sys.executable, "-c", HOLDER, str(out)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "locked\n"
-        with fails(OutputError, f"Another pcsr is writing to {out}."), lock(out):
-            pass
-        holder.kill()
-        holder.wait()
-    for _ in range(2):
-        with lock(out):
-            pass
-
-
-def test_a_file_cannot_be_the_output_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with (
-        fails(RefusedOutputError, f"{tmp_path / 'file'} is not a folder. Several images need a folder."),
-        lock(tmp_path / "file"),
-    ):
-        pass
-    with fails(OutputError, "cannot be written:"), lock(tmp_path / "file" / "out"):
-        pass
-
-
-def test_a_read_only_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_an_error(tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:  # permissions do not apply to root
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(folder_module, "hold_lock", refuse)
-    with fails(OutputError, f"The folder {tmp_path} cannot be written: read-only file system."), lock(tmp_path):
+    monkeypatch.setattr(claims_module, "hold_lock", refuse)
+    run = make_run(tmp_path, model, "a.png")
+    with fails(OutputError, f"The folder {tmp_path / 'out'} cannot be written: read-only file system."), run:
         pass
 
 

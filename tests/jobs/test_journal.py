@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,19 @@ from hypothesis import strategies as st
 from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Allowance, Routing, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.files import Fingerprint, fingerprint
-from pcsr_cli.jobs.journal import NAME, Entry, Journal, has_content, routing_settings, same_settings
+from pcsr_cli.jobs.journal import (
+    OLD_NAME,
+    Entry,
+    Failure,
+    Journal,
+    RunInfo,
+    Segment,
+    has_content,
+    parse_line,
+    routing_settings,
+    same_settings,
+    settled,
+)
 from tests.failing import fails
 
 SETTINGS = {"scale": 4.0, "routing": {"threshold": 0.5}, "model": {"name": "tiny", "sha256": "ab"}}
@@ -23,86 +36,132 @@ def entry(name: str = "a.png", size: int = 3) -> Entry:
     return Entry(name, Fingerprint(5, "aa"), SETTINGS, Fingerprint(size, "bb"), {"source": "in/\udcff.png"})
 
 
-def test_an_appended_entry_is_found_again(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    assert journal.find(Path("a.png")) is None
-    journal.append(entry("sub/ä 1.png"))
-    assert journal.find(Path("sub") / "ä 1.png") == entry("sub/ä 1.png")
-    assert Journal(tmp_path).find(Path("sub") / "ä 1.png") == entry("sub/ä 1.png")
+def run_info(id: str = "1") -> RunInfo:
+    return RunInfo(id, "host", 1, "", 0.0)
 
 
-def test_the_last_line_about_a_result_counts(tmp_path: Path) -> None:
-    for size in (1, 2, 3):
-        Journal(tmp_path).append(entry(size=size))
-    found = Journal(tmp_path).find(Path("a.png"))
-    assert found is not None and found.result.size == 3
+def append(folder: Path, *entries: Entry, run: str = "1") -> Path:
+    """Add entries to the segment of a run. Returns its path."""
+    segment = Segment(folder, run_info(run))
+    for each in entries:
+        segment.append(each)
+    return segment.path
+
+
+def find(folder: Path, name: str) -> Entry | None:
+    found = Journal(folder).find(Path(name))
+    return found[0] if found else None
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def test_an_appended_entry_is_found_again(out: Path) -> None:
+    assert find(out, "a.png") is None
+    for name in ("sub/ä 1.png", "\udcff.png", "\n.png"):
+        append(out, entry(name))
+        assert find(out, name) == entry(name)
+
+
+def test_all_segments_and_the_journal_of_earlier_versions_count(out: Path) -> None:
+    append(out, entry("a"), run="1")
+    append(out, entry("b"), run="2").replace(out / OLD_NAME)
+    append(out, entry("c"), run="3")
+    assert [find(out, name) for name in "abc"] == [entry(name) for name in "abc"]
+
+
+def test_lines_of_other_runs_are_found_after_a_refresh(out: Path) -> None:
+    append(out, entry("a"))
+    journal = Journal(out)
+    for run in ("1", "2"):
+        path = append(out, entry(run), run=run)
+        with path.open("ab") as file:
+            file.write(b'{"version": 2, "name": "unfinished')
+        assert journal.find(Path(run)) == ()
+        journal.refresh()
+        assert journal.find(Path(run)) == (entry(run),)
+    assert journal.find(Path("a")) == (entry("a"),)
+
+
+def test_a_result_that_was_replaced_has_several_entries(out: Path) -> None:
+    for run in ("1", "2"):
+        append(out, entry(size=int(run)), run=run)
+    assert [found.result.size for found in Journal(out).find(Path("a.png"))] == [2, 1]
 
 
 @given(st.integers(0, 10_000))
-def test_a_truncated_journal_keeps_its_complete_lines_and_can_be_appended_to(
+def test_a_truncated_segment_keeps_its_complete_lines_and_can_be_appended_to(
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
     folder = tmp_path_factory.mktemp("cut")
-    for name in "abc":
-        Journal(folder).append(entry(name))
-    content = (folder / NAME).read_bytes()
+    path = append(folder, *map(entry, "abc"))
+    content = path.read_bytes()
     cut %= len(content) + 1
-    (folder / NAME).write_bytes(content[:cut])
-    whole = [name for index, name in enumerate("abc") if cut >= len(b"\n".join(content.split(b"\n")[: index + 1]))]
-    assert [name for name in "abc" if Journal(folder).find(Path(name))] == whole
-    Journal(folder).append(entry("d"))
-    assert [name for name in "abcd" if Journal(folder).find(Path(name))] == [*whole, "d"]
+    path.write_bytes(content[:cut])
+    lines = content.split(b"\n")
+    whole = [name for index, name in enumerate("abc") if cut >= len(b"\n".join(lines[: index + 2]))]
+    assert [name for name in "abc" if find(folder, name)] == whole
+    append(folder, entry("d"))
+    assert [name for name in "abcd" if find(folder, name)] == [*whole, "d"]
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_ignored(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
     folder = tmp_path_factory.mktemp("garbage")
-    Journal(folder).append(entry("a"))
-    with (folder / NAME).open("ab") as file:
+    with append(folder, entry("a")).open("ab") as file:
         file.write(garbage)
-    Journal(folder).append(entry("b"))
-    journal = Journal(folder)
-    assert journal.find(Path("a")) == entry("a")
-    assert journal.find(Path("b")) == entry("b")
+    append(folder, entry("b"))
+    assert [find(folder, name) for name in "ab"] == [entry("a"), entry("b")]
 
 
 @pytest.mark.parametrize(
     "line",
-    [b"null", b"[]", b"{}", b'{"version": 3}', *(b'{"version": %d, "name": "a.png"}' % i for i in (1, 2)), b"[" * 9999],
+    [
+        *(b"null", b"[]", b"{}", b"[" * 9999),
+        *(b'{"version": %d}' % version for version in (3, 4)),
+        *(b'{"version": %d, "name": "a.png"}' % version for version in (1, 2)),
+        b'{"version": 3, "run": {}}',
+        b'{"version": 3, "failed": []}',
+        json.dumps({"version": 2, **asdict(entry("\ud800"))}).encode(),
+    ],
 )
 def test_other_lines_are_ignored(tmp_path: Path, line: bytes) -> None:
-    (tmp_path / NAME).write_bytes(line + b"\n")
-    assert Journal(tmp_path).find(Path("a.png")) is None
+    (tmp_path / OLD_NAME).write_bytes(line + b"\n")
+    assert find(tmp_path, "a.png") is None
 
 
-def test_a_line_that_does_not_fit_on_the_disk_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(tmp_path)
-    journal.append(entry("a"))
-    before = journal.path.read_bytes()
+def test_a_line_that_does_not_fit_on_the_disk_is_removed(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = Segment(out, run_info())
+    segment.append(entry("a"))
+    before = segment.path.read_bytes()
 
     def refuse(number: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with fails(OutputError, f"Cannot write the journal {journal.path}: no space left on device."):
-        journal.append(entry("b"))
-    assert journal.path.read_bytes() == before
-    assert journal.find(Path("b")) is None
+    with fails(OutputError, f"Cannot write the journal {segment.path}: no space left on device."):
+        segment.append(entry("b"))
+    assert segment.path.read_bytes() == before
 
 
-def test_threads_can_append_at_once(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+def test_threads_can_append_at_once(out: Path) -> None:
+    segment = Segment(out, run_info())
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(journal.append, [entry(str(number)) for number in range(40)]))
-    again = Journal(tmp_path)
-    assert all(again.find(Path(str(number))) for number in range(40))
-    assert len(journal.path.read_bytes().splitlines()) == 40
+        list(pool.map(segment.append, [entry(str(number)) for number in range(40)]))
+    journal = Journal(out)
+    assert all(journal.find(Path(str(number))) for number in range(40))
+    first, *lines = segment.path.read_bytes().splitlines()
+    assert parse_line(first) == run_info()
+    assert len(lines) == 40
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", *(["pipe"] if hasattr(os, "mkfifo") else [])])
-def test_a_journal_that_is_not_a_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
-    journal = Journal(tmp_path)
-    path, target = tmp_path / NAME, tmp_path / "target"
+def test_a_segment_that_is_not_a_regular_file_is_refused(out: Path, kind: str) -> None:
+    path, target = append(out, entry()), out / "target"
+    path.unlink()
     target.write_text("mine")
     match kind:
         case "folder":
@@ -112,50 +171,48 @@ def test_a_journal_that_is_not_a_regular_file_is_refused(tmp_path: Path, kind: s
         case "pipe":
             os.mkfifo(path)
     with fails(OutputError, f"Cannot read the journal {path}: the path is"):
-        Journal(tmp_path)
+        Journal(out)
     with fails(OutputError, f"Cannot write the journal {path}:"):
-        journal.append(entry())
+        append(out, entry())
     assert target.read_text() == "mine"
 
 
-def test_a_file_system_without_fsync_keeps_a_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_fsync_keeps_a_journal(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(number: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    Journal(tmp_path).append(entry("a"))
-    assert Journal(tmp_path).find(Path("a")) == entry("a")
+    append(out, entry("a"))
+    assert find(out, "a") == entry("a")
 
 
-def test_a_journal_of_another_user_is_replaced_by_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Journal(tmp_path).append(entry("a"))
-    opened = os.open
-    first = (tmp_path / NAME).stat().st_ino
+def test_failures_are_in_the_segment_but_are_no_results(out: Path) -> None:
+    segment, failure = Segment(out, run_info()), Failure("a", "in/a", "a", "It failed.", 1.5)
+    segment.append(failure)
+    assert parse_line(segment.path.read_bytes().splitlines()[1]) == failure
+    assert find(out, "a") is None
 
-    def refuse(path: Path, flags: int, *mode: int) -> int:  # permissions do not apply to root
-        if Path(path) == tmp_path / NAME and flags & os.O_RDWR and Path(path).stat().st_ino == first:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return opened(path, flags, *mode)
 
-    monkeypatch.setattr(os, "open", refuse)
-    journal = Journal(tmp_path)
-    with fails(OutputError, "Cannot write the journal"):
-        journal.append(entry("b"))
-    journal.check_writable()
-    journal.append(entry("b"))
-    assert [Journal(tmp_path).find(Path(name)) for name in "ab"] == [entry("a"), entry("b")]
+def test_a_file_that_changed_a_moment_ago_may_change_again_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"abc")
+    assert settled(fingerprint(path)).modified is None
+    os.utime(path, (1, 1))
+    assert settled(fingerprint(path)).modified == 10**9
 
 
 def test_content_is_compared_by_every_byte(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"abc")
-    made = Entry("a.png", Fingerprint(1, "x"), SETTINGS, fingerprint(path), {})
-    assert has_content(path, made.result)
+    os.utime(path, (1, 1))
+    content = fingerprint(path)
     for other in (b"abd", b"abcd"):
         path.write_bytes(other)
-        assert not has_content(path, made.result)
+        assert not has_content(path, content)
+    path.write_bytes(b"abc")
+    assert has_content(path, content)
     path.unlink()
-    assert not has_content(path, made.result)
+    assert not has_content(path, content)
 
 
 def test_the_order_of_settings_does_not_matter() -> None:
@@ -188,8 +245,8 @@ FROM_VERSION_1 = """\
     ],
 )
 def test_lines_of_version_1_are_read(tmp_path: Path, text: str, routing: Routing | Allowance) -> None:
-    (tmp_path / NAME).write_text(FROM_VERSION_1.replace("Threshold(cut=0.5)", text))
-    found = Journal(tmp_path).find(Path("a_x4.png"))
+    (tmp_path / OLD_NAME).write_text(FROM_VERSION_1.replace("Threshold(cut=0.5)", text))
+    found = find(tmp_path, "a_x4.png")
     assert found is not None and (found.source.size, found.result.size) == (132, 1177)
     assert found.settings == {**json.loads(FROM_VERSION_1)["way"], "routing": routing_settings(routing)}
 
