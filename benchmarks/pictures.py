@@ -1,10 +1,13 @@
 """Draws the images of the README: ``python -m benchmarks.pictures``."""
 
+import io
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from skimage import data
 
 import pcsr_cli
 from pcsr_cli.cli.main import app
@@ -14,14 +17,36 @@ PHOTOGRAPH = ROOT / "examples" / "chelsea.png"
 SCALE = 4
 DETAIL = (430, 285, 950, 645)
 """The box of an eye in the result: (left, top, right, bottom)."""
+PATCH = (520, 1372, 848, 1700)
+"""The box of the patch on the suit in the enlarged photograph of the astronaut."""
 GAP = 10
 WIDTH = 720
 
 
 def main() -> None:
-    """Draw ``docs/chelsea.jpg`` and ``docs/difficulty.jpg``."""
+    """Draw ``docs/lettering.jpg``, ``docs/chelsea.jpg`` and ``docs/difficulty.jpg``."""
+    lettering().save(ROOT / "docs" / "lettering.jpg", quality=90)
     comparison().save(ROOT / "docs" / "chelsea.jpg", quality=88)
     difficulty().save(ROOT / "docs" / "difficulty.jpg", quality=85)
+
+
+def lettering() -> Image.Image:
+    """Draw a detail of the astronaut by bicubic and builtin, and of a JPEG by bicubic and builtin-jpeg."""
+    photograph = Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
+    photograph.save(file := io.BytesIO(), "JPEG", quality=75)
+    parts = []
+    for image, model in ((photograph, "builtin"), (Image.open(file), "builtin-jpeg")):
+        result = pcsr_cli.upscale(image, pcsr_cli.load_model(model), SCALE).image
+        parts += [image.resize(result.size, Image.Resampling.BICUBIC).crop(PATCH), result.crop(PATCH)]
+    return _side_by_side(parts)
+
+
+def _side_by_side(parts: Sequence[Image.Image]) -> Image.Image:
+    width, height = parts[0].size
+    drawn = Image.new("RGB", (len(parts) * (width + GAP) - GAP, height), "white")
+    for index, part in enumerate(parts):
+        drawn.paste(part, (index * (width + GAP), 0))
+    return drawn
 
 
 def comparison() -> Image.Image:
@@ -32,12 +57,7 @@ def comparison() -> Image.Image:
     bicubic = photograph.resize(result.image.size, Image.Resampling.BICUBIC)
     dark = (np.asarray(result.image) * 0.35).astype(np.uint8)
     dark[result.branches > 0] = (200, 112, 24)
-    parts = [image.crop(DETAIL) for image in (bicubic, result.image, Image.fromarray(dark))]
-    width, height = parts[0].size
-    drawn = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
-    for index, part in enumerate(parts):
-        drawn.paste(part, (index * (width + GAP), 0))
-    return drawn
+    return _side_by_side([image.crop(DETAIL) for image in (bicubic, result.image, Image.fromarray(dark))])
 
 
 def difficulty() -> Image.Image:

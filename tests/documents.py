@@ -9,7 +9,7 @@ from typer.main import get_command
 from pcsr_cli.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 INDENT, FENCE = "    ", "```"
 NOT_RUN = re.compile(r"<!-- not run: (.*?) -->")
