@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 import pcsr_cli
-from pcsr_cli.cli import bench, console, doctor, models, options, plan, report, sweep, train, upscale, verify
+from pcsr_cli.cli import bench, console, doctor, export, models, options, plan, report, sweep, train, upscale, verify
 from pcsr_cli.cli.upscale_options import ShortHelp, complete_wrap
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.files import exists
@@ -47,6 +47,7 @@ app.command("report", epilog=report.EXAMPLES, rich_help_panel=EVALUATE)(report.c
 app.command("verify", epilog=verify.EXAMPLES, rich_help_panel=CHECK)(verify.command)
 app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=CHECK)(doctor.command)
 app.command("train", rich_help_panel=MODELS)(train.command)
+app.command("export", epilog=export.EXAMPLES, rich_help_panel=MODELS)(export.command)
 app.add_typer(models.app, name="models", rich_help_panel=MODELS)
 
 

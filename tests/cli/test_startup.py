@@ -56,6 +56,7 @@ def test_help_version_and_list_are_fast(run_pcsr: Pcsr, arguments: list[str]) ->
         "upscale in.png --nonsense",
         "in.png --scale 0.5",
         "in.png --adm --k 1",
+        "export builtin taken.png",
     ],
 )
 def test_a_mistake_is_found_without_torch(run_pcsr: Pcsr, arguments: str) -> None:
