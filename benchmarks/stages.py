@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import torch
+
 from pcsr_cli.engine import refine
 from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.fused.samplers import PreparedMlp
@@ -55,8 +57,8 @@ class Stopwatch:
         """Wrap the preparation of a model to time it and to register the stages of its MLPs."""
         preparing = self.timed(prepare, PREPARING)
 
-        def wrapper(prepared: PreparedModel, model: Pcsr) -> None:
-            preparing(prepared, model)
+        def wrapper(prepared: PreparedModel, model: Pcsr, *dtype: torch.dtype) -> None:
+            preparing(prepared, model, *dtype)
             self.stage_of[id(prepared.classifier)] = CLASSIFIER
             for name, sampler in zip(sampler_names(prepared.branches), prepared.samplers, strict=True):
                 self.stage_of[id(sampler)] = _plain(name)

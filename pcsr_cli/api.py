@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from pcsr_cli.engine.device import LEVELS, Precision, as_lr, device_notes, resolve_device, resolve_precision
+from pcsr_cli.engine.fused.kernels import precision_notes
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import limit_kernel_caches
 from pcsr_cli.engine.output import output_rows
@@ -71,12 +72,15 @@ def load_model(
     dtype = resolve_precision(precision, chosen_device)
     known = registry or load_registry()
     found = find_model(reference, known, scale, notify, lossy)
-    network = found.network.to(chosen_device, dtype)
-    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+    network = found.network.to(chosen_device)
+    network.dtype = dtype
+    if not all(bool(value.to(dtype).isfinite().all()) for value in network.state_dict().values()):
         raise DeviceError(
             f"The weights of {found.identity.name} do not fit {precision}.", "Use fp32.", setting="precision"
         )
-    return replace(found, network=network, notes=found.notes + device_notes(chosen_device))
+    return replace(
+        found, network=network, notes=found.notes + device_notes(chosen_device) + precision_notes(chosen_device, dtype)
+    )
 
 
 def working_scale(model: LoadedModel, scale: float) -> float:

@@ -61,6 +61,13 @@ def changeable_model(backbone: str, branches: int = 2) -> Pcsr:
     return copy.deepcopy(tiny_model(backbone, branches))
 
 
+def lowered(model: Pcsr, dtype: torch.dtype) -> Pcsr:
+    """A copy of a model whose backbone is computed in ``dtype``."""
+    model = copy.deepcopy(model)
+    model.dtype = dtype
+    return model
+
+
 def tiny_entry(name: str, where: str, licence: str = "MIT") -> str:
     """A registry's entry for a network of ``tiny_spec("fsrcnn")``. ``where`` has the lines that state its place."""
     return f"""

@@ -1,6 +1,6 @@
 """Compute the backbone features of an image's tiles, band by band, and cache them between two passes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -38,15 +38,18 @@ class TileFeatures:
         return upload_numbers(self.lr[:, :, *tile.input.slices], prepared.device)
 
     def bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterator[FeatureBand]:
-        """Yield the features that a tile samples, top to bottom. ``lr`` is the result of ``input`` for this tile."""
+        """Yield the features that a tile samples in float32, top to bottom. ``lr`` is the result of ``input`` for this
+        tile."""
+        for band in self._bands(prepared, tile, lr):
+            yield FeatureBand(band.rows, band.features.float())
+
+    def _bands(self, prepared: PreparedModel, tile: Tile, lr: Tensor) -> Iterable[FeatureBand]:
         if prepared.reads_whole_image:
-            yield from self._of_whole(prepared, tile)
-        elif tile in self._kept:
-            yield from self._kept.pop(tile)
-        elif self.keep == prepared.model.dtype:
-            yield from self._keeping(tile, self._computed(prepared, tile, lr))
-        else:
-            yield from self._computed(prepared, tile, lr)
+            return self._of_whole(prepared, tile)
+        if tile in self._kept:
+            return self._kept.pop(tile)
+        computed = self._computed(prepared, tile, lr)
+        return self._keeping(tile, computed) if self.keep == prepared.dtype else computed
 
     def forget(self, tile: Tile) -> None:
         """Drop the cached features of a tile."""

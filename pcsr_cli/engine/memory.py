@@ -87,9 +87,8 @@ def bytes_per_lr_pixel(model: Pcsr, scale: float) -> float:
     The estimate counts the backbone's feature maps per LR pixel. Per HR pixel, the estimate counts three layers of the
     widest sampler, the indices of the table rows, and RGB as predicted, refined and rounded.
     """
-    number = model.dtype.itemsize
     widest = max(size for hidden in (*model.spec.samplers, model.spec.classifier) for size in (*hidden, 3))
-    return FEATURE_MAPS * model.spec.backbone.width * number + scale**2 * (3 * widest * number + 12 + 4 * 12)
+    return FEATURE_MAPS * model.spec.backbone.width * model.dtype.itemsize + scale**2 * 4 * (3 * widest + 3 + 12)
 
 
 def feature_budget(device: torch.device, asked: int | None) -> int:

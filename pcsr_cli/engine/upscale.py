@@ -5,7 +5,6 @@ flows in bands of rows from the backbone to the result. The memory of the engine
 and the strip of the result, not on the image.
 """
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -200,9 +199,9 @@ def upscale(
     """Upscale an image. The rows of the result are computed while they are iterated.
 
     ``lr`` is (1, 3, h, w) RGB, float32 in [0, 1], uint8 or uint16, on any device. ``scale`` is real and at least 1.
-    Rows have ``dtype`` float32, uint8 or uint16, and probabilities if ``p_heavy``. The model's device computes in the
-    model's precision. Sums into the result are in float32. A tile that runs out of memory is cut in four. A tile that
-    overflows half precision is computed again in float32.
+    Rows have ``dtype`` float32, uint8 or uint16, and probabilities if ``p_heavy``. The model's device computes the
+    backbone in the model's precision, and all other parts in float32. A tile that runs out of memory is cut in four. A
+    tile that overflows half precision is computed again in float32.
 
     Raises UsageError if the model does not support the routing. Iteration raises ModelError if the result is not
     finite, and torch's error if a tile of one LR pixel runs out of memory.
@@ -457,7 +456,7 @@ class _Passes:
 
     @cached_property
     def _in_float32(self) -> PreparedModel:
-        return PreparedModel(copy.deepcopy(self.prepared.model).float())
+        return PreparedModel(self.prepared.model, torch.float32)
 
     def _check(self, prepared: PreparedModel, *results: Tensor) -> None:
         """Raise NotFiniteError if half precision overflowed: if results are not finite or far outside of [0, 1].
@@ -467,7 +466,7 @@ class _Passes:
         """
         # aminmax passes NaN on, and comparisons with NaN are false.
         finite = (torch.stack([end for values in results for end in values.aminmax()]).abs() <= MAX_RESULT).all()
-        if prepared.model.dtype in {torch.float16, torch.bfloat16}:
+        if prepared.dtype != torch.float32:
             if not finite.item():
                 raise NotFiniteError
         else:

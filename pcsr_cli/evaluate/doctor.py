@@ -161,14 +161,17 @@ def check_threads() -> Iterator[Finding]:
 
 
 def check_kernels() -> Iterator[Finding]:
-    """Report whether oneDNN's fused kernels passed their self-test on the CPU."""
-    problem = onednn_problem()
+    """Report whether oneDNN's fused kernels passed their self-test on the CPU, and whether bfloat16 is fast."""
+    problem = onednn_problem(torch.float32)
     if problem is None:
-        yield Finding("kernels", State.OK, "oneDNN's fused kernels on the CPU", facts={"fused": True})
+        slower = onednn_problem(torch.bfloat16)
+        halves = "bfloat16 is faster than float32" if slower is None else f"bfloat16 is not faster: {slower}"
+        facts = {"fused": True, "bfloat16": slower is None}
+        yield Finding("kernels", State.OK, f"oneDNN's fused kernels on the CPU; {halves}", facts=facts)
         return
     message = f"plain operations on the CPU, with the same results but slower: {problem}"
     step = f"Install torch {TESTED_TORCH[-1]} in a build with oneDNN."
-    yield Finding("kernels", State.MISSING, message, step, {"fused": False})
+    yield Finding("kernels", State.MISSING, message, step, {"fused": False, "bfloat16": False})
 
 
 def check_cache() -> Iterator[Finding]:

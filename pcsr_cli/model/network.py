@@ -23,11 +23,16 @@ class PixelPrediction:
 
 
 class Pcsr(nn.Module):
-    """A PCSR network with M samplers. The attributes have the names of the published state dicts."""
+    """A PCSR network with M samplers. The attributes have the names of the published state dicts.
+
+    ``dtype`` is the precision in which the engine computes the backbone. The weights and all other parts stay in
+    float32.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.dtype = torch.float32
         self.encoder = build_backbone(spec.backbone)
         width = spec.backbone.width
         for name, hidden in zip(sampler_names(spec.branches), spec.samplers, strict=True):
@@ -44,11 +49,6 @@ class Pcsr(nn.Module):
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.classifier.first.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
-        return self.classifier.first.weight.dtype
 
     @property
     def precision(self) -> str:
@@ -68,7 +68,7 @@ class Pcsr(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Compute the backbone's features (n, C, h, w) of normalised input (n, 3, h, w), in the weights' precision."""
-        features: Tensor = self.encoder(x.to(self.dtype))
+        features: Tensor = self.encoder(x)
         return features
 
     def predict_pixels(self, q: Tensor) -> PixelPrediction:

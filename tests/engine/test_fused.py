@@ -5,7 +5,7 @@ import torch
 
 from pcsr_cli.engine.fused import PreparedModel, backbones
 from pcsr_cli.engine.fused.rows import Ledger
-from tests.tiny import BACKBONES, changeable_model, make_image, tiny_model
+from tests.tiny import BACKBONES, changeable_model, lowered, make_image, tiny_model
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -41,8 +41,11 @@ def test_each_preparation_uses_the_current_weights() -> None:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_half_precision_features_stay_in_half_precision(backbone: str) -> None:
-    model = changeable_model(backbone).to(torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_features_in_half_precision_are_close(backbone: str, dtype: torch.dtype) -> None:
+    model, x = tiny_model(backbone), make_image(9, 9)
     with torch.inference_mode():
-        bands = list(PreparedModel(model).feature_bands(make_image(9, 9), Ledger()))
-    assert {band.dtype for band in bands} == {torch.bfloat16}
+        features = torch.cat(list(PreparedModel(lowered(model, dtype)).feature_bands(x, Ledger())), dim=2)
+        expected = model.features(x)
+        assert features.dtype == dtype and model.dtype == expected.dtype == torch.float32
+        assert (features - expected).abs().max() < 0.02 * expected.abs().max()

@@ -55,7 +55,7 @@ class TestMachine:
             (metadata, "version", without_pyvips, "libraries", State.PROBLEM, "pip install pyvips"),
             (shutil, "which", lambda name: f"/usr/bin/{name}", "device", State.MISSING, "CUDA"),
             (doctor, "free_memory", lambda device: 2**28, "memory", State.MISSING, "Close other programs"),
-            (doctor, "onednn_problem", lambda: "no oneDNN", "kernels", State.MISSING, "build with oneDNN"),
+            (doctor, "onednn_problem", lambda dtype: "no oneDNN", "kernels", State.MISSING, "build with oneDNN"),
         ],
     )
     def test_a_problem_is_reported(

@@ -13,7 +13,7 @@ from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.evaluate import verify as verification
 from pcsr_cli.evaluate.verify import EXACT, LOWER, Comparison, Tolerance, crop_middle, variants, verify
 from tests.images import levels
-from tests.tiny import BACKBONES, changeable_model, tiny_model
+from tests.tiny import BACKBONES, changeable_model, lowered, tiny_model
 
 IMAGE = levels(50, 43)
 
@@ -86,7 +86,7 @@ def _flip_when_tiled(monkeypatch: pytest.MonkeyPatch, at: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_has_a_larger_tolerance(dtype: torch.dtype) -> None:
-    lower = changeable_model("carn").to(dtype)
+    lower = lowered(tiny_model("carn"), dtype)
     found = verify(tiny_model("carn"), IMAGE, 2, tiles=[60], lower=lower)
     halves = [one for one in found if one.variant == str(dtype).removeprefix("torch.")]
     assert len(halves) == 2 and all(one.passed for one in found)
@@ -94,7 +94,7 @@ def test_half_precision_has_a_larger_tolerance(dtype: torch.dtype) -> None:
 
 
 def test_half_precision_beyond_its_tolerance_fails() -> None:
-    lower = changeable_model("carn").to(torch.float16)
+    lower = lowered(tiny_model("carn"), torch.float16)
     for sampler in lower.samplers:
         sampler.imnet.layers[-1].bias.add_(0.1)  # type: ignore[operator]
     found = verify(tiny_model("carn"), IMAGE, 1, tiles=[60], lower=lower)

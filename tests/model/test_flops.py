@@ -144,7 +144,7 @@ def check_executed(model: Pcsr, lr: Tensor, scale: float, how: Settings) -> floa
 @pytest.fixture(scope="module", autouse=True)
 def kmeans_is_not_counted() -> object:
     """Replace ADM's k-means, whose matrix products are not part of the network; run the kernels' self-test before."""
-    kernels.onednn_problem()
+    kernels.onednn_problem(torch.float32)
 
     def uncounted(values: Tensor, branches: int) -> Cuts:
         with _disable_current_modes():

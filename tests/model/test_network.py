@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcsr_cli.model.network import Pcsr
-from tests.tiny import BACKBONES, changeable_model, make_image, tiny_model, tiny_spec
+from tests.tiny import BACKBONES, tiny_model, tiny_spec
 
 
 @pytest.mark.parametrize("branches", [2, 3])
@@ -43,14 +43,6 @@ def test_every_branch_predicts_every_pixel() -> None:
     assert torch.equal(prediction.logits, model.classifier(q))
     for rgb, sampler in zip(prediction.rgb, model.samplers, strict=True):
         assert torch.equal(rgb, sampler(q))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_features_have_the_precision_of_the_weights_and_images_stay_float32(dtype: torch.dtype) -> None:
-    model, x = changeable_model("dense").to(dtype), make_image(6, 5)
-    assert model.dtype == dtype
-    assert model.features(model.normalise(x)).dtype == dtype
-    assert model.normalise(x).dtype == torch.float32
 
 
 def test_the_device_is_that_of_the_weights() -> None:

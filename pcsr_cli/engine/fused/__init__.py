@@ -1,13 +1,15 @@
 """A faster form of the readable network that computes the same numbers, prepared once for a device and precision."""
 
+import copy
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcsr_cli.engine.fused.backbones import prepare_backbone
 from pcsr_cli.engine.fused.rows import Ledger
 from pcsr_cli.engine.fused.samplers import PreparedMlp, in_output_units, one_logit
+from pcsr_cli.model.backbones import Backbone
 from pcsr_cli.model.backbones.bsrn import BsrnBackbone
 from pcsr_cli.model.network import Pcsr
 
@@ -15,26 +17,29 @@ from pcsr_cli.model.network import Pcsr
 class PreparedModel:
     """A model prepared for the engine: the backbone in bands of rows, and the MLPs.
 
-    On a CPU the backbone runs in bands that fit its cache. On devices other than a CPU, a band is the whole crop. With
-    two branches the classifier has one output, the logit of p_heavy.
+    The backbone computes in ``dtype``, by default the model's, and all other parts in float32. On a CPU the backbone
+    runs in bands that fit its cache. On devices other than a CPU, a band is the whole crop. With two branches the
+    classifier has one output, the logit of p_heavy.
     """
 
-    def __init__(self, model: Pcsr) -> None:
+    def __init__(self, model: Pcsr, dtype: torch.dtype | None = None) -> None:
         self.model = model
+        self.dtype = dtype or model.dtype
+        self.encoder = _lowered(model.encoder, self.dtype)
         self.branches = model.spec.branches
         self.device = model.device
         self.classifier = PreparedMlp(one_logit(model.classifier) if self.branches == 2 else model.classifier)
         self.samplers = tuple(PreparedMlp(in_output_units(sampler, model.spec.std)) for sampler in model.samplers)
         self.reads_whole_image = model.encoder.receptive_radius is None
-        self.banded = prepare_backbone(model.encoder) if model.device.type == "cpu" else None
+        self.banded = prepare_backbone(self.encoder) if model.device.type == "cpu" else None
 
     def feature_bands(self, x: Tensor, ledger: Ledger) -> Iterator[Tensor]:
-        """Yield the features of a normalised crop (1, 3, h, w) in bands (1, C, rows, w), top to bottom."""
-        if isinstance(self.model.encoder, BsrnBackbone):
-            ledger.repeated += self.model.encoder.reduced_flops(x.shape[2], x.shape[3])
-        x = x.to(self.model.dtype).contiguous(memory_format=torch.channels_last)
+        """Yield the features of a normalised crop (1, 3, h, w) in bands (1, C, rows, w) of ``dtype``, top to bottom."""
+        if isinstance(self.encoder, BsrnBackbone):
+            ledger.repeated += self.encoder.reduced_flops(x.shape[2], x.shape[3])
+        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
         if self.banded is None:
-            yield self.model.features(x)
+            yield self.encoder(x)
         else:
             yield from self.banded.stream(x, ledger)
 
@@ -48,3 +53,14 @@ class PreparedModel:
             both[:, 1:] = heavy
             return both
         return logits.softmax(dim=1)
+
+
+def _lowered(backbone: Backbone, dtype: torch.dtype) -> Backbone:
+    """The backbone itself in float32, or a copy in ``dtype`` whose BatchNorm stays in float32."""
+    if dtype == torch.float32:
+        return backbone
+    backbone = copy.deepcopy(backbone)
+    for module in backbone.modules():
+        if not isinstance(module, nn.BatchNorm2d) and not list(module.children()):
+            module.to(dtype)
+    return backbone

@@ -157,8 +157,9 @@ class _Fusion:
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None and norm.running_var is not None
         factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        weights = torch.split(conv.weight * factor[:, None, None, None], width, dim=1)
-        bias = norm.bias - norm.running_mean * factor
+        dtype = conv.weight.dtype
+        weights = torch.split((conv.weight * factor[:, None, None, None]).to(dtype), width, dim=1)
+        bias = (norm.bias - norm.running_mean * factor).to(dtype)
         self.first = FusedConv(weights[0], bias, (0, 0))
         self.others = [FusedConv(weight, None, (0, 0), relu=weight is weights[-1]) for weight in weights[1:]]
 

@@ -1,52 +1,78 @@
 """Convolutions and linear layers with fused sum and ReLU, and with weights packed once.
 
-On a CPU in float32, the layers call oneDNN through PyTorch's private operators (torch.ops.mkldnn). On other devices, in
-other precisions, and if a self-test of the private operators fails, the layers call the public operations.
+On a CPU in float32, or in bfloat16 if the CPU has instructions for it, the layers call oneDNN through PyTorch's
+private operators (torch.ops.mkldnn). On other devices, in other precisions, and if a self-test of the private operators
+fails, the layers call the public operations.
 """
 
+import platform
 from functools import cache
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _UNIT = [1, 1]
-_TOLERANCE = 1e-4
+_TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
 
 def onednn_usable(like: Tensor) -> bool:
     """Whether oneDNN's fused operators are used for tensors of this device and type."""
-    return like.device.type == "cpu" and like.dtype == torch.float32 and onednn_problem() is None
+    return like.device.type == "cpu" and onednn_problem(like.dtype) is None
 
 
 @cache
-def onednn_problem() -> str | None:
-    """The reason why oneDNN's fused operators are not used in this process; None if they are used.
+def onednn_problem(dtype: torch.dtype) -> str | None:
+    """The reason why oneDNN's fused operators are not used for a dtype in this process; None if they are used.
 
     The first call compares a small convolution and a small linear layer with the plain operations.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "this build of PyTorch does not have oneDNN"
+    if dtype not in _TOLERANCES:
+        return f"pcsr uses oneDNN for float32 and bfloat16, not for {str(dtype).removeprefix('torch.')}"
     try:
-        agree = _convolutions_agree() and _linear_layers_agree()
+        if dtype == torch.bfloat16 and not _computes_in_bfloat16():
+            return "the CPU has no instructions for bfloat16"
+        agree = _convolutions_agree(dtype) and _linear_layers_agree()
     except Exception as error:  # private operators may fail in any way
         return f"PyTorch's operators for it failed: {type(error).__name__}: {error}"
     return None if agree else "PyTorch's operators for it give other numbers than the plain operations"
 
 
-def _convolutions_agree() -> bool:
-    shapes = (1, 8, 7, 9), (1, 6, 5, 9), (6, 4, 3, 3)
-    x, add, weight = (_noise(*shape).contiguous(memory_format=torch.channels_last) for shape in shapes)
-    for relu in (False, True):
-        fused, plain = (FusedConv(weight, _noise(6), (0, 1), 2, relu, fuse) for fuse in (True, False))
-        if not all(torch.allclose(fused(x, term), plain(x, term), atol=_TOLERANCE) for term in (None, add)):
+def precision_notes(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
+    """Warnings for the user about computing in a dtype on a device."""
+    if device.type != "cpu" or dtype == torch.float32 or (problem := onednn_problem(dtype)) is None:
+        return ()
+    return (f"{str(dtype).removeprefix('torch.')} may be slower than float32 on this CPU: {problem}",)
+
+
+def _computes_in_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16. oneDNN converts each number on other CPUs."""
+    if platform.machine().lower() in {"x86_64", "amd64"}:
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _convolutions_agree(dtype: torch.dtype) -> bool:
+    x, add = (_noise(*shape).to(dtype, memory_format=torch.channels_last) for shape in ((1, 8, 7, 9), (1, 6, 5, 9)))
+    for groups, relu in product((1, 2), (False, True)):
+        weight = _noise(6, 8 // groups, 3, 3).to(dtype)
+        fused, plain = (FusedConv(weight, _noise(6).to(dtype), (0, 1), groups, relu, fuse) for fuse in (True, False))
+        if not all(_close(fused(x, term), plain(x, term)) for term in (None, add)):
             return False
     return True
 
 
 def _linear_layers_agree() -> bool:
     layers = [FusedLinear(_noise(3, 7), _noise(3), relu, fuse=True) for relu in (False, True)]
-    return all(torch.allclose(layer(_noise(5, 7)), layer.plain(_noise(5, 7)), atol=_TOLERANCE) for layer in layers)
+    return all(_close(layer(_noise(5, 7)), layer.plain(_noise(5, 7))) for layer in layers)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    tolerance = _TOLERANCES[a.dtype]
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 def _noise(*shape: int) -> Tensor:
@@ -100,10 +126,14 @@ class FusedConv:
         common = (self.bias, self.padding, _UNIT, _UNIT, self.groups)
         pointwise = torch.ops.mkldnn._convolution_pointwise
         unary = "relu" if self.relu else "none"
+        out: Tensor
         if add is None:
-            out: Tensor = pointwise(x, self.packed, *common, unary, [], "")
-        else:
+            out = pointwise(x, self.packed, *common, unary, [], "")
+        elif self.groups == 1:
             out = pointwise.binary(x, add, self.packed, *common, "add", 1.0, unary if self.relu else None, [], "")
+        else:  # PyTorch does not fuse a sum with several groups
+            out = pointwise(x, self.packed, *common, "none", [], "").add_(add)
+            out = out.relu_() if self.relu else out
         return out
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli.engine.fused import kernels
-from pcsr_cli.engine.fused.kernels import FusedConv, FusedLinear, onednn_problem, onednn_usable
+from pcsr_cli.engine.fused.kernels import FusedConv, FusedLinear, onednn_problem, onednn_usable, precision_notes
 
 TOLERANCE = 1e-5
 
@@ -92,7 +92,7 @@ def test_missing_private_operators_are_replaced(name: str, monkeypatch: pytest.M
             return getattr(torch, attribute)
 
     monkeypatch.setattr(kernels, "torch", Torch())
-    assert name in (onednn_problem() or "")
+    assert name in (onednn_problem(torch.float32) or "")
     assert_plain_operations_are_used()
 
 
@@ -104,7 +104,7 @@ def test_wrong_operators_are_replaced(
     original = getattr(kind, name)
     with monkeypatch.context() as patch:
         patch.setattr(kind, name, lambda *arguments: wrong(original(*arguments)))
-        assert "other numbers" in (onednn_problem() or "")
+        assert "other numbers" in (onednn_problem(torch.float32) or "")
     assert_plain_operations_are_used()
 
 
@@ -126,10 +126,25 @@ def assert_plain_operations_are_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "like", [torch.empty(1, device="meta"), torch.empty(1, dtype=torch.bfloat16)], ids=["meta", "bfloat16"]
+    "like", [torch.empty(1, device="meta"), torch.empty(1, dtype=torch.float16)], ids=["meta", "float16"]
 )
 def test_other_devices_and_precisions_use_plain_operations(like: Tensor) -> None:
     assert not onednn_usable(like)
+
+
+@pytest.mark.parametrize("present", [True, False], ids=["instructions", "none"])
+def test_bfloat16_is_used_if_the_cpu_has_instructions_for_it(present: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if present and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("PyTorch does not compute in bfloat16 on this CPU")
+    monkeypatch.setattr(kernels, "_computes_in_bfloat16", lambda: present)
+    assert onednn_usable(torch.empty(1, dtype=torch.bfloat16)) == present
+    notes = precision_notes(torch.device("cpu"), torch.bfloat16)
+    assert ["bfloat16 may be slower than float32" in note for note in notes] == ([] if present else [True])
+    assert precision_notes(torch.device("meta"), torch.bfloat16) == ()
+
+
+def test_float16_on_a_cpu_carries_a_note() -> None:
+    assert "float16 may be slower than float32" in precision_notes(torch.device("cpu"), torch.float16)[0]
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch is without oneDNN")  # type: ignore[no-untyped-call]
