@@ -12,6 +12,8 @@ import typer
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import figures_table, print_document, printable, progress_bar, stdout_console
 from pcsr_cli.cli.options import OUTPUT, ROUTING, option
+from pcsr_cli.engine.rules import parse_allowance
+from pcsr_cli.evaluate.arguments import Method, check_page, parse_grid, parse_methods
 from pcsr_cli.images.files import make_folder
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from pcsr_cli.evaluate.bench import BenchResult, Row
     from pcsr_cli.evaluate.dataset import PairFiles
-    from pcsr_cli.evaluate.methods import Method
     from pcsr_cli.evaluate.runner import Conditions
 
 METHODS = "threshold,adm,heavy,light,bicubic,lanczos"
@@ -76,20 +77,18 @@ def command(
 ) -> None:
     """Compare methods in quality, compute and time over folders of images."""
     options.check_output_mode(common.json, common.quiet)
-    from pcsr_cli.engine.rules import parse_allowance
-    from pcsr_cli.evaluate import bench, sweep
-    from pcsr_cli.evaluate.html.page import check_page
-    from pcsr_cli.images.image import ImageData
-    from pcsr_cli.images.write import write_image
-
     chosen = _choose_methods(methods, common.original is not None, budget is not None)
     allowance = None if budget is None else parse_allowance(budget)
-    grid = sweep.parse_grid("threshold", measuring.THRESHOLDS)
+    grid = parse_grid("threshold", measuring.THRESHOLDS)
     if report is not None:
         check_page(report, grid)
     sources = common.find_sources(folders)
     saved = () if save is None else _saved_files(save, sources, chosen)
     common.check_results((report, csv, *saved), sources)
+    from pcsr_cli.evaluate import bench, sweep
+    from pcsr_cli.images.image import ImageData
+    from pcsr_cli.images.write import write_image
+
     conditions = common.load(sources)
     bench.check(conditions, chosen)
     if report is not None:
@@ -120,15 +119,13 @@ def command(
         raise SystemExit(1)
 
 
-def _choose_methods(text: str, original: bool, budget: bool) -> "tuple[Method, ...]":
+def _choose_methods(text: str, original: bool, budget: bool) -> tuple[Method, ...]:
     """Return the named methods, and those that --original and --budget add."""
-    from pcsr_cli.evaluate.methods import Method, parse_methods
-
     added = (Method("original"),) * original + (Method("budget"),) * budget
     return tuple(dict.fromkeys((*parse_methods(text), *added)))
 
 
-def _saved_files(folder: Path, sources: "Sequence[PairFiles]", methods: "Sequence[Method]") -> tuple[Path, ...]:
+def _saved_files(folder: Path, sources: "Sequence[PairFiles]", methods: Sequence[Method]) -> tuple[Path, ...]:
     """Make the folder for --save and return the paths of the enlarged images. Raises OutputError."""
     make_folder(folder)
     return tuple(_saved_file(folder, source.name, method.label) for source in sources for method in methods)

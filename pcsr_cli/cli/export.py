@@ -56,10 +56,9 @@ def command(
     box = None if size is None else make_target("fit", size)
     if not all(find_spec(name) for name in ("onnx", "onnxscript")):
         raise UsageError("Exports need onnx and onnxscript.", "Install them with: pip install 'pcsr[onnx]'.")
+    loaded = options.load_model(model, "cpu", "fp32", registry, scale, json or quiet)
     from pcsr_cli.engine import export
 
-    silent = json or quiet
-    loaded = options.load_model(model, "cpu", "fp32", registry, scale, silent)
     whole = export.check_export(loaded, scale)
     fixed = None if box is None else (int(box.height), int(box.width))
     facts = export.export_onnx(loaded, whole, output, fixed, threshold, overwrite)

@@ -19,10 +19,11 @@ from pcsr_cli.images.files import atomic_write
 from pcsr_cli.images.paths import check_outputs
 
 if TYPE_CHECKING:
+    from pcsr_cli.evaluate.arguments import CutGrid
     from pcsr_cli.evaluate.bench import BenchResult
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
     from pcsr_cli.evaluate.runner import Conditions
-    from pcsr_cli.evaluate.sweep import Curve, CutGrid
+    from pcsr_cli.evaluate.sweep import Curve
     from pcsr_cli.model.registry import LoadedModel
 
 Measured = TypeVar("Measured")
@@ -72,14 +73,18 @@ class Common(options.Engine):
         return self.json or self.quiet
 
     def find_sources(self, images: Sequence[Path] | None) -> "tuple[PairFiles, ...]":
-        """Find the images to measure.
+        """Find the images to measure, and check the options.
 
-        Raises the errors of ``find_pairs`` and ``parse_degradation``.
+        Raises the errors of ``find_pairs``, ``parse_degradation`` and ``check_engine``.
         """
         from pcsr_cli.evaluate.dataset import demo_image, find_pairs
-        from pcsr_cli.images.degrade import parse_degradation
 
-        degradation = None if self.degrade is None else parse_degradation(self.degrade)
+        self.check_engine(self.scale)
+        degradation = None
+        if self.degrade is not None:
+            from pcsr_cli.images.degrade import parse_degradation
+
+            degradation = parse_degradation(self.degrade)
         return find_pairs(images or [demo_image()], self.scale, self.lr, self.no_reference, degradation)
 
     def check_results(self, results: Sequence[Path | None], sources: "Sequence[PairFiles]") -> None:

@@ -10,6 +10,7 @@ from pcsr_cli.cli.console import facts_table, print_document, print_message, pri
 from pcsr_cli.cli.options import option
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder
+from pcsr_cli.images.paths import check_source
 
 if TYPE_CHECKING:
     from pcsr_cli.model.registry import Entry
@@ -100,20 +101,23 @@ def convert_model(
     quiet: options.Quiet = False,
 ) -> None:
     """Convert a published .pth to config.json and model.safetensors."""
-    from pcsr_cli.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME, build_model, read_pth, save_folder
-    from pcsr_cli.model.registry import DEFAULT_SCALES
-
     options.check_output_mode(json, quiet)
-    taken = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if exists(folder / name)]
+    check_source(source)
+    from pcsr_cli.model.registry import DEFAULT_SCALES, Files
+
+    names = Files()
+    taken = [name for name in (names.config, names.weights) if exists(folder / name)]
     if taken and not overwrite:
         raise RefusedOutputError(f"{folder / taken[0]} already exists.", "Choose another name.", setting="overwrite")
+    from pcsr_cli.model.checkpoint import build_model, read_pth, save_folder
+
     checkpoint = read_pth(source)
     network = build_model(checkpoint)
     save_folder(network, checkpoint.scales or DEFAULT_SCALES, folder, overwrite)
     if json:
         print_document({"folder": str(folder), "parameters": network.parameter_count()})
     elif not quiet:
-        print_message(f"Wrote {folder / CONFIG_NAME} and {WEIGHTS_NAME}: {network.parameter_count():,} parameters.")
+        print_message(f"Wrote {folder / names.config} and {names.weights}: {network.parameter_count():,} parameters.")
 
 
 def _describe(entry: "Entry") -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pcsr_cli.cli.console import print_message, require_stdout
+from pcsr_cli.engine import rules
 from pcsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
-    from pcsr_cli.engine.rules import Routing
     from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.model.registry import LoadedModel, Registry
 
@@ -245,6 +245,17 @@ class Engine:
     registry: RegistryFile = None
     json: Json = False
 
+    def check_engine(self, scale: float) -> None:
+        """Check the options that need neither the model nor the device.
+
+        Raises UsageError, DeviceError, UnknownModelError, RegistryError."""
+        from pcsr_cli.model.registry import check_reference
+
+        rules.check_device_name(self.device)
+        choose_tile(self.tile)
+        choose_refine(self.refine, self.no_refine, scale)
+        check_reference(self.model, load_registry(self.registry))
+
     def load_model(self, scale: float, quiet: bool, lossy: bool = False) -> "LoadedModel":
         """Load the model. Raises the errors of ``api.load_model``."""
         return load_model(self.model, self.device, self.precision, self.registry, scale, quiet, lossy)
@@ -282,30 +293,30 @@ class Common(Engine):
         return ModelChoice(load, has_lossy, kind)
 
 
-def choose_routing(threshold: float | None, k: float | None, adm: bool, budget: str | None = None) -> "Routing | None":
+def choose_routing(
+    threshold: float | None, k: float | None, adm: bool, budget: str | None = None
+) -> rules.Routing | None:
     """Return the requested routing, None for the default and for a budget. Raises UsageError if more than one of the
     options is given."""
     check_exclusive(
         {"--threshold": threshold is not None, "--k": k is not None, "--adm": adm, "--budget": budget is not None}
     )
-    from pcsr_cli.engine.rules import Adaptive, Threshold, Tradeoff
-
     if adm:
-        return Adaptive()
+        return rules.Adaptive()
     if k is not None:
-        return Tradeoff(k)
-    return None if threshold is None else Threshold(threshold)
+        return rules.Tradeoff(k)
+    return None if threshold is None else rules.Threshold(threshold)
 
 
 def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
     """Return the requested #h of the paper, or the default for the scale. Raises UsageError."""
-    from pcsr_cli.engine.rules import NEVER, usual_refine
-
     check_exclusive({"--refine": refine is not None, "--no-refine": no_refine})
     if refine is None:
-        return NEVER if no_refine else usual_refine(scale)
-    if not 0 <= refine <= NEVER:
-        raise UsageError(f"--refine {refine} is out of range.", f"Use 0 (smooth all light pixels) to {NEVER} (none).")
+        return rules.NEVER if no_refine else rules.usual_refine(scale)
+    if not 0 <= refine <= rules.NEVER:
+        raise UsageError(
+            f"--refine {refine} is out of range.", f"Use 0 (smooth all light pixels) to {rules.NEVER} (none)."
+        )
     return refine
 
 
@@ -370,10 +381,13 @@ def load_model(
     lossy: bool = False,
 ) -> "LoadedModel":
     """Load a model and print the notes on how it was chosen. Raises the errors of ``api.load_model``."""
+    from pcsr_cli.model.registry import check_reference
+
+    known = load_registry(registry)
+    check_reference(model, known)
     from pcsr_cli import api
 
     notify = None if quiet else print_message
-    known = load_registry(registry)
     loaded = api.load_model(model, device, precision, known, scale=scale, notify=notify, lossy=lossy)
     if not quiet:
         for note in loaded.notes:

@@ -20,8 +20,12 @@ from pcsr_cli.cli.console import (
     printable,
     stdout_console,
 )
+from pcsr_cli.engine.rules import default_routing
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError
 from pcsr_cli.images.files import is_folder
+from pcsr_cli.images.formats import readable_suffixes
+from pcsr_cli.images.paths import check_source
+from pcsr_cli.jobs.find import find_images, is_pattern
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,21 +58,14 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
     The command downloads the model if it is not cached, and computes one tile to measure the speed. GFLOPs and
     time are ranges from all light to all heavy: a --budget of `pcsr upscale` lies between them.
     """
-    from pcsr_cli.api import working_scale
-    from pcsr_cli.engine.rules import default_routing
-    from pcsr_cli.engine.upscale import Settings
-    from pcsr_cli.images.formats import readable_suffixes
-    from pcsr_cli.images.read import read_layout
-    from pcsr_cli.jobs.find import find_images, is_pattern
-    from pcsr_cli.jobs.plan import check_disk, forecast, try_tile
-
     routing = options.choose_routing(common.threshold, common.k, common.adm)
-    settings = Settings(
-        refine=options.choose_refine(common.refine, common.no_refine, common.scale),
-        tile=options.choose_tile(common.tile),
-        memory=options.choose_memory(common.memory),
-    )
+    memory = options.choose_memory(common.memory)
+    common.check_engine(common.scale)
     many = is_folder(source) or is_pattern(source)
+    tasks = find_images([source], readable_suffixes(), common.recursive, output).tasks
+    if not many:
+        check_source(source)
+        _format(source, output, common.format, many)
     skipped: list[PcsrError] = []
 
     @contextmanager
@@ -82,11 +79,19 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
             skipped.append(explain(error).about(str(path)))
             print_message(f"pcsr: skipped: {skipped[-1]}")
 
+    from pcsr_cli.images.read import read_layout
+
     layouts = []
-    for found in find_images([source], readable_suffixes(), common.recursive, output).tasks:
+    for found in tasks:
         with skipping(path := found.source):
             layouts.append((path, read_layout(path, common.allow_huge), _format(path, output, common.format, many)))
     choice = common.choose_models(quiet=common.json)
+    from pcsr_cli.api import working_scale
+    from pcsr_cli.engine.upscale import Settings
+    from pcsr_cli.jobs.plan import check_disk, forecast, try_tile
+
+    refine = options.choose_refine(common.refine, common.no_refine, common.scale)
+    settings = Settings(refine=refine, tile=options.choose_tile(common.tile), memory=memory)
     likely = [choice.likely(path) for path, _, _ in layouts]
     models, forecasts, speeds = choice.loaded, [], []
     for model in models:

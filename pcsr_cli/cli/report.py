@@ -8,6 +8,7 @@ import typer
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import print_document, print_message
 from pcsr_cli.cli.options import option
+from pcsr_cli.evaluate.arguments import check_page, parse_grid
 
 EXAMPLES = options.examples("pcsr report page.html in.png  # one file that any browser opens")
 
@@ -26,13 +27,12 @@ def command(
 ) -> None:
     """Write an HTML page that compares images before and after, and shows their routing and its cost."""
     options.check_output_mode(common.json, common.quiet)
-    from pcsr_cli.evaluate import sweep
-    from pcsr_cli.evaluate.html.page import check_page
-
-    grid = sweep.parse_grid("threshold", threshold)
+    grid = parse_grid("threshold", threshold)
     check_page(output, grid)
     sources = common.find_sources(images)
     common.check_results([output], sources)
+    from pcsr_cli.evaluate import sweep
+
     conditions = common.load(sources)
     sweep.check(conditions)
     curves, skipped = common.write_page(output, conditions, sources, grid)

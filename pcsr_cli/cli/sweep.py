@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import figures_table, print_document, printable, stdout_console
 from pcsr_cli.cli.options import OUTPUT, option
+from pcsr_cli.evaluate.arguments import check_figure, check_page, parse_grid
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,18 +48,17 @@ def command(
     """Measure quality over compute for a grid of cuts, and find the knee of the curve."""
     options.check_output_mode(common.json, common.quiet)
     options.check_exclusive({"--threshold": threshold is not None, "--k": k is not None})
-    from rich.text import Text
-
-    from pcsr_cli.evaluate import sweep
-    from pcsr_cli.evaluate.html.page import check_page
-
-    grid = sweep.parse_grid("threshold", threshold or measuring.THRESHOLDS) if k is None else sweep.parse_grid("k", k)
+    grid = parse_grid("threshold", threshold or measuring.THRESHOLDS) if k is None else parse_grid("k", k)
     if plot is not None:
-        sweep.check_figure(plot)
+        check_figure(plot)
     if report is not None:
         check_page(report, grid)
     sources = common.find_sources(images)
     common.check_results((plot, report, csv), sources)
+    from rich.text import Text
+
+    from pcsr_cli.evaluate import sweep
+
     conditions = common.load(sources)
     sweep.check(conditions)
     if report is not None:

@@ -13,7 +13,9 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import print_document, print_message, progress_bar
 from pcsr_cli.cli.options import option
+from pcsr_cli.engine.rules import check_device_name
 from pcsr_cli.errors import OutputError, PlotError, RefusedOutputError
+from pcsr_cli.images.paths import check_source
 
 if TYPE_CHECKING:
     from pcsr_cli.training.log import Event, Observer, Progress, Validated
@@ -43,9 +45,10 @@ def command(
     """Train a model from a recipe, in two stages."""
     options.check_output_mode(json, quiet)
     options.check_exclusive({"--resume": resume, "--from": start is not None})
-    from pcsr_cli.training.config import load_config
-    from pcsr_cli.training.log import Decoded
-    from pcsr_cli.training.session import LOG_NAME, STATE_NAME, is_leader, train
+    check_device_name(device)
+    for file in filter(None, (recipe, start)):
+        check_source(file)
+    from pcsr_cli.training.config import LOG_NAME, STATE_NAME, load_config
 
     config = load_config(recipe)
     folder = out or Path("runs") / config.name
@@ -54,6 +57,9 @@ def command(
         raise RefusedOutputError(
             f"{folder} already contains a run.", "Use --resume to continue the run, or another --out."
         )
+    from pcsr_cli.training.log import Decoded
+    from pcsr_cli.training.session import is_leader, train
+
     with show_run(config.name, quiet or json or not is_leader()) as show, record_signals() as received:
 
         def observe(event: "Event") -> None:

@@ -18,6 +18,7 @@ from pcsr_cli.cli.options import check_exclusive, examples, with_options
 from pcsr_cli.cli.upscale_options import Options
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder, make_folder
+from pcsr_cli.images.paths import check_outputs, check_source
 from pcsr_cli.jobs.find import (
     DEFAULT_TEMPLATE,
     check_template,
@@ -30,7 +31,6 @@ from pcsr_cli.jobs.find import (
 from pcsr_cli.jobs.target import TYPICAL_SCALE
 
 if TYPE_CHECKING:
-    from pcsr_cli.jobs.choice import ModelChoice
     from pcsr_cli.jobs.find import Task
     from pcsr_cli.jobs.folder import Existing, Outcome
     from pcsr_cli.jobs.request import Job, Request
@@ -83,6 +83,7 @@ def command(context: typer.Context, given: Options) -> None:
     if isinstance(work, Batch) and not work.is_one_file:
         single = {**given.of_one_image, "--preview": given.preview}
         _refuse(single, "is for a single image", "or enlarge one image")
+    given.check_engine(given.scale)
     request = given.make_request(target)
     if isinstance(work, Batch) and work.is_one_file:
         _refuse({"--shard": given.shard is not None}, "needs a folder or several images", "or give a folder")
@@ -92,12 +93,10 @@ def command(context: typer.Context, given: Options) -> None:
             _report_skipped(work, "exists", given)
             return
         _check_single(work, request, given)
-    request = given.add_routing(request)
-    models = given.choose_models(given.quiet)
     if isinstance(work, Batch):
-        _upscale_many(work, request, models, given)
+        _upscale_many(work, request, given)
     else:
-        _upscale_one(work, request, models, given, started)
+        _upscale_one(work, request, given, started)
 
 
 def choose_work(given: Options, label: str = "") -> Single | Batch:
@@ -137,11 +136,12 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
             "--shard": given.shard is not None,
         }
         _refuse(of_batches, "needs a folder or several images", "or give a folder for the results")
-        return Single(_existing(inputs[0]), folder)
+        _check_exists(inputs[0])
+        return Single(inputs[0], folder)
     if STREAM in (*inputs, folder):
         raise UsageError("- (stdin or stdout) cannot be one of several images.", "Use a file.")
     if len(inputs) == 1 and not _holds_many(inputs[0]):
-        _existing(inputs[0])
+        _check_exists(inputs[0])
     return Batch(inputs, folder)
 
 
@@ -163,10 +163,9 @@ def _holds_many(path: Path) -> bool:
     return is_folder(path) or is_pattern(path)
 
 
-def _existing(path: Path) -> Path:
-    if path != STREAM and not os.path.lexists(path):
-        raise InputError(f"There is no file {path}.", "Check the path.")
-    return path
+def _check_exists(path: Path) -> None:
+    if path != STREAM:
+        check_source(path)
 
 
 def _path(text: str) -> Path:
@@ -193,8 +192,6 @@ def _as_single(work: Batch, request: "Request", given: Options) -> Single:
 
 def _check_single(work: Single, request: "Request", given: Options) -> None:
     """Check the image and its output. Raises UsageError, InputError, RefusedOutputError, OutputError."""
-    from pcsr_cli.images.paths import check_outputs
-    from pcsr_cli.images.read import open_source
     from pcsr_cli.jobs.request import format_of
 
     if work.output == STREAM:
@@ -209,6 +206,8 @@ def _check_single(work: Single, request: "Request", given: Options) -> None:
     inputs = [file for file in (work.source, given.force_heavy, given.force_light) if file is not None]
     check_outputs(results, inputs, given.overwrite)
     if work.source != STREAM:
+        from pcsr_cli.images.read import open_source
+
         with open_source(work.source):
             pass
 
@@ -221,7 +220,8 @@ def _report_skipped(work: Single, why: str, given: Options) -> None:
         print_message(f"{work.output} already exists and is kept." if kept else f"The image is {why}: skipped.")
 
 
-def _upscale_one(work: Single, request: "Request", models: "ModelChoice", given: Options, started: float) -> None:
+def _upscale_one(work: Single, request: "Request", given: Options, started: float) -> None:
+    models = given.choose_models(given.quiet)
     from pcsr_cli.cli.upscale_view import show_line, show_preview, show_report
     from pcsr_cli.jobs.pipeline import overlapped
     from pcsr_cli.jobs.request import Job, is_skipped
@@ -270,16 +270,18 @@ def _read_stdin(allow_huge: bool) -> BinaryIO:
     return file
 
 
-def _upscale_many(work: Batch, request: "Request", models: "ModelChoice", given: Options) -> None:
+def _upscale_many(work: Batch, request: "Request", given: Options) -> None:
     """Enlarge the images that are not done, and print a summary. Raises SystemExit(1) if an image fails."""
-    from pcsr_cli.cli.upscale_view import Summary, show_line
     from pcsr_cli.images.formats import readable_suffixes
-    from pcsr_cli.jobs.folder import FolderRun
-    from pcsr_cli.jobs.report import Report
 
     _check_folder(work)
     found = find_images(work.inputs, readable_suffixes(), given.recursive, work.folder)
     tasks = _name_outputs(found.tasks, work, request, given)
+    models = given.choose_models(given.quiet)
+    from pcsr_cli.cli.upscale_view import Summary, show_line
+    from pcsr_cli.jobs.folder import FolderRun
+    from pcsr_cli.jobs.report import Report
+
     summary = Summary(work.folder, ignored=found.others)
     for folder, error in found.unread:
         summary.add_failure(folder, None, explain(error))

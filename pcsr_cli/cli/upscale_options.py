@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.options import OUTPUT, ROUTING, check_exclusive, option
+from pcsr_cli.engine.rules import parse_allowance
 from pcsr_cli.errors import UsageError
 from pcsr_cli.jobs.find import DEFAULT_TEMPLATE
 from pcsr_cli.jobs.target import Target, make_target
@@ -210,19 +211,22 @@ class Options(options.Common):
         return None
 
     def make_request(self, target: Target | None) -> "Request":
-        """Return the request without its routing, refinement and map, which need torch. Raises UsageError."""
+        """Return the request. Raises UsageError, RefusedOutputError."""
         from pcsr_cli.images.formats import SaveOptions
-        from pcsr_cli.images.modes import parse_colour
-        from pcsr_cli.jobs.request import Request
+        from pcsr_cli.jobs.request import Request, request_map
 
+        refine = options.choose_refine(self.refine, self.no_refine, self.scale)
+        by_scale = target is not None and self.refine is None and not self.no_refine
         return Request(
             scale=self.scale,
             target=target,
             if_larger=self.if_larger,
-            background=None if self.background is None else parse_colour(self.background),
+            background=self._choose_background(),
             strength=self.strength,
             wrap=self.wrap,
-            refine=None,
+            routing=options.choose_routing(self.threshold, self.k, self.adm, self.budget),
+            allowance=None if self.budget is None else parse_allowance(self.budget),
+            refine=None if by_scale else refine,
             tile=options.choose_tile(self.tile),
             memory=options.choose_memory(self.memory),
             format=self.format,
@@ -232,24 +236,12 @@ class Options(options.Common):
             frames=self.frames,
             force_heavy=self.force_heavy,
             force_light=self.force_light,
-        )
-
-    def add_routing(self, request: "Request") -> "Request":
-        """Return the request with its routing, refinement and map. Check the device.
-
-        Raises UsageError, DeviceError, RefusedOutputError."""
-        routing = options.choose_routing(self.threshold, self.k, self.adm, self.budget)
-        from pcsr_cli.engine.device import resolve_device, resolve_precision
-        from pcsr_cli.engine.rules import parse_allowance
-        from pcsr_cli.jobs.maps import request_map
-
-        refine = options.choose_refine(self.refine, self.no_refine, self.scale)
-        by_scale = request.target is not None and self.refine is None and not self.no_refine
-        resolve_precision(self.precision, resolve_device(self.device))
-        return replace(
-            request,
-            refine=None if by_scale else refine,
-            routing=routing,
-            allowance=None if self.budget is None else parse_allowance(self.budget),
             map=None if self.map is None else request_map(self.map, self.map_style, self.overwrite),
         )
+
+    def _choose_background(self) -> tuple[int, int, int] | None:
+        if self.background is None:
+            return None
+        from pcsr_cli.images.modes import parse_colour
+
+        return parse_colour(self.background)

@@ -12,6 +12,7 @@ from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import figures_table, print_document, printable, progress_bar, stdout_console
 from pcsr_cli.cli.options import DEVICE, option
 from pcsr_cli.errors import CheckError
+from pcsr_cli.images.paths import check_source
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,6 +55,8 @@ def command(
     """
     options.check_output_mode(json, quiet)
     options.check_exclusive({"--verbose": verbose, "--quiet": quiet})
+    check_source(source)
+    options.Engine(model, device=device, registry=registry).check_engine(scale)
     from rich.text import Text
 
     from pcsr_cli.api import load_model, working_scale

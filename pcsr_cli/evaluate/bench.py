@@ -16,8 +16,8 @@ from pcsr_cli.engine.routing import DifficultySurvey, Size, cut_for_share, heavy
 from pcsr_cli.engine.rules import ALL_HEAVY, Allowance, Routing, Threshold
 from pcsr_cli.engine.upscale import survey_difficulties
 from pcsr_cli.errors import PcsrError, UsageError
+from pcsr_cli.evaluate.arguments import Method
 from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage, each_pair, load_pair
-from pcsr_cli.evaluate.methods import Method
 from pcsr_cli.evaluate.metrics import luma, mean_psnr, ssim
 from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner
 from pcsr_cli.model.flops import GIGA, model_costs

@@ -10,18 +10,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeVar
 
 from pcsr_cli.errors import InputError, UsageError, in_full, is_out_of_memory
-from pcsr_cli.images.degrade import Degradation
 from pcsr_cli.images.files import exists, is_file, is_folder, reason
 from pcsr_cli.images.formats import readable_suffixes
-from pcsr_cli.images.read import read_rgb
-from pcsr_cli.images.resize import crop_to_multiple
-from pcsr_cli.images.source import read_kind
+
+if TYPE_CHECKING:  # these modules import numpy, and a wrong path is found without it
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pcsr_cli.images.degrade import Degradation
 
 Measured = TypeVar("Measured")
 
@@ -39,13 +38,15 @@ class PairFiles:
     name: str
     hr: Path | None
     lr: Path | None
-    degradation: Degradation | None = None
+    degradation: "Degradation | None" = None
 
     @property
     def lossy(self) -> bool:
         """Whether the LR image is from a lossy source, by its degradation or the header of its file."""
         if self.degradation is not None:
             return self.degradation.lossy
+        from pcsr_cli.images.source import read_kind
+
         with suppress(InputError):  # it is reported when the image is loaded
             return self.lr is not None and read_kind(self.lr).lossy
         return False
@@ -64,8 +65,8 @@ class Pair:
     """A loaded pair: ``lr`` (h, w, 3) and ``hr`` (s*h, s*w, 3) or None, both uint8 RGB."""
 
     name: str
-    lr: NDArray[np.uint8]
-    hr: NDArray[np.uint8] | None
+    lr: "NDArray[np.uint8]"
+    hr: "NDArray[np.uint8] | None"
     scale: float
 
     @property
@@ -79,7 +80,7 @@ def find_pairs(
     scale: float,
     lr: Path | None = None,
     no_reference: bool = False,
-    degradation: Degradation | None = None,
+    degradation: "Degradation | None" = None,
 ) -> tuple[PairFiles, ...]:
     """Find the pairs of images and folders, in the given order and by name inside a folder.
 
@@ -147,6 +148,9 @@ def load_pair(files: PairFiles, scale: float, paper: bool = False) -> Pair:
     missing or damaged, or if the sizes do not match the scale, and UsageError for a degradation that reduces given LR
     images.
     """
+    from pcsr_cli.images.degrade import Degradation
+    from pcsr_cli.images.read import read_rgb
+
     degradation = files.degradation or Degradation()
     if files.hr is None:
         assert files.lr is not None
@@ -163,7 +167,9 @@ def load_pair(files: PairFiles, scale: float, paper: bool = False) -> Pair:
     return crop_to_patch_grid(pair) if paper else pair
 
 
-def _cropped(hr: NDArray[np.uint8], path: Path, scale: int) -> NDArray[np.uint8]:
+def _cropped(hr: "NDArray[np.uint8]", path: Path, scale: int) -> "NDArray[np.uint8]":
+    from pcsr_cli.images.resize import crop_to_multiple
+
     try:
         return crop_to_multiple(hr, scale)
     except InputError as error:

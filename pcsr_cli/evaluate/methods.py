@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,73 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsr_cli.engine.device import as_lr, full_float32, to_levels, to_numbers
-from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Routing, Threshold, Tradeoff
-from pcsr_cli.errors import ModelError, UsageError
+from pcsr_cli.errors import ModelError
 from pcsr_cli.images.files import is_file
 from pcsr_cli.model.backbones import ORIGINALS, Original
 from pcsr_cli.model.checkpoint import load_pickle, load_safetensors, load_strictly
 from pcsr_cli.model.layers import Cost
 from pcsr_cli.model.spec import DEFAULT_MEANS, NO_MEAN
-
-Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-NAMES = tuple(kind for kind in KINDS if kind != "budget")
-"""The names that a list of methods may contain. The method "budget" is not among these names, because the budget is set
-separately."""
-
-DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32}
-LABELS: dict[Kind, str] = {"adm": "ADM", "heavy": "all heavy", "light": "all light", "lanczos": "Lanczos"}
-ROUTINGS: dict[Kind, Routing] = {"adm": Adaptive(), "heavy": ALL_HEAVY, "light": ALL_LIGHT}
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method of upscaling. ``value`` is the threshold, k, or the side of a patch in LR pixels."""
-
-    kind: Kind
-    value: float | None = None
-
-    @property
-    def label(self) -> str:
-        """The name in tables and documents, with all digits of the value."""
-        if self.value is None:
-            return LABELS.get(self.kind, self.kind)
-        return f"{'k =' if self.kind == 'k' else self.kind} {str(self.value).removesuffix('.0')}"
-
-    @property
-    def routing(self) -> Routing | None:
-        """The routing by pixel; None if the method has none, or if it is set separately (budget)."""
-        if self.value is not None and self.kind in {"threshold", "k"}:
-            return Threshold(self.value) if self.kind == "threshold" else Tradeoff(self.value)
-        return ROUTINGS.get(self.kind)
-
-
-def parse_methods(text: str) -> tuple[Method, ...]:
-    """Parse a comma-separated list such as ``threshold=0.3,adm,patch=64,bicubic``. Raises UsageError."""
-    methods = [_parse(part.strip()) for part in text.split(",") if part.strip()]
-    if not methods:
-        raise UsageError("The list of methods is empty.", f"Choose from {', '.join(NAMES)}.", setting="methods")
-    return tuple(dict.fromkeys(methods))
-
-
-def _parse(text: str) -> Method:
-    name, has_value, value = text.partition("=")
-    name = name.strip().lower().removeprefix("all-").removeprefix("all ")
-    kind = next((kind for kind in NAMES if kind == name), None)
-    if kind is None:
-        raise UsageError(f"Unknown method {text!r}.", f"Choose from {', '.join(NAMES)}.", setting="methods")
-    if not has_value:
-        return Method(kind, DEFAULTS.get(kind))
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    is_side = abs(number) < 1e9 and number >= 1 and number == int(number)
-    if kind not in DEFAULTS or number != number or (kind == "patch" and not is_side):
-        raise UsageError(f"Invalid method {text!r}.", "Examples: threshold=0.3, k=1, patch=64 (LR pixels).")
-    method = Method(kind, number)
-    _ = method.routing  # raises UsageError for a threshold or k out of range
-    return method
 
 
 def patch_mask(difficulty: Tensor, side: int, heavy: int) -> Tensor:

@@ -15,8 +15,9 @@ from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.rules import Routing, default_routing
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import ScaleError, UsageError, in_full
+from pcsr_cli.evaluate.arguments import Method
 from pcsr_cli.evaluate.composition import Composer
-from pcsr_cli.evaluate.methods import LoadedOriginal, Method, patch_mask
+from pcsr_cli.evaluate.methods import LoadedOriginal, patch_mask
 from pcsr_cli.evaluate.metrics import luma, psnr
 from pcsr_cli.images.resize import resize_bicubic_8bit, resize_lanczos_8bit
 from pcsr_cli.model.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pcsr_cli.engine.routing import ABOVE_ALL, BELOW_ALL, DifficultySurvey, decide_adaptively, tradeoff_cut
 from pcsr_cli.engine.tiles import Span
-from pcsr_cli.errors import OutputError, PlotError, UsageError, in_full
+from pcsr_cli.evaluate.arguments import CutGrid, figure_class
 from pcsr_cli.evaluate.composition import Composer, check_branches
 from pcsr_cli.evaluate.dataset import Pair
 from pcsr_cli.evaluate.metrics import SsimTruth, decibels, luma, luma_of, mean_psnr, too_small
@@ -27,19 +27,9 @@ from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.flops import GIGA, executed_flops, model_costs, paper_flops
 
-MAX_POINTS = 1000
 KNEE_RULE = "the point furthest above the straight line between the cheapest and the most expensive point"
 
-SUFFIXES = (".png", ".svg", ".pdf")
 INK, ACCENT, QUIET = "#1b1b1f", "#c2410c", "#9aa0a6"
-
-
-@dataclass(frozen=True)
-class CutGrid:
-    """The points of a curve: ascending values of ``kind``, which is "threshold" or "k"."""
-
-    kind: str
-    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -92,39 +82,6 @@ class Curve:
         slope = (last.psnr - first.psnr) / (last.paper - first.paper)
         best = max(known, key=lambda point: point.psnr - slope * (point.paper - first.paper))
         return best if best.psnr > first.psnr + slope * (best.paper - first.paper) else None
-
-
-def parse_grid(kind: str, text: str) -> CutGrid:
-    """Parse ``START:STOP:STEP`` (both ends included) or comma-separated numbers. Raises UsageError."""
-    parts = text.split(":")
-    try:
-        if len(parts) == 3:
-            values = _steps(*(float(part) for part in parts))
-        else:
-            values = [float(part) for part in text.split(",") if part.strip()]
-    except (ValueError, OverflowError):
-        values = [math.nan]
-    if not all(math.isfinite(value) for value in values) or len(parts) not in {1, 3}:
-        raise UsageError(
-            f"Invalid grid {text[:40]!r}.", "Use START:STOP:STEP or comma-separated numbers.", setting=kind
-        )
-    if not 0 < len(values) <= MAX_POINTS:
-        raise UsageError(f"The grid {text[:40]!r} has {len(values)} points.", f"Use 1 to {MAX_POINTS}.", setting=kind)
-    low, high = (0, 1) if kind == "threshold" else (-100, 100)
-    outside = [value for value in values if not low <= value <= high]
-    if outside:
-        raise UsageError(
-            f"{in_full(outside[0])} in the grid is out of range.", f"Use values from {low} to {high}.", setting=kind
-        )
-    return CutGrid(kind, tuple(sorted(set(values))))
-
-
-def _steps(start: float, stop: float, step: float) -> list[float]:
-    if not step or not all(math.isfinite(value) for value in (start, stop, step)):
-        return [math.nan]
-    count = math.floor((stop - start) / step + 1e-6) + 1
-    # Rounded so that 0.1 + 0.2 is 0.3 and the last value is not above the end.
-    return [round(start + index * step, 9) for index in range(min(max(count, 0), MAX_POINTS + 1))]
 
 
 def check(conditions: Conditions) -> None:
@@ -271,13 +228,6 @@ def _mean_point(points: Sequence[Point]) -> Point:
     return replace(first, ssim=fmean(ssims) if ssims else None, psnr=psnr, equal=equal, **means)
 
 
-def check_figure(output: Path) -> None:
-    """Raise OutputError for an unknown format and PlotError without matplotlib, before any work."""
-    if output.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"Cannot write a plot as {output.name!r}.", f"Use one of {', '.join(SUFFIXES)}.")
-    figure_class()
-
-
 def plot_curves(output: Path, curves: Sequence[Curve], mean: Curve, quality: str, title: str, replace: bool) -> None:
     """Draw PSNR over GFLOPs: the mean with its marks, and the curve of each image behind it. Raises PlotError."""
     figure = figure_class()(figsize=(7.2, 4.6), layout="constrained")
@@ -322,12 +272,3 @@ def _draw_line(axes: Any, curve: Curve, **style: object) -> None:
 
 def _finite(points: Sequence[Point]) -> list[Point]:
     return [point for point in points if math.isfinite(point.psnr)]
-
-
-def figure_class() -> Any:
-    """Return matplotlib's class of figures. Raises PlotError if matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PlotError("Plots need matplotlib.", "Install matplotlib with: pip install 'pcsr[plot]'.") from error
-    return Figure

@@ -5,13 +5,13 @@ import math
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import PurePath
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from pcsr_cli.errors import PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images import xmp
-from pcsr_cli.images.image import Layout, Metadata, list_names
-from pcsr_cli.images.modes import is_grey_profile, to_srgb
+
+if TYPE_CHECKING:  # these modules import numpy, and an unknown format is found without it
+    from pcsr_cli.images.image import Layout, Metadata
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _names(formats: list[Format]) -> str:
     return ", ".join(format.name for format in formats if format.installed)
 
 
-def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tuple[Layout, tuple[str, ...]]:
+def fit(layout: "Layout", format: Format, metadata: "Metadata | None" = None) -> "tuple[Layout, tuple[str, ...]]":
     """The layout of a result in a format, and notes on what the pixels and ``metadata`` lose.
 
     Pixels of 16 bits become 8 bits if the format holds only 8. Raises RefusedOutputError, with the names of suitable
@@ -218,25 +218,28 @@ def fit(layout: Layout, format: Format, metadata: Metadata | None = None) -> tup
         )
     if not _holds(format, layout):
         raise RefusedOutputError(f"{format.name} cannot hold {size} pixels.", f"Write a {large}.")
-    return fitting, (*notes, *keepable(metadata or Metadata(), format, layout.grey)[1])
+    return fitting, notes if metadata is None else (*notes, *keepable(metadata, format, layout.grey)[1])
 
 
 def holds_profile(format: Format, icc: bytes) -> bool:
     """Whether a format can hold this profile."""
-    return "icc" in format.metadata and (format.grey or not is_grey_profile(icc))
+    return "icc" in format.metadata and (format.grey or icc[16:20] != b"GRAY")
 
 
-def keepable(metadata: Metadata, format: Format, grey: bool = False) -> tuple[Metadata, tuple[str, ...]]:
+def keepable(metadata: "Metadata", format: Format, grey: bool = False) -> "tuple[Metadata, tuple[str, ...]]":
     """The metadata that a format can hold, and notes on the lost metadata. ``grey`` is whether the image is grey.
 
     The profile is always kept. If the format cannot hold a profile, the encoder uses the profile to convert the
     colours."""
+    from pcsr_cli.images.image import list_names
+    from pcsr_cli.images.modes import is_convertible
+
     kept, notes, lost = metadata, [], []
     if metadata.icc is not None and not holds_profile(format, metadata.icc):
-        if to_srgb(Image.new("L" if grey else "RGB", (1, 1)), metadata.icc) is None:
-            notes.append("the profile was dropped, because it is damaged or for another kind of colours")
-        else:
+        if is_convertible(metadata.icc, grey):
             notes.append(f"the colours were converted to sRGB, because {format.name} is written without this profile")
+        else:
+            notes.append("the profile was dropped, because it is damaged or for another kind of colours")
     for name, description in BLOCK_NAMES.items():
         block = getattr(metadata, name)
         too_long = name in LIMITED and block is not None and len(block) > format.max_block
@@ -255,7 +258,7 @@ def keepable(metadata: Metadata, format: Format, grey: bool = False) -> tuple[Me
     return replace(kept, dpi=metadata.dpi if "dpi" in format.metadata else None), tuple(notes)
 
 
-def _holds(format: Format, layout: Layout) -> bool:
+def _holds(format: Format, layout: "Layout") -> bool:
     return (
         max(layout.height, layout.width) <= (format.max_side or math.inf)
         and layout.height * layout.width <= (format.max_area or math.inf)

@@ -46,9 +46,9 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
     return converted
 
 
-def is_grey_profile(icc: bytes) -> bool:
-    """Whether a profile is for grey images and not for RGB."""
-    return icc[16:20] == b"GRAY"
+def is_convertible(icc: bytes, grey: bool) -> bool:
+    """Whether ``to_srgb`` converts grey or RGB images with this profile."""
+    return to_srgb(Image.new("L" if grey else "RGB", (1, 1)), icc) is not None
 
 
 def from_pil(image: Image.Image) -> ImageData:

@@ -1,4 +1,4 @@
-"""Check the paths of output files before any work."""
+"""Check the paths of files before any work."""
 
 import os
 import unicodedata
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from pcsr_cli.errors import OutputError, PcsrError, RefusedOutputError
+from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError
 from pcsr_cli.images.files import (
     FOLDER_HINT,
     already_exists,
@@ -19,6 +19,12 @@ from pcsr_cli.images.files import (
     remove_leftovers,
     temporary_path,
 )
+
+
+def check_source(source: Path) -> None:
+    """Raise InputError for an input that does not exist."""
+    if not os.path.lexists(source):
+        raise InputError(f"There is no file {source}.", "Check the path.")
 
 
 def check_outputs(results: Sequence[Path], sources: Iterable[Path], overwrite: bool) -> None:

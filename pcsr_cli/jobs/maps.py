@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from torch import Tensor
 from pcsr_cli.engine.grid import nearest_index
 from pcsr_cli.engine.routing import Cuts, Decision, Forced
 from pcsr_cli.engine.upscale import HrRows
-from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
+from pcsr_cli.errors import InputError
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.images.formats import choose_format
 from pcsr_cli.images.image import Layout, Pixels, to_8_bits
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import open_writer
+from pcsr_cli.jobs.request import MapRequest
 
 Size: TypeAlias = tuple[int, int]
 """Height and width."""
@@ -63,45 +64,6 @@ def _read_mask(path: Path, lr_size: Size, hr_size: Size) -> Tensor:
     if image.alpha is not None:
         marks &= image.alpha > half
     return torch.from_numpy(marks)
-
-
-Style = Literal["overlay", "mask", "difficulty", "data"]
-
-
-@dataclass(frozen=True)
-class MapRequest:
-    """The request of a map: its file, its style, and whether to replace an existing file.
-
-    ``overlay`` is the result with heavy pixels tinted, ``mask`` the branches in grey, ``difficulty`` p_heavy in
-    colours, ``data`` p_heavy as numbers: float32 in a .npy, 16 bits in a .png."""
-
-    output: Path
-    style: Style
-    replace: bool = False
-
-    @property
-    def is_npy(self) -> bool:
-        """Whether the map is an array of numbers and not an image."""
-        return self.output.suffix.lower() == ".npy"
-
-    @property
-    def needs_p_heavy(self) -> bool:
-        """Whether the map shows p_heavy and not only branches."""
-        return self.style in {"difficulty", "data"}
-
-
-def request_map(output: Path, style: Style | None, replace: bool = False) -> MapRequest:
-    """Check a request. Without a style, a .npy holds data and a .png an overlay.
-
-    Raises RefusedOutputError, UsageError."""
-    suffix = output.suffix.lower()
-    if suffix == ".npy":
-        if style not in {None, "data"}:
-            raise UsageError(f"A .npy map holds p_heavy as numbers and has no style {style}.", "Write a .png.")
-        return MapRequest(output, "data", replace)
-    if suffix != ".png":
-        raise RefusedOutputError(f"Cannot write a map as {output.name!r}.", "Use .png, or .npy for p_heavy as numbers.")
-    return MapRequest(output, style or "overlay", replace)
 
 
 class RoutingRows:

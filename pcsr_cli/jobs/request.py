@@ -3,20 +3,57 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from pcsr_cli.errors import InputError, UsageError
+from pcsr_cli.engine.rules import Adaptive, Allowance, Budget, Routing
+from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.images.formats import FORMATS, Format, SaveOptions, check_options, choose_format
-from pcsr_cli.images.read import read_layout
 from pcsr_cli.jobs.target import LargerPolicy, Target
 
 if TYPE_CHECKING:  # these modules import torch, and a wrong path or option is found without it
-    from pcsr_cli.engine.rules import Allowance, Routing
     from pcsr_cli.engine.wrap import Axes
-    from pcsr_cli.jobs.maps import MapRequest
 
 ANIMATION_FORMATS = {"GIF", "APNG"}
 """Formats for animations. By default, a still image is not written in a format for animations."""
+
+
+Style = Literal["overlay", "mask", "difficulty", "data"]
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """The request of a map: its file, its style, and whether to replace an existing file.
+
+    ``overlay`` is the result with heavy pixels tinted, ``mask`` the branches in grey, ``difficulty`` p_heavy in
+    colours, ``data`` p_heavy as numbers: float32 in a .npy, 16 bits in a .png."""
+
+    output: Path
+    style: Style
+    replace: bool = False
+
+    @property
+    def is_npy(self) -> bool:
+        """Whether the map is an array of numbers and not an image."""
+        return self.output.suffix.lower() == ".npy"
+
+    @property
+    def needs_p_heavy(self) -> bool:
+        """Whether the map shows p_heavy and not only branches."""
+        return self.style in {"difficulty", "data"}
+
+
+def request_map(output: Path, style: Style | None, replace: bool = False) -> MapRequest:
+    """Check a request. Without a style, a .npy holds data and a .png an overlay.
+
+    Raises RefusedOutputError, UsageError."""
+    suffix = output.suffix.lower()
+    if suffix == ".npy":
+        if style not in {None, "data"}:
+            raise UsageError(f"A .npy map holds p_heavy as numbers and has no style {style}.", "Write a .png.")
+        return MapRequest(output, "data", replace)
+    if suffix != ".png":
+        raise RefusedOutputError(f"Cannot write a map as {output.name!r}.", "Use .png, or .npy for p_heavy as numbers.")
+    return MapRequest(output, style or "overlay", replace)
 
 
 @dataclass(frozen=True)
@@ -33,8 +70,8 @@ class Request:
     scale: float = 4.0
     target: Target | None = None
     if_larger: LargerPolicy = "copy"
-    routing: "Routing | None" = None
-    allowance: "Allowance | None" = None
+    routing: Routing | None = None
+    allowance: Allowance | None = None
     refine: int | None = field(kw_only=True)
     tile: int | None = None
     memory: int | None = None
@@ -46,7 +83,7 @@ class Request:
     background: tuple[int, int, int] | None = None
     strength: float = 1.0
     wrap: "Axes | None" = None
-    map: "MapRequest | None" = None
+    map: MapRequest | None = None
     force_heavy: Path | None = None
     force_light: Path | None = None
 
@@ -55,11 +92,8 @@ class Request:
             raise UsageError(f"Invalid strength {self.strength:g}.", "Use a number from 0 (bicubic) to 1.")
         if self.wrap and (self.map or self.force_heavy or self.force_light):
             raise UsageError("A wrapped image has no maps and masks.", "Remove one of the options.", setting="wrap")
-        if self.wrap and (self.allowance or self.routing):
-            from pcsr_cli.engine.rules import Adaptive, Budget
-
-            if self.allowance or isinstance(self.routing, Adaptive | Budget):
-                raise UsageError("ADM and budgets cannot route a wrapped image.", "Use a threshold.", setting="wrap")
+        if self.wrap and (self.allowance or isinstance(self.routing, Adaptive | Budget)):
+            raise UsageError("ADM and budgets cannot route a wrapped image.", "Use a threshold.", setting="wrap")
 
     @property
     def label(self) -> str:
@@ -96,6 +130,8 @@ def is_skipped(source: Path | BinaryIO, request: Request) -> bool:
     An image that cannot be read is not skipped."""
     if request.target is None or request.if_larger != "skip":
         return False
+    from pcsr_cli.images.read import read_layout
+
     with suppress(InputError):
         layout = read_layout(source, request.allow_huge)
         return request.is_reached((layout.height, layout.width))

@@ -266,21 +266,28 @@ def find_model(
     ``user/repo[@revision]`` on the Hub, a folder with config.json and model.safetensors, a ``.safetensors`` file with
     its config beside it, or a published ``.pth``. Raises UnknownModelError, HubError, ModelError.
     """
+    check_reference(reference, registry)
     if reference == AUTO:
         return _choose(registry, scale, notify, lossy)
     if reference in registry.entries:
         return _load_entry(registry.entries[reference], notify)
     path = Path(reference)
-    if reference and exists(path):
+    if exists(path):
         from pcsr_cli.model.checkpoint import read_checkpoint
 
         # Omit the folders from the name, because results contain it.
         return _load_unregistered(read_checkpoint(path), path.resolve().name, None, reference)
     repo, _, revision = reference.partition("@")
-    if REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}:
-        with _fetched(HubLocation(repo, revision or "main"), reference, notify) as (checkpoint, commit):
-            return _load_unregistered(checkpoint, repo, commit, repo)
-    return _load_entry(registry.get(reference), notify)
+    with _fetched(HubLocation(repo, revision or "main"), reference, notify) as (checkpoint, commit):
+        return _load_unregistered(checkpoint, repo, commit, repo)
+
+
+def check_reference(reference: str, registry: Registry) -> None:
+    """Raise UnknownModelError if ``find_model`` cannot find this model anywhere: not even on the Hub."""
+    path, repo = Path(reference), reference.partition("@")[0]
+    may_be_on_hub = REPO.fullmatch(repo) and path.suffix not in {".pth", ".pt", ".safetensors"}
+    if reference != AUTO and not may_be_on_hub and not (reference and exists(path)):
+        registry.get(reference)
 
 
 def _choose(registry: Registry, scale: float, notify: Notify | None, lossy: bool) -> LoadedModel:

@@ -28,6 +28,10 @@ NotNegative = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
 Side = Annotated[int, Meta(ge=1, le=MAX_PATCH)]
 AtLeastOne = Annotated[float, Meta(ge=1, le=MAX_NUMBER)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+STATE_NAME = "state.pt"
+LOG_NAME = "log.jsonl"
+"""The names of the files of a run."""
+
 CORRECT = "Correct the recipe."
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from pcsr_cli.errors import OutputError, PlotError
-from pcsr_cli.evaluate.sweep import figure_class
+from pcsr_cli.evaluate.arguments import figure_class
 from pcsr_cli.images.files import atomic_write, reason
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import TrainConfig

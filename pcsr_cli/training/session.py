@@ -21,16 +21,14 @@ from pcsr_cli.images.files import make_folder, remove_leftovers
 from pcsr_cli.model.checkpoint import build_model, read_checkpoint, save_folder
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.batches import BatchMaker, batches, largest_window
-from pcsr_cli.training.config import TrainConfig
+from pcsr_cli.training.config import LOG_NAME, STATE_NAME, TrainConfig
 from pcsr_cli.training.log import Event, Log, Observer, Progress, Saved, ignore, write_card
 from pcsr_cli.training.patches import Pixels, open_patches
 from pcsr_cli.training.stages import Loss
 from pcsr_cli.training.trainer import RunState, Trainer, diverged, learning_rate, load_state, save_state
 from pcsr_cli.training.validation import Validator
 
-STATE_NAME = "state.pt"
 STAGE_1_NAME = "stage1.pt"
-LOG_NAME = "log.jsonl"
 MODEL_NAME = "model"
 
 WEIGHT_BYTES = 4 * 5

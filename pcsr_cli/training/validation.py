@@ -10,8 +10,8 @@ from torch import Tensor
 from pcsr_cli.engine.rules import default_routing, usual_refine
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import InputError, TrainingError
+from pcsr_cli.evaluate.arguments import Method
 from pcsr_cli.evaluate.dataset import Pair, find_pairs, load_pair
-from pcsr_cli.evaluate.methods import Method
 from pcsr_cli.evaluate.metrics import psnr
 from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner
 from pcsr_cli.model.flops import GIGA

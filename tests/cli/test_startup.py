@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import pcsr_cli
+from pcsr_cli.cli import main
 from tests.command import Pcsr
-from tests.images import levels, save
 
 QUICK = 0.3
 """Seconds of CPU."""
@@ -48,24 +48,109 @@ def test_help_version_and_list_are_fast(run_pcsr: Pcsr, arguments: list[str]) ->
     pytest.fail(f"took {min(tried):.2f} s of CPU at best")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "missing.png",
-        "upscale in.png taken.png",
-        "upscale in.png --nonsense",
-        "in.png --scale 0.5",
-        "in.png --adm --k 1",
-        "export builtin taken.png",
-    ],
-)
-def test_a_mistake_is_found_without_torch(run_pcsr: Pcsr, arguments: str) -> None:
-    for name in ("in.png", "taken.png"):
-        save(run_pcsr.cwd / name, levels(4, 4))
+MISTAKES = """
+upscale missing.png
+in.png taken.png
+in.png --nonsense
+in.png x.png --threshold 7
+in.png x.png --device nonsense
+in.png x.png --budget 12x
+in.png x.png --map m.jpg
+in.png x.png --map taken.png
+in.png x.png --fit 3x
+in.png x.png --k 900
+in.png x.png --refine 12
+in.png x.png --model nonsense
+in.png x.png --quality 50
+in.png x.png --tile 0
+in.png x.png --memory 3x
+in.png x.doc
+in.png --adm --k 1
+in.png x.png --strength 3
+missing/*.png out
+folder out.png
+folder results --name {x}
+plan missing.png
+plan in.png --tile 0
+plan in.png --scale 0.3
+plan in.png --threshold 7
+plan in.png x.docx
+plan in.png --nonsense
+bench missing
+bench folder --nonsense
+bench folder --methods bad
+bench folder --csv taken.png
+bench folder --budget 12x
+bench folder --model nonsense
+sweep missing.png
+sweep in.png --threshold 0:9:0
+sweep in.png --csv taken.png
+sweep in.png --plot x.doc
+report taken.png in.png
+report page.html in.png
+report out.txt in.png
+report out.html missing.png
+verify missing.png
+verify in.png --tile 3
+verify in.png --scale 0.2
+verify in.png --device nonsense
+train missing.toml
+train in.toml --device nonsense
+train in.toml --nonsense
+models show nonsense
+models convert missing.pth out
+models convert in.png taken
+models fetch nonsense
+export builtin taken.png
+export nonsense x.onnx
+doctor --nonsense
+""".strip().splitlines()
+"""A wrong path, an invalid option or an existing output, for every command."""
+
+MISTAKES_WITH_NUMPY = [
+    "in.png x.png --background nonsense",
+    "in.png x.png --source clean --model builtin",
+    "bench folder --degrade bad",
+    "train in.toml",
+]
+
+IN_ONE_PROCESS = """
+import contextlib, io, sys
+from pcsr_cli.cli import main
+light, other = (text.splitlines() for text in sys.argv[1:])
+for line in (*light, *other):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main.run(line.split())
+    names = ("torch", "numpy", "PIL", "huggingface_hub") if line in light else ("torch", "huggingface_hub")
+    heavy = [name for name in names if name in sys.modules]
+    if heavy or code not in (1, 2) or said.getvalue().count("\\n") != 1:
+        sys.exit(f"{line}: {code}, {heavy}, {said.getvalue()}")
+"""
+
+
+def mistaken(folder: Path) -> None:
+    """Create the files that MISTAKES mentions."""
+    for name in ("in.png", "taken.png", "folder/a.png", "taken/config.json", "page.html", "in.toml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
+def test_mistakes_are_found_without_the_modules_that_compute(run_pcsr: Pcsr) -> None:
+    mistaken(run_pcsr.cwd)
+    command = [sys.executable, "-c", IN_ONE_PROCESS, "\n".join(MISTAKES), "\n".join(MISTAKES_WITH_NUMPY)]
+    done = subprocess.run(command, env=run_pcsr.env, cwd=run_pcsr.cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    commands = {command.name for command in main.app.registered_commands} | {"models"}
+    assert {line.split()[0] for line in MISTAKES} >= commands
+
+
+@pytest.mark.parametrize("arguments", ["missing.png", "in.png taken.png", "bench folder --csv taken.png"])
+def test_a_mistake_is_found_quickly(run_pcsr: Pcsr, arguments: str) -> None:
+    mistaken(run_pcsr.cwd)
     for _ in range(5):
-        done = probe(run_pcsr, arguments.split())
-        assert not done[1]
-        if done[0] < QUICK:
+        seconds, torch_imported = probe(run_pcsr, arguments.split())
+        assert not torch_imported
+        if seconds < QUICK:
             return
     pytest.fail("slow")
 

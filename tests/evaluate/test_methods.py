@@ -10,8 +10,9 @@ from torch import Tensor
 from pcsr_cli.engine.device import as_lr, full_float32, to_numbers
 from pcsr_cli.errors import ModelError, UsageError
 from pcsr_cli.evaluate import methods
+from pcsr_cli.evaluate.arguments import Method, parse_methods
 from pcsr_cli.evaluate.dataset import find_pairs, load_pair
-from pcsr_cli.evaluate.methods import LoadedOriginal, Method, load_original, parse_methods, patch_mask
+from pcsr_cli.evaluate.methods import LoadedOriginal, load_original, patch_mask
 from pcsr_cli.evaluate.metrics import luma, psnr
 from pcsr_cli.images.read import read_rgb
 from pcsr_cli.model.backbones.fsrcnn import FsrcnnOriginal

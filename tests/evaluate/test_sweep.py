@@ -11,12 +11,13 @@ import torch
 from pcsr_cli.engine.rules import Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import UsageError
+from pcsr_cli.evaluate.arguments import parse_grid
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.dataset import Pair
 from pcsr_cli.evaluate.methods import LoadedOriginal
 from pcsr_cli.evaluate.metrics import luma, psnr, ssim
 from pcsr_cli.evaluate.runner import Conditions
-from pcsr_cli.evaluate.sweep import Curve, Meter, Point, check, mean_curve, parse_grid, sweep
+from pcsr_cli.evaluate.sweep import Curve, Meter, Point, check, mean_curve, sweep
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.model.network import Pcsr

@@ -20,20 +20,18 @@ from pcsr_cli.images.read import read_image
 from pcsr_cli.jobs.maps import (
     P_HEAVY_COLOURS,
     TINT,
-    MapRequest,
     RoutingRows,
-    Style,
     as_16_bits,
     as_colours,
     as_greys,
     open_map,
     p_heavy_legend,
     read_forced,
-    request_map,
     shares_height,
     shares_legend,
     tint,
 )
+from pcsr_cli.jobs.request import MapRequest, Style, request_map
 from tests.command import ROOT
 from tests.failing import fails
 from tests.images import levels, save

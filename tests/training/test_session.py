@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.model.checkpoint import build_model, read_checkpoint
-from pcsr_cli.training.config import ModelConfig, TrainConfig, ValidationConfig, load_config
+from pcsr_cli.training.config import STATE_NAME, ModelConfig, TrainConfig, ValidationConfig, load_config
 from pcsr_cli.training.log import Event, Observer, Progress, Validated, ignore
-from pcsr_cli.training.session import STAGE_1_NAME, STATE_NAME, check_batches, train
+from pcsr_cli.training.session import STAGE_1_NAME, check_batches, train
 from pcsr_cli.training.trainer import load_state
 from tests.failing import fails
 

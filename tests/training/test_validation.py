@@ -8,9 +8,9 @@ from PIL import Image
 from pcsr_cli.engine.rules import usual_refine
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import InputError, TrainingError
+from pcsr_cli.evaluate.arguments import parse_methods
 from pcsr_cli.evaluate.bench import bench
 from pcsr_cli.evaluate.dataset import find_pairs
-from pcsr_cli.evaluate.methods import parse_methods
 from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.registry import Identity, LoadedModel

@@ -21,19 +21,18 @@ import torch
 import pcsr_cli
 from pcsr_cli.engine.device import describe_device, to_levels
 from pcsr_cli.engine.rules import NEVER
-from pcsr_cli.errors import RefusedOutputError, UsageError
+from pcsr_cli.evaluate.arguments import CutGrid
 from pcsr_cli.evaluate.bench import Row
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage
 from pcsr_cli.evaluate.html import previews
-from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Preview, choose_boundaries, make_previews
+from pcsr_cli.evaluate.html.previews import Preview, choose_boundaries, make_previews
 from pcsr_cli.evaluate.metrics import luma, mean_psnr
 from pcsr_cli.evaluate.runner import Conditions
-from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, CutGrid, Point, mean_curve, trace
+from pcsr_cli.evaluate.sweep import KNEE_RULE, Curve, Point, mean_curve, trace
 from pcsr_cli.images.files import atomic_write, finite
 from pcsr_cli.images.resize import resize_bicubic_8bit, resize_lanczos_8bit
 from pcsr_cli.jobs.maps import P_HEAVY_COLOURS, TINT
 
-SUFFIXES = {".html", ".htm"}
 SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "crop.js", "stage.js", "page.js")
 COLUMNS = ("heavy_share", "psnr", "ssim", "paper", "executed", "saved", "saved_executed")
 """The columns of the page's table that change with the cut."""
@@ -240,15 +239,6 @@ def report_page(command: str, images: Sequence[PageImage], measured: Measured) -
         facts.append(("Similarity", SIMILARITY_RULE))
     subject = images[0].name if len(images) == 1 else f"{len(images)} images"
     return Page(f"{identity.name} ×{conditions.scale:g}: {subject}", tuple(images), facts, measured)
-
-
-def check_page(output: Path, grid: CutGrid) -> None:
-    """Check the output name and the grid before any work. Raises RefusedOutputError or UsageError."""
-    if output.suffix.lower() not in SUFFIXES:
-        raise RefusedOutputError(f"Cannot write a report as {output.name!r}.", "Use a name that ends in .html.")
-    if len(grid.values) > MAX_BOUNDARIES:
-        message = f"A report holds at most {MAX_BOUNDARIES} cuts, not {len(grid.values)}."
-        raise UsageError(message, "Use a coarser grid.")
 
 
 def write_page(output: Path, page: Page, replace: bool) -> None:

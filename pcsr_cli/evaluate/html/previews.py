@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pcsr_cli.evaluate.arguments import MAX_BOUNDARIES
 from pcsr_cli.images.resize import resize_lanczos_8bit
 
 MAX_PIXELS = 2_100_000
@@ -29,7 +30,6 @@ MAX_SIDE = 16_000
 
 QUALITIES = (92, 86, 80, 72, 62, 50, 38)
 
-MAX_BOUNDARIES = 255
 MIN_COLOURS = 64
 """Minimum number of difficulty levels for the colours of the map."""
 

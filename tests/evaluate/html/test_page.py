@@ -16,19 +16,11 @@ import torch
 
 from pcsr_cli.engine.upscale import Settings
 from pcsr_cli.errors import RefusedOutputError, UsageError
+from pcsr_cli.evaluate.arguments import check_page, parse_grid
 from pcsr_cli.evaluate.dataset import Pair
-from pcsr_cli.evaluate.html.page import (
-    Measured,
-    Page,
-    PageImage,
-    build_image,
-    check_page,
-    render,
-    report_page,
-    write_page,
-)
+from pcsr_cli.evaluate.html.page import Measured, Page, PageImage, build_image, render, report_page, write_page
 from pcsr_cli.evaluate.runner import Conditions
-from pcsr_cli.evaluate.sweep import mean_curve, parse_grid, sweep
+from pcsr_cli.evaluate.sweep import mean_curve, sweep
 from pcsr_cli.model.registry import Identity, LoadedModel
 from pcsr_cli.model.spec import Scales
 from tests.failing import fails

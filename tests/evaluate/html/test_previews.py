@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pcsr_cli.evaluate.arguments import MAX_BOUNDARIES
 from pcsr_cli.evaluate.html import previews
-from pcsr_cli.evaluate.html.previews import MAX_BOUNDARIES, Preview, choose_boundaries, make_previews, to_levels
+from pcsr_cli.evaluate.html.previews import Preview, choose_boundaries, make_previews, to_levels
 from tests.images import levels
 
 DIFFICULTY = np.random.default_rng(0).random((60, 90), dtype=np.float32)
