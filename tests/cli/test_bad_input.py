@@ -242,7 +242,7 @@ def test_a_result_too_large_for_its_format_is_refused(refused: Refused, run_pcsr
         ("--device cuda:7", ["not available", "See --device"]),
         ("--device meta", ["meta", "See --device"]),
         ("--device=", ["--device is empty"]),
-        ("--device cpu:7", ["not available"]),
+        ("--device cpu:7", ["cpu:7", "See --device"]),
         ("--precision fp64", ["fp64", "fp32"]),
         ("--scale 0.5", ["0.5", "at least 1"]),
         ("--scale -4", ["-4", "at least 1"]),
