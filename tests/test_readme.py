@@ -140,10 +140,11 @@ def test_a_command_runs_as_printed(command: Command, run_pcsr: Runner, workspace
     assert done.returncode == 0, done.stderr
 
 
-def test_the_install_command_uses_the_tested_versions_and_enlarges_the_shipped_photograph() -> None:
-    line, for_cpus = re.findall(r"^    python3 -m venv .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def test_the_install_commands_use_the_tested_versions_and_enlarge_the_shipped_photograph() -> None:
+    (line,) = re.findall(r"^    python3 -m venv .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    installation = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    assert re.findall(r"torch==\S+", for_cpus) == re.findall(r"^torch==\S+", constraints, flags=re.MULTILINE)
+    assert re.findall(r"torch==\S+", installation) == re.findall(r"^torch==\S+", constraints, flags=re.MULTILINE)
     assert "pip install -c constraints.txt . " in line
     assert line.endswith("pcsr upscale examples/chelsea.png chelsea_x4.png --scale 4")
     assert (ROOT / "examples" / "chelsea.png").is_file()

@@ -55,7 +55,7 @@ def command(
 
     box = None if size is None else make_target("fit", size)
     if not all(find_spec(name) for name in ("onnx", "onnxscript")):
-        raise UsageError("Exports need onnx and onnxscript.", "Install them with: pip install 'pcsr[onnx]'.")
+        raise UsageError("Exports need onnx and onnxscript.", "Run: pip install onnx onnxscript.")
     loaded = options.load_model(model, "cpu", "fp32", registry, scale, json or quiet)
     from pcsr_cli.engine import export
 

@@ -141,5 +141,5 @@ def figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlotError("Plots need matplotlib.", "Install matplotlib with: pip install 'pcsr[plot]'.") from error
+        raise PlotError("Plots need matplotlib.", "Install matplotlib with: pip install matplotlib.") from error
     return Figure
