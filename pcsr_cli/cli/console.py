@@ -18,11 +18,13 @@ import io
 import json
 import os
 import sys
+import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pcsr_cli.errors import OutOfMemoryError, OutputError, PcsrError, UsageError, is_out_of_memory
 from pcsr_cli.images.files import finite, reason
@@ -100,19 +102,57 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
+class Spool:
+    """A list of JSON documents in a temporary file, so that the memory does not grow with the list."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._file = tempfile.SpooledTemporaryFile(2**20, "w+", encoding="utf-8")  # noqa: SIM115 - closed below
+        weakref.finalize(self, self._file.close)
+
+    def append(self, document: object) -> None:
+        """Add a document."""
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(finite(document), default=_as_json) + "\n")
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Any]:
+        self._file.seek(0)
+        return map(json.loads, self._file)
+
+
+class _Streamed(list[Any]):
+    """A list whose elements are read while it is encoded."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def __len__(self) -> int:
+        return len(self._spool)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._spool)
+
+
 def print_document(document: object) -> None:
-    """Print one JSON document on stdout. Numbers that are not finite become null."""
-    content = finite(document)
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_as_json)
-    try:
-        text.encode(sys.stdout.encoding)
-    except UnicodeEncodeError:
-        text = json.dumps(content, indent=2, allow_nan=False, default=_as_json)
-    sys.stdout.write(text + "\n")
+    """Print one JSON document on stdout. Numbers that are not finite become null. A ``Spool`` is printed as a list."""
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False, default=_as_json)
+    for piece in encoder.iterencode(finite(document)):
+        try:
+            piece.encode(sys.stdout.encoding)
+        except UnicodeEncodeError:
+            piece = "".join(letter if letter.isascii() else json.dumps(letter)[1:-1] for letter in piece)
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
     sys.stdout.flush()
 
 
 def _as_json(value: object) -> object:
+    if isinstance(value, Spool):
+        return _Streamed(value)
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 

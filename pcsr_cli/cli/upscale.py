@@ -5,9 +5,10 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,20 +18,23 @@ from pcsr_cli.cli.console import explain, print_document, print_message, progres
 from pcsr_cli.cli.options import check_exclusive, examples, with_options
 from pcsr_cli.cli.upscale_options import Options
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
-from pcsr_cli.images.files import exists, is_folder, make_folder
+from pcsr_cli.images.files import exists, is_folder, make_folder, reason
 from pcsr_cli.images.paths import check_outputs, check_source
 from pcsr_cli.jobs.find import (
+    CHUNK,
     DEFAULT_TEMPLATE,
+    Listing,
     check_template,
-    find_images,
     is_pattern,
     name_output,
     parse_shard,
+    read_list,
     refused_names,
 )
 from pcsr_cli.jobs.target import TYPICAL_SCALE
 
 if TYPE_CHECKING:
+    from pcsr_cli.cli.upscale_view import Summary
     from pcsr_cli.jobs.find import Task
     from pcsr_cli.jobs.folder import Existing, Outcome
     from pcsr_cli.jobs.request import Job, Request
@@ -52,7 +56,7 @@ STREAM = Path("-")
 
 @dataclass(frozen=True)
 class Batch:
-    """Several images that are written to one folder."""
+    """Several images that are written to one folder. With a list, ``inputs`` has at most their common folder."""
 
     inputs: tuple[Path, ...]
     folder: Path
@@ -76,6 +80,10 @@ def command(context: typer.Context, given: Options) -> None:
     """Enlarge one image, or many into a folder."""
     started = time.perf_counter()
     given.check()
+    if given.name is not None:
+        check_template(given.name)
+    if given.shard is not None:
+        parse_shard(given.shard)
     target = given.choose_target(context.get_parameter_source("scale"))
     if target is not None:
         given = replace(given, scale=TYPICAL_SCALE)
@@ -86,7 +94,7 @@ def command(context: typer.Context, given: Options) -> None:
     given.check_engine(given.scale)
     request = given.make_request(target)
     if isinstance(work, Batch) and work.is_one_file:
-        _refuse({"--shard": given.shard is not None}, "needs a folder or several images", "or give a folder")
+        _refuse(given.of_folders, "needs a folder or several images", "or give a folder")
         work = _as_single(work, request, given)
     if isinstance(work, Single):
         if given.skip_existing and exists(work.output):
@@ -105,6 +113,8 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
     Raises UsageError, InputError."""
     paths, output, out_dir = [*(given.input or ()), *(given.paths or ())], given.output, given.out_dir
     check_exclusive({"--output": output is not None, "--out-dir": out_dir is not None})
+    if given.from_list is not None:
+        return _choose_listed(given, paths, output or out_dir)
     if not paths:
         raise UsageError("There is no image to enlarge.", "Give a file or a folder. See `pcsr upscale --help`.")
     for text in paths:
@@ -112,10 +122,6 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
             raise InputError(f"{text} is a URL.", "Download the image first.")
     last = output if output is not None or len(paths) == 1 or out_dir is not None else paths[-1]
     inputs = tuple(_path(text) for text in (paths if last is output else paths[:-1]))
-    if given.name is not None:
-        check_template(given.name)
-    if given.shard is not None:
-        parse_shard(given.shard)
     if last is None:
         folder = _folder_beside(inputs, label) if out_dir is None else out_dir
         if folder is None:
@@ -133,7 +139,7 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
             "--name": given.name is not None,
             "--fail-fast": given.fail_fast,
             "--jobs": given.jobs is not None,
-            "--shard": given.shard is not None,
+            **given.of_folders,
         }
         _refuse(of_batches, "needs a folder or several images", "or give a folder for the results")
         _check_exists(inputs[0])
@@ -143,6 +149,21 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
     if len(inputs) == 1 and not _holds_many(inputs[0]):
         _check_exists(inputs[0])
     return Batch(inputs, folder)
+
+
+def _choose_listed(given: Options, paths: list[str], output: str | Path | None) -> Batch:
+    """Return the work of a list. ``paths`` are the common folder of the listed images, if any, and OUT.
+
+    Raises UsageError."""
+    if output is None:
+        if not paths:
+            raise UsageError("A list of images needs a folder for the results.", "Give the folder with -o.")
+        output = paths.pop()
+    if len(paths) > 1 or not all(is_folder(_path(path)) for path in paths):
+        raise UsageError(
+            f"Besides a list, {paths[0]} has to be the folder that has all listed images.", "Give one folder, or none."
+        )
+    return Batch(tuple(map(_path, paths)), _path(str(output)))
 
 
 def _folder_beside(inputs: Sequence[Path], label: str) -> Path | None:
@@ -183,8 +204,8 @@ def _refuse(given: Mapping[str, bool], problem: str, other: str) -> None:
 def _as_single(work: Batch, request: "Request", given: Options) -> Single:
     """Create the folder for the result of one image, and name the result. Raises the errors of ``_upscale_many``."""
     _check_folder(work)
-    (task,) = tasks = _name_outputs(find_images(work.inputs, ()).tasks, work, request, given)
-    for error in refused_names(tasks, work.folder).values():
+    (task,) = _name_outputs(Listing(work.inputs, ()), request, given)
+    for error in refused_names([task], work.folder).values():
         raise error
     make_folder(work.folder)
     return Single(task.source, work.folder / task.output)
@@ -275,58 +296,74 @@ def _upscale_many(work: Batch, request: "Request", given: Options) -> None:
     from pcsr_cli.images.formats import readable_suffixes
 
     _check_folder(work)
-    found = find_images(work.inputs, readable_suffixes(), given.recursive, work.folder)
-    tasks = _name_outputs(found.tasks, work, request, given)
+    with _opened_list(given.from_list) as names:
+        listing = Listing(work.inputs, readable_suffixes(), given.recursive, work.folder, names)
+        tasks = _name_outputs(listing, request, given)
+        first = list(islice(tasks, CHUNK))  # a wrong path is found before torch is imported
+        summary = _upscale_listed(work.folder, chain(first, tasks), listing, request, given)
+    if summary.failures:
+        raise SystemExit(1)
+
+
+def _upscale_listed(
+    folder: Path, tasks: "Iterator[Task]", listing: Listing, request: "Request", given: Options
+) -> "Summary":
     models = given.choose_models(given.quiet)
     from pcsr_cli.cli.upscale_view import Summary, show_line
     from pcsr_cli.jobs.folder import FolderRun
     from pcsr_cli.jobs.report import Report
 
-    summary = Summary(work.folder, ignored=found.others)
-    for folder, error in found.unread:
-        summary.add_failure(folder, None, explain(error))
+    summary = Summary(folder, given.json)
 
     def report(task: "Task", outcome: "Outcome") -> None:
         if isinstance(outcome, Report):
-            summary.reports.append(outcome)
+            summary.add(outcome)
             if given.verbose and not given.json:
                 show_line(outcome, outcome.notes)  # the summary has the notes
         elif isinstance(outcome, str):
-            place = {"source": str(task.source), "output": str(work.folder / task.output)}
-            summary.skipped.append({**place, "why": outcome})
+            summary.add_skipped(task.source, folder / task.output, outcome)
         else:
-            summary.add_failure(task.source, work.folder / task.output, _print_failure(task.source, outcome))
+            summary.add_failure(task.source, folder / task.output, _print_failure(task.source, outcome))
 
+    def update(job: "Job", share: float) -> None:
+        number, more = run.position(job), "" if run.all_listed else "+"
+        progress((number - 1 + share) / run.total, f"{number:,}/{run.total:,}{more} {Path(str(job.source)).name}")
+
+    existing: Existing = "skip" if given.skip_existing else "overwrite" if given.overwrite else "refuse"
+    shard = None if given.shard is None else parse_shard(given.shard)
     with progress_bar("images", given.quiet or given.json) as progress:
-
-        def update(job: "Job", share: float) -> None:
-            number, more = run.position(job), "" if run.all_listed else "+"
-            name = Path(str(job.source)).name
-            progress((number - 1 + share) / run.total, f"{number:,}/{run.total:,}{more} {name}")
-
-        existing: Existing = "skip" if given.skip_existing else "overwrite" if given.overwrite else "refuse"
         run = FolderRun(
-            work.folder,
-            tasks,
-            models,
-            request,
-            existing,
-            None if given.shard is None else parse_shard(given.shard),
-            report=report,
-            progress=update,
-            checking=progress,
+            folder, tasks, models, request, existing, shard, report=report, progress=update, checking=progress
         )
         with run:
             try:
                 run.run(1 if given.jobs is None else given.jobs, given.fail_fast)
             finally:
-                summary.pending = run.total - run.reported
+                summary.pending, summary.all_listed = run.total - run.reported, run.all_listed
+                summary.ignored = listing.others
+                for subfolder, error in listing.unread:
+                    summary.add_failure(subfolder, None, explain(error))
                 if given.json:
                     print_document(summary.as_document())
                 elif not given.quiet:
                     summary.show(models.notes)
-    if summary.failed:
-        raise SystemExit(1)
+    return summary
+
+
+@contextmanager
+def _opened_list(name: str | None) -> "Iterator[Iterator[Path] | None]":
+    """Open a list of images, and yield its paths, or None without a list. Raises InputError."""
+    with ExitStack() as stack:
+        try:
+            if name is None:
+                file = None
+            elif name == str(STREAM):
+                file = stack.enter_context(os.fdopen(sys.stdin.fileno(), "rb", closefd=False))
+            else:
+                file = stack.enter_context(Path(name).open("rb"))
+        except OSError as error:
+            raise InputError(f"Cannot read the list {name}: {reason(error)}.", "Check the path.") from error
+        yield None if file is None else read_list(file)
 
 
 def _print_failure(source: Path, error: Exception) -> PcsrError:
@@ -348,7 +385,7 @@ def _check_folder(work: Batch) -> None:
         )
     inputs = [path for path in work.inputs if is_folder(path)]
     for pattern in filter(is_pattern, work.inputs):
-        inputs += {task.source.parent for task in find_images([pattern], ()).tasks}
+        inputs += {task.source.parent for task in Listing([pattern], ())}
     if is_folder(work.folder) and any(path.samefile(work.folder) for path in inputs):
         raise RefusedOutputError(
             f"{work.folder} is an input: results in it would be enlarged again by the next run.",
@@ -356,8 +393,8 @@ def _check_folder(work: Batch) -> None:
         )
 
 
-def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request", given: Options) -> "tuple[Task, ...]":
-    """Choose the result of every image and check that its format supports the options. Raises UsageError."""
+def _name_outputs(tasks: "Iterable[Task]", request: "Request", given: Options) -> "Iterator[Task]":
+    """Name the result of every image and check that its format supports the options. Raises UsageError."""
     from pcsr_cli.jobs.request import format_of, suffix_of
 
     def suffix(path: Path) -> str:
@@ -366,7 +403,10 @@ def _name_outputs(tasks: "Sequence[Task]", work: Batch, request: "Request", give
     template = given.name or DEFAULT_TEMPLATE
     if request.target is not None and template == DEFAULT_TEMPLATE:
         template = template.replace("x{scale}", "{scale}")
-    named = tuple(name_output(task, template, request.label, suffix) for task in tasks)
-    for output in {task.output.suffix: task.output for task in named}.values():
-        format_of(output, request)
-    return named
+    checked: set[str] = set()
+    for number, task in enumerate(tasks):
+        named = name_output(task, template, request.label, suffix, given.fan_out)
+        if number < CHUNK and named.output.suffix not in checked:  # later images fail alone
+            format_of(named.output, request)
+            checked.add(named.output.suffix)
+        yield named

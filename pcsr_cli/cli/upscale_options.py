@@ -135,6 +135,13 @@ class Options(options.Common):
     shard: Annotated[
         str | None, option("--shard", "Enlarge only part I of N, for N runs on any machines.", MANY, metavar="I/N")
     ] = None
+    from_list: Annotated[
+        str | None,
+        option("--from-list", "Enlarge the images that this file lists, one a line; - is stdin.", MANY, metavar="FILE"),
+    ] = None
+    fan_out: Annotated[
+        bool, option("--fan-out", "Spread the results over 65,536 folders, by a hash of their paths.", MANY)
+    ] = False
     jobs: Annotated[
         int | None,
         option(
@@ -183,6 +190,11 @@ class Options(options.Common):
         """Whether each option for a map or a mask of a single image is given."""
         files = {"--map": self.map, "--force-heavy": self.force_heavy, "--force-light": self.force_light}
         return {flag: file is not None for flag, file in files.items()}
+
+    @property
+    def of_folders(self) -> dict[str, bool]:
+        """Whether each option that needs a folder for the results is given."""
+        return {"--shard": self.shard is not None, "--fan-out": self.fan_out}
 
     def check(self) -> None:
         """Raise UsageError for options that exclude or need each other."""

@@ -3,8 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pcsr_cli.cli.console import facts_table, figures_table, print_message, printable, stderr_console
+from pcsr_cli.cli.console import Spool, facts_table, figures_table, print_message, printable, stderr_console
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.evaluate.html.previews import largest_sum
 from pcsr_cli.images.image import to_8_bits
@@ -29,7 +28,7 @@ MEGA = 1e6
 
 def show_line(report: Report, printed: tuple[str, ...] = ()) -> None:
     """Print one line about an image below its notes, without the notes that were ``printed`` before."""
-    for note in (*_choices([report]), *(note for note in report.notes if note not in printed)):
+    for note in (*_choice(report), *(note for note in report.notes if note not in printed)):
         print_message(f"Note: {note}.")
     parts = [report.output, f"{_size(report.input_size)} -> {_size(report.output_size)}"]
     if (file := Path(report.output)).is_file():
@@ -45,7 +44,7 @@ def show_report(report: Report, printed: tuple[str, ...] = ()) -> None:
     body = Table.grid()
     for part in (facts_table(_facts(report)), "", _flops_table(report)):
         body.add_row(part)
-    for note in (*_choices([report]), *(note for note in report.notes if note not in printed)):
+    for note in (*_choice(report), *(note for note in report.notes if note not in printed)):
         body.add_row(Text(printable(f"Note: {note}.")))
     stderr_console().print(Panel(body, title=Text(printable(report.output)), title_align="left", expand=False))
 
@@ -76,14 +75,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     return facts
 
 
-def _choices(reports: Sequence[Report]) -> Iterator[str]:
-    """Yield a sentence about each model that was chosen for lossy sources."""
-    lossy = [report for report in reports if report.source_kind is not None and report.source_kind.lossy]
-    if len(reports) == 1 and lossy:
-        yield f"{Path(lossy[0].source).name} is lossy ({lossy[0].source_kind}): model {lossy[0].model.name}"
-        return
-    for name, count in Counter(report.model.name for report in lossy).items():
-        yield f"{count:,} of {len(reports):,} images are lossy: model {name}"
+def _choice(report: Report) -> Iterator[str]:
+    """Yield a sentence about a model that was chosen for a lossy source."""
+    if report.source_kind is not None and report.source_kind.lossy:
+        yield f"{Path(report.source).name} is lossy ({report.source_kind}): model {report.model.name}"
 
 
 def _flops_table(report: Report) -> Table:
@@ -105,52 +100,78 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-@dataclass
+MAX_FAILURES = 100
+"""The failures that the summary lists."""
+
+
 class Summary:
-    """The results of a run into a ``folder``. ``ignored`` counts the files that are not images.
+    """The results of a run into a ``folder``. With ``json``, the documents are kept for ``as_document``.
 
-    ``skipped`` and ``failed`` are entries of the JSON document. A failed folder has no output.
-    """
+    ``ignored`` counts the files that are not images, ``pending`` the listed images that were not reached, and
+    ``all_listed`` states whether there are no others. The memory does not grow with the number of images, except for
+    different notes."""
 
-    folder: Path
-    ignored: int = 0
-    began: float = field(default_factory=time.perf_counter)
-    pending: int = 0
-    reports: list[Report] = field(default_factory=list)
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    failed: list[dict[str, str | None]] = field(default_factory=list)
+    def __init__(self, folder: Path, json: bool) -> None:
+        self.folder = folder
+        self.ignored = self.pending = self.done = self.failures = self._pixels = 0
+        self.all_listed = True
+        self._began = time.perf_counter()
+        self._json = json
+        self._reports, self._skipped, self._failed = Spool(), Spool(), Spool()
+        self._gflops = 0.0, 0.0
+        self._seconds = dict.fromkeys(("load", "compute", "save"), 0.0)
+        self._reasons: Counter[str] = Counter()
+        self._lossy: Counter[str] = Counter()
+        self._notes: Counter[str] = Counter()
+        self._choice: tuple[str, ...] = ()
+        self._failures: list[str] = []
+
+    def add(self, report: Report) -> None:
+        """Add an image that is done."""
+        self.done += 1
+        self._choice = tuple(_choice(report))
+        self._lossy.update([report.model.name] if self._choice else [])
+        self._notes.update(report.notes)
+        self._gflops = self._gflops[0] + report.paper.pcsr, self._gflops[1] + report.executed.pcsr
+        self._pixels += math.prod(report.output_size)
+        for part in self._seconds:
+            self._seconds[part] += getattr(report.seconds, part)
+        if self._json:
+            self._reports.append(report.as_document())
+
+    def add_skipped(self, source: Path, output: Path, why: str) -> None:
+        """Add an image that is skipped."""
+        self._reasons[why] += 1
+        if self._json:
+            self._skipped.append({"source": str(source), "output": str(output), "why": why})
 
     def add_failure(self, source: Path, output: Path | None, error: PcsrError) -> None:
         """Add an image that failed, or a folder (without ``output``) that cannot be read."""
         place = None if output is None else str(output)
         message = {"error": printable(error.sentence), "next_step": printable(error.next_step)}
-        self.failed.append({"source": str(source), "output": place, **message})
-
-    def totals(self) -> dict[str, Any]:
-        """Return the counts, and sums over the images that are done."""
-        parts = ("load", "compute", "save")
-        return {
-            "done": len(self.reports),
-            "skipped": len(self.skipped),
-            "failed": len(self.failed),
-            "pending": self.pending,
-            "ignored": self.ignored,
-            "folder": str(self.folder),
-            "wall_seconds": time.perf_counter() - self.began,
-            "output_pixels": sum(math.prod(report.output_size) for report in self.reports),
-            "seconds": {part: sum(getattr(report.seconds, part) for report in self.reports) for part in parts},
-            "gflops_paper": sum(report.paper.pcsr for report in self.reports),
-            "gflops_executed": sum(report.executed.pcsr for report in self.reports),
-        }
+        self.failures += 1
+        if self._json:
+            self._failed.append({"source": str(source), "output": place, **message})
+        if len(self._failures) < MAX_FAILURES:
+            self._failures.append(str(error))
 
     def as_document(self) -> dict[str, Any]:
-        """Return the summary as a JSON document."""
-        return {
-            "reports": [report.as_document() for report in self.reports],
-            "skipped": self.skipped,
-            "failed": self.failed,
-            "totals": self.totals(),
+        """Return the summary as a JSON document, with the counts, and sums over the images that are done."""
+        totals = {
+            "done": self.done,
+            "skipped": self._reasons.total(),
+            "failed": self.failures,
+            "pending": self.pending,
+            "all_listed": self.all_listed,
+            "ignored": self.ignored,
+            "folder": str(self.folder),
+            "wall_seconds": time.perf_counter() - self._began,
+            "output_pixels": self._pixels,
+            "seconds": self._seconds,
+            "gflops_paper": self._gflops[0],
+            "gflops_executed": self._gflops[1],
         }
+        return {"reports": self._reports, "skipped": self._skipped, "failed": self._failed, "totals": totals}
 
     def show(self, printed: tuple[str, ...] = ()) -> None:
         """Print the counts, megapixels, wall time and failures, and the notes that were not ``printed`` before."""
@@ -158,30 +179,32 @@ class Summary:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="fold")
-        totals = self.totals()
-        sums = f"{totals['output_pixels'] / MEGA:,.1f} megapixels in {totals['wall_seconds']:,.1f} s, in {self.folder}"
-        table.add_row("done", f"{len(self.reports):,}", Text(printable(sums)))
-        if self.skipped:
-            reasons = Counter(one["why"] for one in self.skipped)
+        seconds = time.perf_counter() - self._began
+        sums = f"{self._pixels / MEGA:,.1f} megapixels in {seconds:,.1f} s, in {self.folder}"
+        table.add_row("done", f"{self.done:,}", Text(printable(sums)))
+        if reasons := self._reasons:
             text = ", ".join(why if len(reasons) == 1 else f"{count:,} {why}" for why, count in reasons.items())
-            table.add_row("skipped", f"{len(self.skipped):,}", text)
-        if self.failed:
-            table.add_row("failed", f"{len(self.failed):,}", "")
-        for one in self.failed:
-            error = f"{one['error']} {one['next_step']}".rstrip()
+            table.add_row("skipped", f"{reasons.total():,}", text)
+        if self.failures:
+            table.add_row("failed", f"{self.failures:,}", "")
+        for error in self._failures:
             table.add_row("", "", Text(printable(error), style="red"))
-        if self.pending:
-            table.add_row("pending", f"{self.pending:,}", "run the same command again to continue")
+        if more := self.failures - len(self._failures):
+            table.add_row("", "", f"and {more:,} more: `pcsr status` lists them")
+        if self.pending or not self.all_listed:
+            count = f"{self.pending:,}{'' if self.all_listed else '+'}"
+            table.add_row("pending", count, "run the same command again to continue")
         if self.ignored:
             table.add_row("ignored", f"{self.ignored:,}", "files that are not images")
         console = stderr_console()
         console.print(table)
-        for choice in _choices(self.reports):
+        lossy = (f"{count:,} of {self.done:,} images are lossy: model {name}" for name, count in self._lossy.items())
+        for choice in self._choice if self.done == 1 else lossy:
             console.print(Text(printable(f"Note: {choice}.")))
-        notes = Counter(note for report in self.reports for note in report.notes if note not in printed)
-        for note, count in notes.items():
-            share = f" ({count:,} of {len(self.reports):,})" if len(self.reports) > 1 else ""
-            console.print(Text(printable(f"Note: {note}{share}.")))
+        for note, images in self._notes.items():
+            if note not in printed:
+                share = f" ({images:,} of {self.done:,})" if self.done > 1 else ""
+                console.print(Text(printable(f"Note: {note}{share}.")))
 
 
 HALF_BLOCK = "▄"

@@ -7,6 +7,8 @@ import re
 import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BufferedIOBase
+from itertools import islice
 from pathlib import Path
 
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
@@ -15,6 +17,10 @@ from pcsr_cli.images.paths import fold_case, ignores_case
 
 CHUNK = 1000
 """The number of images that are listed and checked at once, so that work starts before all images are listed."""
+
+
+BLOCK = 2**16
+"""The bytes of a list that are read at once, more than a path may have."""
 
 
 @dataclass(frozen=True)
@@ -86,29 +92,133 @@ def natural_key(path: Path) -> tuple[object, str]:
 def find_images(
     paths: Sequence[Path], suffixes: Collection[str], recursive: bool = False, skip: Path | None = None
 ) -> Found:
-    """Find the images in ``paths``, which are files, folders and patterns. Each name of a folder is listed once.
+    """Find all images in ``paths``. See ``Listing``."""
+    listing = Listing(paths, suffixes, recursive, skip)
+    return Found(tuple(listing), listing.others, tuple(listing.unread))
 
-    A folder contributes its files with one of ``suffixes``, in natural order, without hidden files. With ``recursive``,
-    a folder contributes its subfolders too, except ``skip`` (the output folder). Links to folders are followed unless
-    they lead to a folder that is searched anyway. Files named directly or by a pattern are taken whatever their suffix.
-    Raises InputError if there is no image, if a pattern matches nothing, or if a folder in ``paths`` cannot be read."""
-    walk = _Walk({suffix.lower() for suffix in suffixes}, recursive, skip)
-    found: list[Task] = []
-    for path in paths:
-        if is_pattern(path):
-            found += _matches(path)
-        elif is_folder(path):
-            found += walk.images(path)
-        else:
-            found.append(_task(path))
-    unique: dict[object, Task] = {}
-    for task in found:
-        unique.setdefault((_inode(task.source.parent), task.source.name), task)  # links to one file are images too
-    if not found and not walk.unread:
-        raise InputError(
-            f"No image found in {', '.join(map(str, paths))}.", f"Supported files are {', '.join(suffixes)}."
-        )
-    return Found(tuple(unique.values()), walk.others, tuple(walk.unread))
+
+class Listing:
+    """Finds the images in ``paths``, which are files, folders and patterns, while it is iterated. Each name of a folder
+    is listed once.
+
+    A folder contributes its files with one of ``suffixes``, without hidden files, a thousand at a time in natural
+    order. With ``recursive``, a folder contributes its subfolders too, except ``skip`` (the output folder). Links to
+    folders are followed unless they lead to a folder that is searched anyway. Files named directly or by a pattern are
+    taken whatever their suffix. Each of ``names`` is taken as well, and ``paths`` then has at most their common folder.
+
+    Iterating raises InputError if there is no image, if a pattern matches nothing, if a folder in ``paths`` cannot be
+    read, or if a name is outside ``paths``. ``others`` counts the files that are not images, and ``unread`` has the
+    subfolders that could not be read."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        suffixes: Collection[str],
+        recursive: bool = False,
+        skip: Path | None = None,
+        names: Iterable[Path] | None = None,
+    ) -> None:
+        self.others = 0
+        self.unread: list[tuple[Path, PcsrError]] = []
+        self._paths, self._suffixes = paths, tuple(suffixes)
+        self._recursive, self._skip, self._names = recursive, skip, names
+        self._walked: set[tuple[int, int] | None] = set()
+        self._named: set[tuple[tuple[int, int] | None, str]] = set()
+
+    def __iter__(self) -> Iterator[Task]:
+        """Yield the images."""
+        none = True
+        for task in self._images():
+            none = False
+            yield task
+        if none and not self.unread:
+            place = ", ".join(map(str, self._paths)) if self._names is None else "the list"
+            raise InputError(f"No image found in {place}.", f"Supported files are {', '.join(self._suffixes)}.")
+
+    def _images(self) -> Iterator[Task]:
+        if self._names is not None:
+            yield from self._below(self._names)
+            return
+        for path in self._paths:
+            if is_pattern(path):
+                yield from filter(self._is_new_name, _matches(path))
+            elif not is_folder(path):
+                yield from filter(self._is_new_name, [_task(path)])
+            elif _inode(path) not in self._walked:
+                yield from self._walk(path)
+
+    def _below(self, names: Iterable[Path]) -> Iterator[Task]:
+        """Yield named images with their paths in the common folder, if there is one."""
+        root = _absolute(self._paths[0]) if self._paths else None
+        skip = None if self._skip is None else _absolute(self._skip)
+        for name in names:
+            absolute = _absolute(name)
+            if skip is not None and absolute.is_relative_to(skip):
+                raise InputError(f"{name} is in the folder of the results.", "Remove it from the list.")
+            if root is not None and not absolute.is_relative_to(root):
+                raise InputError(f"{name} is not in {self._paths[0]}.", "Give the folder that has all listed images.")
+            path = Path(name.name) if root is None else absolute.relative_to(root)
+            yield Task(name, path, path)
+
+    def _is_new_name(self, task: Task) -> bool:
+        """Return whether a file that is named directly was not listed before. Links to one file are images too."""
+        if len(self._paths) == 1:
+            return True
+        key = _inode(task.source.parent), task.source.name
+        listed = key in self._named or (key[0] in self._walked and self._is_image(key[1]))
+        self._named.add(key)
+        return not listed
+
+    def _is_image(self, name: str) -> bool:
+        return not name.startswith(".") and Path(name).suffix.lower() in self._suffixes
+
+    def _walk(self, root: Path) -> Iterator[Task]:
+        """Yield the images of a folder."""
+        real_root = root.resolve()
+        pending = [(root, Path())]
+        while pending:
+            folder, below = pending.pop()
+            if folder != root and not self._is_new(folder, real_root):
+                continue
+            inode = _inode(folder)
+            self._walked.add(inode)
+            subfolders: list[Path] = []
+            try:
+                with os.scandir(folder) as entries:
+                    while chunk := [(Path(entry.name), _is_folder(entry)) for entry in islice(entries, CHUNK)]:
+                        for name, is_subfolder in sorted(chunk, key=lambda pair: natural_key(pair[0])):
+                            if is_subfolder and not name.name.startswith("."):
+                                subfolders.append(name)
+                            elif self._is_image(name.name) and (inode, name.name) not in self._named:
+                                yield _task(folder / name, below)
+                            else:
+                                self.others += not (name.name.startswith(".") or self._is_image(name.name))
+            except OSError as error:
+                failure = InputError(
+                    f"Cannot read the folder {folder}: {error.strerror}.", "Check the permissions of the folder."
+                )
+                if folder == root:
+                    raise failure from error
+                self.unread.append((folder, failure))
+            if self._recursive:
+                subfolders.sort(key=natural_key, reverse=True)
+                pending += [(folder / name, below / name) for name in subfolders]
+
+    def _is_new(self, folder: Path, root: Path) -> bool:
+        if folder.is_symlink():
+            real = folder.resolve()
+            if real.is_relative_to(root) or root.is_relative_to(real):
+                return False
+        inode = _inode(folder)
+        return inode not in self._walked and (self._skip is None or inode != _inode(self._skip))
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - removes .. and does not follow links
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    return is_folder(Path(entry.path)) if entry.is_symlink() else entry.is_dir()
 
 
 def _task(source: Path, subfolder: Path = Path()) -> Task:
@@ -132,54 +242,20 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-class _Walk:
-    """Walks through folders and counts the files that are not images."""
+def read_list(file: BufferedIOBase) -> Iterator[Path]:
+    """Yield the paths in a list while it is read: one a line, or with a NUL byte after each, such as from find -print0.
 
-    def __init__(self, suffixes: set[str], recursive: bool, skip: Path | None) -> None:
-        self.suffixes = suffixes
-        self.recursive = recursive
-        self.others = 0
-        self.unread: list[tuple[Path, PcsrError]] = []
-        self._visited = set() if skip is None else {_inode(skip)}
-
-    def images(self, root: Path) -> Iterator[Task]:
-        """Yield the images of a folder. Raises InputError if ``root`` cannot be read. Subfolders that cannot be read
-        are added to ``unread``."""
-        real_root = root.resolve()
-        pending = [(root, Path())]
-        while pending:
-            folder, below = pending.pop()
-            self._visited.add(_inode(folder))
-            try:
-                names = sorted((Path(entry) for entry in os.listdir(folder)), key=natural_key)  # noqa: PTH208 - names
-            except OSError as error:
-                failure = InputError(
-                    f"Cannot read the folder {folder}: {error.strerror}.", "Check the permissions of the folder."
-                )
-                if folder == root:
-                    raise failure from error
-                self.unread.append((folder, failure))
-                continue
-            subfolders = []
-            for name in names:
-                path = folder / name
-                if name.name.startswith("."):
-                    continue
-                if is_folder(path):
-                    subfolders.append((path, below / name))
-                elif name.suffix.lower() in self.suffixes:
-                    yield _task(path, below)
-                else:
-                    self.others += 1
-            if self.recursive:
-                pending += [pair for pair in reversed(subfolders) if self._is_new(pair[0], real_root)]
-
-    def _is_new(self, folder: Path, root: Path) -> bool:
-        if folder.is_symlink():
-            real = folder.resolve()
-            if real.is_relative_to(root) or root.is_relative_to(real):
-                return False
-        return _inode(folder) not in self._visited
+    Raises InputError for an invalid list."""
+    rest = mark = b""
+    while block := file.read1(BLOCK):
+        rest += block
+        mark = mark or next((mark for mark in (b"\0", b"\n") if mark in rest), b"")
+        *names, rest = rest.split(mark) if mark else [rest]
+        if len(rest) > BLOCK:
+            raise InputError("The list has a path that is too long.", "Give a file with one path a line.")
+        yield from (Path(os.fsdecode(name)) for name in names if name)
+    if rest:
+        yield Path(os.fsdecode(rest))
 
 
 FIELDS = ("stem", "name", "suffix", "scale")

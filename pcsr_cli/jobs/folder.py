@@ -158,7 +158,7 @@ class FolderRun:
     def _list(self) -> list[Task]:
         listed = list(islice(self._tasks, CHUNK))
         self.all_listed = len(listed) < CHUNK
-        return listed
+        return list(dict.fromkeys(listed))  # a list may name an image twice
 
     def _own(self, listed: Sequence[Task]) -> list[Task]:
         own = [task for task in listed if self._shard is None or self._shard.holds(task)]

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -120,6 +121,7 @@ class Journal:
         self._folder = folder
         self._ends: dict[Path, int] = {}
         self._lines = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._lines.close)
         self._lines.execute("PRAGMA journal_mode = OFF")
         self._lines.execute("CREATE TABLE lines (name BLOB, line BLOB)")
         self._lines.execute("CREATE INDEX names ON lines (name)")

@@ -282,6 +282,26 @@ def test_shards_and_runs_at_once_equal_one_run(thirty: tuple[Folders, dict[str, 
     assert totals(many("--json").succeeded()) == (0, 30, 0, 0)
 
 
+def test_a_list_names_the_images_and_results_fan_out(many: Folders) -> None:
+    """Names with a line break, bytes that are not UTF-8, and 255 bytes."""
+    long = "l" * 251 + ".png"
+    many.put("a.png", "sub/b\n.png", os.fsdecode(b"\xff.png"), long, "not listed.png")
+    listed = [b"in/a.png", b"in/sub/b\n.png", b"in/\xff.png", b"in/" + long.encode(), b"in/gone.png", b"in/a.png"]
+    (many.cwd / "list").write_bytes(b"\0".join(listed))
+    ran = many("--from-list", "list", "--fan-out", "--json")
+    assert (ran.code, totals(ran)) == (1, (3, 0, 2, 0))
+    results = ["a_x4.png", "sub/b\n_x4.png", os.fsdecode(b"\xff_x4.png")]
+    assert sorted(name[6:] for name in many.results()) == results
+    assert all(re.match(r"[0-9a-f]{2}/[0-9a-f]{2}/", name) for name in many.results())
+    errors = sorted(failed["error"] for failed in ran.document["failed"])
+    assert "There is no file in/gone.png." in errors and "file name too long" in errors[1]
+    (many.cwd / "list").write_bytes(b"in/a.png\nin/not listed.png\n")
+    assert totals(many("--from-list", "list", "--fan-out", "--json").succeeded()) == (1, 1, 0, 0)
+    command = [sys.executable, "-m", "pcsr_cli", "upscale", "flat", "--from-list", "-", "--model", str(many.model)]
+    subprocess.run(command, cwd=many.cwd, env=many.run_pcsr.env, input=b"in/a.png", check=True)
+    assert sorted(many.results("flat")) == ["a_x4.png"]
+
+
 # Refusals before any work.
 
 
@@ -307,6 +327,11 @@ def test_shards_and_runs_at_once_equal_one_run(thirty: tuple[Folders, dict[str, 
         (["-", "o.png"], 1, "stdin is empty."),
         (["in", "out", "--shard", "4/3"], 2, "Invalid shard '4/3'. Use NUMBER/COUNT"),
         (["in", "out", "--shard", "1/0"], 2, "Invalid shard '1/0'."),
+        (["--from-list", "list"], 2, "A list of images needs a folder for the results."),
+        (["in/a.png", "out", "--from-list", "list"], 2, "in/a.png has to be the folder that has all listed images."),
+        (["in", "out", "--from-list", "nowhere"], 1, "Cannot read the list nowhere: no such file or directory."),
+        (["empty", "out", "--from-list", "list"], 1, "in/a.png is not in empty."),
+        (["in/a.png", "o.png", "--fan-out"], 2, "--fan-out needs a folder or several images."),
         (["in/a.png", "o.png", "--shard", "1/3"], 2, "--shard needs a folder or several images."),
         (["in/a.png", "empty", "--shard", "1/3"], 2, "--shard needs a folder or several images."),
         (["in", "out", "--overwrite", "--skip-existing"], 2, "--overwrite and --skip-existing exclude"),
@@ -316,6 +341,7 @@ def test_shards_and_runs_at_once_equal_one_run(thirty: tuple[Folders, dict[str, 
 def test_an_invalid_request_is_refused(many: Folders, arguments: list[str], code: int, message: str) -> None:
     many.put("a.png", "b.png")
     (many.cwd / "empty").mkdir()
+    (many.cwd / "list").write_text("in/a.png")
     before = many.run_pcsr.files()
     many.run_pcsr("upscale", *arguments, "--model", many.model).failed(code, message)
     assert set(many.run_pcsr.files()) - set(before) <= {"out"}

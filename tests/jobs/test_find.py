@@ -1,8 +1,13 @@
 """Finding images in folders and patterns: each file once and in natural order, links without loops."""
 
+import io
+import itertools
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +17,7 @@ from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.jobs import find
 from pcsr_cli.jobs.find import (
     DEFAULT_TEMPLATE,
+    Listing,
     Shard,
     Task,
     check_template,
@@ -20,6 +26,7 @@ from pcsr_cli.jobs.find import (
     name_output,
     natural_key,
     parse_shard,
+    read_list,
     refused_names,
 )
 from tests.failing import fails
@@ -136,14 +143,14 @@ def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
 
 
 def test_unreadable_folders_are_reported(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = os.listdir
+    listed = os.scandir
 
-    def refuse(folder: Path) -> list[str]:  # permissions do not apply to root
+    def refuse(folder: Path) -> Any:  # permissions do not apply to root
         if folder == closed:
             raise PermissionError(13, "Permission denied")
         return listed(folder)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     closed = tree
     with fails(InputError, f"Cannot read the folder {tree}: Permission denied."):
         find_images([tree], SUFFIXES)
@@ -153,6 +160,85 @@ def test_unreadable_folders_are_reported(tree: Path, monkeypatch: pytest.MonkeyP
     ((folder, error),) = found.unread
     assert folder == closed
     assert "Permission denied" in str(error)
+
+
+def test_a_folder_is_listed_while_its_images_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(50):
+        (tmp_path / f"{number}.png").touch()
+    listed = os.scandir
+    read: list[str] = []
+
+    def note(entry: os.DirEntry[str]) -> bool:
+        read.append(entry.name)
+        return True
+
+    @contextmanager
+    def count(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with listed(folder) as entries:
+            yield filter(note, entries)
+
+    monkeypatch.setattr(os, "scandir", count)
+    monkeypatch.setattr(find, "CHUNK", 10)
+    images = iter(Listing([tmp_path], SUFFIXES))
+    first = [next(images).source.name for _ in range(10)]
+    assert len(read) == 10 and first == sorted(read, key=lambda name: int(Path(name).stem))
+    assert len(list(images)) == 40
+
+
+def test_an_endless_list_is_used_while_it_is_read() -> None:
+    names = (Path(f"in/{number}.png") for number in itertools.count())
+    images = Listing([Path("in")], SUFFIXES, names=names)
+    assert [task.output.name for task in itertools.islice(images, 3)] == ["0.png", "1.png", "2.png"]
+
+
+def test_listed_images_keep_their_place_in_the_common_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def outputs(*names: str | Path, folders: tuple[str, ...] = ("in",)) -> list[str]:
+        listing = Listing([*map(Path, folders)], SUFFIXES, skip=Path("in/out"), names=map(Path, names))
+        return [f"{task.source} {task.path} {task.output}" for task in listing]
+
+    names = "in/a.png", "in/../in/sub/b.tif"
+    assert outputs(*names, folders=()) == ["in/a.png a.png a.png", "in/../in/sub/b.tif b.tif b.tif"]
+    assert outputs(*names) == ["in/a.png a.png a.png", "in/../in/sub/b.tif sub/b.tif sub/b.tif"]
+    assert outputs(tmp_path / "in" / "a.png") == [f"{tmp_path}/in/a.png a.png a.png"]
+    for name in ("a.png", "in/../a.png", "/in/a.png"):
+        with fails(InputError, f"{name} is not in in."):
+            outputs("in/a.png", name)
+    with fails(InputError, "in/out/a.png is in the folder of the results."):
+        outputs("in/out/a.png")
+    with fails(InputError, "No image found in the list."):
+        outputs()
+
+
+class Pieces(io.BytesIO):
+    """A pipe that delivers its content in pieces."""
+
+    def read1(self, size: int | None = -1) -> bytes:
+        return super().read1(3)
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, Pieces])
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"a.png\nsub/b c.png\n", [b"a.png", b"sub/b c.png"]),
+        (b"a.png\n\nb.png", [b"a.png", b"b.png"]),
+        (b"a\n.png\0b.png\0", [b"a\n.png", b"b.png"]),
+        (b"\xff.png\n", [b"\xff.png"]),
+        (b"", []),
+    ],
+)
+def test_a_list_has_a_path_a_line_or_nul_bytes(kind: type[io.BytesIO], content: bytes, names: list[bytes]) -> None:
+    if kind is Pieces and b"\0" in content:
+        content = content.replace(b"\n", b"")  # the first block decides
+        names = [name.replace(b"\n", b"") for name in names]
+    assert [os.fsencode(path) for path in read_list(kind(content))] == names
+
+
+def test_a_list_without_lines_is_refused() -> None:
+    with fails(InputError, "The list has a path that is too long."):
+        list(read_list(io.BytesIO(b"x" * 200_000)))
 
 
 def named(
