@@ -15,7 +15,21 @@ import typer
 from typer.main import get_command
 
 import pcsr_cli
-from pcsr_cli.cli import bench, console, doctor, export, models, options, plan, report, sweep, train, upscale, verify
+from pcsr_cli.cli import (
+    bench,
+    compare,
+    console,
+    doctor,
+    export,
+    models,
+    options,
+    plan,
+    report,
+    sweep,
+    train,
+    upscale,
+    verify,
+)
 from pcsr_cli.cli.upscale_options import ShortHelp, complete_wrap
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.files import exists
@@ -44,6 +58,7 @@ app.command("plan", epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
 app.command("bench", epilog=bench.EXAMPLES, rich_help_panel=EVALUATE)(bench.command)
 app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)
 app.command("report", epilog=report.EXAMPLES, rich_help_panel=EVALUATE)(report.command)
+app.command("compare", epilog=compare.EXAMPLES, rich_help_panel=EVALUATE)(compare.command)
 app.command("verify", epilog=verify.EXAMPLES, rich_help_panel=CHECK)(verify.command)
 app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=CHECK)(doctor.command)
 app.command("train", rich_help_panel=MODELS)(train.command)

@@ -249,12 +249,10 @@ class Engine:
         """Check the options that need neither the model nor the device.
 
         Raises UsageError, DeviceError, UnknownModelError, RegistryError."""
-        from pcsr_cli.model.registry import check_reference
-
         rules.check_device_name(self.device)
         choose_tile(self.tile)
         choose_refine(self.refine, self.no_refine, scale)
-        check_reference(self.model, load_registry(self.registry))
+        check_models([self.model], self.registry)
 
     def load_model(self, scale: float, quiet: bool, lossy: bool = False) -> "LoadedModel":
         """Load the model. Raises the errors of ``api.load_model``."""
@@ -369,6 +367,15 @@ def load_registry(own: Path | None) -> "Registry":
     from pcsr_cli.model import registry
 
     return registry.load_registry(own or registry.own_registry_path())
+
+
+def check_models(references: Sequence[str], registry: Path | None) -> None:
+    """Check the names of models before torch is imported. Raises UnknownModelError, RegistryError."""
+    from pcsr_cli.model.registry import check_reference
+
+    known = load_registry(registry)
+    for reference in references:
+        check_reference(reference, known)
 
 
 def load_model(

@@ -1,1 +1,1 @@
-"""The work of `bench`, `sweep`, `report`, `verify` and `doctor`."""
+"""The work of `bench`, `sweep`, `report`, `compare`, `verify` and `doctor`."""

@@ -11,11 +11,11 @@ from PIL import Image
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pcsr_cli.cli import bench, doctor, export, main, models, plan, report, sweep, upscale, verify
+from pcsr_cli.cli import bench, compare, doctor, export, main, models, plan, report, sweep, upscale, verify
 from tests.command import ROOT, Pcsr
 
 EPILOGS = {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (upscale, plan, bench, sweep)}
-EPILOGS |= {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (report, verify, doctor, export)}
+EPILOGS |= {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (report, compare, verify, doctor, export)}
 EPILOGS |= {"": str(main.app.info.epilog), "models": str(models.app.info.epilog)}
 EXAMPLES = {command: epilog.split("\n\n")[1:] for command, epilog in EPILOGS.items()}
 
@@ -34,7 +34,7 @@ def panels(text: str) -> dict[str, list[str]]:
 def test_commands_are_in_panels(run_pcsr: Pcsr) -> None:
     found = panels(run_pcsr("--help").succeeded().stdout)
     assert found["Upscale"] == ["upscale", "plan"]
-    assert found["Evaluate"] == ["bench", "sweep", "report"]
+    assert found["Evaluate"] == ["bench", "sweep", "report", "compare"]
     assert found["Check"] == ["verify", "doctor"]
     assert found["Models"] == ["train", "export", "models"]
     assert {"--version", "--help"} <= set(found["Options"])

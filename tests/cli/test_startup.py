@@ -90,6 +90,15 @@ report taken.png in.png
 report page.html in.png
 report out.txt in.png
 report out.html missing.png
+compare in.png
+compare in.png missing.png
+compare in.png in.png
+compare in.png taken.png -o page.html
+compare in.png taken.png -o taken.png -y
+compare in.png taken.png -o x.doc
+compare in.png taken.png --scale 2
+compare in.png -m nonsense
+compare in.png -m builtin --device nonsense
 verify missing.png
 verify in.png --tile 3
 verify in.png --scale 0.2

@@ -1,1 +1,1 @@
-"""The HTML page of `pcsr report`."""
+"""The HTML page of `pcsr report` and `pcsr compare`."""

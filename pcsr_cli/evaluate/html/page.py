@@ -23,6 +23,7 @@ from pcsr_cli.engine.device import describe_device, to_levels
 from pcsr_cli.engine.rules import NEVER
 from pcsr_cli.evaluate.arguments import CutGrid
 from pcsr_cli.evaluate.bench import Row
+from pcsr_cli.evaluate.compare import Picture, differences
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage
 from pcsr_cli.evaluate.html import previews
 from pcsr_cli.evaluate.html.previews import Preview, choose_boundaries, make_previews
@@ -56,6 +57,10 @@ LABELS = {
 }
 """The layers of a report. The script composes ``pcsr`` from the layers ``light`` and ``heavy``."""
 
+COMPARE_ROOM = 4
+"""The limits of a page of pictures, compared with those of an image of a report. 3840x2160 pixels are not reduced."""
+
+VERSIONS = f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}"
 GFLOPS_RULE = (
     "The paper's count adds the backbone once, the classifier for every output pixel, and the chosen sampler of each "
     "pixel. The executed count is what ran in one pass: layers shared between pixels, tile borders and refinement "
@@ -231,7 +236,7 @@ def report_page(command: str, images: Sequence[PageImage], measured: Measured) -
         ("Licence", identity.licence),
         ("Scale", f"×{conditions.scale:g}, {refined}"),
         ("Machine", f"{describe_device(network.device)}, {network.precision}"),
-        ("Versions", f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}"),
+        ("Versions", VERSIONS),
         ("GFLOPs", GFLOPS_RULE),
         ("Knee", f"{KNEE_RULE.capitalize()}."),
     ]
@@ -239,6 +244,18 @@ def report_page(command: str, images: Sequence[PageImage], measured: Measured) -
         facts.append(("Similarity", SIMILARITY_RULE))
     subject = images[0].name if len(images) == 1 else f"{len(images)} images"
     return Page(f"{identity.name} ×{conditions.scale:g}: {subject}", tuple(images), facts, measured)
+
+
+def compare_page(command: str, name: str, pictures: Sequence[Picture]) -> Page:
+    """Return the page of pictures of one size. ``name`` is that of the first file."""
+    height, width = pictures[0].rgb.shape[:2]
+    keyed = {str(number): picture for number, picture in enumerate(pictures)}
+    layers = {key: picture.rgb for key, picture in keyed.items()}
+    shown = make_previews(layers, differences(pictures), room=COMPARE_ROOM * max(1, len(pictures) / 6))
+    labels = {key: picture.label for key, picture in keyed.items()}
+    facts = [("Command", command), *((picture.label, picture.fact) for picture in pictures), ("Versions", VERSIONS)]
+    image = PageImage(name, f"{width}×{height}", (width, height), shown, labels, ("0", "1"))
+    return Page(" / ".join(labels.values()), (image,), facts)
 
 
 def write_page(output: Path, page: Page, replace: bool) -> None:
@@ -261,7 +278,7 @@ def render(page: Page) -> str:
         page=page,
         measured=page.measured,
         images=page.images,
-        version=f"pcsr {pcsr_cli.__version__}",
+        versions=VERSIONS,
         columns=COLUMNS,
         infinity=math.inf,
         document=page.as_document(),

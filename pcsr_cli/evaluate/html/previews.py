@@ -78,27 +78,30 @@ def choose_boundaries(cuts: Sequence[float]) -> tuple[float, ...]:
 
 
 def make_previews(
-    layers: Mapping[str, NDArray[np.uint8]], interest: NDArray[np.float32], levels: NDArray[np.uint8] | None = None
+    layers: Mapping[str, NDArray[np.uint8]],
+    interest: NDArray[np.float32],
+    levels: NDArray[np.uint8] | None = None,
+    room: float = 1.0,
 ) -> tuple[Preview, ...]:
     """Return a preview of the whole image and, if this preview is scaled down, one of a detail, within MAX_BYTES.
 
     ``layers`` are (H, W, 3) uint8, ``interest`` and the ``levels`` of difficulty (H, W). The detail is the square with
-    the largest sum of ``interest``.
+    the largest sum of ``interest``. ``room`` multiplies the limits on pixels and bytes.
     """
     height, width = interest.shape
     regions = [(0, 0, width, height)]
-    if height * width > MAX_PIXELS:
+    if height * width > MAX_PIXELS * room:
         high, wide = min(DETAIL, height), min(DETAIL, width)
         top, left = largest_sum(interest, high, wide)
         regions.append((left, top, wide, high))
     for shrink in (1.0, 0.7, 0.5, 0.35):
-        sizes = [_embedded_size(width, height, shrink) for _, _, width, height in regions]
+        sizes = [_embedded_size(width, height, shrink, room) for _, _, width, height in regions]
         crops = [_crop(layers, *each) for each in zip(regions, sizes, strict=True)]
         maps = [_map(levels, *each) for each in zip(regions, sizes, strict=True)]
         for quality in QUALITIES:
             packed = [{name: _webp(rgb, quality) for name, rgb in images.items()} for images in crops]
             total = sum(map(len, maps)) + sum(len(data) for images in packed for data in images.values())
-            if total <= MAX_BYTES or (shrink == 0.35 and quality == QUALITIES[-1]):
+            if total <= MAX_BYTES * room or (shrink == 0.35 and quality == QUALITIES[-1]):
                 return tuple(
                     Preview(
                         *region,
@@ -111,9 +114,9 @@ def make_previews(
     raise AssertionError("the last attempt is accepted at any size")
 
 
-def _embedded_size(width: int, height: int, shrink: float) -> tuple[int, int]:
+def _embedded_size(width: int, height: int, shrink: float, room: float) -> tuple[int, int]:
     """Return the (width, height) at which a region is embedded. ``shrink`` has no effect on regions up to DETAIL."""
-    pixels = MAX_PIXELS if width * height <= MAX_PIXELS else SCALED_PIXELS
+    pixels = room * (MAX_PIXELS if width * height <= MAX_PIXELS * room else SCALED_PIXELS)
     factor = min(1.0, math.sqrt(pixels / (width * height)), MAX_SIDE / max(width, height))
     factor *= shrink if width * height > DETAIL**2 else 1.0
     return max(1, round(width * factor)), max(1, round(height * factor))

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pcsr_cli.evaluate.compare import Picture
+from pcsr_cli.evaluate.html.page import compare_page, write_page
 from tests.command import ROOT, ForkServer, Pcsr
 from tests.evaluate.html.browsing import OpenPage, chromium, opened
+from tests.images import levels
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -296,6 +299,25 @@ def test_the_page_fits_narrow_and_wide_windows_in_both_themes(
         assert shown.page.evaluate("document.documentElement.scrollWidth") == width
         red = int(shown.style("body", "background-color").split("(")[1].split(",")[0])
         assert (red > 200) == (scheme == "light")
+        assert shown.errors == []
+
+
+def test_the_page_of_a_comparison_shows_every_picture(browser: "Browser", tmp_path: Path) -> None:
+    pictures = [Picture(f"<i>{number}</i>.png", levels(60, 80, seed=number), "80×60") for number in range(3)]
+    write_page(tmp_path / "p.html", compare_page("pcsr compare", "0.png", pictures), replace=False)
+    with opened(browser, tmp_path / "p.html") as shown:
+        for side in ("left", "right"):
+            menu = shown.page.locator(f"article .{side}-layer")
+            seen = set()
+            for number in range(3):
+                menu.select_option(str(number))
+                assert shown.page.locator(f"article .tag.{side}").text_content() == f"<i>{number}</i>.png"
+                seen.add(shown.pixels(side))
+            assert len(seen) == 3
+        assert shown.page.locator("article .map-style, article .panel, #images").count() == 0
+        with shown.page.expect_download() as waiting:
+            shown.page.locator("article .save-crop").click()
+        assert waiting.value.suggested_filename.startswith("0 ")
         assert shown.errors == []
 
 
