@@ -22,10 +22,10 @@ from torch import Tensor
 
 from benchmarks.machine import CONV, MATMUL, RATED, RATED_FLOPS, Rated, machine
 from benchmarks.networks import Measured, measured_network
-from benchmarks.originals import prepared_original
 from benchmarks.stages import REST, stage_flops, timed_engine
 from benchmarks.timing import Timed, alternate, timed
 from pcsr_cli.engine.device import peak_memory
+from pcsr_cli.engine.fused.originals import prepared_original
 from pcsr_cli.engine.rules import Adaptive, Routing, usual_refine
 from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
 from pcsr_cli.model.backbones import ORIGINALS, Original

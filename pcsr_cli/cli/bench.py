@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +13,7 @@ from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import figures_table, print_document, printable, progress_bar, stdout_console
 from pcsr_cli.cli.options import OUTPUT, ROUTING, option
 from pcsr_cli.engine.rules import parse_allowance
-from pcsr_cli.evaluate.arguments import Method, check_page, parse_grid, parse_methods
+from pcsr_cli.evaluate.arguments import Method, check_page, parse_grid, parse_methods, parse_peers
 from pcsr_cli.images.files import make_folder
 
 if TYPE_CHECKING:
@@ -53,6 +53,14 @@ Methods = Annotated[
     str,
     option("--methods", "Compare these: threshold=0.3, k=1, adm, heavy, light, patch=64, bicubic, lanczos, original."),
 ]
+Peers = Annotated[
+    list[str] | None,
+    option(
+        "--peer",
+        "Compare with classsr, arm (,k=1.38 and ,table=PATH), carn, fsrcnn, srresnet or bsrn, on the patch grid.",
+        metavar="NAME=PATH",
+    ),
+]
 Protocol = Annotated[
     Literal["whole", "paper"],
     option("--protocol", "Measure whole images, or crop them to the patch grid of the paper's tables."),
@@ -69,6 +77,7 @@ def command(
     folders: Folders,
     common: measuring.Common,
     methods: Methods = METHODS,
+    peer: Peers = None,
     budget: Budget = None,
     protocol: Protocol = "whole",
     save: Save = None,
@@ -77,7 +86,9 @@ def command(
 ) -> None:
     """Compare methods in quality, compute and time over folders of images."""
     options.check_output_mode(common.json, common.quiet)
-    chosen = _choose_methods(methods, common.original is not None, budget is not None)
+    peers = parse_peers(peer or ())
+    added = (Method("original"),) * (common.original is not None) + (Method("budget"),) * (budget is not None)
+    chosen = tuple(dict.fromkeys((*parse_methods(methods), *added, *(each.method for each in peers))))
     allowance = None if budget is None else parse_allowance(budget)
     grid = parse_grid("threshold", measuring.THRESHOLDS)
     if report is not None:
@@ -86,10 +97,12 @@ def command(
     saved = () if save is None else _saved_files(save, sources, chosen)
     common.check_results((report, csv, *saved), sources)
     from pcsr_cli.evaluate import bench, sweep
+    from pcsr_cli.evaluate.peers import load_peers
     from pcsr_cli.images.image import ImageData
     from pcsr_cli.images.write import write_image
 
     conditions = common.load(sources)
+    conditions = replace(conditions, peers=load_peers(peers, conditions.model.network.device))
     bench.check(conditions, chosen)
     if report is not None:
         sweep.check(conditions)
@@ -103,7 +116,7 @@ def command(
             if save is not None:
                 write_image(_saved_file(save, row.image, row.method), ImageData(rgb), {}, replace=common.overwrite)
 
-        paper = protocol == "paper"
+        paper = protocol == "paper" or bool(peers)
         result = bench.bench(
             conditions, sources, chosen, paper=paper, allowance=allowance, observe=observe, skip=measuring.print_skipped
         )
@@ -112,17 +125,11 @@ def command(
     if report is not None:
         common.write_page(report, conditions, sources, grid, result, paper)
     if common.json:
-        print_document(_document(conditions, result, protocol))
+        print_document(_document(conditions, result, "paper" if paper else "whole"))
     elif not common.quiet:
         _show(conditions, result)
     if result.skipped:
         raise SystemExit(1)
-
-
-def _choose_methods(text: str, original: bool, budget: bool) -> tuple[Method, ...]:
-    """Return the named methods, and those that --original and --budget add."""
-    added = (Method("original"),) * original + (Method("budget"),) * budget
-    return tuple(dict.fromkeys((*parse_methods(text), *added)))
 
 
 def _saved_files(folder: Path, sources: "Sequence[PairFiles]", methods: Sequence[Method]) -> tuple[Path, ...]:

@@ -1,6 +1,7 @@
 """Devices, precisions, and the transfer of tensors between host and device."""
 
 import contextlib
+import ctypes
 import os
 import re
 import sys
@@ -92,6 +93,21 @@ def peak_memory(device: torch.device) -> int | None:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def start_peak_memory(device: torch.device) -> int | None:
+    """Start a new measurement of ``peak_memory``. Returns the bytes in use, None if the system cannot start one."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    try:
+        # Freed memory goes back to the system first, because memory that is used again would not count.
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except (OSError, AttributeError, TypeError):  # not Linux with glibc, or a sandbox
+        return None
+    rss: int = psutil.Process().memory_info().rss
+    return rss
 
 
 _FLOAT32_LOCK = threading.Lock()

@@ -3,6 +3,8 @@
 This module does not import torch and numpy, so that a mistake is found without them."""
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,20 +20,37 @@ MAX_POINTS = 1000
 MAX_BOUNDARIES = 255
 """Maximum number of cuts in a page."""
 
-Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original"]
+PeerKind = Literal["carn", "fsrcnn", "srresnet", "bsrn", "classsr", "arm"]
+Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original", PeerKind]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES = tuple(kind for kind in KINDS if kind != "budget")
 """The names that a list of methods may contain. The method "budget" is not among these names, because the budget is set
 separately."""
 
-DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32}
-LABELS: dict[Kind, str] = {"adm": "ADM", "heavy": "all heavy", "light": "all light", "lanczos": "Lanczos"}
+DEFAULTS: dict[Kind, float] = {"threshold": 0.5, "k": 0.0, "patch": 32, "arm": 1.38}
+LABELS: dict[Kind, str] = {
+    "k": "k =",
+    "adm": "ADM",
+    "heavy": "all heavy",
+    "light": "all light",
+    "lanczos": "Lanczos",
+    "carn": "CARN",
+    "fsrcnn": "FSRCNN",
+    "srresnet": "SRResNet",
+    "bsrn": "BSRN",
+    "classsr": "ClassSR",
+    "arm": "ARM k =",
+}
+PEERS: tuple[Kind, ...] = get_args(PeerKind)
+"""The methods with their own weights: original networks, and those that route patches."""
+
+MAX_ARM_K = 1000
 ROUTINGS: dict[Kind, Routing] = {"adm": Adaptive(), "heavy": ALL_HEAVY, "light": ALL_LIGHT}
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method of upscaling. ``value`` is the threshold, k, or the side of a patch in LR pixels."""
+    """A method of upscaling. ``value`` is the threshold, k, ARM's k, or the side of a patch in LR pixels."""
 
     kind: Kind
     value: float | None = None
@@ -39,9 +58,8 @@ class Method:
     @property
     def label(self) -> str:
         """The name in tables and documents, with all digits of the value."""
-        if self.value is None:
-            return LABELS.get(self.kind, self.kind)
-        return f"{'k =' if self.kind == 'k' else self.kind} {str(self.value).removesuffix('.0')}"
+        value = "" if self.value is None else f" {str(self.value).removesuffix('.0')}"
+        return LABELS.get(self.kind, self.kind) + value
 
     @property
     def routing(self) -> Routing | None:
@@ -74,9 +92,36 @@ def _parse(text: str) -> Method:
     is_side = abs(number) < 1e9 and number >= 1 and number == int(number)
     if kind not in DEFAULTS or number != number or (kind == "patch" and not is_side):
         raise UsageError(f"Invalid method {text!r}.", "Examples: threshold=0.3, k=1, patch=64 (LR pixels).")
+    if kind == "arm" and not 0 <= number <= MAX_ARM_K:
+        raise UsageError(f"ARM's k of {value} is out of range.", f"Use a number from 0 to {MAX_ARM_K}.")
     method = Method(kind, number)
     _ = method.routing  # raises UsageError for a threshold or k out of range
     return method
+
+
+@dataclass(frozen=True)
+class PeerRequest:
+    """The files of a peer. ``table`` is a file, or a folder of HR images to compute ARM's table from."""
+
+    method: Method
+    path: Path
+    table: Path | None = None
+
+
+def parse_peers(texts: Sequence[str]) -> tuple[PeerRequest, ...]:
+    """Parse texts such as ``classsr=PATH`` and ``arm=PATH,k=1.3,table=PATH``. Raises UsageError."""
+    found: dict[str, PeerRequest] = {}
+    for text in texts:
+        parsed = re.fullmatch(rf"({'|'.join(PEERS)})=(.+?)((?:,(?:k|table)=[^,]+)*)", text)
+        if parsed is None or (parsed[1] != "arm" and parsed[3]):
+            known = ", ".join(f"{name}=PATH" for name in PEERS)
+            raise UsageError(f"Invalid peer {text!r}.", f"Use {known} or arm=PATH,k=1.38,table=PATH.", setting="peer")
+        name, options = parsed[1], dict(part.split("=", 1) for part in parsed[3].split(",")[1:])
+        if name in found:
+            raise UsageError(f"Two peers have the name {name}.", "Give each peer once.", setting="peer")
+        method = _parse(f"{name}={options['k']}" if "k" in options else name)
+        found[name] = PeerRequest(method, Path(parsed[2]), Path(options["table"]) if "table" in options else None)
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pcsr_cli.engine.routing import DifficultySurvey, Size, cut_for_share, heavy
 from pcsr_cli.engine.rules import ALL_HEAVY, Allowance, Routing, Threshold
 from pcsr_cli.engine.upscale import survey_difficulties
 from pcsr_cli.errors import PcsrError, UsageError
-from pcsr_cli.evaluate.arguments import Method
+from pcsr_cli.evaluate.arguments import PEERS, Method
 from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage, each_pair, load_pair
 from pcsr_cli.evaluate.metrics import luma, mean_psnr, ssim
 from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner
@@ -30,7 +30,9 @@ class Row:
     ``size`` is (width, height) of the result. ``psnr`` is in dB, against HR or, without HR, against all heavy. SSIM is
     of luma. ``paper`` and ``executed`` are GFLOPs. ``original_share`` is ``paper`` divided by the GFLOPs of the
     original network. ``seconds`` is computing time. ``equal`` counts the results that equal the reference. The PSNR of
-    an equal result is infinite, so the mean PSNR does not include such results.
+    an equal result is infinite, so the mean PSNR does not include such results. ``classes`` has the number of patches
+    of each class, cheapest class first, and ``own`` the mean GFLOPs of a patch as the method's authors count them.
+    ``memory`` is the peak during the method, in bytes above the memory before it.
     """
 
     image: str
@@ -45,6 +47,9 @@ class Row:
     seconds: float | None
     megapixels_per_second: float | None
     equal: int = 0
+    classes: tuple[int, ...] | None = None
+    own: float | None = None
+    memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ def check(conditions: Conditions, methods: Sequence[Method]) -> None:
     if Method("original") in methods and conditions.original is None:
         message = "The method original needs the weights of the original network, which do not ship with pcsr."
         raise UsageError(message, "Give the path of the weights.", setting="original")
+    missing = [method.label for method in methods if method.kind in PEERS and method.kind not in conditions.peers]
+    if missing:
+        message = f"These methods need their published weights, which do not ship with pcsr: {', '.join(missing)}."
+        raise UsageError(message, "Give their path, as in arm=PATH.", setting="peer")
     two_only = [method.label for method in methods if method.kind in {"threshold", "patch", "budget"}]
     branches = conditions.model.network.spec.branches
     if branches != 2 and two_only:
@@ -132,14 +141,19 @@ def _row(name: str, method: Method, result: MethodResult, psnr: float, ssim: flo
         seconds=result.seconds,
         megapixels_per_second=height * width / 1e6 / result.seconds if result.seconds else None,
         equal=int(math.isinf(psnr)),
+        classes=result.classes,
+        own=result.own,
+        memory=result.memory,
     )
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
-    """Return the mean of the rows of one method. ``original_share`` and ``megapixels_per_second`` are ratios of
-    means."""
-    columns = ("heavy_share", "ssim", "paper", "executed", "seconds")
+    """Return the mean of the rows of one method. ``original_share`` and ``megapixels_per_second`` are ratios of means,
+    ``classes`` are sums."""
+    columns = ("heavy_share", "ssim", "paper", "executed", "seconds", "own", "memory")
     means: dict[str, Any] = {name: _mean(rows, name) for name in columns}
+    classes = [row.classes for row in rows if row.classes is not None]
+    means["classes"] = tuple(map(sum, zip(*classes, strict=True))) if classes else None
     means["psnr"], means["equal"] = mean_psnr(row.psnr for row in rows if row.psnr is not None)
     mean = replace(rows[0], image="mean", size=None, original_share=None, **means)
     originals = [row.paper / row.original_share for row in rows if row.paper is not None and row.original_share]

@@ -1,7 +1,8 @@
 """The methods that ``pcsr bench`` compares, patch routing, and the original networks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsr_cli.engine.device import as_lr, full_float32, to_levels, to_numbers
+from pcsr_cli.engine.fused.originals import prepared_original
 from pcsr_cli.errors import ModelError
 from pcsr_cli.images.files import is_file
 from pcsr_cli.model.backbones import ORIGINALS, Original
@@ -49,14 +51,18 @@ class LoadedOriginal:
         """Return the FLOPs for an image."""
         return self.network.cost() * lr_pixels
 
+    @cached_property
+    def _prepared(self) -> Callable[[Tensor], Tensor]:
+        return prepared_original(self.network)
+
     @torch.inference_mode()
     def upscale(self, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Upscale (h, w, 3) uint8 RGB to (4h, 4w, 3), as a whole."""
         device = next(self.network.parameters()).device
         mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
-        x = to_numbers(as_lr(lr).to(device))
+        x = to_numbers(as_lr(lr).to(device)) - mean
         with full_float32(x.device):
-            rgb = self.network(x - mean)[0] + mean[0]
+            rgb = (self._prepared if device.type == "cpu" else self.network)(x)[0] + mean[0]
         values: NDArray[np.uint8] = to_levels(rgb, torch.uint8).permute(1, 2, 0).cpu().numpy()
         return np.ascontiguousarray(values)
 

@@ -2,23 +2,24 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcsr_cli.engine.device import as_lr
+from pcsr_cli.engine.device import as_lr, peak_memory, start_peak_memory
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.rules import Routing, default_routing
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import ScaleError, UsageError, in_full
-from pcsr_cli.evaluate.arguments import Method
+from pcsr_cli.evaluate.arguments import PEERS, Kind, Method
 from pcsr_cli.evaluate.composition import Composer
 from pcsr_cli.evaluate.methods import LoadedOriginal, patch_mask
 from pcsr_cli.evaluate.metrics import luma, psnr
+from pcsr_cli.evaluate.peers import Peer
 from pcsr_cli.images.resize import resize_bicubic_8bit, resize_lanczos_8bit
 from pcsr_cli.model.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.model.layers import Cost
@@ -27,13 +28,21 @@ from pcsr_cli.model.registry import LoadedModel
 
 @dataclass(frozen=True)
 class MethodResult:
-    """A result (H, W, 3) uint8. GFLOPs, the share of heavy pixels and seconds are None if the method has none."""
+    """A result (H, W, 3) uint8. Figures that the method does not have are None.
+
+    ``paper`` and ``executed`` are GFLOPs. A method that routes patches has the number of patches of each class, and the
+    mean GFLOPs of a patch as its authors count them, ``own``. ``memory`` is the peak during the method, in bytes above
+    the memory before it.
+    """
 
     rgb: NDArray[np.uint8]
     heavy_share: float | None = None
     paper: float | None = None
     executed: float | None = None
     seconds: float | None = None
+    classes: tuple[int, ...] | None = None
+    own: float | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ class Conditions:
 
     Each measurement replaces the routing in ``settings``. ``luma`` selects PSNR of luma. With ``no_reference``, results
     are compared with all heavy instead of HR. ``original`` is the original network with its weights, if they are given.
-    ``degrade`` describes how the LR images were degraded.
+    ``degrade`` describes how the LR images were degraded. ``peers`` are
+    the methods with their own weights, by their kind.
     """
 
     model: LoadedModel
@@ -52,6 +62,7 @@ class Conditions:
     no_reference: bool = False
     original: LoadedOriginal | None = None
     degrade: str | None = None
+    peers: Mapping[Kind, Peer | LoadedOriginal] = field(default_factory=dict)
 
     @property
     def shave(self) -> int:
@@ -69,9 +80,11 @@ class Conditions:
             name, scales = self.model.identity.name, self.model.scales
             message = f"{name} was trained for {scales}, not x{in_full(self.scale)}."
             raise ScaleError(message, "Measure at a trained scale.")
-        if self.original is not None and self.scale != ORIGINAL_SCALE:
-            message = f"The original network supports only x{ORIGINAL_SCALE}."
-            raise UsageError(message, "Measure without the original network.", setting="original")
+        fixed = {"original": self.original is not None, "peer": bool(self.peers)}
+        for setting, given in fixed.items():
+            if given and self.scale != ORIGINAL_SCALE:
+                name = "The original network" if setting == "original" else "A peer"
+                raise UsageError(f"{name} supports only x{ORIGINAL_SCALE}.", "Measure without it.", setting=setting)
 
     def psnr(self, result: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
         """Return the PSNR in dB of two images (H, W, 3). Raises the errors of ``metrics.psnr``."""
@@ -106,7 +119,13 @@ class MethodRunner:
         """Return the result of a method. ``patch`` is composed from branches that ran before, so its result has no
         computing time."""
         if method not in self.results:
-            self.results[method] = self._run(method)
+            device = self.conditions.model.network.device
+            before = start_peak_memory(device)
+            result = self._run(method)
+            peak = peak_memory(device)
+            if before is not None and peak is not None and result.seconds is not None:
+                result = replace(result, memory=peak - before)
+            self.results[method] = result
         return self.results[method]
 
     def _run(self, method: Method) -> MethodResult:
@@ -117,11 +136,10 @@ class MethodRunner:
             case "lanczos":
                 return self._timed(lambda: resize_lanczos_8bit(self.lr, height, width))
             case "original":
-                original = self.conditions.original
-                assert original is not None
-                cost = original.cost(self.lr_pixels)
-                result = self._timed(lambda: original.upscale(self.lr))
-                return replace(result, paper=cost.paper / GIGA, executed=cost.executed / GIGA)
+                assert self.conditions.original is not None
+                return self._run_peer(self.conditions.original)
+            case kind if kind in PEERS:
+                return self._run_peer(self.conditions.peers[kind], method.value)
             case "patch":
                 assert method.value is not None
                 return self._run_patches(int(method.value))
@@ -142,6 +160,18 @@ class MethodRunner:
         paper = paper_flops(self.costs, outcome.plan.lr_pixels, outcome.branch_pixels) / GIGA
         executed = executed_flops(self.costs, outcome.executed) / GIGA
         return MethodResult(rgb.numpy(), outcome.heavy_share, paper, executed, seconds)
+
+    def _run_peer(self, peer: Peer | LoadedOriginal, k: float | None = None) -> MethodResult:
+        if isinstance(peer, LoadedOriginal):
+            cost = peer.cost(self.lr_pixels)
+            timed = self._timed(lambda: peer.upscale(self.lr))
+            return replace(timed, paper=cost.paper / GIGA, executed=cost.executed / GIGA)
+        started = time.perf_counter()
+        result = peer.upscale(self.lr, k or 0.0)
+        seconds = time.perf_counter() - started
+        cost, own = peer.cost(result.classes), peer.own_gflops(result.classes)
+        paper, executed = cost.paper / GIGA, cost.executed / GIGA
+        return MethodResult(result.rgb, None, paper, executed, seconds, result.classes, own)
 
     def _run_patches(self, side: int) -> MethodResult:
         """Route by patch. The number of heavy pixels is that of the first method that routes by pixel, or of threshold

@@ -213,8 +213,8 @@ def build_model(checkpoint: Checkpoint) -> Pcsr:
     return model.eval().requires_grad_(False)
 
 
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load weights into a network, which may be on the meta device.
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str, wanted_by: str = "its config") -> None:
+    """Load weights into a network, which may be on the meta device. ``wanted_by`` names what requires the keys.
 
     Raises ModelError for a network that is too large, and ModelError that names missing, unexpected and misshapen keys,
     and keys whose numbers are not finite.
@@ -234,7 +234,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) 
     message = "; ".join(f"{problem}: {_listed(keys)}" for problem, keys in problems.items() if keys)
     if message:
         raise ModelError(
-            f"{origin} does not fit its config: {message}.", "Check that the weights and the config belong together."
+            f"{origin} does not fit {wanted_by}: {message}.", f"Check that the weights belong to {wanted_by}."
         )
     fitting = {key: _converted(value, wanted[key].dtype, f"{origin}: {key}") for key, value in state.items()}
     broken = sorted(key for key, value in fitting.items() if not value.isfinite().all())

@@ -30,18 +30,19 @@ class _ResidualBlock(nn.Module):
         return torch.relu(self.body(x) + x)
 
 
-def _fusion(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+def _fusion(channels: int, width: int, norm: bool) -> nn.Sequential:
+    norms = [nn.BatchNorm2d(width)] if norm else []
+    return nn.Sequential(nn.Conv2d(channels, width, 1, bias=not norm), *norms, nn.ReLU(inplace=True))
 
 
 class _Cascade(nn.Module):
     """Three consecutive blocks, each followed by a 1x1 fusion of all outputs so far."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, norm: bool) -> None:
         super().__init__()
-        self.c1 = _fusion(2 * width, width)
-        self.c2 = _fusion(3 * width, width)
-        self.c3 = _fusion(4 * width, width)
+        self.c1 = _fusion(2 * width, width, norm)
+        self.c2 = _fusion(3 * width, width, norm)
+        self.c3 = _fusion(4 * width, width, norm)
 
     def cascade(self, x: Tensor, *blocks: nn.Module) -> Tensor:
         """The output of the last fusion."""
@@ -55,8 +56,8 @@ class _Cascade(nn.Module):
 class _CascadingBlock(_Cascade):
     """The inner level of the cascade: one residual block whose weights are used three times."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
+    def __init__(self, width: int, norm: bool) -> None:
+        super().__init__(width, norm)
         self.b1 = _ResidualBlock(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,17 +65,16 @@ class _CascadingBlock(_Cascade):
 
 
 class CarnBackbone(_Cascade):
-    """Compute LR features (n, width, h, w) from normalised RGB (n, 3, h, w)."""
+    """Compute LR features (n, width, h, w) from normalised RGB (n, 3, h, w). ``norm`` selects BatchNorm."""
 
     receptive_radius = 19
 
-    def __init__(self, width: int = 52) -> None:
-        super().__init__(width)
+    def __init__(self, width: int = 52, norm: bool = True) -> None:
+        super().__init__(width, norm)
         self.width = width
+        self.norm = norm
         self.entry = nn.Conv2d(3, width, 3, padding=1)
-        self.b1 = _CascadingBlock(width)
-        self.b2 = _CascadingBlock(width)
-        self.b3 = _CascadingBlock(width)
+        self.b1, self.b2, self.b3 = (_CascadingBlock(width, norm) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cascade(self.entry(x), self.b1, self.b2, self.b3)
@@ -83,7 +83,7 @@ class CarnBackbone(_Cascade):
         """FLOPs of one LR pixel."""
         width = self.width
         residual = 2 * conv(width, width, 3, GROUPS) + conv(width, width, 1)
-        fusions = conv((2 + 3 + 4) * width, width, 1) + 3 * batch_norm(width)
+        fusions = conv((2 + 3 + 4) * width, width, 1) + 3 * self.norm * batch_norm(width)
         return conv(3, width, 3) + 9 * residual + 4 * fusions
 
 
@@ -113,8 +113,8 @@ class CarnOriginal(CarnBackbone):
 
     scale = 4
 
-    def __init__(self, width: int = 64) -> None:
-        super().__init__(width)
+    def __init__(self, width: int = 64, norm: bool = True) -> None:
+        super().__init__(width, norm)
         self.upsample = _PixelShuffleUpsampler(width)
         self.exit = nn.Conv2d(width, 3, 3, padding=1)
 

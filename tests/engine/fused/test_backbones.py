@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from pcsr_cli.engine.fused import backbones, kernels
 from pcsr_cli.engine.fused.backbones import prepare_backbone
+from pcsr_cli.engine.fused.originals import prepared_original
 from pcsr_cli.engine.fused.rows import Ledger
-from pcsr_cli.model.backbones import Backbone, build_backbone
+from pcsr_cli.model.backbones import ORIGINALS, Backbone, build_backbone
 from pcsr_cli.model.spec import BackboneSpec
 from tests.tiny import BACKBONES, make_image, tiny_model
 
@@ -94,3 +95,14 @@ def test_a_prepared_backbone_can_be_used_again(name: str) -> None:
         for x in (make_image(20, 7), make_image(9, 12, seed=1), make_image(20, 7)):
             features = torch.cat([part.clone() for part in prepared.stream(x, Ledger())], dim=2)
             assert torch.allclose(features, backbone(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 7), (40, 18)], ids=str)
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_a_prepared_original_agrees(name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(2)
+        original = ORIGINALS[name](16).eval().requires_grad_(False)
+        expected = original(make_image(*size))
+        assert (prepared_original(original)(make_image(*size)) - expected).abs().max() <= 1e-4 * expected.abs().max()

@@ -1,4 +1,4 @@
-"""The original networks with the optimisations of the engine: folded, packed, channels last, in bands of rows."""
+"""The original x4 networks with the optimisations of the engine, to compare times: folded, packed, in bands of rows."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ Enlarge = Callable[[Tensor], Tensor]
 
 
 def prepared_original(net: Original) -> Enlarge:
-    """Return a function from normalised LR (1, 3, h, w) to normalised HR (1, 3, 4h, 4w)."""
+    """Return a function from normalised LR (1, 3, h, w) on the CPU to normalised HR (1, 3, 4h, 4w)."""
     backbone = prepare_backbone(net)
     tail, radius = _tail(net)
 
