@@ -11,8 +11,7 @@ import torch
 
 from pcsr_cli.engine import refine
 from pcsr_cli.engine.fused import PreparedModel
-from pcsr_cli.engine.fused.samplers import PreparedMlp
-from pcsr_cli.engine.sampling import AreaSampler
+from pcsr_cli.engine.sampling import BandSampler
 from pcsr_cli.engine.upscale import Outcome, StripBuffer
 from pcsr_cli.model.flops import ModelCosts
 from pcsr_cli.model.network import Pcsr
@@ -31,14 +30,14 @@ class Stopwatch:
         self.stage_of: dict[int, str] = {}
 
     def timed(self, function: Callable[..., Any], stage: str | None = None) -> Callable[..., Any]:
-        """Wrap a function to time it for a stage, or wrap a method of an MLP to time it for the MLP's stage."""
+        """Wrap a function to time it for a stage, or for the stage of the MLP that is its first argument after self."""
 
         def wrapper(first: Any, *rest: Any, **named: Any) -> Any:
             started = time.perf_counter()
             try:
                 return function(first, *rest, **named)
             finally:
-                self.seconds[stage or self.stage_of[id(first)]] += time.perf_counter() - started
+                self.seconds[stage or self.stage_of[id(rest[0])]] += time.perf_counter() - started
 
         return wrapper
 
@@ -77,9 +76,9 @@ def timed_engine() -> Iterator[Stopwatch]:
 
         replace(PreparedModel, "__init__", watch.registered(PreparedModel.__init__))
         replace(PreparedModel, "feature_bands", watch.timed_each(PreparedModel.feature_bands, BACKBONE))
-        for name in ("table", "__call__", "in_pieces"):
-            replace(PreparedMlp, name, watch.timed(getattr(PreparedMlp, name)))
-        replace(AreaSampler, "_base", watch.timed(AreaSampler._base, BASE))
+        replace(BandSampler, "everywhere", watch.timed(BandSampler.everywhere))
+        replace(BandSampler, "at", watch.timed(BandSampler.at))
+        replace(BandSampler, "base", watch.timed(BandSampler.base, BASE))
         replace(refine, "refine", watch.timed(refine.refine, REFINEMENT))
         replace(StripBuffer, "write", watch.timed(StripBuffer.write, WRITING))
         yield watch
@@ -93,9 +92,12 @@ def stage_flops(costs: ModelCosts, outcome: Outcome) -> dict[str, float]:
         CLASSIFIER: costs.classifier.executed * ran.classifier
         + costs.classifier_shared.executed * ran.classifier_shared,
     }
-    names = sampler_names(len(ran.branches))
-    for name, cost, shared, pixels in zip(names, costs.branches, costs.branches_shared, ran.branches, strict=True):
-        flops[_plain(name)] = cost.executed * pixels + shared.executed * ran.branches_shared
+    names, parts = (
+        sampler_names(len(ran.branches)),
+        (costs.branches, ran.branches, costs.branches_shared, ran.branches_shared),
+    )
+    for name, cost, pixels, shared, lr_pixels in zip(names, *parts, strict=True):
+        flops[_plain(name)] = cost.executed * pixels + shared.executed * lr_pixels
     return flops
 
 

@@ -17,7 +17,7 @@ def near_cut(decision: Decision, probabilities: Tensor) -> Tensor:
         scores = (probabilities * (weight / weight.max())).sort(dim=-1, descending=True).values
         return (scores[..., 0] - scores[..., 1]) <= TIE * scores[..., 0].clamp(min=1e-30)
     assert isinstance(decision, Cuts)
-    values = difficulty(probabilities.flatten(0, 1)).view(probabilities.shape[:2])
+    values = difficulty(probabilities.movedim(-1, 0))
     return torch.stack([(values - cut).abs() <= TIE for cut in decision.values]).any(dim=0)
 
 

@@ -33,8 +33,14 @@ class Cuts:
 
     values: tuple[float, ...]
 
+    @property
+    def only(self) -> int | None:
+        """The branch of every pixel if the cuts do not depend on the image, else None."""
+        ends = {BELOW_ALL: len(self.values), ABOVE_ALL: 0}
+        return ends.get(self.values[0]) if len(set(self.values)) == 1 else None
+
     def labels(self, probabilities: Tensor) -> Tensor:
-        """Map (N, M) class probabilities to (N,) uint8 branch numbers."""
+        """Map (M, ...) class probabilities, or (1, ...) p_heavy, to (...) uint8 branch numbers."""
         return self.labels_of_difficulty(difficulty(probabilities))
 
     def labels_of_difficulty(self, values: Tensor) -> Tensor:
@@ -53,11 +59,11 @@ class CostRule:
     k: float
 
     def labels(self, probabilities: Tensor) -> Tensor:
-        """Map (N, M) class probabilities to (N,) uint8 branch numbers."""
+        """Map (M, ...) class probabilities to (...) uint8 branch numbers."""
         weights = torch.tensor([cost**-self.k for cost in self.costs], dtype=torch.float64)
         weights /= weights.max()
         weights = upload(weights.to(probabilities.dtype), probabilities.device)
-        return (probabilities * weights).argmax(dim=1).to(torch.uint8)
+        return (probabilities * weights.view(-1, *(1,) * (probabilities.ndim - 1))).argmax(dim=0).to(torch.uint8)
 
 
 Decision = Cuts | CostRule
@@ -65,10 +71,12 @@ Decision = Cuts | CostRule
 
 def difficulty(probabilities: Tensor) -> Tensor:
     """Each pixel's difficulty in [0, 1]: p_heavy, or with M branches the probability of the heavier floor((M + 1) / 2)
-    branches."""
-    branches = probabilities.shape[1]
-    heavier = probabilities[:, branches - (branches + 1) // 2 :]
-    return heavier[:, 0] if heavier.shape[1] == 1 else heavier.sum(dim=1)
+    branches.
+
+    ``probabilities`` (M, ...) are those of M branches, or (1, ...) the p_heavy of two."""
+    branches = probabilities.shape[0]
+    heavier = probabilities[branches - (branches + 1) // 2 :]
+    return heavier[0] if heavier.shape[0] == 1 else heavier.sum(dim=0)
 
 
 def tradeoff_cut(costs: tuple[float, float], k: float) -> float:

@@ -1,9 +1,11 @@
-"""Compute HR pixels from a tile's features: classify every pixel, then run the sampler of its branch.
+"""Compute HR pixels from a tile's features: classify every pixel, then run the samplers.
 
-Features come in bands of LR rows. Each band determines the HR rows nearest to it. The rows are computed in chunks, so
-that the data between the layers of an MLP stays in the cache.
+Features come in bands of LR rows. Each band determines the HR rows nearest to it. On a CPU the rows are computed in
+chunks and pieces, so that the data between two steps stays in the cache. The lightest branch runs at all pixels, which
+takes less time than gathering its own pixels, and each other branch at its own pixels.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +15,16 @@ from torch import Tensor
 
 from pcsr_cli.engine.fused import PreparedModel
 from pcsr_cli.engine.fused.samplers import PreparedMlp
-from pcsr_cli.engine.grid import Axis, bilinear, make_axis
-from pcsr_cli.engine.routing import Decision, Forced, difficulty
+from pcsr_cli.engine.grid import interpolate, make_axis
+from pcsr_cli.engine.routing import Cuts, Decision, Forced, difficulty
 from pcsr_cli.engine.tiles import Rect, Span, Tile, TilePlan
 from pcsr_cli.model.flops import Executed
 
-CHUNK_PIXELS = 65_536
-"""HR pixels computed at once on a CPU. Devices other than a CPU compute a whole band at once."""
+CHUNK_PIXELS = 131_072
+"""HR pixels that are routed at once on a CPU. Devices other than a CPU compute a whole band at once."""
+
+PIECE_PIXELS = 16_384
+"""HR pixels at which an MLP is evaluated at once on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +44,22 @@ class FeatureBand:
 class Sampled:
     """HR rows of an area. ``rows`` are the positions of the HR rows in the image.
 
-    ``rgb`` is float32 in [0, 1], not clamped. With ``labels`` (n, W) uint8, ``rgb`` is (n, W, 3), each pixel from its
-    branch. Without labels, ``rgb`` is (M, n, W, 3), each pixel from every branch, lightest first. ``difficulty`` (n, W)
-    float32 is p_heavy for two branches. ``branch_pixels`` counts the pixels that each branch computed.
+    ``rgb`` is float32 in [0, 1], not clamped. With ``labels`` (n, W) uint8, ``rgb`` is (3, n, W), each pixel from its
+    branch. Without labels, ``rgb`` is (M, 3, n, W), each pixel from every branch, lightest first. ``difficulty`` (n, W)
+    float32 is p_heavy for two branches.
     """
 
     rows: Span
     rgb: Tensor
     labels: Tensor | None
     difficulty: Tensor
-    branch_pixels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Branches:
     """The results of all branches, on the CPU. The results of any routing can be composed from those of all branches.
 
-    ``rgb`` (M, H, W, 3) float32 in [0, 1], lightest branch first, is neither clamped nor refined. ``difficulty`` is (H,
+    ``rgb`` (M, 3, H, W) float32 in [0, 1], lightest branch first, is neither clamped nor refined. ``difficulty`` is (H,
     W) float32. ``executed`` counts all branches at all pixels.
     """
 
@@ -68,7 +72,8 @@ class Branches:
 class AreaSampler:
     """Runs the samplers over an area of HR pixels of one tile: its core or its region.
 
-    ``lr`` (1, 3, h, w) is the tile's input, RGB in [0, 1], on the device.
+    ``lr`` (1, 3, h, w) is the tile's input, RGB in [0, 1], on the device. ``shared`` and ``pixels`` count the LR pixels
+    of an MLP's first layer and the HR pixels of its other layers.
     """
 
     def __init__(self, prepared: PreparedModel, plan: TilePlan, tile: Tile, area: Rect, lr: Tensor) -> None:
@@ -78,107 +83,141 @@ class AreaSampler:
         self.area = area
         self.lr = lr
         self.columns = make_axis(plan.lr_size[1], plan.hr_size[1], area.columns.start, area.columns.stop, lr.device)
-        self.lr_columns = (self.columns.nearest - tile.sampled.columns.start).int()
+        self.lr_columns = self.columns.nearest - tile.sampled.columns.start
+        self.shared: Counter[PreparedMlp] = Counter()
+        self.pixels: Counter[PreparedMlp] = Counter()
+
+    @property
+    def executed(self) -> Executed:
+        """The work executed so far."""
+        classifier, samplers = self.prepared.classifier, self.prepared.samplers
+        return Executed(
+            classifier_shared=self.shared[classifier],
+            classifier=self.pixels[classifier],
+            branches_shared=tuple(self.shared[sampler] for sampler in samplers),
+            branches=tuple(self.pixels[sampler] for sampler in samplers),
+        )
 
     def difficulties(self, band: FeatureBand) -> Iterator[Tensor]:
         """Yield the difficulty (n, W) float32 of the area's HR rows nearest to a band."""
-        for chunk in self._chunks(band):
-            probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
-            yield difficulty(probabilities).view(chunk.rows.length, -1)
+        here = BandSampler(self, band)
+        for part in self.parts(band.rows, CHUNK_PIXELS):
+            yield difficulty(here.probabilities(part))
 
     def predict(self, band: FeatureBand, decision: Decision, forced: Forced | None = None) -> Iterator[Sampled]:
         """Route and sample the area's HR rows nearest to a band. ``forced`` pixels get their forced branch."""
-        for chunk in self._chunks(band):
-            probabilities = self.prepared.probabilities(chunk.evaluate(self.prepared.classifier))
+        here, samplers = BandSampler(self, band), self.prepared.samplers
+        for part in self.parts(band.rows, CHUNK_PIXELS):
+            probabilities = here.probabilities(part)
             labels = decision.labels(probabilities)
-            height = chunk.rows.length
             if forced is not None:
-                area = Rect(chunk.rows, self.area.columns)
-                forced.override(labels.view(height, -1), area, self.prepared.branches - 1)
-            residual = torch.empty(labels.shape[0], 3, dtype=torch.float32, device=labels.device)
-            counts = []
-            for branch, sampler in enumerate(self.prepared.samplers):
-                pixels = (labels == branch).nonzero().squeeze(1)
-                counts.append(pixels.shape[0])
-                residual.index_copy_(0, pixels, chunk.sample(sampler, pixels))
-            rgb = residual.view(height, -1, 3).add_(self._base(chunk.rows))
-            values = difficulty(probabilities).view(height, -1)
-            yield Sampled(chunk.rows, rgb, labels.view(height, -1), values, tuple(counts))
+                forced.override(labels, Rect(part.rows, self.area.columns), len(samplers) - 1)
+            only = decision.only if forced is None and isinstance(decision, Cuts) else None
+            rgb = here.everywhere(samplers[only or 0], part)
+            for branch in range(1, len(samplers)) if only is None else ():
+                rows, columns = (labels == branch).nonzero(as_tuple=True)
+                where = (rows * labels.shape[1] + columns).expand(3, -1)
+                rgb.view(3, -1).scatter_(1, where, here.at(samplers[branch], part, rows, columns))
+            yield Sampled(part.rows, rgb.add_(here.base(part)), labels, difficulty(probabilities))
 
     def all_branches(self, band: FeatureBand) -> Iterator[Sampled]:
         """Compute every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""
-        for chunk in self._chunks(band):
-            height = chunk.rows.length
-            values = difficulty(self.prepared.probabilities(chunk.evaluate(self.prepared.classifier)))
-            base = self._base(chunk.rows)
-            everywhere = [chunk.sample(sampler).view(height, -1, 3) for sampler in self.prepared.samplers]
-            rgb = [residual.add_(base) for residual in everywhere]
-            counts = (values.numel(),) * self.prepared.branches
-            yield Sampled(chunk.rows, torch.stack(rgb), None, values.view(height, -1), counts)
+        here = BandSampler(self, band)
+        for part in self.parts(band.rows, CHUNK_PIXELS):
+            values = difficulty(here.probabilities(part))
+            rgb = torch.stack([here.everywhere(sampler, part) for sampler in self.prepared.samplers])
+            yield Sampled(part.rows, rgb.add_(here.base(part)), None, values)
 
-    def _base(self, rows: Span) -> Tensor:
-        """The bilinear enlargement of some HR rows, (n, W, 3) in [0, 1]."""
-        tile = self.tile.input
-        lr_rows = self.plan.lr_rows(rows).grown(1, self.plan.lr_size[0])
-        lr = self.lr[:, :, lr_rows.within(tile.rows)]
-        return bilinear(lr, self._row_axis(rows), self.columns, (lr_rows.start, tile.columns.start))[0].permute(1, 2, 0)
-
-    def _row_axis(self, rows: Span) -> Axis:
-        return make_axis(self.plan.lr_size[0], self.plan.hr_size[0], rows.start, rows.stop, self.lr.device)
-
-    def _chunks(self, band: FeatureBand) -> Iterator["_Chunk"]:
-        rows = self.plan.hr_rows(band.rows).intersection(self.area.rows)
-        if not rows.length:
-            return
-        tables = _BandTables(band.features, self._row_axis(rows), self.columns)
-        base = (tables.axis.nearest - band.rows.start).int() * band.features.shape[3]
-        width = self.area.columns.length
-        height = max(1, CHUNK_PIXELS // width) if self.lr.device.type == "cpu" else rows.length
-        terms = tables.lr_pixels + torch.arange(rows.length, dtype=torch.int32, device=self.lr.device)
-        columns = tables.lr_pixels + rows.length + torch.arange(width, dtype=torch.int32, device=self.lr.device)
-        for start in range(0, rows.length, height):
-            part = slice(start, min(start + height, rows.length))
-            shape = (part.stop - start, width)
-            lr_index = base[part, None] + self.lr_columns
-            bags = torch.stack((lr_index, terms[part, None].expand(shape), columns.expand(shape)), dim=-1)
-            yield _Chunk(Span(rows.start + start, rows.start + part.stop), bags.view(-1, 3), tables)
-
-
-class _BandTables:
-    """First-layer tables of one band, each computed on first use."""
-
-    def __init__(self, features: Tensor, axis: Axis, columns: Axis) -> None:
-        self.features = features
-        self.axis = axis
-        self.columns = columns
-        self.lr_pixels = features.shape[2] * features.shape[3]
-        self.made: dict[PreparedMlp, Tensor] = {}
-
-    @cached_property
-    def rows_of_features(self) -> Tensor:
-        """The features as (LR pixels, C)."""
-        return self.features[0].permute(1, 2, 0).reshape(self.lr_pixels, -1)
-
-    def of(self, mlp: PreparedMlp) -> Tensor:
-        """The first-layer table of an MLP."""
-        if mlp not in self.made:
-            self.made[mlp] = mlp.table(self.rows_of_features, self.axis, self.columns)
-        return self.made[mlp]
+    def parts(self, lr_rows: Span, pixels: int) -> Iterator["Part"]:
+        """Cut LR rows into parts: of about ``pixels`` HR pixels on a CPU, else one part."""
+        step = lr_rows.length
+        if self.lr.device.type == "cpu":
+            step = max(1, pixels * self.plan.lr_size[0] // (self.plan.hr_size[0] * self.area.columns.length))
+        for top in range(lr_rows.start, lr_rows.stop, step):
+            part = Span(top, min(top + step, lr_rows.stop))
+            rows = self.plan.hr_rows(part).intersection(self.area.rows)
+            if rows.length:
+                yield Part(part, rows)
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """Some HR rows of a band. ``bags`` (N, 3) int32 holds the three table rows of each pixel."""
+class Part:
+    """Some LR rows and the HR rows of an area that are nearest to them."""
 
+    lr_rows: Span
     rows: Span
-    bags: Tensor
-    tables: _BandTables
 
-    def evaluate(self, mlp: PreparedMlp) -> Tensor:
-        """Outputs of an MLP with narrow layers at all pixels."""
-        return mlp(self.tables.of(mlp), self.bags)
 
-    def sample(self, mlp: PreparedMlp, pixels: Tensor | None = None) -> Tensor:
-        """Outputs of an MLP at all pixels, or at chosen ones (int64 indices into the chunk)."""
-        bags = self.bags if pixels is None else self.bags.index_select(0, pixels)
-        return mlp.in_pieces(self.tables.of(mlp), bags)
+class BandSampler:
+    """The HR rows of an area that are nearest to a band. First layers and the base's columns are computed once."""
+
+    def __init__(self, area: AreaSampler, band: FeatureBand) -> None:
+        self.area = area
+        self.band = band
+        plan = area.plan
+        self.rows = plan.hr_rows(band.rows).intersection(area.area.rows)
+        self.axis = make_axis(plan.lr_size[0], plan.hr_size[0], self.rows.start, self.rows.stop, area.lr.device)
+        first_pixels = torch.arange(band.rows.length, device=area.lr.device) * band.features.shape[3]
+        self.lr_pixels = first_pixels[:, None] + area.lr_columns
+        self._planes: dict[PreparedMlp, tuple[Tensor, Tensor, Tensor]] = {}
+        self._tables: dict[PreparedMlp, Tensor] = {}
+
+    def probabilities(self, part: Part) -> Tensor:
+        """Class probabilities (M, n, W), or p_heavy (1, n, W) for two branches."""
+        return self.area.prepared.probabilities(self.everywhere(self.area.prepared.classifier, part))
+
+    def everywhere(self, mlp: PreparedMlp, part: Part) -> Tensor:
+        """Outputs (outputs, n, W) of an MLP at all pixels."""
+        if mlp not in self._planes:
+            self._planes[mlp] = mlp.planes(self._features(mlp), self.axis, self.area.columns)
+        found = [
+            mlp.finish(self._first_layer(piece, *self._planes[mlp]).flatten(1))
+            for piece in self.area.parts(part.lr_rows, PIECE_PIXELS)
+        ]
+        outputs = found[0] if len(found) == 1 else torch.cat(found, dim=1)
+        self.area.pixels[mlp] += outputs.shape[1]
+        return outputs.view(mlp.outputs, part.rows.length, -1)
+
+    def at(self, mlp: PreparedMlp, part: Part, rows: Tensor, columns: Tensor) -> Tensor:
+        """Outputs (outputs, N) of an MLP at the pixels with these row and column numbers (int64) in a part."""
+        if mlp not in self._tables:
+            self._tables[mlp] = mlp.table(self._features(mlp), self.axis, self.area.columns)
+        rows = rows + (part.rows.start - self.rows.start)
+        lr_rows = self.axis.nearest.index_select(0, rows) - self.band.rows.start
+        lr_pixels = self.lr_pixels.flatten().index_select(0, lr_rows * self.lr_pixels.shape[1] + columns)
+        first_row = self.band.pixels
+        bags = torch.stack((lr_pixels, rows + first_row, columns + (first_row + self.rows.length)), dim=1)
+        self.area.pixels[mlp] += bags.shape[0]
+        return mlp.at(self._tables[mlp], bags.int())
+
+    def base(self, part: Part) -> Tensor:
+        """The bilinear enlargement of the LR image, (3, n, W) in [0, 1]."""
+        wide, origin = self._base_columns
+        return interpolate(wide, self.axis.part(part.rows.within(self.rows)), 1, origin)
+
+    @cached_property
+    def _base_columns(self) -> tuple[Tensor, int]:
+        """The LR rows that the base reads, enlarged to (3, h, W), and the number of the first."""
+        tile = self.area.tile.input
+        rows = self.band.rows.grown(1, self.area.plan.lr_size[0])
+        lr = self.area.lr[0, :, rows.within(tile.rows)]
+        return interpolate(lr, self.area.columns, 2, tile.columns.start), rows.start
+
+    def _features(self, mlp: PreparedMlp) -> Tensor:
+        """The features (C, h, w) for the first layer of an MLP, which is counted."""
+        self.area.shared[mlp] += self.band.pixels
+        return self.band.features[0]
+
+    def _first_layer(self, part: Part, shared: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
+        """The first layer (n, H, W) of an MLP at all pixels of a part, from its ``planes``."""
+        # index_select is several times faster in two dimensions than in three.
+        wide = shared.index_select(1, self.lr_pixels[part.lr_rows.within(self.band.rows)].flatten())
+        count = part.lr_rows.length
+        wide = wide.view(-1, count, self.lr_pixels.shape[1]).add_(of_columns)
+        of_rows = of_rows[:, part.rows.within(self.rows)]
+        plan, each = self.area.plan, part.rows.length // count
+        all_rows = part.rows.length * plan.lr_size[0] == count * plan.hr_size[0]
+        if count == 1 or (all_rows and part.rows.length == count * each):  # as many HR rows for each LR row
+            return (wide[:, :, None] + of_rows.view(-1, count, each, 1)).flatten(1, 2)
+        nearest = self.axis.nearest[part.rows.within(self.rows)] - part.lr_rows.start
+        return wide.index_select(1, nearest).add_(of_rows)

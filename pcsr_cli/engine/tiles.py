@@ -68,8 +68,9 @@ class Tile:
     """One tile of an image.
 
     ``owned`` holds the LR pixels of the tile, and ``core`` the HR pixels nearest to ``owned``. ``region`` holds the HR
-    pixels that the tile predicts: the core with the refinement ring. ``sampled`` holds the LR pixels whose features the
-    region needs. ``input`` holds the LR pixels that the backbone reads: ``sampled`` with the halo.
+    pixels that the tile predicts: all those of the LR pixels that the core and its refinement ring touch. ``sampled``
+    holds these LR pixels, whose features the region needs. ``input`` holds the LR pixels that the backbone reads:
+    ``sampled`` with the halo.
     """
 
     owned: Rect
@@ -100,10 +101,6 @@ class TilePlan:
     def hr_rows(self, lr_rows: Span) -> Span:
         """The HR rows whose nearest LR row is among ``lr_rows``."""
         return _hr_span(lr_rows, self.lr_size[0], self.hr_size[0])
-
-    def lr_rows(self, hr_rows: Span) -> Span:
-        """The LR rows nearest to some HR rows."""
-        return _lr_spans([hr_rows], self.lr_size[0], self.hr_size[0])[0]
 
     @cached_property
     def strips(self) -> tuple[Span, ...]:
@@ -178,8 +175,8 @@ def _sides(area: Span, lr_length: int, hr_length: int, tile: int, halo: int, rin
     edges = [area.start + area.length * index // count for index in range(count + 1)]
     owned = list(map(Span, edges, edges[1:]))
     cores = [_hr_span(each, lr_length, hr_length) for each in owned]
-    regions = [core.grown(ring, hr_length) for core in cores]
-    sampled = _lr_spans(regions, lr_length, hr_length)
+    sampled = _lr_spans([core.grown(ring, hr_length) for core in cores], lr_length, hr_length)
+    regions = [_hr_span(each, lr_length, hr_length) for each in sampled]
     inputs = (each.grown(halo, lr_length) for each in sampled)
     return map(_Side, owned, cores, regions, sampled, inputs)
 

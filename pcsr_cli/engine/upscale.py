@@ -273,9 +273,9 @@ class StripBuffer:
         self._downloads = Downloads()
 
     def write(self, area: Rect, rgb: Tensor, labels: Tensor) -> None:
-        """Write RGB (n, W, 3), float32 in [0, 1], and branches (n, W) to an area of HR pixels."""
+        """Write RGB (3, n, W), float32 in [0, 1], and branches (n, W) to an area of HR pixels."""
         inside = area.within(self.area)
-        self._downloads.bring(to_levels(rgb, self.rgb.dtype), self.rgb[inside])
+        self._downloads.bring(to_levels(rgb, self.rgb.dtype).permute(1, 2, 0), self.rgb[inside])
         self._downloads.bring(labels, self.labels[inside])
 
     def write_p_heavy(self, area: Rect, values: Tensor) -> None:
@@ -372,7 +372,7 @@ class _Passes:
                 rows = Span(top, top := top + labels.shape[0])
                 core, inside = _core_of(tile, rows)
                 if core.area:
-                    strip.write(core, rgb[inside], labels[inside])
+                    strip.write(core, rgb[:, *inside], labels[inside])
 
         rows = strip.rows
         self._each((tile for tile in self.tiles if rows.start <= tile.core.rows.start < rows.stop), paint_tile)
@@ -380,13 +380,13 @@ class _Passes:
 
     def explore(self) -> Branches:
         """Compute every branch at every pixel."""
-        rgb = torch.empty(self.prepared.branches, *self.plan.hr_size, 3, dtype=torch.float32, device="cpu")
+        rgb = torch.empty(self.prepared.branches, 3, *self.plan.hr_size, dtype=torch.float32, device="cpu")
         values = torch.empty(self.plan.hr_size, dtype=torch.float32, device="cpu")
 
         def explore_tile(prepared: PreparedModel, tile: Tile) -> None:
             for part in self._sampled(prepared, tile, AreaSampler.all_branches):
                 core, inside = _core_of(tile, part.rows)
-                rgb[:, *core.slices] = part.rgb[:, *inside].cpu()
+                rgb[:, :, *core.slices] = part.rgb[:, :, *inside].cpu()
                 values[core.slices] = part.difficulty[inside].cpu()
 
         tiles = self._each(self.tiles, explore_tile)
@@ -398,12 +398,11 @@ class _Passes:
         """Yield the rows of a tile's region, and check and count them."""
         lr = self.features.input(prepared, tile)
         area = AreaSampler(prepared, self.plan, tile, tile.region, lr)
-        for band in self._bands(prepared, tile, lr):
-            self._executed += Executed(classifier_shared=band.pixels, branches_shared=band.pixels)
-            for part in sample(area, band):
-                self._check(prepared, part.rgb, part.difficulty)
-                self._executed += Executed(classifier=part.difficulty.numel(), branches=part.branch_pixels)
-                yield part
+        with self._counted(area):
+            for band in self._bands(prepared, tile, lr):
+                for part in sample(area, band):
+                    self._check(prepared, part.rgb, part.difficulty)
+                    yield part
 
     def _difficulties(self, prepared: PreparedModel, tile: Tile) -> Tensor:
         """The difficulties of the HR pixels that a tile owns, (n, W) float32 on the model's device."""
@@ -411,17 +410,22 @@ class _Passes:
         found = torch.empty(core.rows.length, core.columns.length, dtype=torch.float32, device=self.device)
         top = 0
         lr = self.features.input(prepared, tile)
-        sampler = AreaSampler(prepared, self.plan, tile, core, lr)
-        for band in self._bands(prepared, tile, lr):
-            # A band that lies within the refinement ring has no pixels to classify.
-            shared = band.pixels
-            for values in sampler.difficulties(band):
-                self._check(prepared, values)
-                self._executed += Executed(classifier=values.numel(), classifier_shared=shared)
-                shared = 0
-                found[top : top + values.shape[0]] = values
-                top += values.shape[0]
+        area = AreaSampler(prepared, self.plan, tile, core, lr)
+        with self._counted(area):
+            for band in self._bands(prepared, tile, lr):
+                for values in area.difficulties(band):
+                    self._check(prepared, values)
+                    found[top : top + values.shape[0]] = values
+                    top += values.shape[0]
         return found
+
+    @contextmanager
+    def _counted(self, area: AreaSampler) -> Iterator[None]:
+        """Add the work of a sampler when the block ends, also if it fails."""
+        try:
+            yield
+        finally:
+            self._executed += area.executed
 
     def _each(self, tiles: Iterable[Tile], work: Callable[[PreparedModel, Tile], None]) -> tuple[Tile, ...]:
         """Run ``work`` on tiles: in smaller tiles if memory is short, in float32 if half precision overflows.

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsr_cli.engine.refine import bits, choose, seam_of, sum_3x3
+from pcsr_cli.engine.refine import seam_of, sum_3x3
 from pcsr_cli.engine.rules import NEVER
 from pcsr_cli.engine.sampling import Branches
 from pcsr_cli.engine.tiles import Span
@@ -39,8 +39,6 @@ class Composer:
         check_branches(branches.rgb.shape[0])
         self.branches = branches
         self.size = branches.plan.hr_size
-        light, heavy = branches.rgb.permute(0, 3, 1, 2).contiguous().view(torch.int32)
-        self._bits = torch.stack((light, light ^ heavy))
         self.refine = refine if min(self.size) >= 3 else NEVER
         self._predictions = _count_predictions(branches)
 
@@ -67,10 +65,11 @@ class Composer:
     def _compose_rows(self, mask: Tensor, rows: Span) -> Tensor:
         around = rows.grown(1, self.size[0])
         heavy = mask[around.start : around.stop]
-        light, other = self._bits[:, :, around.start : around.stop]
-        values = (other & bits(heavy)).bitwise_xor_(light).view(torch.float32)
+        # Interpolation at 0 and 1 returns one of the two values exactly, in less time than torch.where.
+        one, other = self.branches.rgb[:, :, around.start : around.stop]
+        values = torch.lerp(one, other, heavy.float())
         if self.refine < NEVER:
-            choose(values[:, 1:-1, 1:-1], sum_3x3(values).div_(9), bits(seam_of(heavy, self.refine)))
+            values[:, 1:-1, 1:-1].lerp_(sum_3x3(values).div_(9), seam_of(heavy, self.refine).float())
         inside: Tensor = values[:, rows.start - around.start : rows.stop - around.start]
         return inside.mul(255).round_().clamp_(0, 255)
 
@@ -78,7 +77,7 @@ class Composer:
         """Return the work that ``upscale`` executes for a fixed mask, including refinement rings."""
         once, predictions = self.branches.executed, self._predictions
         heavy = int(torch.count_nonzero(mask) if predictions is None else predictions[mask].sum())
-        return replace(once, branches=(once.classifier - heavy, heavy))
+        return replace(once, branches=(once.classifier, heavy))
 
 
 def _count_predictions(branches: Branches) -> Tensor | None:

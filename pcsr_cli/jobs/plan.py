@@ -17,7 +17,7 @@ from pcsr_cli.api import working_scale
 from pcsr_cli.engine.device import LEVELS
 from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget, strip_rows
-from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing
+from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing, SingleBranch
 from pcsr_cli.engine.tiles import TilePlan
 from pcsr_cli.engine.upscale import BLOCK_BYTES, Settings, hr_pixel_bytes, plan_for, upscale_whole
 from pcsr_cli.images.files import is_folder
@@ -148,7 +148,7 @@ def forecast(
         kept = WHOLE_MAPS * features
     else:
         kept = features if passes > 1 and features <= feature_budget(network.device, settings.memory) else 0
-    executed = _executed(network, plan, passes, bool(kept))
+    executed = _executed(network, plan, settings.routing, bool(kept))
     collected = 0 if format is None or format.streamed else 2 * result.height * result.row_bytes
     return Forecast(
         source=source,
@@ -191,12 +191,16 @@ def _paper(network: Pcsr, plan: TilePlan) -> Range:
     return Range(light / GIGA, paper_flops(costs, plan.lr_pixels, (*others, plan.hr_pixels)) / GIGA)
 
 
-def _executed(network: Pcsr, plan: TilePlan, passes: int, kept: bool) -> Range:
+def _executed(network: Pcsr, plan: TilePlan, routing: Routing, kept: bool) -> Range:
     """Return the executed GFLOPs, without the rows that bands compute twice."""
     costs = model_costs(network)
     branches = len(costs.branches)
     light, heavy = single_pass(plan, branches, 0), single_pass(plan, branches, -1)
-    if passes > 1:
+    if not isinstance(routing, SingleBranch):
+        # The lightest branch runs at all pixels, and the first layers of all branches at all LR pixels.
+        light = replace(light, branches_shared=(light.classifier_shared,) * branches)
+        heavy = replace(light, branches=tuple(map(sum, zip(light.branches, heavy.branches, strict=True))))
+    if isinstance(routing, Adaptive | Budget):
         backbone = 0 if kept else light.backbone
         first = Executed(backbone, classifier_shared=light.classifier_shared, classifier=plan.hr_pixels)
         light, heavy = light + first, heavy + first

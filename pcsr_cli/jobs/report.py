@@ -193,11 +193,11 @@ def count_gflops(model: LoadedModel, outcomes: Sequence[Outcome], scale: float) 
 
 
 def single_pass(plan: TilePlan, branches: int, branch: int) -> Executed:
-    """Return the work of one pass if all pixels get one branch, without the rows that bands compute twice."""
-    pixels = [0] * branches
+    """Return the work of one pass that gives all pixels one branch, without the rows that bands compute twice."""
+    pixels, shared = [0] * branches, [0] * branches
     pixels[branch] = sum(tile.region.area for tile in plan.tiles)
-    sampled = sum(tile.sampled.area for tile in plan.tiles)
-    return Executed(plan.backbone_pixels, sampled, pixels[branch], sampled, tuple(pixels))
+    shared[branch] = sampled = sum(tile.sampled.area for tile in plan.tiles)
+    return Executed(plan.backbone_pixels, sampled, pixels[branch], tuple(shared), tuple(pixels))
 
 
 def text_chunks(

@@ -44,14 +44,14 @@ class ModelCosts:
 class Executed:
     """The number of pixels that each part computed, including halos, rings and second passes.
 
-    ``repeated`` counts FLOPs, not pixels: the work that the backbone repeated at the edges of its bands, and its layers
-    at a lower resolution.
+    ``branches_shared`` and ``branches`` have one entry for each sampler. ``repeated`` counts FLOPs, not pixels: the
+    work that the backbone repeated at the edges of its bands, and its layers at a lower resolution.
     """
 
     backbone: int = 0
     classifier_shared: int = 0
     classifier: int = 0
-    branches_shared: int = 0
+    branches_shared: tuple[int, ...] = ()
     branches: tuple[int, ...] = ()
     repeated: int = 0
 
@@ -60,10 +60,14 @@ class Executed:
             self.backbone + other.backbone,
             self.classifier_shared + other.classifier_shared,
             self.classifier + other.classifier,
-            self.branches_shared + other.branches_shared,
-            tuple(map(sum, zip_longest(self.branches, other.branches, fillvalue=0))),
+            _added(self.branches_shared, other.branches_shared),
+            _added(self.branches, other.branches),
             self.repeated + other.repeated,
         )
+
+
+def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(sum, zip_longest(one, other, fillvalue=0)))
 
 
 def model_costs(model: Pcsr) -> ModelCosts:
@@ -89,13 +93,12 @@ def paper_flops(costs: ModelCosts, lr_pixels: int, branch_pixels: Sequence[int])
 
 def executed_flops(costs: ModelCosts, executed: Executed) -> float:
     """Executed FLOPs, given the number of pixels that each part computed."""
-    shared = sum(cost.executed for cost in costs.branches_shared)
-    sampling = sum(cost.executed * count for cost, count in zip(costs.branches, executed.branches, strict=True))
+    parts = ((costs.branches_shared, executed.branches_shared), (costs.branches, executed.branches))
+    sampling = sum(cost.executed * count for part in parts for cost, count in zip(*part, strict=True))
     return (
         costs.backbone.executed * executed.backbone
         + costs.classifier_shared.executed * executed.classifier_shared
         + costs.classifier.executed * executed.classifier
-        + shared * executed.branches_shared
         + sampling
         + executed.repeated
     )

@@ -23,9 +23,10 @@ def test_features_match_the_plain_model(backbone: str, monkeypatch: pytest.Monke
 def test_probabilities_match_the_softmax(branches: int) -> None:
     logits = torch.randn(50, branches, generator=torch.Generator().manual_seed(0))
     logits[:5, 1] = logits[:5, 0] + torch.tensor([-1e4, -100.0, 0.0, 100.0, 1e4])
+    expected = logits.softmax(dim=1).T
     given = logits[:, 1:] - logits[:, :1] if branches == 2 else logits
-    probabilities = PreparedModel(tiny_model("dense", branches)).probabilities(given)
-    assert torch.allclose(probabilities, logits.softmax(dim=1), atol=1e-6)
+    probabilities = PreparedModel(tiny_model("dense", branches)).probabilities(given.T)
+    assert torch.allclose(probabilities, expected[1:] if branches == 2 else expected, atol=1e-6)
 
 
 def test_each_preparation_uses_the_current_weights() -> None:

@@ -57,11 +57,11 @@ useful_k = st.floats(-1, 2)
 
 
 def two_branches(p_heavy: Tensor) -> Tensor:
-    return torch.stack((1 - p_heavy, p_heavy), dim=1)
+    return torch.stack((1 - p_heavy, p_heavy))
 
 
 def random_probabilities(branches: int, seed: int, count: int = 200) -> Tensor:
-    return torch.randn(count, branches, generator=torch.Generator().manual_seed(seed)).softmax(dim=1)
+    return torch.randn(branches, count, generator=torch.Generator().manual_seed(seed)).softmax(dim=0)
 
 
 class TestThreshold:
@@ -92,11 +92,11 @@ class TestTradeoff:
     @given(cost_pairs, useful_k, st.integers(0, 1000))
     def test_the_cut_matches_the_cost_rule(self, costs: tuple[float, float], k: float, seed: int) -> None:
         probabilities = random_probabilities(2, seed).double()
-        weighed = probabilities / torch.tensor(costs, dtype=torch.float64) ** k
-        clear = (weighed[:, 0] / weighed[:, 1] - 1).abs() > 1e-6
+        weighed = probabilities / torch.tensor(costs, dtype=torch.float64)[:, None] ** k
+        clear = (weighed[0] / weighed[1] - 1).abs() > 1e-6
         decision = decide(Tradeoff(k), costs)
         assert isinstance(decision, Cuts)
-        assert torch.equal(decision.labels(probabilities)[clear], weighed.argmax(dim=1)[clear].byte())
+        assert torch.equal(decision.labels(probabilities)[clear], weighed.argmax(dim=0)[clear].byte())
 
     @given(cost_pairs, useful_k, st.floats(0.001, 1000))
     def test_only_the_ratio_of_costs_matters(self, costs: tuple[float, float], k: float, factor: float) -> None:
@@ -120,18 +120,18 @@ class TestTradeoff:
     def test_a_tie_goes_to_light(self, costs: tuple[float, ...]) -> None:
         decision = decide(Tradeoff(0), costs)
         assert decision is not None
-        assert decision.labels(torch.full((1, len(costs)), 1 / len(costs))).item() == 0
+        assert decision.labels(torch.full((len(costs), 1), 1 / len(costs))).item() == 0
 
     @given(st.integers(0, 1000), useful_k)
     def test_many_branches_weigh_probability_against_cost(self, seed: int, k: float) -> None:
         costs = (1.0, 3.0, 10.0)
         probabilities = random_probabilities(3, seed)
-        weighed = probabilities.double() / torch.tensor(costs, dtype=torch.float64) ** k
-        best_two = weighed.topk(2).values
-        clear = best_two[:, 1] / best_two[:, 0] < 1 - 1e-5
+        weighed = probabilities.double() / torch.tensor(costs, dtype=torch.float64)[:, None] ** k
+        best_two = weighed.topk(2, dim=0).values
+        clear = best_two[1] / best_two[0] < 1 - 1e-5
         decision = decide(Tradeoff(k), costs)
         assert isinstance(decision, CostRule)
-        assert torch.equal(decision.labels(probabilities)[clear], weighed.argmax(dim=1)[clear].byte())
+        assert torch.equal(decision.labels(probabilities)[clear], weighed.argmax(dim=0)[clear].byte())
 
     @pytest.mark.parametrize("k", [-101, 101, float("nan"), float("inf")])
     def test_k_out_of_range_is_refused(self, k: float) -> None:
@@ -160,7 +160,7 @@ def test_the_default_selects_the_most_probable_branch(branches: int) -> None:
     probabilities = random_probabilities(branches, seed=7)
     decision = decide(default_routing(branches), [float(cost) for cost in range(1, branches + 1)])
     assert decision is not None
-    assert torch.equal(decision.labels(probabilities), probabilities.argmax(dim=1).byte())
+    assert torch.equal(decision.labels(probabilities), probabilities.argmax(dim=0).byte())
 
 
 def test_adm_decides_only_with_the_image() -> None:
@@ -455,7 +455,7 @@ def test_executed_work_includes_forced_pixels() -> None:
     result, outcome = run(Settings(refine=9, forced=Forced(size, light, heavy)))
     pixels = int((result.labels == 1).sum())
     assert outcome.branch_pixels == (size[0] * size[1] - pixels, pixels)
-    assert outcome.executed.branches == outcome.branch_pixels
+    assert outcome.executed.branches == (size[0] * size[1], pixels)
     assert outcome.executed.classifier == size[0] * size[1]
 
 

@@ -31,7 +31,7 @@ def whole_plan(lr: Tensor, scale: float) -> TilePlan:
 
 @dataclass(frozen=True)
 class Result:
-    """``rgb`` (H, W, 3) and ``labels`` (H, W) of an area, from all its bands."""
+    """``rgb`` (3, H, W) and ``labels`` (H, W) of an area, from all its bands."""
 
     rgb: Tensor
     labels: Tensor
@@ -58,18 +58,19 @@ class Case:
         labels = [part.labels for part in parts if part.labels is not None]
         for part, chosen in zip(parts, labels, strict=True):
             assert part.rows.length == chosen.shape[0]
-            counted = torch.bincount(chosen.flatten().long(), minlength=len(part.branch_pixels))
-            assert part.branch_pixels == tuple(counted.tolist())
         starts, stops = [part.rows.start for part in parts], [part.rows.stop for part in parts]
         assert starts[1:] == stops[:-1], "rows should be complete and in order"
-        return Result(torch.cat([part.rgb for part in parts]), torch.cat(labels))
+        result = Result(torch.cat([part.rgb for part in parts], dim=1), torch.cat(labels))
+        heavier = [int((result.labels == branch).sum()) for branch in range(1, self.model.spec.branches)]
+        assert sampler.executed.branches == (result.labels.numel(), *heavier)
+        return result
 
     def difficulties(self) -> Tensor:
         sampler = self.sampler()
         return torch.cat([values for band in self.bands for values in sampler.difficulties(band)])
 
     def written_out(self) -> tuple[Tensor, Tensor]:
-        """The formula for every pixel: RGB (M, H, W, 3) of every branch, probabilities (H * W, M)."""
+        """The formula for every pixel: RGB (M, 3, H, W) of every branch, probabilities (M, H, W)."""
         (lr_height, lr_width), (height, width) = self.plan.lr_size, self.plan.hr_size
         rows, columns = make_axis(lr_height, height, 0, height, CPU), make_axis(lr_width, width, 0, width, CPU)
         feature = self.features[0][:, rows.nearest][:, :, columns.nearest].permute(1, 2, 0)
@@ -77,14 +78,14 @@ class Case:
         rel_x = columns.rel[None, :, None].expand(height, width, 1)
         cell = torch.tensor((rows.cell, columns.cell)).expand(height, width, 2)
         prediction = self.model.predict_pixels(torch.cat((feature, rel_y, rel_x, cell), dim=2).flatten(0, 1))
-        base = bilinear(self.lr, rows, columns)[0].permute(1, 2, 0)
-        rgb = prediction.rgb.view(-1, height, width, 3) * torch.tensor(self.model.spec.std) + base
-        return rgb, prediction.logits.softmax(dim=1)
+        residual = (prediction.rgb * torch.tensor(self.model.spec.std)).view(-1, height, width, 3)
+        rgb = residual.permute(0, 3, 1, 2) + bilinear(self.lr, rows, columns)[0]
+        return rgb, prediction.logits.softmax(dim=1).T.view(-1, height, width)
 
 
 def chosen(rgb: Tensor, labels: Tensor) -> Tensor:
-    """(H, W, 3): each pixel from the branch its label names."""
-    index = labels.long()[None, :, :, None].expand(1, *labels.shape, 3)
+    """(3, H, W): each pixel from the branch its label names."""
+    index = labels.long().expand(1, 3, *labels.shape)
     return rgb.gather(0, index)[0]
 
 
@@ -97,9 +98,9 @@ def test_each_pixel_comes_from_its_branch(backbone: str, height: int, width: int
     result = case.predict(Cuts((cut,)))
     assert (result.rgb.dtype, result.labels.dtype) == (torch.float32, torch.uint8)
     assert torch.allclose(result.rgb, chosen(rgb, result.labels), atol=1e-5)
-    p_heavy = probabilities[:, 1]
+    p_heavy = probabilities[1]
     clear = (p_heavy - cut).abs() > TIE
-    assert torch.equal(result.labels.flatten()[clear], (p_heavy > cut).byte()[clear])
+    assert torch.equal(result.labels[clear], (p_heavy > cut).byte()[clear])
 
 
 @pytest.mark.parametrize("decision", [Cuts((0.6, 0.75)), CostRule((0.1, 0.2, 0.7), 0.1)], ids=repr)
@@ -115,7 +116,7 @@ def test_three_branches_share_the_pixels(decision: Decision) -> None:
 def test_difficulty_matches_the_classifier(branches: int) -> None:
     case = Case(tiny_model("srresnet", branches), make_image(8, 9), 3, cuts=(3, 4))
     _, probabilities = case.written_out()
-    assert torch.allclose(case.difficulties(), difficulty(probabilities).view(24, 27), atol=1e-6)
+    assert torch.allclose(case.difficulties(), difficulty(probabilities), atol=1e-6)
 
 
 @pytest.mark.parametrize("branches", [2, 3])
@@ -129,6 +130,7 @@ def test_chunks_do_not_change_the_result(chunk: int, monkeypatch: pytest.MonkeyP
     case = Case(tiny_model("carn"), make_image(9, 7), 3)
     before, known = case.predict(Cuts((0.5,))), case.difficulties()
     monkeypatch.setattr(sampling, "CHUNK_PIXELS", chunk)
+    monkeypatch.setattr(sampling, "PIECE_PIXELS", chunk // 2)
     after = case.predict(Cuts((0.5,)))
     assert torch.equal(after.labels, before.labels)
     assert torch.allclose(after.rgb, before.rgb, atol=1e-6)
@@ -142,7 +144,7 @@ def test_bands_do_not_change_the_result(height: int, width: int, scale: float, d
     whole, banded = (Case(model, lr, scale, at).predict(Cuts((0.5,))) for at in ((), cuts))
     same = whole.labels == banded.labels
     assert same.float().mean() > 0.999
-    assert torch.allclose(whole.rgb[same], banded.rgb[same], atol=1e-6)
+    assert torch.allclose(whole.rgb[:, same], banded.rgb[:, same], atol=1e-6)
 
 
 @given(st.integers(1, 40), scales, st.data())
@@ -168,7 +170,7 @@ def test_part_of_an_image_equals_that_part_of_the_whole() -> None:
     (part,) = sampler.predict(FeatureBand(sampled.rows, case.features[:, :, *sampled.slices]), Cuts((0.5,)))
     assert part.rows == area.rows
     assert part.labels is not None and torch.equal(part.labels, everything.labels[area.slices])
-    assert torch.allclose(part.rgb, everything.rgb[area.slices], atol=1e-6)
+    assert torch.allclose(part.rgb, everything.rgb[:, *area.slices], atol=1e-6)
 
 
 def test_rows_outside_the_area_are_skipped() -> None:

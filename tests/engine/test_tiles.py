@@ -41,12 +41,18 @@ def test_tiles_partition_the_lr_pixels(lr_size: tuple[int, int], scale: float, t
 
 
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70), st.integers(0, 2))
-def test_regions_are_cores_with_a_ring(lr_size: tuple[int, int], scale: float, tile: int, ring: int) -> None:
+def test_regions_are_cores_with_a_ring_and_complete_lr_pixels(
+    lr_size: tuple[int, int], scale: float, tile: int, ring: int
+) -> None:
     plan = plan_tiles(lr_size, scale, (tile, tile), halo=3, ring=ring)
     for part in plan.tiles:
         for core, region, limit in sides(part.core, part.region, plan.hr_size):
-            assert region.start == max(0, core.start - ring)
-            assert region.stop == min(limit, core.stop + ring)
+            assert region.start <= max(0, core.start - ring)
+            assert region.stop >= min(limit, core.stop + ring)
+        sampled, needed = part.sampled.rows, part.core.rows.grown(ring, plan.hr_size[0])
+        assert part.region.rows == plan.hr_rows(sampled)
+        ends = plan.hr_rows(Span(sampled.start + 1, sampled.stop - 1)) if sampled.length > 1 else Span(0, 0)
+        assert sampled.length == 1 or (ends.start > needed.start and ends.stop < needed.stop)
 
 
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), scales, st.integers(4, 70), st.integers(1, 33))
@@ -124,4 +130,3 @@ def test_a_plan_takes_no_memory_for_each_row() -> None:
     plan = plan_tiles((rows, 1), 2, (rows // 10, 768), 5, 1)
     assert len(plan.tiles) == 10
     assert plan.hr_rows(Span(rows - 2, rows)) == Span(2 * rows - 4, 2 * rows)
-    assert plan.lr_rows(Span(2 * rows - 3, 2 * rows)) == Span(rows - 2, rows)

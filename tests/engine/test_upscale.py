@@ -179,8 +179,8 @@ def test_one_tile_without_refinement_repeats_no_pixel() -> None:
         backbone=80,
         classifier_shared=80,
         classifier=320,
-        branches_shared=80,
-        branches=(320 - heavy, heavy),
+        branches_shared=(80, 80),
+        branches=(320, heavy),
         repeated=2 * border * 2 * 9 * 8 * 8,
     )
 
@@ -423,7 +423,7 @@ class TestRetries:
         def overflowing(self: PreparedModel, logits: Tensor) -> Tensor:
             found = original(self, logits)
             if self.dtype == dtype:
-                found[3] = torch.nan
+                found[..., 3] = torch.nan
             return found
 
         monkeypatch.setattr(PreparedModel, "probabilities", overflowing)

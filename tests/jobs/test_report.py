@@ -46,7 +46,7 @@ def test_savings_are_in_percent_and_may_be_negative() -> None:
 
 
 def test_all_heavy_saves_nothing_against_itself(model: LoadedModel) -> None:
-    found = report(model, Threshold(0), refine=NEVER)
+    found = report(model, ALL_HEAVY, refine=NEVER)
     for gflops in (found.paper, found.executed):
         assert gflops.pcsr == pytest.approx(gflops.all_heavy)
         assert gflops.saved["all_heavy"] == pytest.approx(0)

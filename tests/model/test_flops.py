@@ -100,7 +100,9 @@ class TestPaperConvention:
         costs, original = costs_of("fsrcnn"), original_flops("fsrcnn", 4, 1_000)
         assert original is not None
         branches = (14_450, 1_550)
-        executed = Executed(1_000, classifier_shared=1_000, classifier=16_000, branches_shared=1_000, branches=branches)
+        executed = Executed(
+            1_000, classifier_shared=1_000, classifier=16_000, branches_shared=(1_000, 1_000), branches=branches
+        )
         assert paper_flops(costs, 1_000, branches) / original.paper == pytest.approx(8.5 / 45.3, abs=0.002)
         assert executed_flops(costs, executed) > original.executed
 
@@ -108,7 +110,7 @@ class TestPaperConvention:
     def test_other_backbones_execute_less_than_the_original(self, backbone: str) -> None:
         costs, original = costs_of(backbone), original_flops(backbone, 4, 1)
         assert original is not None
-        executed = Executed(backbone=1, classifier_shared=1, classifier=16, branches_shared=1, branches=(12, 4))
+        executed = Executed(backbone=1, classifier_shared=1, classifier=16, branches_shared=(1, 1), branches=(12, 4))
         assert executed_flops(costs, executed) < 0.75 * original.executed
 
     @given(st.integers(0, 1000), st.integers(0, 1000))
@@ -210,7 +212,7 @@ class TestExecuted:
 
     def test_counts_can_be_added(self) -> None:
         one, other = Executed(backbone=1, classifier=2, branches=(3, 4)), Executed(classifier_shared=5)
-        assert one + other == other + one == Executed(1, 5, 2, 0, (3, 4))
+        assert one + other == other + one == Executed(1, 5, 2, (), (3, 4))
         assert Executed(branches=(1, 2)) + Executed(branches=(10, 20)) == Executed(branches=(11, 22))
 
 

@@ -1,4 +1,4 @@
-"""Convolutions and linear layers with fused sum and ReLU, and with weights packed once.
+"""Convolutions with fused sum and ReLU, and with weights packed once.
 
 On a CPU in float32, or in bfloat16 if the CPU has instructions for it, the layers call oneDNN through PyTorch's
 private operators (torch.ops.mkldnn). On other devices, in other precisions, and if a self-test of the private operators
@@ -26,7 +26,7 @@ def onednn_usable(like: Tensor) -> bool:
 def onednn_problem(dtype: torch.dtype) -> str | None:
     """The reason why oneDNN's fused operators are not used for a dtype in this process; None if they are used.
 
-    The first call compares a small convolution and a small linear layer with the plain operations.
+    The first call compares a small convolution with the plain operation.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "this build of PyTorch does not have oneDNN"
@@ -35,7 +35,7 @@ def onednn_problem(dtype: torch.dtype) -> str | None:
     try:
         if dtype == torch.bfloat16 and not _computes_in_bfloat16():
             return "the CPU has no instructions for bfloat16"
-        agree = _convolutions_agree(dtype) and _linear_layers_agree()
+        agree = _convolutions_agree(dtype)
     except Exception as error:  # private operators may fail in any way
         return f"PyTorch's operators for it failed: {type(error).__name__}: {error}"
     return None if agree else "PyTorch's operators for it give other numbers than the plain operations"
@@ -63,11 +63,6 @@ def _convolutions_agree(dtype: torch.dtype) -> bool:
         if not all(_close(fused(x, term), plain(x, term)) for term in (None, add)):
             return False
     return True
-
-
-def _linear_layers_agree() -> bool:
-    layers = [FusedLinear(_noise(3, 7), _noise(3), relu, fuse=True) for relu in (False, True)]
-    return all(_close(layer(_noise(5, 7)), layer.plain(_noise(5, 7))) for layer in layers)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
@@ -135,28 +130,3 @@ class FusedConv:
             out = pointwise(x, self.packed, *common, "none", [], "").add_(add)
             out = out.relu_() if self.relu else out
         return out
-
-
-class FusedLinear:
-    """A linear layer followed by an optional ReLU; ``weight`` (out, in), ``bias`` (out,) or None."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool = False, fuse: bool | None = None) -> None:
-        self.weight = weight.detach().contiguous()
-        self.bias = None if bias is None else bias.detach().contiguous()
-        self.relu = relu
-        self.packed: Tensor | None = None
-        if onednn_usable(self.weight) if fuse is None else fuse:
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Map (N, in) to (N, out)."""
-        if self.packed is None:
-            return self.plain(x)
-        unary = "relu" if self.relu else "none"
-        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, unary, [], "")
-        return fused
-
-    def plain(self, x: Tensor) -> Tensor:
-        """Map (N, in) to (N, out) with PyTorch's public operations."""
-        out = F.linear(x, self.weight, self.bias)
-        return out.relu_() if self.relu else out

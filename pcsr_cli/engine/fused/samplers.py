@@ -1,8 +1,11 @@
-"""Prepared samplers and classifier: the first layer is split, layers are fused, two logits become one.
+"""Prepared samplers and classifier: the first layer is split, two logits become one, and all numbers are float32.
 
-The first layer of a pixel is the sum of three rows of one table: the shared product of its LR pixel, the term of its HR
-row and the term of its HR column. One embedding bag gathers and sums the three rows, at any scale and for any selection
-of pixels.
+The first layer of a pixel is the sum of three terms: the shared product of its LR pixel, the term of its HR row and the
+term of its HR column. At all pixels of some HR rows, the sum is spread over the rows and columns, without an index for
+each pixel. At chosen pixels, one embedding bag gathers and sums three rows of a table. Both ways work at any scale.
+
+Values are stored unit by unit, (units, pixels): a layer with three outputs is several times faster than in the order
+(pixels, units), and every result is a plane of the image.
 """
 
 import copy
@@ -13,56 +16,55 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcsr_cli.engine.device import upload
-from pcsr_cli.engine.fused.kernels import FusedLinear
 from pcsr_cli.engine.grid import Axis
 from pcsr_cli.model.sampler import PixelSampler
 
 PIECE = 4096
-"""Pixels in a piece, few enough that the data between layers stays in the cache."""
+"""Chosen pixels in a piece on a CPU, few enough that the data between layers stays in the cache."""
 
 
 class PreparedMlp:
-    """A sampler or classifier that can be evaluated at chosen HR pixels."""
+    """A sampler or classifier that can be evaluated at all HR pixels of some rows or at chosen ones."""
 
     def __init__(self, sampler: PixelSampler) -> None:
         self.sampler = sampler
         layers = [layer for layer in sampler.imnet.layers if isinstance(layer, nn.Linear)]
-        self.shared = FusedLinear(layers[0].weight[:, : sampler.width], None)
-        self.hidden = [FusedLinear(layer.weight, layer.bias, relu=True) for layer in layers[1:-1]]
-        self.last = FusedLinear(layers[-1].weight, layers[-1].bias) if len(layers) > 1 else None
+        self.outputs = len(layers[-1].weight)
+        self.shared = layers[0].weight[:, : sampler.width].detach()
+        self.layers = [(layer.weight.detach(), layer.bias.detach()[:, None]) for layer in layers[1:]]
+
+    def planes(self, features: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, Tensor, Tensor]:
+        """The first-layer terms of a band: LR pixels (n, h * w), HR rows (n, H, 1) and HR columns (n, 1, W).
+
+        ``features`` is (C, h, w).
+        """
+        of_rows, of_columns = (terms.t().contiguous() for terms in self._terms(rows, columns))
+        return self.shared @ _by_pixel(features).t(), of_rows[:, :, None], of_columns[:, None]
 
     def table(self, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
-        """The first-layer terms of a band: (LR pixels + HR rows + HR columns, n).
+        """The same terms as one table (LR pixels + HR rows + HR columns, n)."""
+        return torch.cat((_by_pixel(features) @ self.shared.t(), *self._terms(rows, columns)))
 
-        ``features`` is (LR pixels, C).
-        """
-        terms = self.sampler.coordinate_terms(rows.rel, columns.rel, (rows.cell, columns.cell))
-        return torch.cat((self.shared(features), *terms))
+    def at(self, table: Tensor, bags: Tensor) -> Tensor:
+        """Outputs (outputs, N) at N pixels. ``bags`` (N, 3) int32 holds each pixel's three rows of ``table``."""
+        pieces = torch.split(bags, PIECE) if bags.device.type == "cpu" else (bags,)
+        found = [self.finish(F.embedding_bag(piece, table, mode="sum").t()) for piece in pieces]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
-    def __call__(self, table: Tensor, bags: Tensor) -> Tensor:
-        """Outputs (N, outputs) float32 at N pixels. ``bags`` (N, 3) int32 holds each pixel's three table rows."""
-        return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=True)
+    def finish(self, first: Tensor) -> Tensor:
+        """Outputs (outputs, N) of the layers after the first. ``first`` (n, N) may be overwritten."""
+        out = first
+        for weight, bias in self.layers:
+            out = torch.addmm(bias, weight, out.relu_())
+        return out
 
-    def in_pieces(self, table: Tensor, bags: Tensor) -> Tensor:
-        """Compute the outputs in pieces of PIECE pixels and a remainder, for wide layers or a varying N.
+    def _terms(self, rows: Axis, columns: Axis) -> tuple[Tensor, Tensor]:
+        return self.sampler.coordinate_terms(rows.rel, columns.rel, (rows.cell, columns.cell))
 
-        oneDNN compiles a kernel for every new N, which takes longer than computing a few thousand pixels.
-        """
-        if bags.device.type != "cpu" or bags.shape[0] < PIECE:
-            return self._layers(F.embedding_bag(bags, table, mode="sum"), packed=bags.device.type != "cpu")
-        pieces = [
-            self._layers(F.embedding_bag(piece, table, mode="sum"), packed=piece.shape[0] == PIECE)
-            for piece in torch.split(bags, PIECE)
-        ]
-        return torch.cat(pieces)
 
-    def _layers(self, first: Tensor, packed: bool) -> Tensor:
-        if self.last is None:
-            return first.float()
-        out = first.relu_()
-        for layer in (*self.hidden, self.last):
-            out = layer(out) if packed else layer.plain(out)
-        return out.float()
+def _by_pixel(features: Tensor) -> Tensor:
+    """Features (C, h, w) as float32 (LR pixels, C), without a copy if they are channels-last float32."""
+    return features.permute(1, 2, 0).reshape(-1, features.shape[0]).float()
 
 
 def one_logit(classifier: PixelSampler) -> PixelSampler:

@@ -207,7 +207,7 @@ def build_image(
     }
     filters = {} if pair.hr is None else {LABELS[name]: conditions.psnr(layers[name], pair.hr) for name in layers}
     for name, rgb in zip(("light", "heavy"), composer.branches.rgb, strict=True):
-        layers[name] = to_levels(rgb, torch.uint8).numpy()
+        layers[name] = to_levels(rgb, torch.uint8).permute(1, 2, 0).numpy()
     if pair.hr is not None:
         layers["hr"] = pair.hr
     boundaries = choose_boundaries([_cut_of(point) for point in curve.points])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli.engine.fused import kernels
-from pcsr_cli.engine.fused.kernels import FusedConv, FusedLinear, onednn_problem, onednn_usable, precision_notes
+from pcsr_cli.engine.fused.kernels import FusedConv, onednn_problem, onednn_usable, precision_notes
 
 TOLERANCE = 1e-5
 
@@ -63,18 +63,7 @@ def test_rows_of_a_larger_image_are_accepted() -> None:
     assert torch.allclose(conv(x, term), plain(conv, weight, x, term), atol=TOLERANCE)
 
 
-@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 50), st.booleans(), st.booleans())
-def test_a_fused_linear_layer_matches_the_plain_one(
-    size_in: int, size_out: int, count: int, bias: bool, relu: bool
-) -> None:
-    weight, offset = randn(size_out, size_in) / size_in**0.5, randn(size_out, seed=1) if bias else None
-    x = randn(count, size_in, seed=2)
-    expected = F.linear(x, weight, offset)
-    result = FusedLinear(weight, offset, relu)(x)
-    assert torch.allclose(result, expected.relu() if relu else expected, atol=TOLERANCE)
-
-
-@pytest.mark.parametrize("name", ["_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight"])
+@pytest.mark.parametrize("name", ["_convolution_pointwise", "_reorder_convolution_weight"])
 def test_missing_private_operators_are_replaced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
         def __getattr__(self, attribute: str) -> object:
@@ -96,21 +85,18 @@ def test_missing_private_operators_are_replaced(name: str, monkeypatch: pytest.M
     assert_plain_operations_are_used()
 
 
-@pytest.mark.parametrize(("kind", "name"), [(FusedConv, "_onednn"), (FusedLinear, "__call__")])
 @pytest.mark.parametrize("wrong", [lambda out: 1.001 * out, lambda out: out * torch.nan], ids=["off", "NaN"])
-def test_wrong_operators_are_replaced(
-    kind: type, name: str, wrong: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = getattr(kind, name)
+def test_wrong_operators_are_replaced(wrong: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    original = FusedConv._onednn
     with monkeypatch.context() as patch:
-        patch.setattr(kind, name, lambda *arguments: wrong(original(*arguments)))
+        patch.setattr(FusedConv, "_onednn", lambda *arguments: wrong(original(*arguments)))
         assert "other numbers" in (onednn_problem(torch.float32) or "")
     assert_plain_operations_are_used()
 
 
 def test_the_operators_are_tested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert onednn_usable(torch.empty(1))
-    monkeypatch.setattr(kernels, "_linear_layers_agree", lambda: False)
+    monkeypatch.setattr(kernels, "_convolutions_agree", lambda _: False)
     assert onednn_usable(torch.empty(1))
 
 
@@ -120,9 +106,6 @@ def assert_plain_operations_are_used() -> None:
     assert conv.packed is None and conv.flops_per_pixel == 2 * 3 * 6 * 9
     x = randn(1, 6, 7, 7)
     assert torch.allclose(conv(x), plain(conv, weight, x, None), atol=TOLERANCE)
-    linear = FusedLinear(weight[:, :, 0, 0], None, relu=True)
-    assert linear.packed is None
-    assert torch.allclose(linear(randn(5, 3)), F.linear(randn(5, 3), weight[:, :, 0, 0]).relu(), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(

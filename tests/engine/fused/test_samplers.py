@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcsr_cli.engine.fused import kernels, samplers
+from pcsr_cli.engine.fused import samplers
 from pcsr_cli.engine.fused.samplers import PreparedMlp, in_output_units, one_logit
 from pcsr_cli.engine.grid import make_axis
 from pcsr_cli.model.sampler import PixelSampler
@@ -28,26 +28,25 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def prepared_and_plain(mlp: PixelSampler, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs at some of the HR pixels of a small image: prepared, and by the formula."""
+    """Outputs (outputs, N) at some of the HR pixels of a small image: prepared, and by the formula."""
     rows, columns = (make_axis(lr, hr, 0, hr, CPU) for lr, hr in zip(LR_SIZE, HR_SIZE, strict=True))
-    features = randn(LR_SIZE[0] * LR_SIZE[1], mlp.width)
+    features = randn(mlp.width, *LR_SIZE)
     row, column = pixels // HR_SIZE[1], pixels % HR_SIZE[1]
     lr_index = rows.nearest[row] * LR_SIZE[1] + columns.nearest[column]
     cell = torch.tensor((rows.cell, columns.cell)).expand(len(pixels), 2)
-    q = torch.cat((features[lr_index], rows.rel[row, None], columns.rel[column, None], cell), dim=1)
+    q = torch.cat((features.flatten(1).T[lr_index], rows.rel[row, None], columns.rel[column, None], cell), dim=1)
     prepared = PreparedMlp(mlp)
-    bags = torch.stack((lr_index, row + len(features), column + len(features) + HR_SIZE[0]), dim=1)
-    return prepared(prepared.table(features, rows, columns), bags.int()), mlp(q)
+    lr_pixels = LR_SIZE[0] * LR_SIZE[1]
+    bags = torch.stack((lr_index, row + lr_pixels, column + lr_pixels + HR_SIZE[0]), dim=1)
+    return prepared.at(prepared.table(features, rows, columns), bags.int()), mlp(q).T
 
 
-@given(st.integers(1, 10), hidden_sizes, st.integers(1, 4), st.lists(st.integers(0, 62), max_size=70), st.booleans())
+@given(st.integers(1, 10), hidden_sizes, st.integers(1, 4), st.lists(st.integers(0, 62), max_size=70))
 def test_a_prepared_mlp_follows_the_formula(
-    width: int, hidden: tuple[int, ...], outputs: int, pixels: list[int], onednn: bool
+    width: int, hidden: tuple[int, ...], outputs: int, pixels: list[int]
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        if not onednn:
-            patch.setattr(kernels, "onednn_usable", lambda _: False)
-        prepared, plain = prepared_and_plain(sampler(width, hidden, outputs), torch.tensor(pixels, dtype=torch.int64))
+    mlp, chosen = sampler(width, hidden, outputs), torch.tensor(pixels, dtype=torch.int64)
+    prepared, plain = prepared_and_plain(mlp, chosen)
     assert prepared.shape == plain.shape
     assert torch.allclose(prepared, plain, atol=1e-5)
 
@@ -56,12 +55,21 @@ def test_a_prepared_mlp_follows_the_formula(
 def test_pieces_do_not_change_the_result(hidden: tuple[int, ...], count: int) -> None:
     mlp = PreparedMlp(sampler(5, hidden, 3))
     axis = make_axis(2, 2, 0, 2, CPU)
-    table = mlp.table(randn(4, 5), axis, axis)
+    table = mlp.table(randn(5, 2, 2), axis, axis)
     bags = torch.randint(len(table), (count, 3), generator=torch.Generator().manual_seed(count)).int()
+    whole = mlp.at(table, bags)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samplers, "PIECE", 8)
-        pieces = mlp.in_pieces(table, bags)
-    assert torch.allclose(pieces, mlp(table, bags), atol=1e-5)
+        pieces = mlp.at(table, bags)
+    assert torch.allclose(pieces, whole, atol=1e-5)
+
+
+@given(hidden_sizes)
+def test_planes_hold_the_terms_of_the_table(hidden: tuple[int, ...]) -> None:
+    mlp, features = PreparedMlp(sampler(5, hidden, 3)), randn(5, *LR_SIZE)
+    axes = [make_axis(lr, hr, 0, hr, CPU) for lr, hr in zip(LR_SIZE, HR_SIZE, strict=True)]
+    terms = torch.cat([plane.flatten(1) for plane in mlp.planes(features, *axes)], dim=1)
+    assert torch.allclose(terms.T, mlp.table(features, *axes), atol=1e-6)
 
 
 @given(hidden_sizes)
@@ -85,11 +93,3 @@ def test_the_plain_network_is_not_modified(prepare: object) -> None:
     before = {key: value.clone() for key, value in mlp.state_dict().items()}
     prepare(mlp)
     assert all(torch.equal(value, before[key]) for key, value in mlp.state_dict().items())
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_ends_in_float32(dtype: torch.dtype) -> None:
-    mlp = PreparedMlp(sampler(5, (4, 6), 3).to(dtype))
-    axis = make_axis(2, 2, 0, 2, CPU)
-    bags = torch.tensor([[0, 4, 6], [3, 5, 7]], dtype=torch.int32)
-    assert mlp(mlp.table(randn(4, 5).to(dtype), axis, axis), bags).dtype == torch.float32
