@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +13,7 @@ import typer
 
 from pcsr_cli.cli.console import print_message, require_stdout
 from pcsr_cli.engine import rules
-from pcsr_cli.errors import UsageError
+from pcsr_cli.errors import HubError, UsageError
 
 if TYPE_CHECKING:
     from pcsr_cli.engine.device import Precision
@@ -273,6 +273,12 @@ class Common(Engine):
     allow_huge: AllowHuge = False
     recursive: Recursive = False
 
+    def check_engine(self, scale: float) -> None:
+        """Check the options that need neither the model nor the device. Raises as ``Engine.check_engine``."""
+        super().check_engine(scale)
+        choose_routing(self.threshold, self.k, self.adm)
+        choose_memory(self.memory)
+
     def choose_models(self, quiet: bool) -> "ModelChoice":
         """Return the models to choose from, which are loaded later. Raises UsageError, RegistryError."""
         from pcsr_cli.images.source import parse_source
@@ -281,14 +287,26 @@ class Common(Engine):
         kind = parse_source(self.source_kind)
         if kind is not None and self.model != "auto":
             raise UsageError(f"--source has no effect on --model {self.model}.", "Remove one of these options.")
-        has_lossy = self.model == "auto" and load_registry(self.registry).has_lossy(self.scale)
+        known = load_registry(self.registry)
+        has_lossy = self.model == "auto" and known.has_lossy(self.scale)
         if kind is not None and kind.lossy and not has_lossy:
             raise UsageError(f"No model for lossy sources is registered at x{self.scale:g}.", "Remove --source.")
 
         def load(lossy: bool) -> "LoadedModel":
-            return self.load_model(self.scale, quiet, lossy)
+            own = (name for name in choice.kept if name in known.entries and known.entries[name].lossy == lossy)
+            if self.model != "auto" or (name := next(own, None)) is None:
+                return self.load_model(self.scale, quiet, lossy)
+            try:
+                model = replace(self, model=name).load_model(self.scale, quiet)
+            except HubError as error:
+                step = f"The folder has results of {name}. Use another folder, or choose a model with --model."
+                raise HubError(error.sentence, step) from error
+            if not quiet and [name] != [entry.name for entry in known.trained(self.scale, lossy)[:1]]:
+                print_message(f"Note: the folder has results of {name}, so all images get it. See --model.")
+            return model
 
-        return ModelChoice(load, has_lossy, kind)
+        choice = ModelChoice(load, has_lossy, kind)
+        return choice
 
 
 def choose_routing(

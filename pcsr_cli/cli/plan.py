@@ -1,7 +1,7 @@
 """``pcsr plan``: estimate the cost of ``pcsr upscale`` without writing a result."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -58,8 +58,6 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
     The command downloads the model if it is not cached, and computes one tile to measure the speed. GFLOPs and
     time are ranges from all light to all heavy: a --budget of `pcsr upscale` lies between them.
     """
-    routing = options.choose_routing(common.threshold, common.k, common.adm)
-    memory = options.choose_memory(common.memory)
     common.check_engine(common.scale)
     many = is_folder(source) or is_pattern(source)
     tasks = find_images([source], readable_suffixes(), common.recursive, output).tasks
@@ -86,22 +84,13 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
         with skipping(path := found.source):
             layouts.append((path, read_layout(path, common.allow_huge), _format(path, output, common.format, many)))
     choice = common.choose_models(quiet=common.json)
-    from pcsr_cli.api import working_scale
-    from pcsr_cli.engine.upscale import Settings
-    from pcsr_cli.jobs.plan import check_disk, forecast, try_tile
+    from pcsr_cli.jobs.journal import Journal
+    from pcsr_cli.jobs.plan import check_disk
 
-    refine = options.choose_refine(common.refine, common.no_refine, common.scale)
-    settings = Settings(refine=refine, tile=options.choose_tile(common.tile), memory=memory)
-    likely = [choice.likely(path) for path, _, _ in layouts]
-    models, forecasts, speeds = choice.loaded, [], []
-    for model in models:
-        own = [work for work, chosen in zip(layouts, likely, strict=True) if chosen is model]
-        settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
-        speeds.append(try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in own], settings))
-        for path, layout, format in own:
-            with skipping(path):
-                one = forecast(path, layout, model, common.scale, settings, speeds[-1], format)
-                forecasts.append(replace(one, notes=(*one.notes, *_other_models(choice, path))))
+    if many and output is not None:
+        choice.kept = Journal(output).models(common.scale)
+    forecasts, speeds = _forecast(layouts, choice, common, skipping)
+    models = choice.loaded
     if not forecasts:
         raise InputError("All images failed.", str(skipped[0]))
     most_bytes = sum(one.most_bytes for one in forecasts)
@@ -113,6 +102,34 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
         _show(*figures)
     if skipped:
         raise SystemExit(1)
+
+
+def _forecast(
+    layouts: "Sequence[tuple[Path, Layout, Format | None]]",
+    choice: "ModelChoice",
+    common: options.Common,
+    skipping: Callable[[Path], AbstractContextManager[None]],
+) -> "tuple[list[Forecast], list[Range]]":
+    """Return the forecasts of the images, and the speed of each model of ``choice``, which this function loads."""
+    from pcsr_cli.api import working_scale
+    from pcsr_cli.engine.upscale import Settings
+    from pcsr_cli.jobs.plan import forecast, try_tile
+
+    refine = options.choose_refine(common.refine, common.no_refine, common.scale)
+    memory = options.choose_memory(common.memory)
+    settings = Settings(refine=refine, tile=options.choose_tile(common.tile), memory=memory)
+    routing = options.choose_routing(common.threshold, common.k, common.adm)
+    likely = [choice.likely(path) for path, _, _ in layouts]
+    forecasts, speeds = [], []
+    for model in choice.loaded:
+        own = [work for work, chosen in zip(layouts, likely, strict=True) if chosen is model]
+        settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
+        speeds.append(try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in own], settings))
+        for path, layout, format in own:
+            with skipping(path):
+                one = forecast(path, layout, model, common.scale, settings, speeds[-1], format)
+                forecasts.append(replace(one, notes=(*one.notes, *_other_models(choice, path))))
+    return forecasts, speeds
 
 
 def _other_models(choice: "ModelChoice", source: Path) -> tuple[str, ...]:

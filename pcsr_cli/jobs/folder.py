@@ -116,6 +116,7 @@ class FolderRun:
             progress=progress,
             record=Recorder(folder, self.segment, self.info.id, request, models.kind),
         )
+        models.kept = self.journal.models(scale_key(request))
         listed = self._list()
         models.prepare(task.source for task in listed)
         self._first = self._check_first(listed, checking)
@@ -409,7 +410,7 @@ def settings_key(request: Request, kind: SourceKind | None, output: Path, model:
     routing = request.allowance or request.routing or default_routing(model.network.spec.branches)
     source = {} if kind is None else {"source": str(kind)}
     return {
-        "scale": request.scale if request.target is None else f"{request.label}, {request.if_larger}",
+        "scale": scale_key(request),
         "routing": routing_settings(routing),
         "refine": request.refine,
         "precision": model.network.precision,
@@ -420,6 +421,11 @@ def settings_key(request: Request, kind: SourceKind | None, output: Path, model:
         "model": {"name": identity.name, "revision": identity.revision, "sha256": identity.sha256},
         **source,
     }
+
+
+def scale_key(request: Request) -> float | str:
+    """Return the scale or the target of a request as in ``settings_key``."""
+    return request.scale if request.target is None else f"{request.label}, {request.if_larger}"
 
 
 def disk_is_full(error: BaseException | None) -> bool:

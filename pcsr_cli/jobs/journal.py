@@ -20,7 +20,7 @@ from typing import Any
 
 from pcsr_cli.engine.rules import Adaptive, Allowance, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
-from pcsr_cli.images.files import Fingerprint, fingerprint, open_shared, reason, share, sync
+from pcsr_cli.images.files import Fingerprint, exists, fingerprint, open_shared, reason, share, sync
 
 HIDDEN = ".pcsr"
 """The folder for the files of pcsr in an output folder."""
@@ -30,6 +30,9 @@ OLD_NAME = ".pcsr-journal.jsonl"
 """The journal of earlier versions, which is read as a segment."""
 
 VERSION = 2
+MAX_SEARCHED = 1000
+"""The lines that are searched for the models of the last results."""
+
 SETTLED_NS = 2 * 10**9
 """The coarsest clock of a file system, in nanoseconds."""
 
@@ -145,6 +148,16 @@ class Journal:
             "SELECT line FROM lines WHERE name = ? ORDER BY rowid DESC", (_key(output.as_posix()),)
         )
         return tuple(entry for (line,) in found if isinstance(entry := parse_line(line), Entry))
+
+    def models(self, scale: float | str) -> tuple[str, ...]:
+        """Return the names of the models of the last results at a ``scale`` (of ``settings_key``), the latest first.
+
+        Results that are removed do not count."""
+        found = self._lines.execute("SELECT line FROM lines ORDER BY rowid DESC LIMIT ?", (MAX_SEARCHED,))
+        entries = [entry for (line,) in found if isinstance(entry := parse_line(line), Entry)]
+        own = (one for one in entries if one.settings.get("scale") == scale and exists(self._folder / one.name))
+        names = (model.get("name") for one in own if isinstance(model := one.settings.get("model"), dict))
+        return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def _key(name: str) -> bytes:

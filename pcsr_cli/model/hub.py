@@ -9,12 +9,13 @@ import hashlib
 import json
 import re
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pcsr_cli.errors import HubError, OutputError
 from pcsr_cli.images.files import atomic_write, is_file, read_bytes, reason, remove_leftovers
-from pcsr_cli.model.client import client
+from pcsr_cli.model.client import client, endpoint
 from pcsr_cli.model.transfer import (
     COMMIT,
     ETAG,
@@ -34,6 +35,10 @@ REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 MAX_CONFIG = 2**20
 MAX_DOWNLOAD = 2**28
 """The largest accepted sizes of files, in bytes."""
+
+
+OUTAGE_SECONDS = 600
+"""How long an unreachable Hub counts as unreachable."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,34 @@ def fetch(location: HubLocation, name: str, notify: Notify | None = None, bounds
 def reach(location: HubLocation, name: str) -> None:
     """Request the metadata of a model's config. Raises HubError unless the Hub returns the metadata."""
     Transfer(location.config_file(name), QUICK).request_metadata()
+
+
+def record_outage() -> bool:
+    """Record in the cache folder that the Hub cannot be reached now. Returns whether that was possible.
+
+    Without permission for requests (HF_HUB_OFFLINE), nothing is recorded."""
+    if client().constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        _outage_file().parent.mkdir(parents=True, exist_ok=True)
+        _outage_file().write_text(endpoint(), encoding="utf-8")
+    except OSError:
+        return False
+    return True
+
+
+def is_out() -> bool:
+    """Whether the Hub could not be reached some minutes ago."""
+    try:
+        age = time.time() - _outage_file().stat().st_mtime
+        return 0 <= age < OUTAGE_SECONDS and _outage_file().read_text(encoding="utf-8") == endpoint()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _outage_file() -> Path:
+    """A file in the folder of locks, which huggingface_hub does not list as a model."""
+    return Path(client().constants.HF_HUB_CACHE) / ".locks" / "pcsr-unreachable"
 
 
 def is_cached(location: HubLocation) -> bool:

@@ -18,7 +18,16 @@ from msgspec import Meta
 
 from pcsr_cli.errors import HubError, ModelError, RegistryError, UnknownModelError
 from pcsr_cli.images.files import exists, is_file, read_text, reason
-from pcsr_cli.model.hub import HubLocation, fetch, remove
+from pcsr_cli.model.hub import (
+    OUTAGE_SECONDS,
+    Fetched,
+    HubLocation,
+    fetch,
+    is_cached,
+    is_out,
+    record_outage,
+    remove,
+)
 from pcsr_cli.model.spec import (
     NO_MEAN,
     UNIT_STD,
@@ -33,7 +42,7 @@ from pcsr_cli.model.spec import (
     Table,
     convert,
 )
-from pcsr_cli.model.transfer import COMMIT, Notify
+from pcsr_cli.model.transfer import BRIEF, COMMIT, USUAL, Bounds, Notify, UnavailableError
 
 if TYPE_CHECKING:  # the functions that load models import torch when they are called
     from pcsr_cli.model.checkpoint import Checkpoint
@@ -47,6 +56,7 @@ FOLDER = re.compile(r"(?!.*://)[^\x00-\x1f\x7f]+")
 
 AUTO = "auto"
 NOT_STATED = "not stated"
+"""The start of a licence that the authors do not state."""
 
 DEFAULT_SCALES = Scales((4.0,))
 """The scales of a published model whose files do not list any."""
@@ -110,6 +120,11 @@ class Entry(Table, frozen=True, kw_only=True):
                 raise ValueError(rule)
 
     @property
+    def lossy(self) -> bool:
+        """Whether the model was trained for lossy sources."""
+        return self.sources == "lossy"
+
+    @property
     def spec(self) -> ModelSpec:
         """The description of the network."""
         return ModelSpec(self.backbone, self.samplers, self.classifier, self.mean, self.std)
@@ -138,7 +153,14 @@ class Registry:
     def candidates(self, lossy: bool) -> tuple[Entry, ...]:
         """The entries of ``auto`` that were trained for lossy sources, or those for clean ones. Raises as ``get``."""
         entries = map(self.get, self.auto)
-        return tuple(entry for entry in entries if (entry.sources == "lossy") == lossy)
+        return tuple(entry for entry in entries if entry.lossy == lossy)
+
+    def trained(self, scale: float, lossy: bool) -> tuple[Entry, ...]:
+        """The entries of ``auto`` that were trained for a scale, those for the kind of sources first. Raises as
+        ``get``."""
+        known_scale = self.limited(scale)
+        candidates = self.candidates(lossy) + self.candidates(not lossy)
+        return tuple(entry for entry in candidates if entry.scales.trained(known_scale))
 
     def has_lossy(self, scale: float) -> bool:
         """Whether ``auto`` has a model for lossy sources at a scale. Raises as ``get``."""
@@ -248,7 +270,7 @@ class Identity:
 class LoadedModel:
     """A network ready to run, the identity of its weights, and the scales it was trained for.
 
-    ``notes`` are messages for the user that explain why another model was not chosen.
+    ``notes`` are messages for the user: why another model was not chosen, and a licence that is not stated.
     """
 
     network: "Pcsr"
@@ -278,8 +300,8 @@ def find_model(
         # Omit the folders from the name, because results contain it.
         return _load_unregistered(read_checkpoint(path), path.resolve().name, None, reference)
     repo, _, revision = reference.partition("@")
-    with _fetched(HubLocation(repo, revision or "main"), reference, notify) as (checkpoint, commit):
-        return _load_unregistered(checkpoint, repo, commit, repo)
+    with _fetched(HubLocation(repo, revision or "main"), reference, notify) as (checkpoint, fetched):
+        return _with_licence(_load_unregistered(checkpoint, repo, fetched.revision, repo), fetched)
 
 
 def check_reference(reference: str, registry: Registry) -> None:
@@ -293,28 +315,35 @@ def check_reference(reference: str, registry: Registry) -> None:
 def _choose(registry: Registry, scale: float, notify: Notify | None, lossy: bool) -> LoadedModel:
     """The first model in the registry's order that was trained for ``scale`` and is available, else the last one.
 
-    Models for the requested kind of sources come first."""
+    Models for the requested kind of sources come first. After an attempt in vain, the Hub is left alone for some
+    minutes, and the choice has no note."""
     if not registry.auto:
         raise RegistryError("The registry has no list `auto`, from which to choose a model.", "Name a model.")
-    candidates = registry.candidates(lossy) + registry.candidates(not lossy)
     notes: list[str] = []
-    known_scale = registry.limited(scale)
-    for entry in candidates:
-        if entry.scales.trained(known_scale):
-            try:
-                return replace(_load_entry(entry, notify), notes=tuple(notes))
-            except HubError as error:
-                notes.append(f"{error.sentence.rstrip('.')}; continued without {entry.name}")
-    last = (registry.candidates(lossy=False) or candidates)[-1]
-    return replace(_load_entry(last, notify), notes=tuple(notes))
+    for entry in registry.trained(scale, lossy):
+        try:
+            if isinstance(entry.location, HubLocation) and not is_cached(entry.location) and is_out():
+                continue
+            return _with_notes(_load_entry(entry, notify, BRIEF), notes)
+        except UnavailableError as error:
+            later = f"; the next attempt is in {OUTAGE_SECONDS // 60} minutes" if record_outage() else ""
+            notes.append(f"{error.sentence.rstrip('.')}; continued without {entry.name}{later}")
+        except HubError as error:
+            notes.append(f"{error.sentence.rstrip('.')}; continued without {entry.name}")
+    last = (registry.candidates(lossy=False) or registry.candidates(lossy=True))[-1]
+    return _with_notes(_load_entry(last, notify, BRIEF), notes)
 
 
-def _load_entry(entry: Entry, notify: Notify | None) -> LoadedModel:
+def _with_notes(model: LoadedModel, notes: list[str]) -> LoadedModel:
+    return replace(model, notes=(*notes, *model.notes))
+
+
+def _load_entry(entry: Entry, notify: Notify | None, bounds: Bounds = USUAL) -> LoadedModel:
     from pcsr_cli.model.checkpoint import read_checkpoint
 
     if isinstance(entry.location, HubLocation):
-        with _fetched(entry.location, entry.name, notify) as (checkpoint, commit):
-            return _build_entry(entry, checkpoint, commit)
+        with _fetched(entry.location, entry.name, notify, bounds) as (checkpoint, fetched):
+            return _with_licence(_build_entry(entry, checkpoint, fetched.revision), fetched)
     return _build_entry(entry, read_checkpoint(entry.location), None)
 
 
@@ -341,18 +370,28 @@ def _build_entry(entry: Entry, checkpoint: "Checkpoint", revision: str | None) -
 
 
 @contextmanager
-def _fetched(location: HubLocation, name: str, notify: Notify | None) -> Iterator[tuple["Checkpoint", str]]:
-    """The checkpoint from the Hub and its commit. If the checkpoint is invalid, the files that were downloaded now are
+def _fetched(
+    location: HubLocation, name: str, notify: Notify | None, bounds: Bounds = USUAL
+) -> Iterator[tuple["Checkpoint", Fetched]]:
+    """The checkpoint from the Hub and its files. If the checkpoint is invalid, the files that were downloaded now are
     removed from the cache."""
     from pcsr_cli.model.checkpoint import read_safetensors
 
-    fetched = fetch(location, name, notify)
+    fetched = fetch(location, name, notify, bounds)
     try:
-        yield read_safetensors(fetched.config, fetched.weights), fetched.revision
+        yield read_safetensors(fetched.config, fetched.weights), fetched
     except ModelError:
         for path in fetched.new:
             remove(path)
         raise
+
+
+def _with_licence(model: LoadedModel, fetched: Fetched) -> LoadedModel:
+    """The model with a note if it was downloaded now and has no stated licence."""
+    name, licence = model.identity.name, model.identity.licence
+    if not fetched.new or not licence.startswith(NOT_STATED):
+        return model
+    return replace(model, notes=(*model.notes, f"the licence of {name} is {licence}"))
 
 
 def _load_unregistered(checkpoint: "Checkpoint", name: str, revision: str | None, source: str) -> LoadedModel:

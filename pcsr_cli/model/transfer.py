@@ -46,6 +46,9 @@ class Bounds:
 
 
 USUAL = Bounds()
+BRIEF = Bounds(connect=2.0)
+"""The limits of a download that pcsr can do without."""
+
 QUICK = Bounds(stall=5.0, total=5.0)
 """The limits of requests that download no file."""
 

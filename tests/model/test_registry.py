@@ -17,6 +17,7 @@ from pcsr_cli.model.checkpoint import save_folder
 from pcsr_cli.model.hub import Fetched, HubLocation
 from pcsr_cli.model.registry import Entry, OriginalName, Registry, load_registry, own_registry_path, read_registry
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec, Scales
+from pcsr_cli.model.transfer import Bounds
 from tests.failing import fails
 from tests.tiny import changeable_model, file_sha256, tiny_model, tiny_spec
 
@@ -387,6 +388,21 @@ def test_auto_continues_with_builtin_if_a_setting_of_the_hub_is_invalid(
     close_session()
     assert loaded.identity.name == "builtin"
     assert reason in loaded.notes[0] and loaded.notes[0].endswith("; continued without carn")
+
+
+def test_auto_waits_briefly_for_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path) -> None:
+    waits: list[float] = []
+
+    def fetch(location: HubLocation, name: str, notify: object, bounds: Bounds) -> Fetched:
+        waits.append(bounds.connect)
+        return Fetched(tiny_folder / "config.json", tiny_folder / "model.safetensors", "1" * 40)
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(registry, "fetch", fetch)
+    known = Registry({"far": entry("far", HERE)}, ("far",))
+    for name in ("auto", "far"):
+        load_model(name, registry=known)
+    assert waits == [2.0, 5.0]
 
 
 def test_a_named_model_is_never_replaced_by_another(no_hub: None, tiny_folder: Path) -> None:
