@@ -91,10 +91,12 @@ def figures_table(first: str, *headings: str, gap: int = 2, wrap: bool = False) 
 
 def print_message(text: str) -> None:
     """Print a message on stderr, above a progress bar if there is one. Only a terminal gets lines of its width."""
+    if not sys.stderr.isatty():
+        sys.stderr.write(printable(text) + "\n")
+        return
     from rich.text import Text
 
-    console = stderr_console()
-    console.print(Text(printable(text), overflow="fold"), soft_wrap=not console.is_terminal)
+    stderr_console().print(Text(printable(text), overflow="fold"))
 
 
 def printable(text: str) -> str:
@@ -160,17 +162,16 @@ def _as_json(value: object) -> object:
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[..., None]]:
     """Show a progress bar on a terminal, elsewhere a line every ten seconds. Yield a function that takes the share
     done, from 0 to 1, and any new label."""
-    console = stderr_console()
     if quiet:
         yield lambda share, label="": None
         return
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield _progress_lines(label)
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=stderr_console(), transient=True) as progress:
         task = progress.add_task(printable(label), total=1.0)
         yield lambda share, label="": progress.update(task, completed=share, description=printable(label) or None)
 

@@ -1,5 +1,6 @@
 """The ``pcsr`` command."""
 
+import copy
 import logging
 import os
 import re
@@ -139,7 +140,16 @@ def _run(arguments: list[str]) -> int:
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the option takes the name of a shell
     if arguments and _means_upscale(arguments[0]):
         arguments = ["upscale", *arguments]
-    return app(complete_wrap(_with_two_dashes(arguments)), prog_name="pcsr", standalone_mode=False) or 0
+    arguments = complete_wrap(_with_two_dashes(arguments))
+    return _narrowed(arguments[:1])(arguments, prog_name="pcsr", standalone_mode=False) or 0
+
+
+def _narrowed(names: list[str]) -> typer.Typer:
+    """Return the application with only the named command, because Typer builds all commands, or with all commands."""
+    narrowed = copy.copy(app)
+    narrowed.registered_commands = [command for command in app.registered_commands if command.name in names]
+    narrowed.registered_groups = [group for group in app.registered_groups if group.name in names]
+    return narrowed if narrowed.registered_commands or narrowed.registered_groups else app
 
 
 def _means_upscale(word: str) -> bool:

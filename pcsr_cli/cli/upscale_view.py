@@ -5,22 +5,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, Group
-from rich.filesize import decimal
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
 
 from pcsr_cli.cli.console import Spool, facts_table, figures_table, print_message, printable, stderr_console
 from pcsr_cli.errors import InputError, PcsrError
-from pcsr_cli.evaluate.html.previews import largest_sum
 from pcsr_cli.images.image import to_8_bits
 from pcsr_cli.images.read import read_image
 from pcsr_cli.jobs.report import Gflops, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.table import Table
 
 MEBI = 2**20
 MEGA = 1e6
@@ -28,6 +26,8 @@ MEGA = 1e6
 
 def show_line(report: Report, printed: tuple[str, ...] = ()) -> None:
     """Print one line about an image below its notes, without the notes that were ``printed`` before."""
+    from rich.filesize import decimal
+
     for note in (*_choice(report), *(note for note in report.notes if note not in printed)):
         print_message(f"Note: {note}.")
     parts = [report.output, f"{_size(report.input_size)} -> {_size(report.output_size)}"]
@@ -41,6 +41,10 @@ def show_line(report: Report, printed: tuple[str, ...] = ()) -> None:
 
 def show_report(report: Report, printed: tuple[str, ...] = ()) -> None:
     """Print the panel with the report of one image, without the notes that were ``printed`` before."""
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
     body = Table.grid()
     for part in (facts_table(_facts(report)), "", _flops_table(report)):
         body.add_row(part)
@@ -81,7 +85,7 @@ def _choice(report: Report) -> Iterator[str]:
         yield f"{Path(report.source).name} is lossy ({report.source_kind}): model {report.model.name}"
 
 
-def _flops_table(report: Report) -> Table:
+def _flops_table(report: Report) -> "Table":
     table = figures_table("GFLOPs", "PCSR", "all heavy", "saved", "original", "saved", wrap=True)
     for name, gflops in (("paper's count", report.paper), ("executed", report.executed)):
         table.add_row(name, *_flops_cells(gflops))
@@ -175,6 +179,9 @@ class Summary:
 
     def show(self, printed: tuple[str, ...] = ()) -> None:
         """Print the counts, megapixels, wall time and failures, and the notes that were not ``printed`` before."""
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
@@ -237,13 +244,15 @@ def show_preview(source: Path | BinaryIO, output: Path | BinaryIO, size: tuple[i
     console.print(draw_preview(before, after, room))
 
 
-def draw_preview(before: NDArray[np.uint8], after: NDArray[np.uint8], room: tuple[int, int]) -> Group:
+def draw_preview(before: NDArray[np.uint8], after: NDArray[np.uint8], room: tuple[int, int]) -> "Group":
     """Draw the detail with the most contrast, before (h, w, 3) and after (H, W, 3), two pixels a character.
 
     The image and its result are both shown at the result's resolution, because a whole image that is scaled down to a
     terminal would look the same before and after. ``room`` is the largest height and width of the detail in pixels.
     """
     from PIL import Image
+    from rich.console import Group
+    from rich.text import Text
     from rich_pixels import Pixels
 
     (h, w), (high, wide) = before.shape[:2], after.shape[:2]
@@ -262,12 +271,14 @@ def draw_preview(before: NDArray[np.uint8], after: NDArray[np.uint8], room: tupl
 
 def _most_contrast(rgb: NDArray[np.uint8], height: int, width: int) -> tuple[int, int]:
     """Return the row and column of the window whose pixels differ most from their neighbours."""
+    from pcsr_cli.evaluate.html.previews import largest_sum
+
     luma = rgb.mean(axis=2, dtype=np.float32)
     change = np.abs(np.diff(luma, axis=0, append=luma[-1:])) + np.abs(np.diff(luma, axis=1, append=luma[:, -1:]))
     return largest_sum(change, height, width)
 
 
-def why_no_preview(console: Console, output: Path | BinaryIO, size: tuple[int, int]) -> str | None:
+def why_no_preview(console: "Console", output: Path | BinaryIO, size: tuple[int, int]) -> str | None:
     """Return the reason why a preview cannot be drawn, or None."""
     if not console.is_terminal or console.is_dumb_terminal:
         return "stderr is not a terminal that can draw"

@@ -45,7 +45,7 @@ def blur(rgb: Rgb, sigma: float) -> Rgb:
     return np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(sigma)))
 
 
-def noise(rgb: Rgb, sigma: float, generator: np.random.Generator) -> Rgb:
+def noise(rgb: Rgb, sigma: float, generator: "np.random.Generator") -> Rgb:
     """Add Gaussian noise, independent for each channel. ``sigma`` is in 8-bit values."""
     noisy = rgb + np.float32(sigma) * generator.standard_normal(rgb.shape, np.float32)
     return np.rint(noisy).clip(0, 255).astype(np.uint8)
@@ -102,7 +102,7 @@ class Degradation:
         return rgb
 
 
-Step = Callable[[Rgb, tuple[int, int], np.random.Generator], Rgb]
+Step = Callable[[Rgb, tuple[int, int], "np.random.Generator"], Rgb]
 """A function that degrades an image. The second argument of the function is the size (height, width) of the LR
 image."""
 

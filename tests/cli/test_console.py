@@ -116,6 +116,7 @@ def test_a_message_is_wrapped_between_words_on_a_terminal_only(
 ) -> None:
     text = "Note: [red] and :dog: are kept; a line ends between words."
     print_message(text)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(console, "stderr_console", lambda: Console(stderr=True, force_terminal=True, width=20))
     print_message(text)
     whole, *lines = capsys.readouterr().err.splitlines()

@@ -10,6 +10,7 @@ import pytest
 import pcsr_cli
 from pcsr_cli.cli import main
 from tests.command import Pcsr
+from tests.images import levels, save
 
 QUICK = 0.3
 """Seconds of CPU."""
@@ -162,6 +163,23 @@ def test_a_mistake_is_found_quickly(run_pcsr: Pcsr, arguments: str) -> None:
         if seconds < QUICK:
             return
     pytest.fail("slow")
+
+
+UNUSED = """
+filelock fsspec httpx2 huggingface_hub jinja2 matplotlib numpy.ma numpy.random onnx pcsr_cli.evaluate.html.previews
+pcsr_cli.jobs.folder pcsr_cli.jobs.journal pcsr_cli.training pyvips rich.console rich_pixels simplejpeg skimage
+"""
+
+
+@pytest.mark.slow
+def test_one_image_imports_only_what_it_uses(run_pcsr: Pcsr) -> None:
+    save(run_pcsr.cwd / "in.png", levels(4, 4))
+    code = "import sys\nfrom pcsr_cli.cli.main import run\n"
+    code += "assert run(['in.png', '--model', 'builtin']) == 0\nprint(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=run_pcsr.env, cwd=run_pcsr.cwd, capture_output=True, text=True, check=True)
+    assert "torch" in done.stdout.split()
+    assert set(UNUSED.split()).isdisjoint(done.stdout.split())
 
 
 def test_the_version_goes_to_stdout(run_pcsr: Pcsr) -> None:
