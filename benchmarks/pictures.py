@@ -2,10 +2,8 @@
 
 import io
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from skimage import data
 
@@ -15,18 +13,15 @@ from pcsr_cli.cli.main import app
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "examples" / "chelsea.png"
 SCALE = 4
-DETAIL = (430, 285, 950, 645)
-"""The box of an eye in the result: (left, top, right, bottom)."""
 PATCH = (520, 1372, 848, 1700)
-"""The box of the patch on the suit in the enlarged photograph of the astronaut."""
+"""The box of the patch on the suit in the enlarged photograph of the astronaut: (left, top, right, bottom)."""
 GAP = 10
 WIDTH = 720
 
 
 def main() -> None:
-    """Draw ``docs/lettering.jpg``, ``docs/chelsea.jpg`` and ``docs/difficulty.jpg``."""
+    """Draw ``docs/lettering.jpg`` and ``docs/difficulty.jpg``."""
     lettering().save(ROOT / "docs" / "lettering.jpg", quality=90)
-    comparison().save(ROOT / "docs" / "chelsea.jpg", quality=88)
     difficulty().save(ROOT / "docs" / "difficulty.jpg", quality=85)
 
 
@@ -38,26 +33,11 @@ def lettering() -> Image.Image:
     for image, model in ((photograph, "builtin"), (Image.open(file), "builtin-jpeg")):
         result = pcsr_cli.upscale(image, pcsr_cli.load_model(model), SCALE).image
         parts += [image.resize(result.size, Image.Resampling.BICUBIC).crop(PATCH), result.crop(PATCH)]
-    return _side_by_side(parts)
-
-
-def _side_by_side(parts: Sequence[Image.Image]) -> Image.Image:
     width, height = parts[0].size
     drawn = Image.new("RGB", (len(parts) * (width + GAP) - GAP, height), "white")
     for index, part in enumerate(parts):
         drawn.paste(part, (index * (width + GAP), 0))
     return drawn
-
-
-def comparison() -> Image.Image:
-    """Draw a detail by bicubic, by builtin, and with the heavy pixels in orange, side by side."""
-    with Image.open(PHOTOGRAPH) as file:
-        photograph = file.convert("RGB")
-    result = pcsr_cli.upscale(photograph, pcsr_cli.load_model("builtin"), SCALE)
-    bicubic = photograph.resize(result.image.size, Image.Resampling.BICUBIC)
-    dark = (np.asarray(result.image) * 0.35).astype(np.uint8)
-    dark[result.branches > 0] = (200, 112, 24)
-    return _side_by_side([image.crop(DETAIL) for image in (bicubic, result.image, Image.fromarray(dark))])
 
 
 def difficulty() -> Image.Image:
