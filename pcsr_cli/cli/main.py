@@ -26,6 +26,7 @@ from pcsr_cli.cli import (
     options,
     plan,
     report,
+    status,
     sweep,
     train,
     upscale,
@@ -56,6 +57,7 @@ app = typer.Typer(
 )
 app.command("upscale", cls=ShortHelp, epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
 app.command("plan", epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
+app.command("status", epilog=status.EXAMPLES, rich_help_panel=UPSCALE)(status.command)
 app.command("bench", epilog=bench.EXAMPLES, rich_help_panel=EVALUATE)(bench.command)
 app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)
 app.command("report", epilog=report.EXAMPLES, rich_help_panel=EVALUATE)(report.command)

@@ -153,23 +153,9 @@ class Claims:
             return True
 
     def lives(self, run: str) -> bool:
-        """Return whether the run with this id lives."""
+        """Return whether the run with this id lives. Raises OSError."""
         file = self._file.with_name(Path(run).name)
-        if file == self._file:
-            return True
-        try:
-            age = self._age(file)
-            if run.split("-")[1:2] == [_machine()]:
-                with hold_lock(file) as locked:
-                    if locked:
-                        return False
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return age < STALE_SECONDS
+        return file == self._file or is_live(file, self._file.stat().st_mtime)
 
     def _age(self, path: Path) -> float:
         """Return the age of a file by the clock of the file system. Raises OSError."""
@@ -187,6 +173,23 @@ class Claims:
                 last = self._claims / f"{file.stem}.{MAX_STARTS}"
                 if self._age(file) > OLD_SECONDS and not last.exists():
                     file.unlink()
+
+
+def is_live(file: Path, now: float) -> bool:
+    """Return whether the run with this file lives. ``now`` is the time of the file system."""
+    try:
+        age = now - file.stat().st_mtime
+        if file.name.split("-")[1:2] == [_machine()]:
+            with hold_lock(file) as locked:
+                if locked:
+                    return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # a file of another user
+        pass
+    return age < STALE_SECONDS
 
 
 def _key(output: Path, source: Path) -> str:

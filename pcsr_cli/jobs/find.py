@@ -104,7 +104,8 @@ class Listing:
     A folder contributes its files with one of ``suffixes``, without hidden files, a thousand at a time in natural
     order. With ``recursive``, a folder contributes its subfolders too, except ``skip`` (the output folder). Links to
     folders are followed unless they lead to a folder that is searched anyway. Files named directly or by a pattern are
-    taken whatever their suffix. Each of ``names`` is taken as well, and ``paths`` then has at most their common folder.
+    taken whatever their suffix. ``names``, which may be empty, replace the search. ``paths`` then has at most their
+    common folder.
 
     Iterating raises InputError if there is no image, if a pattern matches nothing, if a folder in ``paths`` cannot be
     read, or if a name is outside ``paths``. ``others`` counts the files that are not images, and ``unread`` has the
@@ -131,9 +132,11 @@ class Listing:
         for task in self._images():
             none = False
             yield task
-        if none and not self.unread:
-            place = ", ".join(map(str, self._paths)) if self._names is None else "the list"
-            raise InputError(f"No image found in {place}.", f"Supported files are {', '.join(self._suffixes)}.")
+        if none and not self.unread and self._names is None:
+            raise InputError(
+                f"No image found in {', '.join(map(str, self._paths))}.",
+                f"Supported files are {', '.join(self._suffixes)}.",
+            )
 
     def _images(self) -> Iterator[Task]:
         if self._names is not None:

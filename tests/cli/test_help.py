@@ -11,10 +11,12 @@ from PIL import Image
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pcsr_cli.cli import bench, compare, doctor, export, main, models, plan, report, sweep, upscale, verify
+from pcsr_cli.cli import bench, compare, doctor, export, main, models, plan, report, status, sweep, upscale, verify
+from pcsr_cli.jobs.claims import describe_run
+from pcsr_cli.jobs.journal import Failure, Segment
 from tests.command import ROOT, Pcsr
 
-EPILOGS = {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (upscale, plan, bench, sweep)}
+EPILOGS = {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (upscale, plan, status, bench, sweep)}
 EPILOGS |= {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (report, compare, verify, doctor, export)}
 EPILOGS |= {"": str(main.app.info.epilog), "models": str(models.app.info.epilog)}
 EXAMPLES = {command: epilog.split("\n\n")[1:] for command, epilog in EPILOGS.items()}
@@ -33,7 +35,7 @@ def panels(text: str) -> dict[str, list[str]]:
 
 def test_commands_are_in_panels(run_pcsr: Pcsr) -> None:
     found = panels(run_pcsr("--help").succeeded().stdout)
-    assert found["Upscale"] == ["upscale", "plan"]
+    assert found["Upscale"] == ["upscale", "plan", "status"]
     assert found["Evaluate"] == ["bench", "sweep", "report", "compare"]
     assert found["Check"] == ["verify", "doctor"]
     assert found["Models"] == ["train", "export", "models"]
@@ -80,6 +82,8 @@ def prepare(folder: Path) -> None:
         small.save(folder / name)
     (folder / "folder").mkdir()
     small.save(folder / "folder" / "photograph.png")
+    (folder / "archive").mkdir()
+    Segment(folder / "archive", describe_run()).append(Failure("a.png", "folder/a.png", "a.png", "It failed.", 1.0))
 
 
 @pytest.mark.slow

@@ -113,6 +113,9 @@ models convert in.png taken
 models fetch nonsense
 export builtin taken.png
 export nonsense x.onnx
+status nowhere
+status folder
+status folder --failed --json
 doctor --nonsense
 """.strip().splitlines()
 """A wrong path, an invalid option or an existing output, for every command."""
