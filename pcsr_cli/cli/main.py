@@ -19,6 +19,7 @@ import pcsr_cli
 from pcsr_cli.cli import (
     bench,
     compare,
+    config,
     console,
     doctor,
     export,
@@ -40,7 +41,7 @@ from pcsr_cli.jobs.find import is_pattern
 OWN_OPTIONS = {"--version", "-V", "--help", "-h", "--install-completion", "--show-completion"}
 """The options of ``pcsr`` without a command."""
 
-UPSCALE, EVALUATE, CHECK, MODELS = "Upscale", "Evaluate", "Check", "Models"
+UPSCALE, EVALUATE, CHECK, MODELS, DEFAULTS = "Upscale", "Evaluate", "Check", "Models", "Defaults"
 """Panels of the help."""
 
 app = typer.Typer(
@@ -56,17 +57,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": options.usual_name},
 )
 app.command("upscale", cls=ShortHelp, epilog=upscale.EXAMPLES, rich_help_panel=UPSCALE)(upscale.command)
-app.command("plan", epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
+app.command("plan", cls=config.Command, epilog=plan.EXAMPLES, rich_help_panel=UPSCALE)(plan.command)
 app.command("status", epilog=status.EXAMPLES, rich_help_panel=UPSCALE)(status.command)
-app.command("bench", epilog=bench.EXAMPLES, rich_help_panel=EVALUATE)(bench.command)
-app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)
-app.command("report", epilog=report.EXAMPLES, rich_help_panel=EVALUATE)(report.command)
+app.command("bench", cls=config.Command, epilog=bench.EXAMPLES, rich_help_panel=EVALUATE)(bench.command)
+app.command("sweep", cls=config.Command, epilog=sweep.EXAMPLES, rich_help_panel=EVALUATE)(sweep.command)
+app.command("report", cls=config.Command, epilog=report.EXAMPLES, rich_help_panel=EVALUATE)(report.command)
 app.command("compare", epilog=compare.EXAMPLES, rich_help_panel=EVALUATE)(compare.command)
-app.command("verify", epilog=verify.EXAMPLES, rich_help_panel=CHECK)(verify.command)
+app.command("verify", cls=config.Command, epilog=verify.EXAMPLES, rich_help_panel=CHECK)(verify.command)
 app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=CHECK)(doctor.command)
-app.command("train", rich_help_panel=MODELS)(train.command)
+app.command("train", cls=config.Command, rich_help_panel=MODELS)(train.command)
 app.command("export", epilog=export.EXAMPLES, rich_help_panel=MODELS)(export.command)
 app.add_typer(models.app, name="models", rich_help_panel=MODELS)
+app.add_typer(config.app, name="config", rich_help_panel=DEFAULTS)
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,11 +79,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand in config.COMMANDS:
+        context.default_map = config.defaults_of_commands()
 
 
 SIGNALLED = 128

@@ -150,6 +150,7 @@ Model = Annotated[
         MODEL,
         short="-m",
         autocompletion=complete_model,
+        envvar="PCSR_MODEL",
     ),
 ]
 SourceName = Annotated[

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from pcsr_cli.cli import options
+from pcsr_cli.cli.config import Command
 from pcsr_cli.cli.options import OUTPUT, ROUTING, check_exclusive, option
 from pcsr_cli.engine.rules import parse_allowance
 from pcsr_cli.errors import UsageError
@@ -33,7 +33,7 @@ COMMON = (
 """The parameters that come first in the help, in order. The short help has no others, except ``help_all``."""
 
 
-class ShortHelp(TyperCommand):
+class ShortHelp(Command):
     """A command whose --help has the common options on one screen. --help-all has all options, in panels."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

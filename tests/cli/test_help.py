@@ -11,14 +11,28 @@ from PIL import Image
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pcsr_cli.cli import bench, compare, doctor, export, main, models, plan, report, status, sweep, upscale, verify
+from pcsr_cli.cli import (
+    bench,
+    compare,
+    config,
+    doctor,
+    export,
+    main,
+    models,
+    plan,
+    report,
+    status,
+    sweep,
+    upscale,
+    verify,
+)
 from pcsr_cli.jobs.claims import describe_run
 from pcsr_cli.jobs.journal import Failure, Segment
 from tests.command import ROOT, Pcsr
 
 EPILOGS = {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (upscale, plan, status, bench, sweep)}
 EPILOGS |= {module.__name__.rpartition(".")[2]: module.EXAMPLES for module in (report, compare, verify, doctor, export)}
-EPILOGS |= {"": str(main.app.info.epilog), "models": str(models.app.info.epilog)}
+EPILOGS |= {"": str(main.app.info.epilog), "models": str(models.app.info.epilog), "config": str(config.app.info.epilog)}
 EXAMPLES = {command: epilog.split("\n\n")[1:] for command, epilog in EPILOGS.items()}
 
 
@@ -39,6 +53,7 @@ def test_commands_are_in_panels(run_pcsr: Pcsr) -> None:
     assert found["Evaluate"] == ["bench", "sweep", "report", "compare"]
     assert found["Check"] == ["verify", "doctor"]
     assert found["Models"] == ["train", "export", "models"]
+    assert found["Defaults"] == ["config"]
     assert {"--version", "--help"} <= set(found["Options"])
 
 
