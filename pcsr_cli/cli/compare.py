@@ -78,7 +78,7 @@ def command(
     options.check_models(models, registry)
     from pcsr_cli.evaluate.compare import align, common_size, draw_sheet
     from pcsr_cli.images.image import ImageData
-    from pcsr_cli.images.read import read_image, read_layout
+    from pcsr_cli.images.read import HIDDEN_COLOURS, read_image, read_layout
     from pcsr_cli.images.source import find_kind
     from pcsr_cli.images.write import write_image
 
@@ -98,7 +98,8 @@ def command(
     named = [
         (printable(longer if count[label] > 1 else label), image, origin) for label, longer, image, origin in layers
     ]
-    notes = [f"{label}: {note}" for label, image, origin in named for note in image.notes if not origin]
+    read = [(label, note) for label, image, origin in named if not origin for note in image.notes]
+    notes = [f"{label}: {note}" for label, note in read if note != HIDDEN_COLOURS]
     pictures = align(named)
     if is_page:
         from pcsr_cli.evaluate.html.page import compare_page, write_page

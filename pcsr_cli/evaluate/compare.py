@@ -96,8 +96,8 @@ def draw_sheet(pictures: Sequence[Picture]) -> NDArray[np.uint8]:
     cells = [[_fit(picture.rgb, large)] + ([] if detail is None else [picture.rgb[detail]]) for picture in pictures]
     cell_width = max(MIN_CELL, *(part.shape[1] for part in cells[0]))
     cell_height = STRIP + sum(part.shape[0] + GAP for part in cells[0])
-    columns = min(COLUMNS, len(pictures))
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(pictures) // COLUMNS)
+    columns = -(-len(pictures) // rows)
     sheet = Image.new("RGB", (columns * (cell_width + GAP) + GAP, rows * cell_height + GAP), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
     for number, (picture, parts) in enumerate(zip(pictures, cells, strict=True)):

@@ -58,6 +58,9 @@ RAW = re.compile(rb"FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|FOVb|\0MRM|....ftypcrx |I
 VIPS_METADATA = {"icc-profile-data": "icc_profile", "exif-data": "exif", "xmp-data": "xmp"}
 """The names of metadata in libvips, and the names in Pillow."""
 
+HIDDEN_COLOURS = "the colours of fully transparent pixels were replaced by those of visible pixels"
+"""The note on an image whose fully transparent pixels have several colours."""
+
 UNSUPPORTED = re.compile(
     "support(?!ed marker)|cannot handle|not configured|not implemented|not a whole number", re.IGNORECASE
 )
@@ -320,7 +323,7 @@ def _note_of_hidden_colours(image: ImageData) -> tuple[str, ...]:
         hidden = image.rgb[rows][image.alpha[rows] == 0]
         first = hidden[0] if first is None and len(hidden) else first
         if (hidden != first).any():
-            return ("the colours of fully transparent pixels were replaced by those of visible pixels",)
+            return (HIDDEN_COLOURS,)
     return ()
 
 

@@ -29,6 +29,7 @@ def test_a_page_has_the_pictures_in_order(run_pcsr: Pcsr, pictures: Path) -> Non
     text = page_at(pictures / "b_compare.html")
     (image,) = embedded(text)["images"]
     assert image["layers"] == [["0", "b.png"], ["1", "a.png, Lanczos"]] and image["size"] == [60, 48]
+    assert "<title>2 pictures: b.png</title>" in text
     assert sorted(image["previews"][0]["layers"]) == ["0", "1"] and image["previews"][0]["difficulty"] is None
     assert "PSNR" not in text.partition("<script>")[0] and "pcsr compare b.png a.png" in text
 
@@ -53,12 +54,12 @@ def test_a_sheet_is_an_image(run_pcsr: Pcsr, pictures: Path) -> None:
 
 
 def test_transparent_grey_and_deep_files_are_compared(run_pcsr: Pcsr, pictures: Path) -> None:
-    save(pictures / "clear.png", levels(12, 15, 4))
+    save(pictures / "clear.png", levels(12, 15, 4) * np.array([1, 1, 1, 0], np.uint8))
     save(pictures / "grey.png", levels(12, 15, 1))
     save_deep(pictures / "deep.png", levels(12, 15).astype(np.uint16) * 257)
     names = ["a.png", "clear.png", "grey.png", "deep.png"]
     document = run_pcsr("compare", *names, "-o", "p.html", "--json").succeeded().document
-    assert [one["label"] for one in document["pictures"]] == names
+    assert [one["label"] for one in document["pictures"]] == names and document["notes"] == []
     layers = embedded(page_at(pictures / "p.html"))["images"][0]["previews"][0]["layers"]
     assert layers["0"] == layers["3"]
 

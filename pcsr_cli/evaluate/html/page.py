@@ -255,7 +255,7 @@ def compare_page(command: str, name: str, pictures: Sequence[Picture]) -> Page:
     labels = {key: picture.label for key, picture in keyed.items()}
     facts = [("Command", command), *((picture.label, picture.fact) for picture in pictures), ("Versions", VERSIONS)]
     image = PageImage(name, f"{width}×{height}", (width, height), shown, labels, ("0", "1"))
-    return Page(" / ".join(labels.values()), (image,), facts)
+    return Page(f"{len(pictures)} pictures: {name}", (image,), facts)
 
 
 def write_page(output: Path, page: Page, replace: bool) -> None:
