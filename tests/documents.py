@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_command
 
@@ -51,9 +52,10 @@ def links(document: Path) -> list[str]:
 
 def reference() -> str:
     """The content of ``docs/reference.md``: all commands with their arguments and options, as in ``--help``."""
-    commands = get_command(main.app).commands  # type: ignore[attr-defined]
-    models = commands["models"].commands.items()
-    commands |= {f"models {name}": command for name, command in models}
+    commands: dict[str, Any] = {}
+    for name, command in get_command(main.app).commands.items():  # type: ignore[attr-defined]
+        subcommands = getattr(command, "commands", {})
+        commands |= {name: command, **{f"{name} {sub}": subcommands[sub] for sub in subcommands}}
     lines = [
         "# Commands and options",
         "",
