@@ -222,6 +222,8 @@ def report_usage_error(error: Exception, advice: str = "") -> int:
     command = "pcsr" if context is None else context.command_path
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     sentence = " ".join(message.split()).removesuffix(".")
+    if advice:
+        sentence = sentence.partition(" (Possible options:")[0]
     print_error(f"{sentence}{'' if sentence.endswith('?') else '.'} {advice or f'See `{command} --help`.'}")
     return USAGE
 

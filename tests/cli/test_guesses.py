@@ -61,7 +61,7 @@ SENTENCES: list[Guess] = [
     ("pcsr upscale '*.png'", "Give the folder"),
     ("pcsr https://example.com/cat.png", "https://example.com/cat.png is a URL. Download the image first."),
     ("pcsr upscale", "There is no image to enlarge."),
-    ("pcsr in.png --gpu", "--device cuda"),
+    ("pcsr in.png --gpu", "No such option: --gpu. Use --device cuda."),
     ("pcsr in.png --cpu", "--device cpu"),
     ("pcsr in.png --fp16", "--precision fp16"),
     ("pcsr in.png --denoise 1", "pcsr removes no noise"),
