@@ -26,7 +26,7 @@ EXAMPLES = options.examples(
 )
 
 Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Compare these pictures of one subject.", show_default=False)
+    list[Path], typer.Argument(metavar="IMAGE", help="Compare these pictures of one subject.", show_default=False)
 ]
 Models = Annotated[
     list[str],
@@ -39,7 +39,7 @@ Models = Annotated[
         autocompletion=options.complete_model,
     ),
 ]
-Scale = Annotated[float | None, options.scale_option("Enlarge with the models by this factor.")]
+Scale = Annotated[float | None, options.scale_option("Enlarge with the models by this factor, 4 by default.")]
 Output = Annotated[
     Path | None,
     option(
@@ -85,14 +85,14 @@ def command(
     layouts = [read_layout(image, allow_huge) for image in images]
     common_size([(str(image), (one.height, one.width)) for image, one in zip(images, layouts, strict=True)])
     layers = [(image.name, str(image), read_image(image, allow_huge), "") for image in images]
-    source = layers[0][2]
+    source, factor = layers[0][2], scale or 4
     for name in models:
         lossy = name == "auto" and find_kind(images[0], source.rgb).lossy
-        model = options.load_model(name, device, precision, registry, scale or 4, quiet, lossy)
+        model = options.load_model(name, device, precision, registry, factor, quiet, lossy)
         with progress_bar(f"compare {name}", json or quiet) as progress:
-            result = _enlarge(model, source, scale or 4, progress)
+            result = _enlarge(model, source, factor, progress)
         identity = model.identity
-        origin = f"×{scale or 4:g} by {identity.name}, sha256 {identity.sha256}"
+        origin = f"×{factor:g} by {identity.name}, sha256 {identity.sha256}"
         layers.append((identity.name, name, result, origin))
     count = Counter(label for label, *_ in layers)
     named = [

@@ -149,7 +149,7 @@ class Common(options.Engine):
             "report", chosen, lambda pair, progress: page.build_image(conditions, pair, grid, progress), paper
         )
         rows, mean, before = ((), (), ()) if result is None else (result.rows, result.mean, result.skipped)
-        measured = page.Measured(conditions, grid, (*before, *skipped), rows, mean)
+        measured = page.Measured(conditions, (*before, *skipped), rows, mean)
         content = page.report_page(command_line(), images, measured)
         page.write_page(output, content, self.overwrite)
         return [image.swept.curve for image in images if image.swept is not None], skipped

@@ -98,10 +98,9 @@ class PageImage:
 
 @dataclass(frozen=True)
 class Measured:
-    """The measurements of a page: images with the same grid of cuts, skipped images, and the rows of a bench if any."""
+    """The measurements of a page: their conditions, skipped images, and the rows of a bench if any."""
 
     conditions: Conditions
-    grid: CutGrid
     skipped: tuple[SkippedImage, ...] = ()
     rows: tuple[Row, ...] = ()
     mean: tuple[Row, ...] = ()
@@ -143,7 +142,6 @@ class Page:
             swept = [image.swept for image in self.images if image.swept is not None]
             cuts = [_cut_of(point) for point in swept[0].curve.points]
             document |= {
-                "grid": asdict(self.measured.grid),
                 "start": min(range(len(cuts)), key=lambda index: abs(cuts[index] - 0.5)),
                 "quality": self.measured.quality,
                 "against": self.measured.against,

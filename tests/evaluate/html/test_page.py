@@ -42,7 +42,7 @@ def page_image(name: str = "a.png", seed: int = 0, has_hr: bool = True) -> PageI
 
 
 def page_of(*images: PageImage, command: str = "pcsr report p.html", no_reference: bool = False) -> Page:
-    return report_page(command, images, Measured(replace(CONDITIONS, no_reference=no_reference), GRID))
+    return report_page(command, images, Measured(replace(CONDITIONS, no_reference=no_reference)))
 
 
 def embedded(text: str) -> Any:
