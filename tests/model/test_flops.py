@@ -130,7 +130,11 @@ def linear(x: list[int], *_: object, out_shape: list[int], **__: object) -> int:
     return 2 * prod(out_shape) * x[-1]
 
 
-ONEDNN = {torch.ops.mkldnn._convolution_pointwise: convolution, torch.ops.mkldnn._linear_pointwise: linear}
+ONEDNN = {
+    torch.ops.mkldnn._convolution_pointwise: convolution,
+    torch.ops.mkldnn._convolution_pointwise_: convolution,
+    torch.ops.mkldnn._linear_pointwise: linear,
+}
 """Operators that PyTorch's counter lacks."""
 
 

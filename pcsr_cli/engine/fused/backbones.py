@@ -167,7 +167,7 @@ class _Fusion:
         """Fuse several feature maps (1, C, h, w) into one of the same shape."""
         out = self.first(maps[0])
         for conv, each in zip(self.others, maps[1:], strict=True):
-            out = conv(each, add=out)
+            out = conv(each, out, reuse=True)
         return out
 
 
@@ -187,7 +187,7 @@ class BandedBsrn:
         fused: Tensor | None = None
         for block, part in zip(self.blocks, self.parts, strict=True):
             out = block(out, ledger)
-            fused = part(out) if fused is None else part(out, add=fused)
+            fused = part(out) if fused is None else part(out, fused, reuse=True)
         assert fused is not None
         top = 0
         for band in self.tail.stream(F.gelu(fused), ledger):
@@ -261,7 +261,7 @@ class _BlockRows:
         ]
         out: Tensor | None = None
         for conv, part in zip(self.fusion, [*parts, F.gelu(new)], strict=True):
-            out = conv(part) if out is None else conv(part, add=out)
+            out = conv(part) if out is None else conv(part, out, reuse=True)
         return out
 
 

@@ -62,6 +62,8 @@ def _convolutions_agree(dtype: torch.dtype) -> bool:
         fused, plain = (FusedConv(weight, _noise(6).to(dtype), (0, 1), groups, relu, fuse) for fuse in (True, False))
         if not all(_close(fused(x, term), plain(x, term)) for term in (None, add)):
             return False
+        if not _close(fused(x, add.clone(), reuse=True), plain(x, add)):
+            return False
     return True
 
 
@@ -107,25 +109,27 @@ class FusedConv:
         """Executed FLOPs of one output pixel."""
         return 2 * self.weight.numel()
 
-    def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """Map (1, in, h, w) to (1, out, h', w'). ``add`` is added before the ReLU and left unchanged."""
+    def __call__(self, x: Tensor, add: Tensor | None = None, reuse: bool = False) -> Tensor:
+        """Map (1, in, h, w) to (1, out, h', w'). ``add`` is added before the ReLU. The layer leaves ``add`` unchanged,
+        unless it may ``reuse`` its memory for the result."""
         # The fused operator of torch 2.9 rejects a single column and a sum into a single channel.
         if self.packed is not None and x.shape[3] > 1 and self.weight.shape[0] > 1:
-            return self._onednn(x, add)
+            return self._onednn(x, add, reuse)
         out = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
         if add is not None:
             out += add
         return out.relu_() if self.relu else out
 
-    def _onednn(self, x: Tensor, add: Tensor | None) -> Tensor:
+    def _onednn(self, x: Tensor, add: Tensor | None, reuse: bool) -> Tensor:
         common = (self.bias, self.padding, _UNIT, _UNIT, self.groups)
-        pointwise = torch.ops.mkldnn._convolution_pointwise
+        pointwise, in_place = torch.ops.mkldnn._convolution_pointwise, torch.ops.mkldnn._convolution_pointwise_
         unary = "relu" if self.relu else "none"
         out: Tensor
         if add is None:
             out = pointwise(x, self.packed, *common, unary, [], "")
         elif self.groups == 1:
-            out = pointwise.binary(x, add, self.packed, *common, "add", 1.0, unary if self.relu else None, [], "")
+            operator, first = (in_place, (add, x)) if reuse else (pointwise, (x, add))
+            out = operator.binary(*first, self.packed, *common, "add", 1.0, unary if self.relu else None, [], "")
         else:  # PyTorch does not fuse a sum with several groups
             out = pointwise(x, self.packed, *common, "none", [], "").add_(add)
             out = out.relu_() if self.relu else out

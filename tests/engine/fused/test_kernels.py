@@ -41,19 +41,28 @@ def plain(conv: FusedConv, weight: Tensor, x: Tensor, add: Tensor | None) -> Ten
 
 @given(
     *(st.integers(1, 4), st.integers(1, 14), st.integers(1, 14), st.sampled_from([1, 3, 5])),
-    *(st.booleans(), st.booleans(), st.booleans(), st.integers(5, 9), st.integers(1, 9)),
+    *(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.integers(5, 9), st.integers(1, 9)),
 )
 def test_a_fused_convolution_matches_the_plain_one(
-    groups: int, each: int, out: int, kernel: int, bias: bool, relu: bool, add: bool, height: int, width: int
+    groups: int,
+    each: int,
+    out: int,
+    kernel: int,
+    bias: bool,
+    relu: bool,
+    add: bool,
+    reuse: bool,
+    height: int,
+    width: int,
 ) -> None:
     conv, weight = conv_case(groups, each, out, kernel, bias, relu)
     x = randn(1, groups * each, height, width, seed=2).contiguous(memory_format=torch.channels_last)
     shape = (1, groups * out, height - kernel + 1, width)
     term = randn(*shape, seed=3).contiguous(memory_format=torch.channels_last) if add else None
     before = None if term is None else term.clone()
-    result = conv(x, term)
-    assert torch.allclose(result, plain(conv, weight, x, term), atol=TOLERANCE)
-    assert before is None or term is None or torch.equal(term, before), "the added term should not change"
+    expected = plain(conv, weight, x, term)
+    assert torch.allclose(conv(x, term, reuse), expected, atol=TOLERANCE)
+    assert reuse or before is None or term is None or torch.equal(term, before), "the added term should not change"
 
 
 def test_rows_of_a_larger_image_are_accepted() -> None:
