@@ -7,17 +7,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-import torch
-
 from pcsr_cli.engine import refine
 from pcsr_cli.engine.fused import PreparedModel
+from pcsr_cli.engine.fused.samplers import PreparedMlp
 from pcsr_cli.engine.sampling import BandSampler
 from pcsr_cli.engine.upscale import Outcome, StripBuffer
 from pcsr_cli.model.flops import ModelCosts
-from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import sampler_names
 
-PREPARING = "preparation"
 BACKBONE, CLASSIFIER, BASE, REFINEMENT, WRITING = "backbone", "classifier", "base", "refinement", "writing"
 REST = "routing and the rest"
 
@@ -27,17 +24,16 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.stage_of: dict[int, str] = {}
 
     def timed(self, function: Callable[..., Any], stage: str | None = None) -> Callable[..., Any]:
-        """Wrap a function to time it for a stage, or for the stage of the MLP that is its first argument after self."""
+        """Wrap a function to time it for a stage, or a method of a band sampler to time it for its MLP's stage."""
 
         def wrapper(first: Any, *rest: Any, **named: Any) -> Any:
             started = time.perf_counter()
             try:
                 return function(first, *rest, **named)
             finally:
-                self.seconds[stage or self.stage_of[id(rest[0])]] += time.perf_counter() - started
+                self.seconds[stage or _stage_of(first, *rest)] += time.perf_counter() - started
 
         return wrapper
 
@@ -52,18 +48,6 @@ class Stopwatch:
 
         return wrapper
 
-    def registered(self, prepare: Callable[..., None]) -> Callable[..., None]:
-        """Wrap the preparation of a model to time it and to register the stages of its MLPs."""
-        preparing = self.timed(prepare, PREPARING)
-
-        def wrapper(prepared: PreparedModel, model: Pcsr, *dtype: torch.dtype) -> None:
-            preparing(prepared, model, *dtype)
-            self.stage_of[id(prepared.classifier)] = CLASSIFIER
-            for name, sampler in zip(sampler_names(prepared.branches), prepared.samplers, strict=True):
-                self.stage_of[id(sampler)] = _plain(name)
-
-        return wrapper
-
 
 @contextmanager
 def timed_engine() -> Iterator[Stopwatch]:
@@ -74,7 +58,6 @@ def timed_engine() -> Iterator[Stopwatch]:
         def replace(owner: object, name: str, function: Callable[..., Any]) -> None:
             stack.enter_context(patch.object(owner, name, function))
 
-        replace(PreparedModel, "__init__", watch.registered(PreparedModel.__init__))
         replace(PreparedModel, "feature_bands", watch.timed_each(PreparedModel.feature_bands, BACKBONE))
         replace(BandSampler, "everywhere", watch.timed(BandSampler.everywhere))
         replace(BandSampler, "at", watch.timed(BandSampler.at))
@@ -99,6 +82,12 @@ def stage_flops(costs: ModelCosts, outcome: Outcome) -> dict[str, float]:
     for name, cost, pixels, shared, lr_pixels in zip(names, *parts, strict=True):
         flops[_plain(name)] = cost.executed * pixels + shared.executed * lr_pixels
     return flops
+
+
+def _stage_of(band: BandSampler, mlp: PreparedMlp, *_: object) -> str:
+    prepared = band.area.prepared
+    stages = dict(zip(prepared.samplers, map(_plain, sampler_names(prepared.branches)), strict=True))
+    return stages.get(mlp, CLASSIFIER)
 
 
 def _plain(sampler: str) -> str:

@@ -16,7 +16,7 @@ RING = 1
 
 
 def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
-    """Refine a region except its outermost ring of pixels, which is returned unchanged.
+    """Refine a region in place, except its outermost ring of pixels, and return it.
 
     ``prediction`` is (3, H, W) float32 in any units. ``heavy`` is (H, W) bool. ``minimum`` is #h, from 0
     (replace every light pixel) to 9 (none). To refine a part of an image, include one more pixel on each side that is
@@ -25,10 +25,9 @@ def refine(prediction: Tensor, heavy: Tensor, minimum: int) -> Tensor:
     height, width = heavy.shape
     if minimum >= NEVER or height < 3 or width < 3:
         return prediction
-    refined = prediction.clone()
     # At weights of 0 and 1, interpolation returns one of the two values exactly.
-    refined[:, 1:-1, 1:-1].lerp_(sum_3x3(prediction).div_(9), seam_of(heavy, minimum).float())
-    return refined
+    prediction[:, 1:-1, 1:-1].lerp_(sum_3x3(prediction).div_(9), seam_of(heavy, minimum).float())
+    return prediction
 
 
 def seam_of(heavy: Tensor, minimum: int) -> Tensor:
@@ -62,8 +61,8 @@ def refine_bands(bands: Iterable[tuple[Tensor, Tensor]], minimum: int) -> Iterat
         if tail is not None:
             prediction, labels = torch.cat((tail[0], prediction), dim=1), torch.cat((tail[1], labels))
             first = tail[1].shape[0] - 1
-        refined = refine(prediction, labels > 0, minimum)
         tail = (prediction[:, -2:].clone(), labels[-2:].clone())
+        refined = refine(prediction, labels > 0, minimum)
         yield refined[:, first:-1], labels[first:-1]
     if tail is not None:
         yield tail[0][:, -1:], tail[1][-1:]

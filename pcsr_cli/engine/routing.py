@@ -126,7 +126,7 @@ bins."""
 BINS = 2**20
 """Number of bins over [0, 1] for the difficulties of larger images."""
 
-SPILLED_AT_ONCE = 2**19
+COUNTED_AT_ONCE = 2**19
 
 ROWS_AT_ONCE = 256
 """Rows of masks that are counted at once."""
@@ -160,21 +160,31 @@ class DifficultySurvey:
         if self.histogram is None:
             return torch.from_numpy(self.buffer[: self.filled])
         self._spill()
-        ends = np.cumsum(self.histogram)
-        wanted = np.linspace(0, ends[-1] - 1, ADM_SAMPLE).round()
-        bins = np.searchsorted(ends, wanted, side="right")
-        # Use the upper ends of the bins, so that a cut at a value is not below the difficulties in its bin.
-        return torch.from_numpy(((bins + 1) / BINS).astype(np.float32))
+        return _quantiles(self.histogram, 0, 1)
 
     def _spill(self) -> None:
-        """Count the values of the buffer in bins, part by part, and empty the buffer."""
-        if self.histogram is None:
-            self.histogram = np.zeros(BINS, dtype=np.int64)
-        for start in range(0, self.filled, SPILLED_AT_ONCE):
-            part = self.buffer[start : min(start + SPILLED_AT_ONCE, self.filled)]
-            bins = (part * np.float32(BINS)).astype(np.int32)
-            self.histogram += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
+        """Count the values of the buffer in bins, and empty the buffer."""
+        counts = _histogram(self.buffer[: self.filled], 0, 1)
+        self.histogram = counts if self.histogram is None else self.histogram + counts
         self.filled = 0
+
+
+def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.int64]:
+    """The number of values (N,) in each of BINS bins over low..high, counted part by part."""
+    counts = np.zeros(BINS, dtype=np.int64)
+    for start in range(0, values.size, COUNTED_AT_ONCE):
+        part = values[start : start + COUNTED_AT_ONCE]
+        bins = ((part - np.float32(low)) * np.float32(BINS / (high - low))).astype(np.intp)
+        counts += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
+    return counts
+
+
+def _quantiles(counts: NDArray[np.int64], low: float, high: float) -> Tensor:
+    """ADM_SAMPLE evenly spaced quantiles (float32) of the values that ``_histogram`` counted."""
+    ends = np.cumsum(counts)
+    bins = np.searchsorted(ends, np.linspace(0, ends[-1] - 1, ADM_SAMPLE).round(), side="right")
+    # Use the upper ends of the bins, so that a cut at a value is not below the difficulties in its bin.
+    return torch.from_numpy((low + (bins + 1) * ((high - low) / BINS)).astype(np.float32))
 
 
 def decide_adaptively(values: Tensor, branches: int) -> Cuts:
@@ -199,16 +209,17 @@ def decide_adaptively(values: Tensor, branches: int) -> Cuts:
 
 
 def _representatives(flat: Tensor) -> Tensor:
-    """All values, or ADM_SAMPLE evenly spaced quantiles that include the smallest and the largest value.
+    """All values, or ADM_SAMPLE evenly spaced quantiles, rounded to 1 / BINS of the range of the values.
 
     Quantiles have almost no sampling noise. Noise matters, because k-means stops at a tolerance: a slightly different
     mean can add or save a step that moves the cut by a hundredth.
     """
     if flat.numel() <= ADM_SAMPLE:
         return flat
-    ordered = torch.from_numpy(np.sort(flat.cpu().numpy()))
-    index = torch.linspace(0, flat.numel() - 1, ADM_SAMPLE, dtype=torch.float64).round().long()
-    return ordered[index].to(flat.device)
+    low, high = float(flat.min()), float(flat.max())
+    if low == high:
+        return flat[:1]
+    return _quantiles(_histogram(flat.cpu().numpy(), low, high), low, high).to(flat.device)
 
 
 @dataclass(frozen=True)

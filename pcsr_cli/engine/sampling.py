@@ -104,12 +104,22 @@ class AreaSampler:
         for part in self.parts(band.rows, CHUNK_PIXELS):
             yield difficulty(here.probabilities(part))
 
-    def predict(self, band: FeatureBand, decision: Decision, forced: Forced | None = None) -> Iterator[Sampled]:
-        """Route and sample the area's HR rows nearest to a band. ``forced`` pixels get their forced branch."""
+    def predict(
+        self, band: FeatureBand, decision: Decision, forced: Forced | None = None, known: Tensor | None = None
+    ) -> Iterator[Sampled]:
+        """Route and sample the area's HR rows nearest to a band. ``forced`` pixels get their forced branch.
+
+        ``known`` (H, W) float32 is the difficulty of the image's pixels, if it is known. The decision is then a cut.
+        """
         here, samplers = BandSampler(self, band), self.prepared.samplers
         for part in self.parts(band.rows, CHUNK_PIXELS):
-            probabilities = here.probabilities(part)
-            labels = decision.labels(probabilities)
+            if known is None:
+                probabilities = here.probabilities(part)
+                labels, values = decision.labels(probabilities), difficulty(probabilities)
+            else:
+                assert isinstance(decision, Cuts)
+                values = known[Rect(part.rows, self.area.columns).slices]
+                labels = decision.labels_of_difficulty(values)
             if forced is not None:
                 forced.override(labels, Rect(part.rows, self.area.columns), len(samplers) - 1)
             only = decision.only if forced is None and isinstance(decision, Cuts) else None
@@ -118,7 +128,7 @@ class AreaSampler:
                 rows, columns = (labels == branch).nonzero(as_tuple=True)
                 where = (rows * labels.shape[1] + columns).expand(3, -1)
                 rgb.view(3, -1).scatter_(1, where, here.at(samplers[branch], part, rows, columns))
-            yield Sampled(part.rows, rgb.add_(here.base(part)), labels, difficulty(probabilities))
+            yield Sampled(part.rows, rgb.add_(here.base(part)), labels, values)
 
     def all_branches(self, band: FeatureBand) -> Iterator[Sampled]:
         """Compute every branch, and the difficulty, at all of the area's HR pixels nearest to a band."""

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from pcsr_cli.engine.device import Downloads, empty_cache, full_float32, to_levels
 from pcsr_cli.engine.features import TileFeatures
-from pcsr_cli.engine.fused import PreparedModel
+from pcsr_cli.engine.fused import PreparedModel, prepare
 from pcsr_cli.engine.memory import auto_tile, feature_budget
 from pcsr_cli.engine.refine import RING, refine_bands
 from pcsr_cli.engine.routing import (
+    EXACT_PIXELS,
     Cuts,
     Decision,
     DifficultySurvey,
@@ -186,6 +187,11 @@ def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Sett
     return plan_tiles(lr_size, scale, tile, model.encoder.receptive_radius, ring)
 
 
+def keeps_difficulties(plan: TilePlan, device: torch.device) -> bool:
+    """Whether the second pass of ADM or a budget reads the difficulties of the first and does not classify again."""
+    return device.type == "cpu" and plan.hr_pixels <= EXACT_PIXELS
+
+
 def upscale(
     model: Pcsr,
     lr: Tensor,
@@ -308,7 +314,7 @@ class _Passes:
         progress: Progress | None,
         forced: Forced | None = None,
     ) -> None:
-        self.prepared = PreparedModel(model)
+        self.prepared = prepare(model)
         self.device = model.device
         self.plan = plan
         self.forced = forced
@@ -320,6 +326,7 @@ class _Passes:
         number = model.dtype.itemsize * model.spec.backbone.width
         keeps = passes > 1 and number * sampled <= budget
         self.features = TileFeatures(lr, model.dtype if keeps else None)
+        self.difficulties = torch.empty(plan.hr_size) if passes > 1 and keeps_difficulties(plan, self.device) else None
         self._largest: tuple[int, int] | None = None
         self._overflowing: set[Tile] = set()
         self._finite: Tensor | None = None
@@ -350,6 +357,8 @@ class _Passes:
         def collect(prepared: PreparedModel, tile: Tile) -> None:
             # Add only complete tiles, because a tile may be computed again.
             values = self._difficulties(prepared, tile)
+            if self.difficulties is not None:
+                self.difficulties[tile.core.slices] = values
             survey.add(values if forced is None else values.cpu()[forced.free(tile.core)])
 
         self.tiles = self._each(self.tiles, collect)
@@ -358,8 +367,11 @@ class _Passes:
     def paint(self, decision: Decision, refine: int, strip: StripBuffer) -> None:
         """Predict and refine every tile of a strip of the result."""
 
+        def predict(area: AreaSampler, band: FeatureBand) -> Iterator[Sampled]:
+            return area.predict(band, decision, self.forced, self.difficulties)
+
         def bands(prepared: PreparedModel, tile: Tile) -> Iterator[tuple[Tensor, Tensor]]:
-            for part in self._sampled(prepared, tile, lambda area, band: area.predict(band, decision, self.forced)):
+            for part in self._sampled(prepared, tile, predict):
                 core, inside = _core_of(tile, part.rows)
                 if strip.p_heavy is not None and core.area:
                     strip.write_p_heavy(core, part.difficulty[inside])

@@ -19,7 +19,7 @@ from pcsr_cli.engine.grid import hr_size
 from pcsr_cli.engine.memory import CPU_TILE_WIDTH, feature_budget, strip_rows
 from pcsr_cli.engine.rules import ALL_HEAVY, ALL_LIGHT, Adaptive, Budget, Routing, SingleBranch
 from pcsr_cli.engine.tiles import TilePlan
-from pcsr_cli.engine.upscale import BLOCK_BYTES, Settings, hr_pixel_bytes, plan_for, upscale_whole
+from pcsr_cli.engine.upscale import BLOCK_BYTES, Settings, hr_pixel_bytes, keeps_difficulties, plan_for, upscale_whole
 from pcsr_cli.images.files import is_folder
 from pcsr_cli.images.formats import Format, fit
 from pcsr_cli.images.image import Layout
@@ -37,7 +37,7 @@ WORKSPACE = 320 * 2**20
 BLOCKS = 4
 """Maximum blocks of finished rows that wait to be written."""
 
-SURVEY = 32 * 2**20
+SURVEY = 48 * 2**20
 """Maximum bytes of the difficulties that ADM and budgets store."""
 
 DECODED_BYTES = 4
@@ -203,6 +203,8 @@ def _executed(network: Pcsr, plan: TilePlan, routing: Routing, kept: bool) -> Ra
     if isinstance(routing, Adaptive | Budget):
         backbone = 0 if kept else light.backbone
         first = Executed(backbone, classifier_shared=light.classifier_shared, classifier=plan.hr_pixels)
+        if keeps_difficulties(plan, network.device):
+            light, heavy = (replace(each, classifier=0, classifier_shared=0) for each in (light, heavy))
         light, heavy = light + first, heavy + first
     return Range(executed_flops(costs, light) / GIGA, executed_flops(costs, heavy) / GIGA)
 

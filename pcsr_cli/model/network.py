@@ -22,6 +22,20 @@ class PixelPrediction:
     logits: Tensor
 
 
+class Kept:
+    """An object that is derived from a network and kept with it. ``made_from`` identifies the weights it was made from.
+
+    A copy of the network starts without the object.
+    """
+
+    def __init__(self) -> None:
+        self.made_from: object = None
+        self.value: object = None
+
+    def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
+        return Kept, ()
+
+
 class Pcsr(nn.Module):
     """A PCSR network with M samplers. The attributes have the names of the published state dicts.
 
@@ -33,6 +47,7 @@ class Pcsr(nn.Module):
         super().__init__()
         self.spec = spec
         self.dtype = torch.float32
+        self.kept = Kept()
         self.encoder = build_backbone(spec.backbone)
         width = spec.backbone.width
         for name, hidden in zip(sampler_names(spec.branches), spec.samplers, strict=True):

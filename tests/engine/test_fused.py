@@ -1,9 +1,13 @@
 """A prepared model gives the results of the plain model."""
 
+import copy
+import gc
+import weakref
+
 import pytest
 import torch
 
-from pcsr_cli.engine.fused import PreparedModel, backbones
+from pcsr_cli.engine.fused import PreparedModel, backbones, prepare
 from pcsr_cli.engine.fused.rows import Ledger
 from tests.tiny import BACKBONES, changeable_model, lowered, make_image, tiny_model
 
@@ -50,3 +54,24 @@ def test_features_in_half_precision_are_close(backbone: str, dtype: torch.dtype)
         expected = model.features(x)
         assert features.dtype == dtype and model.dtype == expected.dtype == torch.float32
         assert (features - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+def test_a_prepared_model_is_kept_until_its_weights_or_precision_change() -> None:
+    model = changeable_model("dense")
+    first = prepare(model)
+    assert prepare(model) is first
+    assert prepare(copy.deepcopy(model)) is not first, "a copy starts without"
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+    second = prepare(model)
+    assert second is not first and prepare(model) is second
+    model.dtype = torch.bfloat16
+    assert prepare(model).dtype == torch.bfloat16
+
+
+def test_a_kept_model_is_freed_with_its_model() -> None:
+    model = changeable_model("dense")
+    kept = weakref.ref(prepare(model))
+    del model
+    gc.collect()
+    assert kept() is None

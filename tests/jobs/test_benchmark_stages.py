@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.stages import BACKBONE, BASE, CLASSIFIER, PREPARING, REFINEMENT, WRITING, stage_flops, timed_engine
+from benchmarks.stages import BACKBONE, BASE, CLASSIFIER, REFINEMENT, WRITING, stage_flops, timed_engine
 from pcsr_cli.engine.rules import default_routing
 from pcsr_cli.engine.sampling import BandSampler
 from pcsr_cli.engine.upscale import Settings, upscale_whole
@@ -21,7 +21,7 @@ def test_stages_cover_all_flops(branches: int) -> None:
     flops = stage_flops(costs, outcome)
     assert sum(flops.values()) == pytest.approx(executed_flops(costs, outcome.executed))
     between = {"middle 1"} if branches == 3 else set()
-    stages = {PREPARING, BACKBONE, CLASSIFIER, "light", "heavy", BASE, REFINEMENT, WRITING} | between
+    stages = {BACKBONE, CLASSIFIER, "light", "heavy", BASE, REFINEMENT, WRITING} | between
     assert set(watch.seconds) == stages >= set(flops)
     assert min(watch.seconds.values()) > 0
 

@@ -20,7 +20,7 @@ from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.spec import BackboneSpec, ModelSpec
 from tests.model.test_backbones import PUBLISHED
 from tests.strategies import examples, lengths, routings, routings_of_many, scales
-from tests.tiny import BACKBONES, make_image, tiny_model
+from tests.tiny import BACKBONES, changeable_model, make_image, tiny_model
 
 DEMO_LR = 276 * 420
 DEMO_HR = 16 * DEMO_LR
@@ -192,11 +192,11 @@ class TestExecuted:
     def test_counts_the_work_that_bands_repeat(
         self, backbone: str, routing: Routing, onednn: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        model, lr, how = tiny_model(backbone), make_image(41, 13), Settings(routing, refine=1, tile=23)
-        in_one = check_executed(model, lr, 2.5, how)
-        monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
+        model, lr, how = changeable_model(backbone), make_image(41, 13), Settings(routing, refine=1, tile=23)
         if not onednn:
             monkeypatch.setattr(kernels, "onednn_usable", lambda _: False)
+        in_one = check_executed(model, lr, 2.5, how)
+        monkeypatch.setattr(backbones, "BAND_FLOATS", 1)
         assert check_executed(model, lr, 2.5, how) > in_one or backbone == "fsrcnn"
 
     @examples(0.5)

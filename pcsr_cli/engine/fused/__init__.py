@@ -49,6 +49,23 @@ class PreparedModel:
         return logits.sigmoid_() if self.branches == 2 else logits.softmax(dim=0)
 
 
+def prepare(model: Pcsr) -> PreparedModel:
+    """The prepared model, which is kept with the model until its weights, device or precision change.
+
+    A change of weights is found by PyTorch's version counters, which all in-place operations raise except those on
+    ``.data``.
+    """
+    weights = [*model.parameters(), *model.buffers()]
+    made_from = (
+        model.dtype,
+        *((id(each), each.device, 0 if each.is_inference() else each._version) for each in weights),
+    )
+    if model.kept.made_from != made_from:
+        model.kept.value, model.kept.made_from = PreparedModel(model), made_from
+    assert isinstance(model.kept.value, PreparedModel)
+    return model.kept.value
+
+
 def _lowered(backbone: Backbone, dtype: torch.dtype) -> Backbone:
     """The backbone itself in float32, or a copy in ``dtype`` whose BatchNorm stays in float32."""
     if dtype == torch.float32:

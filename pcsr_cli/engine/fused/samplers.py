@@ -43,7 +43,11 @@ class PreparedMlp:
 
     def table(self, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
         """The same terms as one table (LR pixels + HR rows + HR columns, n)."""
-        return torch.cat((_by_pixel(features) @ self.shared.t(), *self._terms(rows, columns)))
+        by_pixel, terms = _by_pixel(features), self._terms(rows, columns)
+        table = by_pixel.new_empty(len(by_pixel) + sum(map(len, terms)), len(self.shared))
+        torch.mm(by_pixel, self.shared.t(), out=table[: len(by_pixel)])
+        torch.cat(terms, out=table[len(by_pixel) :])
+        return table
 
     def at(self, table: Tensor, bags: Tensor) -> Tensor:
         """Outputs (outputs, N) at N pixels. ``bags`` (N, 3) int32 holds each pixel's three rows of ``table``."""
@@ -63,8 +67,8 @@ class PreparedMlp:
 
 
 def _by_pixel(features: Tensor) -> Tensor:
-    """Features (C, h, w) as float32 (LR pixels, C), without a copy if they are channels-last float32."""
-    return features.permute(1, 2, 0).reshape(-1, features.shape[0]).float()
+    """Features (C, h, w) as (LR pixels, C), without a copy if they are channels-last."""
+    return features.permute(1, 2, 0).reshape(-1, features.shape[0])
 
 
 def one_logit(classifier: PixelSampler) -> PixelSampler:
