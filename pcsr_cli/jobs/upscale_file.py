@@ -42,6 +42,8 @@ Content = TypeVar("Content")
 FRAME_PIXEL_BYTES = 4
 """Bytes per pixel of a frame (RGBA). Memory holds one copy of each LR frame and up to two copies of each HR frame."""
 
+CERTAIN_MEMORY = 2**25
+"""Bytes that an image may need without a look at the free memory."""
 
 ROWS_AT_ONCE = 256
 """Rows of an image that are converted at once, if the image is only reduced or copied."""
@@ -263,8 +265,7 @@ class Upscaler:
         collected = 0 if format_of(job.output, self.request).streamed else layout.height * layout.row_bytes
         scale = self.request.scale_of((layout.height, layout.width))
         needed = least_memory(layout, scale, int(collected * scale * scale))
-        free = free_memory(torch.device("cpu"))
-        if needed > free:
+        if needed > CERTAIN_MEMORY and needed > (free := free_memory(torch.device("cpu"))):
             raise InputError(
                 f"{source_name(job.source)} ({layout.width:,} x {layout.height:,}) needs at least {_gib(needed)} "
                 f"of memory, more than the free memory ({_gib(free)}).",

@@ -7,6 +7,7 @@ passes are extra work.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 
 import torch
@@ -15,6 +16,7 @@ from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.layers import Cost
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.sampler import PixelSampler
+from pcsr_cli.model.spec import ModelSpec
 
 GIGA = 1e9
 ORIGINAL_SCALE = 4
@@ -72,10 +74,16 @@ def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
 
 def model_costs(model: Pcsr) -> ModelCosts:
     """The costs of a model's parts. With two branches the executed classifier has one logit, the difference of both."""
-    paper, executed = model.classifier, model.classifier
-    if model.spec.branches == 2:
-        with torch.device("meta"):
-            executed = PixelSampler(paper.width, model.spec.classifier, outputs=1)
+    return _costs(model.spec)
+
+
+@lru_cache(maxsize=16)
+def _costs(spec: ModelSpec) -> ModelCosts:
+    with torch.device("meta"):
+        model = Pcsr(spec)
+        paper = executed = model.classifier
+        if spec.branches == 2:
+            executed = PixelSampler(paper.width, spec.classifier, outputs=1)
     return ModelCosts(
         backbone=model.encoder.cost(),
         classifier=Cost(paper.pixel_cost().paper, executed.pixel_cost().executed),

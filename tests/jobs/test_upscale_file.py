@@ -106,6 +106,7 @@ def test_an_image_that_needs_too_much_memory_is_refused_before_it_is_decoded(
         source = io.BytesIO(path.read_bytes()) if from_stream else path
         return upscaler.read(Job(source, path.with_name(name)))
 
+    monkeypatch.setattr(upscale_file, "CERTAIN_MEMORY", 0)
     monkeypatch.setattr(upscale_file, "free_memory", lambda device: free)
     assert run().image.size == (24, 30)
     monkeypatch.setattr(upscale_file, "free_memory", lambda device: free - 1)
