@@ -224,6 +224,8 @@ def report_usage_error(error: Exception, advice: str = "") -> int:
     sentence = " ".join(message.split()).removesuffix(".")
     if advice:
         sentence = sentence.partition(" (Possible options:")[0]
+    if command == "pcsr":
+        sentence = sentence.replace("No such command", "No such command or file")
     print_error(f"{sentence}{'' if sentence.endswith('?') else '.'} {advice or f'See `{command} --help`.'}")
     return USAGE
 

@@ -164,7 +164,7 @@ def _means_upscale(word: str) -> bool:
         return word not in OWN_OPTIONS
     path = Path(word)
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    return word not in known and (exists(path) or path.suffix != "" or is_pattern(path))
+    return word not in known and ("/" in word or exists(path) or path.suffix != "" or is_pattern(path))
 
 
 def _with_two_dashes(arguments: list[str]) -> list[str]:

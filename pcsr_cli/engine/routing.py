@@ -4,9 +4,10 @@ With two branches every rule (``rules.py``) becomes one cut: a pixel is heavy if
 becomes one ``Decision`` for the whole image, which labels pixels with branch numbers (0 = lightest).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from decimal import ROUND_CEILING, Context
 from functools import cached_property
 
 import numpy as np
@@ -128,6 +129,9 @@ BINS = 2**20
 
 COUNTED_AT_ONCE = 2**19
 
+ROUNDING = 1e-6
+"""The rounding error of a share, in pixels."""
+
 ROWS_AT_ONCE = 256
 """Rows of masks that are counted at once."""
 
@@ -240,8 +244,8 @@ def gflops_range(costs: ModelCosts, size: Size) -> tuple[float, float]:
 def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: float | None) -> Budget:
     """The budget for images of a size. ``original`` is the original network's GFLOPs (paper's count), or None.
 
-    Without an original, percentages refer to all heavy. Raises UsageError if the model does not have two branches or
-    the budget is not feasible.
+    Without an original, percentages refer to all heavy. A budget above all heavy is spent in part. Raises UsageError if
+    the model does not have two branches, or for a budget below all light.
     """
     if len(costs.branches) != 2:
         raise _needs_two_branches("A budget", len(costs.branches))
@@ -252,22 +256,13 @@ def to_budget(allowance: Allowance, costs: ModelCosts, size: Size, original: flo
         whole = most if original is None else original
         wanted = whole * allowance.amount / 100
         asked = f"{allowance} of {'all heavy' if original is None else 'the original'}"
-    if not least <= wanted <= most:
-        low, high = _inward(least, most)
-        percent = ""
-        if original is not None:
-            percent = " ({}% to {}%)".format(*_inward(100 * least / original, 100 * most / original))
+    if wanted < least:
+        up = Context(prec=4, rounding=ROUND_CEILING)  # the limit is a valid budget
+        share = "" if original is None else f" ({up.create_decimal(100 * least / original):f}%)"
         budget = f"{allowance} ({wanted:.4g} GFLOPs)" if asked else allowance
-        raise UsageError(
-            f"A budget of {budget} cannot be met.", f"Use {low}G (all light) to {high}G (all heavy){percent}."
-        )
+        step = f"Use at least {up.create_decimal(least):f}G{share}, which is all light."
+        raise UsageError(f"A budget of {budget} cannot be met.", step)
     return Budget(gflops=wanted, asked=asked)
-
-
-def _inward(least: float, most: float) -> tuple[str, str]:
-    """Format limits in four digits, rounded so that both are valid budgets."""
-    up, down = Context(prec=4, rounding=ROUND_CEILING), Context(prec=4, rounding=ROUND_FLOOR)
-    return f"{up.create_decimal(least):f}", f"{down.create_decimal(most):f}"
 
 
 def heavy_share(costs: ModelCosts, size: Size, gflops: float) -> float:
@@ -277,20 +272,18 @@ def heavy_share(costs: ModelCosts, size: Size, gflops: float) -> float:
 
 
 def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:
-    """The cut on p_heavy that ``share`` of the values exceed, as nearly as equal values allow.
+    """The lowest cut on p_heavy that at most ``share`` of the values exceed.
 
     ``values`` (N,) are the p_heavy of all pixels, or evenly spaced quantiles. All values exceed a cut below 0.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float32))
-    wanted = round(share * ordered.size)
+    wanted = math.floor(share * ordered.size + ROUNDING)
     if wanted == 0:
         return float(ordered[-1])
     # ``edge`` is the smallest value to make heavy. Of equal values, a cut just below takes all, a cut at it none.
     edge = ordered[ordered.size - wanted]
-    at, below = float(edge), float(np.nextafter(edge, np.float32(-1)))
-    above_it = ordered.size - int(np.searchsorted(ordered, edge, side="right"))
     with_it = ordered.size - int(np.searchsorted(ordered, edge, side="left"))
-    return at if wanted - above_it < with_it - wanted else below
+    return float(np.nextafter(edge, np.float32(-1)) if with_it <= wanted else edge)
 
 
 @dataclass(frozen=True, eq=False)

@@ -136,7 +136,7 @@ def source_name(source: Path | BinaryIO) -> str:
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, struct.error):  # its message is about buffers
+    if isinstance(error, struct.error) or isinstance(error.__cause__, struct.error):  # its message is about buffers
         return "the data end too early"
     message = " ".join(str(error).split()).split(". ")[0].rstrip(".")  # some decoders add advice for programmers
     return message if message and not isinstance(error, KeyError) else type(error).__name__
