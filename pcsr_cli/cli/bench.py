@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pcsr_cli.cli import measuring, options
+from pcsr_cli.cli import measuring, options, paper_table
 from pcsr_cli.cli.console import figures_table, print_document, printable, progress_bar, stdout_console
 from pcsr_cli.cli.options import OUTPUT, ROUTING, option
 from pcsr_cli.engine.rules import parse_allowance
+from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.arguments import Method, check_page, parse_grid, parse_methods, parse_peers
 from pcsr_cli.images.files import make_folder
 
@@ -69,6 +70,19 @@ Budget = Annotated[
     str | None,
     option("--budget", "Find one cut with which all images spend 60% of the original's GFLOPs, or 50G.", ROUTING),
 ]
+TableName = Annotated[
+    Literal["paper"] | None,
+    option("--table", "Print the mean rows of the paper's tables, one section for each folder."),
+]
+Match = Annotated[
+    list[str] | None,
+    option("--match", "In the table, find the k with the PSNR, and with the GFLOPs, of this peer.", metavar="PEER"),
+]
+LrFloat = Annotated[
+    bool,
+    option("--lr-float", "In the table, compute LR in floating point, neither rounded nor clipped, as PCSR's authors."),
+]
+AsMarkdown = Annotated[bool, option("--markdown", "Print the table as Markdown.", OUTPUT)]
 Save = Annotated[Path | None, option("--save", "Keep the enlarged images as PNG files here.", OUTPUT, metavar="DIR")]
 
 
@@ -80,15 +94,28 @@ def command(
     peer: Peers = None,
     budget: Budget = None,
     protocol: Protocol = "whole",
+    table: TableName = None,
+    match: Match = None,
+    lr_float: LrFloat = False,
+    markdown: AsMarkdown = False,
     save: Save = None,
     report: measuring.ReportFile = None,
     csv: measuring.CsvFile = None,
 ) -> None:
     """Compare methods in quality, compute and time over folders of images."""
     options.check_output_mode(common.json, common.quiet)
+    only_table = {"--match": bool(match), "--lr-float": lr_float, "--markdown": markdown}
+    never_table = {"--budget": budget, "--save": save, "--report": report, "--no-reference": common.no_reference}
+    for name, given in (only_table if table is None else never_table).items():
+        if given:
+            message = f"{name} {'needs' if table is None else 'does not work with'} --table paper."
+            raise UsageError(message, "Add it." if table is None else f"Remove {name}.")
     peers = parse_peers(peer or ())
+    if table is not None and methods == METHODS:
+        methods = paper_table.METHODS
     added = (Method("original"),) * (common.original is not None) + (Method("budget"),) * (budget is not None)
-    chosen = tuple(dict.fromkeys((*parse_methods(methods), *added, *(each.method for each in peers))))
+    chosen = tuple(dict.fromkeys((*added, *(each.method for each in peers), *parse_methods(methods))))
+    targets = paper_table.choose_targets(match or (), peers, lr_float)
     allowance = None if budget is None else parse_allowance(budget)
     grid = parse_grid("threshold", measuring.THRESHOLDS)
     if report is not None:
@@ -106,6 +133,19 @@ def command(
     bench.check(conditions, chosen)
     if report is not None:
         sweep.check(conditions)
+    if table is not None:
+        by_folder = [(folder.name or str(folder), common.find_sources([folder])) for folder in folders]
+        tables = paper_table.measure(conditions, by_folder, chosen, targets, lr_float, common.silent)
+        absent, title = paper_table.left_out(chosen, lr_float), paper_table.describe(conditions, lr_float)
+        if csv is not None:
+            measuring.write_rows(csv, [row for each in tables for row in each.rows], common.overwrite)
+        if common.json:
+            print_document(paper_table.document(conditions, tables, lr_float, absent))
+        elif markdown:
+            typer.echo(paper_table.markdown(title, tables, absent))
+        elif not common.quiet:
+            paper_table.show(title, tables, absent)
+        raise SystemExit(int(any(each.skipped for each in tables)))
     total, done = len(sources) * len(chosen), 0
     with progress_bar("bench", common.silent) as progress:
 

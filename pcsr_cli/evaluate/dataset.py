@@ -4,13 +4,14 @@
 stop the others.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcsr_cli.errors import InputError, UsageError, in_full, is_out_of_memory
 from pcsr_cli.images.files import exists, is_file, is_folder, reason
@@ -33,12 +34,15 @@ STRIDE = 28
 class PairFiles:
     """The files of a pair: ``hr`` alone (LR is computed from it), both, or ``lr`` alone (there is no reference).
 
-    The LR image is degraded by ``degradation``."""
+    The LR image is degraded by ``degradation``. HR is cut to a ``multiple`` of pixels, as well as of the scale. With
+    ``lr_float``, the LR image is computed from HR in floating point, neither rounded nor clipped."""
 
     name: str
     hr: Path | None
     lr: Path | None
     degradation: "Degradation | None" = None
+    multiple: int = 1
+    lr_float: bool = False
 
     @property
     def lossy(self) -> bool:
@@ -62,10 +66,11 @@ class SkippedImage:
 
 @dataclass(frozen=True)
 class Pair:
-    """A loaded pair: ``lr`` (h, w, 3) and ``hr`` (s*h, s*w, 3) or None, both uint8 RGB."""
+    """A loaded pair: ``lr`` (h, w, 3) and ``hr`` (s*h, s*w, 3) or None, both uint8 RGB. LR may be float32, where
+    1 is white."""
 
     name: str
-    lr: "NDArray[np.uint8]"
+    lr: "NDArray[Any]"
     hr: "NDArray[np.uint8] | None"
     scale: float
 
@@ -150,6 +155,7 @@ def load_pair(files: PairFiles, scale: float, paper: bool = False) -> Pair:
     """
     from pcsr_cli.images.degrade import Degradation
     from pcsr_cli.images.read import read_rgb
+    from pcsr_cli.images.resize import make_lr_float
 
     degradation = files.degradation or Degradation()
     if files.hr is None:
@@ -157,13 +163,20 @@ def load_pair(files: PairFiles, scale: float, paper: bool = False) -> Pair:
         pair = Pair(files.name, degradation.degrade(read_rgb(files.lr)), None, scale)
     else:
         hr = _cropped(read_rgb(files.hr), files.hr, int(scale))
-        size = (hr.shape[0] // int(scale), hr.shape[1] // int(scale))
-        lr = degradation.make_lr(hr, size) if files.lr is None else degradation.degrade(read_rgb(files.lr))
-        if hr.shape != (lr.shape[0] * int(scale), lr.shape[1] * int(scale), 3):
-            sizes = f"{lr.shape[1]}x{lr.shape[0]} and {hr.shape[1]}x{hr.shape[0]}"
-            message = f"The sizes of {files.lr} and {files.hr} do not match x{int(scale)}: {sizes}."
-            raise InputError(message, "Check the scale.", setting="scale")
-        pair = Pair(files.name, lr, hr, scale)
+        cut = _cropped(hr, files.hr, math.lcm(int(scale), files.multiple))
+        height, width = (side // int(scale) for side in cut.shape[:2])
+        lr: NDArray[Any]
+        if files.lr_float:
+            lr = make_lr_float(cut, int(scale))
+        elif files.lr is None:
+            lr = degradation.make_lr(cut, (height, width))
+        else:
+            lr = degradation.degrade(read_rgb(files.lr))
+            if hr.shape != (lr.shape[0] * int(scale), lr.shape[1] * int(scale), 3):
+                sizes = f"{lr.shape[1]}x{lr.shape[0]} and {hr.shape[1]}x{hr.shape[0]}"
+                message = f"The sizes of {files.lr} and {files.hr} do not match x{int(scale)}: {sizes}."
+                raise InputError(message, "Check the scale.", setting="scale")
+        pair = Pair(files.name, lr[:height, :width], cut, scale)
     return crop_to_patch_grid(pair) if paper else pair
 
 
@@ -184,7 +197,7 @@ def crop_to_patch_grid(pair: Pair) -> Pair:
     height, width = (((side - PATCH + STRIDE) // STRIDE - 1) * STRIDE + PATCH for side in pair.lr_size)
     if min(pair.lr_size) < PATCH:
         message = f"{pair.name} is smaller than a patch of {PATCH} LR pixels."
-        raise InputError(message, "Measure whole images.", setting="protocol")
+        raise InputError(message, "Use larger images.")
     hr = None if pair.hr is None else pair.hr[: round(height * pair.scale), : round(width * pair.scale)]
     return replace(pair, lr=pair.lr[:height, :width], hr=hr)
 

@@ -99,6 +99,16 @@ def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     return resize_bicubic_8bit(hr, height // scale, width // scale)
 
 
+def make_lr_float(hr: NDArray[np.uint8], scale: int) -> NDArray[np.float32]:
+    """Return the LR image of an HR image, as ``make_lr``, but float32 where 1 is white, neither rounded nor clipped.
+
+    Borders are mirrored, as they are for the published figures of PCSR."""
+    height, width = (side // scale for side in hr.shape[:2])
+    mirrored = np.pad(hr, [(4 * scale, 4 * scale)] * 2 + [(0, 0)], mode="symmetric").astype(np.float32)
+    lr = resize_bicubic(mirrored, height + 8, width + 8)
+    return np.ascontiguousarray(lr[4:-4, 4:-4]) / np.float32(255)
+
+
 def _resize_side(image: NDArray[_Float], length: int) -> NDArray[_Float]:
     """Resize the first axis, in the precision of ``image``."""
     if image.shape[0] == length:

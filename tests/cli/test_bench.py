@@ -111,6 +111,10 @@ def test_a_damaged_image_is_skipped(run_pcsr: Pcsr, bench: Callable[..., Ran]) -
         (ModelError, "does not exist.", ["folder", "--peer", "arm=nowhere.pth"]),
         (UsageError, "need their published weights", ["folder", "--methods", "classsr,arm=1"]),
         (UsageError, "Two peers have the name arm.", ["folder", "--peer", "arm=a,k=1", "--peer", "arm=a"]),
+        (UsageError, "There is no peer arm to match.", ["folder", "--table", "paper", "--match", "arm"]),
+        (UsageError, "--lr-float needs --table paper.", ["folder", "--lr-float"]),
+        (UsageError, "--save does not work with --table paper.", ["folder", "--table", "paper", "--save", "kept"]),
+        (InputError, "is smaller than a patch of 32 LR pixels.", ["folder/a.png", "--table", "paper"]),
         (OutputError, "cannot be written:", ["folder", "--csv", "nowhere/rows.csv"]),
         (OutputError, "Cannot make the folder", ["folder", "--save", "folder/a.png"]),
         (RefusedOutputError, "is also an input.", ["folder", "--csv", "folder/a.png", "--overwrite"]),
@@ -121,6 +125,27 @@ def test_an_invalid_request_is_refused(
 ) -> None:
     (run_pcsr.cwd / "empty").mkdir()
     bench(*arguments).failed(kind.exit_code, message)
+
+
+def test_the_papers_table_has_a_section_for_each_folder(run_pcsr: Pcsr, tiny_folder: Path) -> None:
+    for name in ("one", "two"):
+        (run_pcsr.cwd / name).mkdir()
+        save(run_pcsr.cwd / name / "a.png", levels(144, 132))
+    arguments = ("bench", "one", "two", "--model", tiny_folder, "--table", "paper", "--methods", "k=1,bicubic")
+    document = run_pcsr(*arguments, "--json", "--csv", "rows.csv").succeeded().document
+    assert [folder["folder"] for folder in document["folders"]] == ["one", "two"] and document["lr"] == "8 bits"
+    assert [row["method"] for row in document["folders"][0]["rows"]] == ["k = 1", "bicubic"]
+    assert document["left_out"] == [
+        "Left out without weights: the original network (--original PATH), ClassSR (--peer classsr=PATH), "
+        "ARM (--peer arm=PATH)."
+    ]
+    with (run_pcsr.cwd / "rows.csv").open() as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["one", "one", "two", "two"]
+    text = run_pcsr(*arguments, "--markdown", "--lr-float").succeeded().stdout
+    assert "LR in floating point" in text and "## two, mean of 1" in text and "| k = 1 | " in text
+    assert "| bicubic" not in text and "Left out, because they read 8-bit images: bicubic." in text
+    table = run_pcsr(*arguments, env={"COLUMNS": "80"}).succeeded().stdout
+    assert "two, mean of 1" in table and max(map(len, table.splitlines())) <= 80
 
 
 def test_two_results_of_one_name_are_refused(run_pcsr: Pcsr, bench: Callable[..., Ran]) -> None:

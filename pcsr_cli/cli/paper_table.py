@@ -1,0 +1,161 @@
+"""The table of ``pcsr bench --table paper``: one section for each folder, on a terminal or as Markdown, JSON or CSV."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pcsr_cli.cli import measuring
+from pcsr_cli.cli.console import figures_table, printable, progress_bar, stdout_console
+from pcsr_cli.errors import UsageError
+from pcsr_cli.evaluate.arguments import LABELS, Method, PeerRequest
+
+if TYPE_CHECKING:
+    from pcsr_cli.evaluate.bench import Row
+    from pcsr_cli.evaluate.dataset import PairFiles
+    from pcsr_cli.evaluate.runner import Conditions
+    from pcsr_cli.evaluate.table import PaperTable
+
+METHODS = "threshold,adm,light,heavy,bicubic"
+READ_8_BITS = {"bicubic", "lanczos", "classsr", "arm"}
+"""The methods that read 8-bit images only."""
+
+COLUMNS = (
+    ("PSNR", "psnr", ".3f"),
+    ("SSIM", "ssim", ".4f"),
+    ("GFLOPs", "paper", ",.2f"),
+    ("exec.", "executed", ",.2f"),
+    ("own", "own", ".3f"),
+    ("of orig.", "original_share", ".1%"),
+    ("heavy", "heavy_share", ".1%"),
+    ("s", "seconds", ".2f"),
+)
+
+
+def choose_targets(match: Sequence[str], peers: Sequence[PeerRequest], lr_float: bool) -> tuple[Method, ...]:
+    """Return the peers whose figures PCSR has to match. Raises UsageError."""
+    given = {peer.method.kind: peer.method for peer in peers}
+    missing = [name for name in match if name not in given]
+    if missing:
+        message = f"There is no peer {', '.join(missing)} to match."
+        raise UsageError(message, f"Give its weights: --peer {missing[0]}=PATH.", setting="match")
+    if match and lr_float:
+        raise UsageError("Peers read 8-bit images, so floating-point images cannot match them.", "Use 8-bit images.")
+    return tuple(dict.fromkeys(given[kind] for kind in given if kind in match))
+
+
+def measure(
+    conditions: "Conditions",
+    sources: "Sequence[tuple[str, tuple[PairFiles, ...]]]",
+    methods: Sequence[Method],
+    targets: Sequence[Method],
+    lr_float: bool,
+    silent: bool,
+) -> "list[PaperTable]":
+    """Measure each folder with a progress bar. Raises the errors of ``table.paper_table``."""
+    from pcsr_cli.evaluate.table import paper_table
+
+    chosen = [method for method in methods if not (lr_float and method.kind in READ_8_BITS)]
+    tables = []
+    for folder, files in sources:
+        with progress_bar(f"table {folder}", silent) as progress:
+            done: list[str] = []
+
+            def observe(row: "Row", rgb: object, done: list[str] = done, total: int = len(files) * len(chosen)) -> None:
+                done.append(row.method)
+                progress(min(1.0, len(done) / total))
+
+            tables.append(
+                paper_table(conditions, folder, files, chosen, targets, lr_float, observe, measuring.print_skipped)
+            )
+    return tables
+
+
+def document(
+    conditions: "Conditions", tables: "Sequence[PaperTable]", lr_float: bool, left_out: Sequence[str]
+) -> dict[str, object]:
+    """Return the tables as a JSON document."""
+    return {
+        **measuring.settings_document(conditions),
+        "protocol": "paper",
+        "lr": describe_lr(lr_float),
+        "left_out": list(left_out),
+        "folders": [
+            {
+                "folder": table.folder,
+                "images": table.images,
+                "rows": [asdict(row) for row in table.rows],
+                "notes": list(table.notes),
+                "skipped": measuring.skipped_entries(table.skipped),
+            }
+            for table in tables
+        ],
+    }
+
+
+def describe_lr(lr_float: bool) -> str:
+    """Describe the LR images."""
+    return "floating point, neither rounded nor clipped" if lr_float else "8 bits"
+
+
+def left_out(methods: Sequence[Method], lr_float: bool) -> list[str]:
+    """Return a sentence for each row of the paper's tables that is left out."""
+    given = [method.kind for method in methods]
+    if lr_float:
+        names = [LABELS.get(kind, kind).removesuffix(" k =") for kind in given if kind in READ_8_BITS]
+        return [f"Left out, because they read 8-bit images: {', '.join(names)}."] if names else []
+    wanted = {
+        "the original network (--original PATH)": ("original", "carn", "fsrcnn", "srresnet"),
+        "ClassSR (--peer classsr=PATH)": ("classsr",),
+        "ARM (--peer arm=PATH)": ("arm",),
+    }
+    absent = [name for name, kinds in wanted.items() if not set(kinds) & set(given)]
+    return [f"Left out without weights: {', '.join(absent)}."] if absent else []
+
+
+def describe(conditions: "Conditions", lr_float: bool) -> str:
+    """Return what the figures are, for a title."""
+    return (
+        f"{conditions.model.identity.name} x{conditions.scale:g}; LR in {describe_lr(lr_float)}; "
+        f"{measuring.describe_psnr(conditions)}, dB; SSIM of luma; GFLOPs (paper's count), executed, and of a patch by "
+        "its authors' own count; heavy pixels, or patches of each class; seconds and peak memory of computing."
+    )
+
+
+def show(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> None:
+    """Print the tables on a terminal."""
+    from rich.text import Text
+
+    console = stdout_console()
+    console.print(Text(printable(title)))
+    table = figures_table("folder, method", *(heading for heading, _, _ in COLUMNS), "MB", gap=1)
+    for each in tables:
+        table.add_section()
+        table.add_row(Text(printable(f"{each.folder}, mean of {each.images}"), style="bold"))
+        for row in each.rows:
+            table.add_row(f"  {row.method}", *_cells(row))
+    console.print(table)
+    for note in (*(f"{each.folder}: {note}" for each in tables for note in each.notes), *notes):
+        console.print(Text(printable(note)))
+
+
+def markdown(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> str:
+    """Return the tables in Markdown."""
+    headings = ("method", *(heading for heading, _, _ in COLUMNS), "MB")
+    head = [_line(headings), _line(["---"] * len(headings))]
+    lines = [printable(title)]
+    for each in tables:
+        lines += ["", f"## {printable(each.folder)}, mean of {each.images}", "", *head]
+        lines += [_line((row.method, *_cells(row))) for row in each.rows]
+        lines += [line for note in each.notes for line in ("", note)]
+    return "\n".join([*lines, *(line for note in notes for line in ("", note))])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: "Row") -> list[str]:
+    cells = [measuring.format_figure(getattr(row, name), form) for _, name, form in COLUMNS]
+    if row.classes is not None:
+        cells[6] = "/".join(map(str, row.classes))
+    return [*cells, "-" if row.memory is None else f"{row.memory / 2**20:,.0f}"]
