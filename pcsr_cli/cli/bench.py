@@ -1,7 +1,7 @@
 """``pcsr bench``: compare methods in quality, compute and time over folders of images."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
@@ -104,12 +104,10 @@ def command(
 ) -> None:
     """Compare methods in quality, compute and time over folders of images."""
     options.check_output_mode(common.json, common.quiet)
-    only_table = {"--match": bool(match), "--lr-float": lr_float, "--markdown": markdown}
+    options.check_exclusive({"--json": common.json, "--markdown": markdown})
+    only_table = {"--match": match, "--lr-float": lr_float, "--markdown": markdown}
     never_table = {"--budget": budget, "--save": save, "--report": report, "--no-reference": common.no_reference}
-    for name, given in (only_table if table is None else never_table).items():
-        if given:
-            message = f"{name} {'needs' if table is None else 'does not work with'} --table paper."
-            raise UsageError(message, "Add it." if table is None else f"Remove {name}.")
+    _check_table(table is not None, only_table if table is None else never_table)
     peers = parse_peers(peer or ())
     if table is not None and methods == METHODS:
         methods = paper_table.METHODS
@@ -136,15 +134,11 @@ def command(
     if table is not None:
         by_folder = [(folder.name or str(folder), common.find_sources([folder])) for folder in folders]
         tables = paper_table.measure(conditions, by_folder, chosen, targets, lr_float, common.silent)
-        absent, title = paper_table.left_out(chosen, lr_float), paper_table.describe(conditions, lr_float)
         if csv is not None:
             measuring.write_rows(csv, [row for each in tables for row in each.rows], common.overwrite)
-        if common.json:
-            print_document(paper_table.document(conditions, tables, lr_float, absent))
-        elif markdown:
-            typer.echo(paper_table.markdown(title, tables, absent))
-        elif not common.quiet:
-            paper_table.show(title, tables, absent)
+        if not common.quiet:
+            form = "json" if common.json else "markdown" if markdown else "text"
+            paper_table.show(conditions, tables, paper_table.left_out(chosen, lr_float), lr_float, form)
         raise SystemExit(int(any(each.skipped for each in tables)))
     total, done = len(sources) * len(chosen), 0
     with progress_bar("bench", common.silent) as progress:
@@ -170,6 +164,14 @@ def command(
         _show(conditions, result)
     if result.skipped:
         raise SystemExit(1)
+
+
+def _check_table(table: bool, options: Mapping[str, object]) -> None:
+    """Raise UsageError if one of these options is given: they need --table, or exclude it if ``table``."""
+    for name in (name for name, value in options.items() if value):
+        if table:
+            raise UsageError(f"{name} does not work with --table paper.", f"Remove {name}.")
+        raise UsageError(f"{name} needs --table paper.", "Add it.")
 
 
 def _saved_files(folder: Path, sources: "Sequence[PairFiles]", methods: Sequence[Method]) -> tuple[Path, ...]:

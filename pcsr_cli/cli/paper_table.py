@@ -70,15 +70,27 @@ def measure(
     return tables
 
 
-def document(
-    conditions: "Conditions", tables: "Sequence[PaperTable]", lr_float: bool, left_out: Sequence[str]
+def show(
+    conditions: "Conditions", tables: "Sequence[PaperTable]", notes: Sequence[str], lr_float: bool, form: str
+) -> None:
+    """Print the tables as ``text``, ``markdown`` or ``json``. ``notes`` name the rows that are left out."""
+    title = _describe(conditions, lr_float)
+    if form == "json":
+        print_document(_document(conditions, tables, notes, lr_float))
+    elif form == "markdown":
+        typer.echo(_markdown(title, tables, notes))
+    else:
+        _print(title, tables, notes)
+
+
+def _document(
+    conditions: "Conditions", tables: "Sequence[PaperTable]", notes: Sequence[str], lr_float: bool
 ) -> dict[str, object]:
-    """Return the tables as a JSON document."""
     return {
         **measuring.settings_document(conditions),
         "protocol": "paper",
-        "lr": describe_lr(lr_float),
-        "left_out": list(left_out),
+        "lr": _lr(lr_float),
+        "left_out": list(notes),
         "folders": [
             {
                 "folder": table.folder,
@@ -92,8 +104,7 @@ def document(
     }
 
 
-def describe_lr(lr_float: bool) -> str:
-    """Describe the LR images."""
+def _lr(lr_float: bool) -> str:
     return "floating point, neither rounded nor clipped" if lr_float else "8 bits"
 
 
@@ -112,17 +123,15 @@ def left_out(methods: Sequence[Method], lr_float: bool) -> list[str]:
     return [f"Left out without weights: {', '.join(absent)}."] if absent else []
 
 
-def describe(conditions: "Conditions", lr_float: bool) -> str:
-    """Return what the figures are, for a title."""
+def _describe(conditions: "Conditions", lr_float: bool) -> str:
     return (
-        f"{conditions.model.identity.name} x{conditions.scale:g}; LR in {describe_lr(lr_float)}; "
+        f"{conditions.model.identity.name} x{conditions.scale:g}; LR in {_lr(lr_float)}; "
         f"{measuring.describe_psnr(conditions)}, dB; SSIM of luma; GFLOPs (paper's count), executed, and of a patch by "
         "its authors' own count; heavy pixels, or patches of each class; seconds and peak memory of computing."
     )
 
 
-def show(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> None:
-    """Print the tables on a terminal."""
+def _print(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> None:
     from rich.text import Text
 
     console = stdout_console()
@@ -138,8 +147,7 @@ def show(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> No
         console.print(Text(printable(note)))
 
 
-def markdown(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> str:
-    """Return the tables in Markdown."""
+def _markdown(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> str:
     headings = ("method", *(heading for heading, _, _ in COLUMNS), "MB")
     head = [_line(headings), _line(["---"] * len(headings))]
     lines = [printable(title)]
