@@ -12,7 +12,7 @@ import typer
 from pcsr_cli.cli import measuring, options, paper_table
 from pcsr_cli.cli.console import figures_table, print_document, printable, progress_bar, stdout_console
 from pcsr_cli.cli.options import OUTPUT, ROUTING, option
-from pcsr_cli.engine.rules import parse_allowance
+from pcsr_cli.engine.rules import Allowance, parse_allowance
 from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.arguments import Method, check_page, parse_grid, parse_methods, parse_peers
 from pcsr_cli.images.files import make_folder
@@ -123,8 +123,6 @@ def command(
     common.check_results((report, csv, *saved), sources)
     from pcsr_cli.evaluate import bench, sweep
     from pcsr_cli.evaluate.peers import load_peers
-    from pcsr_cli.images.image import ImageData
-    from pcsr_cli.images.write import write_image
 
     conditions = common.load(sources)
     conditions = replace(conditions, peers=load_peers(peers, conditions.model.network.device))
@@ -140,20 +138,8 @@ def command(
             form = "json" if common.json else "markdown" if markdown else "text"
             paper_table.show(conditions, tables, paper_table.left_out(chosen, lr_float), lr_float, form)
         raise SystemExit(int(any(each.skipped for each in tables)))
-    total, done = len(sources) * len(chosen), 0
-    with progress_bar("bench", common.silent) as progress:
-
-        def observe(row: "Row", rgb: "NDArray[np.uint8]") -> None:
-            nonlocal done
-            done += 1
-            progress(done / total)
-            if save is not None:
-                write_image(_saved_file(save, row.image, row.method), ImageData(rgb), {}, replace=common.overwrite)
-
-        paper = protocol == "paper" or bool(peers)
-        result = bench.bench(
-            conditions, sources, chosen, paper=paper, allowance=allowance, observe=observe, skip=measuring.print_skipped
-        )
+    paper = protocol == "paper" or bool(peers)
+    result = _measure(conditions, sources, chosen, paper, allowance, save, common)
     if csv is not None:
         measuring.write_rows(csv, result.rows, common.overwrite)
     if report is not None:
@@ -164,6 +150,34 @@ def command(
         _show(conditions, result)
     if result.skipped:
         raise SystemExit(1)
+
+
+def _measure(
+    conditions: "Conditions",
+    sources: "Sequence[PairFiles]",
+    methods: Sequence[Method],
+    paper: bool,
+    allowance: Allowance | None,
+    save: Path | None,
+    common: measuring.Common,
+) -> "BenchResult":
+    """Run the bench with a progress bar, and keep the enlarged images in the folder ``save``."""
+    from pcsr_cli.evaluate import bench
+    from pcsr_cli.images.image import ImageData
+    from pcsr_cli.images.write import write_image
+
+    total, done = len(sources) * len(methods), 0
+    with progress_bar("bench", common.silent) as progress:
+
+        def observe(row: "Row", rgb: "NDArray[np.uint8]") -> None:
+            nonlocal done
+            done += 1
+            progress(done / total)
+            if save is not None:
+                write_image(_saved_file(save, row.image, row.method), ImageData(rgb), {}, replace=common.overwrite)
+
+        skip = measuring.print_skipped
+        return bench.bench(conditions, sources, methods, paper=paper, allowance=allowance, observe=observe, skip=skip)
 
 
 def _check_table(table: bool, options: Mapping[str, object]) -> None:

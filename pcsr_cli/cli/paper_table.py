@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import typer
+
 from pcsr_cli.cli import measuring
-from pcsr_cli.cli.console import figures_table, printable, progress_bar, stdout_console
+from pcsr_cli.cli.console import figures_table, print_document, printable, progress_bar, stdout_console
 from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.arguments import LABELS, Method, PeerRequest
 
