@@ -6,10 +6,13 @@ import math
 import os
 import re
 import secrets
+import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ TEMPORARY_NAME = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}{re.es
 
 WITHOUT = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.EBADF}
 """Errors of file systems that do not support an operation."""
+
+DAY_SECONDS = 86400.0
 
 FOLDER_HINT = "Choose a folder that exists and can be written."
 
@@ -115,7 +120,7 @@ def temporary_path(folder: Path, mode: int, is_folder: bool = False) -> Iterator
     ``remove_leftovers`` removes it later if that fails. Raises OSError if the file or folder cannot be made."""
     handle = None
     while True:
-        path = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        path = folder / f"{TEMPORARY_PREFIX}{machine()}{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
         path.mkdir(mode) if is_folder else path.touch(mode, exist_ok=False)
         if fcntl is None:  # Windows cannot move an open file
             break
@@ -228,8 +233,19 @@ def follow_links(output: Path) -> Path:
         raise OSError(errno.ELOOP, "too many levels of symbolic links") from error
 
 
+@cache
+def machine() -> str:
+    """Return eight letters for the running system, on which a lock shows whether a process lives."""
+    name = socket.gethostname()
+    with suppress(OSError):
+        name = Path("/proc/sys/kernel/random/boot_id").read_text()
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
 def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files and folders of killed processes from a folder. Returns the number of removed ones."""
+    """Remove the temporary files and folders of killed processes from a folder. Returns the number of removed ones.
+
+    Those of other machines, where a lock may not count, are removed after a day."""
     paths = (path for path in folder.glob(f"{TEMPORARY_PREFIX}*") if TEMPORARY_NAME.fullmatch(path.name))
     ours = (path for path in paths if (is_file(path) or is_folder(path)) and not path.is_symlink())
     return sum(map(_remove_if_unlocked, ours))
@@ -239,6 +255,8 @@ def _remove_if_unlocked(path: Path) -> bool:
     if fcntl is None:
         return False
     try:
+        if not path.name.startswith(TEMPORARY_PREFIX + machine()) and time.time() - path.stat().st_mtime < DAY_SECONDS:
+            return False
         handle = _open_to_lock(path)
     except OSError:  # already removed, or owned by another user
         return False

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from pcsr_cli.images.files import cannot_write, hold_lock, open_shared
+from pcsr_cli.images.files import DAY_SECONDS, cannot_write, hold_lock, machine, open_shared
 from pcsr_cli.jobs.journal import HIDDEN, RunInfo, make_shared
 
 CLAIMS = "claims"
@@ -25,8 +25,6 @@ RUNNING = "running"
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
 """The age of its file at which a run on another machine counts as killed."""
-
-OLD_SECONDS = 86400.0
 
 MAX_STARTS = 3
 """An image during which this many runs were killed is not tried again. A single kill may have had another reason."""
@@ -40,16 +38,8 @@ def describe_run(shard: str = "") -> RunInfo:
     now = time.time()
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
     return RunInfo(
-        f"{stamp}-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}", socket.gethostname(), os.getpid(), shard, now
+        f"{stamp}-{machine()}-{os.getpid()}-{secrets.token_hex(4)}", socket.gethostname(), os.getpid(), shard, now
     )
-
-
-def _machine() -> str:
-    """Return a short name of the running system, on which a lock shows at once whether a process lives."""
-    name = socket.gethostname()
-    with suppress(OSError):
-        name = Path("/proc/sys/kernel/random/boot_id").read_text()
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 class Claims:
@@ -171,7 +161,7 @@ class Claims:
         for file in (*self._file.parent.iterdir(), *self._claims.iterdir()):
             with suppress(OSError):
                 last = self._claims / f"{file.stem}.{MAX_STARTS}"
-                if self._age(file) > OLD_SECONDS and not last.exists():
+                if self._age(file) > DAY_SECONDS and not last.exists():
                     file.unlink()
 
 
@@ -179,7 +169,7 @@ def is_live(file: Path, now: float) -> bool:
     """Return whether the run with this file lives. ``now`` is the time of the file system."""
     try:
         age = now - file.stat().st_mtime
-        if file.name.split("-")[1:2] == [_machine()]:
+        if file.name.split("-")[1:2] == [machine()]:
             with hold_lock(file) as locked:
                 if locked:
                     return False

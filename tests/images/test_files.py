@@ -107,6 +107,14 @@ def test_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_temporary_files_of_other_machines_are_removed_after_a_day(tmp_path: Path) -> None:
+    file = tmp_path / f".pcsr-{'0' * 16}.part"
+    file.touch()
+    assert remove_leftovers(tmp_path) == 0
+    os.utime(file, (1, 1))
+    assert remove_leftovers(tmp_path) == 1
+
+
 def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / "mine.part").touch()
     (tmp_path / ".pcsr-journal.jsonl").touch()

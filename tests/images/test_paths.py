@@ -9,7 +9,7 @@ import pytest
 
 from pcsr_cli.errors import OutputError, RefusedOutputError
 from pcsr_cli.images import paths
-from pcsr_cli.images.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, remove_leftovers
+from pcsr_cli.images.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, machine, remove_leftovers
 from pcsr_cli.images.paths import check_outputs, ignores_case, refused_outputs
 from tests.failing import fails
 from tests.images import save
@@ -79,8 +79,8 @@ def test_what_cannot_be_replaced_is_refused_before_any_work(tmp_path: Path, monk
 
 @needs_locks
 def test_files_of_killed_processes_beside_an_output_are_removed(tmp_path: Path) -> None:
-    empty, mine = (tmp_path / f"{TEMPORARY_PREFIX}{digit * 16}{TEMPORARY_SUFFIX}" for digit in "ab")
-    (tmp_path / f"{TEMPORARY_PREFIX}{'c' * 16}{TEMPORARY_SUFFIX}").touch()
+    empty, mine, file = (tmp_path / f"{TEMPORARY_PREFIX}{machine()}{digit * 8}{TEMPORARY_SUFFIX}" for digit in "abc")
+    file.touch()
     for folder in (empty, mine):
         folder.mkdir()
         (folder / "out.png").touch()

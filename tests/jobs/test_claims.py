@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.errors import OutputError
-from pcsr_cli.images.files import hold_lock
+from pcsr_cli.images.files import DAY_SECONDS, hold_lock
 from pcsr_cli.jobs import claims as claims_module
-from pcsr_cli.jobs.claims import BUSY, CLAIMS, MAX_STARTS, OLD_SECONDS, RUNNING, STALE_SECONDS, Claims, describe_run
+from pcsr_cli.jobs.claims import BUSY, CLAIMS, MAX_STARTS, RUNNING, STALE_SECONDS, Claims, describe_run
 from pcsr_cli.jobs.journal import HIDDEN
 from tests.failing import fails
 
@@ -136,7 +136,7 @@ def test_an_unfinished_claim_counts_while_it_is_young(source: Path) -> None:
 
 def test_files_of_runs_that_were_killed_long_ago_are_removed(source: Path) -> None:
     file = leave_a_claim(source, "0")
-    old = time.time() - OLD_SECONDS - 10
+    old = time.time() - DAY_SECONDS - 10
     for path in (file, *files(source, CLAIMS)):
         os.utime(path, (old, old))
     with claims(source):

@@ -17,7 +17,7 @@ import pytest
 from pcsr_cli.api import load_model, start_upscale
 from pcsr_cli.engine.rules import Threshold
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError
-from pcsr_cli.images.files import Fingerprint
+from pcsr_cli.images.files import Fingerprint, machine
 from pcsr_cli.images.read import read_image
 from pcsr_cli.images.write import open_writer
 from pcsr_cli.jobs import claims as claims_module
@@ -466,7 +466,7 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path, model: LoadedModel, monk
 def test_folders_are_created_and_temporary_files_removed(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    name = f".pcsr-{'0' * 16}.part"
+    name = f".pcsr-{machine()}01234567.part"
     leftovers = [tmp_path / "sub" / name]
     others = [tmp_path / "elsewhere" / name, tmp_path / "sub" / "result.png", tmp_path / "sub" / ".pcsr-mine.part"]
     for path in leftovers + others:

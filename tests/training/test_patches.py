@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from pcsr_cli.errors import OutputError, TrainingError
+from pcsr_cli.images.files import machine
 from pcsr_cli.training import patches as cache
 from pcsr_cli.training.config import SourceConfig, TrainConfig
 from pcsr_cli.training.log import Decoded, Event, Skipped, ignore
@@ -95,7 +96,7 @@ def test_only_files_that_pcsr_made_are_deleted(recipe: TrainConfig) -> None:
     (folder / "patches-folder.npy").mkdir()
     (folder / "patches-link.npy").symlink_to(old)
     kept = set(folder.iterdir()) - {old}
-    leftover = folder / ".pcsr-0123456789abcdef.part"
+    leftover = folder / f".pcsr-{machine()}01234567.part"
     leftover.write_bytes(b"partial")
     open_patches(with_data(recipe, keep=0.5), 40, ignore)
     (new,) = {path for path in folder.iterdir() if not path.is_symlink()} - kept

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from safetensors.torch import load_file
 
 from pcsr_cli.errors import OutputError, TrainingError
+from pcsr_cli.images.files import machine
 from pcsr_cli.model.checkpoint import build_model, read_checkpoint
 from pcsr_cli.training.config import STATE_NAME, ModelConfig, TrainConfig, ValidationConfig, load_config
 from pcsr_cli.training.log import Event, Observer, Progress, Validated, ignore
@@ -135,7 +136,7 @@ def test_a_folder_that_cannot_be_made_is_refused(recipe: TrainConfig, tmp_path: 
 
 
 def test_a_run_removes_the_temporary_files_of_killed_ones(recipe: TrainConfig, tmp_path: Path) -> None:
-    leftovers = [tmp_path / "run" / folder / ".pcsr-0123456789abcdef.part" for folder in (".", "model")]
+    leftovers = [tmp_path / "run" / folder / f".pcsr-{machine()}01234567.part" for folder in (".", "model")]
     for path in leftovers:
         path.parent.mkdir(parents=True)
         path.touch()
