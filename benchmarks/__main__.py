@@ -20,10 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks import peers
 from benchmarks.machine import CONV, MATMUL, RATED, RATED_FLOPS, Rated, machine
 from benchmarks.networks import Measured, measured_network
 from benchmarks.stages import REST, stage_flops, timed_engine
 from benchmarks.timing import Timed, alternate, timed
+from pcsr_cli.api import load_model
 from pcsr_cli.engine.device import peak_memory
 from pcsr_cli.engine.fused.originals import prepared_original
 from pcsr_cli.engine.rules import Adaptive, Routing, usual_refine
@@ -49,9 +51,14 @@ def main() -> None:
     arguments.add_argument("--model", action="append", help="model name, folder or file; may be repeated")
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--scaling", action="store_true", help="also time images of growing size (takes minutes)")
-    arguments.add_argument("--image", type=Path, help="another LR image")
+    arguments.add_argument("--image", type=Path, help="another LR image; with --peers an HR image")
+    arguments.add_argument("--peers", type=Path, help="only compare with the networks (*.pt2, *.ts) of this folder")
+    arguments.add_argument("--plot", type=Path, help="draw PSNR over seconds of --peers to this file")
     arguments.add_argument("--json", action="store_true")
     asked = arguments.parse_args()
+    if asked.peers:
+        _report(_frontier(asked), asked.json)
+        return
     image = _load_image(asked.image)
     document: dict[str, object] = {"machine": machine(), "image": f"{image.shape[3]}x{image.shape[2]}"}
     for path in asked.model or ["builtin"]:
@@ -63,10 +70,26 @@ def main() -> None:
         document[f"{name}: stages"] = _stages(measured, image, asked.runs)
         if asked.scaling:
             document[f"{name}: scaling"] = _scaling(measured.network, asked.runs)
-    if asked.json:
+    _report(document, asked.json)
+
+
+def _report(document: dict[str, object], as_json: bool) -> None:
+    if as_json:
         json.dump(document, sys.stdout, indent=2)
-        return
-    _print(document)
+    else:
+        _print(document)
+
+
+def _frontier(asked: argparse.Namespace) -> dict[str, object]:
+    """Compare models with the networks of a folder. ``--image`` is an HR image."""
+    hr = _tiled(*(peers.SCALE * side for side in SIZE))
+    if asked.image:
+        hr = np.asarray(Image.open(asked.image).convert("RGB"))
+    networks = {Path(name).name: load_model(name).network for name in asked.model or ["builtin"]}
+    rows = peers.frontier(asked.peers, networks, hr, asked.runs)
+    if asked.plot:
+        peers.plot(rows, asked.plot)
+    return {"machine": machine(), "HR image": f"{hr.shape[1]}x{hr.shape[0]}", "peers": rows}
 
 
 def _compare(measured: Measured, lr: Tensor, runs: int) -> tuple[Rows, dict[str, float]]:

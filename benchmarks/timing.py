@@ -4,6 +4,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,11 @@ def timed(seconds: Sequence[float]) -> Timed:
     return Timed(statistics.median(seconds), min(seconds), max(seconds))
 
 
-def alternate(candidates: Mapping[str, Callable[[], object]], runs: int) -> dict[str, Timed]:
+def alternate(candidates: Mapping[Name, Callable[[], object]], runs: int) -> dict[Name, Timed]:
     """Run every candidate once to warm up, then all of them in turn, ``runs`` times."""
     for run in candidates.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    seconds: dict[Name, list[float]] = {name: [] for name in candidates}
     for _ in range(runs):
         for name, run in candidates.items():
             started = time.perf_counter()
