@@ -99,6 +99,10 @@ class PlotError(PcsrError):
     """A figure cannot be drawn."""
 
 
+class ClusterError(PcsrError):
+    """The cluster cannot be reached, or has no room for workers."""
+
+
 class OutOfMemoryError(PcsrError):
     """The machine or the device does not have enough memory."""
 

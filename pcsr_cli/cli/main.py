@@ -33,7 +33,7 @@ from pcsr_cli.cli import (
     upscale,
     verify,
 )
-from pcsr_cli.cli.upscale_options import ShortHelp, complete_wrap
+from pcsr_cli.cli.upscale_options import ShortHelp, complete_values
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.files import exists
 from pcsr_cli.jobs.find import is_pattern
@@ -146,7 +146,7 @@ def _run(arguments: list[str]) -> int:
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the option takes the name of a shell
     if arguments and _means_upscale(arguments[0]):
         arguments = ["upscale", *arguments]
-    arguments = complete_wrap(_with_two_dashes(arguments))
+    arguments = complete_values(_with_two_dashes(arguments))
     return _narrowed(arguments[:1])(arguments, prog_name="pcsr", standalone_mode=False) or 0
 
 

@@ -197,10 +197,11 @@ NoRefine = Annotated[bool, option("--no-refine", "Do not smooth light pixels.", 
 Device = Annotated[str, option("--device", "Compute on auto, cpu, cuda, cuda:1 or mps.", DEVICE)]
 
 
-def set_threads(threads: int | None) -> None:
-    """Set the number of threads before torch is imported."""
+def set_threads(threads: int | None) -> int | None:
+    """Set the number of threads before torch is imported, and return it."""
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    return threads
 
 
 Threads = Annotated[

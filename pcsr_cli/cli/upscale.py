@@ -310,6 +310,7 @@ def _upscale_listed(
 ) -> "Summary":
     models = given.choose_models(given.quiet)
     from pcsr_cli.cli.upscale_view import Summary, show_line
+    from pcsr_cli.jobs.cluster import run_on_cluster
     from pcsr_cli.jobs.folder import FolderRun
     from pcsr_cli.jobs.report import Report
 
@@ -329,15 +330,35 @@ def _upscale_listed(
         number, more = run.position(job), "" if run.all_listed else "+"
         progress((number - 1 + share) / run.total, f"{number:,}/{run.total:,}{more} {Path(str(job.source)).name}")
 
+    def update_all(workers: int) -> None:
+        """Show the progress of a cluster."""
+        more = "" if run.all_listed else "+"
+        rate = summary.done / (time.perf_counter() - summary.began)
+        label = f"{run.reported:,}/{run.total:,}{more}, {rate:.1f}/s, workers: {workers}, failed: {summary.failures}"
+        progress(run.reported / run.total, label)
+
     existing: Existing = "skip" if given.skip_existing else "overwrite" if given.overwrite else "refuse"
     shard = None if given.shard is None else parse_shard(given.shard)
     with progress_bar("images", given.quiet or given.json) as progress:
         run = FolderRun(
-            folder, tasks, models, request, existing, shard, report=report, progress=update, checking=progress
+            folder,
+            tasks,
+            models,
+            request,
+            existing,
+            shard,
+            report=report,
+            progress=update,
+            checking=progress,
+            has_workers=given.ray is not None,
         )
         with run:
             try:
-                run.run(1 if given.jobs is None else given.jobs, given.fail_fast)
+                if given.ray is None:
+                    run.run(1 if given.jobs is None else given.jobs, given.fail_fast)
+                else:
+                    cpus = given.cpus_per_worker or 1
+                    run_on_cluster(run, given.ray, given.device, cpus, given.fail_fast, update_all)
             finally:
                 summary.pending, summary.all_listed = run.total - run.reported, run.all_listed
                 summary.ignored = listing.others

@@ -1,5 +1,6 @@
 """The options of ``pcsr upscale`` and their conversion into a request. The short help has the common options only."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pcsr_cli.cli.config import Command
 from pcsr_cli.cli.options import OUTPUT, ROUTING, check_exclusive, option
 from pcsr_cli.engine.rules import parse_allowance
 from pcsr_cli.errors import UsageError
+from pcsr_cli.jobs.cluster import check_address
 from pcsr_cli.jobs.find import DEFAULT_TEMPLATE
 from pcsr_cli.jobs.target import Target, make_target
 
@@ -54,10 +56,18 @@ def _print_all_options(context: typer.Context, wanted: bool) -> None:
         raise typer.Exit
 
 
-def complete_wrap(arguments: Sequence[str]) -> list[str]:
-    """Add the value xy to --wrap without a value."""
-    pairs = pairwise([*arguments, ""])
-    return [f"{name}=xy" if name == "--wrap" and value not in {"x", "y", "xy"} else name for name, value in pairs]
+OPTIONAL_VALUES = {"--wrap": ("x|y|xy", "xy"), "--ray": (r"auto|local|[^/]+:\d+", "local")}
+"""The options whose value may be omitted, with a pattern of their values and the value that is then meant."""
+
+
+def complete_values(arguments: Sequence[str]) -> list[str]:
+    """Add the omitted values of ``OPTIONAL_VALUES``."""
+    completed = list(arguments)
+    for number, (name, value) in enumerate(pairwise([*arguments, ""])):
+        pattern, meant = OPTIONAL_VALUES.get(name, ("", ""))
+        if meant and not re.fullmatch(pattern, value):
+            completed[number] = f"{name}={meant}"
+    return completed
 
 
 def _side(name: str, help: str) -> Any:
@@ -139,6 +149,21 @@ class Options(options.Common):
         str | None,
         option("--from-list", "Enlarge the images that this file lists, one a line; - is stdin.", MANY, metavar="FILE"),
     ] = None
+    ray: Annotated[
+        str | None,
+        option(
+            "--ray",
+            "Enlarge on a Ray cluster at HOST:PORT; no value starts one on this machine.",
+            MANY,
+            metavar="ADDRESS",
+        ),
+    ] = None
+    cpus_per_worker: Annotated[
+        int | None,
+        option(
+            "--cpus-per-worker", "Give each worker of --ray this many cores.", MANY, min=1, metavar="N", default="1"
+        ),
+    ] = None
     fan_out: Annotated[
         bool, option("--fan-out", "Spread the results over 65,536 folders, by a hash of their paths.", MANY)
     ] = False
@@ -194,13 +219,19 @@ class Options(options.Common):
     @property
     def of_folders(self) -> dict[str, bool]:
         """Whether each option that needs a folder for the results is given."""
-        return {"--shard": self.shard is not None, "--fan-out": self.fan_out}
+        return {"--shard": self.shard is not None, "--fan-out": self.fan_out, "--ray": self.ray is not None}
 
     def check(self) -> None:
         """Raise UsageError for options that exclude or need each other."""
         options.check_output_mode(self.json, self.quiet)
         check_exclusive({"--preview": self.preview, "--verbose": self.verbose, "--quiet": self.quiet})
         check_exclusive({"--overwrite": self.overwrite, "--skip-existing": self.skip_existing})
+        for flag, value in {"--jobs": self.jobs, "--threads": self.threads}.items():
+            check_exclusive({"--ray": self.ray is not None, flag: value is not None})
+        if self.cpus_per_worker is not None and self.ray is None:
+            raise UsageError("--cpus-per-worker needs --ray.", "Add --ray, or use --threads.")
+        if self.ray is not None:
+            check_address(self.ray)
         for flag, given in self.of_one_image.items():
             check_exclusive({"--frames": self.frames, flag: given})
         if self.map is None and self.map_style is not None:

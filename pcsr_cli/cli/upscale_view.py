@@ -119,7 +119,7 @@ class Summary:
         self.folder = folder
         self.ignored = self.pending = self.done = self.failures = self._pixels = 0
         self.all_listed = True
-        self._began = time.perf_counter()
+        self.began = time.perf_counter()
         self._json = json
         self._reports, self._skipped, self._failed = Spool(), Spool(), Spool()
         self._gflops = 0.0, 0.0
@@ -169,7 +169,7 @@ class Summary:
             "all_listed": self.all_listed,
             "ignored": self.ignored,
             "folder": str(self.folder),
-            "wall_seconds": time.perf_counter() - self._began,
+            "wall_seconds": time.perf_counter() - self.began,
             "output_pixels": self._pixels,
             "seconds": self._seconds,
             "gflops_paper": self._gflops[0],
@@ -186,7 +186,7 @@ class Summary:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="fold")
-        seconds = time.perf_counter() - self._began
+        seconds = time.perf_counter() - self.began
         sums = f"{self._pixels / MEGA:,.1f} megapixels in {seconds:,.1f} s, in {self.folder}"
         table.add_row("done", f"{self.done:,}", Text(printable(sums)))
         if reasons := self._reasons:

@@ -52,6 +52,12 @@ class ModelChoice:
             if len(self._loaded) == 1 + self.by_source:
                 return
 
+    def load_all(self) -> tuple[LoadedModel, ...]:
+        """Return the model for clean sources, and that for lossy ones if images have models by their sources.
+
+        Raises the errors of loading."""
+        return tuple(self.get(SourceKind(lossy)) for lossy in (False, True)[: 1 + self.by_source])
+
     def find_kind(self, source: Path | BinaryIO, rgb: Pixels) -> SourceKind | None:
         """Return the kind of an image with the pixels ``rgb`` (H, W, 3), None if no model depends on the kind.
 

@@ -29,6 +29,8 @@ STALE_SECONDS = 120.0
 MAX_STARTS = 3
 """An image during which this many runs were killed is not tried again. A single kill may have had another reason."""
 
+NO_LIMIT = 2**31
+
 BUSY = -1
 """The answer about an image that another run works on."""
 
@@ -43,9 +45,12 @@ def describe_run(shard: str = "") -> RunInfo:
 
 
 class Claims:
-    """The claims of one run in an output folder, which is made if necessary. Use it as a context manager."""
+    """The claims of one run in an output folder, which is made if necessary. Use it as a context manager.
 
-    def __init__(self, folder: Path, run: RunInfo) -> None:
+    An image during which ``max_starts`` runs were killed is not tried again."""
+
+    def __init__(self, folder: Path, run: RunInfo, max_starts: int = MAX_STARTS) -> None:
+        self.max_starts = max_starts
         self._folder = folder
         self._run = run.id
         self._claims = folder / HIDDEN / CLAIMS
@@ -91,7 +96,7 @@ class Claims:
         if output in self._held:  # two images have one output
             return BUSY
         key = _key(output, source)
-        for kills in range(MAX_STARTS):
+        for kills in range(self.max_starts):
             if kills > most_kills:
                 return kills
             path = self._claims / f"{key}.{kills + 1}"
@@ -105,7 +110,7 @@ class Claims:
             else:
                 self._held[output] = key, kills + 1
                 return None
-        return MAX_STARTS
+        return self.max_starts
 
     def release(self, output: Path) -> None:
         """End the claim of an image that is done or has failed, and forget the runs that were killed during it."""

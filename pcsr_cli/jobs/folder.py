@@ -16,7 +16,7 @@ from pcsr_cli.images.files import cannot_write, exists, fingerprint, share
 from pcsr_cli.images.paths import refused_outputs
 from pcsr_cli.images.source import CLEAN, SourceKind
 from pcsr_cli.jobs.choice import ModelChoice
-from pcsr_cli.jobs.claims import BUSY, CLAIMS, MAX_STARTS, Claims, describe_run
+from pcsr_cli.jobs.claims import BUSY, CLAIMS, MAX_STARTS, NO_LIMIT, Claims, describe_run
 from pcsr_cli.jobs.find import CHUNK, Shard, Task, clash, refused_names
 from pcsr_cli.jobs.journal import (
     HIDDEN,
@@ -84,6 +84,7 @@ class FolderRun:
         existing: Existing = "refuse",
         shard: Shard | None = None,
         *,
+        has_workers: bool = False,
         report: Callable[[Task, Outcome], None],
         progress: Callable[[Job, float], None] | None = None,
         checking: Callable[[float], None] = lambda share: None,
@@ -92,6 +93,8 @@ class FolderRun:
 
         ``report`` is called with each image and its report, its error, or the reason why it is skipped, ``progress``
         with the computed share of an image, and ``checking`` with the share of the first images that are checked.
+        With ``has_workers``, other processes compute. Images during which this process was killed are then not set
+        aside, because no image caused the kill.
 
         Raises RefusedOutputError if a name or an existing result among the first images is refused, UsageError,
         OutputError, and the errors of listing and loading."""
@@ -101,9 +104,10 @@ class FolderRun:
         self.journal = Journal(folder)
         self.info = describe_run("" if shard is None else str(shard))
         self.segment = Segment(folder, self.info)
-        self.claims = Claims(folder, self.info)
+        self.claims = Claims(folder, self.info, NO_LIMIT if has_workers else MAX_STARTS)
         models = models if isinstance(models, ModelChoice) else ModelChoice.single(models)
         self._existing, self._report, self._shard = existing, report, shard
+        self._has_workers = has_workers
         self._tasks = iter(tasks)
         self._alone: list[Task] = []
         self._busy: list[Task] = []
@@ -132,6 +136,10 @@ class FolderRun:
     def position(self, job: Job) -> int:
         """Return the number of a running job among all images, from 1."""
         return self._pending[job][1]
+
+    def is_done(self, job: Job) -> bool:
+        """Return whether the result of a running job is in the journal. Raises OutputError."""
+        return isinstance(self._decide_again(self._pending[job][0]), str)
 
     def run(self, jobs: int = 1, fail_fast: bool = False, execute: Execute | None = None) -> None:
         """Upscale the images. ``execute`` runs jobs, up to ``jobs`` in advance; the default is ``overlapped``.
@@ -228,7 +236,8 @@ class FolderRun:
         for task in tasks:
             if self._failed and fail_fast:
                 return
-            kills = self.claims.take(task.output, task.source, MAX_STARTS - 1 if alone else 0)
+            most_kills = self.claims.max_starts - 1 if alone or self._has_workers else 0
+            kills = self.claims.take(task.output, task.source, most_kills)
             if kills == BUSY:
                 self._busy.append(task)
             elif kills == MAX_STARTS:

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from pcsr_cli.cli.main import app
+from pcsr_cli.cli.upscale_options import complete_values
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.png import PngEncoder
 from pcsr_cli.jobs.journal import HIDDEN, Entry, parse_line, segments
@@ -573,3 +574,26 @@ def test_an_image_too_large_for_the_memory_fails_alone(many: Folders) -> None:
     assert (ran.code, totals(ran)) == (1, (2, 0, 1, 0))
     assert "memory" in ran.document["failed"][0]["error"]
     assert sorted(many.results()) == ["a_x4.png", "z_x4.png"]
+
+
+# A Ray cluster.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--ray=ray://host:1", "ray"),  # an invalid address, or Ray is not installed
+        ("--ray --jobs 2", "--ray and --jobs"),
+        ("--ray auto --threads 2", "--ray and --threads"),
+        ("--cpus-per-worker 2", "--cpus-per-worker needs --ray."),
+    ],
+)
+def test_options_of_a_cluster_are_checked_before_anything_is_done(many: Folders, options: str, message: str) -> None:
+    ran = many.run_pcsr("upscale", "in", "out", *options.split())
+    assert message.lower() in " ".join(ran.failed(2).stderr.lower().split())
+    assert not (many.run_pcsr.cwd / "out").exists()
+
+
+def test_a_cluster_needs_no_address() -> None:
+    completed = complete_values(["in", "--ray", "out", "--wrap", "x", "--ray", "10.0.0.1:6379", "--ray"])
+    assert completed == ["in", "--ray=local", "out", "--wrap", "x", "--ray", "10.0.0.1:6379", "--ray=local"]

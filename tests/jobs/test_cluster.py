@@ -1,0 +1,276 @@
+"""Folder runs on a Ray cluster: the same results as a local run, whatever ends meanwhile."""
+
+import errno
+import os
+import pickle
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pcsr_cli.api import load_model
+from pcsr_cli.engine.rules import Threshold
+from pcsr_cli.errors import ClusterError, InputError, OutputError, UsageError
+from pcsr_cli.jobs import cluster
+from pcsr_cli.jobs.cluster import Worker, WorkerSetup, check_address, make_setup, run_on_cluster
+from pcsr_cli.jobs.find import Task
+from pcsr_cli.jobs.folder import FolderRun, Outcome, disk_is_full
+from pcsr_cli.jobs.journal import Entry, parse_line, read_lines, segments
+from pcsr_cli.jobs.report import Report
+from pcsr_cli.jobs.request import Job, Request
+from pcsr_cli.model.registry import LoadedModel
+from tests.failing import fails
+from tests.images import levels, save
+
+REQUEST = Request(scale=2, routing=Threshold(0.5), refine=0)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path) -> LoadedModel:
+    return load_model(str(tiny_folder))
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster of three nodes with one core each, on loopback."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    from ray.cluster_utils import Cluster
+
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> list[Task]:
+    made = []
+    (tmp_path / "in").mkdir()
+    for number in range(12):
+        source = save(tmp_path / "in" / f"{number:02}.png", levels(9 + number, 12))
+        made.append(Task(source, Path(source.name), Path(source.name)))
+    return made
+
+
+Outcomes = dict[str, Outcome]
+MakeRun = Callable[..., tuple[FolderRun, Outcomes]]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tasks: list[Task], model: LoadedModel) -> MakeRun:
+    def make(name: str, **more: Any) -> tuple[FolderRun, Outcomes]:
+        outcomes: Outcomes = {}
+
+        def report(task: Task, outcome: Outcome) -> None:
+            outcomes[task.output.name] = outcome
+
+        return FolderRun(tmp_path / name, tasks, model, REQUEST, report=report, **more), outcomes
+
+    return make
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.png"))}
+
+
+def recorded(folder: Path) -> Counter[str]:
+    """How often the journal has each result."""
+    lines = [parse_line(line) for path in segments(folder) for line, _ in read_lines(path)]
+    return Counter(line.name for line in lines if isinstance(line, Entry))
+
+
+@pytest.fixture
+def local(make_run: MakeRun, tmp_path: Path) -> dict[str, bytes]:
+    """The results of a run without a cluster."""
+    run, _ = make_run("local")
+    with run:
+        run.run()
+    return results(tmp_path / "local")
+
+
+@pytest.mark.ray
+def test_three_nodes_make_the_results_of_a_local_run(
+    nodes: Any, make_run: MakeRun, tmp_path: Path, local: dict[str, bytes]
+) -> None:
+    run, outcomes = make_run("out", has_workers=True)
+    seen: list[int] = []
+    with run:
+        run_on_cluster(run, nodes.address, progress=seen.append)
+    assert results(tmp_path / "out") == local
+    assert all(isinstance(outcome, Report) for outcome in outcomes.values()) and len(outcomes) == len(local)
+    assert recorded(tmp_path / "out") == Counter(local.keys())
+    assert 1 <= max(seen) <= 3
+    again, outcomes = make_run("out")  # a local run continues where the cluster ended
+    with again:
+        again.run()
+    assert set(outcomes.values()) == {"done before"}
+
+
+class Dangerous(Worker):
+    """A worker that dies of one image, and ends once after it finished another."""
+
+    def upscale(self, job: Job) -> tuple[Report | Exception, ...]:
+        if job.path.name == "03.png":
+            os._exit(1)
+        found = super().upscale(job)
+        if job.path.name == "05.png":
+            os._exit(1)
+        return found
+
+
+@pytest.mark.ray
+def test_the_images_of_a_worker_that_ends_go_to_others(
+    nodes: Any, make_run: MakeRun, tmp_path: Path, local: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "Worker", Dangerous)
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.5)
+    run, outcomes = make_run("out", has_workers=True)
+    with run:
+        run_on_cluster(run, nodes.address)
+    failed = outcomes.pop("03.png")
+    assert isinstance(failed, InputError) and "3 workers ended" in failed.sentence
+    assert outcomes.pop("05.png") == "done before"
+    assert all(isinstance(outcome, Report) or outcome == "done before" for outcome in outcomes.values())
+    del local["03.png"]
+    assert results(tmp_path / "out") == local
+    assert recorded(tmp_path / "out") == Counter(local.keys())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_nodes_and_drivers_that_end_lose_and_repeat_nothing(
+    nodes: Any, tmp_path: Path, tasks: list[Task], tiny_folder: Path
+) -> None:
+    for number in range(12, 60):
+        save(tmp_path / "in" / f"{number:02}.png", levels(9 + number, 40))
+    command = [sys.executable, "-m", "pcsr_cli", "upscale", "in", "out", "--scale", "2", "--model", str(tiny_folder)]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command[:5], "local", *command[6:]], cwd=tmp_path, env=one_thread, check=True, capture_output=True)
+    chance = random.Random(7)
+    stop = threading.Event()
+    thread = threading.Thread(target=_disturb, args=(nodes, stop, chance))
+    thread.start()
+    try:
+        for seconds in (chance.uniform(3, 8), chance.uniform(3, 8), 200):
+            driver = subprocess.Popen([*command, "--ray", nodes.address], cwd=tmp_path, stderr=subprocess.PIPE)
+            with suppress(subprocess.TimeoutExpired):
+                _, errors = driver.communicate(timeout=seconds)
+                assert driver.returncode == 0, errors
+                break
+            driver.kill()
+            driver.communicate()
+    finally:
+        stop.set()
+        thread.join()
+    assert results(tmp_path / "out") == results(tmp_path / "local")
+    assert recorded(tmp_path / "out") == Counter(results(tmp_path / "local").keys())
+
+
+def _disturb(nodes: Any, stop: threading.Event, chance: random.Random) -> None:
+    """Kill a worker every few seconds, and replace a node once."""
+    import psutil
+
+    nodes.remove_node(nodes.add_node(num_cpus=1))
+    while not stop.wait(chance.uniform(1, 3)):
+        found = [process for process in psutil.process_iter(["cmdline"]) if "ray::Worker" in _command(process)]
+        if found:
+            with suppress(psutil.NoSuchProcess):
+                chance.choice(found).send_signal(signal.SIGKILL)
+
+
+def _command(process: Any) -> str:
+    return " ".join(process.info["cmdline"] or ())
+
+
+@pytest.mark.ray
+def test_a_node_without_room_for_a_worker(nodes: Any, make_run: MakeRun) -> None:
+    run, _ = make_run("out", has_workers=True)
+    with run, fails(ClusterError, "No node of the cluster has 4000 cores"):
+        run_on_cluster(run, nodes.address, threads=4000)
+
+
+@pytest.mark.ray
+def test_workers_of_another_version_end_the_run(nodes: Any, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.5)
+    make = cluster.make_setup
+    monkeypatch.setattr(cluster, "make_setup", lambda *given: replace(make(*given), version="0.0"))
+    run, _ = make_run("out", has_workers=True)
+    with run, fails(ClusterError, "the driver 0.0"):
+        run_on_cluster(run, nodes.address)
+
+
+@pytest.fixture
+def setup(make_run: MakeRun) -> Iterator[WorkerSetup]:
+    threads, place = torch.get_num_threads(), Path.cwd()
+    yield make_setup(make_run("out")[0], "cpu", 1)
+    torch.set_num_threads(threads)
+    os.chdir(place)
+
+
+def test_a_worker_returns_the_causes_of_an_error(setup: WorkerSetup, tmp_path: Path, tasks: list[Task]) -> None:
+    worker = Worker()
+    worker.prepare(pickle.loads(pickle.dumps(setup)))
+    missing, report = (worker.upscale(Job(source, tmp_path / "new.png")) for source in (Path("no"), tasks[0].source))
+    assert isinstance(missing[0], InputError) and isinstance(report[0], Report)
+
+
+def test_a_full_disk_is_recognised_after_its_way_through_a_cluster() -> None:
+    error = OutputError("full")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    sent = [pickle.loads(pickle.dumps(cluster._portable(one))) for one in (error, error.__cause__)]
+    sent[0].__cause__ = sent[1]
+    assert disk_is_full(sent[0])
+
+
+def test_an_error_that_cannot_be_sent_keeps_its_sentence() -> None:
+    class LocalError(Exception):
+        pass
+
+    assert str(cluster._portable(LocalError("bad"))) == "LocalError: bad"
+
+
+def test_a_worker_without_the_folder_of_the_run(setup: WorkerSetup, tmp_path: Path) -> None:
+    with fails(ClusterError, "cannot open", "that all nodes share"):
+        Worker().prepare(replace(setup, directory=tmp_path / "missing"))
+
+
+def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with fails(UsageError, "Ray is not installed", "pip install 'pcsr[ray]'"):
+        check_address("auto")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    "address", ["here", "ray://host:10001", "host:", ":1", "host:99999", "host:port", "http://a:1"]
+)
+def test_invalid_addresses(address: str) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with fails(UsageError, "Invalid address"):
+        check_address(address)
+
+
+@pytest.mark.ray
+def test_an_address_where_nothing_answers() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        began = time.monotonic()
+        with fails(ClusterError, "No Ray cluster answers"):
+            check_address(f"127.0.0.1:{taken.getsockname()[1]}")
+    assert time.monotonic() - began < 10
