@@ -331,11 +331,9 @@ def _upscale_listed(
         progress((number - 1 + share) / run.total, f"{number:,}/{run.total:,}{more} {Path(str(job.source)).name}")
 
     def update_all(workers: int) -> None:
-        """Show the progress of a cluster."""
         more = "" if run.all_listed else "+"
-        rate = summary.done / (time.perf_counter() - summary.began)
-        label = f"{run.reported:,}/{run.total:,}{more}, {rate:.1f}/s, workers: {workers}, failed: {summary.failures}"
-        progress(run.reported / run.total, label)
+        counts = f"{run.reported:,}/{run.total:,}{more}, {summary.rate:.1f}/s"
+        progress(run.reported / run.total, f"{counts}, workers: {workers}, failed: {summary.failures}")
 
     existing: Existing = "skip" if given.skip_existing else "overwrite" if given.overwrite else "refuse"
     shard = None if given.shard is None else parse_shard(given.shard)

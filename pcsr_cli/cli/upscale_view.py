@@ -119,7 +119,7 @@ class Summary:
         self.folder = folder
         self.ignored = self.pending = self.done = self.failures = self._pixels = 0
         self.all_listed = True
-        self.began = time.perf_counter()
+        self._began = time.perf_counter()
         self._json = json
         self._reports, self._skipped, self._failed = Spool(), Spool(), Spool()
         self._gflops = 0.0, 0.0
@@ -129,6 +129,11 @@ class Summary:
         self._notes: Counter[str] = Counter()
         self._choice: tuple[str, ...] = ()
         self._failures: list[str] = []
+
+    @property
+    def rate(self) -> float:
+        """The number of images that are done in a second."""
+        return self.done / (time.perf_counter() - self._began)
 
     def add(self, report: Report) -> None:
         """Add an image that is done."""
@@ -169,7 +174,7 @@ class Summary:
             "all_listed": self.all_listed,
             "ignored": self.ignored,
             "folder": str(self.folder),
-            "wall_seconds": time.perf_counter() - self.began,
+            "wall_seconds": time.perf_counter() - self._began,
             "output_pixels": self._pixels,
             "seconds": self._seconds,
             "gflops_paper": self._gflops[0],
@@ -186,7 +191,7 @@ class Summary:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="fold")
-        seconds = time.perf_counter() - self.began
+        seconds = time.perf_counter() - self._began
         sums = f"{self._pixels / MEGA:,.1f} megapixels in {seconds:,.1f} s, in {self.folder}"
         table.add_row("done", f"{self.done:,}", Text(printable(sums)))
         if reasons := self._reasons:
