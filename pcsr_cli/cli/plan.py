@@ -188,6 +188,7 @@ def _common_facts(
     from rich.filesize import decimal
 
     from pcsr_cli.engine.device import describe_device
+    from pcsr_cli.engine.limits import describe_load
 
     seconds = sorted(_pair(_sum([one.seconds for one in forecasts])))
     facts = [
@@ -201,6 +202,8 @@ def _common_facts(
         space = f"{decimal(disk.free)} free at {disk.folder}, at most {decimal(disk.most)} needed"
         facts.append(("Disk", f"{space}: {verdict}"))
     notes = dict.fromkeys(note for one in forecasts for note in one.notes)
+    if busy := describe_load():
+        notes[f"{busy}, so the speed is that of a busy machine"] = None
     return facts + [("Note", f"{note}.") for note in notes]
 
 

@@ -26,6 +26,9 @@ MEMORY_FILES = (
 with the cache of files. The use includes the cache of files, which is released when memory is short.
 """
 
+OWN_LOAD = 0.5
+"""The load of a minute that pcsr itself may have caused just before."""
+
 OTHER_THREADS = 8
 """Threads for reading, writing and progress, besides those that compute."""
 
@@ -64,6 +67,12 @@ def allowed_threads() -> int:
         if most is not None and used is not None:
             found.append(most - used - OTHER_THREADS)
     return max(1, int(min(found)))
+
+
+def describe_load() -> str:
+    """Describe how busy other programs keep the processors, or return an empty text if some are free."""
+    load, processors = psutil.getloadavg()[0], os.cpu_count() or 1
+    return f"the processors are busy: load {load:.1f} on {processors}" if load > processors + OWN_LOAD else ""
 
 
 def _groups(controller: str) -> Iterator[Path]:

@@ -24,7 +24,7 @@ import pcsr_cli
 from pcsr_cli.api import load_model
 from pcsr_cli.engine.device import describe_device, resolve_device
 from pcsr_cli.engine.fused.kernels import onednn_problem
-from pcsr_cli.engine.limits import total_memory
+from pcsr_cli.engine.limits import describe_load, total_memory
 from pcsr_cli.engine.memory import free_memory
 from pcsr_cli.errors import HubError, PcsrError
 from pcsr_cli.images import formats
@@ -153,11 +153,16 @@ def check_memory() -> Iterator[Finding]:
 
 
 def check_threads() -> Iterator[Finding]:
-    """Report the number of threads."""
+    """Report the number of threads, and whether other programs keep the processors busy."""
     threads, processors = torch.get_num_threads(), os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
     message = f"{threads} of {processors} processors" + (f" (OMP_NUM_THREADS={limit})" if limit else "")
-    yield Finding("threads", State.OK, message, facts={"threads": threads, "processors": processors})
+    facts: dict[str, object] = {"threads": threads, "processors": processors}
+    if busy := describe_load():
+        step = "Close other programs before work that takes long."
+        yield Finding("threads", State.MISSING, f"{message}; {busy}", step, facts)
+    else:
+        yield Finding("threads", State.OK, message, facts=facts)
 
 
 def check_kernels() -> Iterator[Finding]:

@@ -35,6 +35,13 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Group:
     return make
 
 
+@pytest.mark.parametrize(("load", "busy"), [(0.0, False), (2.4, False), (2.6, True), (9.0, True)])
+def test_a_busy_machine_is_described(monkeypatch: pytest.MonkeyPatch, load: float, busy: bool) -> None:
+    monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert limits.describe_load() == (f"the processors are busy: load {load} on 2" if busy else "")
+
+
 def test_without_a_group_the_limits_are_those_of_the_machine(group: Group) -> None:
     assert total_memory() == psutil.virtual_memory().total
     assert 0 < available_memory() <= total_memory()

@@ -91,6 +91,12 @@ class TestMachine:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         assert "OMP_NUM_THREADS=1" in machine()["threads"].message
 
+    @pytest.mark.parametrize(("load", "state"), [(0.0, State.OK), (99.0, State.MISSING)])
+    def test_a_busy_machine_is_reported(self, monkeypatch: pytest.MonkeyPatch, load: float, state: State) -> None:
+        monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
+        assert machine()["threads"].state == state
+        assert ("busy: load 99.0" in machine()["threads"].message) == (load > 0)
+
 
 class TestModels:
     @pytest.fixture(autouse=True)
