@@ -35,6 +35,25 @@ COMMON = (
 """The parameters that come first in the help, in order. The short help has no others, except ``help_all``."""
 
 
+SHORT = {
+    "paths": "Enlarge images or folders to OUT, or beside IN.",
+    "scale": "Enlarge by this factor, from 1.",
+    "model": "Use auto, a name, a folder or a file.",
+    "quality": "Set the quality of lossy formats, 1-100.",
+    "device": "Compute on auto, cpu, cuda or mps.",
+    "recursive": "Include subfolders.",
+    "name": "Name results, as {stem}_x{scale}{suffix}.",
+    "skip_existing": "Keep existing results.",
+    "frames": "Enlarge all frames of an animation.",
+    "preview": "Draw a detail in the terminal.",
+    "verbose": "Print all figures.",
+    "fit": "Enlarge to fit into a box: 3840x2160.",
+    "print": "Enlarge for a print: A4, 60x40cm@300dpi.",
+    "help_all": "Show all: routing, maps, tiles, memory.",
+}
+"""Texts of the short help that fit one line of a terminal with 80 columns."""
+
+
 class ShortHelp(Command):
     """A command whose --help has the common options on one screen. --help-all has all options, in panels."""
 
@@ -43,6 +62,9 @@ class ShortHelp(Command):
         if not ctx.params.get("help_all"):
             for parameter in self.params:
                 parameter.hidden = parameter.name not in {*COMMON, "help_all"}  # type: ignore[attr-defined]
+                parameter.help = SHORT.get(str(parameter.name), parameter.help)  # type: ignore[attr-defined]
+                parameter.show_envvar = False  # type: ignore[attr-defined]
+                parameter.show_default = parameter.name == "scale"  # type: ignore[attr-defined]
                 if parameter.rich_help_panel not in {SIZE, ADVANCED}:  # type: ignore[attr-defined]
                     parameter.rich_help_panel = None  # type: ignore[attr-defined]
         self.params.sort(key=lambda parameter: (*COMMON, parameter.name).index(parameter.name))

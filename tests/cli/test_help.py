@@ -66,7 +66,7 @@ def test_options_are_in_panels(run_pcsr: Pcsr, command: str) -> None:
 
 
 def test_the_help_of_upscale_fits_one_screen_with_common_options_first(run_pcsr: Pcsr) -> None:
-    text = run_pcsr("upscale", "--help", env={"COLUMNS": "100"}).succeeded().stdout
+    text = run_pcsr("upscale", "--help", env={"COLUMNS": "80"}).succeeded().stdout
     assert text.strip().count("\n") < 50
     found = panels(text)
     assert found["Options"][:3] == ["--scale", "--output", "--model"]
