@@ -42,6 +42,9 @@ Existing = Literal["refuse", "skip", "overwrite"]
 SkipReason = Literal["done before", "exists", "already that large"]
 """The reason why an image is skipped."""
 
+Decision = SkipReason | RefusedOutputError | None
+"""Why an image is skipped or refused, or None if it is to be upscaled."""
+
 Outcome = Report | Exception | SkipReason
 """What became of an image."""
 
@@ -184,13 +187,9 @@ class FolderRun:
             checking(number / len(own))
             decision = self._decide(task)
             if isinstance(decision, RefusedOutputError):
-                decision = self._decide_again(task)
-            if isinstance(decision, RefusedOutputError):
                 refused.append(decision)
-            elif decision is None:
+            elif self._is_todo(task, decision):
                 todo.append(task)
-            else:
-                self._skip(task, decision)
         if self._existing == "refuse":
             others = set(listed) - set(own)
             refused += [other for task in listed if task in others and (other := self._other_options(task))]
@@ -217,17 +216,8 @@ class FolderRun:
             waiting, self._busy = self._busy, []
             if waiting:
                 self.journal.refresh()
-            todo = []
-            for task in (*waiting, *self._own(listed)):
-                decision = names.get(task) or self._decide(task)
-                if isinstance(decision, RefusedOutputError) and task not in names:
-                    decision = self._decide_again(task)
-                if isinstance(decision, RefusedOutputError):
-                    self._fail(task, decision)
-                elif decision is None:
-                    todo.append(task)
-                else:
-                    self._skip(task, decision)
+            tasks = (*waiting, *self._own(listed))
+            todo = [task for task in tasks if self._is_todo(task, names.get(task) or self._decide(task))]
 
     def _claimed(self, tasks: Iterable[Task], alone: bool, fail_fast: bool) -> Iterator[Job]:
         """Yield the jobs of images that no other run works on, and put aside the others.
@@ -244,17 +234,13 @@ class FolderRun:
                 self._fail(task, self._given_up(task.source))
             elif kills is not None:
                 self._alone.append(task)
-            elif (decision := self._decide_again(task)) is None:
+            elif self._is_todo(task, self._decide_again(task)):
                 self._started += 1
                 job = Job(task.source, self.folder / task.output, self._existing == "overwrite", task.path)
                 self._pending[job] = task, self._started
                 yield job
             else:
                 self.claims.release(task.output)
-                if isinstance(decision, RefusedOutputError):
-                    self._fail(task, decision)
-                else:
-                    self._skip(task, decision)
 
     def _finish(self, job: Job, result: Report | Exception, repeat: bool) -> None:
         task, _ = self._pending.pop(job)
@@ -265,7 +251,7 @@ class FolderRun:
         if is_out_of_memory(result) and repeat and len(self._alone) < CHUNK:
             self._alone.append(task)
         elif isinstance(result, RefusedOutputError) and isinstance(done := self._decide_again(task), str):
-            self._skip(task, done)
+            self._is_todo(task, done)
         else:
             self._fail(task, result)
         if disk_is_full(result):
@@ -275,9 +261,14 @@ class FolderRun:
             ) from result
         result.__traceback__ = result.__cause__ = result.__context__ = None
 
-    def _skip(self, task: Task, reason: SkipReason) -> None:
-        self._started += 1
-        self._end(task, reason)
+    def _is_todo(self, task: Task, decision: Decision) -> bool:
+        """Report an image that is skipped or refused. Returns whether it is to be upscaled."""
+        if isinstance(decision, RefusedOutputError):
+            self._fail(task, decision)
+        elif decision is not None:
+            self._started += 1
+            self._end(task, decision)
+        return decision is None
 
     def _end(self, task: Task, outcome: Outcome) -> None:
         self.reported += 1
@@ -292,14 +283,19 @@ class FolderRun:
             )
         self._end(task, error)
 
-    def _decide_again(self, task: Task) -> SkipReason | RefusedOutputError | None:
+    def _decide(self, task: Task) -> Decision:
+        """Decide about an image by the lines of the journal that were read, and by new ones before it is refused."""
+        decision = self._decide_by_read_lines(task)
+        return self._decide_again(task) if isinstance(decision, RefusedOutputError) else decision
+
+    def _decide_again(self, task: Task) -> Decision:
         """Decide about an image whose result another run may have made since."""
         if not exists(self.folder / task.output):
             return None
         self.journal.refresh()
-        return self._decide(task)
+        return self._decide_by_read_lines(task)
 
-    def _decide(self, task: Task) -> SkipReason | RefusedOutputError | None:
+    def _decide_by_read_lines(self, task: Task) -> Decision:
         """Return None for an image to upscale, or why it is skipped or refused.
 
         A task is done if the journal lists its result with the same source content, settings and checksum."""

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -451,6 +453,46 @@ def test_two_runs_at_once_make_each_result_once(
     assert list(map(sorted, outcomes.values())) == [["done", "done before"]] * 8
     assert any(isinstance(outcome, Report) for _, outcome in second.outcomes), "they share the work"
     assert claimed(first.folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
+def test_runs_that_are_killed_at_random_moments_make_each_result_once(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "WAIT_SECONDS", 0.02)
+    files = [f"{number}.png" for number in range(30)]
+    make_run(tmp_path, model, *files).results()
+    expected = {name: (tmp_path / "out" / name).read_bytes() for name in files}
+    shutil.rmtree(tmp_path / "out")
+    tasks = [Task(tmp_path / name, Path(name), Path(name)) for name in files]
+    chance = random.Random(5)
+
+    def start(shard: Shard | None) -> int:
+        if (child := os.fork()) == 0:
+
+            def log(task: Task, outcome: Outcome) -> None:
+                with (tmp_path / "log").open("a") as file:
+                    file.write("" if isinstance(outcome, str) else f"{type(outcome).__name__} {task.output}\n")
+
+            with FolderRun(tmp_path / "out", tasks, model, Request(refine=1), shard=shard, report=log) as run:
+                run.run()
+            os._exit(0)
+        return child
+
+    live = [start(None) for _ in range(3)]
+    for _ in range(10):
+        time.sleep(chance.uniform(0.02, 0.3))
+        killed = live.pop(0)
+        os.kill(killed, signal.SIGKILL)
+        os.waitpid(killed, 0)
+        live.append(start(chance.choice([None, Shard(1, 2), Shard(2, 3)])))
+    for child in (*live, start(None)):
+        os.waitpid(child, 0)
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files} == expected
+    logged = (tmp_path / "log").read_text().splitlines()
+    assert all(line.startswith("Report ") for line in logged) and len(set(logged)) == len(logged)
+    assert claimed(tmp_path / "out") == []
 
 
 def test_a_read_only_folder_is_an_error(tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
