@@ -37,6 +37,9 @@ RUNNING = "auto"
 MAX_ATTEMPTS = 3
 """An image during which this many workers ended fails."""
 
+MAX_FAILED_STARTS = 10
+"""The run fails if this many workers in a row end while they start, and there are no others."""
+
 HELD = 2
 """The images that one worker holds: one is computed, one waits."""
 
@@ -308,10 +311,10 @@ class Workforce:
         self._ray.kill(member.actor)
         if member.ready is not None:
             self._failed_starts += 1
-            if self._failed_starts >= MAX_ATTEMPTS and not self.size:
-                reason = getattr(error, "cause", error)
-                if isinstance(reason, PcsrError):
-                    raise reason
+            reason = getattr(error, "cause", error)
+            if isinstance(reason, PcsrError) and not self.size:
+                raise reason
+            if self._failed_starts >= MAX_FAILED_STARTS and not self.size:
                 raise ClusterError(f"No worker can be started: {str(error).splitlines()[0]}", "Check `ray status`.")
         held, member.held = [*member.held.values()], {}
         began = False
