@@ -123,6 +123,20 @@ def test_a_message_is_wrapped_between_words_on_a_terminal_only(
     assert whole == text == " ".join(line.strip() for line in lines) and len(lines) > 2
 
 
+def test_without_a_terminal_a_line_every_ten_seconds_shows_the_progress(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 3.0, 9.9, *[10.1] * 2, 19.0, *[21.0] * 2])
+    monkeypatch.setattr("pcsr_cli.cli.console.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(console, "stderr_console", lambda: Console(stderr=True, force_terminal=False))
+    with console.progress_bar("5 images", quiet=False) as progress:
+        for share in (0.1, 0.2, 0.3):
+            progress(share)
+        progress(0.4, "2/5 b.png")
+        progress(0.5)
+    assert capsys.readouterr().err.splitlines() == ["5 images: 30%", "2/5 b.png: 50%"]
+
+
 TO_STDOUT = [
     ["--help"],
     ["--version"],

@@ -1,12 +1,17 @@
 """The commands that a newcomer guesses, from the habits of whisper, rembg, ffmpeg, ImageMagick and Real-ESRGAN."""
 
+import json
 import shlex
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pcsr_cli.api import load_model
 from pcsr_cli.cli import main
 from pcsr_cli.jobs.journal import HIDDEN
+from pcsr_cli.model.registry import LoadedModel
 from tests.failing import contains
 from tests.images import levels, load, save
 
@@ -55,6 +60,11 @@ RESULTS: list[Guess] = [
 SENTENCES: list[Guess] = [
     ("pcsr missing.png", "There is no file missing.png."),
     ("pcsr upscale missing.png out.png", "There is no file missing.png."),
+    ("pcsr upscale missing results", "There is no file missing. Check the path."),
+    ("pcsr missing/ results/", "There is no file missing. Check the path."),
+    ("pcsr missing", "No such command or file 'missing'."),
+    ("pcsr https://example.com//a//b.png", "https://example.com//a//b.png is a URL."),
+    ("pcsr in.png --budget 8s", "Invalid budget '8s'. Use a share (60%) or GFLOPs (50G)."),
     ("pcsr in.png taken.png", "taken.png already exists. Choose another name. Use --overwrite to replace it."),
     ("pcsr in.png in.png", "The output in.png is also an input."),
     ("pcsr in.png b.jpg taken.png", "Several images need a folder for their results."),
@@ -141,3 +151,16 @@ def test_a_guess_gets_the_right_sentence(
 def test_what_is_there_is_printed(folder: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run(command) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_the_reported_time_is_that_of_the_command(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_slowly(*arguments: Any, **named: Any) -> LoadedModel:
+        time.sleep(0.2)
+        return load_model(*arguments, **named)
+
+    monkeypatch.setattr("pcsr_cli.api.load_model", load_slowly)
+    assert run("pcsr in.png --model builtin --json") == 0
+    seconds = json.loads(capsys.readouterr().out)["seconds"]
+    assert seconds["total"] >= seconds["load"] >= 0.2
