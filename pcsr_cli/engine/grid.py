@@ -121,4 +121,4 @@ def interpolate(x: Tensor, axis: Axis, dim: int, origin: int = 0) -> Tensor:
     if dim == x.ndim - 1 > 1:  # the selection of columns is several times faster in two dimensions
         return interpolate(x.reshape(-1, x.shape[dim]), axis, 1, origin).view(*x.shape[:dim], -1)
     weight = axis.weight.view(-1, *(1,) * (x.ndim - 1 - dim))
-    return torch.lerp(x.index_select(dim, axis.low - origin), x.index_select(dim, axis.high - origin), weight)
+    return x.index_select(dim, axis.low - origin).lerp_(x.index_select(dim, axis.high - origin), weight)

@@ -46,8 +46,9 @@ class Cuts:
 
     def labels_of_difficulty(self, values: Tensor) -> Tensor:
         """Map difficulties of any shape to uint8 branch numbers."""
-        labels = torch.zeros_like(values, dtype=torch.uint8)
-        for cut in self.values:
+        first, *others = self.values
+        labels = (values > first).view(torch.uint8)
+        for cut in others:
             labels += values > cut
         return labels
 

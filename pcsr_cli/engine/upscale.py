@@ -146,8 +146,11 @@ class Upscaling(Iterator[HrRows]):
             strip = StripBuffer(rows, self.plan.hr_size[1], self._dtype, self._p_heavy)
             with _computing(self._passes.device):
                 self._passes.paint(decision, self._settings.refine, strip)
-                counts = [torch.count_nonzero(strip.labels == branch) for branch in range(len(self._branch_pixels))]
-                self._branch_pixels = [sum(pair) for pair in zip(self._branch_pixels, _ints(counts), strict=True)]
+                counts = [
+                    int((strip.labels == branch).count_nonzero()) for branch in range(1, len(self._branch_pixels))
+                ]
+                counts.insert(0, strip.labels.numel() - sum(counts))
+                self._branch_pixels = [sum(pair) for pair in zip(self._branch_pixels, counts, strict=True)]
             finished = HrRows(strip.rgb, strip.labels, strip.p_heavy)
             del strip
             yield finished
@@ -508,11 +511,6 @@ def _core_of(tile: Tile, rows: Span) -> tuple[Rect, tuple[slice, slice]]:
     """The pixels that a tile owns among some rows of its region, and the position of these pixels in the rows."""
     core = Rect(rows.intersection(tile.core.rows), tile.core.columns)
     return core, core.within(Rect(rows, tile.region.columns))
-
-
-def _ints(counts: list[Tensor]) -> list[int]:
-    numbers: list[int] = torch.stack(counts).tolist()
-    return numbers
 
 
 @contextmanager
