@@ -46,8 +46,8 @@ def test_the_host_waits_equally_often_for_each_tile_whatever_its_size(
         "nonzero": tiles * (branches - 1),  # the pixels of each branch but the lightest, which runs everywhere
         "item": side // tile,  # the check that all values of a strip are finite
     }
-    # Colours and labels. With refinement, the last row of each strip is copied separately.
-    assert traffic.downloads == traffic.arrivals == 2 * (tiles + refined * side // tile)
+    # Three colours and labels. With refinement, the last row of each strip is copied separately.
+    assert traffic.downloads == traffic.arrivals == 4 * (tiles + refined * side // tile)
 
 
 def test_uploads_do_not_grow_with_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,9 +202,9 @@ def upload_numbers(pixels: Tensor, device: torch.device) -> Tensor:
     return to_numbers(upload(pixels, device))
 
 
-MAX_COPIES = 4
-"""Maximum number of copies to the host in progress. RGB and branches of one tile are copied while the next tile is
-computed.
+MAX_COPIES = 8
+"""Maximum number of copies to the host in progress. The four copies of one tile, RGB and branches, run while the next
+tile is computed.
 """
 
 

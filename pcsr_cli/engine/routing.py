@@ -187,7 +187,7 @@ def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[
 def _quantiles(counts: NDArray[np.int64], low: float, high: float) -> Tensor:
     """ADM_SAMPLE evenly spaced quantiles (float32) of the values that ``_histogram`` counted."""
     ends = np.cumsum(counts)
-    bins = np.searchsorted(ends, np.linspace(0, ends[-1] - 1, ADM_SAMPLE).round(), side="right")
+    bins = np.searchsorted(ends, np.linspace(0, ends[-1] - 1, ADM_SAMPLE).round().astype(ends.dtype), side="right")
     # Use the upper ends of the bins, so that a cut at a value is not below the difficulties in its bin.
     return torch.from_numpy((low + (bins + 1) * ((high - low) / BINS)).astype(np.float32))
 

@@ -146,9 +146,8 @@ class Upscaling(Iterator[HrRows]):
             strip = StripBuffer(rows, self.plan.hr_size[1], self._dtype, self._p_heavy)
             with _computing(self._passes.device):
                 self._passes.paint(decision, self._settings.refine, strip)
-                counts = [
-                    int((strip.labels == branch).count_nonzero()) for branch in range(1, len(self._branch_pixels))
-                ]
+                heavier = [(strip.labels == branch).count_nonzero() for branch in range(1, len(self._branch_pixels))]
+                counts: list[int] = torch.stack(heavier).tolist()
                 counts.insert(0, strip.labels.numel() - sum(counts))
                 self._branch_pixels = [sum(pair) for pair in zip(self._branch_pixels, counts, strict=True)]
             finished = HrRows(strip.rgb, strip.labels, strip.p_heavy)
@@ -284,7 +283,8 @@ class StripBuffer:
     def write(self, area: Rect, rgb: Tensor, labels: Tensor) -> None:
         """Write RGB (3, n, W), float32 in [0, 1], and branches (n, W) to an area of HR pixels."""
         inside = area.within(self.area)
-        self._downloads.bring(to_levels(rgb, self.rgb.dtype).permute(1, 2, 0), self.rgb[inside])
+        for channel, plane in enumerate(to_levels(rgb, self.rgb.dtype)):
+            self._downloads.bring(plane, self.rgb[inside][..., channel])
         self._downloads.bring(labels, self.labels[inside])
 
     def write_p_heavy(self, area: Rect, values: Tensor) -> None:
