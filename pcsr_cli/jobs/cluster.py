@@ -68,7 +68,7 @@ def run_on_cluster(
 def check_address(address: str) -> None:
     """Raise UsageError if Ray is not installed or the address is invalid, ClusterError if nothing answers there."""
     if importlib.util.find_spec("ray") is None:
-        raise UsageError("Ray is not installed.", "Install it: pip install 'pcsr[ray]'.")
+        raise UsageError("Ray is not installed.", "Install it: pip install ray.")
     if address in {LOCAL, RUNNING}:
         return
     host, _, port = address.rpartition(":")

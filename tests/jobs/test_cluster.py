@@ -253,7 +253,7 @@ def test_a_worker_without_the_folder_of_the_run(setup: WorkerSetup, tmp_path: Pa
 
 def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with fails(UsageError, "Ray is not installed", "pip install 'pcsr[ray]'"):
+    with fails(UsageError, "Ray is not installed", "pip install ray"):
         check_address("auto")
 
 
