@@ -30,6 +30,7 @@ from pcsr_cli.evaluate.peers import (
     load_peers,
 )
 from pcsr_cli.images.read import read_rgb
+from pcsr_cli.model.backbones import ORIGINALS
 from tests.conftest import SHARED
 from tests.failing import fails
 from tests.images import levels, save
@@ -47,6 +48,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         save_file(ClassSrNetwork().state_dict(), folder / "classsr.safetensors")
         torch.save(ShiftedCarn(64, norm=False).state_dict(), folder / "arm.pth")
+        save_file(ORIGINALS["fsrcnn"]().state_dict(), folder / "fsrcnn.safetensors")
     (folder / "table.json").write_text(json.dumps(asdict(TABLE)))
     return folder
 
@@ -149,6 +151,7 @@ def test_a_table_is_computed_from_a_folder(weights: Path, tmp_path: Path) -> Non
         (ModelError, "does not fit ClassSR-CARN: missing: classifier.CondNet.0.bias", ["classsr={}/arm.pth"]),
         (ModelError, "does not fit ARM-CARN: missing: add_mean.bias", ["arm={}/classsr.safetensors"]),
         (ModelError, "contains none of the original networks.", ["bsrn={}/arm.pth"]),
+        (UsageError, "contains the weights of fsrcnn, not of carn.", ["carn={}/fsrcnn.safetensors"]),
         (ModelError, "Cannot read ARM's table", ["arm={}/arm.pth,table=nowhere.json"]),
         (ModelError, "is invalid", ["arm={}/arm.pth,table={}/other/table.json"]),
         (ModelError, "There are 0 JSON files beside", ["arm={}/copy/arm.pth"]),
