@@ -1,6 +1,7 @@
 """A folder run: finished, skipped and repeated images, full disks, and the lock of the folder."""
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -8,12 +9,13 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pcsr_cli.api import load_model, start_upscale
@@ -39,7 +41,7 @@ from pcsr_cli.jobs.folder import (
 )
 from pcsr_cli.jobs.journal import HIDDEN, OLD_NAME, Journal, Segment, segments
 from pcsr_cli.jobs.report import Report
-from pcsr_cli.jobs.request import Request
+from pcsr_cli.jobs.request import Job, Request
 from pcsr_cli.model.registry import LoadedModel
 from tests.failing import fails
 from tests.images import levels, save
@@ -281,6 +283,28 @@ def test_refusals_after_the_first_images_cost_only_their_own_result(
     assert "already exists and is not in the folder's journal" in str(outcomes.pop("c.png"))
     assert [type(outcome) for outcome in outcomes.values()] == [Report] * 4
     assert (tmp_path / "out" / "c.png").stat().st_size == 0
+
+
+def test_a_run_keeps_only_the_images_that_are_listed_at_once(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "CHUNK", 20)
+    kept: list[tuple[int, int]] = []
+
+    def refuse(jobs: Iterator[Job], ahead: int) -> Generator[tuple[Job, Exception], None, None]:
+        for job in jobs:
+            yield job, InputError("It failed.")
+
+    def report(task: Task, outcome: Outcome) -> None:
+        if task.output.stem.endswith("99"):
+            kept.append((sum(type(each) is Task for each in gc.get_objects()), psutil.Process().num_fds()))
+
+    tasks = (Task(tmp_path / name, Path(name)) for name in map(str, range(300)))
+    with FolderRun(tmp_path / "out", tasks, model, Request(refine=1), report=report) as run:
+        run.run(execute=refuse)
+    images, files = zip(*kept, strict=True)
+    assert (len(kept), run.reported) == (3, 300)
+    assert max(images) <= 3 * 20 and len(set(files)) == 1
 
 
 def test_two_images_with_one_result_are_refused_or_the_second_fails(
