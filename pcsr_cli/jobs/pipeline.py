@@ -1,6 +1,7 @@
 """Run jobs with overlapping steps: while one image is computed, the next are read and the previous are written.
 
-One image is computed at a time, in the calling thread, because computing uses all cores.
+A large image is computed in the calling thread, on all cores. Small images are computed side by side, each on one core:
+the threads of one small image spend more time waiting for each other than computing.
 """
 
 from collections import deque
@@ -11,12 +12,17 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+import torch
+
 from pcsr_cli.images.image import Pixels
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Job
 from pcsr_cli.jobs.upscale_file import Computation, JobInput, Upscaler
 
 Item = TypeVar("Item")
+
+MAX_SIDE_BY_SIDE = 8
+"""Maximum number of small images that are computed at the same time."""
 
 
 class StoppedError(Exception):
@@ -74,7 +80,8 @@ def overlapped(
     """Run every job. Yield each finished job, in order, with its report or its error.
 
     While one job is computed, up to ``ahead`` jobs are read in advance and up to ``ahead`` are still being written.
-    With ``ahead`` 0, each job is finished before the next starts. An error ends only its own job. Close this generator
+    Small images count as being written while they are computed side by side, one for each thread of torch. With
+    ``ahead`` 0, each job is finished before the next starts. An error ends only its own job. Close this generator
     (use ``contextlib.closing``): closing or interrupting it stops all threads and removes unfinished files."""
     line = _Line(upscaler, ahead)
     coming = iter(jobs)
@@ -85,7 +92,7 @@ def overlapped(
             if not line.ahead:
                 break
             line.compute()
-            while len(line.behind) > ahead:
+            while len(line.behind) > ahead + line.beside:
                 yield line.finish()
         while line.behind:
             yield line.finish()
@@ -109,6 +116,7 @@ class _Started:
     read: JobInput | None = None
     computation: Computation | None = None
     writing: "Future[float] | None" = None
+    computing: "Future[None] | None" = None
     error: Exception | None = None
 
 
@@ -121,7 +129,11 @@ class _Line:
         self._upscaler = upscaler
         self._most_ahead = ahead
         self._readers = ThreadPoolExecutor(max(1, ahead), "read")
-        self._writers = ThreadPoolExecutor(ahead + 1, "write")
+        self._threads = torch.get_num_threads()
+        workers = min(self._threads, MAX_SIDE_BY_SIDE) if ahead else 1
+        self._most_beside = workers - 1
+        self._computers = ThreadPoolExecutor(workers, "compute")
+        self._writers = ThreadPoolExecutor(ahead + workers, "write")
 
     @property
     def wants_more(self) -> bool:
@@ -131,16 +143,32 @@ class _Line:
     def read(self, job: Job) -> None:
         self.ahead.append((job, self._readers.submit(self._upscaler.read, job)))
 
+    @property
+    def beside(self) -> int:
+        """The number of jobs that may be computed beside the last started one."""
+        return self._most_beside if self.behind and self.behind[-1].computing is not None else 0
+
     def compute(self) -> None:
-        """Compute the next job while its writer takes the rows."""
+        """Compute the next job while its writer takes the rows, or start to if it is small and others follow."""
         job, reading = self.ahead.popleft()
         # Listed before any thread waits for its queue, so that `stop` finds it after an interruption.
         started = _Started(job, BoundedQueue())
         self.behind.append(started)
         try:
             started.read = reading.result()
-            started.writing = self._writers.submit(self._write, job, started.read, started.queue)
-            started.computation = self._upscaler.compute(job, started.read)
+        except Exception as error:
+            started.error = error
+            return
+        started.writing = self._writers.submit(self._write, job, started.read, started.queue)
+        if self._most_beside and self.ahead and self._upscaler.is_small(started.read):
+            started.computing = self._computers.submit(self._run, started, started.read, 1)
+        else:
+            self._run(started, started.read, self._threads)
+
+    def _run(self, started: _Started, read: JobInput, threads: int) -> None:
+        try:
+            torch.set_num_threads(threads)  # of this Python thread
+            started.computation = self._upscaler.compute(started.job, read)
             with closing(started.computation) as computation:
                 for rows in computation:
                     started.queue.put(rows)
@@ -162,6 +190,8 @@ class _Line:
         first = self.behind[0]
         result: Report | Exception = first.error or StoppedError()
         try:
+            if first.computing is not None:
+                first.computing.result()
             written = None if first.writing is None else first.writing.result()
             if written is not None and first.error is None:
                 assert first.read is not None and first.computation is not None
@@ -178,4 +208,5 @@ class _Line:
         for started in self.behind:
             started.queue.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)
+        self._computers.shutdown(wait=True, cancel_futures=True)
         self._writers.shutdown(wait=True, cancel_futures=True)

@@ -3,11 +3,12 @@
 import contextlib
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 
 from pcsr_cli.jobs import pipeline
 from pcsr_cli.jobs.pipeline import BoundedQueue, StoppedError, overlapped
@@ -21,10 +22,14 @@ class Scripted:
 
     seconds: float = 0.0
     failing: dict[str, int] = field(default_factory=dict)
+    small: bool = False
     log: list[str] = field(default_factory=list)
 
     def read(self, job: int) -> int:
         return self._do("read", job)
+
+    def is_small(self, read: int) -> bool:
+        return self.small
 
     def compute(self, job: int, read: int) -> Generator[int, None, None]:
         for row in range(5):
@@ -62,16 +67,72 @@ def rows_of(*jobs: int) -> list[tuple[int, list[int]]]:
     return [(job, [10 * job + row for row in range(5)]) for job in jobs]
 
 
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch has two threads, so that two small images are computed side by side."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("small", [False, True], ids=["large", "small"])
 @pytest.mark.parametrize("jobs", [0, 7])
 @pytest.mark.parametrize("ahead", [0, 1, 3])
-def test_results_are_complete_and_in_order(ahead: int, jobs: int) -> None:
-    assert list(run(range(jobs), Scripted(), ahead)) == rows_of(*range(jobs))
+def test_results_are_complete_and_in_order(ahead: int, jobs: int, small: bool) -> None:
+    assert list(run(range(jobs), Scripted(small=small), ahead)) == rows_of(*range(jobs))
 
 
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("side_by_side", [False, True], ids=["large", "small"])
+def test_only_small_images_are_computed_side_by_side(side_by_side: bool) -> None:
+    computing, most = set(), []
+
+    class Watched(Scripted):
+        def compute(self, job: int, read: int) -> Generator[int, None, None]:
+            computing.add(job)
+            time.sleep(STEP)
+            most.append(len(computing))
+            computing.remove(job)
+            yield from super().compute(job, read)
+
+    assert len(list(run(range(6), Watched(small=side_by_side)))) == 6
+    assert max(most) == (2 if side_by_side else 1)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_single_small_image_is_computed_by_all_threads() -> None:
+    class Watched(Scripted):
+        def compute(self, job: int, read: int) -> Generator[int, None, None]:
+            self.log.append(threading.current_thread().name)
+            yield from super().compute(job, read)
+
+    steps = Watched(small=True)
+    assert list(run([1], steps)) == rows_of(1)
+    assert threading.current_thread().name in steps.log
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_interruption_ends_small_images_that_are_being_computed() -> None:
+    class Endless(Scripted):
+        def compute(self, job: int, read: int) -> Generator[int, None, None]:
+            while True:
+                yield job
+
+    def interrupted() -> Iterator[int]:
+        yield from (1, 2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run(interrupted(), Endless(small=True)))
+    wait_for_readers()
+    assert running() == []
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("what", ["read", "compute", "write", "write at once"])
-@pytest.mark.parametrize("ahead", [0, 1])
-def test_an_error_ends_one_job_only(what: str, ahead: int) -> None:
-    done = list(run(range(1, 6), Scripted(failing={what: 3}), ahead))
+@pytest.mark.parametrize(("ahead", "small"), [(0, False), (1, False), (1, True)], ids=str)
+def test_an_error_ends_one_job_only(what: str, ahead: int, small: bool) -> None:
+    done = list(run(range(1, 6), Scripted(failing={what: 3}, small=small), ahead))
     assert [(job, type(result)) for job, result in done if isinstance(result, Exception)] == [
         (3, OSError if what == "write at once" else ValueError)
     ]
@@ -105,7 +166,7 @@ def test_reading_and_writing_stay_within_their_limits(ahead: int) -> None:
 
 
 def running() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "compute", "write"))]
 
 
 def wait_for_readers() -> None:
