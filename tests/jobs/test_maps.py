@@ -208,9 +208,8 @@ from pcsr_cli.engine import memory
 from pcsr_cli.engine.device import peak_memory
 from pcsr_cli.images.image import ImageData
 from pcsr_cli.images.write import write_image
-from pcsr_cli.jobs.maps import request_map
 from pcsr_cli.jobs.pipeline import overlapped
-from pcsr_cli.jobs.request import Job, Request
+from pcsr_cli.jobs.request import Job, Request, request_map
 from pcsr_cli.jobs.upscale_file import Upscaler
 
 torch.set_num_threads(1)
