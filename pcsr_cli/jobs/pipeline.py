@@ -149,7 +149,7 @@ class _Line:
         return self._most_beside if self.behind and self.behind[-1].computing is not None else 0
 
     def compute(self) -> None:
-        """Compute the next job while its writer takes the rows, or start to if it is small and others follow."""
+        """Compute the next job while its writer takes the rows, or start to if it is small and not the only one."""
         job, reading = self.ahead.popleft()
         # Listed before any thread waits for its queue, so that `stop` finds it after an interruption.
         started = _Started(job, BoundedQueue())
@@ -160,7 +160,8 @@ class _Line:
             started.error = error
             return
         started.writing = self._writers.submit(self._write, job, started.read, started.queue)
-        if self._most_beside and self.ahead and self._upscaler.is_small(started.read):
+        others = self.ahead or len(self.behind) > 1
+        if others and self._most_beside and self._upscaler.is_small(started.read):
             started.computing = self._computers.submit(self._run, started, started.read, 1)
         else:
             self._run(started, started.read, self._threads)
