@@ -186,16 +186,18 @@ def test_stopping_early_ends_all_threads() -> None:
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_an_interruption_does_not_wait_for_a_reader(stop: type[BaseException]) -> None:
-    released = threading.Event()
+    reading, released = threading.Event(), threading.Event()
 
     class Slow(Scripted):
         def read(self, job: int) -> int:
             if job == 3:
+                reading.set()
                 released.wait(5)
             return super().read(job)
 
         def compute(self, job: int, read: int) -> Generator[int, None, None]:
             if job == 2:
+                reading.wait(5)
                 raise stop
             yield from super().compute(job, read)
 
