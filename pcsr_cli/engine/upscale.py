@@ -342,17 +342,24 @@ class _Passes:
 
     def decide(self, routing: Routing) -> Decision:
         """Run the first pass of ADM or a budget: collect the difficulty of the pixels and compute the cuts."""
-        survey = DifficultySurvey(self.plan.hr_pixels)
         if not isinstance(routing, Budget):
-            self.survey(survey)
-            return decide_adaptively(survey.values(), self.prepared.branches)
-        self.survey(survey, self.forced)
+            return decide_adaptively(self._surveyed(None), self.prepared.branches)
+        free = self._surveyed(self.forced)
         size = Size(self.plan.lr_pixels, self.plan.hr_pixels)
         share = heavy_share(model_costs(self.prepared.model), size, routing.gflops)
-        free = survey.values()
         if self.forced is None:
             return Cuts((cut_for_share(free, share),))
         return Cuts((cut_for_share(free, self.forced.share_of_free(share)) if free.numel() else 1.0,))
+
+    def _surveyed(self, forced: Forced | None) -> Tensor:
+        """The difficulties of all pixels that are not ``forced``, or quantiles of them (N,)."""
+        survey = DifficultySurvey(self.plan.hr_pixels)
+        self.survey(survey, forced)
+        if self.difficulties is None:
+            return survey.values()
+        height, width = self.plan.hr_size
+        free = slice(None) if forced is None else forced.free(Rect(Span(0, height), Span(0, width)))
+        return self.difficulties[free].flatten()
 
     def survey(self, survey: DifficultySurvey, forced: Forced | None = None) -> None:
         """Collect the difficulty of every pixel that is not ``forced``."""
@@ -362,7 +369,8 @@ class _Passes:
             values = self._difficulties(prepared, tile)
             if self.difficulties is not None:
                 self.difficulties[tile.core.slices] = values
-            survey.add(values if forced is None else values.cpu()[forced.free(tile.core)])
+            else:
+                survey.add(values if forced is None else values.cpu()[forced.free(tile.core)])
 
         self.tiles = self._each(self.tiles, collect)
         self.features.keep = None
