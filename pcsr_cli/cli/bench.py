@@ -213,10 +213,11 @@ def _show(conditions: "Conditions", result: "BenchResult") -> None:
     from rich.text import Text
 
     console = stdout_console()
+    composed = " (none for patch, which is composed)" if any(row.seconds is None for row in result.rows) else ""
     title = (
         f"{conditions.model.identity.name} x{conditions.scale:g}; {measuring.describe_psnr(conditions)}, "
         f"SSIM of luma, both without {conditions.shave} border pixels; GFLOPs (paper's count) and executed; "
-        "seconds of computing (none for patch, which is composed)."
+        f"seconds of computing{composed}."
     )
     console.print(Text(printable(title)))
     columns = [column for column in COLUMNS if any(getattr(row, column[1]) is not None for row in result.rows)]

@@ -7,7 +7,7 @@ The library is also used without the command line, so its errors mention no opti
 solves the problem, and ``explain`` adds the option::
 
     raise RefusedOutputError(f"{path} already exists.", "Choose another name.", setting="overwrite")
-    # pcsr: a.png already exists. Choose another name. Use --overwrite to replace it.
+    # pcsr: a.png already exists. Choose another name. To replace it, use --overwrite.
     raise UsageError("PNG has no quality setting.", "Write JPEG or WebP.", setting="quality")
     # pcsr: PNG has no quality setting. Write JPEG or WebP. See --quality.
 
@@ -40,11 +40,11 @@ USAGE = 2
 INTERRUPTED = 130
 
 HINTS = {
-    "accept_damaged": "To enlarge what can be decoded, use --accept-damaged of upscale.",
-    "allow_huge": "If you trust the file, use --allow-huge of upscale or plan.",
-    "background": "To replace the transparency, use --background white of upscale.",
+    "accept_damaged": "To enlarge what can be decoded, use upscale --accept-damaged.",
+    "allow_huge": "If you trust the file, use --allow-huge (upscale, plan, compare).",
+    "background": "To replace the transparency, use upscale --background white.",
     "existing": "Use --skip-existing or --overwrite.",
-    "overwrite": "Use --overwrite to replace it.",
+    "overwrite": "To replace it, use --overwrite.",
     "tile": "Use a smaller --tile.",
 }
 """Hints by an error's setting. For a setting that is not listed, the hint is the name of the option."""

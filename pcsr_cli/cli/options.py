@@ -93,7 +93,7 @@ ADVICE = {
     "version": "Use `pcsr --version`.",
     "help": "Use `pcsr --help`.",
 }
-"""What to do instead of an option or a command that pcsr does not have."""
+"""The next step for an option or a command that pcsr does not have."""
 
 
 def usual_name(name: str) -> str:
@@ -103,7 +103,7 @@ def usual_name(name: str) -> str:
 
 
 def advice(arguments: Sequence[str]) -> str:
-    """Return what to do instead of an unknown command or option, or an empty text. Values of options do not count."""
+    """Return the next step for an unknown command or option, or an empty text. Values of options do not count."""
     for argument in (*arguments[:1], *(one for one in arguments if one.startswith("-"))):
         if (found := ADVICE.get(usual_name(argument.lstrip("-").partition("=")[0]))) is not None:
             return found
@@ -276,7 +276,7 @@ class Common(Engine):
     recursive: Recursive = False
 
     def check_engine(self, scale: float) -> None:
-        """Check the options that need neither the model nor the device. Raises as ``Engine.check_engine``."""
+        """Check the options that need no model and no device. Raises the errors of ``Engine.check_engine``."""
         super().check_engine(scale)
         choose_routing(self.threshold, self.k, self.adm)
         choose_memory(self.memory)

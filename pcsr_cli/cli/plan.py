@@ -133,7 +133,7 @@ def _forecast(
 
 
 def _other_models(choice: "ModelChoice", source: Path) -> tuple[str, ...]:
-    """Return a note on the model that the pixels of an image may lead to instead, because a plan reads the header only.
+    """Return a note if `upscale` may choose another model, because it reads the pixels, and a plan only the header.
 
     Raises the errors of loading."""
     *_, chosen = choice.possible(source)
@@ -178,7 +178,10 @@ def _facts(one: "Forecast", scale: float) -> list[tuple[str, str]]:
         ("Image", f"{one.source}: {_size(one.image)}, {_kind(one.image)}"),
         ("Result", f"{_size(one.result)} (x{scale:g}), {_kind(one.result)}{output}"),
         ("Tiles", f"{len(one.plan.tiles):,}{strips}, {one.passes} pass{'es' * (one.passes > 1)}"),
-        ("GFLOPs", f"{_range(one.paper)} (paper's count), {_range(one.executed)} executed"),
+        (
+            "GFLOPs",
+            f"{_range(one.paper)} (paper's count), {_range(one.executed)} executed, from all light to all heavy",
+        ),
     ]
 
 

@@ -86,7 +86,8 @@ def _choice(report: Report) -> Iterator[str]:
 
 
 def _flops_table(report: Report) -> "Table":
-    table = figures_table("GFLOPs", "PCSR", "all heavy", "saved", "original", "saved", wrap=True)
+    original = () if report.paper.original is None else ("original", "saved")
+    table = figures_table("GFLOPs", "PCSR", "all heavy", "saved", *original, wrap=True)
     for name, gflops in (("paper's count", report.paper), ("executed", report.executed)):
         table.add_row(name, *_flops_cells(gflops))
     return table
@@ -96,7 +97,7 @@ def _flops_cells(gflops: Gflops) -> list[str]:
     saved = gflops.saved
     cells = [f"{gflops.pcsr:,.2f}", f"{gflops.all_heavy:,.2f}", f"{saved['all_heavy']:.1f}%"]
     if gflops.original is None:
-        return [*cells, "-", "-"]
+        return cells
     return [*cells, f"{gflops.original:,.2f}", f"{saved['original']:.1f}%"]
 
 

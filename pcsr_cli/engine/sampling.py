@@ -219,7 +219,7 @@ class BandSampler:
         return self.band.features[0]
 
     def _first_layer(self, part: Part, shared: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
-        """The first layer (n, H, W) of an MLP at all pixels of a part, from its ``planes``."""
+        """The first layer (n, H, W) of an MLP at all pixels of a part. The tensors are the results of ``planes``."""
         # index_select is several times faster in two dimensions than in three.
         wide = shared.index_select(1, self.lr_pixels[part.lr_rows.within(self.band.rows)].flatten())
         count = part.lr_rows.length

@@ -55,7 +55,8 @@ def paper_table(
     observe: Callable[[Row, NDArray[np.uint8]], None] = lambda row, rgb: None,
     skip: Callable[[SkippedImage], None] = lambda image: None,
 ) -> PaperTable:
-    """Measure ``methods``, and PCSR with the k that match the PSNR and the GFLOPs of ``peers``. Raises as ``bench``."""
+    """Measure ``methods``, and PCSR with the k that match the PSNR and the GFLOPs of ``peers``. Raises the errors of
+    ``bench``."""
     files = [replace(each, multiple=MULTIPLE, lr_float=lr_float) for each in files]
     matches, notes = find_matches(conditions, files, peers) if peers else ([], [])
     chosen = tuple(dict.fromkeys((*methods, *(match.method for match in matches))))

@@ -1,5 +1,5 @@
-"""Make ICC profiles for colour spaces that files state without a profile: by cICP, nclx, gAMA, cHRM, EXIF or the head
-of a BMP.
+"""Make ICC profiles for colour spaces that files state without a profile: by cICP, nclx, gAMA, cHRM, EXIF or the
+header of a BMP.
 
 Every output format can hold a profile or is converted through it, but few can hold the statements of other formats."""
 
@@ -100,7 +100,7 @@ def from_exif(exif: Exif) -> ColourSpace | None:
 
 
 def from_bmp(file: BinaryIO) -> ColourSpace | bytes | None:
-    """The colour space in the head of a BMP, or its embedded profile, or None."""
+    """The colour space in the header of a BMP, or its embedded profile, or None."""
     file.seek(14)
     head = file.read(124).ljust(124, b"\0")
     size, kind = struct.unpack_from("<I", head)[0], head[56:60]

@@ -20,7 +20,7 @@ from pcsr_cli.errors import OutputError, RefusedOutputError
 
 try:
     import fcntl
-except ImportError:  # Windows: leftovers stay, because no lock tells a live run from a killed one
+except ImportError:  # Windows: leftovers stay, because no lock shows whether a run was killed
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY_PREFIX = ".pcsr-"
@@ -235,7 +235,7 @@ def follow_links(output: Path) -> Path:
 
 @cache
 def machine() -> str:
-    """Return eight letters for the running system, on which a lock shows whether a process lives."""
+    """Return eight letters for the running system, on which a lock shows whether a process is running."""
     name = socket.gethostname()
     with suppress(OSError):
         name = Path("/proc/sys/kernel/random/boot_id").read_text()

@@ -189,7 +189,8 @@ def check_animated(format: Format) -> None:
 
 
 def _names(formats: list[Format]) -> str:
-    return ", ".join(format.name for format in formats if format.installed)
+    *names, last = [format.name for format in formats if format.installed]
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def fit(layout: "Layout", format: Format, metadata: "Metadata | None" = None) -> "tuple[Layout, tuple[str, ...]]":

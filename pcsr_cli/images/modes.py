@@ -141,8 +141,8 @@ def _to_arrays(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
 
 
 def to_pil(image: ImageData) -> Image.Image:
-    """Convert to Pillow's mode L, LA, RGB or RGBA, 16-bit grey to I;16. 16-bit images that are not grey are rounded to
-    8 bits."""
+    """Convert to Pillow's mode L, LA, RGB or RGBA, or I;16 for 16-bit grey. 16-bit images that are not grey are rounded
+    to 8 bits."""
     channels = image.channels()
     if image.depth == 16 and channels.shape[2] > 1:
         channels = to_8_bits(channels)

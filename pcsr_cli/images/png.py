@@ -268,7 +268,7 @@ class PngEncoder:
     """Writes a PNG row by row: call ``write`` for each block from the top, then ``finish``. ``write`` and ``finish``
     raise OSError.
 
-    ``compression`` is a zlib level, 0 to 9, or None for run lengths."""
+    ``compression`` is a zlib level, 0 to 9. None compresses run lengths only, which is faster."""
 
     def __init__(
         self,

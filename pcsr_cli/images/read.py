@@ -163,7 +163,10 @@ def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
             failure = error
     if failure is not None:
         raise failure
-    raise InputError(f"{name} is not an image of a known format.", f"Known formats: {', '.join(known_suffixes())}.")
+    raise InputError(
+        f"{name} is not an image of a known format.",
+        f"Check the content of the file. Known formats: {', '.join(known_suffixes())}.",
+    )
 
 
 def open_described(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.Image, PngParts | None]:

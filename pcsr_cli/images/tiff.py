@@ -152,7 +152,7 @@ def _has_alpha(tags: Mapping[int, Any]) -> bool:
 
 
 def read_tiff_layout(file: BinaryIO, tags: Mapping[int, Any]) -> Layout:
-    """Return the layout of ``read_tiff``'s image without decoding pixels. Raises as ``read_tiff`` does."""
+    """Return the layout of ``read_tiff``'s image without decoding pixels. Raises the errors of ``read_tiff``."""
     layout = segment_layout(tags, _has_alpha(tags))
     if layout is not None:
         return layout

@@ -1,8 +1,8 @@
 """Claims: which run works on which image, so that several runs can share an output folder.
 
-While a run lives, it holds a lock on a file in the output folder and changes the file's time every few seconds. A claim
-is another name of this file, which only one run can create. A claim counts until its run ends or is killed: then the
-lock is free, or, for a run on another machine, the time of the file is old.
+While a run is running, it holds a lock on a file in the output folder and changes the file's time every few seconds. A
+claim is another name of this file, which only one run can create. A claim counts until its run ends or is killed: then
+the lock is free, or, for a run on another machine, the time of the file is old.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ MAX_STARTS = 3
 NO_LIMIT = 2**31
 
 BUSY = -1
-"""The answer about an image that another run works on."""
+"""The result of ``take`` for an image that another run works on."""
 
 
 def describe_run(shard: str = "") -> RunInfo:
@@ -138,17 +138,17 @@ class Claims:
             file.write(self._run)
 
     def _is_live(self, claim: Path) -> bool:
-        """Return whether the run of a claim lives. A claim that was just removed counts as live."""
+        """Return whether the run of a claim is running. It counts as running if the claim was just removed."""
         run = ""
         with suppress(OSError), os.fdopen(open_shared(claim, os.O_RDONLY, create=False)) as file:
             run = file.read()
         try:  # an empty claim is about to be written, unless its run was killed
-            return self.lives(run) if run else self._age(claim) < STALE_SECONDS
+            return self.is_running(run) if run else self._age(claim) < STALE_SECONDS
         except OSError:
             return True
 
-    def lives(self, run: str) -> bool:
-        """Return whether the run with this id lives. Raises OSError."""
+    def is_running(self, run: str) -> bool:
+        """Return whether the run with this id is running. Raises OSError."""
         file = self._file.with_name(Path(run).name)
         return file == self._file or is_live(file, self._file.stat().st_mtime)
 
@@ -171,7 +171,7 @@ class Claims:
 
 
 def is_live(file: Path, now: float) -> bool:
-    """Return whether the run with this file lives. ``now`` is the time of the file system."""
+    """Return whether the run with this file is running. ``now`` is the time of the file system."""
     try:
         age = now - file.stat().st_mtime
         if file.name.split("-")[1:2] == [machine()]:

@@ -370,7 +370,7 @@ class FolderRun:
 def _exists(output: Path, difference: str) -> RefusedOutputError:
     return RefusedOutputError(
         f"{output} already exists and {difference}.",
-        "Choose another folder, or what to do with existing results.",
+        "Choose another folder, or keep or replace the existing results.",
         setting="existing",
     )
 

@@ -87,7 +87,7 @@ def overlapped(
     coming = iter(jobs)
     try:
         while True:
-            while line.wants_more and (job := next(coming, None)) is not None:
+            while line.may_read and (job := next(coming, None)) is not None:
                 line.read(job)
             if not line.ahead:
                 break
@@ -136,8 +136,8 @@ class _Line:
         self._writers = ThreadPoolExecutor(ahead + workers, "write")
 
     @property
-    def wants_more(self) -> bool:
-        """Whether another job may be read: the next one to compute, or one in advance."""
+    def may_read(self) -> bool:
+        """Whether another job may be read: the next job to compute and ``ahead`` more are read at a time."""
         return len(self.ahead) <= self._most_ahead
 
     def read(self, job: Job) -> None:

@@ -18,7 +18,8 @@ TYPICAL_SCALE = 2.5
 INCHES = {"mm": Fraction(10, 254), "cm": Fraction(100, 254), "in": Fraction(1)}
 """Length of the units of a print in inches."""
 
-PAPERS = {"a2": "420x594mm", "a3": "297x420mm", "a4": "210x297mm", "a5": "148x210mm", "letter": "8.5x11in"}
+A_SIZES = ("841x1189", "594x841", "420x594", "297x420", "210x297", "148x210", "105x148")
+PAPERS = {f"a{number}": f"{size}mm" for number, size in enumerate(A_SIZES)} | {"letter": "8.5x11in"}
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,8 @@ def _paper(text: str) -> Target:
     match = re.fullmatch(rf"{number}x{number}(mm|cm|in)@([1-9]\d{{0,4}})dpi", size)
     sides = [] if match is None else [int(Fraction(n) * INCHES[match[3]] * int(match[4])) for n in match.groups()[:2]]
     if match is None or 0 in sides:
-        raise UsageError(f"Invalid print {text[:30]!r}.", "Use a paper and a resolution, such as A4 or 60x40cm@300dpi.")
+        raise UsageError(
+            f"Invalid print {text[:30]!r}.",
+            "Use A0 to A6, letter, or a size such as 60x40cm. @150dpi sets another resolution than 300 dpi.",
+        )
     return Target(match[0], max(sides), min(sides), turns=True)

@@ -151,7 +151,9 @@ class Registry:
     auto: tuple[str, ...] = ()
 
     def candidates(self, lossy: bool) -> tuple[Entry, ...]:
-        """The entries of ``auto`` that were trained for lossy sources, or those for clean ones. Raises as ``get``."""
+        """The entries of ``auto`` that were trained for lossy sources, or those for clean ones.
+
+        Raises the errors of ``get``."""
         entries = map(self.get, self.auto)
         return tuple(entry for entry in entries if entry.lossy == lossy)
 
@@ -163,7 +165,7 @@ class Registry:
         return tuple(entry for entry in candidates if entry.scales.trained(known_scale))
 
     def has_lossy(self, scale: float) -> bool:
-        """Whether ``auto`` has a model for lossy sources at a scale. Raises as ``get``."""
+        """Whether ``auto`` has a model for lossy sources at a scale. Raises the errors of ``get``."""
         return any(entry.scales.trained(self.limited(scale)) for entry in self.candidates(lossy=True))
 
     def limited(self, scale: float) -> float:

@@ -136,7 +136,7 @@ class Transfer:
         self._next_notice = self._started + bounds.notice if notify else math.inf
 
     def request_metadata(self) -> Answer:
-        """Return the description of the file by the Hub. Raises as ``receive``."""
+        """Return the description of the file by the Hub. Raises the errors of ``receive``."""
         with contextlib.closing(self._events("HEAD")) as events:
             answer = next(events)
         assert isinstance(answer, Answer)

@@ -59,7 +59,7 @@ def test_the_table_fits_the_terminal(bench: Callable[..., Ran], columns: str) ->
 
 def test_the_table_has_no_empty_columns_and_ends_in_one_sentence(bench: Callable[..., Ran]) -> None:
     whole = bench("folder").succeeded().stdout
-    assert "of orig." in whole and "GFLOPs" in whole and "Lanczos" in whole
+    assert "patch" not in whole and "of orig." in whole and "GFLOPs" in whole and "Lanczos" in whole
     assert re.fullmatch(
         r"tiny, threshold 0.5: [+-]\d+\.\d\d dB over bicubic, .* dB over Lanczos\.", whole.splitlines()[-1]
     )

@@ -26,7 +26,7 @@ def test_an_error_is_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str
     ("error", "text"),
     [
         (InputError("Damaged."), "Damaged."),
-        (RefusedOutputError("a.png exists.", setting="overwrite"), "a.png exists. Use --overwrite to replace it."),
+        (RefusedOutputError("a.png exists.", setting="overwrite"), "a.png exists. To replace it, use --overwrite."),
         (UsageError("PNG has no quality.", "Write JPEG.", setting="quality"), "Write JPEG. See --quality."),
         (UsageError("Too many.", setting="skip_existing").within("a"), "a: Too many. See --skip-existing."),
         (DeviceError("There is no cuda."), "There is no cuda. See --device."),

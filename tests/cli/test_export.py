@@ -34,7 +34,7 @@ def test_a_model_is_written_with_its_origin(run_pcsr: Pcsr, tiny_folder: object)
     ("arguments", "code", "part"),
     [
         ("builtin a.pb", 2, "a name that ends in .onnx"),
-        ("builtin taken.onnx", 2, "Use --overwrite to replace it."),
+        ("builtin taken.onnx", 2, "To replace it, use --overwrite."),
         ("builtin nowhere/a.onnx", 1, "nowhere"),
         ("builtin a.onnx --size 640", 2, "WIDTHxHEIGHT"),
         ("builtin a.onnx --scale 2.5", 2, "a whole scale that the model was trained for (x1..x4)"),

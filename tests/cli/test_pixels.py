@@ -61,7 +61,7 @@ def test_a_format_with_transparency_keeps_it(upscale: Upscale) -> None:
 
 def test_transparency_without_a_background_is_refused_with_advice(upscale: Upscale) -> None:
     save_transparent(upscale.cwd / "in.png", 7)
-    assert "use --background white" in upscale.fails(output="out.jpg", code=2)
+    assert "use upscale --background white" in upscale.fails(output="out.jpg", code=2)
     assert "Unknown colour 'whit'" in upscale.fails("--background", "whit")
 
 

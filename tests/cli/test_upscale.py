@@ -340,6 +340,11 @@ def test_the_panel_on_stderr_agrees_with_the_document(upscale: Upscale) -> None:
     assert not [part for part in parts if part not in panel]
 
 
+def test_the_panel_of_a_model_without_an_original_has_no_column_for_it(upscale: Upscale) -> None:
+    panel = upscale("--model", "builtin", "--verbose").succeeded().stderr
+    assert "all heavy" in panel and "original" not in panel
+
+
 def test_the_file_records_how_it_was_made(upscale: Upscale) -> None:
     text = upscale.image("--adm", "--refine", "3").text  # type: ignore[attr-defined]
     assert str(upscale.model.parent).encode() not in (upscale.cwd / "out.png").read_bytes()

@@ -88,8 +88,10 @@ def test_unsupported_precisions_are_refused() -> None:
         resolve_precision("fp64", CPU)  # type: ignore[arg-type]
 
 
-def test_the_cpu_is_described_with_its_threads() -> None:
-    assert describe_device(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+@pytest.mark.parametrize(("threads", "text"), [(1, "cpu (1 thread)"), (2, "cpu (2 threads)")])
+def test_the_cpu_is_described_with_its_threads(threads: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert describe_device(CPU) == text
 
 
 def touched(size: int) -> bytearray:

@@ -84,7 +84,7 @@ class TestOptions:
             check_options(PNG, SaveOptions(quality=90))
         with fails(UsageError, "has no lossless setting."):
             check_options(JPEG, SaveOptions(lossless=True))
-        with fails(UsageError, "WebP has no compression setting.", "Write PNG, TIFF."):
+        with fails(UsageError, "WebP has no compression setting.", "Write PNG or TIFF."):
             check_options(WEBP, SaveOptions(compression=1))
         with fails(UsageError, "Lossless files have no quality setting."):
             check_options(WEBP, SaveOptions(lossless=True, quality=90))
@@ -192,7 +192,7 @@ class TestKeeping:
 
 
 def test_animations_need_an_animated_format() -> None:
-    with fails(RefusedOutputError, "JPEG holds only one frame.", "Write PNG, WebP, GIF."):
+    with fails(RefusedOutputError, "JPEG holds only one frame.", "Write PNG, WebP or GIF."):
         check_animated(JPEG)
     for format in (PNG, WEBP, GIF):
         check_animated(format)

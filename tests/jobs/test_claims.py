@@ -78,7 +78,7 @@ def test_the_claim_of_a_killed_process_passes_on_at_once(source: Path) -> None:
     assert files(source, CLAIMS) == []
 
 
-def test_a_run_on_another_machine_lives_while_its_file_is_young(source: Path) -> None:
+def test_a_run_on_another_machine_is_running_while_its_file_is_young(source: Path) -> None:
     file = leave_a_claim(source, "0-elsewhere-1-0")
     with claims(source) as other:
         assert other.take(OUTPUT, source, 1) == BUSY
@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(source: Path) -> None:
 def test_a_lock_is_released_after_a_check(source: Path) -> None:
     file = leave_a_claim(source, describe_run().id)
     with claims(source) as run:
-        assert not run.lives(file.name)
+        assert not run.is_running(file.name)
         with hold_lock(file) as locked:
             assert locked
-            assert run.lives(file.name)
+            assert run.is_running(file.name)

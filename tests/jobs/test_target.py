@@ -61,6 +61,8 @@ def test_megapixels_are_not_exceeded_and_one_more_pixel_would_exceed_them(size: 
         ("254x127mm@100dpi", (10, 40), (250, 1000)),
         ("6x4in", (20, 30), (1200, 1800)),
         ("A4", (400, 300), (3307, 2480)),
+        ("a0@100dpi", (400, 300), (4415, 3311)),
+        ("A6", (400, 300), (1653, 1240)),
         ("a4@100dpi", (400, 300), (1101, 826)),
     ],
 )
@@ -78,7 +80,7 @@ def test_an_invalid_box_is_refused(text: str) -> None:
     "text", ["60x40", "60x40@300dpi", "0x4cm@300dpi", "60x40km@300dpi", "6x4in@0dpi", "6x4in@", "B4@300dpi"]
 )
 def test_an_invalid_print_is_refused(text: str) -> None:
-    with fails(UsageError, "Invalid print", "such as A4 or 60x40cm@300dpi."):
+    with fails(UsageError, "Invalid print", "Use A0 to A6, letter, or a size such as 60x40cm."):
         make_target("print", text)
 
 

@@ -35,7 +35,7 @@ class BlueprintConv(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Weigh every pixel and channel. The weights come from a map of a sixth of the height and width."""
+    """Multiply every pixel and channel by a weight. The weights come from a map of a sixth of the height and width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class SpatialAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Weigh every channel by its mean and its standard deviation over the whole image."""
+    """Multiply every channel by a weight, from the channel's mean and standard deviation over the whole image."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
