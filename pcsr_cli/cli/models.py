@@ -89,7 +89,8 @@ def show_model(name: Annotated[str, NAME], registry: options.RegistryFile = None
     if json:
         print_document(details)
         return
-    stdout_console().print(facts_table((key.replace("_", " "), value) for key, value in details.items()))
+    facts = ((key.replace("_", " "), "-" if value is None else value) for key, value in details.items())
+    stdout_console().print(facts_table(facts))
 
 
 @app.command("convert")

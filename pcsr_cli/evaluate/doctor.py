@@ -257,7 +257,8 @@ def _check_hub(entries: Sequence[Entry]) -> Finding:
     try:
         reach(entries[0].location, entries[0].name)
     except HubError as error:
-        return Finding("hub", State.MISSING, error.sentence, error.next_step, facts | {"reachable": False})
+        message = f"{error.sentence} Cached and packaged models work without the Hub."
+        return Finding("hub", State.MISSING, message, error.next_step, facts | {"reachable": False})
     return Finding("hub", State.OK, f"{endpoint()} responds", facts=facts | {"reachable": True})
 
 

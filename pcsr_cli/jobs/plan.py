@@ -100,8 +100,9 @@ def try_tile(model: LoadedModel, scale: float, images: Sequence[Layout], setting
     """Upscale one tile of noise, and return the speed in executed GFLOP/s.
 
     ``scale`` is the working scale. The tile has the size of the largest planned for ``images``. On a CPU, where the
-    height of a tile does not change its memory, the trial tile has the planned width and few rows. Raises as
-    ``upscale`` if the device cannot compute the tile."""
+    height of a tile does not change its memory, the trial tile has the planned width and few rows.
+
+    Raises the errors of ``upscale`` if the device cannot compute the tile."""
     network, costs = model.network, model_costs(model.network)
     pixel_bytes = hr_pixel_bytes(torch.uint8)
     sizes = {(image.height, image.width) for image in images}

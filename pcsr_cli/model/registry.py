@@ -158,8 +158,9 @@ class Registry:
         return tuple(entry for entry in entries if entry.lossy == lossy)
 
     def trained(self, scale: float, lossy: bool) -> tuple[Entry, ...]:
-        """The entries of ``auto`` that were trained for a scale, those for the kind of sources first. Raises as
-        ``get``."""
+        """The entries of ``auto`` that were trained for a scale, those for the kind of sources first.
+
+        Raises the errors of ``get``."""
         known_scale = self.limited(scale)
         candidates = self.candidates(lossy) + self.candidates(not lossy)
         return tuple(entry for entry in candidates if entry.scales.trained(known_scale))

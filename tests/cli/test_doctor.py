@@ -36,6 +36,7 @@ def test_an_unreachable_hub_is_missing(run_pcsr: Pcsr) -> None:
     hub = examine(run_pcsr, 0)["hub"]
     assert (hub["state"], hub["reachable"]) == ("missing", False)
     assert "Cannot fetch 3587jjh/pcsr_carn:" in hub["message"]
+    assert "packaged models work without the Hub." in hub["message"]
     with_password = examine(run_pcsr, 0, HF_ENDPOINT="http://me:secret@127.0.0.1:9")["hub"]
     assert "127.0.0.1:9" in with_password["message"] and "secret" not in str(with_password)
     offline = examine(run_pcsr, 0, HF_HUB_OFFLINE="1")["hub"]

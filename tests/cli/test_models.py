@@ -82,6 +82,7 @@ def test_show_prints_the_registry_entry(run_pcsr: Command) -> None:
     assert document["repo"] == "3587jjh/pcsr_carn"
     assert len(document["revision"]) == 40
     assert document["samplers"] == [[20] * 3, [74] * 4]
+    assert "None" not in run_pcsr("models", "show", "builtin").succeeded().stdout
     shown = run_pcsr("models", "show", "carn").succeeded().stdout
     for words in (document["repo"], document["revision"], document["licence"], document["source"], "168970", "19"):
         assert words in shown.replace("168,970", "168970")
