@@ -89,8 +89,7 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
 
     if many and output is not None:
         choice.kept = Journal(output).models(common.scale)
-    forecasts, speeds = _forecast(layouts, choice, common, skipping)
-    models = choice.loaded
+    forecasts, models, speeds = _forecast(layouts, choice, common, skipping)
     if not forecasts:
         raise InputError("All images failed.", str(skipped[0]))
     most_bytes = sum(one.most_bytes for one in forecasts)
@@ -109,8 +108,8 @@ def _forecast(
     choice: "ModelChoice",
     common: options.Common,
     skipping: Callable[[Path], AbstractContextManager[None]],
-) -> "tuple[list[Forecast], list[Range]]":
-    """Return the forecasts of the images, and the speed of each model of ``choice``, which this function loads."""
+) -> "tuple[list[Forecast], tuple[LoadedModel, ...], list[Range]]":
+    """Return the forecasts of the images, the models that they need, which this function loads, and their speeds."""
     from pcsr_cli.api import working_scale
     from pcsr_cli.engine.upscale import Settings
     from pcsr_cli.jobs.plan import forecast, try_tile
@@ -120,8 +119,8 @@ def _forecast(
     settings = Settings(refine=refine, tile=options.choose_tile(common.tile), memory=memory)
     routing = options.choose_routing(common.threshold, common.k, common.adm)
     likely = [choice.likely(path) for path, _, _ in layouts]
-    forecasts, speeds = [], []
-    for model in choice.loaded:
+    models, forecasts, speeds = choice.loaded, [], []
+    for model in models:
         own = [work for work, chosen in zip(layouts, likely, strict=True) if chosen is model]
         settings = replace(settings, routing=routing or default_routing(model.network.spec.branches))
         speeds.append(try_tile(model, working_scale(model, common.scale), [layout for _, layout, _ in own], settings))
@@ -129,7 +128,7 @@ def _forecast(
             with skipping(path):
                 one = forecast(path, layout, model, common.scale, settings, speeds[-1], format)
                 forecasts.append(replace(one, notes=(*one.notes, *_other_models(choice, path))))
-    return forecasts, speeds
+    return forecasts, models, speeds
 
 
 def _other_models(choice: "ModelChoice", source: Path) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,9 +122,9 @@ def test_the_lines_describe_the_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A console that takes stderr for a terminal, which it finds out when it is made."""
-    monkeypatch.setenv("FORCE_COLOR", "1")
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Stderr is a terminal, which a console finds out when it is made."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     stderr_console.cache_clear()
     yield
     stderr_console.cache_clear()

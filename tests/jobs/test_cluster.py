@@ -227,7 +227,9 @@ def setup(make_run: MakeRun) -> Iterator[WorkerSetup]:
 def test_a_worker_returns_the_causes_of_an_error(setup: WorkerSetup, tmp_path: Path, tasks: list[Task]) -> None:
     worker = Worker()
     worker.prepare(pickle.loads(pickle.dumps(setup)))
-    missing, report = (worker.upscale(Job(source, tmp_path / "new.png")) for source in (Path("no"), tasks[0].source))
+    output = tmp_path / "out" / "new.png"
+    output.parent.mkdir()
+    missing, report = (worker.upscale(Job(source, output)) for source in (Path("no"), tasks[0].source))
     assert isinstance(missing[0], InputError) and isinstance(report[0], Report)
 
 
