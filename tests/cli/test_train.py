@@ -121,19 +121,15 @@ def test_the_lines_describe_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         assert not text if quiet else all(part in text for part in parts)
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Stderr is a terminal, which a console finds out when it is made."""
+def test_a_terminal_shows_a_bar_for_each_part(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    stderr_console.cache_clear()
-    yield
-    stderr_console.cache_clear()
-
-
-def test_a_terminal_shows_a_bar_for_each_part(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+    stderr_console.cache_clear()  # a console finds out about the terminal when it is made
     with command.show_run("tiny", quiet=False) as observe:
         observe(Decoded(Path("a.png"), 1, 2))
         for stage in (1, 2):
             observe(Progress(stage, 10, 20, 0.5, 1e-3, 4.0, 64.0, 2.0, 2.5))
     text = capsys.readouterr().err
+    stderr_console.cache_clear()
     assert all(f"tiny, {part}" in text for part in ("cutting images", "stage 1 of 2", "stage 2 of 2"))
