@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pcsr_cli.engine import upscale as upscaling
 from pcsr_cli.engine.routing import Cuts
 from pcsr_cli.engine.upscale import Outcome, Settings, plan_for, upscale_whole
+from pcsr_cli.model.flops import model_costs
 from pcsr_cli.model.network import Pcsr
 from tests.tiny import tiny_spec
 
@@ -181,6 +182,7 @@ def run_on_fake_cuda(
     monkeypatch.setattr(torch.cuda, "Event", arrivals)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
     state = model.state_dict()
+    model_costs(model)  # counts on a network on the meta device, which fake tensors do not allow
     with FakeTensorMode(), _Copies() as copies, _WithoutCuda() as methods:
         on_cuda = {key: torch.empty(value.shape, dtype=value.dtype, device=CUDA) for key, value in state.items()}
         model.load_state_dict(on_cuda, assign=True)

@@ -489,8 +489,8 @@ def test_weights_that_change_during_a_run_are_one_set_or_stop_it(
 def test_a_run_killed_again_and_again_completes(thirty: tuple[Folders, dict[str, bytes], float]) -> None:
     many, expected, seconds = thirty
     done: set[str] = set()
-    for _ in range(40):
-        ran = many(signalled=(0.5 * seconds, signal.SIGKILL))
+    for number in range(40):  # each run has more time, because an image of three killed runs is not tried again
+        ran = many(signalled=((0.5 + 0.2 * number) * seconds, signal.SIGKILL))
         assert done <= complete_results(many, expected)
         done = complete_results(many, expected)
         if ran.code == 0:
