@@ -68,7 +68,7 @@ Protocol = Annotated[
 ]
 Budget = Annotated[
     str | None,
-    option("--budget", "Find one cut with which all images spend 60% of the original's GFLOPs, or 50G.", ROUTING),
+    option("--budget", "Find one cut for all images that spends 60% of the original's GFLOPs, or 50G.", ROUTING),
 ]
 TableName = Annotated[
     Literal["paper"] | None,

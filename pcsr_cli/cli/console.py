@@ -236,7 +236,7 @@ def print_error(text: str) -> None:
 
 
 class SafeStdout(io.TextIOWrapper):
-    """A stdout that escapes characters its encoding lacks and reports write errors.
+    """A stdout that reports write errors, and that escapes the characters which its encoding lacks.
 
     Raises OutputError, or BrokenPipeError if the reader of a pipe has closed it."""
 

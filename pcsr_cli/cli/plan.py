@@ -56,7 +56,7 @@ def command(source: Source, common: options.Common, output: Output = None) -> No
     """Estimate size, tiles, memory, GFLOPs, time and disk space of an upscale, without writing a result.
 
     The command downloads the model if it is not cached, and computes one tile to measure the speed. GFLOPs and
-    time are ranges from all light to all heavy: a --budget of `pcsr upscale` lies between them.
+    time are ranges from all pixels light to all pixels heavy. A --budget of `pcsr upscale` lies within these ranges.
     """
     common.check_engine(common.scale)
     many = is_folder(source) or is_pattern(source)
@@ -132,7 +132,7 @@ def _forecast(
 
 
 def _other_models(choice: "ModelChoice", source: Path) -> tuple[str, ...]:
-    """Return a note if `upscale` may choose another model, because it reads the pixels, and a plan only the header.
+    """Return a note if `upscale` may choose another model than `plan`, which reads the header but not the pixels.
 
     Raises the errors of loading."""
     *_, chosen = choice.possible(source)

@@ -83,7 +83,7 @@ OPTIONAL_VALUES = {"--wrap": ("x|y|xy", "xy"), "--ray": (r"auto|local|[^/]+:\d+"
 
 
 def complete_values(arguments: Sequence[str]) -> list[str]:
-    """Add the omitted values of ``OPTIONAL_VALUES``."""
+    """Add the value to each option of ``OPTIONAL_VALUES`` that is given without one."""
     completed = list(arguments)
     for number, (name, value) in enumerate(pairwise([*arguments, ""])):
         pattern, meant = OPTIONAL_VALUES.get(name, ("", ""))

@@ -134,7 +134,7 @@ ROUNDING = 1e-6
 """The rounding error of a share, in pixels."""
 
 ROWS_AT_ONCE = 256
-"""Rows of masks that are counted at once."""
+"""The number of rows of a mask that are counted at once."""
 
 
 class DifficultySurvey:
@@ -289,7 +289,7 @@ def cut_for_share(values: Tensor | Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Forced:
-    """HR pixels of an image that are forced light or heavy.
+    """HR pixels of an image that are forced to be light or heavy.
 
     Each mask is (h, w) bool on the CPU, of any size, or None. Each HR pixel uses the nearest mask pixel. A pixel that
     is set in both masks becomes heavy. ``clashes`` counts the pixels that are set in both masks.
@@ -311,7 +311,7 @@ class Forced:
 
     @cached_property
     def counts(self) -> tuple[int, int]:
-        """The numbers of HR pixels that are forced light and forced heavy."""
+        """The number of HR pixels that are forced to be light, and the number forced to be heavy."""
         return self._totals[0], self._totals[1]
 
     @property

@@ -35,7 +35,7 @@ class Tradeoff:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """ADM: k-means over the p_heavy of the whole image."""
+    """The rule ADM of the paper, which finds the cut by k-means over the p_heavy of all pixels of the image."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def parse_allowance(text: str) -> Allowance:
 
 
 NEVER = 9
-"""The #h that disables refinement: a pixel has at most eight heavy neighbours."""
+"""The #h that disables refinement. #h is the least number of heavy neighbours for it, and a pixel has only eight."""
 
 PUBLISHED = 1
 """The #h of the published results, which are at x4 only."""

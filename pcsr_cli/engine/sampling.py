@@ -139,7 +139,7 @@ class AreaSampler:
             yield Sampled(part.rows, rgb.add_(here.base(part)), None, values)
 
     def parts(self, lr_rows: Span, pixels: int) -> Iterator["Part"]:
-        """Cut LR rows into parts: of about ``pixels`` HR pixels on a CPU, else one part."""
+        """Cut LR rows into parts of about ``pixels`` HR pixels on a CPU. On other devices there is one part."""
         step = lr_rows.length
         if self.lr.device.type == "cpu":
             step = max(1, pixels * self.plan.lr_size[0] // (self.plan.hr_size[0] * self.area.columns.length))

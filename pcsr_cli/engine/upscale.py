@@ -85,7 +85,7 @@ class Outcome:
     """The outcome of one upscale.
 
     ``branch_pixels`` counts the result's pixels by branch, and ``executed`` the work that ran. ``forced`` holds the
-    numbers of pixels that were forced light and forced heavy.
+    numbers of pixels that were forced to be light and to be heavy.
     """
 
     plan: TilePlan

@@ -18,7 +18,7 @@ MAX_POINTS = 1000
 """Maximum number of points of a curve."""
 
 MAX_BOUNDARIES = 255
-"""Maximum number of cuts in a page."""
+"""Maximum number of cuts (thresholds of p_heavy) that a page can offer."""
 
 PeerKind = Literal["carn", "fsrcnn", "srresnet", "bsrn", "classsr", "arm"]
 Kind = Literal["threshold", "k", "adm", "heavy", "light", "patch", "budget", "bicubic", "lanczos", "original", PeerKind]

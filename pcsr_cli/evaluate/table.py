@@ -23,12 +23,12 @@ MATCHES = CutGrid("k", (-25, -10, -6, -4, *(round(-3 + 0.1 * step, 1) for step i
 """The points between which the k that matches a peer is interpolated."""
 
 MARGIN = 0.005
-"""A PSNR is out of reach if the best one is further below it, in dB."""
+"""A peer's PSNR counts as reached if the best PSNR of PCSR is at most this many dB below it."""
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """The mean row of each method over a folder. ``notes`` state which matches are out of reach."""
+    """The mean row of each method over a folder. ``notes`` state which figures of peers PCSR cannot match."""
 
     folder: str
     images: int

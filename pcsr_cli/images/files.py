@@ -55,7 +55,7 @@ def is_folder(path: Path) -> bool:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Read a file of at most ``limit`` bytes. Raises OSError, also for a pipe or a device, which may never end."""
+    """Read a file of at most ``limit`` bytes. Raises OSError. Refuses pipes and devices, which may never end."""
     if exists(path) and not is_file(path) and not is_folder(path):
         raise OSError(errno.EINVAL, "not a regular file")
     with path.open("rb") as file:

@@ -100,7 +100,7 @@ def make_lr(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 
 def make_lr_float(hr: NDArray[np.uint8], scale: int) -> NDArray[np.float32]:
-    """Return the LR image of an HR image, as ``make_lr``, but float32 where 1 is white, neither rounded nor clipped.
+    """Return the LR image of an HR image in float32, neither rounded nor clipped. 1 is white.
 
     Borders are mirrored, as they are for the published figures of PCSR."""
     height, width = (side // scale for side in hr.shape[:2])

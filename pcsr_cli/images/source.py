@@ -131,7 +131,7 @@ def _webp_is_lossy(file: BinaryIO) -> bool:
 
 
 def _jxl_is_lossy(file: BinaryIO) -> bool:
-    """Whether the colours are stored as XYB, or the header is damaged."""
+    """Whether the colours are stored as XYB. Also true if the header is damaged."""
     try:
         return read_jxl_header(file).is_xyb
     except (InputError, ValueError):

@@ -108,8 +108,8 @@ class Listing:
     common folder.
 
     Iterating raises InputError if there is no image, if a pattern matches nothing, if a folder in ``paths`` cannot be
-    read, or if a name is outside ``paths``. ``others`` counts the files that are not images, and ``unread`` has the
-    subfolders that could not be read."""
+    read, or if one of ``names`` is outside the common folder. ``others`` counts the files that are not images, and
+    ``unread`` has the subfolders that could not be read."""
 
     def __init__(
         self,

@@ -220,9 +220,9 @@ class FolderRun:
             todo = [task for task in tasks if self._is_todo(task, names.get(task) or self._decide(task))]
 
     def _claimed(self, tasks: Iterable[Task], alone: bool, fail_fast: bool) -> Iterator[Job]:
-        """Yield the jobs of images that no other run works on, and put aside the others.
+        """Yield the jobs of images that no other run works on, and keep the others for later.
 
-        An image during which a run was killed is put aside unless it is computed ``alone``."""
+        An image during which a run was killed is also kept for later, unless ``alone`` is set or there are workers."""
         for task in tasks:
             if self._failed and fail_fast:
                 return

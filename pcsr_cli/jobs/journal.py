@@ -141,7 +141,7 @@ class Journal:
         self._lines.execute("COMMIT")
 
     def find(self, output: Path) -> tuple[Entry, ...]:
-        """Return the entries of a result, whose path is relative to the folder, in the reverse order of reading.
+        """Return the entries of a result, last read first. ``output`` is relative to the folder.
 
         A result that several runs replaced has several entries. That with the content of the file counts."""
         found = self._lines.execute(
@@ -173,7 +173,7 @@ def segments(folder: Path) -> list[Path]:
 def read_lines(path: Path, start: int = 0) -> Iterator[tuple[bytes, int]]:
     """Yield the lines of a segment from the byte ``start`` on, each with the byte where the next complete line starts.
 
-    Raises OutputError, also for a link or a pipe."""
+    Raises OutputError if the file cannot be read, or is a link or a pipe."""
     try:
         with os.fdopen(open_shared(path, os.O_RDONLY, create=False), "rb") as file:
             file.seek(start)

@@ -258,7 +258,8 @@ def shares_legend(
 ) -> NDArray[np.uint8]:
     """Draw the legend of an overlay: a swatch for each branch and its share of the pixels, (n, ``width``, 3).
 
-    ``forced`` counts the pixels that masks forced light and heavy. ``height`` is the minimum height of the legend."""
+    ``forced`` counts the pixels that masks forced to be light and to be heavy. ``height`` is the minimum height of the
+    legend."""
     total = sum(branch_pixels)
     light, heavy = (pixels / total for pixels in forced)
     return _draw_shares(width, [pixels / total for pixels in branch_pixels], light, heavy, height)
@@ -271,7 +272,7 @@ def shares_height(width: int, branches: int, forced: bool) -> int:
 
 def _draw_shares(width: int, shares: Sequence[float], light: float, heavy: float, height: int) -> NDArray[np.uint8]:
     """Draw swatches with text beside them in as many lines as they need. ``light`` and ``heavy`` are the shares of
-    pixels that masks forced light and heavy."""
+    pixels that masks forced to be light and to be heavy."""
     font, size, space = _font(width)
     names = ["light", *(f"branch {branch}" for branch in range(2, len(shares))), "heavy"]
     notes = [f" ({share:.1%} forced)" if share else "" for share in (light, *[0.0] * (len(shares) - 2), heavy)]

@@ -137,7 +137,7 @@ class _Line:
 
     @property
     def may_read(self) -> bool:
-        """Whether another job may be read: the next job to compute and ``ahead`` more are read at a time."""
+        """Whether another job may be read. At most ``ahead`` jobs are read besides the next one to compute."""
         return len(self.ahead) <= self._most_ahead
 
     def read(self, job: Job) -> None:

@@ -64,7 +64,7 @@ class BudgetReport:
 
 @dataclass(frozen=True)
 class RoutingReport:
-    """The routing rule, its cuts, and the number of pixels that each branch computed.
+    """The routing rule, its cuts (thresholds of p_heavy), and the number of pixels that each branch computed.
 
     ``forced_light`` and ``forced_heavy`` count the pixels whose branch came from a mask."""
 

@@ -15,7 +15,7 @@ from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.journal import HIDDEN, Entry, Failure, RunInfo, parse_line, read_lines, segments
 
 RATE_SECONDS = 600.0
-"""The time before the last result over which the rate is measured."""
+"""The rate is measured over at most this many seconds, which end at the last result."""
 
 SLOWEST = 5
 

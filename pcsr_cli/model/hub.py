@@ -67,7 +67,7 @@ class HubLocation:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A model's files in the cache, and their commit. ``new`` lists the files that were downloaded now."""
+    """A model's files in the cache, and their commit. ``new`` lists the files that were just downloaded."""
 
     config: Path
     weights: Path

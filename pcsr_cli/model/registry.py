@@ -376,8 +376,8 @@ def _build_entry(entry: Entry, checkpoint: "Checkpoint", revision: str | None) -
 def _fetched(
     location: HubLocation, name: str, notify: Notify | None, bounds: Bounds = USUAL
 ) -> Iterator[tuple["Checkpoint", Fetched]]:
-    """The checkpoint from the Hub and its files. If the checkpoint is invalid, the files that were downloaded now are
-    removed from the cache."""
+    """The checkpoint from the Hub and its files. If the checkpoint is invalid, the files that this call
+    downloaded are removed from the cache."""
     from pcsr_cli.model.checkpoint import read_safetensors
 
     fetched = fetch(location, name, notify, bounds)
@@ -390,7 +390,7 @@ def _fetched(
 
 
 def _with_licence(model: LoadedModel, fetched: Fetched) -> LoadedModel:
-    """The model with a note if it was downloaded now and has no stated licence."""
+    """The model with a note if it was just downloaded and has no stated licence."""
     name, licence = model.identity.name, model.identity.licence
     if not fetched.new or not licence.startswith(NOT_STATED):
         return model

@@ -5,7 +5,8 @@ first layer is linear in q, so it splits without approximation (at any real scal
 
     W q + b  =  W_feature @ feature[LR pixel]  +  row term[HR row]  +  column term[HR column]
 
-All HR pixels of an LR pixel share the first product. The term of each HR row and of each HR column is one small vector.
+All HR pixels of an LR pixel share the first product. Each row term and each column term is one small
+vector.
 """
 
 from itertools import pairwise

@@ -167,7 +167,7 @@ class Branches(nn.Module):
 
 
 def add_branches(model: Pcsr, gain: int) -> None:
-    """Give every ungrouped 3x3 convolution of the backbone branches that are ``gain`` times as wide, if gain > 0."""
+    """Add branches, ``gain`` times as wide, to every ungrouped 3x3 convolution of the backbone, if gain > 0."""
     for layer in model.encoder.modules() if gain else ():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.groups == 1:
             parametrize.register_parametrization(layer, "weight", Branches(layer.weight, gain))

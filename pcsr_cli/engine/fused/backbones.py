@@ -19,7 +19,7 @@ from pcsr_cli.model.backbones.fsrcnn import FsrcnnBackbone
 from pcsr_cli.model.backbones.srresnet import SLOPE, SrresnetBackbone
 
 BAND_FLOATS = 600_000
-"""Numbers in one band of one feature map. A few bands of this size have to fit the cache together."""
+"""How many float32 values one band of one feature map has. A few bands of this size have to fit the cache together."""
 
 
 Kernels = Callable[[int, Ledger], Stage]

@@ -31,7 +31,7 @@ MAX_SIDE = 16_000
 QUALITIES = (92, 86, 80, 72, 62, 50, 38)
 
 MIN_COLOURS = 64
-"""Minimum number of difficulty levels for the colours of the map."""
+"""The map of difficulty has at least about this many colours, even if the curve has few cuts."""
 
 
 @dataclass(frozen=True)
