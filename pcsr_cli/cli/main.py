@@ -91,6 +91,9 @@ def _options(
 SIGNALLED = 128
 """The exit code after a signal is this number plus the number of the signal."""
 
+STATISTICS = Path("/proc/stat")
+"""The file in which Linux counts the threads that run now, this one included."""
+
 CLICK_ERROR = typer.BadParameter.__mro__[2]
 """Click's ``ClickException``, or that of the copy of Click in newer versions of Typer."""
 
@@ -99,10 +102,7 @@ def main() -> None:
     """Run the command line and exit."""
     _unwind_when_terminated()
     _silence_libraries()
-    # On a busy machine, threads that wait long in a loop take the processor from threads that compute. Without any such
-    # loop, an idle machine is slower. torch reads this when it is imported.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    prepare_threads()
     console.set_up_streams()
     code = run(sys.argv[1:])
     console.flush_stdout()
@@ -110,6 +110,22 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)  # sys.exit waits for the threads, and a decoder may take long
     sys.exit(code)
+
+
+def prepare_threads() -> None:
+    """Let waiting threads sleep if other programs run on at least half of the processors, unless the user chose.
+
+    The threads of torch wait for each other in a loop. On an idle machine that is fastest. On a busy one, a thread that
+    waits takes the processor from a thread that computes. torch reads the variable when it is imported.
+    """
+    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        return
+    try:
+        running = re.search(r"^procs_running (\d+)$", STATISTICS.read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        return
+    if running and 2 * (int(running[1]) - 1) >= (os.cpu_count() or 1):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def run(arguments: list[str]) -> int:

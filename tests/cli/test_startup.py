@@ -1,5 +1,6 @@
 """Help, version and the list of models are fast; the script and ``python -m pcsr_cli`` are the same."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -183,6 +184,45 @@ def test_one_image_imports_only_what_it_uses(run_pcsr: Pcsr) -> None:
     done = subprocess.run(command, env=run_pcsr.env, cwd=run_pcsr.cwd, capture_output=True, text=True, check=True)
     assert "torch" in done.stdout.split()
     assert set(UNUSED.split()).isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("running", "processors", "busy"),
+    [(1, 2, False), (2, 2, True), (4, 2, True), (4, 8, False), (5, 8, True), (2, None, True)],
+)
+def test_waiting_threads_leave_a_busy_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: int, processors: int | None, busy: bool
+) -> None:
+    statistics = tmp_path / "stat"
+    statistics.write_text(f"cpu  1 2 3\nprocesses 900\nprocs_running {running}\nprocs_blocked 9\n")
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    monkeypatch.setattr(main, "STATISTICS", statistics)
+    monkeypatch.setattr(os, "environ", {})
+    main.prepare_threads()
+    assert os.environ == ({"OMP_WAIT_POLICY": "PASSIVE"} if busy else {})
+
+
+@pytest.mark.parametrize("chosen", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_the_users_own_choice_for_waiting_threads_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+) -> None:
+    (tmp_path / "stat").write_text("procs_running 99\n")
+    monkeypatch.setattr(main, "STATISTICS", tmp_path / "stat")
+    monkeypatch.setattr(os, "environ", {chosen: "7"})
+    main.prepare_threads()
+    assert os.environ == {chosen: "7"}
+
+
+@pytest.mark.parametrize("text", [None, "", "procs_running many\n"])
+def test_a_system_that_does_not_count_running_threads_is_not_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    if text is not None:
+        (tmp_path / "stat").write_text(text)
+    monkeypatch.setattr(main, "STATISTICS", tmp_path / "stat")
+    monkeypatch.setattr(os, "environ", {})
+    main.prepare_threads()
+    assert not os.environ
 
 
 def test_the_version_goes_to_stdout(run_pcsr: Pcsr) -> None:
