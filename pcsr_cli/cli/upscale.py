@@ -1,12 +1,10 @@
 """``pcsr upscale``: enlarge one image, or many into a folder."""
 
 import io
-import os
 import sys
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -17,7 +15,7 @@ import typer
 from pcsr_cli.cli.console import explain, print_document, print_message, progress_bar
 from pcsr_cli.cli.options import check_exclusive, examples, with_options
 from pcsr_cli.cli.upscale_options import Options
-from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
+from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder, make_folder, reason
 from pcsr_cli.images.paths import check_outputs, check_source
 from pcsr_cli.jobs.find import (
@@ -36,7 +34,7 @@ from pcsr_cli.jobs.target import TYPICAL_SCALE
 if TYPE_CHECKING:
     from pcsr_cli.cli.upscale_view import Summary
     from pcsr_cli.jobs.find import Task
-    from pcsr_cli.jobs.folder import Existing, Outcome
+    from pcsr_cli.jobs.folder import Existing
     from pcsr_cli.jobs.request import Job, Request
 
 EXAMPLES = examples(
@@ -309,22 +307,11 @@ def _upscale_listed(
     folder: Path, tasks: "Iterator[Task]", listing: Listing, request: "Request", given: Options
 ) -> "Summary":
     models = given.choose_models(given.quiet)
-    from pcsr_cli.cli.upscale_view import Summary, show_line
+    from pcsr_cli.cli.upscale_view import Summary
     from pcsr_cli.jobs.cluster import run_on_cluster
     from pcsr_cli.jobs.folder import FolderRun
-    from pcsr_cli.jobs.report import Report
 
-    summary = Summary(folder, given.json)
-
-    def report(task: "Task", outcome: "Outcome") -> None:
-        if isinstance(outcome, Report):
-            summary.add(outcome)
-            if given.verbose and not given.json:
-                show_line(outcome, outcome.notes)  # the summary has the notes
-        elif isinstance(outcome, str):
-            summary.add_skipped(task.source, folder / task.output, outcome)
-        else:
-            summary.add_failure(task.source, folder / task.output, _print_failure(task.source, outcome))
+    summary = Summary(folder, given.json, given.verbose)
 
     def update(job: "Job", share: float) -> None:
         number, more = run.position(job), "" if run.all_listed else "+"
@@ -345,7 +332,7 @@ def _upscale_listed(
             request,
             existing,
             shard,
-            report=report,
+            report=summary.add,
             progress=update,
             checking=progress,
             has_workers=given.ray is not None,
@@ -361,7 +348,7 @@ def _upscale_listed(
                 summary.pending, summary.all_listed = run.total - run.reported, run.all_listed
                 summary.ignored = listing.others
                 for subfolder, error in listing.unread:
-                    summary.add_failure(subfolder, None, explain(error))
+                    summary.add_failure(subfolder, explain(error))
                 if given.json:
                     print_document(summary.as_document())
                 elif not given.quiet:
@@ -372,25 +359,16 @@ def _upscale_listed(
 @contextmanager
 def _opened_list(name: str | None) -> "Iterator[Iterator[Path] | None]":
     """Open a list of images, and yield its paths, or None without a list. Raises InputError."""
-    with ExitStack() as stack:
-        try:
-            if name is None:
-                file = None
-            elif name == str(STREAM):
-                file = stack.enter_context(os.fdopen(sys.stdin.fileno(), "rb", closefd=False))
-            else:
-                file = stack.enter_context(Path(name).open("rb"))
-        except OSError as error:
-            raise InputError(f"Cannot read the list {name}: {reason(error)}.", "Check the path.") from error
-        yield None if file is None else read_list(file)
-
-
-def _print_failure(source: Path, error: Exception) -> PcsrError:
-    explained = explain(error).about(str(source))
-    print_message(f"pcsr: skipped: {explained.sentence}")
-    if os.environ.get("PCSR_DEBUG") == "1":
-        traceback.print_exception(error)
-    return explained
+    if name is None:
+        yield None
+        return
+    is_stdin = name == str(STREAM)
+    try:
+        file = open(sys.stdin.fileno() if is_stdin else name, "rb", closefd=not is_stdin)  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"Cannot read the list {name}: {reason(error)}.", "Check the path.") from error
+    with file:
+        yield read_list(file)
 
 
 def _check_folder(work: Batch) -> None:

@@ -1,7 +1,9 @@
 """The output of ``pcsr upscale``: the report of one image, the progress and summary of many, and the preview."""
 
 import math
+import os
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsr_cli.cli.console import Spool, facts_table, figures_table, print_message, printable, stderr_console
+from pcsr_cli.cli.console import Spool, explain, facts_table, figures_table, print_message, printable, stderr_console
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.images.image import to_8_bits
 from pcsr_cli.images.read import read_image
@@ -19,6 +21,9 @@ from pcsr_cli.jobs.report import Gflops, Report
 if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
+
+    from pcsr_cli.jobs.find import Task
+    from pcsr_cli.jobs.folder import Outcome
 
 MEBI = 2**20
 MEGA = 1e6
@@ -110,19 +115,19 @@ MAX_FAILURES = 100
 
 
 class Summary:
-    """The results of a run into a ``folder``. With ``json``, the documents are kept for ``as_document``.
+    """The results of a run into a ``folder``. With ``json``, the documents are kept for ``as_document``. With
+    ``verbose``, a line is printed for each image that is done.
 
     ``ignored`` counts the files that are not images, ``pending`` the listed images that were not reached, and
     ``all_listed`` states whether there are no others. The memory does not grow with the number of images, except for
     different notes."""
 
-    def __init__(self, folder: Path, json: bool) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, json: bool, verbose: bool) -> None:
         self.ignored = self.pending = self.done = self.failures = self._pixels = 0
         self.all_listed = True
         self._began = time.perf_counter()
-        self._json = json
-        self._reports, self._skipped, self._failed = Spool(), Spool(), Spool()
+        self._folder, self._json, self._verbose = folder, json, verbose and not json
+        self._documents = {name: Spool() for name in ("reports", "skipped", "failed")}
         self._gflops = 0.0, 0.0
         self._seconds = dict.fromkeys(("load", "compute", "save"), 0.0)
         self._reasons: Counter[str] = Counter()
@@ -136,8 +141,26 @@ class Summary:
         """The number of images that are done in a second."""
         return self.done / (time.perf_counter() - self._began)
 
-    def add(self, report: Report) -> None:
-        """Add an image that is done."""
+    def add(self, task: "Task", outcome: "Outcome") -> None:
+        """Add an image with its report, its error, or the reason why it is skipped."""
+        output = self._folder / task.output
+        if isinstance(outcome, Report):
+            self._add_report(outcome)
+            if self._verbose:
+                show_line(outcome, outcome.notes)  # the summary has the notes
+        elif isinstance(outcome, str):
+            self._reasons[outcome] += 1
+            if self._json:
+                document = {"source": str(task.source), "output": str(output), "why": outcome}
+                self._documents["skipped"].append(document)
+        else:
+            error = explain(outcome).about(str(task.source))
+            print_message(f"pcsr: skipped: {error.sentence}")
+            if os.environ.get("PCSR_DEBUG") == "1":
+                traceback.print_exception(outcome)
+            self.add_failure(task.source, error, output)
+
+    def _add_report(self, report: Report) -> None:
         self.done += 1
         self._choice = tuple(_choice(report))
         self._lossy.update([report.model.name] if self._choice else [])
@@ -147,21 +170,15 @@ class Summary:
         for part in self._seconds:
             self._seconds[part] += getattr(report.seconds, part)
         if self._json:
-            self._reports.append(report.as_document())
+            self._documents["reports"].append(report.as_document())
 
-    def add_skipped(self, source: Path, output: Path, why: str) -> None:
-        """Add an image that is skipped."""
-        self._reasons[why] += 1
-        if self._json:
-            self._skipped.append({"source": str(source), "output": str(output), "why": why})
-
-    def add_failure(self, source: Path, output: Path | None, error: PcsrError) -> None:
+    def add_failure(self, source: Path, error: PcsrError, output: Path | None = None) -> None:
         """Add an image that failed, or a folder (without ``output``) that cannot be read."""
         place = None if output is None else str(output)
         message = {"error": printable(error.sentence), "next_step": printable(error.next_step)}
         self.failures += 1
         if self._json:
-            self._failed.append({"source": str(source), "output": place, **message})
+            self._documents["failed"].append({"source": str(source), "output": place, **message})
         if len(self._failures) < MAX_FAILURES:
             self._failures.append(str(error))
 
@@ -174,14 +191,14 @@ class Summary:
             "pending": self.pending,
             "all_listed": self.all_listed,
             "ignored": self.ignored,
-            "folder": str(self.folder),
+            "folder": str(self._folder),
             "wall_seconds": time.perf_counter() - self._began,
             "output_pixels": self._pixels,
             "seconds": self._seconds,
             "gflops_paper": self._gflops[0],
             "gflops_executed": self._gflops[1],
         }
-        return {"reports": self._reports, "skipped": self._skipped, "failed": self._failed, "totals": totals}
+        return {**self._documents, "totals": totals}
 
     def show(self, printed: tuple[str, ...] = ()) -> None:
         """Print the counts, megapixels, wall time and failures, and the notes that were not ``printed`` before."""
@@ -193,7 +210,7 @@ class Summary:
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="fold")
         seconds = time.perf_counter() - self._began
-        sums = f"{self._pixels / MEGA:,.1f} megapixels in {seconds:,.1f} s, in {self.folder}"
+        sums = f"{self._pixels / MEGA:,.1f} megapixels in {seconds:,.1f} s, in {self._folder}"
         table.add_row("done", f"{self.done:,}", Text(printable(sums)))
         if reasons := self._reasons:
             text = ", ".join(why if len(reasons) == 1 else f"{count:,} {why}" for why, count in reasons.items())
