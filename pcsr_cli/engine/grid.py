@@ -83,14 +83,15 @@ def pixel_centres(length: int, positions: Tensor) -> Tensor:
     return (-1 + half) + (2 * half) * positions
 
 
-def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: torch.device) -> Axis:
+def make_axis(lr_length: int, hr_length: int, start: int, stop: int, device: torch.device, exact: bool = False) -> Axis:
     """The axis of HR rows ``start``..``stop``, where ``lr_length`` rows are enlarged to ``hr_length``.
 
-    The axis is computed on the host, where int64 is always exact, and copied to ``device`` once.
+    ``exact`` positions are computed in float64, so they do not contain the rounding of the published results. The axis
+    is computed on the host, where int64 is always exact, and copied to ``device`` once.
     """
     positions = torch.arange(start, stop, dtype=torch.int64, device="cpu")
     nearest = nearest_index(lr_length, hr_length, positions)
-    dtype = torch.float32 if hr_length <= MAX_SINGLE else torch.float64
+    dtype = torch.float64 if exact or hr_length > MAX_SINGLE else torch.float32
     centres = pixel_centres(hr_length, positions.to(dtype))
     rel = (centres - pixel_centres(lr_length, nearest.to(dtype))) * lr_length
     lr_position = (((centres + 1) * lr_length - 1) / 2).clamp(0, lr_length - 1)

@@ -82,7 +82,9 @@ class AreaSampler:
         self.tile = tile
         self.area = area
         self.lr = lr
-        self.columns = make_axis(plan.lr_size[1], plan.hr_size[1], area.columns.start, area.columns.stop, lr.device)
+        self.columns = make_axis(
+            plan.lr_size[1], plan.hr_size[1], area.columns.start, area.columns.stop, lr.device, plan.exact
+        )
         self.lr_columns = self.columns.nearest - tile.sampled.columns.start
         self.shared: Counter[PreparedMlp] = Counter()
         self.pixels: Counter[PreparedMlp] = Counter()
@@ -166,7 +168,9 @@ class BandSampler:
         self.band = band
         plan = area.plan
         self.rows = plan.hr_rows(band.rows).intersection(area.area.rows)
-        self.axis = make_axis(plan.lr_size[0], plan.hr_size[0], self.rows.start, self.rows.stop, area.lr.device)
+        self.axis = make_axis(
+            plan.lr_size[0], plan.hr_size[0], self.rows.start, self.rows.stop, area.lr.device, plan.exact
+        )
         first_pixels = torch.arange(band.rows.length, device=area.lr.device) * band.features.shape[3]
         self.lr_pixels = first_pixels[:, None] + area.lr_columns
         self._planes: dict[PreparedMlp, tuple[Tensor, Tensor, Tensor]] = {}

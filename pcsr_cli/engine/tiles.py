@@ -88,6 +88,7 @@ class Tile:
 @dataclass(frozen=True)
 class TilePlan:
     """All tiles of an image, row by row. ``lr_size`` and ``hr_size`` are the (height, width) of the whole image.
+    ``exact`` stands for positions in float64.
 
     ``halo`` is None if the backbone reads the whole image. The features of the image are then computed once.
     """
@@ -97,6 +98,7 @@ class TilePlan:
     tiles: tuple[Tile, ...]
     halo: int | None
     ring: int
+    exact: bool = False
 
     def hr_rows(self, lr_rows: Span) -> Span:
         """The HR rows whose nearest LR row is among ``lr_rows``."""
@@ -127,7 +129,14 @@ class TilePlan:
         return self.hr_size[0] * self.hr_size[1]
 
 
-def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], halo: int | None, ring: int) -> TilePlan:
+def plan_tiles(
+    lr_size: tuple[int, int],
+    scale: float,
+    tile: tuple[int, int],
+    halo: int | None,
+    ring: int,
+    exact: bool = False,
+) -> TilePlan:
     """Cut an LR image of (height, width) into nearly equal tiles of at most ``tile`` (height, width) LR pixels.
 
     ``halo`` is the backbone's receptive radius in LR pixels, ``ring`` the radius of refinement in HR pixels.
@@ -135,7 +144,7 @@ def plan_tiles(lr_size: tuple[int, int], scale: float, tile: tuple[int, int], ha
     assert min(tile) >= 1 and halo != 0 and ring >= 0
     size = hr_size(lr_size, scale)
     whole = Rect(Span(0, lr_size[0]), Span(0, lr_size[1]))
-    return TilePlan(lr_size, size, _cut(whole, tile, lr_size, size, halo, ring), halo, ring)
+    return TilePlan(lr_size, size, _cut(whole, tile, lr_size, size, halo, ring), halo, ring, exact)
 
 
 @dataclass(frozen=True)

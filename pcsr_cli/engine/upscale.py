@@ -56,7 +56,8 @@ class Settings:
     side of a tile in LR pixels, None for automatic. ``memory`` is the maximum number of bytes of features kept between
     two passes, None for a share of the free memory. Neither ``tile`` nor ``memory`` changes the result. ``forced``
     pixels get a given branch. ADM clusters forced pixels with all others. A budget subtracts the cost of forced pixels
-    first.
+    first. With ``exact``, positions do not contain the float32 rounding of the published results, so equal surroundings
+    give equal pixels.
     """
 
     routing: Routing = field(default_factory=Threshold)
@@ -64,6 +65,7 @@ class Settings:
     tile: int | None = None
     memory: int | None = None
     forced: Forced | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Sett
     ring = RING if settings.refine < NEVER else 0
     side = settings.tile
     tile = (side, side) if side else auto_tile(model, scale, lr_size, pixel_bytes)
-    return plan_tiles(lr_size, scale, tile, model.encoder.receptive_radius, ring)
+    return plan_tiles(lr_size, scale, tile, model.encoder.receptive_radius, ring, settings.exact)
 
 
 def keeps_difficulties(plan: TilePlan, device: torch.device) -> bool:

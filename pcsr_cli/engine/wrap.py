@@ -1,9 +1,9 @@
 """Wrap an image around its edges, so that the result of a tileable texture is tileable.
 
 The image gets a border of pixels from its opposite edges, is upscaled as usual, and the border of the result is cut
-off. The rest equals the same part of an endless tiling, up to the float32 rounding of positions: a pixel of the result
-depends only on LR pixels within ``reach``, which the border contains, and on its position on the LR grid, which repeats
-with the image at an integer scale. The network's own padding reaches only pixels that are cut off. Computing the padded
+off. The rest equals the same part of an endless tiling if positions are exact: a pixel of the result depends only on LR
+pixels within ``reach``, which the border contains, and on its position on the LR grid, which repeats with the image at
+an integer scale. The network's own padding reaches only pixels that are cut off. Computing the padded
 image in tiles does not change its result. The rule for routing must not depend on all pixels, because those of the
 border occur twice.
 """

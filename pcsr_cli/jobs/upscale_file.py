@@ -305,7 +305,12 @@ class Upscaler:
             computation.ended = time.perf_counter()
             return
         settings = Settings(
-            read.routing, refine=read.refine, tile=request.tile, memory=request.memory, forced=read.forced
+            read.routing,
+            refine=read.refine,
+            tile=request.tile,
+            memory=request.memory,
+            forced=read.forced,
+            exact=request.wrap is not None,
         )
         computation.began = time.perf_counter()
         border = reach(read.model.network) if request.wrap is not None else 0
