@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from msgspec import Meta
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
@@ -18,7 +19,7 @@ from pcsr_cli.errors import ModelError, TrainingError
 from pcsr_cli.images.files import atomic_write
 from pcsr_cli.model.checkpoint import load_pickle
 from pcsr_cli.model.network import Pcsr
-from pcsr_cli.model.spec import ModelSpec, Scales, Table, convert, write_config
+from pcsr_cli.model.spec import ModelSpec, Scales, convert, write_config
 from pcsr_cli.training.batches import Batch
 from pcsr_cli.training.config import MAX_NUMBER, NotNegative, Share, StageConfig
 from pcsr_cli.training.stages import HeavyStage, Loss, RoutingStage, freeze
@@ -27,36 +28,25 @@ FORMAT = 1
 BETAS = (0.9, 0.99)
 START_NEW = "Check the path, or start a new run."
 DAMAGED = "The training state is damaged, or its weights and optimizer belong to another network."
-REFUSED = (TrainingError, START_NEW)
 
 
-@dataclass(frozen=True)
-class RunState:
+class RunState(Struct, frozen=True):
     """The state of a run between two iterations. The next iteration is ``step`` of ``stage``.
 
     Batches depend only on the recipe's seed, ``stage`` and ``step``, so the state holds nothing about the data.
-    ``progress`` is the position on the learning-rate curve, 0 to 1. ``seconds`` counts the training so far. ``random``
-    is the state of torch's generator.
+    ``progress`` is the position on the learning-rate curve, 0 to 1. ``seconds`` is the training time so far. ``random``
+    is the state of torch's random generator.
     """
-
-    stage: int
-    step: int
-    progress: float
-    seconds: float
-    architecture: dict[str, Any]
-    model: dict[str, Tensor]
-    ema: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    random: Tensor
-
-
-class Position(Table, frozen=True):
-    """The numbers of a RunState."""
 
     stage: Annotated[int, Meta(ge=1, le=2)]
     step: Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
     progress: Share
     seconds: NotNegative
+    architecture: dict[str, Any]
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    random: Tensor
 
 
 def architecture(spec: ModelSpec) -> dict[str, Any]:
@@ -68,7 +58,7 @@ def architecture(spec: ModelSpec) -> dict[str, Any]:
 def save_state(state: RunState, path: Path) -> None:
     """Write ``state`` to ``path`` atomically. Raises OutputError."""
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        torch.save({"format": FORMAT, **vars(state)}, stream)
+        torch.save({"format": FORMAT, **asdict(state)}, stream)
 
 
 def load_state(path: Path, spec: ModelSpec) -> RunState:
@@ -80,11 +70,9 @@ def load_state(path: Path, spec: ModelSpec) -> RunState:
         content = load_pickle(path)
     except ModelError as error:
         raise TrainingError(f"Cannot resume: {error.sentence}", START_NEW) from error
-    names = {entry.name for entry in fields(RunState)}
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not names <= content.keys():
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TrainingError(f"{path} is not a training state of this version.", START_NEW)
-    convert({name: content[name] for name in ("stage", "step", "progress", "seconds")}, Position, str(path), *REFUSED)
-    state = RunState(**{name: content[name] for name in names})  # the first versions stored more keys
+    state = convert(content, RunState, str(path), TrainingError, START_NEW)
     if state.architecture != architecture(spec):
         raise TrainingError(
             f"{path} has another architecture than [model] in the recipe.", "Restore [model], or start a new run."
@@ -308,13 +296,12 @@ class Trainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = self._rate
             torch.set_rng_state(state.random)
-            moments = list(self._optimizer.state.items())
-            fits = all(value.shape in {key.shape, ()} for key, values in moments for value in values.values())
-            complete = all(values.keys() == {"step", "exp_avg", "exp_avg_sq"} for _, values in moments)
+            for parameter, moments in self._optimizer.state.items():
+                shapes = {value.shape for value in moments.values()}
+                if moments.keys() != {"step", "exp_avg", "exp_avg_sq"} or not shapes <= {parameter.shape, ()}:
+                    raise ValueError("the moments are incomplete or have other shapes than the weights")
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise TrainingError(DAMAGED, START_NEW) from error
-        if not fits or not complete:
-            raise TrainingError(DAMAGED, START_NEW)
         self._average.n_averaged.fill_(state.step + 1)
         self.schedule = Schedule(self.config.iterations, state.step, state.progress)
 

@@ -1,13 +1,12 @@
 """Schedule, averaged weights, and the state file, which is written atomically and checked when it is read."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from msgspec.structs import replace as replace_settings
+from msgspec.structs import replace
 
 from pcsr_cli.errors import OutputError, TrainingError
 from pcsr_cli.model.checkpoint import read_checkpoint
@@ -116,7 +115,7 @@ def test_a_state_of_wrong_values_is_refused(
 
 
 def test_averaged_weights_move_slower_with_age_and_counters_are_copied(recipe: TrainConfig) -> None:
-    model = Pcsr(replace_settings(recipe.model, backbone="carn", depth=None).spec)
+    model = Pcsr(replace(recipe.model, backbone="carn", depth=None).spec)
     average = average_weights(model, 0.5)
     name = "heavy_sampler.imnet.layers.0.bias"
     counters = [key for key in model.state_dict() if key.endswith("num_batches_tracked")]
@@ -164,7 +163,7 @@ def test_branches_change_nothing_at_first_and_merge_into_one_kernel(recipe: Trai
 
 
 def test_a_run_with_branches_resumes_exactly_and_ends_as_a_plain_network(recipe: TrainConfig, tmp_path: Path) -> None:
-    config = replace_settings(recipe, model=replace_settings(recipe.model, branches=2))
+    config = replace(recipe, model=replace(recipe.model, branches=2))
     whole = train(config, tmp_path / "whole")
     calls = iter(range(3))
     assert train(config, tmp_path / "parts", stop=lambda: next(calls, None) == 2) is None
@@ -184,12 +183,12 @@ def test_a_state_without_branches_does_not_continue_a_run_with_them(recipe: Trai
 def test_a_run_starts_from_the_weights_of_a_model(recipe: TrainConfig, tmp_path: Path) -> None:
     first = train(recipe, tmp_path / "first")
     assert first is not None
-    model = replace_settings(recipe.model, start=str(first))
-    stages = {name: replace_settings(recipe.stage1, learning_rate=1e-12) for name in ("stage1", "stage2")}
-    second = train(replace_settings(recipe, model=model, **stages), tmp_path / "second")
+    model = replace(recipe.model, start=str(first))
+    stages = {name: replace(recipe.stage1, learning_rate=1e-12) for name in ("stage1", "stage2")}
+    second = train(replace(recipe, model=model, **stages), tmp_path / "second")
     assert second is not None
     before, after = (read_checkpoint(folder).state for folder in (first, second))
     assert all(torch.allclose(value, after[name], atol=1e-5) for name, value in before.items())
-    other = replace_settings(model, samplers=((4,), (8,)))
+    other = replace(model, samplers=((4,), (8,)))
     with fails(TrainingError, str(first), "another architecture"):
-        train(replace_settings(recipe, model=other), tmp_path / "third")
+        train(replace(recipe, model=other), tmp_path / "third")
