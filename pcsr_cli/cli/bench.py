@@ -34,18 +34,6 @@ EXAMPLES = options.examples(
     "pcsr bench folder --degrade jpeg=75  # LR images saved as JPEG",
 )
 
-COLUMNS = (
-    ("heavy", "heavy_share", ".1%"),
-    ("PSNR", "psnr", ".3f"),
-    ("SSIM", "ssim", ".4f"),
-    ("GFLOPs", "paper", ",.2f"),
-    ("exec.", "executed", ",.2f"),
-    ("of orig.", "original_share", ".1%"),
-    ("s", "seconds", ".2f"),
-    ("MP/s", "megapixels_per_second", ".2f"),
-)
-"""The heading, the field of ``Row`` and the number format of each column of the table."""
-
 Folders = Annotated[
     list[Path],
     typer.Argument(metavar="FOLDER", help="Measure folders of HR images, or folders with HR and LR_xN in them."),
@@ -212,6 +200,8 @@ def _show(conditions: "Conditions", result: "BenchResult") -> None:
     """Print the rows by image, then the means."""
     from rich.text import Text
 
+    from pcsr_cli.evaluate.bench import COLUMNS
+
     console = stdout_console()
     composed = " (none for patch, which is composed)" if any(row.seconds is None for row in result.rows) else ""
     title = (
@@ -220,8 +210,8 @@ def _show(conditions: "Conditions", result: "BenchResult") -> None:
         f"seconds of computing{composed}."
     )
     console.print(Text(printable(title)))
-    columns = [column for column in COLUMNS if any(getattr(row, column[1]) is not None for row in result.rows)]
-    table = figures_table("image, method", *(heading for heading, _, _ in columns), gap=1)
+    columns = [name for name in COLUMNS if any(getattr(row, name) is not None for row in result.rows) and name != "own"]
+    table = figures_table("image, method", *(COLUMNS[name][0] for name in columns), gap=1)
     for (image, size), group in groupby(result.rows, key=lambda row: (row.image, row.size)):
         table.add_row(
             Text(printable(image) if size is None else f"{printable(image)} {size[0]}x{size[1]}", style="bold")
@@ -253,7 +243,6 @@ def conclude(mean: "Sequence[Row]") -> str:
     return f"{routed}: {', '.join(gains)}." if gains else ""
 
 
-def _add_rows(table: "Table", rows: "Iterable[Row]", columns: "Iterable[tuple[str, str, str]]") -> None:
+def _add_rows(table: "Table", rows: "Iterable[Row]", columns: Sequence[str]) -> None:
     for row in rows:
-        figures = (measuring.format_figure(getattr(row, name), form) for _, name, form in columns)
-        table.add_row(f"  {row.method}", *figures)
+        table.add_row(f"  {row.method}", *measuring.format_row(row, columns))

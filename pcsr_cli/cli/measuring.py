@@ -20,7 +20,7 @@ from pcsr_cli.images.paths import check_outputs
 
 if TYPE_CHECKING:
     from pcsr_cli.evaluate.arguments import CutGrid
-    from pcsr_cli.evaluate.bench import BenchResult
+    from pcsr_cli.evaluate.bench import BenchResult, Row
     from pcsr_cli.evaluate.dataset import Pair, PairFiles, SkippedImage
     from pcsr_cli.evaluate.runner import Conditions
     from pcsr_cli.evaluate.sweep import Curve
@@ -101,7 +101,7 @@ class Common(options.Engine):
         Raises the errors of loading."""
         from pcsr_cli.engine.device import resolve_device, resolve_precision
         from pcsr_cli.engine.upscale import Settings
-        from pcsr_cli.evaluate.methods import load_original
+        from pcsr_cli.evaluate.peers import load_original
         from pcsr_cli.evaluate.runner import Conditions
 
         refine = options.choose_refine(self.refine, self.no_refine, self.scale)
@@ -192,6 +192,13 @@ def format_figure(value: float | None, form: str) -> str:
     if value is None:
         return "-"
     return "equal" if math.isinf(value) else format(value, form)
+
+
+def format_row(row: "Row", names: Sequence[str]) -> list[str]:
+    """Return the figures of a row for a table."""
+    from pcsr_cli.evaluate.bench import COLUMNS
+
+    return [format_figure(getattr(row, name), COLUMNS[name][2]) for name in names]
 
 
 def provenance(model: "LoadedModel") -> Mapping[str, object]:

@@ -21,16 +21,7 @@ METHODS = "threshold,adm,light,heavy,bicubic"
 READ_8_BITS = {"bicubic", "lanczos", "classsr", "arm"}
 """The methods that read 8-bit images only."""
 
-COLUMNS = (
-    ("PSNR", "psnr", ".3f"),
-    ("SSIM", "ssim", ".4f"),
-    ("GFLOPs", "paper", ",.2f"),
-    ("exec.", "executed", ",.2f"),
-    ("own", "own", ".3f"),
-    ("of orig.", "original_share", ".1%"),
-    ("heavy", "heavy_share", ".1%"),
-    ("s", "seconds", ".2f"),
-)
+FIGURES = ("psnr", "ssim", "paper", "executed", "own", "original_share", "heavy_share", "seconds")
 
 
 def choose_targets(match: Sequence[str], peers: Sequence[PeerRequest], lr_float: bool) -> tuple[Method, ...]:
@@ -138,7 +129,7 @@ def _print(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> 
 
     console = stdout_console()
     console.print(Text(printable(title)))
-    table = figures_table("folder, method", *(heading for heading, _, _ in COLUMNS), "MB", gap=1)
+    table = figures_table("folder, method", *_headings(), gap=1)
     for each in tables:
         table.add_section()
         table.add_row(Text(printable(f"{each.folder}, mean of {each.images}"), style="bold"))
@@ -150,7 +141,7 @@ def _print(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> 
 
 
 def _markdown(title: str, tables: "Sequence[PaperTable]", notes: Sequence[str]) -> str:
-    headings = ("method", *(heading for heading, _, _ in COLUMNS), "MB")
+    headings = ("method", *_headings())
     head = [_line(headings), _line(["---"] * len(headings))]
     lines = [printable(title)]
     for each in tables:
@@ -164,8 +155,14 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _headings() -> list[str]:
+    from pcsr_cli.evaluate.bench import COLUMNS
+
+    return [*(COLUMNS[name][0] for name in FIGURES), "MB"]
+
+
 def _cells(row: "Row") -> list[str]:
-    cells = [measuring.format_figure(getattr(row, name), form) for _, name, form in COLUMNS]
+    cells = measuring.format_row(row, FIGURES)
     if row.classes is not None:
-        cells[6] = "/".join(map(str, row.classes))
+        cells[FIGURES.index("heavy_share")] = "/".join(map(str, row.classes))
     return [*cells, "-" if row.memory is None else f"{row.memory / 2**20:,.0f}"]

@@ -52,6 +52,20 @@ class Row:
     memory: float | None = None
 
 
+COLUMNS = {
+    "heavy_share": ("heavy", "Heavy", ".1%"),
+    "psnr": ("PSNR", "PSNR", ".3f"),
+    "ssim": ("SSIM", "SSIM", ".4f"),
+    "paper": ("GFLOPs", "GFLOPs (paper's count)", ",.2f"),
+    "executed": ("exec.", "GFLOPs (executed)", ",.2f"),
+    "own": ("own", "GFLOPs of a patch (own count)", ".3f"),
+    "original_share": ("of orig.", "of the original", ".1%"),
+    "seconds": ("s", "Seconds", ".2f"),
+    "megapixels_per_second": ("MP/s", "Megapixels per second", ".2f"),
+}
+"""The figures of a ``Row`` in tables: the heading on a terminal, the heading on a page, and the number format."""
+
+
 @dataclass(frozen=True)
 class BenchResult:
     """All rows, the mean row of each method, and the images that could not be measured."""

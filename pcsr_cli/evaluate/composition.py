@@ -89,3 +89,22 @@ def _count_predictions(branches: Branches) -> Tensor | None:
     for tile in tiles:
         count[tile.region.slices] += 1
     return count
+
+
+def patch_mask(difficulty: Tensor, side: int, heavy: int) -> Tensor:
+    """Return the heavy pixels, (H, W) bool, if whole patches are routed by their mean p_heavy.
+
+    ``difficulty`` is (H, W), ``side`` the side of a patch in HR pixels. The patches with the highest mean are heavy,
+    the last one only in its upper part, so that exactly ``heavy`` pixels are heavy.
+    """
+    height, width = difficulty.shape
+    across = -(-width // side)
+    patch = (torch.arange(height) // side)[:, None] * across + torch.arange(width) // side
+    count = torch.bincount(patch.view(-1))
+    mean = torch.bincount(patch.view(-1), weights=difficulty.reshape(-1).double()) / count
+    rank = torch.empty_like(count)
+    rank[mean.argsort(descending=True, stable=True)] = torch.arange(len(count))
+    order = rank[patch.view(-1)].argsort(stable=True)
+    mask = torch.zeros(height * width, dtype=torch.bool)
+    mask[order[:heavy]] = True
+    return mask.view(height, width)

@@ -1,14 +1,15 @@
-"""ClassSR (Kong et al., CVPR 2021) and ARM (Chen et al., ECCV 2022) with CARN at x4, which route patches of an image.
+"""The methods that ``pcsr bench`` compares with PCSR at x4: the original networks, ClassSR, and ARM.
 
-Each LR patch of 32x32 pixels, in steps of 28, runs alone through a network that its class selects. Results are rounded
-to 8 bits, and where patches overlap their mean is rounded again. What lies right of or below the last patch is not
-computed. The weights of neither have a licence, so they do not ship with pcsr.
+ClassSR (Kong et al., CVPR 2021) and ARM (Chen et al., ECCV 2022), both with CARN, route patches of an image. Each LR
+patch of 32x32 pixels, in steps of 28, runs alone through the network of its class. Results are rounded to 8 bits. Where
+patches overlap, their mean is rounded again. Pixels to the right of the last patch or below it are not computed. The
+weights of ClassSR and ARM have no licence, so they do not ship with pcsr.
 """
 
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,18 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pcsr_cli.engine.device import full_float32, to_levels, to_numbers
+from pcsr_cli.engine.device import as_lr, full_float32, to_levels, to_numbers
+from pcsr_cli.engine.fused.originals import prepared_original
 from pcsr_cli.errors import InputError, ModelError, UsageError
 from pcsr_cli.evaluate.arguments import Kind, PeerRequest
 from pcsr_cli.evaluate.dataset import PATCH, STRIDE, find_pairs, load_pair
-from pcsr_cli.evaluate.methods import LoadedOriginal, load_original, load_state
 from pcsr_cli.evaluate.metrics import decibels
-from pcsr_cli.images.files import is_folder, read_text, reason
+from pcsr_cli.images.files import is_file, is_folder, read_text, reason
+from pcsr_cli.model.backbones import ORIGINALS, Original
 from pcsr_cli.model.backbones.carn import CarnOriginal
-from pcsr_cli.model.checkpoint import load_strictly
+from pcsr_cli.model.checkpoint import load_pickle, load_safetensors, load_strictly
 from pcsr_cli.model.flops import GIGA, ORIGINAL_SCALE
 from pcsr_cli.model.layers import Cost, conv
-from pcsr_cli.model.spec import Table, convert
+from pcsr_cli.model.spec import DEFAULT_MEANS, NO_MEAN, Table, convert
 
 WIDTHS = (36, 52, 64)
 """The channels of the three networks, lightest first."""
@@ -169,7 +171,7 @@ def join_patches(results: Tensor, lr_size: tuple[int, ...]) -> NDArray[np.uint8]
     """The image (4g(h), 4g(w), 3) of enlarged patches (n, 3, 128, 128) uint8: their rounded mean where they overlap."""
     size = tuple(ORIGINAL_SCALE * side for side in grid_sides(*lr_size[:2]))
     columns = results.float().flatten(1).T[None]
-    fold = functools.partial(F.fold, output_size=size, kernel_size=HR_PATCH, stride=ORIGINAL_SCALE * STRIDE)
+    fold = partial(F.fold, output_size=size, kernel_size=HR_PATCH, stride=ORIGINAL_SCALE * STRIDE)
     mean = fold(columns) / fold(torch.ones_like(columns))
     joined: NDArray[np.uint8] = mean[0].permute(1, 2, 0).round().byte().contiguous().numpy()
     return joined
@@ -319,6 +321,71 @@ def compute_table(networks: Sequence[ShiftedCarn], folder: Path) -> EdgeTable:
     used = filled[nearest(np.arange(BINS), filled)]
     psnr = [[float(row[bins == each].mean()) for each in used] for row in values]
     return convert({"bin_centres": centres.tolist(), "psnr": psnr, "cost": cost}, EdgeTable, str(folder))
+
+
+@dataclass(frozen=True)
+class LoadedOriginal:
+    """An original x4 network with its weights. ``mean`` is subtracted from RGB in [0, 1]."""
+
+    name: str
+    network: Original
+    mean: tuple[float, float, float]
+
+    def cost(self, lr_pixels: int) -> Cost:
+        """Return the FLOPs for an image."""
+        return self.network.cost() * lr_pixels
+
+    @cached_property
+    def _prepared(self) -> Callable[[Tensor], Tensor]:
+        return prepared_original(self.network)
+
+    @torch.inference_mode()
+    def upscale(self, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Upscale (h, w, 3) uint8 RGB to (4h, 4w, 3), as a whole."""
+        device = next(self.network.parameters()).device
+        mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1)
+        x = to_numbers(as_lr(lr).to(device)) - mean
+        with full_float32(x.device):
+            rgb = (self._prepared if device.type == "cpu" else self.network)(x)[0] + mean[0]
+        values: NDArray[np.uint8] = to_levels(rgb, torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return np.ascontiguousarray(values)
+
+
+def load_state(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a ``.safetensors`` or ``.pth`` by name.
+
+    A ``.pth`` contains the state dict, ``{"params": state dict}`` as published for BSRN, or ``{"model": {"sd": state
+    dict}}`` as published by PCSR's authors. Raises ModelError.
+    """
+    if not is_file(path):
+        raise ModelError(f"{path} does not exist.", "Check the path.")
+    if path.suffix == ".safetensors":
+        return load_safetensors(path)
+    content = load_pickle(path)
+    for keys in (("params",), ("model", "sd")):
+        inner = content
+        for key in keys:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        content = content if inner is None else inner
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f"{path} contains no state dict.", "Give the weights of the network.")
+    return content
+
+
+def load_original(path: Path, device: torch.device) -> LoadedOriginal:
+    """Load a ``.safetensors`` or ``.pth`` of CARN, FSRCNN, SRResNet or BSRN at x4. The keys identify the network.
+
+    Raises ModelError.
+    """
+    state = load_state(path)
+    for name, network_class in ORIGINALS.items():
+        with torch.device("meta"):
+            network = network_class()
+        if set(network.state_dict()) == set(state):
+            load_strictly(network, state, str(path))
+            mean = DEFAULT_MEANS.get(name, NO_MEAN)
+            return LoadedOriginal(name, network.eval().requires_grad_(False).to(device), mean)
+    raise ModelError(f"{path} contains none of the original networks.", f"Supported at x4: {', '.join(ORIGINALS)}.")
 
 
 def load_peers(requests: Sequence[PeerRequest], device: torch.device) -> dict[Kind, Peer | LoadedOriginal]:

@@ -16,10 +16,9 @@ from pcsr_cli.engine.rules import Routing, default_routing
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import ScaleError, UsageError, in_full
 from pcsr_cli.evaluate.arguments import PEERS, Kind, Method
-from pcsr_cli.evaluate.composition import Composer
-from pcsr_cli.evaluate.methods import LoadedOriginal, patch_mask
+from pcsr_cli.evaluate.composition import Composer, patch_mask
 from pcsr_cli.evaluate.metrics import luma, psnr
-from pcsr_cli.evaluate.peers import Peer
+from pcsr_cli.evaluate.peers import LoadedOriginal, Peer
 from pcsr_cli.images.resize import resize_bicubic_8bit, resize_lanczos_8bit
 from pcsr_cli.model.flops import GIGA, ORIGINAL_SCALE, executed_flops, model_costs, original_flops, paper_flops
 from pcsr_cli.model.layers import Cost

@@ -18,8 +18,8 @@ from pcsr_cli.errors import InputError, UsageError
 from pcsr_cli.evaluate.arguments import Method, parse_methods
 from pcsr_cli.evaluate.bench import bench, check
 from pcsr_cli.evaluate.dataset import SkippedImage, find_pairs
-from pcsr_cli.evaluate.methods import LoadedOriginal, load_original
 from pcsr_cli.evaluate.metrics import psnr
+from pcsr_cli.evaluate.peers import LoadedOriginal, load_original
 from pcsr_cli.images.resize import make_lr, resize_bicubic_8bit
 from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.registry import LoadedModel

@@ -1,4 +1,4 @@
-"""ClassSR and ARM: routing by patch, counts, and the published results."""
+"""ClassSR, ARM and the original networks: routing by patch, counts, and the published results."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,16 @@ from msgspec.structs import asdict
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
+from pcsr_cli.engine.device import as_lr, full_float32, to_numbers
 from pcsr_cli.errors import InputError, ModelError, PcsrError, UsageError
 from pcsr_cli.evaluate import peers
 from pcsr_cli.evaluate.arguments import parse_peers
-from pcsr_cli.evaluate.metrics import psnr
+from pcsr_cli.evaluate.dataset import find_pairs, load_pair
+from pcsr_cli.evaluate.metrics import luma, psnr
 from pcsr_cli.evaluate.peers import (
     ClassSrNetwork,
     EdgeTable,
+    LoadedOriginal,
     Peer,
     ShiftedCarn,
     cut_patches,
@@ -27,10 +30,12 @@ from pcsr_cli.evaluate.peers import (
     join_patches,
     load_arm,
     load_classsr,
+    load_original,
     load_peers,
 )
 from pcsr_cli.images.read import read_rgb
 from pcsr_cli.model.backbones import ORIGINALS
+from pcsr_cli.model.backbones.fsrcnn import FsrcnnOriginal
 from tests.conftest import SHARED
 from tests.failing import fails
 from tests.images import levels, save
@@ -213,3 +218,57 @@ def test_the_published_results_are_repeated(shared: Path, image: str, method: st
         assert np.array_equal(scores, golden["arm"]["edge_scores"][f"{image}.png"])
         table = peers.read_table(None, shared / "peers" / "arm-carn.pth")
         assert table.decide(k).tolist() == golden["arm"]["decision_of_each_bin"][method]
+
+
+def test_other_files_are_not_original_networks(tmp_path: Path) -> None:
+    path = tmp_path / "original.pth"
+    with fails(ModelError, f"{path} does not exist."):
+        load_original(path, CPU)
+    for content, message in (
+        ({"weight": torch.zeros(1)}, "none of the original networks."),
+        ([1, 2], "no state dict."),
+    ):
+        torch.save(content, path)
+        with fails(ModelError, f"{path} contains {message}"):
+            load_original(path, CPU)
+    for damaged in (b"", b"\x80\x02."):
+        path.write_bytes(damaged)
+        with fails(ModelError, f"{path} is not a readable PyTorch checkpoint."):
+            load_original(path, CPU)
+
+
+def test_original_networks_compute_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "full_float32", lambda _: full_float32(torch.device("cuda")))
+    precisions: list[str] = []
+    network = FsrcnnOriginal().eval()
+
+    def watch(*_: object) -> None:
+        precisions.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+
+    network.tail_conv.register_forward_hook(watch)
+    LoadedOriginal("fsrcnn", network, (0.0, 0.0, 0.0)).upscale(np.zeros((4, 5, 3), np.uint8))
+    assert precisions == ["ieee"]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["face", "comic"])
+def test_bsrn_gives_its_published_results(shared: Path, name: str) -> None:
+    original = load_original(shared / "peers" / "net_g_BSRN_x4.pth", CPU)
+    assert (original.name, sum(value.numel() for value in original.network.parameters())) == ("bsrn", 352_400)
+    lr = read_rgb(shared / f"images/set14/LR_x4/{name}.png")
+    expected = read_rgb(shared / f"golden/peers/bsrn_{name}.png").astype(np.float64)
+    x = to_numbers(as_lr(lr))
+    with torch.inference_mode():
+        values = original.network(x)[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
+    assert np.abs(values - expected).max() <= 0.5 + 1e-4 * 255
+    assert (original.upscale(lr) != expected).mean() <= 1 / 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize(("name", "published"), [("set5", 32.350), ("set14", 28.739)])
+def test_bsrn_has_its_published_psnr_of_luma(shared: Path, name: str, published: float) -> None:
+    original = load_original(shared / "peers" / "net_g_BSRN_x4.pth", CPU)
+    pairs = [load_pair(files, 4) for files in find_pairs([shared / "images" / name], 4)]
+    values = [psnr(luma(original.upscale(pair.lr)), luma(pair.hr), 4) for pair in pairs if pair.hr is not None]
+    assert np.mean(values) == pytest.approx(published, abs=5e-4)

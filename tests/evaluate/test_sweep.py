@@ -12,10 +12,10 @@ from pcsr_cli.engine.rules import Adaptive, Routing, Threshold, Tradeoff
 from pcsr_cli.engine.upscale import Settings, predict_branches, upscale_whole
 from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.arguments import parse_grid
-from pcsr_cli.evaluate.composition import Composer
+from pcsr_cli.evaluate.composition import Composer, patch_mask
 from pcsr_cli.evaluate.dataset import Pair
-from pcsr_cli.evaluate.methods import LoadedOriginal
 from pcsr_cli.evaluate.metrics import luma, psnr, ssim
+from pcsr_cli.evaluate.peers import LoadedOriginal
 from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.evaluate.sweep import Curve, Meter, Point, check, mean_curve, sweep
 from pcsr_cli.model.backbones import ORIGINALS
@@ -169,3 +169,10 @@ def test_untrained_scales_are_refused() -> None:
     both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
     with fails(UsageError, "The original network supports only x4."):
         check(replace(CONDITIONS, model=both, scale=2, original=original))
+
+
+def test_the_hardest_patches_are_heavy_and_the_last_one_in_its_upper_part() -> None:
+    difficulty = torch.zeros(4, 6)
+    difficulty[:2, 2:4], difficulty[2:, 4:] = 0.9, 0.5
+    mask = patch_mask(difficulty, 2, 6)
+    assert mask[:2, 2:4].all() and mask[2, 4:].all() and mask.sum() == 6

@@ -22,7 +22,7 @@ import pcsr_cli
 from pcsr_cli.engine.device import describe_device, to_levels
 from pcsr_cli.engine.rules import NEVER
 from pcsr_cli.evaluate.arguments import CutGrid
-from pcsr_cli.evaluate.bench import Row
+from pcsr_cli.evaluate.bench import COLUMNS, Row
 from pcsr_cli.evaluate.compare import Picture, differences
 from pcsr_cli.evaluate.dataset import Pair, SkippedImage
 from pcsr_cli.evaluate.html import previews
@@ -35,17 +35,11 @@ from pcsr_cli.images.resize import resize_bicubic_8bit, resize_lanczos_8bit
 from pcsr_cli.jobs.maps import P_HEAVY_COLOURS, TINT
 
 SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "crop.js", "stage.js", "page.js")
-COLUMNS = ("heavy_share", "psnr", "ssim", "paper", "executed", "saved", "saved_executed")
+CURVE_COLUMNS = ("heavy_share", "psnr", "ssim", "paper", "executed", "saved", "saved_executed")
 """The columns of the page's table that change with the cut."""
-BENCH_COLUMNS = (
-    ("Heavy", "heavy_share", "{:.1%}"),
-    ("PSNR", "psnr", "{:.3f}"),
-    ("SSIM", "ssim", "{:.4f}"),
-    ("GFLOPs (paper's count)", "paper", "{:,.2f}"),
-    ("GFLOPs (executed)", "executed", "{:,.2f}"),
-    ("of the original", "original_share", "{:.1%}"),
-    ("Seconds", "seconds", "{:.2f}"),
-)
+
+NOT_ON_PAGE = {"own", "megapixels_per_second"}
+"""The columns of a bench that the page leaves out."""
 
 LABELS = {
     "bicubic": "bicubic",
@@ -117,9 +111,12 @@ class Measured:
 
     @property
     def bench_columns(self) -> list[tuple[str, str, str]]:
-        """The heading, the field of ``Row`` and the format of each column that has values."""
-        named = ((self.quality if field == "psnr" else heading, field, form) for heading, field, form in BENCH_COLUMNS)
-        return [column for column in named if any(getattr(row, column[1]) is not None for row in self.rows)]
+        """The heading, the field of ``Row`` and the number format of each column that has values."""
+        return [
+            (self.quality if name == "psnr" else heading, name, form)
+            for name, (_, heading, form) in COLUMNS.items()
+            if name not in NOT_ON_PAGE and any(getattr(row, name) is not None for row in self.rows)
+        ]
 
 
 @dataclass(frozen=True)
@@ -277,7 +274,7 @@ def render(page: Page) -> str:
         measured=page.measured,
         images=page.images,
         versions=VERSIONS,
-        columns=COLUMNS,
+        columns=CURVE_COLUMNS,
         infinity=math.inf,
         document=page.as_document(),
         policy=policy,
@@ -294,6 +291,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["printable"] = printable_name
+    environment.filters["figure"] = format
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
     return environment
 
