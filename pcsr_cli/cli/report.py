@@ -8,11 +8,19 @@ import typer
 from pcsr_cli.cli import measuring, options
 from pcsr_cli.cli.console import print_document, print_message
 from pcsr_cli.cli.options import option
-from pcsr_cli.evaluate.arguments import check_page, parse_grid
+from pcsr_cli.evaluate.arguments import PAGE_SUFFIXES, check_page, parse_grid
+from pcsr_cli.images.files import exists
 
-EXAMPLES = options.examples("pcsr report page.html in.png  # one file that any browser opens")
+EXAMPLES = options.examples("pcsr report in.png page.html  # one file that any browser opens")
 
-Output = Annotated[Path, typer.Argument(metavar="OUT.html", help="Write the page to this file.")]
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="[IN]... OUT.html",
+        help="Measure HR images and folders of HR images (default: the packaged photograph), and write OUT.html.",
+        show_default=False,
+    ),
+]
 Thresholds = Annotated[
     str, option("--threshold", "Measure at these cuts: START:STOP:STEP or a comma list.", metavar="GRID")
 ]
@@ -20,16 +28,17 @@ Thresholds = Annotated[
 
 @options.with_options
 def command(
-    output: Output,
+    paths: Paths,
     common: measuring.Common,
-    images: measuring.Images = None,
     threshold: Thresholds = measuring.THRESHOLDS,
 ) -> None:
     """Write an HTML page that compares images before and after, and shows their routing and its cost."""
     options.check_output_mode(common.json, common.quiet)
     grid = parse_grid("threshold", threshold)
+    pages = [path for path in paths if path.suffix.lower() in PAGE_SUFFIXES]
+    output = next(iter(pages or [path for path in paths if not exists(path)] or paths))
     check_page(output, grid)
-    sources = common.find_sources(images)
+    sources = common.find_sources([path for path in paths if path is not output])
     common.check_results([output], sources)
     from pcsr_cli.evaluate import sweep
 

@@ -353,6 +353,10 @@ def _upscale_listed(
                     print_document(summary.as_document())
                 elif not given.quiet:
                     summary.show(models.notes)
+                    if not run.total and not summary.failures:
+                        print_message(
+                            f"Note: {'the list is empty' if shard is None else f'shard {shard} has no image'}."
+                        )
     return summary
 
 

@@ -268,6 +268,16 @@ def test_the_journal_records_sources_and_settings(many: Folders) -> None:
     assert (first.info["source"], second.info["path"]) == ("in/a.png", "sub/b.png")
 
 
+def test_a_run_without_images_has_a_reason(many: Folders) -> None:
+    many.put("a.png")
+    (many.cwd / "list.txt").touch()
+    assert "Note: the list is empty." in many("--from-list", "list.txt").succeeded().stderr
+    runs = [many("--shard", f"{number}/2").succeeded().stderr for number in (1, 2)]
+    assert [f"Note: shard {number}/2 has no image." in text for number, text in zip((1, 2), runs, strict=True)].count(
+        True
+    ) == 1
+
+
 @pytest.mark.slow
 def test_shards_and_runs_at_once_equal_one_run(thirty: tuple[Folders, dict[str, bytes], float]) -> None:
     many, expected, _ = thirty

@@ -24,13 +24,13 @@ def page_at(path: Path) -> str:
 def test_the_page_has_the_figures_of_sweep(run_pcsr: Pcsr, tiny_folder: Path, images: Path) -> None:
     grid = ["--threshold", "0:1:0.25", "--model", str(tiny_folder), "--json"]
     swept = run_pcsr("sweep", "folder", *grid).succeeded().document
-    reported = run_pcsr("report", "p.html", "folder", *grid).succeeded().document
+    reported = run_pcsr("report", "folder", "p.html", *grid).succeeded().document
     document = embedded(page_at(run_pcsr.cwd / "p.html"))
     for curve, image, same in zip(swept["curves"], document["images"], reported["curves"], strict=True):
         assert curve["points"] == image["curve"]["points"] == same["points"]
     assert swept["mean"]["points"] == document["mean"]["points"] == reported["mean"]["points"]
     assert reported["report"] == "p.html"
-    assert "pcsr report p.html folder --threshold 0:1:0.25" in page_at(run_pcsr.cwd / "p.html")
+    assert "pcsr report folder p.html --threshold 0:1:0.25" in page_at(run_pcsr.cwd / "p.html")
 
 
 def test_sweep_writes_a_page(run_pcsr: Pcsr, tiny_folder: Path, images: Path) -> None:
@@ -83,5 +83,6 @@ def test_an_existing_page_needs_overwrite(run_pcsr: Pcsr, tiny_folder: Path, ima
 
 
 def test_a_grid_with_too_many_points_is_refused(run_pcsr: Pcsr, tiny_folder: Path, images: Path) -> None:
-    ran = run_pcsr("report", "p.html", "folder", "--threshold", "0:1:0.003", "--model", tiny_folder)
-    ran.failed(2, "A report holds at most")
+    for paths in (["p.html", "folder"], ["folder", "p.html"]):
+        ran = run_pcsr("report", *paths, "--threshold", "0:1:0.003", "--model", tiny_folder)
+        ran.failed(2, "A report holds at most")
