@@ -197,7 +197,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-@dataclass
+@dataclass(eq=False)
 class _Member:
     """A worker of the cluster. ``ready`` is the reference to its preparation, None when that is done."""
 
@@ -238,28 +238,28 @@ class Workforce:
         """Run jobs as ``jobs.folder.Execute`` describes. With ``ahead``, all workers have work.
 
         A job whose worker ends goes to another worker. Raises ClusterError if no worker can be started."""
-        coming = iter(jobs)
-        ended = False
         while True:
             self._hire()
-            while not ended and (member := self._free(ahead)) is not None:
-                if (job := self._again.popleft() if self._again else next(coming, None)) is None:
+            ended = False
+            for member in self._places(ahead):
+                job = self._again.popleft() if self._again else next(jobs, None)
+                if job is None:
                     ended = True
-                else:
-                    member.held[member.actor.upscale.remote(job)] = job
+                    break
+                member.held[member.actor.upscale.remote(job)] = job
             if ended and not any(member.held for member in self._members):
                 return
             yield from self._wait()
             self._progress(self.size)
-            ended = ended and not self._again
 
-    def _free(self, ahead: int) -> _Member | None:
-        """Return the worker for the next job, None if all workers hold enough."""
+    def _places(self, ahead: int) -> Iterator[_Member]:
+        """Yield the worker for each further job, until all workers hold enough."""
         ready = [member for member in self._members if member.ready is None]
-        if not ready or (not ahead and any(member.held for member in ready)):
-            return None
-        member = min(ready, key=lambda one: len(one.held))
-        return member if len(member.held) < (HELD if ahead else 1) else None
+        if not ahead:
+            yield from () if any(member.held for member in ready) else ready[:1]
+            return
+        for held in range(HELD):
+            yield from (member for member in ready if len(member.held) == held)
 
     def _room(self) -> tuple[int, bool]:
         """Return for how many workers the cluster has room, and whether they use GPUs."""
@@ -289,8 +289,13 @@ class Workforce:
         if not references:
             time.sleep(LOOK_SECONDS / 10)
             return
-        for reference in self._ray.wait([*references], timeout=LOOK_SECONDS / 3)[0]:
+        ended, others = self._ray.wait([*references], timeout=LOOK_SECONDS / 3)
+        if ended and others:  # all that ended meanwhile, so that each round of many workers has many reports
+            ended += self._ray.wait(others, num_returns=len(others), timeout=0)[0]
+        for reference in ended:
             member = references[reference]
+            if member not in self._members:  # it was lost with all its jobs
+                continue
             try:
                 found = self._ray.get(reference)
             except (self._ray.exceptions.RayError, PcsrError) as error:

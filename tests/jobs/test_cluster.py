@@ -13,8 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from pcsr_cli.api import load_model
 from pcsr_cli.engine.rules import Threshold
 from pcsr_cli.errors import ClusterError, InputError, OutputError, UsageError
 from pcsr_cli.jobs import cluster
-from pcsr_cli.jobs.cluster import Worker, WorkerSetup, check_address, make_setup, run_on_cluster
+from pcsr_cli.jobs.cluster import Worker, WorkerSetup, Workforce, check_address, make_setup, run_on_cluster
 from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.folder import FolderRun, Outcome, disk_is_full
 from pcsr_cli.jobs.journal import Entry, parse_line, read_lines, segments
@@ -214,6 +215,71 @@ def test_workers_of_another_version_end_the_run(nodes: Any, make_run: MakeRun, m
     run, _ = make_run("out", has_workers=True)
     with run, fails(ClusterError, "the driver 0.0"):
         run_on_cluster(run, nodes.address)
+
+
+@dataclass(eq=False)
+class Reference:
+    """A call of an actor of ``InstantRay``. ``result`` is its value or its error."""
+
+    result: Any
+
+
+class InstantRay:
+    """The part of Ray that a workforce uses. Calls end at once, except that the workers of ``lost`` jobs end."""
+
+    exceptions = SimpleNamespace(RayError=ConnectionError)
+
+    def __init__(self, workers: int, lost: set[Job]) -> None:
+        self.workers, self.lost, self.waits = workers, lost, 0
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": self.workers}}]
+
+    def put(self, setup: object) -> object:
+        return setup
+
+    def remote(self, worker: object) -> Any:
+        return SimpleNamespace(options=lambda **needs: SimpleNamespace(remote=self.start))
+
+    def start(self) -> Any:
+        dead: list[bool] = []
+
+        def upscale(job: Job) -> Reference:
+            if job in self.lost:
+                dead.append(True)
+            return Reference(ConnectionError("lost") if dead else (InputError(str(job.source)),))
+
+        calls = {"prepare": lambda setup: Reference(None), "upscale": upscale}
+        return SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in calls.items()})
+
+    def wait(
+        self, references: list[Reference], num_returns: int = 1, timeout: float = 0
+    ) -> tuple[list[Reference], list[Reference]]:
+        self.waits += 1
+        return references[:num_returns], references[num_returns:]
+
+    def get(self, reference: Reference) -> Any:
+        if isinstance(reference.result, ConnectionError):
+            raise reference.result
+        return reference.result
+
+    def kill(self, actor: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_a_round_takes_all_reports_that_are_ready(monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+    jobs = [Job(Path(f"{number}.png"), Path("out")) for number in range(1000)]
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0)
+    ray = InstantRay(50, set(jobs[100 : 100 + lost]))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    setup: Any = SimpleNamespace(threads=1, device="cpu")
+    counts: list[int] = []
+    results = list(Workforce(setup, lambda job: False, counts.append).execute(iter(jobs), 2))
+    assert Counter(job for job, _ in results) == Counter(jobs)
+    ended = {job for job, result in results if "workers ended" in str(result)}
+    assert ended == ray.lost
+    assert ray.waits < 2 * (1000 / 100 + 2 + 3 * lost + 1) and max(counts) == 50
 
 
 @pytest.fixture
