@@ -9,15 +9,12 @@ from typing import BinaryIO
 from PIL import Image
 
 from pcsr_cli.errors import InputError
-from pcsr_cli.images.formats import Format, SaveOptions, check_animated
+from pcsr_cli.images.formats import Format, SaveOptions, check_animated, starts_like
 from pcsr_cli.images.image import ImageData, Metadata, to_8_bits
-from pcsr_cli.images.jpeg import is_jpeg
-from pcsr_cli.images.jxl import is_jxl
 from pcsr_cli.images.metadata import SWAPPED, read_metadata, upright
 from pcsr_cli.images.modes import from_pil
 from pcsr_cli.images.png import PngParts
 from pcsr_cli.images.read import ANIMATED, check_size, open_described, open_source, reading_errors, source_name
-from pcsr_cli.images.tiff import is_tiff
 from pcsr_cli.images.write import as_pil, encode_with_pillow, kept_metadata, open_destination, writing_errors
 
 
@@ -72,7 +69,7 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
 
 def _open(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.Image | None, PngParts | None]:
     """Open a file with ``open_described``, except formats without frames that may take long to open: None for these."""
-    return (None, None) if is_tiff(file) or is_jxl(file) or is_jpeg(file) else open_described(file, name, is_checked)
+    return (None, None) if starts_like(file, "TIFF", "JPEG XL", "JPEG") else open_described(file, name, is_checked)
 
 
 def _count(image: Image.Image | None) -> int:

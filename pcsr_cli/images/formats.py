@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from pcsr_cli.errors import PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images import xmp
@@ -105,6 +105,16 @@ BLOCK_NAMES = {
 }
 """The names that notes use for the fields of ``Metadata``."""
 
+HEADS = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "WebP": (b"RIFF",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "GIF": (b"GIF8",),
+    "JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a"),
+}
+"""The first bytes of files: of TIFF and BigTIFF in both byte orders, of JPEG XL codestreams and containers."""
+
 LIMITED = {"exif", "xmp", "iptc"}
 PNG = FORMATS[0]
 PLUG_IN_FORMATS = tuple(format for format in FORMATS if format.module)
@@ -121,6 +131,12 @@ READ_ONLY = (
     ".pnm", ".dib",
 )  # fmt: skip
 """Suffixes of formats that can be read but not written."""
+
+
+def starts_like(file: BinaryIO, *formats: str) -> bool:
+    """Whether a file starts like the files of one of these formats."""
+    file.seek(0)
+    return file.read(12).startswith(tuple(head for name in formats for head in HEADS[name]))
 
 
 def known_suffixes() -> tuple[str, ...]:

@@ -17,12 +17,6 @@ MAX_SCANS = 50
 image."""
 
 
-def is_jpeg(file: BinaryIO) -> bool:
-    """Whether a file starts like a JPEG."""
-    file.seek(0)
-    return file.read(3) == b"\xff\xd8\xff"
-
-
 def open_jpeg(file: BinaryIO, name: str, allow_huge: bool, limit: int = -1) -> BinaryIO:
     """Return the first ``limit`` bytes of a JPEG file, with an end marker. Complete files may lack the end marker.
 

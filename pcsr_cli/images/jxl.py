@@ -8,11 +8,11 @@ import numpy as np
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.containers import boxes
+from pcsr_cli.images.formats import HEADS
 from pcsr_cli.images.image import ImageData, Layout
 from pcsr_cli.images.modes import ROUNDED, unsupported_numbers
 
-CODESTREAM = b"\xff\x0a"
-CONTAINER = b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a"
+CODESTREAM = HEADS["JPEG XL"][0]
 HEADER_BYTES = 2**14
 RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 """Ratios of width and height that a header may state instead of the width."""
@@ -34,12 +34,6 @@ class JxlHeader:
     is_animated: bool
     extra_channels: int
     is_xyb: bool
-
-
-def is_jxl(file: BinaryIO) -> bool:
-    """Whether a file starts like a JPEG XL codestream or container."""
-    file.seek(0)
-    return file.read(len(CONTAINER)).startswith((CODESTREAM, CONTAINER))
 
 
 def read_jxl_header(file: BinaryIO) -> JxlHeader:

@@ -7,20 +7,22 @@ upscaled photographs, this filter with run lengths is the fastest setting, and t
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from itertools import accumulate
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from pcsr_cli.images.containers import raw_profile
+from pcsr_cli.images.formats import HEADS
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels
 from pcsr_cli.images.modes import crops
-from pcsr_cli.images.stream import join_parts
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+(SIGNATURE,) = HEADS["PNG"]
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """PNG's numbers for grey, grey with alpha, RGB and RGBA, by the number of channels."""
 
@@ -60,12 +62,6 @@ AVERAGE = 3
 """PNG's number for the average filter."""
 
 INCH = 0.0254
-
-
-def is_png(file: BinaryIO) -> bool:
-    """Whether a file starts like a PNG."""
-    file.seek(0)
-    return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 def read_png_size(file: BinaryIO) -> tuple[int, int]:
@@ -145,7 +141,42 @@ def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
     image.info["chunks"] = info  # what Pillow does not read
     if "iCCP" in info:
         image.info["icc_profile"] = info["iCCP"]
-    return PngParts(join_parts(file, parts), image, tuple(dropped))
+    return PngParts(io.BufferedReader(_Parts(file, parts)), image, tuple(dropped))
+
+
+class _Parts(io.RawIOBase):
+    """Presents parts of a file, each (start, length), and bytes to a decoder as one file."""
+
+    def __init__(self, file: BinaryIO, parts: Sequence[tuple[int, int] | bytes]) -> None:
+        self._file, self._parts, self._at = file, parts, 0
+        lengths = (len(part) if isinstance(part, bytes) else part[1] for part in parts)
+        self._ends = list(accumulate(lengths))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
+        self._at = max(0, origin + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        index = bisect_right(self._ends, self._at)
+        if index == len(self._ends):
+            return 0
+        view, part, left = memoryview(buffer), self._parts[index], self._ends[index] - self._at
+        wanted = min(len(view), left)
+        if isinstance(part, bytes):
+            content = part[len(part) - left :][:wanted]
+        else:
+            self._file.seek(part[0] + part[1] - left)
+            content = self._file.read(wanted)
+        view[: len(content)] = content
+        self._at += len(content)
+        return len(content)
 
 
 def _chunks(file: BinaryIO, is_checked: bool) -> Iterator[tuple[bytes, int, int, bytes | None]]:

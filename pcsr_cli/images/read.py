@@ -19,15 +19,24 @@ from PIL import Image
 
 from pcsr_cli.errors import InputError, PcsrError
 from pcsr_cli.images.exif import read_exif
-from pcsr_cli.images.formats import PLUG_IN_FORMATS, RAW_SUFFIXES, Format, known_suffixes, load_plug_in, missing_plug_in
+from pcsr_cli.images.formats import (
+    HEADS,
+    PLUG_IN_FORMATS,
+    RAW_SUFFIXES,
+    Format,
+    known_suffixes,
+    load_plug_in,
+    missing_plug_in,
+    starts_like,
+)
 from pcsr_cli.images.image import ImageData, Layout, bands, to_8_bits
-from pcsr_cli.images.jpeg import check_jpeg, is_jpeg, open_jpeg
-from pcsr_cli.images.jxl import CODESTREAM, CONTAINER, JxlHeader, adjust_jxl, is_jxl, read_jxl_header
+from pcsr_cli.images.jpeg import check_jpeg, open_jpeg
+from pcsr_cli.images.jxl import CODESTREAM, JxlHeader, adjust_jxl, read_jxl_header
 from pcsr_cli.images.metadata import ABOUT_THE_FILE, SWAPPED, read_metadata, read_orientation, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
-from pcsr_cli.images.png import PngParts, is_png, open_png, read_16_bits, read_png_size, split_png
+from pcsr_cli.images.png import PngParts, open_png, read_16_bits, read_png_size, split_png
 from pcsr_cli.images.tiff import is_raw, read_tags, read_tiff, read_tiff_layout
-from pcsr_cli.images.vips import check_gif, decode_with_vips, is_gif, open_with_vips, vips_errors, vips_layout
+from pcsr_cli.images.vips import check_gif, decode_with_vips, open_with_vips, vips_errors, vips_layout
 
 if TYPE_CHECKING:
     import pyvips
@@ -174,10 +183,10 @@ def open_described(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.I
 
     ``is_checked`` tests the checksums of a PNG and the blocks of a GIF, because Pillow ignores their damage. Raises the
     errors of ``open_with_pillow``, ``split_png`` and ``check_gif``."""
-    if is_png(file):
+    if starts_like(file, "PNG"):
         parts = split_png(file, is_checked)
         return open_png(parts), parts
-    if is_checked and is_gif(file):
+    if is_checked and starts_like(file, "GIF"):
         check_gif(file)
     return open_with_pillow(file, name), None
 
@@ -195,7 +204,7 @@ def _plug_in_format(head: bytes) -> Format | None:
     heic, jpeg_xl = PLUG_IN_FORMATS
     if head[4:8] == b"ftyp" and head[8:12] in {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}:
         return None if b"avif" in head or b"avis" in head else heic
-    if head.startswith((CODESTREAM, CONTAINER)):
+    if head.startswith(HEADS["JPEG XL"]):
         return jpeg_xl
     return None
 
@@ -239,11 +248,11 @@ def _read(file: BinaryIO, name: str, allow_huge: bool) -> ImageData:
         check_size(name, layout.width, layout.height, allow_huge)
         return read_tiff(file, tags)
     jxl = None
-    if is_jxl(file):
+    if starts_like(file, "JPEG XL"):
         jxl = _read_jxl_header(file, name, allow_huge)
-    elif is_jpeg(file):
+    elif starts_like(file, "JPEG"):
         file = open_jpeg(file, name, allow_huge)
-    elif is_png(file):
+    elif starts_like(file, "PNG"):
         check_size(name, *read_png_size(file), allow_huge)
     try:
         image, parts = open_described(file, name, is_checked=True)
@@ -419,9 +428,9 @@ def _read_layout(file: BinaryIO, name: str, allow_huge: bool) -> tuple[Layout, i
     tags = _read_tags(file, name)
     if tags is not None:
         return read_tiff_layout(file, tags), read_exif(file, ABOUT_THE_FILE).orientation
-    if is_jxl(file):
+    if starts_like(file, "JPEG XL"):
         return _read_jxl_header(file, name, allow_huge).layout, 1
-    if is_jpeg(file):
+    if starts_like(file, "JPEG"):
         file = open_jpeg(file, name, allow_huge, JPEG_HEAD_BYTES)
     try:
         image, parts = open_described(file, name, is_checked=False)

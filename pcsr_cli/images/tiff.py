@@ -16,11 +16,11 @@ import numpy as np
 from PIL.ExifTags import Base
 
 from pcsr_cli.images.exif import BYTE, LONG, LONG8, RATIONAL, SHORT, UNDEFINED, Directory, Exif, Value, read_exif
+from pcsr_cli.images.formats import starts_like
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels
 from pcsr_cli.images.metadata import ICC, PER_INCH, PHOTOSHOP, RESOLUTION, XMP, exif_dpi, read_tiff_metadata, upright
 from pcsr_cli.images.segments import BLACK_IS_ZERO, HORIZONTAL, RGB, as_numbers, decode_segments, segment_layout
 from pcsr_cli.images.vips import (
-    TIFF_HEADS,
     decode_with_vips,
     from_vips_pixels,
     open_with_vips,
@@ -55,17 +55,11 @@ UNASSOCIATED_ALPHA = 2
 WITHOUT_UNIT = 1
 
 
-def is_tiff(file: BinaryIO) -> bool:
-    """Whether a file starts like a TIFF or BigTIFF."""
-    file.seek(0)
-    return file.read(4) in TIFF_HEADS
-
-
 def read_tags(file: BinaryIO) -> Mapping[int, Any] | None:
     """Read the tags about the pixels of a TIFF or BigTIFF that ``read_tiff`` can decode: a number, or several.
 
     Returns None for other files. Raises ValueError for damaged files."""
-    if not is_tiff(file):
+    if not starts_like(file, "TIFF"):
         return None
     exif = read_exif(file, skipped={Base.ImageResources, IMAGE_SOURCE_DATA, XMP, ICC})
     numbers = {tag: exif.numbers(value) for tag, value in exif.main.values.items()}

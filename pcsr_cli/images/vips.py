@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pcsr_cli.errors import InputError
+from pcsr_cli.images.formats import starts_like
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, from_channels, to_8_bits
 from pcsr_cli.images.modes import ROUNDED, from_pil, unsupported_numbers
 
@@ -26,23 +27,21 @@ DAMAGED_PIXELS = re.compile("corrupt|premature|looping", re.IGNORECASE)
 _LOCK = RLock()
 """libvips collects the errors of all threads in one text."""
 
-TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", *TIFF_HEADS)
-"""The first bytes of the formats that libvips may decode: JPEG, PNG, WebP, GIF, TIFF, BigTIFF."""
+DECODED = ("JPEG", "PNG", "WebP", "GIF", "TIFF")
+"""The formats that libvips may decode."""
 
 
 def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
     """Open the first page or frame as an image of libvips without reading pixels.
 
-    Call this function within ``vips_errors``. Raises ValueError for formats that are not in
-    ``HEADS``, ``pyvips.Error`` for damage."""
+    Call this function within ``vips_errors``. Raises ValueError for formats that are not in ``DECODED``,
+    ``pyvips.Error`` for damage."""
     import pyvips
 
     pyvips.block_untrusted_set(True)
-    file.seek(0)
-    head = file.read(4)
-    if not head.startswith(HEADS):
+    if not starts_like(file, *DECODED):
         raise ValueError("no other decoder reads it")
+    is_tiff = starts_like(file, "TIFF")
     if isinstance(file, io.BufferedReader) and isinstance(name := getattr(file, "name", None), str):
         source = pyvips.Source.new_from_file(os.fsencode(name))  # its name need not be UTF-8
     else:
@@ -50,7 +49,7 @@ def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
         source = pyvips.Source.new_from_memory(file.read())
     # The general function keeps the source alive, and a loader of libvips does not.
     # libtiff warns of tags in intact files, such as a copyright with two names.
-    strictness = "error" if head in TIFF_HEADS else "warning"
+    strictness = "error" if is_tiff else "warning"
     return pyvips.Image.new_from_source(source, "", access="sequential", fail_on=strictness if is_strict else "none")
 
 
@@ -88,12 +87,6 @@ def vips_errors(is_strict: bool = True) -> Iterator[None]:
             logger.removeHandler(logged)
     if lines := [line.strip() for line in complaint.splitlines() if line.strip()]:
         raise ValueError(re.sub(r"^\w+: ", "", lines[0]))  # without the name of a function
-
-
-def is_gif(file: BinaryIO) -> bool:
-    """Whether a file starts like a GIF."""
-    file.seek(0)
-    return file.read(4) == b"GIF8"
 
 
 def check_gif(file: BinaryIO) -> None:

@@ -10,12 +10,11 @@ from PIL import Image, ImageDraw, JpegPresets
 
 from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.dataset import demo_image
-from pcsr_cli.images.blocks import has_jpeg_blocks
 from pcsr_cli.images.degrade import jpeg, reduce
 from pcsr_cli.images.formats import PLUG_IN_FORMATS, load_plug_in
 from pcsr_cli.images.image import Pixels
 from pcsr_cli.images.read import read_rgb
-from pcsr_cli.images.source import CLEAN, SourceKind, find_kind, parse_source, read_kind
+from pcsr_cli.images.source import CLEAN, SourceKind, find_kind, has_jpeg_blocks, parse_source, read_kind
 from tests.failing import fails
 
 QUALITIES = (25, 40, 55, 65, 75, 80, 85, 90, 93, 95)
