@@ -12,10 +12,10 @@ from pcsr_cli.errors import InputError
 from pcsr_cli.images.formats import Format, SaveOptions, check_animated, starts_like
 from pcsr_cli.images.image import ImageData, Metadata, to_8_bits
 from pcsr_cli.images.metadata import SWAPPED, read_metadata, upright
-from pcsr_cli.images.modes import from_pil
+from pcsr_cli.images.modes import as_pil, from_pil
 from pcsr_cli.images.png import PngParts
 from pcsr_cli.images.read import ANIMATED, check_size, open_described, open_source, reading_errors, source_name
-from pcsr_cli.images.write import as_pil, encode_with_pillow, kept_metadata, open_destination, writing_errors
+from pcsr_cli.images.write import encode_with_pillow, kept_metadata, open_destination, writing_errors
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor
 
 from pcsr_cli.errors import InputError, UsageError
-from pcsr_cli.images.image import ImageData, Layout, Metadata, bands, to_8_bits
+from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, bands, to_8_bits
 
 GREY_MODES = {"1", "L", "LA", "La"}
 DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
@@ -140,13 +140,18 @@ def _to_arrays(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     return rgb, alpha
 
 
+def as_pil(channels: Pixels) -> Image.Image:
+    """Convert (H, W, 1 to 4) uint8 to a Pillow image of mode L, LA, RGB or RGBA, or (H, W, 1) uint16 to I;16."""
+    return Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
+
+
 def to_pil(image: ImageData) -> Image.Image:
     """Convert to Pillow's mode L, LA, RGB or RGBA, or I;16 for 16-bit grey. 16-bit images that are not grey are rounded
     to 8 bits."""
     channels = image.channels()
     if image.depth == 16 and channels.shape[2] > 1:
         channels = to_8_bits(channels)
-    converted = Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
+    converted = as_pil(channels)
     if image.metadata.icc is not None:
         converted.info["icc_profile"] = image.metadata.icc
     return converted

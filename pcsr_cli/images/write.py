@@ -21,7 +21,7 @@ from pcsr_cli.images.files import cannot_write, commit, temporary_file
 from pcsr_cli.images.formats import PNG, Format, SaveOptions, choose_format, fit, holds_profile, keepable, load_plug_in
 from pcsr_cli.images.image import ImageData, Layout, Metadata, Pixels, to_8_bits
 from pcsr_cli.images.metadata import resize_metadata
-from pcsr_cli.images.modes import to_srgb
+from pcsr_cli.images.modes import as_pil, to_srgb
 from pcsr_cli.images.png import PngEncoder, text_chunks
 from pcsr_cli.images.tiff import write_tiff
 
@@ -112,7 +112,10 @@ class FileWriter:
             elif self._format.name == "TIFF":
                 write_tiff(self._file, self._layout, checked(), self._metadata, self._options.compression)
             else:
-                write_with_pillow(self._file, self._format, self._layout, checked(), self._metadata, self._options)
+                pixels = np.empty((self._layout.height, self._layout.width, self._layout.channels), np.uint8)
+                for block in checked():
+                    pixels[self._done - len(block) : self._done] = block
+                encode_with_pillow(self._file, [as_pil(pixels)], self._format, self._metadata, self._options)
 
     def _check(self, rows: Pixels) -> None:
         assert rows.shape[1:] == (self._layout.width, self._layout.channels), rows.shape
@@ -127,29 +130,6 @@ class FileWriter:
             if self._png is not None:
                 self._png.finish()
             self._file.flush()
-
-
-def write_with_pillow(
-    file: BinaryIO,
-    format: Format,
-    layout: Layout,
-    rows: Iterable[Pixels],
-    metadata: Metadata,
-    options: SaveOptions,
-) -> None:
-    """Collect blocks of rows, (n, W, C) uint8 each, and encode them. Raises the errors of ``encode_with_pillow``."""
-    pixels = np.empty((layout.height, layout.width, layout.channels), np.uint8)
-    top = 0
-    for block in rows:
-        pixels[top : top + len(block)] = block
-        top += len(block)
-    assert top == layout.height, f"{top} of {layout.height} rows were written"
-    encode_with_pillow(file, [as_pil(pixels)], format, metadata, options)
-
-
-def as_pil(channels: Pixels) -> Image.Image:
-    """Convert (H, W, 1 to 4) uint8 to a Pillow image of mode L, LA, RGB or RGBA."""
-    return Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels)
 
 
 def kept_metadata(
