@@ -130,13 +130,11 @@ _OUT_OF_MEMORY = (
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the machine or the device is out of memory.
 
-    torch raises its own type on CUDA, and a RuntimeError with a message on other devices. The function does not import
-    torch: if nothing has imported it yet, the error does not come from torch.
+    torch raises its own type on CUDA, and a RuntimeError with a message on other devices. This function does not import
+    torch: before another module imports torch, no error comes from torch.
     """
-    if isinstance(error, MemoryError | OutOfMemoryError):
-        return True
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, (torch.OutOfMemoryError, torch.cuda.OutOfMemoryError)):
+    if isinstance(error, MemoryError | OutOfMemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True

@@ -189,15 +189,19 @@ def _cropped(hr: "NDArray[np.uint8]", path: Path, scale: int) -> "NDArray[np.uin
         raise error.within(str(path)) from error
 
 
+def patch_grid(height: int, width: int) -> tuple[int, int]:
+    """Return the height and width of the part of an LR image that whole patches cover."""
+    return (height - PATCH) // STRIDE * STRIDE + PATCH, (width - PATCH) // STRIDE * STRIDE + PATCH
+
+
 def crop_to_patch_grid(pair: Pair) -> Pair:
-    """Crop LR at the bottom and right to the area that patches of 32 in steps of 28 cover, and HR to match.
+    """Crop LR at the bottom and right to its ``patch_grid``, and HR to the same area.
 
     Raises InputError for an LR image smaller than a patch.
     """
-    height, width = (((side - PATCH + STRIDE) // STRIDE - 1) * STRIDE + PATCH for side in pair.lr_size)
     if min(pair.lr_size) < PATCH:
-        message = f"{pair.name} is smaller than a patch of {PATCH} LR pixels."
-        raise InputError(message, "Use larger images.")
+        raise InputError(f"{pair.name} is smaller than a patch of {PATCH} LR pixels.", "Use larger images.")
+    height, width = patch_grid(*pair.lr_size)
     hr = None if pair.hr is None else pair.hr[: round(height * pair.scale), : round(width * pair.scale)]
     return replace(pair, lr=pair.lr[:height, :width], hr=hr)
 

@@ -25,7 +25,7 @@ from pcsr_cli.engine.device import as_lr, full_float32, to_levels, to_numbers
 from pcsr_cli.engine.fused.originals import prepared_original
 from pcsr_cli.errors import InputError, ModelError, UsageError
 from pcsr_cli.evaluate.arguments import Kind, PeerRequest
-from pcsr_cli.evaluate.dataset import PATCH, STRIDE, find_pairs, load_pair
+from pcsr_cli.evaluate.dataset import PATCH, STRIDE, find_pairs, load_pair, patch_grid
 from pcsr_cli.evaluate.metrics import decibels
 from pcsr_cli.images.files import is_file, is_folder, read_text, reason
 from pcsr_cli.model.backbones import ORIGINALS, Original
@@ -54,13 +54,15 @@ BINS = 30
 """The bins of edge scores in ARM's table."""
 
 GREY = (9798, 19235, 3735)
-"""Weights of R, G and B in grey, of 2^15."""
+"""Weights of R, G and B in grey. Their sum is 2^15."""
 
 MAX_PATCH_PSNR = 100.0
 
 
 class ShiftedCarn(CarnOriginal):
-    """CARN between two trained 1x1 convolutions on RGB in [0, 1], whose training started from a shift by the mean."""
+    """CARN for RGB in [0, 1], with a trained 1x1 convolution before it and one after it.
+
+    These convolutions subtracted and added the mean colour at the start of their training."""
 
     def __init__(self, width: int, norm: bool = True) -> None:
         super().__init__(width, norm)
@@ -108,7 +110,7 @@ class ClassSrNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class PeerResult:
-    """The result (4g(h), 4g(w), 3) uint8, and the number of patches of each class, cheapest class first."""
+    """A result (H, W, 3) uint8, and the number of patches of each class, cheapest class first."""
 
     rgb: NDArray[np.uint8]
     classes: tuple[int, ...]
@@ -119,7 +121,7 @@ class Peer:
     """A method that routes patches.
 
     ``networks`` has the network of each class, None for bicubic. ``route`` returns the class (n,) of each patch (n, 3,
-    32, 32) uint8 for ARM's dial k. ``costs`` has the FLOPs of a patch by class, and ``own`` the GFLOPs of a patch as
+    32, 32) uint8 for ARM's k. ``costs`` has the FLOPs of a patch by class, and ``own`` the GFLOPs of a patch as
     the method's authors count them.
     """
 
@@ -138,7 +140,7 @@ class Peer:
             chosen = (classes == number).nonzero().squeeze(1)
             results[chosen] = enlarge(network, patches[chosen])
         counts = torch.bincount(classes, minlength=len(self.networks)).tolist()
-        return PeerResult(join_patches(results, lr.shape[:2]), tuple(counts))
+        return PeerResult(join_patches(results, (lr.shape[0], lr.shape[1])), tuple(counts))
 
     def cost(self, classes: Sequence[int]) -> Cost:
         """FLOPs of an image with these numbers of patches."""
@@ -149,14 +151,8 @@ class Peer:
         return sum(count * each for count, each in zip(classes, self.own, strict=True)) / sum(classes)
 
 
-def grid_sides(height: int, width: int) -> tuple[int, int]:
-    """The height and width of the area that patches cover."""
-    rows, columns = ((side - PATCH) // STRIDE * STRIDE + PATCH for side in (height, width))
-    return rows, columns
-
-
 def cut_patches(image: NDArray[np.uint8], scale: int = 1) -> Tensor:
-    """The patches (n, 3, 32s, 32s) uint8 of an LR image (h, w, 3), or of HR at its scale s, row by row.
+    """Cut an image (h, w, 3) to patches (n, 3, 32s, 32s) uint8, row by row. The ``scale`` s of an LR image is 1.
 
     Raises InputError for an image smaller than a patch."""
     side, step = scale * PATCH, scale * STRIDE
@@ -167,9 +163,11 @@ def cut_patches(image: NDArray[np.uint8], scale: int = 1) -> Tensor:
     return planes.unfold(1, side, step).unfold(2, side, step).permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
 
 
-def join_patches(results: Tensor, lr_size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The image (4g(h), 4g(w), 3) of enlarged patches (n, 3, 128, 128) uint8: their rounded mean where they overlap."""
-    size = tuple(ORIGINAL_SCALE * side for side in grid_sides(*lr_size[:2]))
+def join_patches(results: Tensor, lr_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Join enlarged patches (n, 3, 128, 128) uint8 to an image (H, W, 3). Where patches overlap, their mean is rounded.
+
+    H and W are four times the sides of the ``patch_grid`` of ``lr_size``."""
+    size = tuple(ORIGINAL_SCALE * side for side in patch_grid(*lr_size))
     columns = results.float().flatten(1).T[None]
     fold = partial(F.fold, output_size=size, kernel_size=HR_PATCH, stride=ORIGINAL_SCALE * STRIDE)
     mean = fold(columns) / fold(torch.ones_like(columns))
@@ -178,7 +176,7 @@ def join_patches(results: Tensor, lr_size: tuple[int, ...]) -> NDArray[np.uint8]
 
 
 def enlarge(network: ShiftedCarn | None, patches: Tensor) -> Tensor:
-    """Enlarge patches (n, 3, 32, 32) uint8 to (n, 3, 128, 128) uint8, each alone: with a network or bicubic."""
+    """Enlarge patches (n, 3, 32, 32) uint8 to (n, 3, 128, 128) uint8, each alone. Without a network, use bicubic."""
     if network is None:
         x = to_numbers(patches)
         return to_levels(F.interpolate(x, HR_PATCH, mode="bicubic", align_corners=False), torch.uint8)
@@ -193,7 +191,7 @@ def enlarge(network: ShiftedCarn | None, patches: Tensor) -> Tensor:
 
 
 class EdgeTable(Table, frozen=True):
-    """ARM's table: the mean PSNR in dB that patches of a bin of edge scores have, for each class, and its FLOPs."""
+    """ARM's table. For each class, ``psnr`` has the mean PSNR in dB by bin of edge scores, and ``cost`` the FLOPs."""
 
     bin_centres: Annotated[tuple[float, ...], Meta(min_length=1)]
     psnr: tuple[tuple[float, ...], ...]
@@ -250,8 +248,10 @@ def load_classsr(path: Path, device: torch.device) -> Peer:
 
 
 def load_arm(path: Path, device: torch.device, table: Path | None = None) -> Peer:
-    """Load ARM-CARN from its published file. ``table`` is a JSON file or a folder of HR images to compute it from; None
-    is the JSON file beside the weights. Raises ModelError and InputError."""
+    """Load ARM-CARN from its published file. Raises ModelError and InputError.
+
+    ``table`` is a JSON file, or a folder of HR images from which the table is computed. None selects the JSON file
+    beside the weights."""
     widest = ShiftedCarn(WIDTHS[-1], norm=False)
     load_strictly(widest, load_state(path), str(path), "ARM-CARN")
     networks = [prepare(slice_network(widest, width).to(device)) for width in WIDTHS]
@@ -286,11 +286,11 @@ def prepare(network: ShiftedCarn) -> ShiftedCarn:
 
 
 def read_table(path: Path | None, weights: Path) -> EdgeTable:
-    """Read ARM's table. Without a ``path``, it is the only JSON file beside the weights. Raises ModelError."""
+    """Read ARM's table. Without a ``path``, the table is the only JSON file beside the weights. Raises ModelError."""
     if path is None:
         beside = sorted(weights.parent.glob("*.json"))
         if len(beside) != 1:
-            message = f"There are {len(beside)} JSON files beside {weights}, one of which would be ARM's table."
+            message = f"Cannot find ARM's table: there are {len(beside)} JSON files beside {weights}."
             raise ModelError(message, "Name the table, or a folder of HR images to compute it from.", setting="peer")
         path = beside[0]
     try:

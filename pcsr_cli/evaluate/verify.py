@@ -32,7 +32,6 @@ WHOLE = 2**31
 DEFAULT_TILES = (96, 41)
 """Tile sides in LR pixels, in addition to half of the image and the engine's choice."""
 
-
 Upscaled = tuple[Tensor, Tensor, Outcome]
 """The result of ``upscale_whole``."""
 
@@ -167,7 +166,7 @@ class _Runner:
     def run(self, routing: Routing, variant: Variant) -> Upscaled:
         settings = replace(self.settings, routing=routing, tile=variant.tile, memory=variant.memory)
         with _threads(variant.threads or torch.get_num_threads()):
-            rgb, labels, outcome = upscale_whole(
+            result = upscale_whole(
                 variant.model or self.model,
                 self.lr,
                 self.scale,
@@ -175,7 +174,7 @@ class _Runner:
                 progress=lambda share: self.progress(min(1.0, (self.done + share) / self.count)),
             )
         self.done += 1
-        return rgb, labels, outcome
+        return result
 
     def compare(self, routing: Routing, variant: Variant, reference: Upscaled) -> Comparison:
         rgb, labels, _ = self.run(routing, variant)
@@ -188,14 +187,13 @@ class _Runner:
         levels = _to_8_bits(rgb).sub_(_to_8_bits(whole_rgb)).abs_()
         difference = rgb.sub_(whole_rgb).abs_().amax(dim=2)
         assert bool(difference.isfinite().all())
-        is_any = bool(compared.any())
         return Comparison(
             routing="ADM" if isinstance(routing, Adaptive) else "threshold 0.5",
             variant=variant.name,
             tolerance=variant.tolerance,
             pixels=flipped.numel(),
-            difference=float(difference[compared].max()) if is_any else 0.0,
-            levels=int(levels.amax(dim=2)[compared].max()) if is_any else 0,
+            difference=float((difference * compared).max()),
+            levels=int((levels.amax(dim=2) * compared).max()),
             changed=int(levels.count_nonzero()),
             flipped=count,
             ties=ties,
@@ -203,13 +201,9 @@ class _Runner:
 
     def _on_cut(self, outcome: Outcome) -> Tensor:
         """Return the pixels, (H, W) bool, that rounding may put on either side of a cut."""
+        assert isinstance(outcome.decision, Cuts)
         difficulty = predict_branches(self.model, self.lr, self.scale, self.settings).difficulty
-        return torch.stack([(difficulty - cut).abs() <= TIE for cut in _cuts(outcome)]).any(dim=0)
-
-
-def _cuts(outcome: Outcome) -> tuple[float, ...]:
-    assert isinstance(outcome.decision, Cuts)
-    return outcome.decision.values
+        return torch.stack([(difficulty - cut).abs() <= TIE for cut in outcome.decision.values]).any(dim=0)
 
 
 def _to_8_bits(rgb: Tensor) -> Tensor:

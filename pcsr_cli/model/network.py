@@ -4,22 +4,12 @@ The module is the readable definition: ``predict_pixels`` is the paper's formula
 numbers of this module faster, because the HR pixels of an LR pixel share the samplers' first layers.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from pcsr_cli.model.backbones import build_backbone
 from pcsr_cli.model.sampler import PixelSampler
 from pcsr_cli.model.spec import ModelSpec, sampler_names
-
-
-@dataclass(frozen=True)
-class PixelPrediction:
-    """The output of every branch for N pixels: ``rgb`` (M, N, 3) residuals to the base, ``logits`` (N, M)."""
-
-    rgb: Tensor
-    logits: Tensor
 
 
 class Kept:
@@ -86,7 +76,8 @@ class Pcsr(nn.Module):
         features: Tensor = self.encoder(x)
         return features
 
-    def predict_pixels(self, q: Tensor) -> PixelPrediction:
-        """Evaluate every sampler and the classifier at N pixels. ``q`` is (N, C + 4)."""
-        rgb = torch.stack([sampler(q) for sampler in self.samplers])
-        return PixelPrediction(rgb, self.classifier(q))
+    def predict_pixels(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate every sampler and the classifier at N pixels with the inputs ``q`` (N, C + 4).
+
+        Returns each branch's residual to the base, (M, N, 3), and the logits (N, M)."""
+        return torch.stack([sampler(q) for sampler in self.samplers]), self.classifier(q)

@@ -18,30 +18,8 @@ from msgspec import Meta
 
 from pcsr_cli.errors import HubError, ModelError, RegistryError, UnknownModelError
 from pcsr_cli.images.files import exists, is_file, read_text, reason
-from pcsr_cli.model.hub import (
-    OUTAGE_SECONDS,
-    Fetched,
-    HubLocation,
-    fetch,
-    is_cached,
-    is_out,
-    record_outage,
-    remove,
-)
-from pcsr_cli.model.spec import (
-    NO_MEAN,
-    UNIT_STD,
-    BackboneSpec,
-    Hidden,
-    Mean,
-    ModelSpec,
-    Samplers,
-    Scale,
-    Scales,
-    Std,
-    Table,
-    convert,
-)
+from pcsr_cli.model.hub import OUTAGE_SECONDS, Fetched, HubLocation, fetch, is_cached, is_out, record_outage, remove
+from pcsr_cli.model.spec import ModelSpec, Scale, Scales, Table, convert
 from pcsr_cli.model.transfer import BRIEF, COMMIT, USUAL, Bounds, Notify, UnavailableError
 
 if TYPE_CHECKING:  # the functions that load models import torch when they are called
@@ -72,18 +50,13 @@ class Files(Table, frozen=True):
     weights: str = "model.safetensors"
 
 
-class Entry(Table, frozen=True, kw_only=True):
+class Entry(ModelSpec, frozen=True, kw_only=True):
     """A table ``[models.NAME]`` of a registry file. ``sha256`` and ``size`` (bytes) belong to the weights.
 
     ``sources`` is the kind of images that the model was trained on. A backbone that reads the whole image has no
     ``receptive_radius``."""
 
     name: str
-    backbone: BackboneSpec
-    samplers: Samplers
-    classifier: Hidden
-    mean: Mean = NO_MEAN
-    std: Std = UNIT_STD
     scale_values: Annotated[tuple[Scale, ...], Meta(min_length=1)] = msgspec.field(name="scales")
     continuous: bool = False
     sources: Literal["clean", "lossy"] = "clean"

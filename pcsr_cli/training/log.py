@@ -4,6 +4,7 @@ The library prints nothing. The command line shows the events, the log records t
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,8 +18,6 @@ from pcsr_cli.evaluate.arguments import figure_class
 from pcsr_cli.images.files import atomic_write, reason
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.training.config import TrainConfig
-
-FREE_SPACE = "Free space, or choose another folder."
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,16 @@ class Log:
     def __call__(self, event: Event) -> None:
         """Append an event. Raises OutputError."""
         entry = {"event": type(event).__name__.lower(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        line = json.dumps({**entry, **asdict(event)}, default=str)
+        line = json.dumps({**entry, **asdict(event)}, default=str).encode() + b"\n"
         try:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
+            with self.path.open("ab+") as stream:
+                if stream.tell():  # a crash may have truncated the last line
+                    stream.seek(-1, os.SEEK_END)
+                    line = line if stream.read() == b"\n" else b"\n" + line
+                stream.write(line)
         except OSError as error:
-            raise OutputError(f"Cannot write the log {self.path}: {reason(error)}.", FREE_SPACE) from error
+            step = "Free space, or choose another folder."
+            raise OutputError(f"Cannot write the log {self.path}: {reason(error)}.", step) from error
 
 
 def read_log(path: Path, event: str) -> Iterator[dict[str, Any]]:
@@ -142,10 +145,8 @@ def write_card(config: TrainConfig, model: Pcsr, folder: Path, log: Path, second
         steps={1: 0, 2: 0} | {entry["stage"]: entry["step"] for entry in read_log(log, "saved")},
         figures=[entry for _, entry in sorted(validated.items())] if config.validation else [],
     )
-    try:
-        (folder / "README.md").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"Cannot write the model card to {folder}: {reason(error)}.", FREE_SPACE) from error
+    with atomic_write(folder / "README.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def plot_run(log: Path, output: Path) -> None:

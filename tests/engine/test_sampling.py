@@ -77,10 +77,10 @@ class Case:
         rel_y = rows.rel[:, None, None].expand(height, width, 1)
         rel_x = columns.rel[None, :, None].expand(height, width, 1)
         cell = torch.tensor((rows.cell, columns.cell)).expand(height, width, 2)
-        prediction = self.model.predict_pixels(torch.cat((feature, rel_y, rel_x, cell), dim=2).flatten(0, 1))
-        residual = (prediction.rgb * torch.tensor(self.model.spec.std)).view(-1, height, width, 3)
+        residuals, logits = self.model.predict_pixels(torch.cat((feature, rel_y, rel_x, cell), dim=2).flatten(0, 1))
+        residual = (residuals * torch.tensor(self.model.spec.std)).view(-1, height, width, 3)
         rgb = residual.permute(0, 3, 1, 2) + bilinear(self.lr, rows, columns)[0]
-        return rgb, prediction.logits.softmax(dim=1).T.view(-1, height, width)
+        return rgb, logits.softmax(dim=1).T.view(-1, height, width)
 
 
 def chosen(rgb: Tensor, labels: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ def test_a_table_is_computed_from_a_folder(weights: Path, tmp_path: Path) -> Non
         (UsageError, "contains the weights of fsrcnn, not of carn.", ["carn={}/fsrcnn.safetensors"]),
         (ModelError, "Cannot read ARM's table", ["arm={}/arm.pth,table=nowhere.json"]),
         (ModelError, "is invalid", ["arm={}/arm.pth,table={}/other/table.json"]),
-        (ModelError, "There are 0 JSON files beside", ["arm={}/copy/arm.pth"]),
+        (ModelError, "Cannot find ARM's table: there are 0 JSON files beside", ["arm={}/copy/arm.pth"]),
     ],
 )
 def test_an_invalid_peer_is_refused(weights: Path, kind: type[PcsrError], message: str, texts: list[str]) -> None:

@@ -244,10 +244,13 @@ def requests(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> list[HubLoca
 
 
 @pytest.fixture
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Hub that cannot be reached, and an empty cache, in which no earlier outage is recorded."""
+
     def fetch(location: HubLocation, *args: object, **options: object) -> Fetched:
         raise HubError("The Hub cannot be reached.", "Wait.")
 
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(registry, "fetch", fetch)
 
 

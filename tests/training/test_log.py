@@ -28,19 +28,19 @@ def test_the_card_states_data_recipe_and_figures(recipe: TrainConfig, tmp_path: 
 
 def test_a_card_and_a_log_that_cannot_be_written_are_errors(recipe: TrainConfig, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    with fails(OutputError, f"Cannot write the model card to {missing}: no such file or directory."):
+    with fails(OutputError, f"{missing / 'README.md'} cannot be written: no such file or directory."):
         write_card(recipe, Pcsr(recipe.model.spec), missing, missing / "log.jsonl", seconds=1)
     with fails(OutputError, f"Cannot write the log {missing / 'log.jsonl'}: no such file or directory."):
         Log(missing / "log.jsonl")(Skipped(Path("a.png"), "It is broken."))
 
 
-def test_a_log_that_was_cut_short_can_be_read(tmp_path: Path) -> None:
+def test_a_log_that_was_cut_short_can_be_read_and_continued(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     Log(path)(Skipped(Path("a.png"), "It is broken."))
     with path.open("a") as stream:
         stream.write('{"event": "skip')
-    (entry,) = read_log(path, "skipped")
-    assert entry["path"] == "a.png"
+    Log(path)(Skipped(Path("b.png"), "It is broken too."))
+    assert [entry["path"] for entry in read_log(path, "skipped")] == ["a.png", "b.png"]
     assert list(read_log(tmp_path / "nothing.jsonl", "skipped")) == []
 
 
