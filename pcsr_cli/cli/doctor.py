@@ -27,7 +27,7 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
         found.append(finding)
         if not json:
             _show(finding)
-    problems = sum(finding.state.value == "problem" for finding in found)
+    problems = sum(finding.state == "problem" for finding in found)
     if json:
         print_document({"healthy": not problems, "findings": [_document(finding) for finding in found]})
     if problems:
@@ -37,10 +37,8 @@ def command(registry: options.RegistryFile = None, json: options.Json = False) -
 def _show(finding: "Finding") -> None:
     from rich.text import Text
 
-    state = finding.state.value
-    text = Text.assemble(
-        (f"{state:<8}", COLOURS[state]), (f"{finding.subject:<19} ", "bold"), printable(finding.message)
-    )
+    state = (f"{finding.state:<8}", COLOURS[finding.state])
+    text = Text.assemble(state, (f"{finding.subject:<19} ", "bold"), printable(finding.message))
     console = stdout_console()
     console.print(text, soft_wrap=True)
     if finding.next_step:
@@ -50,7 +48,7 @@ def _show(finding: "Finding") -> None:
 def _document(finding: "Finding") -> dict[str, object]:
     return {
         "subject": finding.subject,
-        "state": finding.state.value,
+        "state": finding.state,
         "message": printable(finding.message),
         "next_step": printable(finding.next_step),
         **finding.facts,

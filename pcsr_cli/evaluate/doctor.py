@@ -11,11 +11,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -49,17 +50,13 @@ MIN_DISK = 100 * 2**20
 """Free bytes that a model in the cache needs at most."""
 
 
-class State(Enum):
-    """``MISSING``: pcsr works, but slower or with less. ``PROBLEM``: something that pcsr needs does not work."""
-
-    OK = "ok"
-    MISSING = "missing"
-    PROBLEM = "problem"
+State = Literal["ok", "missing", "problem"]
+"""``missing``: pcsr works, but slower or with fewer features. ``problem``: something that pcsr needs does not work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check: a short message, a next step unless the state is OK, and facts for the JSON document."""
+    """The result of a check: a short message, a next step unless the state is ok, and facts for the JSON document."""
 
     subject: str
     state: State
@@ -91,17 +88,17 @@ def check_versions() -> Iterator[Finding]:
     python, system = platform.python_version(), f"{platform.system()} {platform.machine()}"
     message = f"pcsr {pcsr_cli.__version__}, Python {python}, {system}"
     facts = {"pcsr": pcsr_cli.__version__, "python": python, "executable": sys.executable}
-    yield Finding("versions", State.OK, message, facts=facts)
+    yield Finding("versions", "ok", message, facts=facts)
 
 
 def check_torch() -> Iterator[Finding]:
     """Compare the version of torch with the tested ones."""
     facts = {"version": torch.__version__, "tested": TESTED_TORCH}
     if torch.__version__.partition("+")[0] in TESTED_TORCH:
-        yield Finding("torch", State.OK, torch.__version__, facts=facts)
+        yield Finding("torch", "ok", torch.__version__, facts=facts)
         return
     message = f"a tested version ({', '.join(TESTED_TORCH)}); this is {torch.__version__}"
-    yield Finding("torch", State.MISSING, message, f"Run: pip install torch=={TESTED_TORCH[-1]}", facts)
+    yield Finding("torch", "missing", message, f"Run: pip install torch=={TESTED_TORCH[-1]}", facts)
 
 
 def check_libraries() -> Iterator[Finding]:
@@ -115,11 +112,11 @@ def check_libraries() -> Iterator[Finding]:
     missing = [name for name, version in versions.items() if version is None]
     message = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
     step = f"Run: pip install {' '.join(missing)}" if missing else ""
-    yield Finding("libraries", State.PROBLEM if missing else State.OK, message, step, versions)
+    yield Finding("libraries", "problem" if missing else "ok", message, step, versions)
     for name, packages in DECODERS.items():
         if versions[name] is not None and (error := _import_error(name)):
             step = f"Run: pip install --force-reinstall {packages}"
-            yield Finding(f"library {name}", State.PROBLEM, f"{name} does not load: {error}", step)
+            yield Finding(f"library {name}", "problem", f"{name} does not load: {error}", step)
 
 
 def _import_error(module: str) -> str | None:
@@ -138,9 +135,9 @@ def check_device() -> Iterator[Finding]:
     if device.type == "cpu" and shutil.which("nvidia-smi"):
         message = "cpu: this build of PyTorch cannot use the NVIDIA GPU of this machine"
         step = "Install a CUDA build of PyTorch and the driver for it."
-        yield Finding("device", State.MISSING, message, step, facts)
+        yield Finding("device", "missing", message, step, facts)
     else:
-        yield Finding("device", State.OK, describe_device(device), facts=facts)
+        yield Finding("device", "ok", describe_device(device), facts=facts)
 
 
 def check_memory() -> Iterator[Finding]:
@@ -149,7 +146,7 @@ def check_memory() -> Iterator[Finding]:
     short = free < MIN_MEMORY
     step = "Close other programs before upscaling to 8K or more." if short else ""
     message = f"{_size(free)} free of {_size(total)}"
-    yield Finding("memory", State.MISSING if short else State.OK, message, step, {"free": free, "total": total})
+    yield Finding("memory", "missing" if short else "ok", message, step, {"free": free, "total": total})
 
 
 def check_threads() -> Iterator[Finding]:
@@ -160,9 +157,9 @@ def check_threads() -> Iterator[Finding]:
     facts: dict[str, object] = {"threads": threads, "processors": processors}
     if busy := describe_load():
         step = "Close other programs before work that takes long."
-        yield Finding("threads", State.MISSING, f"{message}; {busy}", step, facts)
+        yield Finding("threads", "missing", f"{message}; {busy}", step, facts)
     else:
-        yield Finding("threads", State.OK, message, facts=facts)
+        yield Finding("threads", "ok", message, facts=facts)
 
 
 def check_kernels() -> Iterator[Finding]:
@@ -172,11 +169,11 @@ def check_kernels() -> Iterator[Finding]:
         slower = onednn_problem(torch.bfloat16)
         halves = "bfloat16 is faster than float32" if slower is None else f"bfloat16 is not faster: {slower}"
         facts = {"fused": True, "bfloat16": slower is None}
-        yield Finding("kernels", State.OK, f"oneDNN's fused kernels on the CPU; {halves}", facts=facts)
+        yield Finding("kernels", "ok", f"oneDNN's fused kernels on the CPU; {halves}", facts=facts)
         return
     message = f"plain operations on the CPU, with the same results but slower: {problem}"
     step = f"Install torch {TESTED_TORCH[-1]} in a build with oneDNN."
-    yield Finding("kernels", State.MISSING, message, step, {"fused": False, "bfloat16": False})
+    yield Finding("kernels", "missing", message, step, {"fused": False, "bfloat16": False})
 
 
 def check_cache() -> Iterator[Finding]:
@@ -184,7 +181,7 @@ def check_cache() -> Iterator[Finding]:
     try:
         folder = Path(client().constants.HF_HUB_CACHE)
     except HubError as error:
-        yield Finding("cache", State.PROBLEM, error.sentence, error.next_step)
+        yield Finding("cache", "problem", error.sentence, error.next_step)
         return
     size = sum(file.stat().st_size for file in folder.glob("models--*/blobs/*") if file.is_file())
     existing = next(path for path in (folder, *folder.parents) if exists(path))
@@ -193,27 +190,32 @@ def check_cache() -> Iterator[Finding]:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         message, facts["writable"] = f"Cannot write to {folder}: {error.strerror or error}", False
-        yield Finding("cache", State.PROBLEM, message, "Set HF_HOME to a writable folder.", facts)
+        yield Finding("cache", "problem", message, "Set HF_HOME to a writable folder.", facts)
     else:
         free = shutil.disk_usage(existing).free
         full = free < MIN_DISK
         step = "Free disk space, or set HF_HOME to another disk." if full else ""
         message = f"{folder}: {_size(size)} of models, {_size(free)} free"
-        yield Finding("cache", State.MISSING if full else State.OK, message, step, facts)
+        yield Finding("cache", "missing" if full else "ok", message, step, facts)
     for config in sorted(folder.glob("models--*/snapshots/*/config.json")):
         yield from _check_cached(config, config.with_name("model.safetensors"))
 
 
 def _check_cached(config: Path, weights: Path) -> Iterator[Finding]:
     """Report a damaged PCSR model. Models of other programs are ignored."""
-    if not weights.is_file() or config.stat().st_size > MAX_CONFIG:  # a larger one belongs to another program
+    if not weights.is_file():
         return
-    files = (config, weights) if b'"heavy_sampler_spec"' in config.read_bytes() else (config,)
+    files = [config]
+    with suppress(OSError):  # a config that cannot be read is reported below
+        if config.stat().st_size > MAX_CONFIG:  # it belongs to another program
+            return
+        if b'"heavy_sampler_spec"' in config.read_bytes():
+            files.append(weights)
     if damaged := [file.name for file in files if not is_whole(file)]:
         repo = config.parents[2].name.removeprefix("models--").replace("--", "/", 1)
         message = f"damaged in {config.parent}: {' and '.join(damaged)} of {repo}"
         step = f"Run: pcsr models fetch {repo}@{revision_of(config)}"
-        yield Finding("cache entry", State.PROBLEM, message, step, {"repo": repo, "files": damaged})
+        yield Finding("cache entry", "problem", message, step, {"repo": repo, "files": damaged})
 
 
 def check_models(own_registry: Path | None = None) -> Iterator[Finding]:
@@ -221,7 +223,7 @@ def check_models(own_registry: Path | None = None) -> Iterator[Finding]:
     try:
         registry = load_registry(own_registry)
     except PcsrError as error:
-        yield Finding("registry", State.PROBLEM, error.sentence, error.next_step)
+        yield Finding("registry", "problem", error.sentence, error.next_step)
         return
     for entry in registry.entries.values():
         yield _check_model(entry, registry)
@@ -234,15 +236,15 @@ def _check_model(entry: Entry, registry: Registry) -> Finding:
     try:
         if isinstance(location, HubLocation) and not is_cached(location):
             message = f"not in the cache; it is downloaded from {location.repo} on first use"
-            return Finding(subject, State.OK, message, facts=missing)
+            return Finding(subject, "ok", message, facts=missing)
         if isinstance(location, HubLocation) and not is_whole_here(location):
             message = "damaged in the cache; it is downloaded again on next use"
-            return Finding(subject, State.MISSING, message, f"Run: pcsr models fetch {entry.name}", missing)
+            return Finding(subject, "missing", message, f"Run: pcsr models fetch {entry.name}", missing)
         sha256 = load_model(entry.name, "cpu", "fp32", registry).identity.sha256
     except PcsrError as error:
-        return Finding(subject, State.PROBLEM, error.sentence, error.next_step, missing)
+        return Finding(subject, "problem", error.sentence, error.next_step, missing)
     message = f"sha256 {sha256}" + (", as expected" if entry.sha256 else "")
-    return Finding(subject, State.OK, message, facts={"available": True, "sha256": sha256})
+    return Finding(subject, "ok", message, facts={"available": True, "sha256": sha256})
 
 
 def _check_hub(entries: Sequence[Entry]) -> Finding:
@@ -250,16 +252,16 @@ def _check_hub(entries: Sequence[Entry]) -> Finding:
     try:
         facts = {"endpoint": endpoint(), "offline": client().constants.HF_HUB_OFFLINE}
     except HubError as error:
-        return Finding("hub", State.MISSING, error.sentence, error.next_step, {"reachable": False})
+        return Finding("hub", "missing", error.sentence, error.next_step, {"reachable": False})
     if not entries:
-        return Finding("hub", State.OK, "no model of the registry is on the Hub", facts=facts)
+        return Finding("hub", "ok", "no model of the registry is on the Hub", facts=facts)
     assert isinstance(entries[0].location, HubLocation)
     try:
         reach(entries[0].location, entries[0].name)
     except HubError as error:
         message = f"{error.sentence} Cached and packaged models work without the Hub."
-        return Finding("hub", State.MISSING, message, error.next_step, facts | {"reachable": False})
-    return Finding("hub", State.OK, f"{endpoint()} responds", facts=facts | {"reachable": True})
+        return Finding("hub", "missing", message, error.next_step, facts | {"reachable": False})
+    return Finding("hub", "ok", f"{endpoint()} responds", facts=facts | {"reachable": True})
 
 
 def check_formats() -> Iterator[Finding]:
@@ -268,11 +270,11 @@ def check_formats() -> Iterator[Finding]:
     names = [format.name for format, error in errors.items() if error is None]
     deep = [format.name for format, error in errors.items() if error is None and format.deep]
     message = f"{', '.join(names)}; with 16 bits per channel: {', '.join(deep)}"
-    yield Finding("formats", State.OK, message, facts={"formats": names, "deep": deep})
+    yield Finding("formats", "ok", message, facts={"formats": names, "deep": deep})
     for format, error in errors.items():
         if error is not None:
             step = f"Run: pip install {format.plug_in}" if format.plug_in else "Install Pillow from PyPI."
-            state = State.MISSING if format.plug_in else State.PROBLEM
+            state: State = "missing" if format.plug_in else "problem"
             yield Finding(f"format {format.name}", state, error, step, {"plug_in": format.plug_in or None})
 
 

@@ -51,11 +51,11 @@ class TestMachine:
     @pytest.mark.parametrize(
         ("where", "name", "replacement", "subject", "state", "step"),
         [
-            (doctor, "TESTED_TORCH", ("1.1.0", "1.2.3"), "torch", State.MISSING, "pip install torch==1.2.3"),
-            (metadata, "version", without_pyvips, "libraries", State.PROBLEM, "pip install pyvips"),
-            (shutil, "which", lambda name: f"/usr/bin/{name}", "device", State.MISSING, "CUDA"),
-            (doctor, "free_memory", lambda device: 2**28, "memory", State.MISSING, "Close other programs"),
-            (doctor, "onednn_problem", lambda dtype: "no oneDNN", "kernels", State.MISSING, "build with oneDNN"),
+            (doctor, "TESTED_TORCH", ("1.1.0", "1.2.3"), "torch", "missing", "pip install torch==1.2.3"),
+            (metadata, "version", without_pyvips, "libraries", "problem", "pip install pyvips"),
+            (shutil, "which", lambda name: f"/usr/bin/{name}", "device", "missing", "CUDA"),
+            (doctor, "free_memory", lambda device: 2**28, "memory", "missing", "Close other programs"),
+            (doctor, "onednn_problem", lambda dtype: "no oneDNN", "kernels", "missing", "build with oneDNN"),
         ],
     )
     def test_a_problem_is_reported(
@@ -70,7 +70,7 @@ class TestMachine:
     ) -> None:
         monkeypatch.setattr(where, name, replacement)
         finding = machine()[subject]
-        assert finding.state is state
+        assert finding.state == state
         assert step in finding.next_step
 
     @pytest.mark.parametrize(("module", "package"), [("pyvips", "pyvips-binary"), ("simplejpeg", "simplejpeg")])
@@ -79,7 +79,7 @@ class TestMachine:
     ) -> None:
         monkeypatch.setitem(sys.modules, module, None)
         finding = machine()[f"library {module}"]
-        assert finding.state is State.PROBLEM
+        assert finding.state == "problem"
         assert finding.message.startswith(f"{module} does not load: ")
         assert package in finding.next_step
 
@@ -91,7 +91,7 @@ class TestMachine:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         assert "OMP_NUM_THREADS=1" in machine()["threads"].message
 
-    @pytest.mark.parametrize(("load", "state"), [(0.0, State.OK), (99.0, State.MISSING)])
+    @pytest.mark.parametrize(("load", "state"), [(0.0, "ok"), (99.0, "missing")])
     def test_a_busy_machine_is_reported(self, monkeypatch: pytest.MonkeyPatch, load: float, state: State) -> None:
         monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
         assert machine()["threads"].state == state
@@ -114,7 +114,7 @@ class TestModels:
 
     def test_a_healthy_installation_needs_no_next_step(self, cache: Path) -> None:
         found = by_subject([*check_cache(), *check_models()])
-        assert {finding.state for finding in found.values()} == {State.OK}
+        assert {finding.state for finding in found.values()} == {"ok"}
         assert found["model builtin"].facts["sha256"] is not None
         assert list(cache.iterdir()) == []
 
@@ -124,14 +124,14 @@ class TestModels:
 
     def test_a_full_disk_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, "MIN_DISK", 2**80)
-        assert by_subject(check_cache())["cache"].state is State.MISSING
+        assert by_subject(check_cache())["cache"].state == "missing"
 
     def test_a_refused_path_does_not_end_the_check(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(path: Path) -> bool:  # as Path.exists does until Python 3.13
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(Path, "exists", refuse)
-        assert by_subject(check_cache())["cache"].state is State.OK
+        assert by_subject(check_cache())["cache"].state == "ok"
 
     def test_a_model_of_another_program_is_ignored(self, cache: Path) -> None:
         folder = self.snapshot(cache)
@@ -145,21 +145,27 @@ class TestModels:
         put(folder, "config.json", config, b'{"heavy_sampler_spec": {}}')
         put(folder, "model.safetensors", weights, b"\x02\0\0\0\0\0\0\0{}")
         finding = by_subject(check_cache())["cache entry"]
-        assert finding.state is State.PROBLEM
+        assert finding.state == "problem"
         assert finding.next_step == f"Run: pcsr models fetch someone/tiny@{'0' * 40}"
         assert finding.facts["files"] == ["config.json" if weights == "a" else "model.safetensors"]
+
+    def test_a_config_that_cannot_be_read_is_reported(self, cache: Path) -> None:
+        folder = self.snapshot(cache)
+        put(folder, "model.safetensors", SHA256, b"weights")
+        (folder / "config.json").mkdir()
+        assert by_subject(check_cache())["cache entry"].facts["files"] == ["config.json"]
 
 
 class TestFormats:
     def test_working_formats_are_listed(self) -> None:
         finding = by_subject(check_formats())["formats"]
-        assert finding.state is State.OK
+        assert finding.state == "ok"
         assert {"PNG", "JPEG", "TIFF"} <= set(finding.message.replace(",", "").replace(";", "").split())
 
     def test_a_missing_plug_in_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(formats, "find_spec", lambda module: None)
         found = by_subject(check_formats())
-        assert found["format HEIC"].state is State.MISSING
+        assert found["format HEIC"].state == "missing"
         assert "pillow-heif" in found["format HEIC"].message
         assert found["format HEIC"].next_step == "Run: pip install pillow-heif"
         assert found["format JPEG XL"].next_step == "Run: pip install pillow-jxl-plugin"
@@ -172,7 +178,7 @@ class TestFormats:
         monkeypatch.setattr(formats, "find_spec", lambda module: object())
         monkeypatch.setattr(importlib, "import_module", broken)
         finding = by_subject(check_formats())["format HEIC"]
-        assert finding.state is State.MISSING and "libheif.so is missing" in finding.message
+        assert finding.state == "missing" and "libheif.so is missing" in finding.message
 
     def test_a_pillow_format_that_does_not_work_is_a_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         load: Callable[[formats.Format], None] = formats.load_plug_in
@@ -184,4 +190,4 @@ class TestFormats:
 
         monkeypatch.setattr(formats, "load_plug_in", broken)
         found = by_subject(check_formats())
-        assert found["format WebP"].state is State.PROBLEM and "encoder error -2" in found["format WebP"].message
+        assert found["format WebP"].state == "problem" and "encoder error -2" in found["format WebP"].message

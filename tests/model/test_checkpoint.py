@@ -96,11 +96,7 @@ def test_a_published_pth_is_read(tmp_path: Path, zipped: bool) -> None:
         ("text.pth", lambda path: path.write_text("hello"), UNREADABLE),
         ("empty.pth", lambda path: path.touch(), UNREADABLE),
         ("stop.pt", lambda path: path.write_bytes(b"\x80\x02."), UNREADABLE),
-        (
-            "code.pth",
-            lambda path: path.write_bytes(pickle.dumps(print)),
-            "contains more than tensors, and was not opened.",
-        ),
+        ("code.pth", lambda path: path.write_bytes(pickle.dumps(print)), "more than tensors, and was not opened."),
         ("list.pth", lambda path: torch.save([1, 2], path), NO_LAYOUT),
         ("half.pth", lambda path: torch.save({"model": {"sd": {}}}, path), NO_LAYOUT),
         ("number.pt", lambda path: torch.save(pth(tiny_spec("carn"), {"a": 1}), path), "more than named tensors."),

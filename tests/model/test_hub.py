@@ -272,21 +272,12 @@ def test_a_download_must_have_the_sha256_of_the_registry(
 @pytest.mark.parametrize(
     ("variables", "part"),
     [
-        (
-            {"ALL_PROXY": "socks9://me:pass@127.0.0.1:1", "NO_PROXY": ""},
-            "The proxy settings are invalid: Unknown scheme",
-        ),
+        ({"ALL_PROXY": "socks9://me:pass@[::1]:1", "NO_PROXY": ""}, "The proxy settings are invalid: Unknown scheme"),
         ({"HTTP_PROXY": "http://127.0.0.1:port", "NO_PROXY": ""}, "The proxy settings are invalid:"),
-        (
-            {"ALL_PROXY": "socks5://127.0.0.1:1", "NO_PROXY": ""},
-            "a SOCKS proxy, which needs the Python package socksio",
-        ),
+        ({"ALL_PROXY": "socks5://[::1]:1", "NO_PROXY": ""}, "a SOCKS proxy, which needs the Python package socksio"),
         ({"SSL_CERT_FILE": "/nonexistent"}, "Cannot use SSL_CERT_FILE /nonexistent: no such file or directory."),
         ({"SSL_CERT_FILE": __file__}, ": there is no certificate."),
-        (
-            {"SSLKEYLOGFILE": "/nonexistent/log", "SSL_CERT_FILE": CERTIFICATES},
-            "Cannot use SSLKEYLOGFILE /nonexistent/log: ",
-        ),
+        ({"SSLKEYLOGFILE": "/none/log", "SSL_CERT_FILE": CERTIFICATES}, "Cannot use SSLKEYLOGFILE /none/log: "),
         ({"HF_TOKEN": "hf_schlüssel"}, "HF_TOKEN contains characters that a token cannot have."),
         ({"HF_TOKEN": "hf_a\tb"}, "HF_TOKEN contains characters that a token cannot have."),
         ({"HF_ENDPOINT": "http://me:pass@["}, "HF_ENDPOINT is 'http://[', which is not an http(s) address."),
@@ -325,8 +316,8 @@ def test_settings_of_the_client_print_nothing(run_pcsr: Pcsr, hub: Hub, commit: 
     ("variables", "part"),
     [
         (
-            {"HTTP_PROXY": "http://me:pass@127.0.0.1:9", "NO_PROXY": ""},
-            "cannot be reached through the proxy http://127.0.0.1:9.",
+            {"HTTP_PROXY": "http://me:pass@[::1]:9", "NO_PROXY": ""},
+            "cannot be reached through the proxy http://[::1]:9.",
         ),
         ({"HF_ENDPOINT": "http://me:pass@127.0.0.1:9"}, "the Hub (http://127.0.0.1:9) cannot be reached."),
         ({"HF_ENDPOINT": "http://nowhere.invalid"}, "the Hub (http://nowhere.invalid) cannot be reached."),
@@ -599,7 +590,8 @@ def test_a_slow_download_is_announced(here: Path, hub: Hub, pinned: HubLocation)
     hub.tamper = on(WEIGHTS, body(lambda content: slowly([content[:9], content[9:]], 0.1)))
     messages: list[str] = []
     hub_module.fetch(pinned, REPO, messages.append, Bounds(notice=0.15))
-    assert messages == ["Waiting for model.safetensors of someone/tiny: 9 of 29,672 bytes."]
+    # On a busy machine, the config may also take longer than the time until the notice.
+    assert messages[-1] == "Waiting for model.safetensors of someone/tiny: 9 of 29,672 bytes."
 
 
 @pytest.mark.parametrize("part", ["config", "model"])

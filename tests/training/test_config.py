@@ -59,31 +59,59 @@ def test_a_recipe_is_read(tmp_path: Path) -> None:
 
 SCALES = "[[scales]]\nlow = 4\nhigh = 4\n"
 SOURCES = '[[data.sources]]\npath = "DIV2K"\nreductions = [1, 2]\n'
-STAGE = "iterations = 5"
+FIELDS = "name, model, data, scales, stage1, stage2, degradation, seed"
+
+SEED = (
+    ("sead = 4", "is invalid: object contains unknown field `sead`"),
+    ('folder = "x"', "is invalid: object contains unknown field `folder`"),
+    ("validation = { folder = 4 }", "unknown field `folder`; allowed are path, every, scales."),
+    ("seed = 4.5", "seed is invalid: expected `int`, got `float`"),
+    ("seed = -1", "seed is invalid: expected `int` >= 0"),
+    ("seed = 1000000000000000000000", "seed is invalid: expected `int` <="),
+    ("seed = " + "[" * 5000 + "]" * 5000, "recipe.toml is not valid TOML:"),
+    ("report_every = 0", "report_every is invalid: expected `int` >= 1"),
+    ("checkpoint_every = 0", "checkpoint_every is invalid: expected `int` >= 1"),
+    ('validation = { path = "x", every = 0 }', "validation.every is invalid: expected `int` >= 1"),
+    ('validation = { path = "x", scales = [4, 0] }', "validation.scales[1] is invalid"),
+    ('validation = { path = "x", scales = [] }', "validation.scales is invalid"),
+)
+"""Replacements of the line ``seed = 4``, and parts of the errors."""
+
+DEGRADATION = (
+    ("jpeg = { share = 1, low = 0, high = 90 }", "the quality of jpeg and webp is from 1 to 100"),
+    (
+        "jpeg = { share = 0.6, low = 9, high = 90 }, webp = { share = 0.6, low = 9, high = 90 }",
+        "degradation is invalid: the shares of jpeg and webp are together more than 1",
+    ),
+    ("noise = { share = 1, low = 2, high = 1 }", "noise is invalid: low is larger"),
+    ("noise = { share = 1, low = 2, high = 1e9 }", "noise is at most 100"),
+    ("blur = { share = 1, low = 2, high = 1e15 }", "blur is at most 10"),
+    ("reductions = {}", "reductions and subsamplings are not empty"),
+)
+"""Degradations, and parts of the errors."""
+
+STAGE_2 = (
+    ("ema = 1", "stage2.ema is invalid: expected `float` < 1"),
+    ("square_tail = 2", "stage2.square_tail is invalid: expected `float` <= 1"),
+    ("heavy_share = 1", "stage2.heavy_share is invalid: expected `float` < 1"),
+    ("warmup = -1", "stage2.warmup is invalid: expected `int` >= 0"),
+    ("learning_rate = nan", "learning_rate is invalid: expected `float` > 0"),
+    ("clip = inf", "stage2.clip is invalid: expected `float` <="),
+)
+"""Lines of the second stage, and parts of the errors."""
 
 
 @pytest.mark.parametrize(
     ("old", "new", "part"),
     [
-        ("seed = 4", "sead = 4", "is invalid: object contains unknown field `sead`"),
-        ("seed = 4", 'folder = "x"', "is invalid: object contains unknown field `folder`"),
-        (
-            "[stage2]",
-            "[stage3]",
-            "unknown field `stage3`; allowed are name, model, data, scales, stage1, stage2, degradation, seed",
-        ),
+        *(("seed = 4", new, part) for new, part in SEED),
+        *(("seed = 4", f"degradation = {{ {new} }}", part) for new, part in DEGRADATION),
+        *(("iterations = 5", f"iterations = 5\n{new}", part) for new, part in STAGE_2),
+        ("iterations = 5", "iterations = 0", "stage2.iterations is invalid: expected `int` >= 1"),
+        ("[stage2]", "[stage3]", f"unknown field `stage3`; allowed are {FIELDS}"),
         ("keep = 1", "kept = 1", "data is invalid: object contains unknown field `kept`; allowed are sources, cache"),
         ("reductions = [1, 2]", "by = 2", "data.sources[0] is invalid: object contains unknown field `by`; allowed"),
-        ("seed = 4", "validation = { folder = 4 }", "unknown field `folder`; allowed are path, every, scales."),
         ('path = "DIV2K"', "", "data.sources[0] is invalid: object missing required field `path`"),
-        ("seed = 4", "seed = 4.5", "seed is invalid: expected `int`, got `float`"),
-        ("seed = 4", "seed = -1", "seed is invalid: expected `int` >= 0"),
-        ("seed = 4", "seed = 1000000000000000000000", "seed is invalid: expected `int` <="),
-        ("seed = 4", "report_every = 0", "report_every is invalid: expected `int` >= 1"),
-        ("seed = 4", "checkpoint_every = 0", "checkpoint_every is invalid: expected `int` >= 1"),
-        ("seed = 4", 'validation = { path = "x", every = 0 }', "validation.every is invalid: expected `int` >= 1"),
-        ("seed = 4", 'validation = { path = "x", scales = [4, 0] }', "validation.scales[1] is invalid"),
-        ("seed = 4", 'validation = { path = "x", scales = [] }', "validation.scales is invalid"),
         ("width = 24", "width = 0", "model.width is invalid: expected `int` >= 1"),
         ("[[], [16, 16]]", "[[16]]", "model.samplers is invalid: expected `array` of length >= 2"),
         ("[16, 16]", "[16, 0]", "model.samplers[1][1] is invalid: expected `int` >= 1"),
@@ -98,39 +126,13 @@ STAGE = "iterations = 5"
         ("low = 4", "low = 5", "scales[0] is invalid: low is larger than high"),
         ("high = 4", "high = 4\nshare = 0", "scales[0].share is invalid: expected `float` > 0"),
         ("bfloat16", "float8", "stage1.precision is invalid: invalid enum value 'float8'; allowed are bfloat16,"),
-        (STAGE, "iterations = 0", "stage2.iterations is invalid: expected `int` >= 1"),
-        (STAGE, f"{STAGE}\nema = 1", "stage2.ema is invalid: expected `float` < 1"),
-        (STAGE, f"{STAGE}\nsquare_tail = 2", "stage2.square_tail is invalid: expected `float` <= 1"),
-        (STAGE, f"{STAGE}\nheavy_share = 1", "stage2.heavy_share is invalid: expected `float` < 1"),
-        (STAGE, f"{STAGE}\nwarmup = -1", "stage2.warmup is invalid: expected `int` >= 0"),
-        (STAGE, f"{STAGE}\nlearning_rate = nan", "learning_rate is invalid: expected `float` > 0"),
-        (STAGE, f"{STAGE}\nclip = inf", "stage2.clip is invalid: expected `float` <="),
         ("[model]", "[model", "is not valid TOML:"),
         ("iterations = 10", "iterations = " + "1" * 5000, "conversion: value has 5000 digits. Correct"),
-        ("seed = 4", "seed = " + "[" * 5000 + "]" * 5000, "recipe.toml is not valid TOML:"),
-        (
-            "iterations = 10",
-            "iterations = 10\nbatch = 1_000_000_000",
-            "stage1.batch is invalid: expected `int` <= 65536",
-        ),
+        ("iterations = 10", "iterations = 10\nbatch = 1_000_000", "stage1.batch is invalid: expected `int` <= 65536"),
         ("keep = 1", "patch = 1_000_000_000_000", "data.patch is invalid: expected `int` <= 16384"),
         ('path = "DIV2K"', 'path = "DIV2K"\nexclude = [""]', "data.sources[0] is invalid: empty pattern"),
         ('path = "DIV2K"', 'path = "DIV2K"\nexclude = ["*.png", "."]', "data.sources[0] is invalid: empty pattern"),
-        (
-            "reductions = [1, 2]",
-            f"reductions = {[1] * 100_000}",
-            "reductions is invalid: expected `array` of length <= 64",
-        ),
-        ("seed = 4", "degradation = { jpeg = { share = 1, low = 0, high = 90 } }", "the quality of jpeg and webp is"),
-        (
-            "seed = 4",
-            "degradation = { jpeg = { share = 0.6, low = 9, high = 90 }, webp = { share = 0.6, low = 9, high = 90 } }",
-            "degradation is invalid: the shares of jpeg and webp are together more than 1",
-        ),
-        ("seed = 4", "degradation = { noise = { share = 1, low = 2, high = 1 } }", "noise is invalid: low is larger"),
-        ("seed = 4", "degradation = { noise = { share = 1, low = 2, high = 1e9 } }", "noise is at most 100"),
-        ("seed = 4", "degradation = { blur = { share = 1, low = 2, high = 1e15 } }", "blur is at most 10"),
-        ("seed = 4", "degradation = { reductions = {} }", "reductions and subsamplings are not empty"),
+        ("reductions = [1, 2]", f"reductions = {[1] * 100_000}", "is invalid: expected `array` of length <= 64"),
     ],
 )
 def test_an_invalid_recipe_is_refused_with_the_key(tmp_path: Path, old: str, new: str, part: str) -> None:

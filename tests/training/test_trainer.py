@@ -74,6 +74,9 @@ def test_an_optimizer_of_another_network_is_refused(recipe: TrainConfig) -> None
         second.restore(state)
 
 
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
 def reshaped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value[:1] for name, value in weights.items()}
 
@@ -94,13 +97,7 @@ def reshaped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ("optimizer", lambda optimizer: {**optimizer, "param_groups": 3}),
         ("optimizer", lambda optimizer: {**optimizer, "state": {0: {"step": torch.zeros(())}}}),
         ("optimizer", lambda optimizer: {**optimizer, "state": {0: {"step": 1, "exp_avg": 2, "exp_avg_sq": 3}}}),
-        (
-            "optimizer",
-            lambda optimizer: {
-                **optimizer,
-                "state": {0: dict.fromkeys(("step", "exp_avg", "exp_avg_sq"), torch.zeros(2, 2))},
-            },
-        ),
+        ("optimizer", lambda optimizer: {**optimizer, "state": {0: dict.fromkeys(MOMENTS, torch.zeros(2, 2))}}),
         ("random", lambda random: random[:5]),
         ("random", lambda random: "seed"),
     ],
