@@ -63,9 +63,8 @@ def load_model(
 
     ``reference`` is ``auto`` (the registry's choice for ``scale``), a registry name, ``user/repo[@revision]`` on the
     Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its config beside it, or a published
-    ``.pth``. ``scale`` and ``lossy``, which prefers models for lossy sources, only affect ``auto``. ``notify`` is
-    called with a message if a download is slow.
-    Raises UnknownModelError, HubError, ModelError, DeviceError.
+    ``.pth``. ``scale`` and ``lossy`` affect only ``auto``, and ``lossy`` prefers models for lossy sources. ``notify``
+    is called with a message if a download is slow. Raises UnknownModelError, HubError, ModelError, DeviceError.
     """
     limit_kernel_caches()
     chosen_device = resolve_device(device)
@@ -86,8 +85,8 @@ def load_model(
 def working_scale(model: LoadedModel, scale: float) -> float:
     """The scale at which a model runs for a requested scale. The result is resized bicubically if the two differ.
 
-    On Set14, the largest trained scale and then a bicubic filter gives a higher PSNR than two runs of the network: with
-    ``builtin`` 22.71 against at most 22.69 dB at x8, and 21.49 against 21.44 dB at x10.7. Raises ScaleError."""
+    On Set14, one run of ``builtin`` at its largest scale and then a bicubic filter give a higher PSNR than two runs:
+    22.71 against at most 22.69 dB at x8, and 21.49 against 21.44 dB at x10.7. Raises ScaleError."""
     check_scale(scale)
     return model.scales.working_scale(scale)
 

@@ -1,4 +1,4 @@
-"""What a user asks of ``bench``, ``sweep`` and ``report``: methods, the grid of a curve, and files of results.
+"""The arguments of ``bench``, ``sweep`` and ``report``: methods, the grid of a curve, and files of results.
 
 This module does not import torch and numpy, so that a mistake is found without them."""
 
@@ -63,7 +63,8 @@ class Method:
 
     @property
     def routing(self) -> Routing | None:
-        """The routing by pixel; None if the method has none, or if it is set separately (budget)."""
+        """The routing by pixel. None if the method has no such routing, or if the routing is set separately
+        (budget)."""
         if self.value is not None and self.kind in {"threshold", "k"}:
             return Threshold(self.value) if self.kind == "threshold" else Tradeoff(self.value)
         return ROUTINGS.get(self.kind)
@@ -101,7 +102,7 @@ def _parse(text: str) -> Method:
 
 @dataclass(frozen=True)
 class PeerRequest:
-    """The files of a peer. ``table`` is a file, or a folder of HR images to compute ARM's table from."""
+    """The files of a peer. ``table`` is ARM's table, or a folder of HR images from which the table is computed."""
 
     method: Method
     path: Path

@@ -87,9 +87,9 @@ def bench(
 ) -> BenchResult:
     """Measure every method on every image. ``observe`` is called with each row and its pixels (H, W, 3).
 
-    ``paper`` crops images as the paper's tables do. ``allowance`` belongs to the method "budget": one cut for all
-    images. ``skip`` is called with each image that fails. Raises UsageError if the model does not support a method, and
-    InputError if no image can be measured.
+    ``paper`` crops images as the paper's tables do. ``allowance`` is the budget of the method "budget", which has one
+    cut for all images. ``skip`` is called with each image that fails. Raises UsageError if the model does not support a
+    method, and InputError if no image can be measured.
     """
     check(conditions, methods)
     assert (Method("budget") in methods) == (allowance is not None)

@@ -92,10 +92,10 @@ def _count_predictions(branches: Branches) -> Tensor | None:
 
 
 def patch_mask(difficulty: Tensor, side: int, heavy: int) -> Tensor:
-    """Return the heavy pixels, (H, W) bool, if whole patches are routed by their mean p_heavy.
+    """Route whole patches by their mean p_heavy, and return the heavy pixels, (H, W) bool.
 
-    ``difficulty`` is (H, W), ``side`` the side of a patch in HR pixels. The patches with the highest mean are heavy,
-    the last one only in its upper part, so that exactly ``heavy`` pixels are heavy.
+    ``difficulty`` is (H, W), ``side`` the side of a patch in HR pixels. The patches with the highest mean are heavy.
+    Only the upper part of the last of these patches is heavy, so that exactly ``heavy`` pixels are heavy.
     """
     height, width = difficulty.shape
     across = -(-width // side)

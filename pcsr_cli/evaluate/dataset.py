@@ -46,7 +46,7 @@ class PairFiles:
 
     @property
     def lossy(self) -> bool:
-        """Whether the LR image is from a lossy source, by its degradation or the header of its file."""
+        """Whether the degradation or the header of the LR file states that the LR image is from a lossy source."""
         if self.degradation is not None:
             return self.degradation.lossy
         from pcsr_cli.images.source import read_kind

@@ -1,4 +1,4 @@
-"""The conditions of measurements, and the methods of ``pcsr bench`` on one image, each counted and timed."""
+"""The conditions of measurements, and a runner that counts the FLOPs and measures the time of a method on one image."""
 
 import math
 import time
@@ -50,8 +50,7 @@ class Conditions:
 
     Each measurement replaces the routing in ``settings``. ``luma`` selects PSNR of luma. With ``no_reference``, results
     are compared with all heavy instead of HR. ``original`` is the original network with its weights, if they are given.
-    ``degrade`` describes how the LR images were degraded. ``peers`` are
-    the methods with their own weights, by their kind.
+    ``degrade`` describes how the LR images were degraded. ``peers`` has the methods with their own weights by kind.
     """
 
     model: LoadedModel
@@ -90,7 +89,7 @@ class Conditions:
         return psnr(luma(result), luma(truth), self.shave) if self.luma else psnr(result, truth, self.shave)
 
     def original_cost(self, lr_pixels: int) -> Cost | None:
-        """Return the FLOPs of the original network for an image; None if there is none at this scale."""
+        """Return the FLOPs of the original network for an image, or None if there is no such network at this scale."""
         return original_flops(self.model.identity.original, self.scale, lr_pixels)
 
     def explore(self, lr: NDArray[np.uint8], progress: Callable[[float], None] = lambda share: None) -> Composer:
@@ -173,7 +172,7 @@ class MethodRunner:
         return MethodResult(result.rgb, None, paper, executed, seconds, result.classes, own)
 
     def _run_patches(self, side: int) -> MethodResult:
-        """Route by patch. The number of heavy pixels is that of the first method that routes by pixel, or of threshold
+        """Route by patch. As many pixels are heavy as in the first method that routes by pixel, or as with threshold
         0.5."""
         routed = [
             result for method, result in self.results.items() if method.kind in {"threshold", "k", "adm", "budget"}

@@ -36,10 +36,10 @@ INK, ACCENT, QUIET = "#1b1b1f", "#c2410c", "#9aa0a6"
 class Point:
     """One point of a curve.
 
-    ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k that gives this cut, None if no k
-    does. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or, without HR, against all
-    heavy. The PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller than its window.
-    ``equal`` counts the results that equal the reference, which the mean PSNR does not include.
+    ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k that gives this cut. ``k`` is
+    None if no k gives this cut. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or,
+    without HR, against all heavy. The PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller
+    than its window. ``equal`` counts the results that equal the reference, which the mean PSNR does not include.
     """
 
     cut: float | None
@@ -74,7 +74,7 @@ class Curve:
 
     @property
     def knee(self) -> Point | None:
-        """The recommended point by KNEE_RULE; None if no point is above the line."""
+        """The point that KNEE_RULE recommends. None if no point is above the line."""
         known = sorted(_finite(self.points), key=lambda point: point.paper)
         if len(known) < 3 or known[-1].paper <= known[0].paper:
             return None
@@ -185,7 +185,7 @@ class _Tracer:
         return replace(self.measured[heavy], cut=cut, k=self._k_of(cut))
 
     def _k_of(self, cut: float) -> float | None:
-        """Invert ``tradeoff_cut``; None if no k or every k gives this cut."""
+        """Return the k for which ``tradeoff_cut`` gives this cut, or None if no k or every k gives this cut."""
         light, heavy = self.shares
         if not 0 < cut < 1 or light == heavy:
             return None
@@ -193,7 +193,7 @@ class _Tracer:
 
 
 def _measure_original(conditions: Conditions, pair: Pair, truth: NDArray[np.uint8]) -> OriginalPoint | None:
-    """Measure the original network on an image; None if the model has none at this scale."""
+    """Measure the original network on an image. Returns None if the model has no original network at this scale."""
     height, width = pair.lr_size
     cost, original = conditions.original_cost(height * width), conditions.original
     if cost is None:

@@ -1,7 +1,7 @@
 """The table of the paper's appendix over one folder: original networks, methods that route patches, and PCSR.
 
 Every method reads the same LR images and is compared with the same part of HR. HR is cut to a multiple of 12 before it
-is reduced, as the figures of the paper's original networks imply, and both are cut to the patch grid.
+is reduced. The paper's figures of the original networks imply this cut. Then HR and LR are cut to the patch grid.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.evaluate.sweep import Point, mean_curve, sweep
 
 MULTIPLE = 12
-"""HR is cut to a multiple of this."""
+"""HR is cut to a multiple of this number of pixels."""
 
 MATCHES = CutGrid("k", (-25, -10, -6, -4, *(round(-3 + 0.1 * step, 1) for step in range(71))))
 """The points between which the k that matches a peer is interpolated."""
@@ -71,7 +71,7 @@ def paper_table(
 def find_matches(
     conditions: Conditions, files: Sequence[PairFiles], peers: Sequence[Method]
 ) -> tuple[list[Match], list[str]]:
-    """Find the cheapest k that reaches the mean PSNR of each peer, and the k that costs its GFLOPs.
+    """For each peer, find the cheapest k that reaches its mean PSNR, and the k that has its mean GFLOPs.
 
     The curve of mean PSNR over k is composed from one run of both branches on each image. Also returns one sentence for
     each figure that is out of reach. Raises the errors of ``bench``.
@@ -104,7 +104,7 @@ def find_matches(
 
 
 def _at(points: Sequence[Point], figure: Callable[[Point], float], aim: float) -> Method:
-    """The largest k, interpolated between points of ascending k, whose figure reaches ``aim``."""
+    """Interpolate between points of ascending k, and return the largest k whose figure reaches ``aim``."""
     values = list(zip(MATCHES.values, map(figure, points), strict=True))
     k, reached = values[-1]
     for before, value in reversed(values[:-1]):

@@ -1,8 +1,8 @@
-"""Checks on an image and a machine that tiles, threads and passes do not change the result.
+"""Checks that tiles, threads and passes do not change the result of an image on this machine.
 
 Each variant of the computation is compared with the whole image at once in float32. For another size or number of
 threads, kernels sum in another order. Values may therefore differ by ROUNDING, and a pixel whose p_heavy is within TIE
-of the cut may change its branch. Half precision may differ by more: see LOWER.
+of the cut may change its branch. LOWER has the larger differences that half precision may have.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ Upscaled = tuple[Tensor, Tensor, Outcome]
 class Tolerance:
     """The allowed difference of RGB in [0, 1], and the share of pixels that may change branch without a tie.
 
-    Differences count only outside of pixels that changed branch and their neighbours.
+    Pixels that changed branch and their neighbours are not compared.
     """
 
     difference: float
@@ -57,9 +57,10 @@ and 0.3% and 1.7% of the pixels changed branch."""
 class Comparison:
     """A variant compared with the whole image at once in float32.
 
-    ``difference`` and ``levels`` (of 255) are maxima outside of pixels that changed branch and their neighbours, which
-    refinement reaches. ``changed`` counts all changed 8-bit values, three per pixel. ``flipped`` counts the pixels that
-    changed branch. ``ties`` counts the flipped pixels on the cut, None if not determined.
+    ``difference`` and ``levels`` (of 255) are maxima over all pixels except those that changed branch and the
+    neighbours of those. Refinement changes these neighbours. ``changed`` counts all changed 8-bit values, three per
+    pixel. ``flipped`` counts the pixels that changed branch. ``ties`` counts the flipped pixels on the cut. ``ties`` is
+    None if the cut was not examined.
     """
 
     routing: str

@@ -45,8 +45,8 @@ CONFIG_KEY = "pcsr_config"
 MAX_LISTED_KEYS = 8
 
 MAX_WEIGHTS = 2**30
-"""Maximum bytes of a file of weights or of a training state, and of the weights of a network. The file is read as a
-whole, so later changes of the file have no effect."""
+"""Maximum bytes of a file of weights or of a training state, and of the weights of a network. pcsr reads the whole file
+at once, so later changes of the file have no effect."""
 
 MAX_HEADER = 2**22
 """Maximum bytes of the header of a file of weights. A header of the maximum size lists about 50,000 tensors."""
@@ -169,7 +169,8 @@ def _parse_pickle(content: bytes, path: Path) -> object:
 
 
 def _find_bomb(content: bytes) -> str | None:
-    """Why a file takes far more memory than its size, None if it does not. torch.save never writes such files.
+    """Return why a file needs far more memory than its size, or None if the file does not. torch.save never writes such
+    files.
 
     A bomb has compressed or overlapping entries, or a long pickle, whose objects are larger than their codes.
     Files of torch before 1.6 are a pickle followed by the numbers.
@@ -214,10 +215,11 @@ def build_model(checkpoint: Checkpoint) -> Pcsr:
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str, wanted_by: str = "its config") -> None:
-    """Load weights into a network, which may be on the meta device. ``wanted_by`` names what requires the keys.
+    """Load weights into a network, which may be on the meta device. ``wanted_by`` is the name, in errors, of the config
+    or the method that requires the keys.
 
-    Raises ModelError for a network that is too large, and ModelError that names missing, unexpected and misshapen keys,
-    and keys whose numbers are not finite.
+    Raises ModelError for a network that is too large, and for keys that are missing, unexpected, of another shape or
+    not finite. The error names these keys.
     """
     wanted = network.state_dict()
     size = sum(value.nbytes for value in wanted.values())

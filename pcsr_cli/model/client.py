@@ -65,7 +65,7 @@ def _without_login(text: str) -> str:
 
 
 def unreachable() -> str:
-    """The reason if no connection to the Hub is possible."""
+    """Return a clause which states that the Hub cannot be reached, and through which proxy."""
     parts = urlsplit(client().constants.ENDPOINT)
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

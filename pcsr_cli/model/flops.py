@@ -73,7 +73,8 @@ def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def model_costs(model: Pcsr) -> ModelCosts:
-    """The costs of a model's parts. With two branches the executed classifier has one logit, the difference of both."""
+    """The costs of a model's parts. With two branches, the executed classifier has one logit: the difference of the two
+    logits."""
     return _costs(model.spec)
 
 

@@ -38,7 +38,7 @@ MAX_DOWNLOAD = 2**28
 
 
 OUTAGE_SECONDS = 600
-"""How long an unreachable Hub counts as unreachable."""
+"""How long ``is_out`` is true after ``record_outage``."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def record_outage() -> bool:
 
 
 def is_out() -> bool:
-    """Whether the Hub could not be reached some minutes ago."""
+    """Whether ``record_outage`` recorded in the last minutes that this Hub cannot be reached."""
     try:
         age = time.time() - _outage_file().stat().st_mtime
         return 0 <= age < OUTAGE_SECONDS and _outage_file().read_text(encoding="utf-8") == endpoint()

@@ -29,13 +29,13 @@ class Cost:
 
 
 def conv(channels_in: int, channels_out: int, kernel: int, groups: int = 1) -> Cost:
-    """One output pixel of a convolution (a linear layer is ``kernel=1``)."""
+    """FLOPs of one output pixel of a convolution. A linear layer is a convolution with ``kernel=1``."""
     flops = 2 * kernel * kernel * (channels_in // groups) * channels_out
     return Cost(flops, flops)
 
 
 def transposed_conv(channels_in: int, channels_out: int, kernel: int, stride: int) -> Cost:
-    """One *input* pixel of a transposed convolution.
+    """FLOPs of one *input* pixel of a transposed convolution.
 
     The layer executes k x k multiply-adds for each input pixel. The paper's convention counts the k x k multiply-adds
     for each of the stride x stride output pixels.
@@ -45,12 +45,12 @@ def transposed_conv(channels_in: int, channels_out: int, kernel: int, stride: in
 
 
 def prelu(channels: int) -> Cost:
-    """One pixel of a PReLU: one FLOP per element in the paper's convention, no multiply-adds."""
+    """FLOPs of one pixel of a PReLU: one per element in the paper's convention, no multiply-adds."""
     return Cost(channels, 0)
 
 
 def batch_norm(channels: int) -> Cost:
-    """One pixel of a BatchNorm: two FLOPs per element in the paper's convention, no multiply-adds."""
+    """FLOPs of one pixel of a BatchNorm: two per element in the paper's convention, no multiply-adds."""
     return Cost(2 * channels, 0)
 
 

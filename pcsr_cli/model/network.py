@@ -13,9 +13,10 @@ from pcsr_cli.model.spec import ModelSpec, sampler_names
 
 
 class Kept:
-    """An object that is derived from a network and kept with it. ``made_from`` identifies the weights it was made from.
+    """A ``value`` that is computed from the weights of a network and stored in the network. ``made_from`` identifies
+    the weights.
 
-    A copy of the network starts without the object.
+    A copy of the network starts without the value.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ FOLDER = re.compile(r"(?!.*://)[^\x00-\x1f\x7f]+")
 
 AUTO = "auto"
 NOT_STATED = "not stated"
-"""The start of a licence that the authors do not state."""
+"""The first words of the licence of a model whose authors state none."""
 
 DEFAULT_SCALES = Scales((4.0,))
 """The scales of a published model whose files do not list any."""
@@ -124,14 +124,14 @@ class Registry:
     auto: tuple[str, ...] = ()
 
     def candidates(self, lossy: bool) -> tuple[Entry, ...]:
-        """The entries of ``auto`` that were trained for lossy sources, or those for clean ones.
+        """The entries of ``auto`` for lossy sources, or those for clean sources.
 
         Raises the errors of ``get``."""
         entries = map(self.get, self.auto)
         return tuple(entry for entry in entries if entry.lossy == lossy)
 
     def trained(self, scale: float, lossy: bool) -> tuple[Entry, ...]:
-        """The entries of ``auto`` that were trained for a scale, those for the kind of sources first.
+        """The entries of ``auto`` that were trained for a scale. Entries for the requested kind of sources come first.
 
         Raises the errors of ``get``."""
         known_scale = self.limited(scale)
@@ -143,7 +143,7 @@ class Registry:
         return any(entry.scales.trained(self.limited(scale)) for entry in self.candidates(lossy=True))
 
     def limited(self, scale: float) -> float:
-        """The scale, or the largest one that a candidate was trained for: larger results are made from that one."""
+        """The scale, but at most the largest scale of the candidates. Larger results are resized from that scale."""
         return min(scale, max((self.get(name).scales.largest for name in self.auto), default=scale))
 
     def get(self, name: str) -> Entry:
@@ -260,9 +260,7 @@ def find_model(
 ) -> LoadedModel:
     """Find, fetch if necessary, check and build a model, in float32 on the CPU.
 
-    ``reference`` is ``auto`` (the registry's choice for ``scale`` and for lossy or clean sources), a registry name,
-    ``user/repo[@revision]`` on the Hub, a folder with config.json and model.safetensors, a ``.safetensors`` file with
-    its config beside it, or a published ``.pth``. Raises UnknownModelError, HubError, ModelError.
+    The parameters are those of ``api.load_model``. Raises UnknownModelError, HubError, ModelError.
     """
     check_reference(reference, registry)
     if reference == AUTO:
@@ -289,10 +287,9 @@ def check_reference(reference: str, registry: Registry) -> None:
 
 
 def _choose(registry: Registry, scale: float, notify: Notify | None, lossy: bool) -> LoadedModel:
-    """The first model in the registry's order that was trained for ``scale`` and is available, else the last one.
+    """Load the first available model of ``Registry.trained``, or else the last candidate for clean sources.
 
-    Models for the requested kind of sources come first. After an attempt in vain, the Hub is left alone for some
-    minutes, and the choice has no note."""
+    For some minutes after the Hub could not be reached, models that are not in the cache are skipped without a note."""
     if not registry.auto:
         raise RegistryError("The registry has no list `auto`, from which to choose a model.", "Name a model.")
     notes: list[str] = []
@@ -363,7 +360,7 @@ def _fetched(
 
 
 def _with_licence(model: LoadedModel, fetched: Fetched) -> LoadedModel:
-    """The model with a note if it was just downloaded and has no stated licence."""
+    """Add a note to a model that was just downloaded and whose licence is not stated."""
     name, licence = model.identity.name, model.identity.licence
     if not fetched.new or not licence.startswith(NOT_STATED):
         return model

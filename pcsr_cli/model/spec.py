@@ -14,8 +14,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from pcsr_cli.errors import ModelError, PcsrError, ScaleError, in_full
 
 MAX_SIZE = 4096
-"""Maximum number of channels, or of units of a layer. The limits of this module bound the time to build a network from
-a downloaded config."""
+"""Maximum number of channels, or of units of a layer. The limits of this module bound the time that a downloaded config
+can take."""
 
 MAX_DEPTH = 256
 MAX_LAYERS = 32
@@ -103,8 +103,8 @@ class Scales(Table, frozen=True):
         return any(abs(scale - value) < 1e-9 for value in self.values)
 
     def working_scale(self, scale: float) -> float:
-        """The trained scale to compute at for ``scale``: ``scale`` itself, else the next larger trained one, else the
-        largest."""
+        """The scale at which the network runs for a requested ``scale``: the same scale if it is trained, or else the
+        next larger trained scale, or else the largest."""
         if self.trained(scale):
             return scale
         return next((value for value in self.values if value > scale), self.largest)

@@ -47,7 +47,7 @@ class Bounds:
 
 USUAL = Bounds()
 BRIEF = Bounds(connect=2.0)
-"""The limits of a download that pcsr can do without."""
+"""The limits of a download that is not necessary, because pcsr can use another model."""
 
 QUICK = Bounds(stall=5.0, total=5.0)
 """The limits of requests that download no file."""
@@ -80,7 +80,8 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Answer:
-    """The description of a file by the Hub. The content starts at byte ``start`` of the file."""
+    """The commit, the hash and the size of a file, as the Hub states them. The content of the answer starts at byte
+    ``start``."""
 
     commit: str
     etag: str
@@ -116,14 +117,15 @@ class DamagedError(HubError):
 
 
 _Event = Answer | bytes | Exception | None
-"""The description of a file; a piece of content, empty when connected; an error; or None at the end."""
+"""The description of a file, a piece of its content (empty once the connection exists), an error, or None at the
+end."""
 
 
 class Transfer:
     """Requests one file into memory, within limits of time and size.
 
     A thread makes the requests and puts the received content into a queue, so that a slow name server or slow headers
-    cannot delay the caller. ``content`` holds the bytes received so far, after which a second attempt continues.
+    cannot delay the caller. ``content`` holds the bytes received so far. A second attempt continues after these bytes.
     """
 
     def __init__(self, file: RemoteFile, bounds: Bounds, notify: Notify | None = None) -> None:
@@ -136,7 +138,7 @@ class Transfer:
         self._next_notice = self._started + bounds.notice if notify else math.inf
 
     def request_metadata(self) -> Answer:
-        """Return the description of the file by the Hub. Raises the errors of ``receive``."""
+        """Return the Hub's description of the file. Raises the errors of ``receive``."""
         with contextlib.closing(self._events("HEAD")) as events:
             answer = next(events)
         assert isinstance(answer, Answer)
@@ -239,7 +241,7 @@ class Transfer:
         return f"{len(self.content):,}{'' if size is None else f' of {size:,}'} bytes"
 
     def _explained(self, error: BaseException) -> Exception:
-        """The reason for an exception of a request."""
+        """Convert an exception of a request to an error that states the reason."""
         if isinstance(error, HubError | MemoryError):
             return error
         hub = f"the Hub ({endpoint()})"

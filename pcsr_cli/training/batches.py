@@ -226,7 +226,7 @@ def _gather(patches: Tensor, plan: NDArray[np.int64], side: int) -> Tensor:
 
 
 def batches(maker: BatchMaker, steps: range, device: torch.device) -> Iterator[Batch]:
-    """Yield the batches of ``steps`` on ``device``. For a GPU, all cores of the CPU but one run the codecs."""
+    """Yield the batches of ``steps`` on ``device``. For a GPU, all cores of the CPU except one run the codecs."""
     degraded = maker.degradation is not None and device.type == "cuda"
     workers = allowed_threads() - 1 if degraded else 0
     loader: DataLoader[Batch] = DataLoader(maker, sampler=steps, batch_size=None, num_workers=workers)

@@ -66,8 +66,9 @@ class DataConfig(Table, frozen=True):
 class ModelConfig(Table, frozen=True):
     """The network: backbone and hidden sizes of the samplers, lightest first, and of the classifier.
 
-    With ``branches`` > 0, the backbone's 3x3 convolutions get additional branches in stage 1, that many times as wide.
-    The branches are merged into the convolutions. ``start`` is a folder with the weights to start from.
+    With ``branches`` > 0, the backbone's 3x3 convolutions get additional branches in stage 1. The branches are
+    ``branches`` times as wide as the convolution, and are merged into the convolution at the end. ``start`` is a folder
+    with the weights to start from.
     """
 
     samplers: network.Samplers
@@ -84,7 +85,7 @@ class ModelConfig(Table, frozen=True):
 
     @property
     def spec(self) -> ModelSpec:
-        """The network as the engine describes it."""
+        """The description of the network."""
         backbone = network.BackboneSpec(self.backbone, self.width, self.depth)
         return ModelSpec(backbone, self.samplers, self.classifier, self.mean)
 
@@ -102,7 +103,7 @@ class ScaleShare(Table, frozen=True):
 
 
 class Range(Table, frozen=True):
-    """A degradation: the share of crops that get it, and the range of its strength, drawn evenly."""
+    """A degradation: the share of crops that are degraded, and the range from which the strength is drawn evenly."""
 
     share: Share
     low: NotNegative
@@ -196,7 +197,7 @@ class Recipe(Table, frozen=True):
 
 
 class TrainConfig(Recipe, frozen=True):
-    """A recipe and the ``folder`` that its paths are relative to."""
+    """A recipe, and the ``folder`` to which the paths in the recipe are relative."""
 
     folder: Path = Path()
 

@@ -22,7 +22,7 @@ from pcsr_cli.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that cannot be used, and why."""
+    """An image that cannot be used, and the reason."""
 
     path: Path
     reason: str

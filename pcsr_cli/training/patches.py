@@ -30,7 +30,7 @@ MARK = b"\npcsr patch cache 1\n"
 
 @dataclass(frozen=True)
 class _Image:
-    """An image file, its name within its source, and the reductions to use the image at."""
+    """An image file, its name within its source, and the reductions at which the image is used."""
 
     path: Path
     name: str

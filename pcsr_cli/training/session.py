@@ -91,7 +91,8 @@ class Run:
     def __init__(
         self, config: TrainConfig, folder: Path, observe: Observer, processes: Processes, seconds: float = 0.0
     ) -> None:
-        """Make the folder and remove temporary files of killed runs. Raises OutputError and as ``Validator``."""
+        """Make the folder and remove temporary files of killed runs. Raises OutputError and the errors of
+        ``Validator``."""
         make_folder(folder)
         self.config = config
         self.folder = folder
@@ -158,7 +159,7 @@ def measure_progress(run: Run, trainer: Trainer, losses: list[Loss], seconds: fl
 
 
 def run_stage(run: Run, trainer: Trainer, maker: BatchMaker, stop: Callable[[], bool]) -> bool:
-    """Train until the schedule ends (returns True) or ``stop`` returns True (returns False), then save the state.
+    """Train until the schedule ends or ``stop`` returns True, then save the state. Returns whether the schedule ended.
 
     Raises TrainingError, OutputError.
     """

@@ -133,8 +133,9 @@ def average_weights(model: Pcsr, decay: float) -> AveragedModel:
 class Branches(nn.Module):
     """Additional linear branches of a 3x3 convolution while it trains: 1x1, 3x3, 1x1, and a single 1x1.
 
-    As a parametrization of the kernel (out, in, 3, 3), it adds the kernels of the branches, so the trained convolution
-    is one kernel again. The branches contribute nothing at first. (Ding et al., CVPR 2021; Zhang et al., ACM MM 2021.)
+    This parametrization of the kernel (out, in, 3, 3) adds the kernels of the branches, so the trained convolution is
+    one kernel again. The branches contribute nothing at first. Sources: Ding et al., CVPR 2021; Zhang et al., ACM MM
+    2021.
     """
 
     def __init__(self, kernel: Tensor, gain: int) -> None:
@@ -285,7 +286,7 @@ class Trainer:
         )
 
     def restore(self, state: RunState) -> None:
-        """Continue from ``state``. The length of the stage is that in the recipe. Raises TrainingError."""
+        """Continue from ``state``. The recipe sets the length of the stage. Raises TrainingError."""
         own = self._optimizer.state_dict()["param_groups"]
         try:
             self.model.load_state_dict(state.model)

@@ -52,7 +52,8 @@ LABELS = {
 """The layers of a report. The script composes ``pcsr`` from the layers ``light`` and ``heavy``."""
 
 COMPARE_ROOM = 4
-"""The limits of a page of pictures, compared with those of an image of a report. 3840x2160 pixels are not reduced."""
+"""The limits on pixels and bytes of pictures, as a multiple of those of a report. With this value, 3840x2160 pixels are
+not reduced."""
 
 VERSIONS = f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}"
 GFLOPS_RULE = (
@@ -78,7 +79,7 @@ class PageImage:
     """One image of the page. ``size`` is (width, height), ``subtitle`` states sizes.
 
     ``layers`` has the label of each layer by its key, in the order of the menus. ``sides`` has the keys of the layers
-    that are left and right at first. ``swept`` is None for pictures without routing.
+    that the page shows left and right at first. ``swept`` is None for pictures without routing.
     """
 
     name: str
@@ -101,12 +102,13 @@ class Measured:
 
     @property
     def quality(self) -> str:
-        """The name of the quality in dB. A comparison with another run does not measure quality."""
+        """The name of the figure in dB. Without HR, the figure is the similarity to all heavy, which is not a
+        quality."""
         return "Similarity, dB" if self.conditions.no_reference else "PSNR, dB"
 
     @property
     def against(self) -> str:
-        """What the quality compares, with the reference."""
+        """The words that name the reference of the figure."""
         return f"{'to' if self.conditions.no_reference else 'against'} {self.conditions.reference}"
 
     @property
@@ -242,7 +244,7 @@ def report_page(command: str, images: Sequence[PageImage], measured: Measured) -
 
 
 def compare_page(command: str, name: str, pictures: Sequence[Picture]) -> Page:
-    """Return the page of pictures of one size. ``name`` is that of the first file."""
+    """Return the page of pictures of one size. ``name`` is the name of the first file."""
     height, width = pictures[0].rgb.shape[:2]
     keyed = {str(number): picture for number, picture in enumerate(pictures)}
     layers = {key: picture.rgb for key, picture in keyed.items()}

@@ -14,11 +14,11 @@ from pcsr_cli.model.layers import Cost, conv
 
 BLOCKS = 8
 MIN_SIDE = 15
-"""Minimum sides of the map that the strided layers of the spatial attention reduce. Smaller maps are continued with
-zeros, where the original network fails."""
+"""The smallest height and width that the strided layers of the spatial attention can reduce. A smaller map is padded
+with zeros. The original network fails on a smaller map."""
 
 MIN_VARIANCE = 1e-12
-"""Minimum variance under the square root, whose gradient is infinite at 0."""
+"""The smallest variance whose square root is computed, because the gradient of the square root is infinite at 0."""
 
 
 class BlueprintConv(nn.Module):
