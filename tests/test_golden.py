@@ -117,24 +117,14 @@ def test_the_demo_image_agrees(case: str) -> None:
 
 
 @whole_images
-def test_the_number_of_heavy_pixels_agrees(case: str) -> None:
-    _, _, outcome = upscaled(case)
-    assert outcome.branch_pixels[1] == pytest.approx(expected()[case]["heavy_pixels"], abs=MAX_FLIPPED)
-    assert outcome.heavy_share == pytest.approx(expected()[case]["heavy_fraction"], abs=1e-4)
-
-
-@whole_images
-def test_the_flops_of_the_papers_count_agree(case: str) -> None:
-    _, _, outcome = upscaled(case)
+def test_heavy_pixels_flops_and_quality_agree(case: str) -> None:
+    rgb, _, outcome = upscaled(case)
+    figures = expected()[case]
+    assert outcome.branch_pixels[1] == pytest.approx(figures["heavy_pixels"], abs=MAX_FLIPPED)
+    assert outcome.heavy_share == pytest.approx(figures["heavy_fraction"], abs=1e-4)
     flops = paper_flops(model_costs(published_carn()), outcome.plan.lr_pixels, outcome.branch_pixels)
-    assert flops / 1e9 == pytest.approx(expected()[case]["gflops"], rel=1e-4)
-
-
-@whole_images
-def test_quality_agrees(case: str) -> None:
-    rgb, _, _ = upscaled(case)
-    decibels = psnr(rgb.numpy(), demo()[1], shave=4)
-    assert decibels == pytest.approx(expected()[case]["psnr_rgb_shave4"], abs=1e-4)
+    assert flops / 1e9 == pytest.approx(figures["gflops"], rel=1e-4)
+    assert psnr(rgb.numpy(), demo()[1], shave=4) == pytest.approx(figures["psnr_rgb_shave4"], abs=1e-4)
 
 
 @pytest.mark.shared

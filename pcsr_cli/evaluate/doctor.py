@@ -93,12 +93,12 @@ def check_versions() -> Iterator[Finding]:
 
 def check_torch() -> Iterator[Finding]:
     """Compare the version of torch with the tested ones."""
-    facts = {"version": torch.__version__, "tested": TESTED_TORCH}
-    if torch.__version__.partition("+")[0] in TESTED_TORCH:
-        yield Finding("torch", "ok", torch.__version__, facts=facts)
-        return
-    message = f"a tested version ({', '.join(TESTED_TORCH)}); this is {torch.__version__}"
-    yield Finding("torch", "missing", message, f"Run: pip install torch=={TESTED_TORCH[-1]}", facts)
+    version, facts = torch.__version__, {"version": torch.__version__, "tested": TESTED_TORCH}
+    if version.partition("+")[0] in TESTED_TORCH:
+        yield Finding("torch", "ok", version, facts=facts)
+    else:
+        message = f"{version} is not one of the tested versions ({', '.join(TESTED_TORCH)})"
+        yield Finding("torch", "missing", message, f"Run: pip install torch=={TESTED_TORCH[-1]}", facts)
 
 
 def check_libraries() -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def check_device() -> Iterator[Finding]:
     device = resolve_device("auto")
     facts = {"device": str(device), "cuda": torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
     if device.type == "cpu" and shutil.which("nvidia-smi"):
-        message = "cpu: this build of PyTorch cannot use the NVIDIA GPU of this machine"
+        message = "cpu, because this build of PyTorch cannot use the NVIDIA GPU of this machine"
         step = "Install a CUDA build of PyTorch and the driver for it."
         yield Finding("device", "missing", message, step, facts)
     else:
@@ -154,12 +154,11 @@ def check_threads() -> Iterator[Finding]:
     threads, processors = torch.get_num_threads(), os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
     message = f"{threads} of {processors} processors" + (f" (OMP_NUM_THREADS={limit})" if limit else "")
-    facts: dict[str, object] = {"threads": threads, "processors": processors}
-    if busy := describe_load():
-        step = "Close other programs before work that takes long."
-        yield Finding("threads", "missing", f"{message}; {busy}", step, facts)
-    else:
-        yield Finding("threads", "ok", message, facts=facts)
+    busy = describe_load()
+    step = "Close other programs before work that takes long." if busy else ""
+    message += f"; {busy}" if busy else ""
+    facts = {"threads": threads, "processors": processors}
+    yield Finding("threads", "missing" if busy else "ok", message, step, facts)
 
 
 def check_kernels() -> Iterator[Finding]:

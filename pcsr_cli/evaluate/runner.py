@@ -78,11 +78,10 @@ class Conditions:
             name, scales = self.model.identity.name, self.model.scales
             message = f"{name} was trained for {scales}, not x{in_full(self.scale)}."
             raise ScaleError(message, "Measure at a trained scale.")
-        fixed = {"original": self.original is not None, "peer": bool(self.peers)}
-        for setting, given in fixed.items():
+        for setting, given, name in (("original", self.original, "original network"), ("peer", self.peers, "peer")):
             if given and self.scale != ORIGINAL_SCALE:
-                name = "The original network" if setting == "original" else "A peer"
-                raise UsageError(f"{name} supports only x{ORIGINAL_SCALE}.", "Measure without it.", setting=setting)
+                step = f"Measure at x{ORIGINAL_SCALE}, or without the {name}."
+                raise UsageError(f"The {name} supports only x{ORIGINAL_SCALE}.", step, setting=setting)
 
     def psnr(self, result: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
         """Return the PSNR in dB of two images (H, W, 3). Raises the errors of ``metrics.psnr``."""

@@ -15,10 +15,8 @@ from pcsr_cli.evaluate.arguments import parse_grid
 from pcsr_cli.evaluate.composition import Composer, patch_mask
 from pcsr_cli.evaluate.dataset import Pair
 from pcsr_cli.evaluate.metrics import luma, psnr, ssim
-from pcsr_cli.evaluate.peers import LoadedOriginal
 from pcsr_cli.evaluate.runner import Conditions
 from pcsr_cli.evaluate.sweep import Curve, Meter, Point, check, mean_curve, sweep
-from pcsr_cli.model.backbones import ORIGINALS
 from pcsr_cli.model.flops import executed_flops, model_costs, paper_flops
 from pcsr_cli.model.network import Pcsr
 from pcsr_cli.model.registry import Identity, LoadedModel
@@ -165,10 +163,6 @@ def test_a_model_with_three_branches_is_refused() -> None:
 def test_untrained_scales_are_refused() -> None:
     with fails(UsageError, "tiny was trained for x4, not x2."):
         check(replace(CONDITIONS, scale=2))
-    original = LoadedOriginal("fsrcnn", ORIGINALS["fsrcnn"](8), (0, 0, 0))
-    both = LoadedModel(MODEL.network, IDENTITY, Scales((2.0, 4.0)))
-    with fails(UsageError, "The original network supports only x4."):
-        check(replace(CONDITIONS, model=both, scale=2, original=original))
 
 
 def test_the_hardest_patches_are_heavy_and_the_last_one_in_its_upper_part() -> None:
