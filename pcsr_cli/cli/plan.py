@@ -138,7 +138,7 @@ def _other_models(choice: "ModelChoice", source: Path) -> tuple[str, ...]:
     *_, chosen = choice.possible(source)
     if chosen is choice.likely(source):
         return ()
-    return (f"upscale takes {chosen.identity.name} if the pixels show the blocks of a JPEG; plan does not read them",)
+    return (f"upscale takes {chosen.identity.name} if the pixels show the blocks of a JPEG; plan reads no pixels",)
 
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":

@@ -1,5 +1,6 @@
 """``pcsr status``: the progress of the runs that write to a folder."""
 
+import math
 import os
 import sys
 from dataclasses import asdict
@@ -12,6 +13,9 @@ import typer
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import facts_table, figures_table, print_document, printable, require_stdout, stdout_console
 from pcsr_cli.cli.options import option
+from pcsr_cli.images.formats import readable_suffixes
+from pcsr_cli.images.paths import check_source
+from pcsr_cli.jobs.find import Listing, is_pattern
 
 if TYPE_CHECKING:
     from pcsr_cli.jobs.status import Status
@@ -42,8 +46,6 @@ def command(
     """Show what `pcsr upscale` did in a folder: results, failures, rate and runs, also while it runs."""
     options.check_exclusive({"--failed": failed, "--json": json})
     require_stdout()
-    from pcsr_cli.images.formats import readable_suffixes
-    from pcsr_cli.jobs.find import Listing
     from pcsr_cli.jobs.status import Status
 
     status = Status(folder)
@@ -52,6 +54,8 @@ def command(
         return
     remaining = None
     if source is not None:
+        if not is_pattern(source):
+            check_source(source)
         remaining = status.count_remaining(Listing([source], readable_suffixes(), recursive, folder))
     if json:
         print_document(_document(status, remaining))
@@ -88,7 +92,7 @@ def _show(status: "Status", remaining: int | None) -> None:
     facts = [("done", f"{status.done:,}"), ("failed", f"{status.failed:,}")]
     facts += [("", f"{count:,} x {reason}") for reason, count in status.reasons.most_common(MAX_ROWS)]
     if remaining is not None:
-        left = f", about {timedelta(seconds=round(remaining / rate))} at this rate" if rate and remaining else ""
+        left = f", about {timedelta(seconds=math.ceil(remaining / rate))} at this rate" if rate and remaining else ""
         facts.append(("remaining", f"{remaining:,}{left}"))
     if rate:
         facts.append(("rate", f"{3600 * rate:,.0f} images an hour"))

@@ -90,7 +90,7 @@ def conclude(curve: "Curve", kind: str) -> str:
     knee, heavy = curve.knee, curve.heavy
     if knee is None:
         return "The curve has no knee: no point is above the straight line between its ends."
-    value = f"{kind} {knee.k if kind == 'k' else knee.cut:.4g}"
+    value = f"{kind} {knee.k if kind == 'k' else knee.cut:z.4g}"
     loss, saved = heavy.psnr - knee.psnr, f"saves {1 - knee.paper / heavy.paper:.0%} (paper's count)"
     quality = f"is {abs(loss):.2f} dB {'below' if loss >= 0 else 'above'} all heavy"
     if not math.isfinite(loss):

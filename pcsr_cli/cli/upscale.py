@@ -165,9 +165,9 @@ def _choose_listed(given: Options, paths: list[str], output: str | Path | None) 
 
 
 def _folder_beside(inputs: Sequence[Path], label: str) -> Path | None:
-    """Return the folder for results without OUT: that of an image, or ``folder_x4`` beside a folder; None for a stream.
+    """Return the default folder for results: the folder of an image, or ``folder_x4`` beside a folder.
 
-    Raises UsageError."""
+    Returns None for a stream. Raises UsageError."""
     if len(inputs) > 1 or is_pattern(inputs[0]):
         raise UsageError("Several images need a folder for their results.", "Give the folder with -o.")
     if inputs[0] == STREAM:

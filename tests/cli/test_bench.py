@@ -47,7 +47,7 @@ def test_bicubic_is_measured_on_the_degraded_images(
     curve = run_pcsr(
         "sweep", "folder", "--model", tiny_folder, "--threshold", "0,1", "--degrade", "jpeg=20"
     ).succeeded()
-    assert "against HR, LR jpeg=20" in " ".join(curve.stdout.split())
+    assert "against HR, LR degraded by jpeg=20" in " ".join(curve.stdout.split())
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])

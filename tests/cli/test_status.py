@@ -42,6 +42,7 @@ def test_a_table_shows_the_figures(ran: Pcsr) -> None:
         ["remaining", "0"],
     ]
     assert lines[-1].split()[-1] == "ended"
+    ran("status", "out", "nowhere").failed(1, "There is no file nowhere.")
 
 
 @pytest.mark.parametrize("source", [[], ["in"]])

@@ -54,20 +54,21 @@ def test_the_default_image_is_the_packaged_photograph(sweep: Callable[..., Ran])
 
 
 @pytest.mark.parametrize(
-    ("kind", "qualities", "conclusion"),
+    ("kind", "k", "qualities", "conclusion"),
     [
-        ("threshold", (20, 29, 30), "threshold 0.5, is 1.00 dB below all heavy and saves 50% (paper's count)"),
-        ("threshold", (20, 31, 30), "threshold 0.5, is 1.00 dB above all heavy and saves 50% (paper's count)"),
-        ("threshold", (20, 31, math.inf), "threshold 0.5, has 31.00 dB against all heavy and saves 50%"),
-        ("k", (20, 29, 30), "k 0.25, is 1.00 dB below all heavy and saves 50% (paper's count): use --k 0.25."),
-        ("k", (20, 25, 30), "The curve has no knee: no point is above the straight line between its ends."),
+        ("threshold", 0.25, (20, 29, 30), "threshold 0.5, is 1.00 dB below all heavy and saves 50% (paper's count)"),
+        ("threshold", 0.25, (20, 31, 30), "threshold 0.5, is 1.00 dB above all heavy and saves 50% (paper's count)"),
+        ("threshold", 0.25, (20, 31, math.inf), "threshold 0.5, has 31.00 dB against all heavy and saves 50%"),
+        ("k", -0.0, (20, 29, 30), "use --k 0."),
+        ("k", 0.25, (20, 29, 30), "k 0.25, is 1.00 dB below all heavy and saves 50% (paper's count): use --k 0.25."),
+        ("k", 0.25, (20, 25, 30), "The curve has no knee: no point is above the straight line between its ends."),
     ],
 )
 def test_one_sentence_states_the_knee_and_the_option_for_it(
-    kind: str, qualities: tuple[float, ...], conclusion: str
+    kind: str, k: float, qualities: tuple[float, ...], conclusion: str
 ) -> None:
     points = [
-        Point(0.5, 0.25, 0.5, gflops, gflops, psnr, 0.9)
+        Point(0.5, k, 0.5, gflops, gflops, psnr, 0.9)
         for gflops, psnr in zip((2, 4, 6), (*qualities[:2], min(qualities[2], 30)), strict=True)
     ]
     heavy = replace(points[2], paper=8, psnr=qualities[2])
