@@ -10,7 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcsr_cli.engine.fused.kernels import FusedConv
-from pcsr_cli.engine.fused.rows import BlueprintStage, Chain, ConvStage, Ledger, ResidualStage, RowWindow, Stage
+from pcsr_cli.engine.fused.rows import (
+    BlueprintStage,
+    CascadeStage,
+    Chain,
+    ConvStage,
+    Ledger,
+    ResidualChain,
+    RowWindow,
+    Stage,
+)
 from pcsr_cli.model.backbones import Backbone
 from pcsr_cli.model.backbones.bsrn import Block, BlueprintConv, BsrnBackbone
 from pcsr_cli.model.backbones.carn import CarnBackbone
@@ -77,7 +86,7 @@ def _residual(head: nn.Conv2d, slope: Tensor | None, blocks: nn.Sequential) -> K
     pairs = [(_fused(inner, relu=True), _fused(outer)) for inner, outer in convs]
 
     def make(height: int, ledger: Ledger) -> Stage:
-        return Chain([ConvStage(first, 1, slope), *(ResidualStage(ledger, *pair) for pair in pairs)], height)
+        return ResidualChain(ConvStage(first, 1, slope), pairs, height)
 
     return make
 
@@ -138,7 +147,7 @@ def _carn(net: CarnBackbone) -> Kernels:
 
     def make(height: int, ledger: Ledger) -> Stage:
         blocks: list[Stage] = [
-            _CascadeRows([ResidualStage(ledger, *residual) for _ in range(3)], fusions, height)
+            _CascadeRows([CascadeStage(ledger, *residual) for _ in range(3)], fusions, height)
             for residual, fusions in inner
         ]
         return Chain([ConvStage(entry, 1), _CascadeRows(blocks, outer, height)], height)
@@ -167,7 +176,7 @@ class _Fusion:
         """Fuse several feature maps (1, C, h, w) into one of the same shape."""
         out = self.first(maps[0])
         for conv, each in zip(self.others, maps[1:], strict=True):
-            out = conv(each, out, reuse=True)
+            conv.accumulate(each, out)
         return out
 
 
@@ -187,7 +196,7 @@ class BandedBsrn:
         fused: Tensor | None = None
         for block, part in zip(self.blocks, self.parts, strict=True):
             out = block(out, ledger)
-            fused = part(out) if fused is None else part(out, fused, reuse=True)
+            fused = part(out) if fused is None else part.accumulate(out, fused)
         assert fused is not None
         top = 0
         for band in self.tail.stream(F.gelu(fused), ledger):
@@ -215,7 +224,7 @@ class _BandedBlock:
         """Map (1, C, h, w) to the same shape."""
         out = _joined(self.rows.stream(x, ledger))
         narrow = self.reduce(out)
-        weights = self.expand(self.direct(narrow, add=self.block.esa.surroundings(narrow)))
+        weights = self.expand(self.direct.accumulate(narrow, self.block.esa.surroundings(narrow)))
         out.mul_(weights.sigmoid_())
         return torch.addcmul(x, out, self.block.cca.weights(out))
 
@@ -261,7 +270,7 @@ class _BlockRows:
         ]
         out: Tensor | None = None
         for conv, part in zip(self.fusion, [*parts, F.gelu(new)], strict=True):
-            out = conv(part) if out is None else conv(part, out, reuse=True)
+            out = conv(part) if out is None else conv.accumulate(part, out)
         return out
 
 

@@ -1,8 +1,8 @@
 """Run networks one band of rows at a time, so that data between layers stays in the cache.
 
 A layer that reads neighbouring rows lags behind its input, and a ``RowWindow`` keeps the rows that it still needs. Only
-the inner rows of residual blocks are computed twice, one above and one below each band. Beyond the crop's border the
-windows contain zeros, as the padding of the plain network does.
+the first layers of CARN's and BSRN's blocks compute rows twice, one above and one below each band. Beyond the crop's
+border the windows contain zeros, as the padding of the plain network does.
 """
 
 from collections.abc import Sequence
@@ -113,45 +113,13 @@ class ConvStage:
         return out if self.slope is None else F.prelu(out, self.slope)
 
 
-class BlueprintStage:
-    """A 1x1 convolution without bias and a depthwise 3x3 convolution, plus the input if ``residual``."""
+class _RepeatingStage:
+    """A stage whose first layer computes one row above and one row below each band a second time."""
 
-    radius = 1
-
-    def __init__(self, ledger: Ledger, pointwise: FusedConv, depthwise: FusedConv, residual: bool = False) -> None:
-        self.ledger = ledger
-        self.pointwise = pointwise
-        self.depthwise = depthwise
-        self.residual = residual
-        self.done = 0
-
-    @property
-    def needs(self) -> int:
-        """The lowest input row that is still needed."""
-        return self.done - self.radius
-
-    def advance(self, source: RowWindow) -> Tensor | None:
-        """Compute the output rows that ``source`` now allows."""
-        begin, end = self.done, source.ready(self.radius)
-        if end <= begin:
-            return None
-        # Without bias, the zeros beyond the border stay zeros.
-        inner = self.pointwise(source.rows(begin - 1, end + 1))
-        self.ledger.repeated += 2 * inner.shape[3] * self.pointwise.flops_per_pixel
-        self.done = end
-        return self.depthwise(inner, add=source.rows(begin, end) if self.residual else None)
-
-
-class ResidualStage:
-    """Two 3x3 convolutions and an optional 1x1 convolution, plus the input."""
-
-    radius = 2
-
-    def __init__(self, ledger: Ledger, first: FusedConv, second: FusedConv, third: FusedConv | None = None) -> None:
+    def __init__(self, ledger: Ledger, first: FusedConv, radius: int) -> None:
         self.ledger = ledger
         self.first = first
-        self.second = second
-        self.third = third
+        self.radius = radius
         self.done = 0
 
     @property
@@ -164,18 +132,46 @@ class ResidualStage:
         begin, end = self.done, source.ready(self.radius)
         if end <= begin:
             return None
-        inner = self.first(source.rows(begin - 2, end + 2))
-        # Beyond the border the second convolution must read zeros, not the first convolution's output for zeros.
+        inner = self.first(source.rows(begin - self.radius, end + self.radius))
+        # Beyond the border the next layer must read zeros, not the first layer's output for zeros.
         if begin == 0:
             inner[:, :, 0] = 0
         if end == source.height:
             inner[:, :, -1] = 0
-        skip = source.rows(begin, end)
         self.ledger.repeated += 2 * inner.shape[3] * self.first.flops_per_pixel
         self.done = end
-        if self.third is None:
-            return self.second(inner, add=skip)
-        return self.third(self.second(inner), add=skip)
+        return self.finish(inner, source.rows(begin, end))
+
+    def finish(self, inner: Tensor, skip: Tensor) -> Tensor:
+        """Compute the layers after the first. ``skip`` is the input at the rows of the output."""
+        raise NotImplementedError
+
+
+class BlueprintStage(_RepeatingStage):
+    """A 1x1 convolution and a depthwise 3x3 convolution, plus the input if ``residual``."""
+
+    def __init__(self, ledger: Ledger, pointwise: FusedConv, depthwise: FusedConv, residual: bool = False) -> None:
+        super().__init__(ledger, pointwise, radius=1)
+        self.depthwise = depthwise
+        self.residual = residual
+
+    def finish(self, inner: Tensor, skip: Tensor) -> Tensor:
+        """Compute the depthwise convolution and the sum."""
+        out = self.depthwise(inner)
+        return out.add_(skip) if self.residual else out
+
+
+class CascadeStage(_RepeatingStage):
+    """Two 3x3 convolutions and a 1x1 convolution, plus the input."""
+
+    def __init__(self, ledger: Ledger, first: FusedConv, second: FusedConv, third: FusedConv) -> None:
+        super().__init__(ledger, first, radius=2)
+        self.second = second
+        self.third = third
+
+    def finish(self, inner: Tensor, skip: Tensor) -> Tensor:
+        """Compute the second and third convolution and the sum."""
+        return self.third.accumulate(self.second(inner), skip.clone())
 
 
 class Chain:
@@ -199,3 +195,68 @@ class Chain:
             window.append(out, keep_from=stage.needs)
             out = stage.advance(window)
         return out
+
+
+class ResidualChain:
+    """A stage, and residual blocks of two 3x3 convolutions that replace their input by their output.
+
+    The blocks share one window. From top to bottom it has the rows of the last block, the last two rows of each block
+    before, and the new rows of the first stage. No row is copied from block to block, and none is computed twice.
+    """
+
+    def __init__(self, head: ConvStage, blocks: Sequence[tuple[FusedConv, FusedConv]], height: int) -> None:
+        self.head = head
+        self.blocks = [_Block(*block) for block in blocks]
+        self.window = RowWindow(height)
+
+    @property
+    def needs(self) -> int:
+        """The lowest input row that is still needed."""
+        return self.head.needs
+
+    def advance(self, source: RowWindow) -> Tensor | None:
+        """Compute the output rows that ``source`` now allows. The next call may overwrite these rows."""
+        new = self.head.advance(source)
+        if new is None:
+            return None
+        begin = self.blocks[-1].done
+        self.window.append(new, keep_from=begin - 1)
+        shape = (1, new.shape[1], new.shape[2] + 2 * len(self.blocks) + 2, new.shape[3])
+        inner = torch.empty(shape, dtype=new.dtype, device=new.device, memory_format=torch.channels_last)
+        ready = self.window.stop
+        for block in self.blocks:
+            ready = block.replace(self.window, ready, inner)
+        return self.window.rows(begin, ready) if ready > begin else None
+
+
+class _Block:
+    """A residual block of two 3x3 convolutions. ``done`` is one past the last row that it has replaced."""
+
+    def __init__(self, first: FusedConv, second: FusedConv) -> None:
+        self.first = first
+        self.second = second
+        self.done = 0
+        self.inner_done = 0
+        self.kept: Tensor | None = None
+
+    def replace(self, window: RowWindow, ready: int, buffer: Tensor) -> int:
+        """Replace the rows that the input rows above ``ready`` allow. Returns ``done``.
+
+        ``buffer`` is memory for the rows between the two convolutions. The last two of them are kept.
+        """
+        inner_stop = ready if ready == window.height else ready - 1
+        if inner_stop <= self.inner_done:
+            return self.done
+        above = 1 if self.kept is None else 2
+        buffer[:, :, :above] = 0 if self.kept is None else self.kept
+        stop = above + inner_stop - self.inner_done
+        self.first.accumulate(window.rows(self.inner_done - 1, inner_stop + 1), buffer[:, :, above:stop].zero_())
+        self.inner_done = inner_stop
+        if inner_stop == window.height:  # beyond the border the second convolution reads zeros
+            buffer[:, :, stop] = 0
+            stop += 1
+        begin, self.done = self.done, self.done + stop - 2
+        if self.done > begin:
+            self.second.accumulate(buffer[:, :, :stop], window.rows(begin, self.done))
+        self.kept = buffer[:, :, stop - 2 : stop].clone()
+        return self.done

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli.engine.fused.kernels import FusedConv
-from pcsr_cli.engine.fused.rows import Chain, ConvStage, Ledger, ResidualStage, RowWindow, Stage
+from pcsr_cli.engine.fused.rows import CascadeStage, Chain, ConvStage, Ledger, ResidualChain, RowWindow, Stage
 
 CHANNELS = 3
 
@@ -77,16 +77,13 @@ def test_a_convolution_matches_the_plain_one(height: int, bands: list[int], kern
     assert torch.allclose(result, expected if slope is None else F.prelu(expected, slope), atol=1e-5)
 
 
-@given(heights, band_heights, st.booleans())
-def test_a_residual_block_matches_the_plain_one_and_counts_repetitions(
-    height: int, bands: list[int], third: bool
-) -> None:
+@given(heights, band_heights)
+def test_a_cascade_stage_matches_the_plain_layers_and_counts_repetitions(height: int, bands: list[int]) -> None:
     x, ledger = image(height), Ledger()
-    convs = [make_conv(3, seed=1, relu=True), make_conv(3, seed=3, relu=third)]
-    last = make_conv(1, seed=5, relu=True) if third else None
+    convs = [make_conv(kernel, seed=kernel + i, relu=True) for i, kernel in enumerate((3, 3, 1))]
     inner = plain(convs[1], plain(convs[0], x))
-    expected = x + inner if last is None else (x + F.conv2d(inner, last.weight, last.bias)).relu()
-    result, parts = in_bands(lambda _: ResidualStage(ledger, convs[0], convs[1], last), x, bands)
+    expected = (x + F.conv2d(inner, convs[2].weight, convs[2].bias)).relu()
+    result, parts = in_bands(lambda _: CascadeStage(ledger, *convs), x, bands)
     assert torch.allclose(result, expected, atol=1e-5)
     assert ledger.repeated == parts * 2 * x.shape[3] * convs[0].flops_per_pixel
 
@@ -94,13 +91,17 @@ def test_a_residual_block_matches_the_plain_one_and_counts_repetitions(
 @given(heights, band_heights)
 def test_a_chain_matches_its_layers(height: int, bands: list[int]) -> None:
     x = image(height)
-    wide, first, second, narrow = (make_conv(kernel, seed=kernel + i) for i, kernel in enumerate((5, 3, 3, 1)))
-    first.relu = True
+    wide, narrow = (make_conv(kernel, seed=kernel) for kernel in (5, 1))
+    result, _ = in_bands(lambda rows: Chain([ConvStage(wide, 2), ConvStage(narrow, 0)], rows), x, bands)
+    assert torch.allclose(result, plain(narrow, plain(wide, x)), atol=1e-5)
 
-    def make(rows: int) -> Chain:
-        return Chain([ConvStage(wide, 2), ResidualStage(Ledger(), first, second), ConvStage(narrow, 0)], rows)
 
-    middle = plain(wide, x)
-    expected = plain(narrow, middle + plain(second, plain(first, middle)))
-    result, _ = in_bands(make, x, bands)
+@given(heights, band_heights, st.integers(1, 4))
+def test_residual_blocks_match_the_plain_ones(height: int, bands: list[int], count: int) -> None:
+    x, head = image(height), make_conv(3, seed=20)
+    blocks = [(make_conv(3, seed=2 * i, relu=True), make_conv(3, seed=2 * i + 1)) for i in range(count)]
+    expected = plain(head, x)
+    for first, second in blocks:
+        expected = expected + plain(second, plain(first, expected))
+    result, _ = in_bands(lambda rows: ResidualChain(ConvStage(head, 1), blocks, rows), x, bands)
     assert torch.allclose(result, expected, atol=1e-5)
