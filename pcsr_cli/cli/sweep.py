@@ -101,7 +101,9 @@ def conclude(curve: "Curve", kind: str) -> str:
 def _table(curve: "Curve") -> "Table":
     share = () if curve.original is None else ("of orig.",)
     table = figures_table("cut", "k", "heavy", "GFLOPs", "exec.", *share, "PSNR", "SSIM", "")
-    table.columns[0].justify, table.columns[-1].justify = "right", "left"
+    cut, remark = table.columns[0], table.columns[-1]
+    cut.justify, cut.no_wrap = "right", True
+    remark.justify, remark.no_wrap = "left", False
     for point in curve.points:
         name, style = ("knee", "bold") if point == curve.knee else ("", None)
         table.add_row(*_cells(point, curve), _remark(name, point), style=style)

@@ -114,10 +114,11 @@ def parse_peers(texts: Sequence[str]) -> tuple[PeerRequest, ...]:
     found: dict[str, PeerRequest] = {}
     for text in texts:
         parsed = re.fullmatch(rf"({'|'.join(PEERS)})=(.+?)((?:,(?:k|table)=[^,]+)*)", text)
-        if parsed is None or (parsed[1] != "arm" and parsed[3]):
+        pairs = [part.split("=", 1) for part in parsed[3].split(",")[1:]] if parsed else []
+        if parsed is None or (parsed[1] != "arm" and pairs) or len(dict(pairs)) < len(pairs):
             known = ", ".join(f"{name}=PATH" for name in PEERS)
             raise UsageError(f"Invalid peer {text!r}.", f"Use {known} or arm=PATH,k=1.38,table=PATH.", setting="peer")
-        name, options = parsed[1], dict(part.split("=", 1) for part in parsed[3].split(",")[1:])
+        name, options = parsed[1], dict(pairs)
         if name in found:
             raise UsageError(f"Two peers have the name {name}.", "Give each peer once.", setting="peer")
         method = _parse(f"{name}={options['k']}" if "k" in options else name)

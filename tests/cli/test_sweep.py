@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from pcsr_cli.cli.sweep import conclude
+from pcsr_cli.cli.sweep import _table, conclude
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, UsageError
-from pcsr_cli.evaluate.sweep import Curve, Point
+from pcsr_cli.evaluate.sweep import Curve, OriginalPoint, Point
 from tests.command import Pcsr, Ran
 from tests.images import levels, save
 
@@ -46,6 +47,13 @@ def test_the_table_fits_the_terminal(run_pcsr: Pcsr, sweep: Callable[..., Ran], 
     ran = sweep("in.png", "more", "--k", "-1:2:0.25", env={"COLUMNS": columns}).succeeded()
     assert "mean of 2" in ran.stdout and "GFLOPs" in ran.stdout and "ADM" in ran.stdout and "knee" in ran.stdout
     assert max(map(len, ran.stdout.splitlines())) <= int(columns)
+
+
+def test_a_long_remark_does_not_break_the_figures() -> None:
+    point, console = Point(0.5, 0.25, 0.5, 2, 2, 20, 0.9, equal=12), Console(width=80)
+    with console.capture() as shown:
+        console.print(_table(Curve("a", (point,), point, point, point, OriginalPoint(4, 4, None))))
+    assert "0.5000  0.25  50.0%" in shown.get() and "infinite" in shown.get()
 
 
 def test_the_default_image_is_the_packaged_photograph(sweep: Callable[..., Ran]) -> None:

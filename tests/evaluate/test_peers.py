@@ -148,6 +148,7 @@ def test_a_table_is_computed_from_a_folder(weights: Path, tmp_path: Path) -> Non
         (UsageError, "Invalid peer 'edsr=a.pth'.", ["edsr=a.pth"]),
         (UsageError, "Invalid peer 'arm'.", ["arm"]),
         (UsageError, "Invalid peer 'classsr=a.pth,k=1'.", ["classsr=a.pth,k=1"]),
+        (UsageError, "Invalid peer 'arm=a.pth,k=1,k=2'.", ["arm=a.pth,k=1,k=2"]),
         (UsageError, "Two peers have the name arm.", ["arm=a.pth,k=1", "arm=a.pth,k=2"]),
         (UsageError, "ARM's k of -1 is out of range.", ["arm=a.pth,k=-1"]),
         (UsageError, "ARM's k of 1001 is out of range.", ["arm=a.pth,k=1001"]),
