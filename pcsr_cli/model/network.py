@@ -1,7 +1,7 @@
 """The PCSR network: backbone, classifier, and one sampler for each branch (spec: Jeong et al., ECCV 2024, section 3).
 
-The module is the readable definition: ``predict_pixels`` is the paper's formula for any pixels. The engine computes the
-numbers of this module faster, because the HR pixels of an LR pixel share the samplers' first layers.
+This module is the readable definition. The engine computes the same numbers faster, because the HR pixels of an LR
+pixel share the samplers' first layers.
 """
 
 import torch
@@ -76,9 +76,3 @@ class Pcsr(nn.Module):
         """Compute the backbone's features (n, C, h, w) of normalised input (n, 3, h, w), in the weights' precision."""
         features: Tensor = self.encoder(x)
         return features
-
-    def predict_pixels(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate every sampler and the classifier at N pixels with the inputs ``q`` (N, C + 4).
-
-        Returns each branch's residual to the base, (M, N, 3), and the logits (N, M)."""
-        return torch.stack([sampler(q) for sampler in self.samplers]), self.classifier(q)

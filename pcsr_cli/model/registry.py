@@ -7,9 +7,9 @@ are full commits. Listing models does not import torch.
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from pcsr_cli.errors import HubError, ModelError, RegistryError, UnknownModelError
 from pcsr_cli.images.files import exists, is_file, read_text, reason
-from pcsr_cli.model.hub import OUTAGE_SECONDS, Fetched, HubLocation, fetch, is_cached, is_out, record_outage, remove
+from pcsr_cli.model.hub import OUTAGE_SECONDS, HubLocation, fetch, is_cached, is_out, record_outage, remove
 from pcsr_cli.model.spec import ModelSpec, Scale, Scales, Table, convert
 from pcsr_cli.model.transfer import BRIEF, COMMIT, USUAL, Bounds, Notify, UnavailableError
 
@@ -274,8 +274,10 @@ def find_model(
         # Omit the folders from the name, because results contain it.
         return _load_unregistered(read_checkpoint(path), path.resolve().name, None, reference)
     repo, _, revision = reference.partition("@")
-    with _fetched(HubLocation(repo, revision or "main"), reference, notify) as (checkpoint, fetched):
-        return _with_licence(_load_unregistered(checkpoint, repo, fetched.revision, repo), fetched)
+    location = HubLocation(repo, revision or "main")
+    return _load_from_hub(
+        location, reference, lambda found, commit: _load_unregistered(found, repo, commit, repo), notify
+    )
 
 
 def check_reference(reference: str, registry: Registry) -> None:
@@ -315,8 +317,7 @@ def _load_entry(entry: Entry, notify: Notify | None, bounds: Bounds = USUAL) -> 
     from pcsr_cli.model.checkpoint import read_checkpoint
 
     if isinstance(entry.location, HubLocation):
-        with _fetched(entry.location, entry.name, notify, bounds) as (checkpoint, fetched):
-            return _with_licence(_build_entry(entry, checkpoint, fetched.revision), fetched)
+        return _load_from_hub(entry.location, entry.name, partial(_build_entry, entry), notify, bounds)
     return _build_entry(entry, read_checkpoint(entry.location), None)
 
 
@@ -342,29 +343,28 @@ def _build_entry(entry: Entry, checkpoint: "Checkpoint", revision: str | None) -
     return LoadedModel(network, identity, entry.scales)
 
 
-@contextmanager
-def _fetched(
-    location: HubLocation, name: str, notify: Notify | None, bounds: Bounds = USUAL
-) -> Iterator[tuple["Checkpoint", Fetched]]:
-    """The checkpoint from the Hub and its files. If the checkpoint is invalid, the files that this call
-    downloaded are removed from the cache."""
+def _load_from_hub(
+    location: HubLocation,
+    name: str,
+    build: Callable[["Checkpoint", str], LoadedModel],
+    notify: Notify | None,
+    bounds: Bounds = USUAL,
+) -> LoadedModel:
+    """Fetch a model and ``build`` it from its checkpoint and its commit, with a note if its licence is not stated.
+
+    If the model is invalid, the files that this call downloaded are removed from the cache."""
     from pcsr_cli.model.checkpoint import read_safetensors
 
     fetched = fetch(location, name, notify, bounds)
     try:
-        yield read_safetensors(fetched.config, fetched.weights), fetched
+        model = build(read_safetensors(fetched.config, fetched.weights), fetched.revision)
     except ModelError:
         for path in fetched.new:
             remove(path)
         raise
-
-
-def _with_licence(model: LoadedModel, fetched: Fetched) -> LoadedModel:
-    """Add a note to a model that was just downloaded and whose licence is not stated."""
-    name, licence = model.identity.name, model.identity.licence
-    if not fetched.new or not licence.startswith(NOT_STATED):
-        return model
-    return replace(model, notes=(*model.notes, f"the licence of {name} is {licence}"))
+    stated = not model.identity.licence.startswith(NOT_STATED)
+    note = f"the licence of {model.identity.name} is {model.identity.licence}"
+    return model if stated or not fetched.new else _with_notes(model, [note])
 
 
 def _load_unregistered(checkpoint: "Checkpoint", name: str, revision: str | None, source: str) -> LoadedModel:

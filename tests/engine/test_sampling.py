@@ -77,7 +77,8 @@ class Case:
         rel_y = rows.rel[:, None, None].expand(height, width, 1)
         rel_x = columns.rel[None, :, None].expand(height, width, 1)
         cell = torch.tensor((rows.cell, columns.cell)).expand(height, width, 2)
-        residuals, logits = self.model.predict_pixels(torch.cat((feature, rel_y, rel_x, cell), dim=2).flatten(0, 1))
+        q = torch.cat((feature, rel_y, rel_x, cell), dim=2).flatten(0, 1)
+        residuals, logits = torch.stack([sampler(q) for sampler in self.model.samplers]), self.model.classifier(q)
         residual = (residuals * torch.tensor(self.model.spec.std)).view(-1, height, width, 3)
         rgb = residual.permute(0, 3, 1, 2) + bilinear(self.lr, rows, columns)[0]
         return rgb, logits.softmax(dim=1).T.view(-1, height, width)

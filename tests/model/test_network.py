@@ -35,16 +35,6 @@ def test_normalising_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     assert torch.allclose(model.normalise(grey + spread), torch.ones(1, 3, 1, 1), atol=1e-6)
 
 
-def test_every_branch_predicts_every_pixel() -> None:
-    model = tiny_model("fsrcnn", branches=3)
-    q = torch.randn(7, model.spec.backbone.width + 4)
-    residuals, logits = model.predict_pixels(q)
-    assert residuals.shape == (3, 7, 3)
-    assert torch.equal(logits, model.classifier(q))
-    for residual, sampler in zip(residuals, model.samplers, strict=True):
-        assert torch.equal(residual, sampler(q))
-
-
 def test_the_device_is_that_of_the_weights() -> None:
     with torch.device("meta"):
         assert Pcsr(tiny_spec("carn")).device == torch.device("meta")

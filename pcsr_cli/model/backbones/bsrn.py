@@ -171,8 +171,6 @@ class BsrnBackbone(nn.Module):
 class BsrnOriginal(BsrnBackbone):
     """The original network, which converts (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
 
-    scale = 4
-
     def __init__(self, width: int = 64) -> None:
         super().__init__(width)
         step = nn.Sequential(nn.Conv2d(width, 48, 3, padding=1), nn.PixelShuffle(4))

@@ -111,8 +111,6 @@ class _PixelShuffleUpsampler(nn.Module):
 class CarnOriginal(CarnBackbone):
     """The original network, which converts (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
 
-    scale = 4
-
     def __init__(self, width: int = 64, norm: bool = True) -> None:
         super().__init__(width, norm)
         self.upsample = _PixelShuffleUpsampler(width)

@@ -45,8 +45,6 @@ class FsrcnnBackbone(nn.Module):
 class FsrcnnOriginal(FsrcnnBackbone):
     """The original network, which converts (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
 
-    scale = 4
-
     def __init__(self, width: int = 56) -> None:
         super().__init__(width)
         self.tail_conv = nn.ConvTranspose2d(width, 3, 9, stride=4, padding=3, output_padding=1)

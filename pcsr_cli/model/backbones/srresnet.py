@@ -35,8 +35,6 @@ class SrresnetBackbone(nn.Module):
 class SrresnetOriginal(SrresnetBackbone):
     """The original network, which converts (n, 3, h, w) to (n, 3, 4h, 4w), both in normalised units."""
 
-    scale = 4
-
     def __init__(self, width: int = 64) -> None:
         super().__init__(width)
         self.upconv1 = nn.Conv2d(width, 4 * width, 3, padding=1)
