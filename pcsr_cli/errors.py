@@ -99,6 +99,10 @@ class PlotError(PcsrError):
     """A figure cannot be drawn."""
 
 
+class StoreError(PcsrError):
+    """The store of an object cannot be reached, or refuses the request."""
+
+
 class ClusterError(PcsrError):
     """The cluster cannot be reached, or has no room for workers."""
 

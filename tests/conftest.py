@@ -9,8 +9,9 @@ import torch
 from hypothesis import settings
 
 from tests.command import fork_server, hub, run_pcsr, tiny_folder
+from tests.s3_server import bucket, s3_server
 
-__all__ = ["fork_server", "hub", "run_pcsr", "tiny_folder"]
+__all__ = ["bucket", "fork_server", "hub", "run_pcsr", "s3_server", "tiny_folder"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PCSR_SHARED", ROOT.parent / "shared"))

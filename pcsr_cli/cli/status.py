@@ -14,6 +14,7 @@ from pcsr_cli.cli import options
 from pcsr_cli.cli.console import facts_table, figures_table, print_document, printable, require_stdout, stdout_console
 from pcsr_cli.cli.options import option
 from pcsr_cli.images.formats import readable_suffixes
+from pcsr_cli.images.objects import to_path
 from pcsr_cli.images.paths import check_source
 from pcsr_cli.jobs.find import Listing, is_pattern
 
@@ -28,9 +29,9 @@ EXAMPLES = options.examples(
 MAX_ROWS = 20
 """The reasons of failures and the latest runs that are listed."""
 
-Folder = Annotated[Path, typer.Argument(metavar="DST", help="Read the journal of this folder of results.")]
+Folder = Annotated[str, typer.Argument(metavar="DST", help="Read the journal of this folder of results.")]
 Source = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(metavar="SRC", help="Count the images of this folder that remain.", show_default=False),
 ]
 Failed = Annotated[bool, option("--failed", "Print only the images that failed, one a line.")]
@@ -48,15 +49,16 @@ def command(
     require_stdout()
     from pcsr_cli.jobs.status import Status
 
-    status = Status(folder)
+    results, images = to_path(folder), None if source is None else to_path(source)
+    status = Status(results)
     if failed:
-        _print_failed(status, source)
+        _print_failed(status, images)
         return
     remaining = None
-    if source is not None:
-        if not is_pattern(source):
-            check_source(source)
-        remaining = status.count_remaining(Listing([source], readable_suffixes(), recursive, folder))
+    if images is not None:
+        if not is_pattern(images):
+            check_source(images)
+        remaining = status.count_remaining(Listing([images], readable_suffixes(), recursive, results))
     if json:
         print_document(_document(status, remaining))
     else:
@@ -68,7 +70,7 @@ def _print_failed(status: "Status", source: Path | None) -> None:
     images = [path if source is None else source / below for path, below in status.failures()]
     end = b"\0" if any("\n" in str(image) for image in images) else b"\n"
     for image in images:
-        sys.stdout.buffer.write(os.fsencode(image) + end)
+        sys.stdout.buffer.write(os.fsencode(str(image)) + end)
     sys.stdout.buffer.flush()
 
 

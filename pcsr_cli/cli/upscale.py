@@ -17,7 +17,8 @@ from pcsr_cli.cli.options import check_exclusive, examples, with_options
 from pcsr_cli.cli.upscale_options import Options
 from pcsr_cli.errors import InputError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder, make_folder, reason
-from pcsr_cli.images.paths import check_outputs, check_source
+from pcsr_cli.images.objects import ObjectPath, check_whole, look_up, to_path
+from pcsr_cli.images.paths import check_outputs, check_source, is_same
 from pcsr_cli.jobs.find import (
     CHUNK,
     DEFAULT_TEMPLATE,
@@ -116,12 +117,13 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
     if not paths:
         raise UsageError("There is no image to enlarge.", "Give a file or a folder. See `pcsr upscale --help`.")
     for text in paths:
-        if "://" in text:
+        if text.lower().startswith(("http://", "https://")):
             raise InputError(f"{text} is a URL.", "Download the image first.")
     last = output if output is not None or len(paths) == 1 or out_dir is not None else paths[-1]
+    check_whole(to_path(out_dir or last or paths[0]))
     inputs = tuple(_path(text) for text in (paths if last is output else paths[:-1]))
     if last is None:
-        folder = _folder_beside(inputs, label) if out_dir is None else out_dir
+        folder = _folder_beside(inputs, label) if out_dir is None else to_path(out_dir)
         if folder is None:
             return Single(STREAM, STREAM)
     elif is_folder(folder := _path(last)) or last.endswith("/") or _holds_many(inputs[0]):
@@ -149,7 +151,7 @@ def choose_work(given: Options, label: str = "") -> Single | Batch:
     return Batch(inputs, folder)
 
 
-def _choose_listed(given: Options, paths: list[str], output: str | Path | None) -> Batch:
+def _choose_listed(given: Options, paths: list[str], output: str | None) -> Batch:
     """Return the work of a list. ``paths`` are the common folder of the listed images, if any, and OUT.
 
     Raises UsageError."""
@@ -157,11 +159,12 @@ def _choose_listed(given: Options, paths: list[str], output: str | Path | None) 
         if not paths:
             raise UsageError("A list of images needs a folder for the results.", "Give the folder with -o.")
         output = paths.pop()
+    check_whole(to_path(output))
     if len(paths) > 1 or not all(is_folder(_path(path)) for path in paths):
         raise UsageError(
             f"Besides a list, {paths[0]} has to be the folder that has all listed images.", "Give one folder, or none."
         )
-    return Batch(tuple(map(_path, paths)), _path(str(output)))
+    return Batch(tuple(map(_path, paths)), _path(output))
 
 
 def _folder_beside(inputs: Sequence[Path], label: str) -> Path | None:
@@ -188,8 +191,8 @@ def _check_exists(path: Path) -> None:
 
 
 def _path(text: str) -> Path:
-    """Return the path of an argument. ``./-`` is a file called ``-``, not ``STREAM``."""
-    path = Path(text)
+    """Return the path of an argument. ``./-`` is a file called ``-``, not ``STREAM``. Raises UsageError, StoreError."""
+    (path,) = look_up([to_path(text)])
     return path.absolute() if path == STREAM and text != str(STREAM) else path
 
 
@@ -224,7 +227,7 @@ def _check_single(work: Single, request: "Request", given: Options) -> None:
     results = [result for result in (work.output, given.map) if result not in {None, STREAM}]
     inputs = [file for file in (work.source, given.force_heavy, given.force_light) if file is not None]
     check_outputs(results, inputs, given.overwrite)
-    if work.source != STREAM:
+    if work.source != STREAM and not isinstance(work.source, ObjectPath):
         from pcsr_cli.images.read import open_source
 
         with open_source(work.source):
@@ -251,7 +254,7 @@ def _upscale_one(work: Single, request: "Request", given: Options, started: floa
     if is_skipped(source, request):
         _report_skipped(work, "already that large", given)
         return
-    if models.is_certain(source):
+    if not isinstance(source, ObjectPath) and models.is_certain(source):
         models.prepare([source])
     name = "stdin" if work.source == STREAM else work.source.name
     label = f"x{request.label}" if request.target is None else request.label
@@ -387,7 +390,7 @@ def _check_folder(work: Batch) -> None:
     inputs = [path for path in work.inputs if is_folder(path)]
     for pattern in filter(is_pattern, work.inputs):
         inputs += {task.source.parent for task in Listing([pattern], ())}
-    if is_folder(work.folder) and any(path.samefile(work.folder) for path in inputs):
+    if is_folder(work.folder) and any(is_same(path, work.folder) for path in inputs):
         raise RefusedOutputError(
             f"{work.folder} is an input: results in it would be enlarged again by the next run.",
             "Use another folder, such as one within it.",

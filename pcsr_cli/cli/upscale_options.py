@@ -153,9 +153,7 @@ class Options(options.Common):
         str | None,
         option("--budget", "Spend this share of the original network's GFLOPs (60%) or this amount (50G).", ROUTING),
     ] = None
-    out_dir: Annotated[Path | None, option("--out-dir", "Write all results to this folder.", MANY, metavar="DIR")] = (
-        None
-    )
+    out_dir: Annotated[str | None, option("--out-dir", "Write all results to this folder.", MANY, metavar="DIR")] = None
     name: Annotated[
         str | None,
         option("--name", "Name results with {stem}, {name}, {suffix} and {scale}.", MANY, default=DEFAULT_TEMPLATE),

@@ -8,6 +8,7 @@ import re
 import secrets
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pcsr_cli.errors import OutputError, RefusedOutputError
+from pcsr_cli.images.objects import ObjectPath
 
 try:
     import fcntl
@@ -39,19 +41,19 @@ MAX_TEXT = 2**22
 
 
 def exists(path: Path) -> bool:
-    """Whether the path exists, following symbolic links. The function never raises, unlike ``Path.exists`` before
-    Python 3.14."""
-    return os.path.exists(path)  # noqa: PTH110
+    """Whether the path exists, following symbolic links. The function never raises for a file, unlike ``Path.exists``
+    before Python 3.14. Raises StoreError for an object."""
+    return path.exists() if isinstance(path, ObjectPath) else os.path.exists(path)  # noqa: PTH110
 
 
 def is_file(path: Path) -> bool:
-    """Whether the path is a regular file, following symbolic links. Never raises."""
-    return os.path.isfile(path)  # noqa: PTH113
+    """Whether the path is a regular file, following symbolic links, or an object. Raises StoreError."""
+    return path.is_file() if isinstance(path, ObjectPath) else os.path.isfile(path)  # noqa: PTH113
 
 
 def is_folder(path: Path) -> bool:
-    """Whether the path is a folder, following symbolic links. Never raises."""
-    return os.path.isdir(path)  # noqa: PTH112
+    """Whether the path is a folder, following symbolic links, or a folder of objects. Raises StoreError."""
+    return path.is_dir() if isinstance(path, ObjectPath) else os.path.isdir(path)  # noqa: PTH112
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -100,13 +102,17 @@ def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
 def temporary_file(output: Path) -> Iterator[Path]:
     """Yield an empty, locked file in the folder of ``output``. Remove it when the block ends. Raises OutputError.
 
-    If ``output`` exists, the temporary file has the same readers as ``output``."""
+    If ``output`` exists, the temporary file has the same readers as ``output``. That of an object is in the folder for
+    temporary files, where only this user can read it."""
     mode = 0o666
     with ExitStack() as stack:
         try:
-            place = follow_links(output)
-            with suppress(FileNotFoundError):
-                mode = stat.S_IRUSR | stat.S_IWUSR | place.stat().st_mode & 0o066
+            if isinstance(output, ObjectPath):
+                place, mode = Path(tempfile.gettempdir(), output.name), 0o600
+            else:
+                place = follow_links(output)
+                with suppress(FileNotFoundError):
+                    mode = stat.S_IRUSR | stat.S_IWUSR | place.stat().st_mode & 0o066
             temporary = stack.enter_context(temporary_path(place.parent, mode))
         except OSError as error:
             raise cannot_write(output, error, FOLDER_HINT) from error
@@ -158,9 +164,12 @@ def _remove(path: Path) -> None:
 def commit(temporary: Path, output: Path, replace: bool = True) -> None:
     """Move a finished file to its name in one step, after its content is on the disk.
 
-    The new file gets the permissions of the file it replaces. Raises OutputError, and without ``replace``
+    The new file gets the permissions of the file it replaces. Raises OutputError, StoreError, and without ``replace``
     RefusedOutputError if the output exists, even if it was created a moment ago."""
     try:
+        if isinstance(output, ObjectPath):
+            output.put(temporary, replace)
+            return
         place = follow_links(output)
         with temporary.open("rb+") as file:
             sync(file.fileno())
@@ -352,15 +361,28 @@ def reason(error: Exception) -> str:
 class Fingerprint:
     """The content of a file: its size in bytes and its sha256.
 
-    ``modified`` is the time in nanoseconds at which the file got the content, None if it is unknown."""
+    ``modified`` is the time in nanoseconds at which the file got the content, or the version of an object, None if it
+    is unknown."""
 
     size: int
     sha256: str
-    modified: int | None = field(default=None, compare=False)
+    modified: int | str | None = field(default=None, compare=False)
+
+
+def version(path: Path) -> tuple[int, int | str | None]:
+    """The size of a file and its time of modification in nanoseconds, or the version of an object. Raises OSError,
+    StoreError."""
+    if isinstance(path, ObjectPath):
+        return path.state().size, path.state().version
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """The current content of a file. Raises OSError."""
+    """The current content of a file or an object. Raises OSError, StoreError."""
+    if isinstance(path, ObjectPath):
+        content = path.read_bytes()
+        return Fingerprint(len(content), hashlib.sha256(content).hexdigest())
     with path.open("rb") as file:
         modified = os.fstat(file.fileno()).st_mtime_ns
         digest = hashlib.file_digest(file, "sha256")

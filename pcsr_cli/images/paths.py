@@ -19,11 +19,12 @@ from pcsr_cli.images.files import (
     remove_leftovers,
     temporary_path,
 )
+from pcsr_cli.images.objects import ObjectPath
 
 
 def check_source(source: Path) -> None:
-    """Raise InputError for an input that does not exist."""
-    if not os.path.lexists(source):
+    """Raise InputError for an input that does not exist, StoreError."""
+    if not (exists(source) if isinstance(source, ObjectPath) else os.path.lexists(source)):
         raise InputError(f"There is no file {source}.", "Check the path.")
 
 
@@ -34,7 +35,7 @@ def check_outputs(results: Sequence[Path], sources: Iterable[Path], overwrite: b
     or that is one of the ``sources``."""
     read = [source for source in sources if exists(source)]
     for output in results:
-        if exists(output) and any(output.samefile(source) for source in read):
+        if exists(output) and any(is_same(output, source) for source in read):
             raise RefusedOutputError(f"The output {output} is also an input.", "Give the result another name.")
         if is_file(output) and not overwrite:
             raise already_exists(output)
@@ -42,15 +43,25 @@ def check_outputs(results: Sequence[Path], sources: Iterable[Path], overwrite: b
         raise error
 
 
+def is_same(first: Path, second: Path) -> bool:
+    """Return whether two existing paths are one file or folder. Raises OSError."""
+    if isinstance(first, ObjectPath) or isinstance(second, ObjectPath):
+        return first == second
+    return first.samefile(second)
+
+
 def refused_outputs(outputs: Sequence[Path]) -> dict[Path, PcsrError]:
     """Return the outputs that cannot be written, each with an OutputError or a RefusedOutputError.
 
     Symbolic links are followed. The function refuses two outputs with one path, an existing path that is not a file or
-    cannot be replaced, a folder that is missing or not writable, and a name that the file system does not accept."""
+    cannot be replaced, a folder that is missing or not writable, and a name that the file system does not accept.
+    Objects are not checked."""
     refused: dict[Path, PcsrError] = {}
     places: dict[Path, list[tuple[Path, Path]]] = {}
     mounts = _mounts()
     for output in outputs:
+        if isinstance(output, ObjectPath):
+            continue
         try:
             place = follow_links(output)
         except OSError as error:  # a circle of links
@@ -136,6 +147,8 @@ def _not_replaceable(output: Path, place: Path) -> OutputError | None:
 def ignores_case(folder: Path) -> bool:
     """Whether the file system of a folder, which need not exist, ignores case. The function tests the name of the
     folder."""
+    if isinstance(folder, ObjectPath):
+        return False
     for path in (folder.absolute(), *folder.absolute().parents):
         other = path.with_name(path.name.swapcase()) if path.name else path
         if other.name == path.name or not exists(path):

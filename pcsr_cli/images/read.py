@@ -3,6 +3,7 @@
 libvips decodes TIFF, Pillow plug-ins decode HEIC and JPEG XL, and Pillow decodes the others. Damage that a decoder
 reports is an error. If damage is accepted, libvips decodes the undamaged part."""
 
+import hashlib
 import io
 import logging
 import re
@@ -17,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pcsr_cli.errors import InputError, PcsrError
+from pcsr_cli.errors import InputError, PcsrError, StoreError
 from pcsr_cli.images.exif import read_exif
+from pcsr_cli.images.files import Fingerprint
 from pcsr_cli.images.formats import (
     HEADS,
     PLUG_IN_FORMATS,
@@ -34,6 +36,7 @@ from pcsr_cli.images.jpeg import check_jpeg, open_jpeg
 from pcsr_cli.images.jxl import CODESTREAM, JxlHeader, adjust_jxl, read_jxl_header
 from pcsr_cli.images.metadata import ABOUT_THE_FILE, SWAPPED, read_metadata, read_orientation, upright
 from pcsr_cli.images.modes import ROUNDED, from_pil, layout_of
+from pcsr_cli.images.objects import ObjectPath
 from pcsr_cli.images.png import PngParts, open_png, read_16_bits, read_png_size, split_png
 from pcsr_cli.images.tiff import is_raw, read_tags, read_tiff, read_tiff_layout
 from pcsr_cli.images.vips import check_gif, decode_with_vips, open_with_vips, vips_errors, vips_layout
@@ -83,14 +86,16 @@ for library in ("PIL", "pyvips"):  # otherwise Python prints their log messages 
 def open_source(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     """Open a seekable file with an image. Raises InputError."""
     with reading_errors(source):
-        if isinstance(source, Path):
+        if isinstance(source, ObjectPath):
+            file: BinaryIO = fetch(source)
+        elif isinstance(source, Path):
             if source.is_dir():
                 raise InputError(f"{source} is a folder, not an image.", "Give one image file.")
             if source.exists() and not source.is_file():
                 raise InputError(f"{source} is not a regular file.", "Give an image file, or - for standard input.")
             if not source.stat().st_size:
                 raise InputError(f"{source} is empty.", "Copy or export the file again.")
-            file: BinaryIO = source.open("rb")
+            file = source.open("rb")
         else:
             file = source if source.seekable() else io.BytesIO(source.read())
     try:
@@ -98,6 +103,32 @@ def open_source(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     finally:
         if file is not source:
             file.close()
+
+
+class FetchedObject(io.BytesIO):
+    """An object in memory, with its content and the name of its source."""
+
+    def __init__(self, path: ObjectPath, data: bytes, version: int | str | None) -> None:
+        super().__init__(data)
+        self.name = str(path)
+        self.content = Fingerprint(len(data), hashlib.sha256(data).hexdigest(), version)
+
+
+def fetch(path: ObjectPath) -> FetchedObject:
+    """Read an object whole. Raises InputError, FileNotFoundError."""
+    try:
+        before = path.fresh().state()
+        if before.is_folder:
+            raise InputError(f"{path} is a folder, not an image.", "Give one image file.")
+        if not before.size:
+            raise InputError(f"{path} is empty.", "Copy or export the file again.")
+        data = path.read_bytes()
+        after = path.fresh().state()
+    except StoreError as error:
+        raise InputError(error.sentence, error.next_step) from error
+    if before != after or len(data) != after.size:
+        raise InputError(f"{path} was changed while it was read.", "Run the command again.")
+    return FetchedObject(path, data, after.version)
 
 
 @contextmanager

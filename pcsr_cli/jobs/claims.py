@@ -3,6 +3,8 @@
 While a run is running, it holds a lock on a file in the output folder and changes the file's time every few seconds. A
 claim is another name of this file, which only one run can create. A claim counts until its run ends or is killed: then
 the lock is free, or, for a run on another machine, the time of the file is old.
+
+In a store, the file and the claims are objects, and the lock is on a file in the folder for temporary files.
 """
 
 import hashlib
@@ -10,13 +12,16 @@ import json
 import os
 import secrets
 import socket
+import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from pcsr_cli.images.files import DAY_SECONDS, cannot_write, hold_lock, machine, open_shared
+from pcsr_cli.errors import StoreError
+from pcsr_cli.images.files import DAY_SECONDS, cannot_write, exists, hold_lock, machine, open_shared, version
+from pcsr_cli.images.objects import ObjectPath
 from pcsr_cli.jobs.journal import HIDDEN, RunInfo, make_shared
 
 CLAIMS = "claims"
@@ -67,9 +72,10 @@ class Claims:
             self._folder.mkdir(parents=True, exist_ok=True)
             for folder in (self._claims.parent, self._claims, self._file.parent):
                 make_shared(folder)
-            os.close(open_shared(self._file, os.O_RDWR))
-            self._file.write_text(self._run)
-            self._stack.enter_context(hold_lock(self._file))
+            if not isinstance(self._file, ObjectPath):
+                os.close(open_shared(self._file, os.O_RDWR))
+            self._file.write_bytes(self._run.encode())
+            self._stack.enter_context(hold_lock(lock_of(self._file)))
             self._remove_old_files()
         except OSError as error:
             self._stack.close()
@@ -84,8 +90,10 @@ class Claims:
     def __exit__(self, *error: object) -> None:
         for output in tuple(self._held):
             self.release(output)
-        with suppress(OSError):
+        with suppress(OSError, StoreError):
             self._file.unlink()
+        if isinstance(self._file, ObjectPath):
+            lock_of(self._file).unlink(missing_ok=True)
         self._stack.close()
 
     def take(self, output: Path, source: Path, most_kills: int = 0) -> int | None:
@@ -124,11 +132,20 @@ class Claims:
 
     def _remove(self, key: str, count: int) -> None:
         for number in range(1, count + 1):
-            with suppress(OSError):
+            with suppress(OSError, StoreError):
                 (self._claims / f"{key}.{number}").unlink()
 
     def _create(self, path: Path) -> None:
-        """Create a claim. Raises FileExistsError if it exists, OSError."""
+        """Create a claim. Raises FileExistsError if it exists, OSError, StoreError."""
+        if isinstance(path, ObjectPath):
+            try:
+                path.create(self._run.encode())
+            except FileExistsError:
+                with suppress(FileNotFoundError):
+                    if path.read_bytes() == self._run.encode():  # a request is repeated if its answer is lost
+                        return
+                raise
+            return
         with suppress(OSError):
             if os.name != "nt":  # a locked file cannot be read there
                 os.link(self._file, path)
@@ -140,8 +157,12 @@ class Claims:
     def _is_live(self, claim: Path) -> bool:
         """Return whether the run of a claim is running. It counts as running if the claim was just removed."""
         run = ""
-        with suppress(OSError), os.fdopen(open_shared(claim, os.O_RDONLY, create=False)) as file:
-            run = file.read()
+        with suppress(OSError):
+            if isinstance(claim, ObjectPath):
+                run = claim.read_bytes().decode()
+            else:
+                with os.fdopen(open_shared(claim, os.O_RDONLY, create=False)) as file:
+                    run = file.read()
         try:  # an empty claim is about to be written, unless its run was killed
             return self.is_running(run) if run else self._age(claim) < STALE_SECONDS
         except OSError:
@@ -158,15 +179,19 @@ class Claims:
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(BEAT_SECONDS):
-            with suppress(OSError):
-                os.utime(self._file)
+            with suppress(OSError, StoreError):
+                if isinstance(self._file, ObjectPath):
+                    self._file.write_bytes(self._run.encode())
+                else:
+                    os.utime(self._file)
 
     def _remove_old_files(self) -> None:
         """Remove what killed runs left long ago, except the claims on images that are not tried again."""
+        now = self._file.stat().st_mtime
         for file in (*self._file.parent.iterdir(), *self._claims.iterdir()):
             with suppress(OSError):
                 last = self._claims / f"{file.stem}.{MAX_STARTS}"
-                if self._age(file) > DAY_SECONDS and not last.exists():
+                if now - file.stat().st_mtime > DAY_SECONDS and not last.exists():
                     file.unlink()
 
 
@@ -174,8 +199,9 @@ def is_live(file: Path, now: float) -> bool:
     """Return whether the run with this file is running. ``now`` is the time of the file system."""
     try:
         age = now - file.stat().st_mtime
-        if file.name.split("-")[1:2] == [machine()]:
-            with hold_lock(file) as locked:
+        lock = lock_of(file)
+        if file.name.split("-")[1:2] == [machine()] and exists(lock):
+            with hold_lock(lock) as locked:
                 if locked:
                     return False
     except FileNotFoundError:
@@ -187,9 +213,14 @@ def is_live(file: Path, now: float) -> bool:
     return age < STALE_SECONDS
 
 
+def lock_of(file: Path) -> Path:
+    """Return the file that a run locks: its own file, or one of this machine if its file is in a store."""
+    return Path(tempfile.gettempdir(), f"pcsr-{file.name}.lock") if isinstance(file, ObjectPath) else file
+
+
 def _key(output: Path, source: Path) -> str:
     """Return a name for an output, made from an image of the present size and time."""
-    content = []
+    content: tuple[int | str | None, ...] = ()
     with suppress(OSError):
-        content = [source.stat().st_size, source.stat().st_mtime_ns]
+        content = version(source)
     return hashlib.sha256(json.dumps([output.as_posix(), *content]).encode()).hexdigest()[:32]

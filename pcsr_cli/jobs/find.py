@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pcsr_cli.errors import InputError, PcsrError, RefusedOutputError, UsageError
 from pcsr_cli.images.files import TEMPORARY_PREFIX, is_folder
+from pcsr_cli.images.objects import ObjectPath, to_path
 from pcsr_cli.images.paths import fold_case, ignores_case
 
 CHUNK = 1000
@@ -76,8 +77,8 @@ class Found:
 
 
 def is_pattern(path: Path) -> bool:
-    """Return whether a path is a pattern such as ``*.png`` and not the name of an existing file."""
-    return glob.has_magic(str(path)) and not os.path.lexists(path)
+    """Return whether a path is a pattern such as ``*.png`` and not the name of an existing file or a URL."""
+    return not isinstance(path, ObjectPath) and glob.has_magic(str(path)) and not os.path.lexists(path)
 
 
 _NUMBERS = re.compile(r"(\d+)")
@@ -123,8 +124,8 @@ class Listing:
         self.unread: list[tuple[Path, PcsrError]] = []
         self._paths, self._suffixes = paths, tuple(suffixes)
         self._recursive, self._skip, self._names = recursive, skip, names
-        self._walked: set[tuple[int, int] | None] = set()
-        self._named: set[tuple[tuple[int, int] | None, str]] = set()
+        self._walked: set[tuple[int, int] | Path | None] = set()
+        self._named: set[tuple[tuple[int, int] | Path | None, str]] = set()
 
     def __iter__(self) -> Iterator[Task]:
         """Yield the images."""
@@ -147,6 +148,8 @@ class Listing:
                 yield from filter(self._is_new_name, _matches(path))
             elif not is_folder(path):
                 yield from filter(self._is_new_name, [_task(path)])
+            elif isinstance(path, ObjectPath):
+                yield from self._list_objects(path)
             elif _inode(path) not in self._walked:
                 yield from self._walk(path)
 
@@ -207,6 +210,23 @@ class Listing:
                 subfolders.sort(key=natural_key, reverse=True)
                 pending += [(folder / name, below / name) for name in subfolders]
 
+    def _list_objects(self, root: ObjectPath) -> Iterator[Task]:
+        """Yield the images of a folder in a store."""
+        objects = root.objects(self._recursive)
+        while chunk := [(Path(name), name, state) for name, state in islice(objects, CHUNK)]:
+            for below, name, state in sorted(chunk, key=lambda each: natural_key(each[0])):
+                source = root / below
+                if below.as_posix() != name or below.is_absolute() or ".." in below.parts:
+                    error = InputError(f"The key {name!r} below {root} is not a path.", "Rename the object.")
+                    self.unread.append((root, error))
+                elif any(part.startswith(".") for part in below.parts) or source.is_relative_to(self._skip or "/"):
+                    continue
+                elif self._is_image(below.name):
+                    source.known = state
+                    yield Task(source, below, below)
+                else:
+                    self.others += 1
+
     def _is_new(self, folder: Path, root: Path) -> bool:
         if folder.is_symlink():
             real = folder.resolve()
@@ -217,7 +237,7 @@ class Listing:
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - removes .. and does not follow links
+    return path if isinstance(path, ObjectPath) else Path(os.path.abspath(path))  # noqa: PTH100 - removes .. and does not follow links
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -236,8 +256,11 @@ def _matches(pattern: Path) -> list[Task]:
     return [_task(path) for path in files]
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of a file, which all its names share, or None if it does not exist."""
+def _inode(path: Path) -> tuple[int, int] | Path | None:
+    """Return the device and inode of a file, which all its names share, or None if it does not exist. Objects have one
+    name."""
+    if isinstance(path, ObjectPath):
+        return path
     try:
         status = path.stat()
     except OSError:
@@ -256,9 +279,9 @@ def read_list(file: BufferedIOBase) -> Iterator[Path]:
         *names, rest = rest.split(mark) if mark else [rest]
         if len(rest) > BLOCK:
             raise InputError("The list has a path that is too long.", "Give a file with one path a line.")
-        yield from (Path(os.fsdecode(name)) for name in names if name)
+        yield from (to_path(os.fsdecode(name)) for name in names if name)
     if rest:
-        yield Path(os.fsdecode(rest))
+        yield to_path(os.fsdecode(rest))
 
 
 FIELDS = ("stem", "name", "suffix", "scale")
@@ -328,19 +351,19 @@ def refused_names(tasks: Iterable[Task], out_dir: Path) -> dict[Task, RefusedOut
     for task in tasks:
         output = out_dir / task.output
         if (first := by_name.setdefault(key(task.output), task)) is not task:
-            refused[task] = clash(first.source, task)
-        elif (inode := _inode(output)) in sources:
+            refused[task] = clash(str(first.source), task)
+        elif _inode(output) in sources:
             refused[task] = RefusedOutputError(
                 f"The result {output} would replace an input image.", "Choose another name.", setting="name"
             )
-        elif inode is not None and is_folder(output):
+        elif not isinstance(output, ObjectPath) and is_folder(output):
             refused[task] = RefusedOutputError(
                 f"The result {output} is a folder.", "Choose another name.", setting="name"
             )
     return refused
 
 
-def clash(first: Path, second: Task) -> RefusedOutputError:
+def clash(first: str, second: Task) -> RefusedOutputError:
     """Return the error about a second image whose result would have the name of the first."""
     return RefusedOutputError(
         f"{first} and {second.source} would both become {second.output}.",

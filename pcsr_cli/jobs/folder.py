@@ -1,6 +1,7 @@
 """Upscale many images into one output folder: skip finished images, resume, and share the folder with other runs."""
 
 import errno
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -12,7 +13,8 @@ from typing import Any, Literal, Self
 import pcsr_cli
 from pcsr_cli.engine.rules import default_routing
 from pcsr_cli.errors import InputError, OutputError, PcsrError, RefusedOutputError, is_out_of_memory
-from pcsr_cli.images.files import cannot_write, exists, fingerprint, share
+from pcsr_cli.images.files import cannot_write, exists, fingerprint, remove_leftovers, share
+from pcsr_cli.images.objects import ObjectPath, etag_of, look_up
 from pcsr_cli.images.paths import refused_outputs
 from pcsr_cli.images.source import CLEAN, SourceKind
 from pcsr_cli.jobs.choice import ModelChoice
@@ -62,7 +64,10 @@ WAIT_SECONDS = 0.5
 def prepare_folders(folder: Path, outputs: Sequence[Path]) -> dict[Path, PcsrError]:
     """Create the folders of the relative ``outputs`` and remove temporary files of killed runs.
 
-    Returns the outputs that cannot be written, with their errors."""
+    Returns the outputs that cannot be written, with their errors. Objects are not checked."""
+    if isinstance(folder, ObjectPath):
+        remove_leftovers(Path(tempfile.gettempdir()))
+        return {}
     for place in sorted({(folder / output).parent for output in outputs}):
         for new in reversed([each for each in (place, *place.parents) if not exists(each)]):
             with suppress(OSError):  # such as a name that is too long; the folder is refused below
@@ -125,7 +130,8 @@ class FolderRun:
         )
         models.kept = self.journal.models(scale_key(request))
         listed = self._list()
-        models.prepare(task.source for task in listed)
+        near = [task.source for task in listed if not isinstance(task.source, ObjectPath)]
+        models.prepare(near or [task.source for task in listed[:1]])
         self._first = self._check_first(listed, checking)
 
     def __enter__(self) -> Self:
@@ -183,16 +189,19 @@ class FolderRun:
             raise error
         own = self._own(listed)
         todo, refused = [], []
+        outputs = self._outputs(listed if self._existing == "refuse" else own)
         for number, task in enumerate(own):
             checking(number / len(own))
-            decision = self._decide(task)
+            decision = self._decide(task, outputs[task])
             if isinstance(decision, RefusedOutputError):
                 refused.append(decision)
             elif self._is_todo(task, decision):
                 todo.append(task)
         if self._existing == "refuse":
             others = set(listed) - set(own)
-            refused += [other for task in listed if task in others and (other := self._other_options(task))]
+            refused += [
+                other for task in listed if task in others and (other := self._other_options(task, outputs[task]))
+            ]
         if refused:
             more = f"; {len(refused) - 1} more result{'s exist' if len(refused) > 2 else ' exists'} too"
             sentence = refused[0].sentence.removesuffix(".") + (more if len(refused) > 1 else "")
@@ -217,7 +226,8 @@ class FolderRun:
             if waiting:
                 self.journal.refresh()
             tasks = (*waiting, *self._own(listed))
-            todo = [task for task in tasks if self._is_todo(task, names.get(task) or self._decide(task))]
+            outputs = self._outputs(tasks)
+            todo = [task for task in tasks if self._is_todo(task, names.get(task) or self._decide(task, outputs[task]))]
 
     def _claimed(self, tasks: Iterable[Task], alone: bool, fail_fast: bool) -> Iterator[Job]:
         """Yield the jobs of images that no other run works on, and keep the others for later.
@@ -283,25 +293,29 @@ class FolderRun:
             )
         self._end(task, error)
 
-    def _decide(self, task: Task) -> Decision:
+    def _outputs(self, tasks: Sequence[Task]) -> dict[Task, Path]:
+        """Return the paths of results, those of objects with their states."""
+        return dict(zip(tasks, look_up(self.folder / task.output for task in tasks), strict=True))
+
+    def _decide(self, task: Task, output: Path) -> Decision:
         """Decide about an image by the lines of the journal that were read, and by new ones before it is refused."""
-        decision = self._decide_by_read_lines(task)
+        decision = self._decide_by_read_lines(task, output)
         return self._decide_again(task) if isinstance(decision, RefusedOutputError) else decision
 
     def _decide_again(self, task: Task) -> Decision:
         """Decide about an image whose result another run may have made since."""
-        if not exists(self.folder / task.output):
+        output = self.folder / task.output
+        if not exists(output):
             return None
         self.journal.refresh()
-        return self._decide_by_read_lines(task)
+        return self._decide_by_read_lines(task, output)
 
-    def _decide_by_read_lines(self, task: Task) -> Decision:
+    def _decide_by_read_lines(self, task: Task, output: Path) -> Decision:
         """Return None for an image to upscale, or why it is skipped or refused.
 
         A task is done if the journal lists its result with the same source content, settings and checksum."""
         if is_skipped(task.source, self.upscaler.request):
             return "already that large"
-        output = self.folder / task.output
         if not exists(task.source) or not exists(output):  # reading reports a missing source
             return None
         entries = self.journal.find(task.output)
@@ -313,7 +327,7 @@ class FolderRun:
             return "exists"
         made = entries[0].info if entries else {}
         if made.get("run") == self.info.id and made.get("source") != str(task.source):
-            return clash(Path(str(made.get("source"))), task)
+            return clash(str(made.get("source")), task)
         return None if self._existing == "overwrite" else _exists(output, difference)
 
     def _difference(self, task: Task, output: Path, entries: Sequence[Entry]) -> str | None:
@@ -333,9 +347,9 @@ class FolderRun:
             return "was made from another image"
         return None if has_content(output, entry.result) else "was changed since"
 
-    def _other_options(self, task: Task) -> RefusedOutputError | None:
+    def _other_options(self, task: Task, output: Path) -> RefusedOutputError | None:
         """Return the error for a result of another shard that was made with other options."""
-        entries, output = self.journal.find(task.output), self.folder / task.output
+        entries = self.journal.find(task.output)
         if not entries or not exists(output) or not exists(task.source):
             return None
         same = any(same_settings(entry, each) for entry in entries for each in self._possible_settings(task, entry))
@@ -402,6 +416,8 @@ class Recorder:
             info["source_kind"] = str(read.kind)
         try:
             result = fingerprint(file)
+            if isinstance(job.output, ObjectPath):
+                result = replace(result, modified=etag_of(file))
         except OSError as error:
             raise cannot_write(job.output, error) from error
         settings = settings_key(self._request, self._kind, job.output, read.model)

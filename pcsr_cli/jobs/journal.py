@@ -7,6 +7,7 @@ complete result without a line.
 """
 
 import contextlib
+import io
 import json
 import os
 import sqlite3
@@ -16,11 +17,12 @@ import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pcsr_cli.engine.rules import Adaptive, Allowance, Budget, Routing, SingleBranch, Threshold, Tradeoff
 from pcsr_cli.errors import OutputError
-from pcsr_cli.images.files import Fingerprint, exists, fingerprint, open_shared, reason, share, sync
+from pcsr_cli.images.files import Fingerprint, exists, fingerprint, open_shared, reason, share, sync, version
+from pcsr_cli.images.objects import ObjectPath, look_up
 
 HIDDEN = ".pcsr"
 """The folder for the files of pcsr in an output folder."""
@@ -30,6 +32,7 @@ OLD_NAME = ".pcsr-journal.jsonl"
 """The journal of earlier versions, which is read as a segment."""
 
 VERSION = 2
+MAX_LINES = 200
 MAX_SEARCHED = 1000
 """The lines that are searched for the models of the last results."""
 
@@ -81,18 +84,29 @@ class RunInfo:
 class Segment:
     """The lines that one run adds to the journal. The file is made with the first line.
 
-    Several threads may call ``append``."""
+    In a store, where nothing can be appended, a run has several objects of MAX_LINES lines each. Each line replaces the
+    last object by one that has the line too. Several threads may call ``append``."""
 
     def __init__(self, folder: Path, run: RunInfo) -> None:
         self.path = folder / HIDDEN / SEGMENTS / f"{run.id}.jsonl"
         self._head = _line(RUN_VERSION, {"run": asdict(run)})
+        self._lines: list[bytes] = []
+        self._number = 1
         self._lock = threading.Lock()
 
     def append(self, line: Entry | Failure) -> None:
-        """Add a line and sync it to the disk. After an OutputError, the segment is unchanged."""
+        """Add a line and sync it to the disk, or put it into the store. After an OutputError or a StoreError, the
+        segment is unchanged."""
         failed = {"failed": asdict(line)}
         content = _line(VERSION, asdict(line)) if isinstance(line, Entry) else _line(RUN_VERSION, failed)
         with self._lock:
+            if isinstance(self.path, ObjectPath):
+                if len(self._lines) == MAX_LINES:
+                    self._lines, self._number = [], self._number + 1
+                path = self.path.with_name(f"{self.path.stem}-{self._number:06}.jsonl")
+                path.write_bytes(b"".join((self._head, *self._lines, content)))
+                self._lines.append(content)
+                return
             try:
                 for folder in (self.path.parent.parent, self.path.parent):
                     make_shared(folder)
@@ -109,7 +123,7 @@ def _line(version: int, document: Mapping[str, Any]) -> bytes:
 
 def make_shared(folder: Path) -> None:
     """Make a folder with the permissions of its parent if it does not exist. Raises OSError."""
-    if not folder.is_dir():
+    if not isinstance(folder, ObjectPath) and not folder.is_dir():
         folder.mkdir(exist_ok=True)
         share(folder)
 
@@ -155,8 +169,10 @@ class Journal:
         Results that are removed do not count."""
         found = self._lines.execute("SELECT line FROM lines ORDER BY rowid DESC LIMIT ?", (MAX_SEARCHED,))
         entries = [entry for (line,) in found if isinstance(entry := parse_line(line), Entry)]
-        own = (one for one in entries if one.settings.get("scale") == scale and exists(self._folder / one.name))
-        names = (model.get("name") for one in own if isinstance(model := one.settings.get("model"), dict))
+        own = [one for one in entries if one.settings.get("scale") == scale]
+        results = look_up(self._folder / one.name for one in own)
+        kept = (one for one, result in zip(own, results, strict=True) if exists(result))
+        names = (model.get("name") for one in kept if isinstance(model := one.settings.get("model"), dict))
         return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
@@ -167,16 +183,18 @@ def _key(name: str) -> bytes:
 def segments(folder: Path) -> list[Path]:
     """Return the files of the journal of an output folder, oldest first."""
     old = folder / OLD_NAME
-    return [*([old] if os.path.lexists(old) else []), *sorted((folder / HIDDEN / SEGMENTS).glob("*.jsonl"))]
+    found: list[Path] = []
+    with contextlib.suppress(FileNotFoundError):
+        found = sorted(path for path in (folder / HIDDEN / SEGMENTS).iterdir() if path.suffix == ".jsonl")
+    return [old, *found] if not isinstance(folder, ObjectPath) and os.path.lexists(old) else found
 
 
 def read_lines(path: Path, start: int = 0) -> Iterator[tuple[bytes, int]]:
     """Yield the lines of a segment from the byte ``start`` on, each with the byte where the next complete line starts.
 
-    Raises OutputError if the file cannot be read, or is a link or a pipe."""
+    Raises OutputError if the file cannot be read, or is a link or a pipe, and StoreError."""
     try:
-        with os.fdopen(open_shared(path, os.O_RDONLY, create=False), "rb") as file:
-            file.seek(start)
+        with _opened(path, start) as file:
             for line in file:
                 start += len(line) if line.endswith(b"\n") else 0
                 yield line, start
@@ -184,6 +202,15 @@ def read_lines(path: Path, start: int = 0) -> Iterator[tuple[bytes, int]]:
         raise OutputError(
             f"Cannot read the journal {path}: {reason(error)}.", "Remove the journal, or choose another folder."
         ) from error
+
+
+def _opened(path: Path, start: int) -> BinaryIO:
+    """Open a segment at a byte. Raises OSError, StoreError."""
+    if isinstance(path, ObjectPath):
+        return io.BytesIO(path.read_bytes(start) if path.state().size > start else b"")
+    file = os.fdopen(open_shared(path, os.O_RDONLY, create=False), "rb")
+    file.seek(start)
+    return file
 
 
 def _append(path: Path, line: bytes) -> None:
@@ -206,12 +233,11 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def is_unchanged(path: Path, content: Fingerprint) -> bool:
-    """Return whether a file has the size and the time of modification of this content."""
+    """Return whether a file has the size, and the time of modification or the version, of this content."""
     try:
-        status = path.stat()
+        return version(path) == (content.size, content.modified)
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns) == (content.size, content.modified)
 
 
 def has_content(path: Path, content: Fingerprint) -> bool:
@@ -219,7 +245,7 @@ def has_content(path: Path, content: Fingerprint) -> bool:
 
     A file with the same size and time of modification is not read."""
     try:
-        return is_unchanged(path, content) or (path.stat().st_size == content.size and fingerprint(path) == content)
+        return is_unchanged(path, content) or (version(path)[0] == content.size and fingerprint(path) == content)
     except OSError:
         return False
 
@@ -227,7 +253,7 @@ def has_content(path: Path, content: Fingerprint) -> bool:
 def settled(content: Fingerprint) -> Fingerprint:
     """Return the content of a file without the time of modification if the file changed a moment ago: it could change
     again without another time."""
-    if content.modified is None or time.time_ns() - content.modified > SETTLED_NS:
+    if not isinstance(content.modified, int) or time.time_ns() - content.modified > SETTLED_NS:
         return content
     return replace(content, modified=None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pcsr_cli.errors import InputError
 from pcsr_cli.images.files import exists
+from pcsr_cli.images.objects import ObjectPath, to_path
 from pcsr_cli.jobs.claims import RUNNING, is_live
 from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.journal import HIDDEN, Entry, Failure, RunInfo, parse_line, read_lines, segments
@@ -53,7 +54,14 @@ class Status:
             CREATE INDEX sources ON images (source);
             BEGIN"""
         )
-        self.runs = tuple(self._read(path) for path in segments(folder))
+        self._runs: dict[str, RunStatus] = {}
+        if isinstance(folder, ObjectPath):  # listing all results takes fewer requests than a look at each
+            self._images.execute("CREATE TABLE present (name BLOB PRIMARY KEY)")
+            names = ((_key(name),) for name, _ in folder.objects(recursive=True))
+            self._images.executemany("INSERT OR IGNORE INTO present VALUES (?)", names)
+        for path in segments(folder):
+            self._read(path)
+        self.runs = tuple(self._runs.values())
         if not self.runs:
             raise InputError(f"{folder} has no journal.", "Give a folder with results of upscale.")
         self.last = max(run.last for run in self.runs)
@@ -75,7 +83,7 @@ class Status:
     def failures(self) -> Iterator[tuple[Path, Path]]:
         """Yield the source of each failed image, and its path in the searched folder."""
         for source, path in self._select("source, path FROM images WHERE error NOT NULL ORDER BY path"):
-            yield Path(_text(source)), Path(_text(path))
+            yield to_path(_text(source)), Path(_text(path))
 
     def count_remaining(self, tasks: Iterable[Task]) -> int:
         """Count the listed images that are neither done nor failed."""
@@ -88,21 +96,29 @@ class Status:
         ((count,),) = self._select(f"count(*) FROM images WHERE {condition}", *values)
         return int(count)
 
-    def _read(self, segment: Path) -> RunStatus:
+    def _is_present(self, name: str) -> bool:
+        if not isinstance(self._folder, ObjectPath):
+            return exists(self._folder / name)
+        return next(self._select("1 FROM present WHERE name = ?", _key(name)), None) is not None
+
+    def _read(self, segment: Path) -> None:
+        """Add the lines of a segment. In a store, several segments may belong to one run."""
         run = RunStatus(RunInfo("", "", 0, "", 0.0))
         for line, _ in read_lines(segment):
             match parse_line(line):
+                case RunInfo(id) if id in self._runs:
+                    run = self._runs[id]
                 case RunInfo() as info:
                     live = is_live(self._folder / HIDDEN / RUNNING / info.id, time.time())
                     run = replace(run, info=info, live=live, last=info.began)
                 case Failure() as failure:
                     self._add_failure(failure)
                     run = replace(run, failed=run.failed + 1, last=max(run.last, failure.at))
-                case Entry() as entry if exists(self._folder / entry.name):
+                case Entry() as entry if self._is_present(entry.name):
                     at = float(entry.info.get("at", 0))
                     self._add_result(entry, at)
                     run = replace(run, done=run.done + 1, last=max(run.last, at))
-        return run
+        self._runs[run.info.id or str(segment)] = run
 
     def _add_result(self, entry: Entry, at: float) -> None:
         source = str(entry.info.get("source", ""))

@@ -25,7 +25,8 @@ from pcsr_cli.images.animation import Animation, Frame, is_animated, open_animat
 from pcsr_cli.images.files import Fingerprint, fingerprint, is_file, reason
 from pcsr_cli.images.formats import Format, SaveOptions, check_animated, fit
 from pcsr_cli.images.image import ImageData, Layout, Pixels, fill_transparent, flatten
-from pcsr_cli.images.read import open_source, read_image, read_layout, source_name
+from pcsr_cli.images.objects import ObjectPath
+from pcsr_cli.images.read import FetchedObject, fetch, open_source, read_image, read_layout, source_name
 from pcsr_cli.images.source import SourceKind
 from pcsr_cli.images.write import open_destination, open_writer, output_name
 from pcsr_cli.jobs.choice import ModelChoice
@@ -136,6 +137,10 @@ class Upscaler:
 
         Raises InputError, RefusedOutputError, UsageError, and the errors of loading a model."""
         began = time.perf_counter()
+        if isinstance(job.source, ObjectPath):
+            source = fetch(job.source)
+            read = self.read(replace(job, source=source))
+            return replace(read, content=source.content, began=began, seconds=time.perf_counter() - began)
         request = self.request
         (image, frames, plays), content = self._with_fingerprint(job, lambda: self._frames(job))
         format = format_of(job.output, request)
@@ -362,9 +367,10 @@ class Upscaler:
 
     def _keeps_bytes(self, job: Job, format: Format) -> bool:
         """Return whether a file that needs no change can be copied as it is."""
-        if not isinstance(job.source, Path) or self.request.save != SaveOptions() or self.request.background:
+        if not isinstance(job.source, Path | FetchedObject):
             return False
-        return job.source.suffix.lower() in format.suffixes
+        is_plain = self.request.save == SaveOptions() and not self.request.background
+        return is_plain and Path(source_name(job.source)).suffix.lower() in format.suffixes
 
     def _routing_for(self, lr_size: tuple[int, int], model: LoadedModel, working: float | None) -> Routing:
         """Return the requested routing, or the one that meets the budget for an image of this size, or the default.
