@@ -184,7 +184,7 @@ def segments(folder: Path) -> list[Path]:
     """Return the files of the journal of an output folder, oldest first."""
     old = folder / OLD_NAME
     found: list[Path] = []
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         found = sorted(path for path in (folder / HIDDEN / SEGMENTS).iterdir() if path.suffix == ".jsonl")
     return [old, *found] if not isinstance(folder, ObjectPath) and os.path.lexists(old) else found
 
