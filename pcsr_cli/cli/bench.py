@@ -119,13 +119,8 @@ def command(
         sweep.check(conditions)
     if table is not None:
         by_folder = [(folder.name or str(folder), common.find_sources([folder])) for folder in folders]
-        tables = paper_table.measure(conditions, by_folder, chosen, targets, lr_float, common.silent)
-        if csv is not None:
-            measuring.write_rows(csv, [row for each in tables for row in each.rows], common.overwrite)
-        if not common.quiet:
-            form = "json" if common.json else "markdown" if markdown else "text"
-            paper_table.show(conditions, tables, paper_table.left_out(chosen, lr_float), lr_float, form)
-        raise SystemExit(int(any(each.skipped for each in tables)))
+        skipped = paper_table.run(conditions, by_folder, chosen, targets, lr_float, markdown, csv, common)
+        raise SystemExit(int(skipped))
     paper = protocol == "paper" or bool(peers)
     result = _measure(conditions, sources, chosen, paper, allowance, save, common)
     if csv is not None:

@@ -91,13 +91,9 @@ def command(
         model = options.load_model(name, device, precision, registry, factor, quiet, lossy)
         with progress_bar(f"compare {name}", json or quiet) as progress:
             result = _enlarge(model, source, factor, progress)
-        identity = model.identity
-        origin = f"×{factor:g} by {identity.name}, sha256 {identity.sha256}"
-        layers.append((identity.name, name, result, origin))
-    count = Counter(label for label, *_ in layers)
-    named = [
-        (printable(longer if count[label] > 1 else label), image, origin) for label, longer, image, origin in layers
-    ]
+        origin = f"×{factor:g} by {model.identity.name}, sha256 {model.identity.sha256}"
+        layers.append((model.identity.name, name, result, origin))
+    named = _label(layers)
     read = [(label, note) for label, image, origin in named if not origin for note in image.notes]
     notes = [f"{label}: {note}" for label, note in read if note != HIDDEN_COLOURS]
     pictures = align(named)
@@ -119,6 +115,12 @@ def command(
         print_message(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB).{advice}")
 
 
+def _label(layers: "Sequence[tuple[str, str, ImageData, str]]") -> "list[tuple[str, ImageData, str]]":
+    """Label each image by its first name, or by its second, longer name if several images have the same first one."""
+    count = Counter(name for name, *_ in layers)
+    return [(printable(longer if count[name] > 1 else name), image, origin) for name, longer, image, origin in layers]
+
+
 def _check(images: Sequence[Path], models: Sequence[str], output: Path, scale: float | None, overwrite: bool) -> bool:
     """Check the paths of a request, and return whether the output is a page.
 
@@ -127,7 +129,7 @@ def _check(images: Sequence[Path], models: Sequence[str], output: Path, scale: f
         sentence = "A comparison needs two pictures, or one picture and a model."
         raise UsageError(sentence, "Add a picture, or a model such as --model builtin.")
     count = Counter([*map(Path.resolve, images), *models])
-    if repeated := [one for one, number in count.items() if number > 1]:
+    if repeated := [one for one in (*images, *models) if count[one.resolve() if isinstance(one, Path) else one] > 1]:
         raise UsageError(f"{repeated[0]} is given twice.", "Give every picture and every model once.")
     if scale is not None and not models:
         raise UsageError("--scale has no effect without a model.", "Add --model, or remove --scale.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -36,20 +37,45 @@ def choose_targets(match: Sequence[str], peers: Sequence[PeerRequest], lr_float:
     return tuple(dict.fromkeys(given[kind] for kind in given if kind in match))
 
 
-def measure(
+def run(
     conditions: "Conditions",
-    sources: "Sequence[tuple[str, tuple[PairFiles, ...]]]",
+    folders: "Sequence[tuple[str, tuple[PairFiles, ...]]]",
+    methods: Sequence[Method],
+    targets: Sequence[Method],
+    lr_float: bool,
+    markdown: bool,
+    csv: Path | None,
+    common: measuring.Common,
+) -> bool:
+    """Measure each folder, write the rows, and print the table. Returns whether images were skipped.
+
+    Raises the errors of ``table.paper_table``, OutputError, RefusedOutputError."""
+    tables = _measure(conditions, folders, methods, targets, lr_float, common.silent)
+    if csv is not None:
+        measuring.write_rows(csv, [row for each in tables for row in each.rows], common.overwrite)
+    title, notes = _describe(conditions, lr_float), _left_out(methods, lr_float)
+    if common.json:
+        print_document(_document(conditions, tables, notes, lr_float))
+    elif markdown and not common.quiet:
+        typer.echo(_markdown(title, tables, notes))
+    elif not common.quiet:
+        _print(title, tables, notes)
+    return any(each.skipped for each in tables)
+
+
+def _measure(
+    conditions: "Conditions",
+    folders: "Sequence[tuple[str, tuple[PairFiles, ...]]]",
     methods: Sequence[Method],
     targets: Sequence[Method],
     lr_float: bool,
     silent: bool,
 ) -> "list[PaperTable]":
-    """Measure each folder with a progress bar. Raises the errors of ``table.paper_table``."""
     from pcsr_cli.evaluate.table import paper_table
 
     chosen = [method for method in methods if not (lr_float and method.kind in READ_8_BITS)]
     tables = []
-    for folder, files in sources:
+    for folder, files in folders:
         with progress_bar(f"table {folder}", silent) as progress:
             done: list[str] = []
 
@@ -61,19 +87,6 @@ def measure(
                 paper_table(conditions, folder, files, chosen, targets, lr_float, observe, measuring.print_skipped)
             )
     return tables
-
-
-def show(
-    conditions: "Conditions", tables: "Sequence[PaperTable]", notes: Sequence[str], lr_float: bool, form: str
-) -> None:
-    """Print the tables as ``text``, ``markdown`` or ``json``. ``notes`` name the rows that are left out."""
-    title = _describe(conditions, lr_float)
-    if form == "json":
-        print_document(_document(conditions, tables, notes, lr_float))
-    elif form == "markdown":
-        typer.echo(_markdown(title, tables, notes))
-    else:
-        _print(title, tables, notes)
 
 
 def _document(
@@ -101,7 +114,7 @@ def _lr(lr_float: bool) -> str:
     return "floating point, neither rounded nor clipped" if lr_float else "8 bits"
 
 
-def left_out(methods: Sequence[Method], lr_float: bool) -> list[str]:
+def _left_out(methods: Sequence[Method], lr_float: bool) -> list[str]:
     """Return a sentence for each row of the paper's tables that is left out."""
     given = [method.kind for method in methods]
     if lr_float:

@@ -57,8 +57,6 @@ def command(
     options.check_exclusive({"--verbose": verbose, "--quiet": quiet})
     check_source(source)
     options.Engine(model, device=device, registry=registry).check_engine(scale)
-    from rich.text import Text
-
     from pcsr_cli.api import load_model, working_scale
     from pcsr_cli.engine.device import describe_device, resolve_device, resolve_precision
     from pcsr_cli.engine.grid import hr_size
@@ -81,32 +79,32 @@ def command(
     lr_size = (checked.shape[0], checked.shape[1])
     sizes = [(width, height) for height, width in (lr_size, hr_size(lr_size, at_scale))]
     if json:
-        document = {
-            **measuring.provenance(loaded),
-            "image": str(source),
-            "checked": part,
-            "input_size": sizes[0],
-            "output_size": sizes[1],
-            "passed": not failures,
-            "comparisons": [{**asdict(one), "passed": one.passed} for one in found],
-        }
-        print_document(document)
+        sides = {"input_size": sizes[0], "output_size": sizes[1]}
+        checks = [{**asdict(one), "passed": one.passed} for one in found]
+        about = {"image": str(source), "checked": part, **sides, "passed": not failures, "comparisons": checks}
+        print_document({**measuring.provenance(loaded), **about})
     elif not quiet:
         before, after = (f"{width}x{height}" for width, height in sizes)
         where = f"{loaded.identity.name}, {describe_device(loaded.network.device)}"
-        subject = printable(f"{source.name}, {part}: {before} -> {after}; {where}")
-        console = stdout_console()
-        if verbose or failures:
-            for line in (Text(subject), "", _table(found), "", *_explanation(found)):
-                console.print(line)
-        else:
-            verdict = f"all {len(found)} checks passed, and no value differs by more than"
-            console.print(Text(f"{subject}: {verdict} {max(one.difference for one in found):.1e}."), soft_wrap=True)
+        _show(printable(f"{source.name}, {part}: {before} -> {after}; {where}"), found, verbose)
     if failures:
         raise CheckError(
             f"{failures} of {len(found)} checks of {source.name} failed.",
             "Report the output of `pcsr verify --json` and `pcsr doctor --json`.",
         )
+
+
+def _show(subject: str, found: "Sequence[Comparison]", verbose: bool) -> None:
+    """Print a table if ``verbose`` or if a check failed, else one line."""
+    from rich.text import Text
+
+    console = stdout_console()
+    if verbose or not all(one.passed for one in found):
+        for line in (Text(subject), "", _table(found), "", *_explanation(found)):
+            console.print(line)
+    else:
+        verdict = f"all {len(found)} checks passed, and no value differs by more than"
+        console.print(Text(f"{subject}: {verdict} {max(one.difference for one in found):.1e}."), soft_wrap=True)
 
 
 def _table(found: "Sequence[Comparison]") -> "Table":
