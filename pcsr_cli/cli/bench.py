@@ -164,7 +164,7 @@ def _measure(
 
 
 def _check_table(table: bool, options: Mapping[str, object]) -> None:
-    """Raise UsageError if one of these options is given: they need --table, or exclude it if ``table``."""
+    """Raise UsageError if one of these options is given. They exclude --table if ``table``, and need --table if not."""
     for name in (name for name, value in options.items() if value):
         if table:
             raise UsageError(f"{name} does not work with --table paper.", f"Remove {name}.")
@@ -227,7 +227,7 @@ def _show(conditions: "Conditions", result: "BenchResult") -> None:
 
 
 def conclude(mean: "Sequence[Row]") -> str:
-    """Return what the first method that routes pixels gains over the filters; empty if no gain is known."""
+    """Return the gain of the first method that routes pixels over the filters, or an empty text if there is none."""
     quality = {row.method: row.psnr for row in mean if row.psnr is not None and math.isfinite(row.psnr)}
     routed = next((row.method for row in mean if row.heavy_share is not None and row.method in quality), None)
     gains = [

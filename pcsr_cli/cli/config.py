@@ -33,7 +33,9 @@ app = typer.Typer(
 
 
 def config_path() -> Path | None:
-    """The user's file: PCSR_CONFIG, or ``pcsr/config.toml`` in the configuration folder, None without such a folder."""
+    """Return the path of the user's file: PCSR_CONFIG, or ``pcsr/config.toml`` in the folder for configurations.
+
+    Returns None if there is no such folder."""
     if named := os.environ.get("PCSR_CONFIG"):
         return Path(named)
     from platformdirs import user_config_path
@@ -45,8 +47,9 @@ def config_path() -> Path | None:
 
 
 def read_config(path: Path | None) -> dict[str, Default]:
-    """Return the settings of a file, none if there is no file. Raises UsageError for a file that cannot be read or has
-    unknown keys or invalid values."""
+    """Return the settings of a file, which are none if the file does not exist.
+
+    Raises UsageError for a file that cannot be read, or that has unknown keys or invalid values."""
     if path is None or not exists(path):
         return {}
     try:
@@ -90,7 +93,7 @@ def defaults_of_commands() -> dict[str, Any]:
 
 
 class Command(TyperCommand):
-    """A command whose errors about a default state where the default comes from."""
+    """A command. If an error is about a default, the error names the source of the default."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

@@ -52,7 +52,7 @@ HINTS = {
 
 @cache
 def stderr_console() -> "Console":
-    """Return the Rich console that writes to stderr: only the console of a progress bar prints above the bar."""
+    """Return the only Rich console for stderr. Messages and progress bars share it, so messages appear above a bar."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
@@ -90,7 +90,7 @@ def figures_table(first: str, *headings: str, gap: int = 2, wrap: bool = False) 
 
 
 def print_message(text: str) -> None:
-    """Print a message on stderr, above a progress bar if there is one. Only a terminal gets lines of its width."""
+    """Print a message on stderr, above a progress bar if there is one. Lines are wrapped only on a terminal."""
     if not sys.stderr.isatty():
         sys.stderr.write(printable(text) + "\n")
         return
@@ -127,7 +127,7 @@ class Spool:
 
 
 class _Streamed(list[Any]):
-    """A list whose elements are read while it is encoded."""
+    """A list that reads its elements from a ``Spool`` while JSON is encoded."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool

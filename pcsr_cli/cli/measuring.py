@@ -182,7 +182,7 @@ def _cell(value: object) -> object:
 
 
 def describe_psnr(conditions: "Conditions") -> str:
-    """Return what the PSNR of a measurement compares, for a title."""
+    """Describe the PSNR of a measurement for a title: its colours, its reference, and how LR was degraded."""
     degraded = "" if conditions.degrade is None else f", LR degraded by {conditions.degrade}"
     return f"PSNR of {'luma' if conditions.luma else 'RGB'} against {conditions.reference}{degraded}"
 

@@ -97,13 +97,14 @@ ADVICE = {
 
 
 def usual_name(name: str) -> str:
-    """Return our name of an option or command, which may be written with underscores or as in other programs."""
+    """Return our name of an option or command. The given name may have underscores, or be that of another program."""
     name = name.replace("_", "-")
     return SYNONYMS.get(name, name)
 
 
 def advice(arguments: Sequence[str]) -> str:
-    """Return the next step for an unknown command or option, or an empty text. Values of options do not count."""
+    """Return the next step for an unknown command or option, or an empty text. The values of options are not
+    searched."""
     for argument in (*arguments[:1], *(one for one in arguments if one.startswith("-"))):
         if (found := ADVICE.get(usual_name(argument.lstrip("-").partition("=")[0]))) is not None:
             return found
@@ -111,7 +112,8 @@ def advice(arguments: Sequence[str]) -> str:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the parameter of a command that is a dataclass of options by its fields, so that Typer adds each."""
+    """Replace the dataclass of options among the parameters of a command by its fields, so that Typer adds each
+    field."""
     own = dict(inspect.signature(command).parameters)
     name = next(name for name, parameter in own.items() if is_dataclass(parameter.annotation))
     group = own.pop(name).annotation
@@ -314,8 +316,9 @@ class Common(Engine):
 def choose_routing(
     threshold: float | None, k: float | None, adm: bool, budget: str | None = None
 ) -> rules.Routing | None:
-    """Return the requested routing, None for the default and for a budget. Raises UsageError if more than one of the
-    options is given."""
+    """Return the requested routing, or None for the default and for a budget.
+
+    Raises UsageError if more than one of the options is given."""
     check_exclusive(
         {"--threshold": threshold is not None, "--k": k is not None, "--adm": adm, "--budget": budget is not None}
     )
@@ -339,7 +342,7 @@ def choose_refine(refine: int | None, no_refine: bool, scale: float) -> int:
 
 
 def choose_tile(tile: str) -> int | None:
-    """Return the tile side in LR pixels, None for auto. Raises UsageError."""
+    """Return the tile side in LR pixels, or None for auto. Raises UsageError."""
     if tile == "auto":
         return None
     if not tile.isdecimal() or len(tile) > 9 or int(tile) < MIN_TILE:
@@ -350,7 +353,7 @@ def choose_tile(tile: str) -> int | None:
 
 
 def choose_memory(memory: str) -> int | None:
-    """Return the memory limit in bytes, None for auto. Raises UsageError."""
+    """Return the memory limit in bytes, or None for auto. Raises UsageError."""
     if memory == "auto":
         return None
     match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([KMGT]?)", memory.upper())

@@ -27,7 +27,7 @@ EXAMPLES = options.examples(
 )
 
 MAX_ROWS = 20
-"""The reasons of failures and the latest runs that are listed."""
+"""Maximum number of listed reasons of failures, and of listed runs."""
 
 Folder = Annotated[str, typer.Argument(metavar="DST", help="Read the journal of this folder of results.")]
 Source = Annotated[

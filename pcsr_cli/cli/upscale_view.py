@@ -30,7 +30,7 @@ MEGA = 1e6
 
 
 def show_line(report: Report, printed: tuple[str, ...] = ()) -> None:
-    """Print one line about an image below its notes, without the notes that were ``printed`` before."""
+    """Print the notes on an image that were not ``printed`` before, and then one line about the image."""
     from rich.filesize import decimal
 
     for note in (*_choice(report), *(note for note in report.notes if note not in printed)):
@@ -45,7 +45,7 @@ def show_line(report: Report, printed: tuple[str, ...] = ()) -> None:
 
 
 def show_report(report: Report, printed: tuple[str, ...] = ()) -> None:
-    """Print the panel with the report of one image, without the notes that were ``printed`` before."""
+    """Print the report of one image in a panel, with the notes that were not ``printed`` before."""
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
@@ -111,7 +111,7 @@ def _size(size: tuple[int, int]) -> str:
 
 
 MAX_FAILURES = 100
-"""The failures that the summary lists."""
+"""Maximum number of failures that the summary lists."""
 
 
 class Summary:

@@ -42,7 +42,8 @@ class Animation:
 
 
 def is_animated(source: Path | BinaryIO) -> bool:
-    """Whether a file has several frames that can be upscaled. Raises InputError for a file that cannot be opened."""
+    """Return whether a file has several frames that can be upscaled. Raises InputError for a file that cannot be
+    opened."""
     with open_source(source) as file, reading_errors(source):
         return _count(_open(file, source_name(source), is_checked=False)[0]) > 1
 
@@ -68,7 +69,7 @@ def open_animation(source: Path | BinaryIO, allow_huge: bool = False) -> Iterato
 
 
 def _open(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.Image | None, PngParts | None]:
-    """Open a file with ``open_described``, except formats without frames that may take long to open: None for these."""
+    """Open a file with ``open_described``. Return None for formats without frames, which may take long to open."""
     return (None, None) if starts_like(file, "TIFF", "JPEG XL", "JPEG") else open_described(file, name, is_checked)
 
 
@@ -77,7 +78,7 @@ def _count(image: Image.Image | None) -> int:
 
 
 def _first(image: Image.Image) -> int:
-    """Return the index of the first frame. The default image of a PNG may not belong to the animation."""
+    """Return the index of the first frame. The default image of a PNG need not be a frame of the animation."""
     return 1 if getattr(image, "default_image", False) else 0
 
 

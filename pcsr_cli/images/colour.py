@@ -67,7 +67,7 @@ ADOBE_RGB = ColourSpace((D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), 563 / 2
 
 
 def from_cicp(cicp: tuple[int, ...]) -> ColourSpace | None:
-    """The colour space of the numbers of cICP or nclx; None for an unknown colour space."""
+    """Return the colour space of the numbers of cICP or nclx, or None for an unknown colour space."""
     primaries, transfer = cicp[:2]
     if primaries not in PRIMARIES or transfer not in GAMMAS:
         return None
@@ -75,7 +75,7 @@ def from_cicp(cicp: tuple[int, ...]) -> ColourSpace | None:
 
 
 def from_png(info: Mapping[Any, Any]) -> ColourSpace | None:
-    """The colour space of the chunks gAMA and cHRM, None if the chunks are missing or replaced by sRGB."""
+    """Return the colour space of the chunks gAMA and cHRM, or None if the chunks are missing or replaced by sRGB."""
     gamma, points = info.get("gamma"), info.get("chromaticity")
     if "srgb" in info or not (isinstance(gamma, float) or isinstance(points, tuple)):
         return None
@@ -84,7 +84,7 @@ def from_png(info: Mapping[Any, Any]) -> ColourSpace | None:
 
 
 def from_exif(exif: Exif) -> ColourSpace | None:
-    """The colour space of the tags of EXIF and TIFF, None without such tags."""
+    """Return the colour space of the tags of EXIF and TIFF, or None without such tags."""
     photo, main = exif.photo, exif.main.values
     stated = exif.numbers(photo.values.get(COLOUR_SPACE))[:1]
     index = photo.inner[INTEROP].values.get(1) if INTEROP in photo.inner else None
@@ -100,7 +100,7 @@ def from_exif(exif: Exif) -> ColourSpace | None:
 
 
 def from_bmp(file: BinaryIO) -> ColourSpace | bytes | None:
-    """The colour space in the header of a BMP, or its embedded profile, or None."""
+    """Return the colour space in the header of a BMP, or its embedded profile, or None."""
     file.seek(14)
     head = file.read(124).ljust(124, b"\0")
     size, kind = struct.unpack_from("<I", head)[0], head[56:60]
@@ -126,7 +126,7 @@ def _pairs(numbers: Iterable[float]) -> tuple[tuple[float, float], ...]:
 
 
 def hdr_of_profile(icc: bytes) -> str | None:
-    """The name of the HDR transfer function that a profile states, None for a profile without HDR."""
+    """Return the name of the HDR transfer function that a profile states, or None for a profile without HDR."""
     count = struct.unpack_from(">I", icc.ljust(132, b"\0"), 128)[0]
     for start in range(132, min(len(icc) - 11, 132 + 12 * count), 12):
         if icc.startswith(b"cicp", start):
@@ -136,7 +136,7 @@ def hdr_of_profile(icc: bytes) -> str | None:
 
 
 def make_profile(space: ColourSpace, grey: bool) -> bytes | None:
-    """An ICC profile, version 4. Returns None if the white point and the primaries are impossible."""
+    """Return an ICC profile, version 4, or None if the white point and the primaries are impossible."""
     colourants = _colourants(space.points)
     if colourants is None:
         return None
@@ -163,8 +163,8 @@ def make_profile(space: ColourSpace, grey: bool) -> bytes | None:
 
 
 def _colourants(points: tuple[tuple[float, float], ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The matrix (3, 3) from RGB to XYZ under D50, and the matrix that adapts the white point; None if there is no such
-    matrix."""
+    """Return the matrix (3, 3) from RGB to XYZ under D50, and the matrix that adapts the white point, or None if there
+    is no such matrix."""
     chromaticities = np.array(points, dtype=float)
     if chromaticities.shape != (4, 2) or not np.isfinite(chromaticities).all() or (chromaticities[:, 1] <= 0).any():
         return None

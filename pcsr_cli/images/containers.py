@@ -1,4 +1,4 @@
-"""Find the metadata of an image file that Pillow does not return, and name the metadata that no result has."""
+"""Find the metadata of an image file, also metadata that Pillow does not return, and name what no result has."""
 
 import io
 import struct
@@ -42,7 +42,7 @@ RESOURCES_NOT_CARRIED = {1005, 1032, 1033, 1036, 1039, 1050, 1058, 1059, 1060}
 
 IPTC_RESOURCE = 1028
 OWN_TEXT = ("pcsr:", "Software:pcsr ")
-"""The start of text about an earlier result of pcsr, which new text replaces."""
+"""Text about an earlier result of pcsr starts with one of these. New text replaces such text."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class RawMetadata:
 
 
 def find_metadata(image: Image.Image, file: BinaryIO) -> RawMetadata:
-    """The metadata of an open Pillow image in a file."""
+    """Return the metadata of an open Pillow image in a file."""
     info: Mapping[Any, Any] = image.info
     found = RawMetadata(_bytes(info.get("exif")), _bytes(info.get("xmp")), _bytes(info.get("icc_profile")))
     match image.format:
@@ -99,7 +99,7 @@ def _add_unknown_chunks(found: RawMetadata, kinds: Iterable[bytes]) -> None:
 
 
 def _name(content: bytes) -> str:
-    """The name at the start of a block, without characters that cannot be printed."""
+    """Return the name at the start of a block, without characters that cannot be printed."""
     return "".join(filter(str.isprintable, content[:30].split(b"\0")[0].decode("ascii", "ignore")))
 
 
@@ -154,7 +154,7 @@ def _find_in_png(image: Image.Image, found: RawMetadata) -> None:
 
 
 def jpeg_segments(metadata: Metadata) -> bytes:
-    """The segments of a JPEG with the IPTC and the extended XMP."""
+    """Return the segments of a JPEG with the IPTC and the extended XMP."""
     segments = metadata.extended_xmp or b""
     if metadata.iptc is not None:
         content = PHOTOSHOP_PREFIX + metadata.iptc
@@ -163,7 +163,8 @@ def jpeg_segments(metadata: Metadata) -> bytes:
 
 
 def _raw_profile(text: str) -> bytes | None:
-    """The content of ImageMagick's text for a profile: an empty line, its name, its length, and hexadecimal digits."""
+    """Return the content of ImageMagick's text for a profile: an empty line, its name, its length, and hexadecimal
+    digits."""
     try:
         return bytes.fromhex("".join(text.split("\n")[3:]))
     except ValueError:
@@ -171,18 +172,18 @@ def _raw_profile(text: str) -> bytes | None:
 
 
 def raw_profile(name: str, content: bytes) -> tuple[str, str]:
-    """The keyword and the value of ImageMagick's text for a profile."""
+    """Return the keyword and the value of ImageMagick's text for a profile."""
     return f"Raw profile type {name}", f"\n{name}\n{len(content):8}\n{content.hex()}\n"
 
 
 def iptc_resource(record: bytes) -> bytes:
-    """Photoshop's resource with IPTC; no bytes for an empty record."""
+    """Return Photoshop's resource with an IPTC record, or no bytes for an empty record."""
     size = struct.pack(">I", len(record))
     return b"8BIM" + struct.pack(">HH", IPTC_RESOURCE, 0) + size + record + bytes(len(record) % 2) if record else b""
 
 
 def lasting_resources(resources: bytes) -> bytes | None:
-    """Photoshop's resources that also describe a result, None if there are none."""
+    """Return those of Photoshop's resources that also describe a result, or None if there are none."""
     kept, at = b"", 0
     while resources.startswith(b"8BIM", at) and len(resources) >= at + 12:
         name = resources[at + 6] // 2 * 2 + 2

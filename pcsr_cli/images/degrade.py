@@ -52,7 +52,7 @@ def noise(rgb: Rgb, sigma: float, generator: "np.random.Generator") -> Rgb:
 
 
 def reduce(rgb: Rgb, height: int, width: int, filter: str = "bicubic") -> Rgb:
-    """Reduce to (height, width, 3). ``filter`` is "bicubic", with the numbers of MATLAB, or one of FILTERS."""
+    """Reduce to (height, width, 3). ``filter`` is one of FILTERS, or "bicubic", which gives the numbers of MATLAB."""
     if filter == "bicubic":
         return resize_bicubic_8bit(rgb, height, width)
     return np.asarray(Image.fromarray(rgb).resize((width, height), FILTERS[filter]))
@@ -158,7 +158,7 @@ def _parse_step(text: str) -> Step:
 
 
 def _reduced(rgb: Rgb, size: tuple[int, int], factor: float | None) -> tuple[int, int]:
-    """The size after a reduction by ``factor``, but at least the LR size; the LR size for None."""
+    """Return the size after a reduction by ``factor``, at least the LR size. Without a factor, return the LR size."""
     if factor is None:
         return size
     return max(size[0], round(rgb.shape[0] / factor)), max(size[1], round(rgb.shape[1] / factor))

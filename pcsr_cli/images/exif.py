@@ -70,7 +70,7 @@ class Exif:
         return int(found[0]) if found and found[0] in range(1, 9) else 1
 
     def numbers(self, value: Value | None) -> tuple[float, ...]:
-        """The numbers of a value; rational numbers as numerator and denominator. () for a missing value."""
+        """Return the numbers of a value, () for a missing value. Rational numbers are a numerator and a denominator."""
         if value is None:
             return ()
         return tuple(n for each in struct.iter_unpack(self.order + TYPES[value.type], value.content) for n in each)
@@ -81,7 +81,7 @@ class Exif:
         return Value(kind, struct.pack(self.order + TYPES[kind] * count, *numbers))
 
     def tobytes(self) -> bytes:
-        """The EXIF block, without the prefix ``Exif``."""
+        """Return the EXIF block, without the prefix ``Exif``."""
         start, content = self.encode(self.main, 8)
         return (b"II*\0" if self.order == "<" else b"MM\0*") + struct.pack(self.order + "I", start) + content
 

@@ -134,18 +134,19 @@ READ_ONLY = (
 
 
 def starts_like(file: BinaryIO, *formats: str) -> bool:
-    """Whether a file starts like the files of one of these formats."""
+    """Return whether a file starts like the files of one of these formats."""
     file.seek(0)
     return file.read(12).startswith(tuple(head for name in formats for head in HEADS[name]))
 
 
 def known_suffixes() -> tuple[str, ...]:
-    """The suffixes, with dots, of the formats that this installation can read and write."""
+    """Return the suffixes, with dots, of the formats that this installation can read and write."""
     return tuple(suffix for format in FORMATS if format.installed for suffix in format.suffixes)
 
 
 def readable_suffixes() -> tuple[str, ...]:
-    """The suffixes of files in a folder that count as images, including formats whose plug-in is not installed."""
+    """Return the suffixes of files in a folder that count as images, including formats whose plug-in is not
+    installed."""
     return (*(suffix for format in FORMATS for suffix in format.suffixes), *READ_ONLY)
 
 
@@ -175,7 +176,7 @@ def choose_format(output: PurePath | None, name: str | None = None) -> Format:
 
 
 def missing_plug_in(format: Format, kind: type[PcsrError] = UsageError, prefix: str = "") -> PcsrError:
-    """The error for a format whose plug-in is not installed."""
+    """Return the error for a format whose plug-in is not installed."""
     return kind(f"{prefix}{format.name} needs a plug-in that is not installed.", f"Run: pip install {format.plug_in}.")
 
 
@@ -210,7 +211,7 @@ def _names(formats: list[Format]) -> str:
 
 
 def fit(layout: "Layout", format: Format, metadata: "Metadata | None" = None) -> "tuple[Layout, tuple[str, ...]]":
-    """The layout of a result in a format, and notes on what the pixels and ``metadata`` lose.
+    """Return the layout of a result in a format, and notes on what the pixels and ``metadata`` lose.
 
     Pixels of 16 bits become 8 bits if the format holds only 8. Raises RefusedOutputError, with the names of suitable
     formats, if there are too many pixels or if the format lacks transparency. Call this function before computing."""
@@ -239,12 +240,13 @@ def fit(layout: "Layout", format: Format, metadata: "Metadata | None" = None) ->
 
 
 def holds_profile(format: Format, icc: bytes) -> bool:
-    """Whether a format can hold this profile."""
+    """Return whether a format can hold this profile."""
     return "icc" in format.metadata and (format.grey or icc[16:20] != b"GRAY")
 
 
 def keepable(metadata: "Metadata", format: Format, grey: bool = False) -> "tuple[Metadata, tuple[str, ...]]":
-    """The metadata that a format can hold, and notes on the lost metadata. ``grey`` is whether the image is grey.
+    """Return the metadata that a format can hold, and notes on the lost metadata. ``grey`` is whether the image is
+    grey.
 
     The profile is always kept. If the format cannot hold a profile, the encoder uses the profile to convert the
     colours."""

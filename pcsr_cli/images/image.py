@@ -36,7 +36,7 @@ class Metadata:
     cicp: bytes | None = None
 
     def stripped(self) -> "Metadata":
-        """The metadata without which the colours would shift."""
+        """Return the metadata without which the colours would shift."""
         return Metadata(icc=self.icc, cicp=self.cicp)
 
 
@@ -97,7 +97,7 @@ class ImageData:
         return Layout(*self.size, self.grey, self.alpha is not None, self.depth)
 
     def channels(self) -> Pixels:
-        """The channels that ``layout`` counts, (H, W, 1 to 4): grey or RGB, then alpha; a view if possible."""
+        """Return the channels that ``layout`` counts, (H, W, 1 to 4): grey or RGB, then alpha."""
         colour = self.rgb[..., :1] if self.grey else self.rgb
         return colour if self.alpha is None else np.concatenate((colour, self.alpha[..., None]), axis=2)
 
@@ -109,7 +109,7 @@ def from_channels(channels: Pixels, grey: bool, alpha: bool) -> ImageData:
 
 
 def to_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
-    """Round 16-bit values to 8 bits (65535 becomes 255); return 8-bit values unchanged."""
+    """Round 16-bit values to 8 bits: 65535 becomes 255. Return 8-bit values unchanged."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
     return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
@@ -138,7 +138,7 @@ def fill_transparent(rgb: Pixels, alpha: Pixels | None) -> Pixels:
 
 
 def flatten(image: ImageData, colour: tuple[int, int, int]) -> ImageData:
-    """Put an image over a background of an 8-bit RGB colour, which replaces its alpha."""
+    """Put an image over a background of an 8-bit RGB colour. The result has no alpha."""
     if image.alpha is None:
         return image
     peak = np.iinfo(image.rgb.dtype).max

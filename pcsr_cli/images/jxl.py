@@ -15,7 +15,7 @@ from pcsr_cli.images.modes import ROUNDED, unsupported_numbers
 CODESTREAM = HEADS["JPEG XL"][0]
 HEADER_BYTES = 2**14
 RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-"""Ratios of width and height that a header may state instead of the width."""
+"""Ratios of width and height. A header may state one of these ratios instead of the width."""
 
 ALPHA, SPOT_COLOUR, COLOUR_FILTER = 0, 2, 5
 """Types of extra channels in a JPEG XL."""
@@ -25,9 +25,11 @@ GREY = 1
 
 @dataclass(frozen=True)
 class JxlHeader:
-    """The layout of the image that the plug-in returns, the bits a channel in the file, whether the file has several
-    frames, the number of channels that are neither colour nor alpha, and whether the colours are stored as XYB, which
-    only lossy encoders do."""
+    """The header of a JPEG XL file.
+
+    ``layout`` is that of the image which the plug-in returns. ``bits`` are the bits of a channel in the file.
+    ``extra_channels`` counts the channels that are neither colour nor alpha. ``is_xyb`` is whether the colours are
+    stored as XYB, which only lossy encoders do."""
 
     layout: Layout
     bits: int

@@ -48,8 +48,8 @@ ABOUT_THE_FILE = {
     *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, *range(288, 294), 297, 301, *range(317, 326), 330,
     *range(332, 344), 347, *range(512, 533), XMP, IPTC, PHOTOSHOP, ICC, 37724,
 }  # fmt: skip
-"""TIFF tags of the storage of pixels, and tags that have a field in ``Metadata``. Encoders write the tags and fields of
-this list themselves."""
+"""TIFF tags about the storage of pixels, and tags that have a field in ``Metadata``. Encoders write these tags
+themselves."""
 
 LOST_TAGS = {
     frozenset({33550, 33922, 34264, 34735, 34736, 34737}): "the georeference of the pixels",
@@ -58,7 +58,8 @@ LOST_TAGS = {
 """TIFF tags that do not describe a result."""
 
 PHOTOMETRIC, GREY, CONVERTED = 262, {(0,), (1,)}, {(5,), (8,)}
-"""TIFF's tag of the kind of colours, its numbers for grey, and for kinds that are converted to sRGB."""
+"""TIFF's tag of the kind of colours, the values of the tag for grey, and its values for kinds that are converted to
+sRGB."""
 
 RESOLUTION = (282, 283)
 RESOLUTION_UNIT = 296
@@ -67,7 +68,8 @@ UNITS: Mapping[float, float] = {PER_INCH: 1.0, 3: 2.54}
 """Units of resolution: TIFF's numbers for inch and centimetre, and the number of each per inch."""
 
 PHOTO_SIZE, FOCAL_PLANE_RESOLUTION, SUBJECT = (0xA002, 0xA003), (0xA20E, 0xA20F), (0x9214, 0xA214)
-"""EXIF tags in pixels: the size (x, y), the resolution on the sensor (x, y), and places of the subject."""
+"""EXIF tags whose values are in pixels: the size (x, y), the resolution on the sensor (x, y), and places of the
+subject."""
 
 UPRIGHT_WHEN_DECODED = {"HEIF", "JXL", "TIFF"}
 """Pillow's names of the formats whose decoders apply the orientation of the file (irot and imir, codestream, or tag).
@@ -81,10 +83,11 @@ MAX_ASPECT = 2**16
 def read_metadata(
     image: Image.Image, file: BinaryIO, grey: bool | None = None
 ) -> tuple[Metadata, int, tuple[str, ...]]:
-    """The metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on dropped metadata.
+    """Return the metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on dropped
+    metadata.
 
-    ``file`` is the image's file. ``grey`` is whether the decoded pixels are grey, None if the mode of the image shows
-    that. The metadata describes the upright image. The preview in EXIF is dropped."""
+    ``file`` is the image's file. ``grey`` is whether the decoded pixels are grey. For None, the mode of the image
+    decides. The metadata describes the upright image. The preview in EXIF is dropped."""
     if image.format == "TIFF":
         metadata, _, tiff_notes = read_tiff_metadata(file)
         return metadata, 1, tiff_notes
@@ -134,7 +137,7 @@ def _with_colours(metadata: Metadata, raw: RawMetadata, exif: Exif | None, grey:
 
 
 def read_tiff_metadata(file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
-    """The metadata of a TIFF as ``read_metadata`` returns it. Raises ValueError for a damaged file."""
+    """Return the metadata of a TIFF as ``read_metadata`` returns it. Raises ValueError for a damaged file."""
     used = {XMP, ICC, IPTC, PHOTOSHOP, PHOTOMETRIC, WHITE_POINT, CHROMATICITIES, TRANSFER_FUNCTION}
     exif = read_exif(file, ABOUT_THE_FILE - used)
     icc, packet, iptc, photoshop = (
@@ -203,7 +206,7 @@ def _swap(directory: Directory, first: int, second: int) -> None:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """The orientation, 1 to 8, that is to be applied to the decoded pixels of an open Pillow image."""
+    """Return the orientation, 1 to 8, that is to be applied to the decoded pixels of an open Pillow image."""
     if image.format in UPRIGHT_WHEN_DECODED and not getattr(image, "jpeg", False):  # a JPEG in JPEG XL is not turned
         return 1
     raw = find_metadata(image, io.BytesIO())
@@ -217,7 +220,8 @@ def read_orientation(image: Image.Image) -> int:
 
 
 def _read_aspect(info: Mapping[Any, Any]) -> tuple[int, int] | None:
-    """The resolution (x, y) without a unit; None if the resolution is missing, damaged, or that of square pixels."""
+    """Return the resolution (x, y) without a unit, or None if the resolution is missing, damaged, or that of square
+    pixels."""
     aspect: Any = info.get("aspect") or (info.get("jfif_density") if info.get("jfif_unit") == 0 else None)
     if aspect is None and "pixel_aspect_ratio" in info:  # of HEIC: width and height of a pixel
         aspect = info["pixel_aspect_ratio"][::-1]
@@ -239,8 +243,8 @@ def read_dpi(value: Any) -> tuple[float, float] | None:
 
 
 def exif_dpi(exif: Exif) -> tuple[float, float] | None:
-    """The resolution in dots per inch by the tags of a TIFF; None if the resolution is missing, damaged or without a
-    unit."""
+    """Return the resolution in dots per inch by the tags of a TIFF, or None if the resolution is missing, damaged or
+    without a unit."""
     values = exif.main.values
     unit = exif.numbers(values.get(RESOLUTION_UNIT)) or (PER_INCH,)
     sides = (exif.numbers(values.get(tag)) for tag in RESOLUTION)

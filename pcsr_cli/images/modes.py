@@ -47,7 +47,7 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
 
 
 def is_convertible(icc: bytes, grey: bool) -> bool:
-    """Whether ``to_srgb`` converts grey or RGB images with this profile."""
+    """Return whether ``to_srgb`` converts grey or RGB images with this profile."""
     return to_srgb(Image.new("L" if grey else "RGB", (1, 1)), icc) is not None
 
 
@@ -83,7 +83,7 @@ def layout_of(image: Image.Image) -> Layout:
 
 
 def unsupported_numbers(is_float: bool) -> InputError:
-    """The error for pixels that are floating-point numbers or 32-bit integers."""
+    """Return the error for pixels that are floating-point numbers or 32-bit integers."""
     if is_float:
         problem = "Floating-point images are not supported, because they define no white."
     else:
@@ -92,7 +92,7 @@ def unsupported_numbers(is_float: bool) -> InputError:
 
 
 def crops(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """Yield the image in bands of rows, so that a conversion does not double the memory."""
+    """Yield the image in bands of rows. A conversion of one band at a time does not double the memory."""
     for rows in bands(image.height, image.width):
         yield rows, image.crop((0, rows.start, image.width, rows.stop))
 

@@ -31,8 +31,8 @@ def check_source(source: Path) -> None:
 def check_outputs(results: Sequence[Path], sources: Iterable[Path], overwrite: bool) -> None:
     """Check output paths before any work starts, and remove the temporary files of killed processes beside them.
 
-    Raises the first error of ``refused_outputs``, and RefusedOutputError for a file that exists, unless ``overwrite``,
-    or that is one of the ``sources``."""
+    Raises RefusedOutputError for a file that is one of the ``sources`` or, without ``overwrite``, exists, and the first
+    error of ``refused_outputs``."""
     read = [source for source in sources if exists(source)]
     for output in results:
         if exists(output) and any(is_same(output, source) for source in read):
@@ -105,7 +105,8 @@ def refused_outputs(outputs: Sequence[Path]) -> dict[Path, PcsrError]:
 def _refused_names(folder: Path, names: Sequence[str]) -> dict[str, OSError]:
     """Return the names that a new file in a folder cannot have, with their errors. Raises OSError for the folder.
 
-    The names are tried in a temporary folder: a killed process never leaves an empty file with the name of a result."""
+    The function tries the names in a temporary folder, so a killed process leaves no empty file with the name of a
+    result."""
     refused: dict[str, OSError] = {}
     with ExitStack() as stack:
         try:
@@ -145,8 +146,8 @@ def _not_replaceable(output: Path, place: Path) -> OutputError | None:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether the file system of a folder, which need not exist, ignores case. The function tests the name of the
-    folder."""
+    """Return whether the file system of a folder, which need not exist, ignores case. The function tests the name of
+    the folder."""
     if isinstance(folder, ObjectPath):
         return False
     for path in (folder.absolute(), *folder.absolute().parents):

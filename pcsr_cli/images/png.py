@@ -42,7 +42,7 @@ GREY_BITS = {"L;2": 2, "L;4": 4, "L": 8}
 """The bits of a grey pixel, by Pillow's name of the layout."""
 
 ANCILLARY = 0x20
-"""The bit in the first letter of a chunk's kind that marks the chunk as not necessary for decoding."""
+"""The bit in the first letter of the kind of a chunk. The bit marks chunks that decoders do not need."""
 
 MAX_TEXT = 2**24
 """Maximum bytes of a profile or text after decompression. A profile or text above this limit may be a decompression
@@ -54,7 +54,7 @@ MAX_TEXTS = 3 * MAX_TEXT
 INTERLACED = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
 )  # fmt: skip
-"""The passes of an interlaced file: the first column and row, and the steps to the next."""
+"""The passes of an interlaced file, each with its first column, its first row, and the steps to the next ones."""
 
 BAND_BYTES = 2**22
 BLOCK_BYTES = 2**20
@@ -76,8 +76,9 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
     """Read the pixels of a 16-bit PNG in colour or with alpha, without metadata.
 
     ``raw_mode`` is Pillow's raw mode ("RGB;16B", "RGBA;16B", "LA;16B"), ``clear`` the transparent RGB colour or None.
-    Pillow decodes 16 bits but keeps 8: the first byte of each number with the big-endian raw mode, the second with the
-    little-endian one. Grey with alpha is decoded as 8-bit RGBA, which has the same number of bytes."""
+    Pillow decodes 16 bits but keeps one byte of each number: the first byte with the big-endian raw mode, the second
+    byte with the little-endian raw mode. Grey with alpha is decoded as 8-bit RGBA, which has the same number of
+    bytes."""
     kind = raw_mode.partition(";")[0]
     if kind == "LA":
         passes = (("RGBA", slice(0, None, 2)), ("RGBA", slice(1, None, 2)))
@@ -102,7 +103,7 @@ def read_16_bits(file: BinaryIO, raw_mode: str, clear: object) -> ImageData:
 
 @dataclass(frozen=True)
 class PngParts:
-    """The chunks of a PNG: ``pixels`` is a file of those that Pillow decodes, ``notes`` names those that were dropped.
+    """The chunks of a PNG. ``pixels`` is a file with the chunks that Pillow decodes. ``notes`` names dropped chunks.
 
     ``description`` is a one-pixel image whose ``info`` and text are the file's metadata."""
 
@@ -273,7 +274,7 @@ def _plain_chunk(kind: bytes, content: bytes, info: dict[str, bytes]) -> bytes:
 
 
 def _decompressed(content: bytes) -> bytes:
-    """Decompress data that follow the number of the method, which must be 0. Raises ValueError, IndexError,
+    """Decompress data after the number of the method, which must be 0. Raises ValueError, IndexError,
     zlib.error."""
     unpacker = zlib.decompressobj()
     plain = unpacker.decompress(content[1:], MAX_TEXT)

@@ -61,8 +61,8 @@ HEAD_BYTES = 2**20
 JPEG_HEAD_BYTES = 2**24
 AV1_HIGH_BITDEPTH = 0x40
 JPEG_2000_SIZES = b"\xff\x4f\xff\x51"
-"""The start of a JPEG 2000 codestream. Byte 42 has the bits of the first channel, and every third byte after it those
-of the next channel."""
+"""The start of a JPEG 2000 codestream. Byte 42 has the bits of the first channel. Bytes 45, 48 and so on have the bits
+of the other channels."""
 
 RAW = re.compile(rb"FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|FOVb|\0MRM|....ftypcrx |II\x1a\0\0\0HEAPCCDR", re.DOTALL)
 """The first bytes of cameras' raw files that are not TIFFs."""
@@ -76,7 +76,7 @@ HIDDEN_COLOURS = "the colours of fully transparent pixels were replaced by those
 UNSUPPORTED = re.compile(
     "support(?!ed marker)|cannot handle|not configured|not implemented|not a whole number", re.IGNORECASE
 )
-"""Messages of decoders about intact files that they do not support."""
+"""Messages of decoders about intact files of an unsupported kind."""
 
 for library in ("PIL", "pyvips"):  # otherwise Python prints their log messages about damage
     logging.getLogger(library).addHandler(logging.NullHandler())
@@ -135,7 +135,7 @@ def fetch(path: ObjectPath) -> FetchedObject:
 def reading_errors(source: Path | BinaryIO, setting: str = "") -> Iterator[None]:
     """Turn any exception but MemoryError into an InputError that names the source.
 
-    ``setting`` is the name of the setting that accepts damage, or empty."""
+    ``setting`` is empty, or the name of the setting that accepts damage."""
     name = source_name(source)
     try:
         yield
@@ -168,7 +168,7 @@ def _is_unsupported(error: Exception) -> bool:
 
 
 def source_name(source: Path | BinaryIO) -> str:
-    """The name of a source for messages."""
+    """Return the name of a source for messages."""
     if isinstance(source, Path):
         return str(source)
     name = getattr(source, "name", None)
@@ -413,7 +413,7 @@ def _16_bit_raw_mode(image: Image.Image) -> str | None:
 
 
 def _is_rounded(image: Image.Image, file: BinaryIO) -> bool:
-    """Whether Pillow rounds more than 8 bits a channel to 8."""
+    """Return whether Pillow rounds more than 8 bits a channel to 8."""
     if image.mode.startswith("I"):
         return False
     layouts = [tile.args for tile in getattr(image, "tile", ())]

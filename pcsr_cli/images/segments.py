@@ -15,7 +15,7 @@ LZMA = 34925
 DECOMPRESSORS: Mapping[int, Callable[[bytes], bytes]] = {
     1: bytes, 8: zlib.decompress, 32946: zlib.decompress, LZMA: lzma.decompress
 }  # fmt: skip
-"""Functions that decompress strips and tiles, by the number of the compression."""
+"""The functions that decompress strips and tiles, by TIFF's number of the compression."""
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 NONE, HORIZONTAL = 1, 2
@@ -108,6 +108,6 @@ def _is_planar(tags: Mapping[int, Any]) -> bool:
 
 
 def as_numbers(value: object) -> tuple[int, ...]:
-    """Return the integers of a tag as a tuple, also of a single number."""
+    """Return the integers of a tag as a tuple. The value of the tag is a number or several."""
     values = value if isinstance(value, tuple) else (value,)
     return tuple(number for number in values if isinstance(number, int))

@@ -65,7 +65,7 @@ LOSSY_IN_TIFF = {6: "JPEG in TIFF", 7: "JPEG in TIFF", 34712: "JPEG 2000 in TIFF
 class SourceKind:
     """The compression of the file of an image. ``name`` is the lossy format, or empty.
 
-    ``quality`` is libjpeg's (1 to 100) with the nearest quantisation table, None for formats other than JPEG."""
+    ``quality`` is that of libjpeg's nearest quantisation table, 1 to 100, or None for formats other than JPEG."""
 
     lossy: bool = False
     name: str = ""
@@ -133,7 +133,8 @@ def read_kind(source: Path | BinaryIO) -> SourceKind:
 
 
 def _jpeg_quality(file: BinaryIO, name: str) -> int | None:
-    """The quality, 1 to 100, whose table in libjpeg has the most similar ratios of steps; None if it is unknown.
+    """Return the quality, 1 to 100, whose table in libjpeg has the most similar ratios of steps, or None if it is
+    unknown.
 
     Low frequencies have the most weight: some editors use the same small steps at high frequencies for all qualities.
     """
@@ -151,7 +152,7 @@ def _jpeg_quality(file: BinaryIO, name: str) -> int | None:
 
 
 def _webp_is_lossy(file: BinaryIO) -> bool:
-    """Whether the first frame has a lossy bitstream (VP8) and not a lossless one (VP8L)."""
+    """Return whether the first frame has a lossy bitstream (VP8) and not a lossless one (VP8L)."""
     file.seek(12)
     while len(chunk := file.read(8)) == 8:
         kind, size = chunk[:4], int.from_bytes(chunk[4:], "little")
@@ -162,7 +163,7 @@ def _webp_is_lossy(file: BinaryIO) -> bool:
 
 
 def _jxl_is_lossy(file: BinaryIO) -> bool:
-    """Whether the colours are stored as XYB. Also true if the header is damaged."""
+    """Return whether the colours are stored as XYB. A damaged header counts as lossy."""
     try:
         return read_jxl_header(file).is_xyb
     except (InputError, ValueError):
@@ -170,7 +171,7 @@ def _jxl_is_lossy(file: BinaryIO) -> bool:
 
 
 def has_jpeg_blocks(rgb: NDArray[np.uint8]) -> bool:
-    """Whether an image (H, W, 3) has the blocks of a JPEG; false for an image that is too small or too plain."""
+    """Return whether an image (H, W, 3) has the blocks of a JPEG. Images that are too small or too plain have none."""
     if min(rgb.shape[:2]) < MIN_SIDE:
         return False
     windows = (
@@ -189,15 +190,14 @@ def has_jpeg_blocks(rgb: NDArray[np.uint8]) -> bool:
 
 
 def _starts(side: int) -> list[int]:
-    """The starts of three windows along a side."""
+    """Return the starts of three windows along a side."""
     return sorted({(side - WINDOW) * part // 2 if side > WINDOW else 0 for part in range(3)})
 
 
 def _zeros(luma: NDArray[np.float32]) -> NDArray[np.int8]:
     """Count the DCT coefficients of zero of the 8x8 block at every position, (h - 7, w - 7).
 
-    The count of a block that is constant along one axis is -1, because such blocks of a drawing follow the grid of its
-    layout."""
+    A block that is constant along one axis counts as -1: such blocks of a drawing follow the grid of its layout."""
     height, width = luma.shape[0] - 7, luma.shape[1] - 7
     count = np.zeros((height, width), np.int8)
     across, down, both = (np.zeros((height, width), bool) for _ in range(3))
@@ -233,7 +233,7 @@ def _votes(zeros: NDArray[np.int8]) -> NDArray[np.int64]:
 def _quantised(luma: NDArray[np.float32]) -> float:
     """Measure how near the coefficients of the blocks of this grid are to multiples of a step, 0 to 1.
 
-    The step is chosen for each frequency: the one that fits best. Coefficients below half a step are ignored."""
+    Each frequency has its own step, which fits its coefficients best. Coefficients below half a step are ignored."""
     height, width = luma.shape[0] // 8, luma.shape[1] // 8
     blocks = luma[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2)
     values = np.abs(_DCT @ blocks @ _DCT.T).reshape(-1, 64)[:, 1:]

@@ -1,8 +1,7 @@
 """Read TIFF with libvips, and write it row by row.
 
 libvips decodes every TIFF except those of ``segments.py``, CIELAB and Zstandard. Pillow reads CIELAB and Zstandard.
-Pillow rounds 16-bit colour to 8 bits, does not open 16-bit grey with alpha, and Pillow's libtiff prints errors on
-stderr.
+Pillow rounds 16-bit colour to 8 bits and does not open 16-bit grey with alpha. Its libtiff prints errors on stderr.
 """
 
 import io
@@ -56,7 +55,7 @@ WITHOUT_UNIT = 1
 
 
 def read_tags(file: BinaryIO) -> Mapping[int, Any] | None:
-    """Read the tags about the pixels of a TIFF or BigTIFF that ``read_tiff`` can decode: a number, or several.
+    """Read the tags of a TIFF or BigTIFF that ``read_tiff`` can decode. A value is a number or a tuple of numbers.
 
     Returns None for other files. Raises ValueError for damaged files."""
     if not starts_like(file, "TIFF"):
@@ -128,7 +127,7 @@ def _pages_note(pages: int, tags: Mapping[int, Any]) -> tuple[str, ...]:
 
 
 def is_raw(file: BinaryIO, tags: Mapping[int, Any]) -> bool:
-    """Whether a TIFF is a camera's raw file, whose first image is a preview or the data of the sensor."""
+    """Return whether a TIFF is a camera's raw file, whose first image is a preview or the data of the sensor."""
     file.seek(8)
     return (
         Base.DNGVersion in tags
@@ -201,7 +200,7 @@ def _append(file: BinaryIO, exif: Exif, directory: Directory, big: bool) -> int:
 
 
 def _tags(exif: Exif, layout: Layout, metadata: Metadata, strip_rows: int, level: int) -> Directory:
-    """The tags of a TIFF except those of the strips."""
+    """Return the tags of a TIFF except those of the strips."""
     values = {
         **exif.main.values,
         Base.ImageWidth: exif.value(LONG, layout.width),

@@ -54,8 +54,7 @@ def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
 
 
 class _Complaints(logging.Handler):
-    """Collects warnings of libvips about damaged pixels. Most warnings of libvips are about tags, also of intact
-    files."""
+    """Collects warnings of libvips about damaged pixels. Most of the warnings are about tags, even of intact files."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -69,7 +68,7 @@ class _Complaints(logging.Handler):
 
 @contextmanager
 def vips_errors(is_strict: bool = True) -> Iterator[None]:
-    """Turn libvips' errors about damage into ValueError; with ``is_strict``, also warnings that libvips ignores."""
+    """Turn errors of libvips about damage into ValueError. With ``is_strict``, warnings count as errors."""
     import pyvips
 
     logger, logged = logging.getLogger("pyvips"), _Complaints()

@@ -49,11 +49,11 @@ def open_writer(
 ) -> Iterator["FileWriter"]:
     """Open a writer for one image. The file gets its name when the block ends. After an error, the file is removed.
 
-    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into a PNG, or into the software
-    in the EXIF of another format. PNG and TIFF are written row by row. Formats other than PNG and TIFF are encoded at
-    the end. An output stream gets the whole file at the end. ``before_commit`` is called with the finished file under
-    its temporary name. Without ``replace`` an existing file is never replaced. Raises OutputError,
-    RefusedOutputError."""
+    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into the text of a PNG, or into
+    the tag of the software in the EXIF of another format. PNG and TIFF are written row by row. Formats other than PNG
+    and TIFF are encoded at the end. An output stream gets the whole file at the end. ``before_commit`` is called with
+    the finished file under its temporary name. Without ``replace`` an existing file is never replaced. Raises
+    OutputError, RefusedOutputError."""
     assert fit(layout, format)[0] == layout, "call fit() before computing"
     options = options or SaveOptions()
     kept = kept_metadata(metadata or Metadata(), layout.height, layout.width, format, options, text)
@@ -217,7 +217,7 @@ def _reduce_colours(image: Image.Image, colours: int) -> Image.Image:
 
 
 def _encoder_options(format: Format, options: SaveOptions) -> dict[str, object]:
-    """The options of Pillow's encoder."""
+    """Return the options of Pillow's encoder."""
     quality = options.quality or format.quality
     match format.name:
         case "JPEG":
@@ -297,7 +297,7 @@ def _temporary_stream() -> BinaryIO:
 
 
 def output_name(output: Path | BinaryIO) -> str:
-    """The name of an output for messages."""
+    """Return the name of an output for messages."""
     return str(output if isinstance(output, Path) else getattr(output, "name", "the output"))
 
 

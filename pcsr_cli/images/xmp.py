@@ -1,6 +1,6 @@
 """XMP: set the properties in pixels to the size of the result, and remove properties that do not describe the result.
 
-XMP is edited in place, because all other content must keep its form. Each search takes linear time."""
+The functions edit XMP as text, because all other content must keep its form. Each search takes linear time."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -44,15 +44,15 @@ ACROSS = ("FullPanoWidthPixels", "CroppedAreaImageWidthPixels", "CroppedAreaLeft
           "LargestValidInteriorRectLeft", "LargestValidInteriorRectWidth")  # fmt: skip
 DOWN = ("FullPanoHeightPixels", "CroppedAreaImageHeightPixels", "CroppedAreaTopPixels",
         "LargestValidInteriorRectTop", "LargestValidInteriorRectHeight")  # fmt: skip
-"""Properties of a panorama in pixels. The second property is the size of the image, and the first is that of the whole
-panorama."""
+"""Properties of a panorama in pixels. The first property is the size of the whole panorama, the second property the
+size of the image."""
 
 MAX_DIMENSIONS = 500
 """Maximum distance in bytes from the name of the region dimensions in XMP to the values of these dimensions."""
 
 
 def orientation(xmp: bytes) -> int:
-    """The orientation, 1 to 8, or 1 if the orientation is missing."""
+    """Return the orientation, 1 to 8, or 1 if the orientation is missing."""
     found = _numbers(xmp, "tiff", ("Orientation",)).get("Orientation", 1)
     return found if found in range(1, 9) else 1
 
@@ -117,13 +117,13 @@ def without_extension(xmp: bytes) -> bytes:
 
 
 def _prefix(xmp: bytes, usual: str) -> bytes:
-    """The prefix of a namespace in this XMP, as a regular expression."""
+    """Return the prefix of a namespace in this XMP, as a regular expression."""
     found = re.search(rb"xmlns:([\w.-]+)\s?=\s?[\"']%s[\"']" % re.escape(NAMESPACES[usual]), xmp)
     return re.escape(found[1] if found else usual.encode())
 
 
 def _pattern(xmp: bytes, prefix: str, names: Iterable[str]) -> bytes:
-    """A pattern of properties that are numbers, whether they are attributes or elements."""
+    """Return a pattern of properties that are numbers, whether they are attributes or elements."""
     return rb"(\b%s:(%s)(?:\s?=\s?[\"']|>))(\d{1,9})(?=[\"'<.])" % (_prefix(xmp, prefix), "|".join(names).encode())
 
 
