@@ -157,7 +157,7 @@ def _measure(
             done += 1
             progress(done / total)
             if save is not None:
-                write_image(_saved_file(save, row.image, row.method), ImageData(rgb), {}, replace=common.overwrite)
+                write_image(_saved_file(save, row.image, row.method), ImageData(rgb), replace=common.overwrite)
 
         skip = measuring.print_skipped
         return bench.bench(conditions, sources, methods, paper=paper, allowance=allowance, observe=observe, skip=skip)

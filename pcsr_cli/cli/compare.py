@@ -72,7 +72,7 @@ def command(
     Smaller pictures are enlarged by Lanczos to the size of the largest.
     """
     options.check_output_mode(json, quiet)
-    path = output or images[0].with_name(f"{images[0].stem}_compare.html")
+    path = output or images[0].parent / f"{images[0].stem}_compare.html"
     check_device_name(device)
     is_page = _check(images, models, path, scale, overwrite)
     options.check_models(models, registry)
@@ -103,7 +103,7 @@ def command(
         page = compare_page(measuring.command_line(), printable(images[0].name), pictures)
         write_page(path, page, overwrite)
     else:
-        write_image(path, ImageData(draw_sheet(pictures)), {}, replace=overwrite)
+        write_image(path, ImageData(draw_sheet(pictures)), replace=overwrite)
     height, width = pictures[0].rgb.shape[:2]
     if json:
         described = [{"label": picture.label, "about": picture.fact} for picture in pictures]

@@ -178,7 +178,7 @@ def _folder_beside(inputs: Sequence[Path], label: str) -> Path | None:
     if not is_folder(inputs[0]):
         return inputs[0].parent
     folder = inputs[0] if inputs[0].name not in {"", ".."} else inputs[0].resolve()
-    return folder.with_name(f"{folder.name}_{label}")
+    return folder.parent / f"{folder.name}_{label}"
 
 
 def _holds_many(path: Path) -> bool:

@@ -81,11 +81,11 @@ class Degradation:
         after_reduction = self.text.rpartition("reduce")[2]
         return "jpeg=" in after_reduction or "webp=" in after_reduction
 
-    def make_lr(self, hr: Rgb, size: tuple[int, int], seed: int = 0) -> Rgb:
-        """Return the LR image of an HR image. ``size`` is the (height, width) of the result. ``seed`` is for noise."""
-        return self._apply(hr if self.reduces else reduce(hr, *size), size, seed)
+    def make_lr(self, hr: Rgb, size: tuple[int, int]) -> Rgb:
+        """Return the LR image of an HR image. ``size`` is the (height, width) of the result."""
+        return self._apply(hr if self.reduces else reduce(hr, *size), size)
 
-    def degrade(self, lr: Rgb, seed: int = 0) -> Rgb:
+    def degrade(self, lr: Rgb) -> Rgb:
         """Degrade an LR image. Raises UsageError if a step reduces the image."""
         if self.reduces:
             raise UsageError(
@@ -93,10 +93,10 @@ class Degradation:
                 "Remove reduce from the degradation.",
                 setting="degrade",
             )
-        return self._apply(lr, (lr.shape[0], lr.shape[1]), seed)
+        return self._apply(lr, (lr.shape[0], lr.shape[1]))
 
-    def _apply(self, rgb: Rgb, size: tuple[int, int], seed: int) -> Rgb:
-        generator = np.random.default_rng(seed)
+    def _apply(self, rgb: Rgb, size: tuple[int, int]) -> Rgb:
+        generator = np.random.default_rng(0)  # the noise is the same in every run
         for step in self.steps:
             rgb = step(rgb, size, generator)
         return rgb

@@ -304,19 +304,18 @@ def output_name(output: Path | BinaryIO) -> str:
 def write_image(
     output: Path,
     image: ImageData,
-    text: Mapping[str, str],
+    text: Mapping[str, str] | None = None,
     options: SaveOptions | None = None,
-    format: Format | None = None,
     replace: bool = True,
 ) -> None:
-    """Write an image in a format, by default that of the suffix. Pixels of 16 bits are rounded to 8 bits if the format
+    """Write an image in the format of the suffix. Pixels of 16 bits are rounded to 8 bits if the format
     holds only 8.
 
     Raises OutputError, and RefusedOutputError if the format cannot hold the image or, without ``replace``, if the
     output exists."""
-    chosen = format or choose_format(output)
-    layout, _ = fit(image.layout, chosen)
-    with open_writer(output, chosen, layout, image.metadata, text, options, replace=replace) as writer:
+    format = choose_format(output)
+    layout, _ = fit(image.layout, format)
+    with open_writer(output, format, layout, image.metadata, text, options, replace=replace) as writer:
         writer.write_all(_blocks(image, layout))
 
 

@@ -156,6 +156,11 @@ def test_a_plan_accepts_an_impossible_output(run_pcsr: Pcsr, image: Path, tiny_f
     run_pcsr("plan", "in.png", f"{name}/x.png", "--model", tiny_folder).succeeded()
 
 
+@pytest.mark.parametrize("name", [".", "/"])
+def test_a_folder_without_a_name_is_no_image(run_pcsr: Pcsr, image: Path, name: str) -> None:
+    run_pcsr("compare", name, "in.png").failed(1, f"{name} is a folder, not an image.")
+
+
 # Outputs.
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pcsr_cli.cli import options
-from pcsr_cli.cli.upscale import STREAM, Single, choose_work
+from pcsr_cli.cli.upscale import STREAM, Batch, Single, choose_work
 from pcsr_cli.cli.upscale_options import Options
 from pcsr_cli.engine.rules import NEVER, Adaptive, Threshold, Tradeoff
 from pcsr_cli.errors import UsageError
@@ -73,6 +73,12 @@ def test_only_a_dash_means_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "-").touch()
     assert choose_work(Options(paths=["-", "-"])) == Single(STREAM, STREAM)
     assert choose_work(Options(paths=["./-", "-"])) == Single(Path.cwd() / "-", STREAM)
+
+
+def test_results_of_a_folder_are_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (("/", Path("/_x4")), (".", tmp_path.parent / f"{tmp_path.name}_x4")):
+        assert choose_work(Options(paths=[name]), "x4") == Batch((Path(name),), folder)
 
 
 @pytest.mark.parametrize("text", ["2.5", "2.5x", "X2.5", 2.5])

@@ -158,7 +158,7 @@ def test_a_grey_image_gets_a_grey_profile(tmp_path: Path) -> None:
     image = read_image(io.BytesIO(content[:33] + chunk + content[33:]))
     assert image.grey and image.metadata.icc is not None
     assert image.metadata.icc[16:20] == b"GRAY"
-    write_image(tmp_path / "out.png", image, {})
+    write_image(tmp_path / "out.png", image)
     assert read_image(tmp_path / "out.png").metadata.icc == image.metadata.icc
 
 
@@ -189,7 +189,7 @@ def test_hdr_is_noted_and_stays_in_a_png(make: Callable[[], bytes], name: str, t
     image = read_image(io.BytesIO(make()))
     assert image.notes == (f"the image is HDR ({name}), and its values were enlarged without a conversion",)
     assert image.metadata.cicp == bytes((9, {"PQ": 16, "HLG": 18}[name], 0, 1))
-    write_image(tmp_path / "out.png", image, {})
+    write_image(tmp_path / "out.png", image)
     assert read_image(tmp_path / "out.png").metadata.cicp == image.metadata.cicp
     for format in FORMATS[1:]:
         assert (
@@ -210,7 +210,7 @@ def test_a_profile_of_hdr_is_noted() -> None:
 
 def test_the_exif_of_converted_colours_states_srgb(tmp_path: Path) -> None:
     pytest.importorskip("pillow_jxl")
-    write_image(tmp_path / "out.jxl", read_image(io.BytesIO(jpeg(exif(0xFFFF, b"R03\0")))), {})
+    write_image(tmp_path / "out.jxl", read_image(io.BytesIO(jpeg(exif(0xFFFF, b"R03\0")))))
     found = read_exif(read_image(tmp_path / "out.jxl").metadata.exif or b"")
     assert found.numbers(found.photo.values[0xA001]) == (1,)
     assert not found.photo.inner

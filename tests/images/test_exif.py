@@ -72,7 +72,7 @@ def test_each_format_keeps_types_the_maker_note_and_interop(tmp_path: Path, orde
     Image.fromarray(levels(4, 6)).save(tmp_path / "in.jpg", exif=b"Exif\0\0" + camera(order, preview=True))
     image = read_image(tmp_path / "in.jpg")
     output = tmp_path / f"out{suffix}"
-    write_image(output, image, {})
+    write_image(output, image)
     content = output.read_bytes()
     found = read_image(output)
     assert found.notes == ()

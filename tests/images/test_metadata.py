@@ -190,7 +190,7 @@ def test_sizes_in_metadata_are_updated() -> None:
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 def test_written_exif_has_the_size_of_the_file(tmp_path: Path, suffix: str) -> None:
     metadata = read_image(in_file(".jpg", exif=exif(6))).metadata
-    write_image(tmp_path / f"out{suffix}", ImageData(levels(30, 20), metadata=metadata), {})
+    write_image(tmp_path / f"out{suffix}", ImageData(levels(30, 20), metadata=metadata))
     with Image.open(tmp_path / f"out{suffix}") as image:
         tags = image.getexif()
         assert tags.get(0x0112, 1) == 1

@@ -162,7 +162,7 @@ class TestUnreadableFiles:
     )
     def test_half_a_file_is_refused(self, tmp_path: Path, suffix: str, channels: int, depth: int) -> None:
         path, pixels = tmp_path / f"in{suffix}", levels(60, 80) if depth == 8 else deep_levels(60, 80, channels)
-        write_image(path, from_channels(pixels, channels < 3, channels == 2), {})
+        write_image(path, from_channels(pixels, channels < 3, channels == 2))
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with fails(InputError, "is truncated or damaged:"):
             read_image(path)
@@ -189,7 +189,7 @@ class TestPlugIns:
     def test_installed_plug_ins_are_used(self, tmp_path: Path, name: str, package: str) -> None:
         pytest.importorskip(package.replace("-plugin", "").replace("-", "_"))
         flat = np.full((16, 24, 3), (40, 120, 200), np.uint8)
-        write_image(tmp_path / name, ImageData(flat), {})
+        write_image(tmp_path / name, ImageData(flat))
         assert np.abs(read_image(tmp_path / name).rgb.astype(int) - flat).max() <= 3
 
     @pytest.mark.parametrize("name", ["in.heic", "in.jxl"])

@@ -94,7 +94,7 @@ def test_each_kind_round_trips_through_each_format(tmp_path: Path, kind: Kind, f
         assert fit(ImageData(image.rgb).layout, format)  # without alpha it fits
         return
     layout, _ = fit(image.layout, format)
-    write_image(output, image, {}, SaveOptions(lossless=format.lossless == "on request"))
+    write_image(output, image, options=SaveOptions(lossless=format.lossless == "on request"))
     found = read_image(output)
     assert found.size == image.size
     assert found.depth == layout.depth
@@ -122,7 +122,7 @@ def test_each_format_keeps_the_metadata_it_can_hold(tmp_path: Path, format: Form
     icc = ICC.replace(b"rXYZ", b"?").replace(b"gXYZ", b"rXYZ").replace(b"?", b"gXYZ")  # red and green are swapped
     given = Metadata(icc, tags.tobytes().removeprefix(b"Exif\0\0"), b"<x:xmpmeta/>", (300, 150))
     output = tmp_path / f"out{format.suffixes[0]}"
-    write_image(output, ImageData(levels(HEIGHT, WIDTH), metadata=given), {})
+    write_image(output, ImageData(levels(HEIGHT, WIDTH), metadata=given))
     found = read_image(output).metadata
     assert (b"<x:xmpmeta/>" in output.read_bytes()) == ("xmp" in format.metadata)
     assert (found.icc == given.icc) == ("icc" in format.metadata)  # a JPEG XL gets another profile
@@ -139,7 +139,7 @@ def test_each_format_keeps_the_metadata_it_can_hold(tmp_path: Path, format: Form
 def test_a_flat_colour_is_kept(tmp_path: Path, format: Format) -> None:
     flat = np.full((HEIGHT, WIDTH, 3), (40, 120, 200), np.uint8)
     output = tmp_path / f"out{format.suffixes[0]}"
-    write_image(output, ImageData(flat), {})
+    write_image(output, ImageData(flat))
     away = np.abs(read_image(output).rgb.astype(int) - flat).max()
     assert away <= (0 if format.lossless == "always" or format.name == "GIF" else 3)
 
@@ -167,7 +167,7 @@ def test_upscaling_keeps_the_kind(tmp_path: Path, kind: Kind, model: LoadedModel
 def test_upscaling_keeps_more_than_256_values(tmp_path: Path, suffix: str, model: LoadedModel) -> None:
     ramp = np.linspace(20_000, 30_000, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH, 1).repeat(4, axis=2).astype(np.uint16)
     result = enlarged(read_image(in_file(tmp_path, Kind("RGB;16", depth=16), ramp)), model)
-    write_image(tmp_path / f"out{suffix}", result, {})
+    write_image(tmp_path / f"out{suffix}", result)
     found = read_image(tmp_path / f"out{suffix}")
     assert found.depth == 16
     assert len(np.unique(found.rgb)) > 1000

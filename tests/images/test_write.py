@@ -74,7 +74,7 @@ def test_a_small_file_on_a_full_disk_is_an_output_error(
 
     monkeypatch.setattr(Path, "open", on_full_disk)
     with fails(OutputError, f"{name} cannot be written: no space left on device."):
-        write_image(tmp_path / name, ImageData(np.zeros((6, 8, 3), np.uint8), None, False), {})
+        write_image(tmp_path / name, ImageData(np.zeros((6, 8, 3), np.uint8), None, False))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,20 +91,20 @@ class TestSymbolicLinks:
         (tmp_path / "folder").mkdir()
         target = save(tmp_path / "folder" / "target.png")
         (tmp_path / "out.png").symlink_to(target)
-        write_image(tmp_path / "out.png", ImageData(levels(4, 5)), {})
+        write_image(tmp_path / "out.png", ImageData(levels(4, 5)))
         assert (tmp_path / "out.png").is_symlink()
         assert read_image(target).size == (4, 5)
         assert [path.name for path in (tmp_path / "folder").iterdir()] == ["target.png"]
 
     def test_dangling_links_are_followed(self, tmp_path: Path) -> None:
         (tmp_path / "out.png").symlink_to("later.png")
-        write_image(tmp_path / "out.png", ImageData(levels(4, 5)), {})
+        write_image(tmp_path / "out.png", ImageData(levels(4, 5)))
         assert read_image(tmp_path / "later.png").size == (4, 5)
 
     def test_loops_of_links_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "out.png").symlink_to("out.png")
         with pytest.raises(OutputError, match="cannot be written"):
-            write_image(tmp_path / "out.png", ImageData(levels(4, 5)), {})
+            write_image(tmp_path / "out.png", ImageData(levels(4, 5)))
 
 
 class TestErrors:
@@ -114,7 +114,7 @@ class TestErrors:
         before = output.read_bytes()
         monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, mode))
         with fails(OutputError, f"{output} cannot be written: no space left on device."):
-            write_image(output, ImageData(levels(200, 200)), {})
+            write_image(output, ImageData(levels(200, 200)))
         assert [path.name for path in tmp_path.iterdir()] == [output.name]
         assert output.read_bytes() == before
 
@@ -124,7 +124,7 @@ class TestErrors:
 
         monkeypatch.setattr(writing, "commit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write_image(tmp_path / "out.png", ImageData(levels()), {})
+            write_image(tmp_path / "out.png", ImageData(levels()))
         assert list(tmp_path.iterdir()) == []
 
     def test_exceptions_of_the_block_pass_unchanged(self, tmp_path: Path) -> None:
@@ -154,12 +154,12 @@ class TestErrors:
 
         monkeypatch.setattr(Image.Image, "save", refuse)
         with fails(OutputError, f"{tmp_path / 'out.jpg'} cannot be written as JPEG: too odd an image."):
-            write_image(tmp_path / "out.jpg", ImageData(levels()), {})
+            write_image(tmp_path / "out.jpg", ImageData(levels()))
         assert list(tmp_path.iterdir()) == []
 
     def test_a_missing_folder_is_an_output_error(self, tmp_path: Path) -> None:
         with fails(OutputError, "cannot be written:", "Choose a folder that exists and can be written."):
-            write_image(tmp_path / "nowhere" / "out.png", ImageData(levels()), {})
+            write_image(tmp_path / "nowhere" / "out.png", ImageData(levels()))
 
 
 class Full(io.FileIO):
@@ -177,7 +177,7 @@ class TestOptions:
             sizes = []
             for quality in (20, 90):
                 output = tmp_path / f"{quality}{suffix}"
-                write_image(output, ImageData(levels(64, 64)), {}, SaveOptions(quality=quality))
+                write_image(output, ImageData(levels(64, 64)), options=SaveOptions(quality=quality))
                 sizes.append(output.stat().st_size)
             assert sizes[0] < sizes[1] / 1.5
 
@@ -187,7 +187,7 @@ class TestOptions:
         sizes = []
         for compression in (0, 9):
             output = tmp_path / f"{compression}{suffix}"
-            write_image(output, image, {}, SaveOptions(compression=compression))
+            write_image(output, image, options=SaveOptions(compression=compression))
             assert np.array_equal(read_image(output).rgb, image.rgb)
             sizes.append(output.stat().st_size)
         assert sizes[1] < sizes[0] / 5
@@ -239,9 +239,9 @@ class TestProfiles:
     def test_without_a_profile_colours_are_converted(self, tmp_path: Path, suffix: str) -> None:
         swapped = self.SRGB.replace(b"rXYZ", b"?").replace(b"gXYZ", b"rXYZ").replace(b"?", b"gXYZ")
         colours = ImageData(np.full((8, 8, 3), (90, 120, 150), np.uint8), metadata=Metadata(icc=self.SRGB))
-        write_image(tmp_path / f"same{suffix}", colours, {})
+        write_image(tmp_path / f"same{suffix}", colours)
         assert np.abs(read_image(tmp_path / f"same{suffix}").rgb.astype(int) - colours.rgb).max() <= 1
-        write_image(tmp_path / f"other{suffix}", ImageData(colours.rgb, metadata=Metadata(icc=swapped)), {})
+        write_image(tmp_path / f"other{suffix}", ImageData(colours.rgb, metadata=Metadata(icc=swapped)))
         meant = np.array([120, 90, 150])  # red and green are swapped
         assert np.abs(read_image(tmp_path / f"other{suffix}").rgb.astype(int) - meant).max() <= 2
 
@@ -249,21 +249,21 @@ class TestProfiles:
         icc = bytearray(self.SRGB)
         icc[16:20] = b"GRAY"
         grey = ImageData(np.full((8, 8, 3), 77, np.uint8), grey=True, metadata=Metadata(icc=bytes(icc)))
-        write_image(tmp_path / "out.webp", grey, {}, SaveOptions(lossless=True))
+        write_image(tmp_path / "out.webp", grey, options=SaveOptions(lossless=True))
         found = read_image(tmp_path / "out.webp")
         assert found.metadata.icc is None
         assert (found.rgb == found.rgb[..., :1]).all()
-        write_image(tmp_path / "out.png", grey, {})
+        write_image(tmp_path / "out.png", grey)
         assert read_image(tmp_path / "out.png").metadata.icc == bytes(icc)
 
 
 @pytest.mark.parametrize(("name", "side"), [("out.jpg", 65_500), ("out.webp", 16_383), ("out.avif", 32_768)])
 def test_the_documented_longest_side_can_be_written(tmp_path: Path, name: str, side: int) -> None:
     output = tmp_path / name
-    write_image(output, ImageData(np.zeros((1, side, 3), np.uint8)), {})
+    write_image(output, ImageData(np.zeros((1, side, 3), np.uint8)))
     assert load(output).shape == (1, side, 3)
     with fails(RefusedOutputError, "pixels per side, not"):
-        write_image(output, ImageData(np.zeros((1, side + 1, 3), np.uint8)), {})
+        write_image(output, ImageData(np.zeros((1, side + 1, 3), np.uint8)))
 
 
 def test_rows_must_match_the_layout(tmp_path: Path) -> None:

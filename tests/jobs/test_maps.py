@@ -215,7 +215,7 @@ from pcsr_cli.jobs.upscale_file import Upscaler
 torch.set_num_threads(1)
 memory.STRIP_BYTES = 2**23
 height, folder, style = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-write_image(folder / "in.png", ImageData(np.full((height, 700, 3), (200, 100, 37), np.uint8)), {})
+write_image(folder / "in.png", ImageData(np.full((height, 700, 3), (200, 100, 37), np.uint8)))
 map = request_map(folder / ("map.npy" if style == "data" else "map.png"), style, replace=True)
 upscaler = Upscaler(load_model(sys.argv[4], "cpu"), Request(4, refine=9, map=map))
 ((job, report),) = overlapped([Job(folder / "in.png", folder / "out.png", True)], upscaler)

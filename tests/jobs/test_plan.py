@@ -141,7 +141,7 @@ def test_disk_space_is_that_of_the_nearest_existing_folder(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [[], ["--adm"]], ids=["threshold", "ADM"])
 def test_the_peak_memory_is_below_its_forecast(tmp_path: Path, how: list[str]) -> None:
-    write_image(tmp_path / "in.png", ImageData(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)), {})
+    write_image(tmp_path / "in.png", ImageData(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)))
 
     def run(*words: str) -> dict[str, int]:
         # Each in a new process, because the peak of a process never falls.
