@@ -31,7 +31,7 @@ def sample(images: int, seconds: float) -> list[Sample]:
             time.sleep(seconds)
             with suppress(psutil.Error, FileNotFoundError):  # the run has just ended or just begun
                 found = len([*output.glob("*.png")]), run.memory_info().rss / 2**20, run.num_fds()
-                if found[1]:
+                if found[0] and found[1]:
                     samples.append(found)
                     console.print(f"{time.strftime('%T')} {found[0]:,} results, {found[1]:.1f} MiB, {found[2]} files")
         assert run.returncode == 0 and len([*output.glob("*.png")]) == images
@@ -44,9 +44,9 @@ def draw(samples: list[Sample], file: Path) -> None:
     results, memory, files = zip(*samples, strict=True)
     figure, (above, below) = plt.subplots(2, sharex=True, figsize=(7, 4), height_ratios=(2, 1))
     above.plot(results, memory)
-    above.set(ylabel="memory, MiB", ylim=(0, None))
+    above.set(ylabel="memory, MiB", ylim=(0, 1.2 * max(memory)))
     below.plot(results, files)
-    below.set(ylabel="open files", xlabel="results", ylim=(0, None))
+    below.set(ylabel="open files", xlabel="results", ylim=(0, 1.2 * max(files)))
     figure.tight_layout()
     figure.savefig(file)
 

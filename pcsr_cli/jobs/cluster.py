@@ -8,6 +8,7 @@ import copy
 import importlib.util
 import os
 import pickle
+import re
 import socket
 import time
 from collections import Counter, deque
@@ -91,19 +92,28 @@ def connected(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
+    more: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
+    if address == LOCAL:
+        more["include_dashboard"] = False
     try:
-        if address == LOCAL:
-            ray.init("local", include_dashboard=False, **quiet)
-        else:
-            ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ClusterError(f"The Ray cluster cannot be used: {reason}", "Check `ray status`.") from error
-    try:
+        try:
+            ray.init(address, **more)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _unusable(error) from error
         yield
     finally:
         ray.shutdown()
+
+
+def _unusable(error: Exception) -> ClusterError:
+    """Return the ClusterError for an error of connecting to Ray."""
+    if len(versions := re.findall(r"(?:Ray|Python): (\S+)", str(error))) == 4:
+        return ClusterError(
+            "The cluster has Ray {} with Python {}, this machine has Ray {} with Python {}.".format(*versions),
+            "Install the same versions on all machines.",
+        )
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return ClusterError(f"The Ray cluster cannot be used: {reason}.", "Check `ray status`.")
 
 
 @dataclass(frozen=True)

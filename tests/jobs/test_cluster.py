@@ -3,16 +3,11 @@
 import errno
 import os
 import pickle
-import random
-import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,15 +20,15 @@ from pcsr_cli.api import load_model
 from pcsr_cli.engine.rules import Threshold
 from pcsr_cli.errors import ClusterError, InputError, OutputError, UsageError
 from pcsr_cli.jobs import cluster
-from pcsr_cli.jobs.cluster import Worker, WorkerSetup, Workforce, check_address, make_setup, run_on_cluster
+from pcsr_cli.jobs.cluster import Worker, WorkerSetup, Workforce, check_address, connected, make_setup, run_on_cluster
 from pcsr_cli.jobs.find import Task
 from pcsr_cli.jobs.folder import FolderRun, Outcome, disk_is_full
-from pcsr_cli.jobs.journal import Entry, parse_line, read_lines, segments
 from pcsr_cli.jobs.report import Report
 from pcsr_cli.jobs.request import Job, Request
 from pcsr_cli.model.registry import LoadedModel
 from tests.failing import fails
 from tests.images import levels, save
+from tests.jobs.killing import entries, made_cluster, make_folder, results, survive
 
 REQUEST = Request(scale=2, routing=Threshold(0.5), refine=0)
 
@@ -47,23 +42,19 @@ def model(tiny_folder: Path) -> LoadedModel:
 def nodes() -> Iterator[Any]:
     """A cluster of three nodes with one core each, on loopback."""
     pytest.importorskip("ray", reason="Ray is not installed")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    from ray.cluster_utils import Cluster
-
-    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    for _ in range(2):
-        made.add_node(num_cpus=1)
-    yield made
-    made.shutdown()
+    with made_cluster() as made:
+        for _ in range(2):
+            made.add_node(num_cpus=1)
+        yield made
 
 
 @pytest.fixture
 def tasks(tmp_path: Path) -> list[Task]:
     made = []
     (tmp_path / "in").mkdir()
-    for number in range(12):
-        source = save(tmp_path / "in" / f"{number:02}.png", levels(9 + number, 12))
+    names = ["a\nb", os.fsdecode(b"\xff"), "x" * 251, *(f"{number:02}" for number in range(9))]
+    for number, name in enumerate(names):
+        source = save(tmp_path / "in" / f"{name}.png", levels(9 + number, 12))
         made.append(Task(source, Path(source.name), Path(source.name)))
     return made
 
@@ -85,16 +76,6 @@ def make_run(tmp_path: Path, tasks: list[Task], model: LoadedModel) -> MakeRun:
     return make
 
 
-def results(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.png"))}
-
-
-def recorded(folder: Path) -> Counter[str]:
-    """How often the journal has each result."""
-    lines = [parse_line(line) for path in segments(folder) for line, _ in read_lines(path)]
-    return Counter(line.name for line in lines if isinstance(line, Entry))
-
-
 @pytest.fixture
 def local(make_run: MakeRun, tmp_path: Path) -> dict[str, bytes]:
     """The results of a run without a cluster."""
@@ -114,7 +95,7 @@ def test_three_nodes_make_the_results_of_a_local_run(
         run_on_cluster(run, nodes.address, progress=seen.append)
     assert results(tmp_path / "out") == local
     assert all(isinstance(outcome, Report) for outcome in outcomes.values()) and len(outcomes) == len(local)
-    assert recorded(tmp_path / "out") == Counter(local.keys())
+    assert entries(tmp_path / "out") == entries(tmp_path / "local")
     assert 1 <= max(seen) <= 3
     again, outcomes = make_run("out")  # a local run continues where the cluster ended
     with again:
@@ -149,55 +130,18 @@ def test_the_images_of_a_worker_that_ends_go_to_others(
     assert all(isinstance(outcome, Report) or outcome == "done before" for outcome in outcomes.values())
     del local["03.png"]
     assert results(tmp_path / "out") == local
-    assert recorded(tmp_path / "out") == Counter(local.keys())
+    assert [entry.name for entry in entries(tmp_path / "out")] == [*local]
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_workers_nodes_and_drivers_that_end_lose_and_repeat_nothing(
-    nodes: Any, tmp_path: Path, tasks: list[Task], tiny_folder: Path
+    nodes: Any, tmp_path: Path, tiny_folder: Path
 ) -> None:
-    for number in range(12, 60):
-        save(tmp_path / "in" / f"{number:02}.png", levels(9 + number, 40))
-    command = [sys.executable, "-m", "pcsr_cli", "upscale", "in", "out", "--scale", "2", "--model", str(tiny_folder)]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command[:5], "local", *command[6:]], cwd=tmp_path, env=one_thread, check=True, capture_output=True)
-    chance = random.Random(7)
-    stop = threading.Event()
-    thread = threading.Thread(target=_kill_workers, args=(stop, chance))
-    thread.start()
-    node = nodes.add_node(num_cpus=1)
-    try:
-        for seconds in (chance.uniform(5, 15), chance.uniform(5, 15), 200):
-            driver = subprocess.Popen([*command, "--ray", nodes.address], cwd=tmp_path, stderr=subprocess.PIPE)
-            with suppress(subprocess.TimeoutExpired):
-                _, errors = driver.communicate(timeout=seconds)
-                assert driver.returncode == 0, errors
-                break
-            nodes.remove_node(node)
-            node = nodes.add_node(num_cpus=1)
-            driver.kill()
-            driver.communicate()
-    finally:
-        stop.set()
-        thread.join()
-    assert results(tmp_path / "out") == results(tmp_path / "local")
-    assert recorded(tmp_path / "out") == Counter(results(tmp_path / "local").keys())
-
-
-def _kill_workers(stop: threading.Event, chance: random.Random) -> None:
-    """Kill a worker every few seconds."""
-    import psutil
-
-    while not stop.wait(chance.uniform(4, 8)):
-        found = [process for process in psutil.process_iter(["cmdline"]) if "ray::Worker" in _command(process)]
-        if found:
-            with suppress(psutil.NoSuchProcess):
-                chance.choice(found).send_signal(signal.SIGKILL)
-
-
-def _command(process: Any) -> str:
-    return " ".join(process.info["cmdline"] or ())
+    options = ["--model", str(tiny_folder)]
+    make_folder(tmp_path, 60, options)
+    found = survive(nodes, tmp_path, options, seed=7)
+    assert found.drivers == 2 and found.nodes
 
 
 @pytest.mark.ray
@@ -280,6 +224,13 @@ def test_a_round_takes_all_reports_that_are_ready(monkeypatch: pytest.MonkeyPatc
     ended = {job for job, result in results if "workers ended" in str(result)}
     assert ended == ray.lost
     assert ray.waits < 2 * (1000 / 100 + 2 + 3 * lost + 1) and max(counts) == 50
+
+
+@pytest.mark.ray
+def test_a_cluster_with_another_version_of_ray(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.__version__", "2.1.0")
+    with fails(ClusterError, "this machine has Ray 2.1.0 ", "the same versions"), connected(nodes.address):
+        pass
 
 
 @pytest.fixture
