@@ -40,8 +40,7 @@ class Upscaled(Generic[ResultT]):
     branch.
 
     ``branches`` and ``outcome`` refer to ``working_scale``, the scale at which the network ran. If ``working_scale``
-    and ``scale`` differ, the image was resized afterwards.
-    """
+    and ``scale`` differ, the image was resized afterwards."""
 
     image: ResultT
     branches: NDArray[np.uint8]
@@ -64,8 +63,7 @@ def load_model(
     ``reference`` is ``auto`` (the registry's choice for ``scale``), a registry name, ``user/repo[@revision]`` on the
     Hub, a folder with config.json and model.safetensors, a ``.safetensors`` with its config beside it, or a published
     ``.pth``. ``scale`` and ``lossy`` affect only ``auto``, and ``lossy`` prefers models for lossy sources. ``notify``
-    is called with a message if a download is slow. Raises UnknownModelError, HubError, ModelError, DeviceError.
-    """
+    is called with a message if a download is slow. Raises UnknownModelError, HubError, ModelError, DeviceError."""
     limit_kernel_caches()
     chosen_device = resolve_device(device)
     dtype = resolve_precision(precision, chosen_device)
@@ -109,8 +107,7 @@ def upscale(
 
     ``routing`` is a Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches. ``refine`` is the
     paper's #h (9: off), by default 1 from x3 and off below x3. ``tile`` is the side of a tile in LR pixels. Raises
-    InputError, ScaleError, UsageError.
-    """
+    InputError, ScaleError, UsageError."""
     refine = usual_refine(scale) if refine is None else refine
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
         raise UsageError(
@@ -175,8 +172,7 @@ def start_upscale(
     """Start the upscale of an image at the working scale, with rows that suit ``output_rows`` for ``depth`` bits, or in
     float32 without ``depth``.
 
-    Raises ScaleError, UsageError.
-    """
+    Raises ScaleError, UsageError."""
     at = working_scale(model, scale)
     resized = hr_size(image.size, at) != hr_size(image.size, scale)
     dtype = torch.float32 if resized or depth is None else LEVELS[depth]

@@ -1,8 +1,7 @@
 """The exceptions of pcsr.
 
 ``PcsrError`` and its subclasses report problems that a user can fix. Each error has one sentence that states the
-problem and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions.
-"""
+problem and, if possible, a next step. Bugs in pcsr raise ``AssertionError`` and other built-in exceptions."""
 
 import errno
 import sys
@@ -15,8 +14,7 @@ class PcsrError(Exception):
     ``sentence`` states what failed and why, ``next_step`` (may be empty) what to do. ``setting`` (may be empty) is the
     name of the setting that solves the problem, such as ``"overwrite"``. The library's sentences do not quote options:
     the command line adds ``--overwrite`` itself. ``exit_code`` is the exit code of the command: 1 if the work failed,
-    2 if the request is invalid.
-    """
+    2 if the request is invalid."""
 
     exit_code = 1
     setting = ""
@@ -135,8 +133,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the machine or the device is out of memory.
 
     torch raises its own type on CUDA, and a RuntimeError with a message on other devices. This function does not import
-    torch: before another module imports torch, no error comes from torch.
-    """
+    torch: before another module imports torch, no error comes from torch."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError | OutOfMemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True

@@ -32,8 +32,7 @@ class Row:
     original network. ``seconds`` is computing time. ``equal`` counts the results that equal the reference. The PSNR of
     an equal result is infinite, so the mean PSNR does not include such results. ``classes`` has the number of patches
     of each class, cheapest class first, and ``own`` the mean GFLOPs of a patch as the method's authors count them.
-    ``memory`` is the peak during the method, in bytes above the memory before it.
-    """
+    ``memory`` is the peak during the method, in bytes above the memory before it."""
 
     image: str
     method: str
@@ -89,8 +88,7 @@ def bench(
 
     ``paper`` crops images as the paper's tables do. ``allowance`` is the budget of the method "budget", which has one
     cut for all images. ``skip`` is called with each image that fails. Raises UsageError if the model does not support a
-    method, and InputError if no image can be measured.
-    """
+    method, and InputError if no image can be measured."""
     check(conditions, methods)
     assert (Method("budget") in methods) == (allowance is not None)
     budget = None if allowance is None else _common_cut(conditions, files, paper, allowance)
@@ -193,7 +191,7 @@ def _warm_up(conditions: Conditions, methods: Sequence[Method], pair: Pair, budg
 def _common_cut(
     conditions: Conditions, files: Sequence[PairFiles], paper: bool, allowance: Allowance
 ) -> Routing | None:
-    """Return the routing with one cut that spends the budget over all images; None if no image can be loaded."""
+    """Return the routing with one cut that spends the budget over all images, or None if no image can be loaded."""
     images: list[NDArray[np.uint8]] = []
     for each in files:
         with suppress(PcsrError):  # reported when the image is measured

@@ -85,7 +85,8 @@ def differences(pictures: Iterable[Picture]) -> NDArray[np.float32]:
 def draw_sheet(pictures: Sequence[Picture]) -> NDArray[np.uint8]:
     """Draw pictures of one size side by side, each below its label, (H, W, 3).
 
-    A picture larger than CELL is reduced, and the detail in which the pictures differ most is below it at full size."""
+    A picture larger than CELL is reduced. Below the reduced picture is the detail in which the pictures differ most, at
+    full size."""
     height, width = pictures[0].rgb.shape[:2]
     large = max(height, width)
     detail = None

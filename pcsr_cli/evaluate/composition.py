@@ -1,8 +1,7 @@
 """Composes the result of any routing from branches that ran once.
 
 Before refinement, the value of a pixel depends only on its branch. Refinement changes only light pixels beside heavy
-ones. If both branches are known at every pixel, the result of any routing follows without running the network.
-"""
+ones. If both branches are known at every pixel, the result of any routing follows without running the network."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,8 +31,7 @@ def check_branches(count: int) -> None:
 class Composer:
     """Composes results of a model with two branches for any mask (H, W) bool of heavy pixels.
 
-    ``refine`` is the paper's #h. Raises UsageError for a model without two branches.
-    """
+    ``refine`` is the paper's #h. Raises UsageError for a model without two branches."""
 
     def __init__(self, branches: Branches, refine: int) -> None:
         check_branches(branches.rgb.shape[0])
@@ -95,8 +93,7 @@ def patch_mask(difficulty: Tensor, side: int, heavy: int) -> Tensor:
     """Route whole patches by their mean p_heavy, and return the heavy pixels, (H, W) bool.
 
     ``difficulty`` is (H, W), ``side`` the side of a patch in HR pixels. The patches with the highest mean are heavy.
-    Only the upper part of the last of these patches is heavy, so that exactly ``heavy`` pixels are heavy.
-    """
+    Only the upper part of the last of these patches is heavy, so that exactly ``heavy`` pixels are heavy."""
     height, width = difficulty.shape
     across = -(-width // side)
     patch = (torch.arange(height) // side)[:, None] * across + torch.arange(width) // side

@@ -1,8 +1,7 @@
 """Image pairs to measure on: HR images with LR versions that are given or computed, or LR images alone.
 
 ``find_pairs`` returns the files of each pair. A pair is loaded only when it is measured, so one damaged file does not
-stop the others.
-"""
+stop the others."""
 
 import math
 import os
@@ -92,8 +91,7 @@ def find_pairs(
     An image is HR, or LR with ``no_reference``. A folder contains images, or the folders HR and LR_x``scale``. ``lr``
     is the LR image of the only HR image, or a folder of LR images with the same names. Pairs whose files have the same
     name are named by their paths. ``degradation`` is applied to all LR images. Raises InputError if nothing is found
-    and UsageError for an invalid request.
-    """
+    and UsageError for an invalid request."""
     if no_reference and lr is not None:
         raise UsageError("Separate LR images need a reference.", "Measure with HR images.", setting="lr")
     if not no_reference and scale != int(scale):
@@ -151,8 +149,7 @@ def load_pair(files: PairFiles, scale: float, paper: bool = False) -> Pair:
 
     ``paper`` crops both images further, to the patch grid of the paper's tables. Raises InputError if a file is
     missing or damaged, or if the sizes do not match the scale, and UsageError for a degradation that reduces given LR
-    images.
-    """
+    images."""
     from pcsr_cli.images.degrade import Degradation
     from pcsr_cli.images.read import read_rgb
     from pcsr_cli.images.resize import make_lr_float
@@ -197,8 +194,7 @@ def patch_grid(height: int, width: int) -> tuple[int, int]:
 def crop_to_patch_grid(pair: Pair) -> Pair:
     """Crop LR at the bottom and right to its ``patch_grid``, and HR to the same area.
 
-    Raises InputError for an LR image smaller than a patch.
-    """
+    Raises InputError for an LR image smaller than a patch."""
     if min(pair.lr_size) < PATCH:
         raise InputError(f"{pair.name} is smaller than a patch of {PATCH} LR pixels.", "Use larger images.")
     height, width = patch_grid(*pair.lr_size)

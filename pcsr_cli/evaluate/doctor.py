@@ -1,7 +1,6 @@
 """The checks of ``pcsr doctor``: the installation, the machine, the models and the image formats.
 
-``examine`` runs the checks. Each check is a function that yields its findings, usually one.
-"""
+``examine`` runs the checks. Each check is a function that yields its findings, usually one."""
 
 import importlib
 import io

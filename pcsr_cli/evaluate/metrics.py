@@ -40,8 +40,7 @@ def psnr(result: NDArray[_Number], truth: NDArray[_Number], shave: int = 0) -> f
     """Return the PSNR in dB of two images with values in 0..255, without ``shave`` border pixels.
 
     The images are (H, W, 3) uint8 RGB or (H, W) float32 luma. The PSNR of equal images is infinite. Raises InputError
-    if the sizes differ or the border covers the whole image.
-    """
+    if the sizes differ or the border covers the whole image."""
     a, b = _inside(result, truth, shave)
     return decibels(float(np.mean((a.astype(np.float64) - b) ** 2)))
 
@@ -80,8 +79,7 @@ def ssim(result: Plane, truth: Plane, shave: int = 0) -> float:
 
     The value is that of scikit-image's ``structural_similarity`` with ``gaussian_weights``, ``sigma=1.5`` and
     population covariance: the mean over all positions where the 11x11 window lies inside the image, NaN if there is
-    none. Raises the InputErrors of ``psnr``.
-    """
+    none. Raises the InputErrors of ``psnr``."""
     a, b = _inside(result, truth, shave)
     return SsimTruth(b)(a)
 
@@ -95,8 +93,7 @@ class SsimTruth:
     from scikit-image's by less than 1e-6.
 
     The image is processed in blocks of rows. Each block is cut into 16 vertical strips, which become the channels of a
-    depthwise convolution. An object takes the memory of about three luma images.
-    """
+    depthwise convolution. An object takes the memory of about three luma images."""
 
     def __init__(self, truth: Plane) -> None:
         self._height, self._width = (max(0, side - WINDOW + 1) for side in truth.shape)

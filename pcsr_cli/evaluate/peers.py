@@ -3,8 +3,7 @@
 ClassSR (Kong et al., CVPR 2021) and ARM (Chen et al., ECCV 2022), both with CARN, route patches of an image. Each LR
 patch of 32x32 pixels, in steps of 28, runs alone through the network of its class. Results are rounded to 8 bits. Where
 patches overlap, their mean is rounded again. Pixels to the right of the last patch or below it are not computed. The
-weights of ClassSR and ARM have no licence, so they do not ship with pcsr.
-"""
+weights of ClassSR and ARM have no licence, so they do not ship with pcsr."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -122,8 +121,7 @@ class Peer:
 
     ``networks`` has the network of each class, None for bicubic. ``route`` returns the class (n,) of each patch (n, 3,
     32, 32) uint8 for ARM's k. ``costs`` has the FLOPs of a patch by class, and ``own`` the GFLOPs of a patch as
-    the method's authors count them.
-    """
+    the method's authors count them."""
 
     networks: tuple[ShiftedCarn | None, ...]
     route: Callable[[Tensor, float], Tensor]
@@ -303,8 +301,7 @@ def read_table(path: Path | None, weights: Path) -> EdgeTable:
 def compute_table(networks: Sequence[ShiftedCarn], folder: Path) -> EdgeTable:
     """Compute ARM's table from the HR images of a folder: for each class and bin, the mean PSNR of the patches.
 
-    A bin without patches has the values of the nearest bin with patches. Raises InputError.
-    """
+    A bin without patches has the values of the nearest bin with patches. Raises InputError."""
     scores, quality = [], []
     for files in find_pairs([folder], ORIGINAL_SCALE):
         pair = load_pair(files, ORIGINAL_SCALE, paper=True)
@@ -355,8 +352,7 @@ def load_state(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a ``.safetensors`` or ``.pth`` by name.
 
     A ``.pth`` contains the state dict, ``{"params": state dict}`` as published for BSRN, or ``{"model": {"sd": state
-    dict}}`` as published by PCSR's authors. Raises ModelError.
-    """
+    dict}}`` as published by PCSR's authors. Raises ModelError."""
     if not is_file(path):
         raise ModelError(f"{path} does not exist.", "Check the path.")
     if path.suffix == ".safetensors":
@@ -375,8 +371,7 @@ def load_state(path: Path) -> Mapping[str, Tensor]:
 def load_original(path: Path, device: torch.device) -> LoadedOriginal:
     """Load a ``.safetensors`` or ``.pth`` of CARN, FSRCNN, SRResNet or BSRN at x4. The keys identify the network.
 
-    Raises ModelError.
-    """
+    Raises ModelError."""
     state = load_state(path)
     for name, network_class in ORIGINALS.items():
         with torch.device("meta"):

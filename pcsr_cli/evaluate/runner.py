@@ -29,10 +29,9 @@ from pcsr_cli.model.registry import LoadedModel
 class MethodResult:
     """A result (H, W, 3) uint8. Figures that the method does not have are None.
 
-    ``paper`` and ``executed`` are GFLOPs. A method that routes patches has the number of patches of each class, and the
-    mean GFLOPs of a patch as its authors count them, ``own``. ``memory`` is the peak during the method, in bytes above
-    the memory before it.
-    """
+    ``paper`` and ``executed`` are GFLOPs. Methods that route patches have ``classes``, the number of patches of each
+    class, and ``own``, the mean GFLOPs of a patch as their authors count them. ``memory`` is the peak during the
+    method, in bytes above the memory before it."""
 
     rgb: NDArray[np.uint8]
     heavy_share: float | None = None
@@ -50,8 +49,7 @@ class Conditions:
 
     Each measurement replaces the routing in ``settings``. ``luma`` selects PSNR of luma. With ``no_reference``, results
     are compared with all heavy instead of HR. ``original`` is the original network with its weights, if they are given.
-    ``degrade`` describes how the LR images were degraded. ``peers`` has the methods with their own weights by kind.
-    """
+    ``degrade`` describes how the LR images were degraded. ``peers`` has the methods with their own weights by kind."""
 
     model: LoadedModel
     scale: float
@@ -100,8 +98,7 @@ class Conditions:
 class MethodRunner:
     """Runs methods on the image ``lr`` (h, w, 3) uint8 and keeps their results.
 
-    ``budget`` is the routing of the method "budget".
-    """
+    ``budget`` is the routing of the method "budget"."""
 
     def __init__(self, conditions: Conditions, lr: NDArray[np.uint8], budget: Routing | None = None) -> None:
         self.conditions = conditions

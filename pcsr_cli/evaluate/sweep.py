@@ -2,8 +2,7 @@
 
 The light and the heavy sampler run once at every pixel. Each point of the curve is composed from the results of the
 samplers, refinement included. A point has the routing of an upscale with that cut and the same 8-bit values except for
-rounding ties.
-"""
+rounding ties."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,8 +38,7 @@ class Point:
     ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k that gives this cut. ``k`` is
     None if no k gives this cut. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or,
     without HR, against all heavy. The PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller
-    than its window. ``equal`` counts the results that equal the reference, which the mean PSNR does not include.
-    """
+    than its window. ``equal`` counts the results that equal the reference, which the mean PSNR does not include."""
 
     cut: float | None
     k: float | None
@@ -95,8 +93,7 @@ def sweep(
 ) -> Curve:
     """Return the curve of one image. ``progress`` is called with the completed share.
 
-    Raises UsageError for a model without two branches, InputError for an image that its border covers.
-    """
+    Raises UsageError for a model without two branches, InputError for an image that its border covers."""
     composer = conditions.explore(pair.lr, lambda share: progress(share / 2))
     return trace(conditions, pair, composer, grid, lambda share: progress((1 + share) / 2))
 

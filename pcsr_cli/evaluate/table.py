@@ -1,8 +1,7 @@
 """The table of the paper's appendix over one folder: original networks, methods that route patches, and PCSR.
 
 Every method reads the same LR images and is compared with the same part of HR. HR is cut to a multiple of 12 before it
-is reduced. The paper's figures of the original networks imply this cut. Then HR and LR are cut to the patch grid.
-"""
+is reduced. The paper's figures of the original networks imply this cut. Then HR and LR are cut to the patch grid."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -74,8 +73,7 @@ def find_matches(
     """For each peer, find the cheapest k that reaches its mean PSNR, and the k that has its mean GFLOPs.
 
     The curve of mean PSNR over k is composed from one run of both branches on each image. Also returns one sentence for
-    each figure that is out of reach. Raises the errors of ``bench``.
-    """
+    each figure that is out of reach. Raises the errors of ``bench``."""
     targets = bench(conditions, files, peers, paper=True).mean
     alone = replace(conditions, original=None, peers={})
     curves, _ = each_pair(

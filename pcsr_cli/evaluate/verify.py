@@ -2,8 +2,7 @@
 
 Each variant of the computation is compared with the whole image at once in float32. For another size or number of
 threads, kernels sum in another order. Values may therefore differ by ROUNDING, and a pixel whose p_heavy is within TIE
-of the cut may change its branch. LOWER has the larger differences that half precision may have.
-"""
+of the cut may change its branch. LOWER has the larger differences that half precision may have."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,8 +39,7 @@ Upscaled = tuple[Tensor, Tensor, Outcome]
 class Tolerance:
     """The allowed difference of RGB in [0, 1], and the share of pixels that may change branch without a tie.
 
-    Pixels that changed branch and their neighbours are not compared.
-    """
+    Pixels that changed branch and their neighbours are not compared."""
 
     difference: float
     flipped: float
@@ -60,8 +58,7 @@ class Comparison:
     ``difference`` and ``levels`` (of 255) are maxima over all pixels except those that changed branch and the
     neighbours of those. Refinement changes these neighbours. ``changed`` counts all changed 8-bit values, three per
     pixel. ``flipped`` counts the pixels that changed branch. ``ties`` counts the flipped pixels on the cut. ``ties`` is
-    None if the cut was not examined.
-    """
+    None if the cut was not examined."""
 
     routing: str
     variant: str
@@ -89,8 +86,7 @@ class Comparison:
 class Variant:
     """A variant of the computation. The defaults are those of the reference.
 
-    With ``tile`` None, the engine chooses the tile. With ``memory`` 0, no features are kept between ADM's passes.
-    """
+    With ``tile`` None, the engine chooses the tile. With ``memory`` 0, no features are kept between ADM's passes."""
 
     name: str
     tile: int | None = WHOLE
@@ -112,8 +108,7 @@ def verify(
 
     ``model`` is in float32. ``lower`` is the same model in half precision, or None. ``rgb`` is (h, w, 3) uint8 or
     uint16. ``tiles`` are sides in LR pixels. Without ``tiles``, several sizes are tried. Memory holds two results in
-    float32 at a time.
-    """
+    float32 at a time."""
     lr = as_lr(rgb)
     size = (lr.shape[2], lr.shape[3])
     # With more than two branches a routing cannot be one cut on one probability.

@@ -1,8 +1,7 @@
 """Read checkpoint files and build networks from them, strictly and without executing any code in them.
 
 The formats are a folder or a ``.safetensors`` file with its ``config.json``, and the authors' ``.pth``: a dict whose
-``model`` holds constructor arguments and a state dict, loaded with ``weights_only=True``.
-"""
+``model`` holds constructor arguments and a state dict, loaded with ``weights_only=True``."""
 
 import contextlib
 import hashlib
@@ -83,8 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def read_safetensors(config: Path, weights: Path) -> Checkpoint:
     """Read a ``config.json`` and its ``.safetensors``. Raises ModelError.
 
-    If ``config.json`` is missing, the copy in the metadata of the weights is used.
-    """
+    If ``config.json`` is missing, the copy in the metadata of the weights is used."""
     content = _read_weights(weights) if is_file(weights) else None
     try:
         stored = None if content is None or exists(config) else _stored_config(content)
@@ -173,8 +171,7 @@ def _find_bomb(content: bytes) -> str | None:
     files.
 
     A bomb has compressed or overlapping entries, or a long pickle, whose objects are larger than their codes.
-    Files of torch before 1.6 are a pickle followed by the numbers.
-    """
+    Files of torch before 1.6 are a pickle followed by the numbers."""
     pickled = len(content) - 3 * MAX_HEADER
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -219,8 +216,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str, 
     or the method that requires the keys.
 
     Raises ModelError for a network that is too large, and for keys that are missing, unexpected, of another shape or
-    not finite. The error names these keys.
-    """
+    not finite. The error names these keys."""
     wanted = network.state_dict()
     size = sum(value.nbytes for value in wanted.values())
     if size > MAX_WEIGHTS:  # a small .pth can hold tensors of any shape whose elements share memory
@@ -265,8 +261,7 @@ def save_folder(model: Pcsr, scales: Scales, folder: Path, replace: bool = True)
 
     Even if the process is killed, the folder holds the complete old or the complete new model: the weights contain a
     copy of the config, and an old config.json is removed before the weights are replaced. Raises OutputError, and
-    RefusedOutputError if a file exists and ``replace`` is false.
-    """
+    RefusedOutputError if a file exists and ``replace`` is false."""
     config = json.dumps(write_config(model.spec, scales), indent=2) + "\n"
     state = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -1,8 +1,7 @@
-"""huggingface_hub with the user's settings: the address of the Hub, proxies, certificates and the token.
+"""The settings of huggingface_hub: the address of the Hub, proxies, certificates and the token.
 
 The functions import huggingface_hub when they are called, because the import is slow and fails on an invalid
-HF_ENDPOINT.
-"""
+HF_ENDPOINT."""
 
 import contextlib
 import logging

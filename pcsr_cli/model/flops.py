@@ -2,8 +2,7 @@
 
 The paper counts the backbone once, and at every HR pixel the classifier and one sampler. The executed FLOPs differ from
 the paper's count: the HR pixels of an LR pixel share the first layers, and tile halos, refinement rings and second
-passes are extra work.
-"""
+passes are extra work."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +26,7 @@ ORIGINAL_SCALE = 4
 class ModelCosts:
     """FLOPs per pixel: per LR pixel for the backbone and the shared first layers, per HR pixel for the rest.
 
-    ``branches`` and ``branches_shared`` have one entry for each sampler, lightest first.
-    """
+    ``branches`` and ``branches_shared`` have one entry for each sampler, lightest first."""
 
     backbone: Cost
     classifier: Cost
@@ -47,8 +45,7 @@ class Executed:
     """The number of pixels that each part computed, including halos, rings and second passes.
 
     ``branches_shared`` and ``branches`` have one entry for each sampler. ``repeated`` counts FLOPs, not pixels: the
-    work that the backbone repeated at the edges of its bands, and its layers at a lower resolution.
-    """
+    work that the backbone repeated at the edges of its bands, and its layers at a lower resolution."""
 
     backbone: int = 0
     classifier_shared: int = 0

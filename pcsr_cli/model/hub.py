@@ -1,8 +1,7 @@
 """Model files from the Hugging Face Hub, in huggingface_hub's standard cache.
 
 HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual effect. A file reaches the cache only after its
-commit, hash, size and format have been checked. Cached files are checked before each use.
-"""
+commit, hash, size and format have been checked. Cached files are checked before each use."""
 
 import contextlib
 import hashlib
@@ -45,8 +44,7 @@ OUTAGE_SECONDS = 600
 class HubLocation:
     """Two files of a Hub repository; ``revision`` is a commit, a branch or a tag.
 
-    The sha256 of each file and the ``size`` of the weights in bytes must match if they are given.
-    """
+    The sha256 of each file and the ``size`` of the weights in bytes must match if they are given."""
 
     repo: str
     revision: str
@@ -80,8 +78,7 @@ def fetch(location: HubLocation, name: str, notify: Notify | None = None, bounds
 
     ``name`` is the user's name for the model. ``notify`` is called with a message if a download is slow. A cached file
     of a commit is used without a request to the Hub. A damaged file is downloaded again. Raises HubError if the Hub is
-    unreachable and a file is not cached, if the Hub refuses the request, or if a download is damaged.
-    """
+    unreachable and a file is not cached, if the Hub refuses the request, or if a download is damaged."""
     if not REVISION.fullmatch(location.revision):
         raise HubError(f"{location.revision!r} is not a valid revision.", "Use a branch, tag or commit.")
     new: list[Path] = []
@@ -111,7 +108,7 @@ def record_outage() -> bool:
 
 
 def is_out() -> bool:
-    """Whether ``record_outage`` recorded in the last minutes that this Hub cannot be reached."""
+    """Whether ``record_outage`` made a record about this Hub in the last OUTAGE_SECONDS."""
     try:
         age = time.time() - _outage_file().stat().st_mtime
         return 0 <= age < OUTAGE_SECONDS and _outage_file().read_text(encoding="utf-8") == endpoint()
@@ -140,8 +137,7 @@ def is_whole_here(location: HubLocation) -> bool:
 def is_whole(cached: Path, digest: str | None = None) -> bool:
     """Whether a cached file is undamaged.
 
-    The content must match ``digest`` (sha256 or git's blob sha1), the hash in the file name, and the format.
-    """
+    The content must match ``digest`` (sha256 or git's blob sha1), the hash in the file name, and the format."""
     try:
         name = cached.readlink().name if cached.is_symlink() else None
         return _is_valid(read_bytes(cached, MAX_DOWNLOAD), cached.suffix, digest, name)

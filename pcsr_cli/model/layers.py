@@ -1,10 +1,8 @@
 """Layers that several networks use, and the FLOPs of one layer, in the paper's convention and as executed.
 
 The paper's convention (Jeong et al., ECCV 2024, as in its tables) counts 2 x the multiply-adds of convolutions and
-linear layers, one FLOP for each input element of a PReLU and two for a BatchNorm, and nothing for bias and ReLU. The
-paper's convention counts a transposed convolution at every *output* pixel. The executed FLOPs are 2 x the executed
-multiply-adds.
-"""
+linear layers. For each input element, a PReLU counts one FLOP and a BatchNorm two. Bias and ReLU count nothing. A
+transposed convolution counts at every *output* pixel. The executed FLOPs are 2 x the executed multiply-adds."""
 
 from dataclasses import dataclass
 
@@ -38,8 +36,7 @@ def transposed_conv(channels_in: int, channels_out: int, kernel: int, stride: in
     """FLOPs of one *input* pixel of a transposed convolution.
 
     The layer executes k x k multiply-adds for each input pixel. The paper's convention counts the k x k multiply-adds
-    for each of the stride x stride output pixels.
-    """
+    for each of the stride x stride output pixels."""
     flops = 2 * kernel * kernel * channels_in * channels_out
     return Cost(flops * stride * stride, flops)
 

@@ -1,8 +1,7 @@
 """The PCSR network: backbone, classifier, and one sampler for each branch (spec: Jeong et al., ECCV 2024, section 3).
 
 This module is the readable definition. The engine computes the same numbers faster, because the HR pixels of an LR
-pixel share the samplers' first layers.
-"""
+pixel share the samplers' first layers."""
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,7 @@ class Kept:
     """A ``value`` that is computed from the weights of a network and stored in the network. ``made_from`` identifies
     the weights.
 
-    A copy of the network starts without the value.
-    """
+    A copy of the network starts without the value."""
 
     def __init__(self) -> None:
         self.made_from: object = None
@@ -31,8 +29,7 @@ class Pcsr(nn.Module):
     """A PCSR network with M samplers. The attributes have the names of the published state dicts.
 
     ``dtype`` is the precision in which the engine computes the backbone. The weights and all other parts stay in
-    float32.
-    """
+    float32."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
 """The registry of models (``weights.toml`` and the user's own file of the same form), and loading a model by name.
 
 Registry files are checked strictly: unknown keys are refused, repositories and file names are validated, and revisions
-are full commits. Listing models does not import torch.
-"""
+are full commits. Listing models does not import torch."""
 
 import os
 import re
@@ -178,10 +177,9 @@ def packaged_registry_path() -> Path:
 
 
 def load_registry(own: Path | None = None) -> Registry:
-    """The packaged registry, extended by the user's own file, whose entries replace those of the same name.
+    """Read the packaged registry and the user's own file. Own entries replace packaged entries of the same name.
 
-    Raises RegistryError for a file that is missing, not TOML, or has invalid keys or values.
-    """
+    Raises RegistryError for a file that is missing, not TOML, or has invalid keys or values."""
     packaged = read_registry(packaged_registry_path())
     if own is None:
         return packaged
@@ -211,7 +209,7 @@ def read_registry(path: Path) -> Registry:
         entry = convert({"name": name, **keys}, Entry, f"{origin}, model {name!r}", RegistryError, "Correct the file.")
         if entry.name != name:
             raise RegistryError(
-                f"{origin}, model {name!r}: name is another name, {entry.name!r}.", "Remove the key name."
+                f"{origin}, model {name!r}: the key `name` has another value, {entry.name!r}.", "Remove the key `name`."
             )
         if entry.folder is not None:
             entry = msgspec.structs.replace(entry, folder=str(path.parent / entry.folder))
@@ -231,8 +229,7 @@ class Identity:
     """The weights of a model, for reports and for the metadata of results.
 
     ``revision`` is the commit on the Hub, None for a local model. ``original`` names the network to compare the model
-    with.
-    """
+    with."""
 
     name: str
     revision: str | None
@@ -246,8 +243,7 @@ class Identity:
 class LoadedModel:
     """A network ready to run, the identity of its weights, and the scales it was trained for.
 
-    ``notes`` are messages for the user: why another model was not chosen, and a licence that is not stated.
-    """
+    ``notes`` are messages for the user: why another model was not chosen, and a licence that is not stated."""
 
     network: "Pcsr"
     identity: Identity
@@ -260,8 +256,7 @@ def find_model(
 ) -> LoadedModel:
     """Find, fetch if necessary, check and build a model, in float32 on the CPU.
 
-    The parameters are those of ``api.load_model``. Raises UnknownModelError, HubError, ModelError.
-    """
+    The parameters are those of ``api.load_model``. Raises UnknownModelError, HubError, ModelError."""
     check_reference(reference, registry)
     if reference == AUTO:
         return _choose(registry, scale, notify, lossy)

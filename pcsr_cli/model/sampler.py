@@ -6,8 +6,7 @@ first layer is linear in q, so it splits without approximation (at any real scal
     W q + b  =  W_feature @ feature[LR pixel]  +  row term[HR row]  +  column term[HR column]
 
 All HR pixels of an LR pixel share the first product. Each row term and each column term is one small
-vector.
-"""
+vector."""
 
 from itertools import pairwise
 

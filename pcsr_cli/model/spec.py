@@ -2,8 +2,7 @@
 
 The file format is the one on the Hub (``encoder_spec``, ``heavy_sampler_spec``, ...), plus optional keys for
 normalisation, trained scales, and samplers between light and heavy. msgspec checks types, ranges and unknown keys
-during conversion. The ``__post_init__`` methods check rules that involve more than one key.
-"""
+during conversion. The ``__post_init__`` methods check rules that involve more than one key."""
 
 import re
 from typing import Annotated, Any, Literal, TypeVar
@@ -54,8 +53,7 @@ def convert(
 ) -> T:
     """Build a ``kind`` from plain data as decoded from JSON or TOML.
 
-    Raises ``error`` with a sentence that names ``origin``, the key, and the values allowed there.
-    """
+    Raises ``error`` with a sentence that names ``origin``, the key, and the values allowed there."""
     try:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, RecursionError) as problem:
@@ -136,8 +134,7 @@ class ModelSpec(Table, frozen=True):
     """A whole PCSR network.
 
     ``samplers`` lists the hidden sizes of each branch's MLP, lightest first. Published models have two branches.
-    ``classifier`` lists the classifier's hidden sizes. Inputs are normalised as (x - mean) / std with x in [0, 1].
-    """
+    ``classifier`` lists the classifier's hidden sizes. Inputs are normalised as (x - mean) / std with x in [0, 1]."""
 
     backbone: BackboneSpec
     samplers: Samplers
@@ -236,8 +233,7 @@ class _Config(Table, frozen=True, kw_only=True):
 def parse_config(config: object, origin: str) -> tuple[ModelSpec, Scales | None]:
     """Read a published ``config.json`` (already decoded); the scales are None if it does not list any.
 
-    ``origin`` names the file in errors. Raises ModelError for missing, misspelt or out-of-range keys and values.
-    """
+    ``origin`` names the file in errors. Raises ModelError for missing, misspelt or out-of-range keys and values."""
     read = convert(config, _Config, origin)
     name = read.encoder_spec.name
     args = convert(read.encoder_spec.args, _ENCODER_ARGS[name], f"{origin}: encoder_spec.args")
@@ -255,7 +251,7 @@ def parse_config(config: object, origin: str) -> tuple[ModelSpec, Scales | None]
 
 
 def write_config(spec: ModelSpec, scales: Scales) -> dict[str, Any]:
-    """The ``config.json``, made of plain values, that ``parse_config`` reads back as the same spec and scales."""
+    """Return a ``config.json`` as plain values, from which ``parse_config`` reads the same spec and scales."""
 
     def sampler(hidden: tuple[int, ...]) -> _Sampler:
         return _Sampler("liif-sampler", _SamplerArgs(_Mlp("mlp", _MlpArgs(hidden))))

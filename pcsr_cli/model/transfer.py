@@ -1,8 +1,7 @@
 """Requests to the Hugging Face Hub, through the HTTP client of huggingface_hub, within limits of time and size.
 
 The download of huggingface_hub is not used, because it has no limit in time or size and uses headers of the server as
-file names.
-"""
+file names."""
 
 import contextlib
 import math
@@ -35,8 +34,7 @@ class Bounds:
     """Limits of one download, in seconds.
 
     ``connect`` limits the connection, and ``stall`` the time without new bytes. ``total`` limits the whole download,
-    plus one second for every ``rate`` bytes that arrive. After ``notice`` seconds, the user gets a message.
-    """
+    plus one second for every ``rate`` bytes that arrive. After ``notice`` seconds, the user gets a message."""
 
     connect: float = 5.0
     stall: float = 15.0
@@ -57,8 +55,7 @@ QUICK = Bounds(stall=5.0, total=5.0)
 class RemoteFile:
     """A file of a repository on the Hub, its sha256 if that is known, and the largest accepted size in bytes.
 
-    ``model`` is the user's name for the model.
-    """
+    ``model`` is the user's name for the model."""
 
     model: str
     repo: str
@@ -90,13 +87,13 @@ class Answer:
 
 
 class UnavailableError(HubError):
-    """The Hub cannot provide a file at this time. ``why`` is the reason, as a clause."""
+    """The Hub cannot provide a file at this time. ``why`` states the reason as a clause."""
 
     why = ""
 
     @classmethod
     def of(cls, file: RemoteFile, why: str, next_step: str = "") -> Self:
-        """The error for a file."""
+        """Return the error about ``file``."""
         later = "once online, or use a folder with config.json and model.safetensors."
         error = cls(f"Cannot fetch {file.repo}: {why}.", next_step or f"Run `pcsr models fetch {file.model}` {later}")
         error.why = why
@@ -112,7 +109,7 @@ class DamagedError(HubError):
 
     @classmethod
     def of(cls, file: RemoteFile, why: str) -> Self:
-        """The error for a file. ``why`` names the difference."""
+        """Return the error about ``file``. ``why`` states the difference."""
         return cls(f"{file.name} of {file.repo} arrived damaged: {why}.", f"The file is not used. {CHECK_CONNECTION}")
 
 
@@ -266,8 +263,7 @@ def _request(file: RemoteFile, method: str, offset: int, timeout: float, put: Ca
     """Request a file, follow redirects, and ``put`` the answer and the content from byte ``offset``.
 
     The first response with a commit describes the file, because the Hub redirects to another host for large files. The
-    HTTP client does not send the token to another host.
-    """
+    HTTP client does not send the token to another host."""
 
     def trace(name: str, _: object) -> None:
         if name.endswith("send_request_headers.started"):

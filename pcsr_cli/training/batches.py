@@ -1,8 +1,7 @@
 """Training batches. Each batch is a pure function of the seed, the stage and the step, so a run can resume anywhere.
 
 Every process draws the plan of the whole batch and makes its own part, so batches do not depend on the number of
-processes.
-"""
+processes."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,9 +37,8 @@ def margin(hr_length: int, lr_length: int) -> int:
 def shrinking_matrix(hr_length: int, lr_length: int, filter: str = "bicubic") -> Tensor:
     """Shrinking as a matrix: (lr_length, hr_length + 2 margins), float32, whose rows sum to 1.
 
-    ``filter`` is one of ``degrade.reduce``. The matrix is the middle third of the matrix for three adjacent crops, so
-    no border affects the result.
-    """
+    ``filter`` is a filter of ``degrade.reduce``. The matrix is the middle third of the matrix for three adjacent crops,
+    so no border affects the result."""
     wide = np.eye(3 * hr_length, dtype=np.float32)
     if filter == "bicubic":
         matrix = resize_bicubic(wide[:, :, None], 3 * lr_length, 3 * hr_length)[:, :, 0]
@@ -55,8 +53,7 @@ def shrinking_matrix(hr_length: int, lr_length: int, filter: str = "bicubic") ->
 def shrink(windows: Tensor, hr_length: int, lr_length: int, filter: str = "bicubic") -> Tensor:
     """Shrink (b, H, H, 3) uint8 windows, H = hr_length + 2 margins, to (b, lr_length, lr_length, 3) uint8.
 
-    As in ``resize.make_lr``, rows are shrunk first and each pass rounds to 8 bits.
-    """
+    As in ``resize.make_lr``, rows are shrunk first and each pass rounds to 8 bits."""
     matrix = upload(shrinking_matrix(hr_length, lr_length, filter), windows.device)
     batch, side, _, channels = windows.shape
     rows = _round_8bit(matrix @ windows.reshape(batch, side, side * channels).float())
@@ -73,8 +70,7 @@ class Batch:
     """LR crops and the HR pixels to predict from them.
 
     ``lr`` (b, 3, n, n) and ``truth`` (b, R, C, 3) are float32 RGB in [0, 1]. ``rows`` and ``columns`` are the positions
-    of the R x C chosen HR pixels, the same for every crop.
-    """
+    of the R x C chosen HR pixels, the same for every crop."""
 
     lr: Tensor
     truth: Tensor
@@ -109,8 +105,7 @@ def largest_window(crop: int, scales: tuple[ScaleShare, ...]) -> int:
 class BatchMaker(Dataset[Batch]):
     """Makes the batches of one stage from ``patches`` (count, patch, patch, 3) uint8, on the device of the patches.
 
-    A process makes part ``rank`` of ``processes`` equal parts of each batch.
-    """
+    A process makes part ``rank`` of ``processes`` equal parts of each batch."""
 
     patches: Tensor
     stage: StageConfig

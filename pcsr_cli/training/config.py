@@ -1,7 +1,6 @@
 """The recipe of a training run, read from a TOML file.
 
-Each table of the file is a struct and each key is a field. msgspec checks types, ranges and unknown keys.
-"""
+Each table of the file is a struct and each key is a field. msgspec checks types, ranges and unknown keys."""
 
 import tomllib
 from pathlib import Path, PurePath
@@ -39,8 +38,7 @@ class SourceConfig(Table, frozen=True):
     """A folder of training images. Each image is used once per reduction, shrunk by that factor with antialiasing.
 
     Lossy images need reductions of 2 or more to remove compression artefacts from the ground truth. ``exclude`` holds
-    patterns of file names. ``title`` and ``licence`` go into the model card.
-    """
+    patterns of file names. ``title`` and ``licence`` go into the model card."""
 
     path: str
     reductions: Annotated[tuple[AtLeastOne, ...], Meta(min_length=1, max_length=MAX_REDUCTIONS)] = (1.0,)
@@ -68,8 +66,7 @@ class ModelConfig(Table, frozen=True):
 
     With ``branches`` > 0, the backbone's 3x3 convolutions get additional branches in stage 1. The branches are
     ``branches`` times as wide as the convolution, and are merged into the convolution at the end. ``start`` is a folder
-    with the weights to start from.
-    """
+    with the weights to start from."""
 
     samplers: network.Samplers
     backbone: str = "dense"
@@ -119,8 +116,7 @@ class DegradationConfig(Table, frozen=True):
 
     ``twice`` is the share of crops whose HR image is saved as JPEG before it is reduced. ``reductions`` gives each
     filter its share of the batches. ``blur`` has a sigma in LR pixels, ``noise`` one in 8-bit values. At most one codec
-    follows, with a range of qualities: ``jpeg``, with shares of chroma ``subsamplings``, or ``webp``.
-    """
+    follows, with a range of qualities: ``jpeg``, with shares of chroma ``subsamplings``, or ``webp``."""
 
     twice: Share = 0.0
     reductions: dict[Literal["bicubic", "area", "bilinear", "lanczos"], Positive] = field(
@@ -152,8 +148,7 @@ class StageConfig(Table, frozen=True):
     pixels per crop that the samplers predict in one iteration. ``float32_tail`` and ``square_tail`` are shares of the
     iterations, at the end of the stage. During ``float32_tail``, ``precision`` has no effect. During ``square_tail``,
     the first stage minimises the mean squared error, which PSNR measures, instead of L1. ``balance`` and
-    ``heavy_share`` affect the second stage only.
-    """
+    ``heavy_share`` affect the second stage only."""
 
     iterations: Count
     batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)] = 16
@@ -208,13 +203,13 @@ class TrainConfig(Recipe, frozen=True):
 
     @property
     def trained_scales(self) -> Scales:
-        """The scales of the finished model: all real ones between the extremes, or a list of fixed ones."""
+        """The scales of the finished model: all real scales between the extremes, or a list of fixed scales."""
         continuous = any(share.low < share.high for share in self.scales)
         ends = sorted({end for share in self.scales for end in (share.low, share.high)})
         return Scales((ends[0], ends[-1]) if continuous else tuple(ends), continuous)
 
     def locate(self, path: str) -> Path:
-        """Resolve a path of the recipe."""
+        """Return a path of the recipe relative to the recipe's folder."""
         return self.folder / path
 
 

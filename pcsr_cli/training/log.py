@@ -1,7 +1,6 @@
 """Events of a training run, the log file that records them, and the model card and plot made from the log.
 
-The library prints nothing. The command line shows the events, the log records them, and tests collect them.
-"""
+The library prints nothing. The command line shows the events, the log records them, and tests collect them."""
 
 import json
 import os
@@ -43,8 +42,7 @@ class Progress:
 
     ``loss`` is the mean loss, ``rate`` the iterations per second, and ``crops`` the LR crops per second. ``seconds`` is
     the age of the run and ``seconds_left`` the time until the stage ends. ``heavy_share`` is the mean probability of
-    the heaviest branch, None in the first stage.
-    """
+    the heaviest branch, None in the first stage."""
 
     stage: int
     step: int
@@ -64,8 +62,7 @@ class Validated:
 
     ``psnr`` (dB), ``heavy_share`` and ``flops`` (executed, per image) use the default routing in the second stage and
     the heaviest branch for all pixels in the first. ``psnr_heavy`` uses the heaviest branch for all pixels.
-    ``psnr_bicubic`` is the PSNR of bicubic upscaling. ``seconds`` is the age of the run.
-    """
+    ``psnr_bicubic`` is the PSNR of bicubic upscaling. ``seconds`` is the age of the run."""
 
     scale: int
     psnr: float
@@ -119,8 +116,7 @@ class Log:
 def read_log(path: Path, event: str) -> Iterator[dict[str, Any]]:
     """Yield the entries of one kind of event, oldest first; none if there is no log.
 
-    Lines that a crash truncated are skipped.
-    """
+    Lines that a crash truncated are skipped."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -152,8 +148,7 @@ def write_card(config: TrainConfig, model: Pcsr, folder: Path, log: Path, second
 def plot_run(log: Path, output: Path) -> None:
     """Plot the loss and the PSNR of each stage from ``log`` and write the PNG to ``output``.
 
-    Raises PlotError if matplotlib is missing or the log has no progress, and OutputError.
-    """
+    Raises PlotError if matplotlib is missing or the log has no progress, and OutputError."""
     new_figure = figure_class()
     progress, validated = list(read_log(log, "progress")), list(read_log(log, "validated"))
     if not progress:

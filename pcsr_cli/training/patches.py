@@ -1,8 +1,7 @@
 """Training images cut into patches and cached as one memory-mapped array, (count, patch, patch, 3) uint8 RGB.
 
 The file name contains a fingerprint of the settings and the image files, so a file with the expected name is up to
-date. The file ends with ``MARK``, which shows that pcsr wrote the file.
-"""
+date. The file ends with ``MARK``, which shows that pcsr wrote the file."""
 
 import hashlib
 import json
@@ -40,11 +39,10 @@ class _Image:
 def open_patches(config: TrainConfig, smallest: int, observe: Observer) -> Pixels:
     """Open the patches of a recipe, (count, patch, patch, 3). Missing, outdated or damaged patches are made again.
 
-    Changes of the array do not reach the file.
+    A change of the array does not change the file.
 
     ``smallest`` is the side of the largest training window. Raises TrainingError if the patches are smaller or the
-    folders hold no usable image, OutputError if the cache cannot be written.
-    """
+    folders hold no usable image, OutputError if the cache cannot be written."""
     data = config.data
     if data.patch < smallest:
         raise TrainingError(f"Patches of {data.patch} pixels are too small.", f"Set data.patch to at least {smallest}.")

@@ -68,8 +68,7 @@ class Processes:
 def join_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that torchrun started, or run as one process without torchrun. Raises DeviceError.
 
-    Each process takes one GPU for ``auto`` and ``cuda``. On CPUs, the processes communicate over gloo.
-    """
+    Each process takes one GPU for ``auto`` and ``cuda``. On CPUs, the processes communicate over gloo."""
     count, own = int(os.environ.get("WORLD_SIZE", "1")), resolve_device(device)
     if count == 1:
         yield Processes(0, 1, own)
@@ -137,8 +136,7 @@ class Run:
 def measure_progress(run: Run, trainer: Trainer, losses: list[Loss], seconds: float) -> Progress:
     """The progress of iterations with the given losses, which took ``seconds``.
 
-    Raises TrainingError if the loss is not finite.
-    """
+    Raises TrainingError if the loss is not finite."""
     schedule, rate = trainer.schedule, len(losses) / max(1e-9, seconds)
     loss = run.processes.mean(torch.stack([each.total for each in losses]).mean())
     if not math.isfinite(loss):
@@ -161,8 +159,7 @@ def measure_progress(run: Run, trainer: Trainer, losses: list[Loss], seconds: fl
 def run_stage(run: Run, trainer: Trainer, maker: BatchMaker, stop: Callable[[], bool]) -> bool:
     """Train until the schedule ends or ``stop`` returns True, then save the state. Returns whether the schedule ended.
 
-    Raises TrainingError, OutputError.
-    """
+    Raises TrainingError, OutputError."""
     config, schedule, processes = run.config, trainer.schedule, run.processes
     losses, started = [], time.monotonic()
     for batch in batches(maker, range(schedule.step, schedule.last_step), processes.device):
@@ -196,8 +193,7 @@ def train(
     """Train the network of a recipe, with all files of the run in ``folder``; return the folder of the finished model.
 
     ``resume`` is a saved state to continue from. ``stop`` is called after each iteration. Once ``stop`` returns True,
-    the state is saved and the result is None. Raises TrainingError, InputError, OutputError, DeviceError.
-    """
+    the state is saved and the result is None. Raises TrainingError, InputError, OutputError, DeviceError."""
     state = load_state(resume, config.model.spec) if resume else None
     with join_processes(device) as processes:
         check_batches(config, processes.count)

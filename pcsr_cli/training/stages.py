@@ -1,8 +1,7 @@
 """The losses of the two training stages, and the parts of the network that each stage trains.
 
 A loss is a mean over this process's part of the batch. The mean of the losses over the processes is the loss of the
-whole batch.
-"""
+whole batch."""
 
 from dataclasses import dataclass
 
@@ -40,8 +39,7 @@ def freeze(model: Pcsr, stage: int) -> list[nn.Parameter]:
 def branch_pixels(sampler: PixelSampler, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """Evaluate a sampler at a grid of R x C HR pixels: features (b, C, h, w) to (b, R, C, outputs).
 
-    The feature part of the first layer is computed once per LR pixel and copied to its HR pixels.
-    """
+    The feature part of the first layer is computed once per LR pixel and copied to its HR pixels."""
     weight = sampler.first.weight[:, : sampler.width]
     shared = F.linear(features.permute(0, 2, 3, 1), weight)
     row_terms, column_terms = sampler.coordinate_terms(rows.rel, columns.rel, (rows.cell, columns.cell))
@@ -95,8 +93,7 @@ def balance(share: Tensor, heavy_share: float) -> Tensor:
     The target of the heaviest branch is ``heavy_share``. The branches except the heaviest divide the remaining target
     equally. With two branches and a target of 0.5, the term is the paper's | sum(p_heavy) - N/2 | / (N/2). The sign of
     the balance term comes from the whole batch. The mean of the term over the processes, and the mean of its gradient,
-    are therefore those of the whole batch.
-    """
+    are therefore those of the whole batch."""
     lighter = share.shape[0] - 1
     targets = [(1 - heavy_share) / lighter] * lighter + [heavy_share]
     whole = share.detach().clone()

@@ -35,8 +35,7 @@ class RunState(Struct, frozen=True):
 
     Batches depend only on the recipe's seed, ``stage`` and ``step``, so the state holds nothing about the data.
     ``progress`` is the position on the learning-rate curve, 0 to 1. ``seconds`` is the training time so far. ``random``
-    is the state of torch's random generator.
-    """
+    is the state of torch's random generator."""
 
     stage: Annotated[int, Meta(ge=1, le=2)]
     step: Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
@@ -64,8 +63,7 @@ def save_state(state: RunState, path: Path) -> None:
 def load_state(path: Path, spec: ModelSpec) -> RunState:
     """Read the state of a run that trains a network of ``spec``.
 
-    Raises TrainingError if the state is missing, broken, or of another architecture.
-    """
+    Raises TrainingError if the state is missing, broken, or of another architecture."""
     try:
         content = load_pickle(path)
     except ModelError as error:
@@ -85,8 +83,7 @@ class Schedule:
     """The position in a stage: the next iteration is ``step`` of ``last_step``.
 
     ``progress`` is the position on the learning-rate curve, 0 to 1. ``progress`` moves evenly toward 1 over the
-    remaining iterations, so the curve has no jump when ``last_step`` changes.
-    """
+    remaining iterations, so the curve has no jump when ``last_step`` changes."""
 
     last_step: int
     step: int = 0
@@ -135,8 +132,7 @@ class Branches(nn.Module):
 
     This parametrization of the kernel (out, in, 3, 3) adds the kernels of the branches, so the trained convolution is
     one kernel again. The branches contribute nothing at first. Sources: Ding et al., CVPR 2021; Zhang et al., ACM MM
-    2021.
-    """
+    2021."""
 
     def __init__(self, kernel: Tensor, gain: int) -> None:
         super().__init__()
@@ -163,7 +159,7 @@ def add_branches(model: Pcsr, gain: int) -> None:
 
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a model without branches that computes the same."""
+    """The state dict of a model without branches that computes the same result."""
     state = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in name}
     for name, layer in model.named_modules():
         if parametrize.is_parametrized(layer, "weight"):
@@ -174,8 +170,7 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
 class Graphs:
     """Runs iterations as CUDA graphs. Launching the kernels of a small network takes longer than running them.
 
-    Each combination of shapes and settings runs WARM_UP times as usual and is then captured.
-    """
+    Each combination of shapes and settings runs WARM_UP times as usual and is then captured."""
 
     WARM_UP = 3
 
@@ -268,8 +263,7 @@ class Trainer:
     def state(self, seconds: float) -> RunState:
         """The state to resume from, after ``seconds`` of training.
 
-        Raises TrainingError if the weights are not finite.
-        """
+        Raises TrainingError if the weights are not finite."""
         weights, averaged = self.model.state_dict(), self._average.module.state_dict()
         if not all(bool(value.isfinite().all()) for value in (*weights.values(), *averaged.values())):
             raise diverged(self.schedule.step)

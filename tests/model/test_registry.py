@@ -136,7 +136,7 @@ BAD_FILES = ('config = "../config.json"', 'weights = "/etc/passwd"', 'weights = 
         (REPO_LINES, 'packaged = "../../somewhere"', "packaged must be the name of a folder in the package"),
         (REPO_LINES, 'packaged = "/etc"', "packaged must be the name of a folder in the package"),
         (REPO_LINES, 'packaged = ".."', "packaged must be the name of a folder in the package"),
-        ("[models.mine]", '[models.mine]\nname = "other"', "name is another name, 'other'"),
+        ("[models.mine]", '[models.mine]\nname = "other"', "the key `name` has another value, 'other'"),
         ("[models.mine]", '[models."../mine"]', "use only a-z, 0-9, dot, dash and underscore "),
         ("[models.mine]", "[models.Mine]", "use only a-z, 0-9, dot, dash and underscore "),
         ('name = "carn"', 'name = "resnet"', "unknown backbone 'resnet'"),

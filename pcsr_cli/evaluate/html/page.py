@@ -1,8 +1,7 @@
 """The HTML page of ``pcsr report`` and ``pcsr compare``: one file that works without a network or a server.
 
 ``build_image`` computes the data of one image with its routing, ``report_page`` collects images and facts, and
-``write_page`` writes the page. The template, the style and the scripts are in ``assets/``.
-"""
+``write_page`` writes the page. The template, the style and the scripts are in ``assets/``."""
 
 import base64
 import hashlib
@@ -79,8 +78,7 @@ class PageImage:
     """One image of the page. ``size`` is (width, height), ``subtitle`` states sizes.
 
     ``layers`` has the label of each layer by its key, in the order of the menus. ``sides`` has the keys of the layers
-    that the page shows left and right at first. ``swept`` is None for pictures without routing.
-    """
+    that the page shows left and right at first. ``swept`` is None for pictures without routing."""
 
     name: str
     subtitle: str
@@ -108,7 +106,7 @@ class Measured:
 
     @property
     def against(self) -> str:
-        """The words that name the reference of the figure."""
+        """The words after the figure that name its reference, such as ``against HR``."""
         return f"{'to' if self.conditions.no_reference else 'against'} {self.conditions.reference}"
 
     @property
@@ -193,8 +191,7 @@ def build_image(
 ) -> PageImage:
     """Sweep an image and make its previews. ``progress`` is called with the completed share.
 
-    Raises the errors of ``sweep``.
-    """
+    Raises the errors of ``sweep``."""
     composer = conditions.explore(pair.lr, lambda share: progress(share / 2))
     curve = trace(conditions, pair, composer, grid, lambda share: progress(0.5 + 0.45 * share))
     height, width = composer.size

@@ -40,8 +40,7 @@ class Preview:
 
     ``left``, ``top``, ``width`` and ``height`` are in HR pixels, ``size`` is the embedded (width, height). ``layers``
     maps names to WebP images. ``difficulty`` is a lossless WebP image whose red channel has the levels of
-    ``to_levels``, None for pictures without a map. All images are data URIs.
-    """
+    ``to_levels``, None for pictures without a map. All images are data URIs."""
 
     left: int
     top: int
@@ -86,8 +85,7 @@ def make_previews(
     """Return a preview of the whole image and, if this preview is scaled down, one of a detail, within MAX_BYTES.
 
     ``layers`` are (H, W, 3) uint8, ``interest`` and the ``levels`` of difficulty (H, W). The detail is the square with
-    the largest sum of ``interest``. ``room`` multiplies the limits on pixels and bytes.
-    """
+    the largest sum of ``interest``. ``room`` multiplies the limits on pixels and bytes."""
     height, width = interest.shape
     regions = [(0, 0, width, height)]
     if height * width > MAX_PIXELS * room:

@@ -1,8 +1,7 @@
 """BSRN (Li et al., CVPR workshops 2022): blueprint convolutions, and attention that reads the whole image.
 
 The PCSR backbone ends with the LR features. Its width and depth (48 channels, 8 blocks) are a reconstruction, because
-no BSRN-PCSR is published. The original network (64 channels) also upsamples.
-"""
+no BSRN-PCSR is published. The original network (64 channels) also upsamples."""
 
 from collections import OrderedDict
 

@@ -1,7 +1,6 @@
 """CARN (Ahn et al., ECCV 2018), the mobile variant with shared residual blocks and grouped convolutions.
 
-The PCSR backbone ends with the LR features (52 channels). The original network (64 channels) also upsamples.
-"""
+The PCSR backbone ends with the LR features (52 channels). The original network (64 channels) also upsamples."""
 
 from collections import OrderedDict
 

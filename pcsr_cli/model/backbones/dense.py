@@ -1,7 +1,6 @@
 """A backbone of dense 3x3 convolutions, which CPUs and GPUs run near their peak speed.
 
-The backbone has one convolution, then ``depth`` residual blocks of two convolutions each.
-"""
+The backbone has one convolution, then ``depth`` residual blocks of two convolutions each."""
 
 from torch import Tensor, nn
 

@@ -1,8 +1,7 @@
 """FSRCNN (Dong et al., ECCV 2016), with no activation between its four mapping convolutions.
 
 The PCSR backbone ends with the LR features (48 channels). The original network (56 channels) adds a transposed
-convolution.
-"""
+convolution."""
 
 from torch import Tensor, nn
 

@@ -1,7 +1,6 @@
 """SRResNet (Ledig et al., CVPR 2017), modified: no BatchNorm, residual to the bilinear enlargement.
 
-The PCSR backbone ends with the LR features (58 channels). The original network (64 channels) also upsamples.
-"""
+The PCSR backbone ends with the LR features (58 channels). The original network (64 channels) also upsamples."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
