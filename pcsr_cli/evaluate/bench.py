@@ -126,7 +126,6 @@ def check(conditions: Conditions, methods: Sequence[Method]) -> None:
 def _measure(
     conditions: Conditions, pair: Pair, methods: Sequence[Method], budget: Routing | None
 ) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
-    """Run every method on one image."""
     runner = MethodRunner(conditions, pair.lr, budget)
     truth = runner.run(Method("heavy")).rgb if pair.hr is None else pair.hr
     truth_luma = luma(truth)
@@ -176,7 +175,6 @@ def mean_row(rows: Sequence[Row]) -> Row:
 
 
 def _mean(rows: Sequence[Row], column: str) -> float | None:
-    """Return the mean of the known values of a column, None if there are none."""
     known = [value for row in rows if (value := getattr(row, column)) is not None]
     return fmean(known) if known else None
 

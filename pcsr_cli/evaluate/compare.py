@@ -119,7 +119,6 @@ def _fit(rgb: NDArray[np.uint8], large: int) -> NDArray[np.uint8]:
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
-    """Cut a text to a width in pixels."""
     shown = text
     while len(text) > 1 and font.getlength(shown) > room:
         text = text[:-1]

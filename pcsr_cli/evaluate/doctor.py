@@ -119,7 +119,6 @@ def check_libraries() -> Iterator[Finding]:
 
 
 def _import_error(module: str) -> str | None:
-    """Return the reason why a module cannot be imported, or None."""
     try:
         importlib.import_module(module)
     except Exception as error:  # a library that does not fit the system raises any type of exception
@@ -246,7 +245,6 @@ def _check_model(entry: Entry, registry: Registry) -> Finding:
 
 
 def _check_hub(entries: Sequence[Entry]) -> Finding:
-    """Request metadata of a model from the Hub."""
     try:
         facts = {"endpoint": endpoint(), "offline": client().constants.HF_HUB_OFFLINE}
     except HubError as error:

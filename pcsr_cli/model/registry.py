@@ -218,8 +218,6 @@ def read_registry(path: Path) -> Registry:
 
 
 class _File(Table, frozen=True):
-    """A whole registry file."""
-
     models: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     auto: tuple[str, ...] = ()
 

@@ -217,8 +217,6 @@ class _Sampler(Table, frozen=True):
 
 
 class _Config(Table, frozen=True, kw_only=True):
-    """A whole ``config.json``."""
-
     encoder_spec: _Encoder
     light_sampler_spec: _Sampler
     middle_sampler_specs: tuple[_Sampler, ...] | UnsetType = UNSET

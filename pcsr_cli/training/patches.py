@@ -74,7 +74,6 @@ def _load(path: Path, side: int) -> Pixels | None:
 
 
 def _is_cache(path: Path) -> bool:
-    """Whether pcsr wrote this file."""
     if path.is_symlink() or not is_file(path):
         return False
     with path.open("rb") as stream:

@@ -123,7 +123,6 @@ def _embedded_size(width: int, height: int, shrink: float, room: float) -> tuple
 def _crop(
     layers: Mapping[str, NDArray[np.uint8]], region: tuple[int, int, int, int], size: tuple[int, int]
 ) -> dict[str, NDArray[np.uint8]]:
-    """Crop all layers to a region and scale them to ``size``."""
     left, top, width, height = region
     inside = (slice(top, top + height), slice(left, left + width))
     images = {name: np.ascontiguousarray(rgb[inside]) for name, rgb in layers.items()}
