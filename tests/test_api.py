@@ -216,7 +216,7 @@ def test_a_smaller_scale_is_reduced_from_the_trained_one(model: LoadedModel, sca
 
 @pytest.mark.parametrize("scale", [0, -4, 0.99, 0.99999999, float("nan"), 10_000.1, 1e300, float("inf")])
 def test_a_scale_below_one_or_above_ten_thousand_is_refused(model: LoadedModel, scale: float) -> None:
-    large = "is too large. Give a number of at most 10,000."
+    large = "is too large. Use at most 10,000."
     with fails(ScaleError, f"A scale of {in_full(scale)} {large if scale > 1 else 'does not enlarge.'}"):
         pcsr_cli.upscale(levels(), model, scale)
 

@@ -145,9 +145,7 @@ def parse_grid(kind: str, text: str) -> CutGrid:
     except (ValueError, OverflowError):
         values = [math.nan]
     if not all(math.isfinite(value) for value in values) or len(parts) not in {1, 3}:
-        raise UsageError(
-            f"Invalid grid {text[:40]!r}.", "Use START:STOP:STEP or comma-separated numbers.", setting=kind
-        )
+        raise UsageError(f"Invalid grid {text[:40]!r}.", "Use START:STOP:STEP or a list of numbers.", setting=kind)
     if not 0 < len(values) <= MAX_POINTS:
         raise UsageError(f"The grid {text[:40]!r} has {len(values)} points.", f"Use 1 to {MAX_POINTS}.", setting=kind)
     low, high = (0, 1) if kind == "threshold" else (-100, 100)

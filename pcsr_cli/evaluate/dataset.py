@@ -137,9 +137,7 @@ def images_in(folder: Path) -> list[Path]:
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - names only
     except OSError as error:
-        raise InputError(
-            f"Cannot read the folder {folder}: {reason(error)}.", "Check the permissions of the folder."
-        ) from error
+        raise InputError(f"Cannot read the folder {folder}: {reason(error)}.", "Check the permissions.") from error
     paths = (folder / name for name in names if not name.startswith("."))
     return [path for path in paths if path.suffix.lower() in readable_suffixes() and is_file(path)]
 

@@ -118,9 +118,7 @@ def _parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
         _header(content)
         return load(content)
     except (SafetensorError, ValueError) as error:
-        raise ModelError(
-            f"{path} is not a complete safetensors file: {error}.", "Fetch or copy the file again."
-        ) from error
+        raise ModelError(f"{path} is not a complete safetensors file: {error}.", "Fetch the file again.") from error
 
 
 def _header(content: bytes) -> bytes:
@@ -146,11 +144,8 @@ def load_pickle(path: Path) -> object:
 
 def _parse_pickle(content: bytes, path: Path) -> object:
     try:
-        problem = _find_bomb(content)
-        if problem:
-            raise ModelError(
-                f"{path} is not a readable PyTorch checkpoint: {problem}.", "Save it again with torch.save."
-            )
+        if bomb := _find_bomb(content):
+            raise ModelError(f"{path} is not a readable PyTorch checkpoint: {bomb}.", "Save it again with torch.save.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about unusual pickles and TorchScript, and then refuses them
             parsed: object = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -231,9 +226,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str, 
     }
     message = "; ".join(f"{problem}: {_listed(keys)}" for problem, keys in problems.items() if keys)
     if message:
-        raise ModelError(
-            f"{origin} does not fit {wanted_by}: {message}.", f"Check that the weights belong to {wanted_by}."
-        )
+        raise ModelError(f"{origin} does not fit {wanted_by}: {message}.", f"Use the weights of {wanted_by}.")
     fitting = {key: _converted(value, wanted[key].dtype, f"{origin}: {key}") for key, value in state.items()}
     broken = sorted(key for key, value in fitting.items() if not value.isfinite().all())
     if broken:

@@ -105,7 +105,5 @@ def find_token() -> str | None:
     with contextlib.suppress(Exception):  # without a token that cannot be read or renewed, public models still work
         token = hub.utils.get_token_to_send(None)
     if token is not None and not TOKEN.fullmatch(token):
-        raise HubSettingError(
-            "HF_TOKEN contains characters that a token cannot have.", "Correct or unset the variable."
-        )
+        raise HubSettingError("HF_TOKEN contains characters that a token cannot have.", "Correct or unset HF_TOKEN.")
     return token

@@ -268,9 +268,7 @@ def find_model(
         return _load_unregistered(read_checkpoint(path), path.resolve().name, None, reference)
     repo, _, revision = reference.partition("@")
     location = HubLocation(repo, revision or "main")
-    return _load_from_hub(
-        location, reference, lambda found, commit: _load_unregistered(found, repo, commit, repo), notify
-    )
+    return _load_from_hub(location, reference, lambda found, sha: _load_unregistered(found, repo, sha, repo), notify)
 
 
 def check_reference(reference: str, registry: Registry) -> None:

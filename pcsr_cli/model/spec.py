@@ -284,8 +284,6 @@ MAX_REQUESTED_SCALE = 10_000
 def check_scale(scale: float) -> None:
     """Raise ScaleError unless the scale is from 1 to ``MAX_REQUESTED_SCALE``."""
     if scale > MAX_REQUESTED_SCALE:
-        raise ScaleError(
-            f"A scale of {in_full(scale)} is too large.", f"Give a number of at most {MAX_REQUESTED_SCALE:,}."
-        )
+        raise ScaleError(f"A scale of {in_full(scale)} is too large.", f"Use at most {MAX_REQUESTED_SCALE:,}.")
     if not scale >= 1:
-        raise ScaleError(f"A scale of {in_full(scale)} does not enlarge.", "Give a number of at least 1.")
+        raise ScaleError(f"A scale of {in_full(scale)} does not enlarge.", "Use at least 1.")

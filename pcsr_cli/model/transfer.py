@@ -70,9 +70,7 @@ class RemoteFile:
         try:
             return str(client().hf_hub_url(self.repo, self.name, revision=self.revision))
         except ValueError as error:
-            raise HubError(
-                f"{self.repo!r} is not a valid repository name.", "A repository name has the form user/repo."
-            ) from error
+            raise HubError(f"{self.repo!r} is not a valid repository name.", "Use the form user/repo.") from error
 
 
 @dataclass(frozen=True)
@@ -161,9 +159,7 @@ class Transfer:
         if answer.start == 0 or self._answer is None or answer.etag != self._answer.etag:
             self.content.clear()
         if answer.start != len(self.content):
-            raise DamagedError.of(
-                self.file, "the rest of the file does not continue where the download was interrupted"
-            )
+            raise DamagedError.of(self.file, "the rest does not continue where the download was interrupted")
         self._answer = answer
 
     def _events(self, method: str) -> Generator[Answer | bytes, None, None]:
@@ -246,9 +242,7 @@ class Transfer:
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 why = f"the certificate of {hub} is not accepted ({cause.verify_message})"
-                return UnavailableError.of(
-                    self.file, why, "Check SSL_CERT_FILE, SSL_CERT_DIR, the clock and the proxy."
-                )
+                return UnavailableError.of(self.file, why, "Check SSL_CERT_FILE, SSL_CERT_DIR, clock and proxy.")
             if isinstance(cause, ssl.SSLError) and self._answer is None:
                 return UnavailableError.of(self.file, f"{hub} does not open a secure connection")
             if type(cause).__name__ == "ProxyError":
@@ -328,9 +322,7 @@ def _refusal(file: RemoteFile, status: int, code: str | None, with_token: bool) 
         step = "If the repository is private, set HF_TOKEN to a valid token."
         return HubError(f"The Hub has no repository {repo}.", step)
     if status == 401:
-        return HubError(
-            f"Cannot fetch {repo}: {hub} refuses the token.", "Renew HF_TOKEN or the saved token, or unset HF_TOKEN."
-        )
+        return HubError(f"Cannot fetch {repo}: {hub} refuses the token.", "Renew or unset HF_TOKEN or the saved token.")
     why = f"the proxy refuses the request to {hub}" if status == 407 else f"{hub} responds with error {status}"
     if status in {408, 429} or status >= 500:
         return UnavailableError.of(file, why)

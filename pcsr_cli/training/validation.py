@@ -77,9 +77,7 @@ def load_pairs(folder: Path, conditions: Conditions, observe: Observer) -> list[
         except InputError as error:
             observe(Skipped(source.hr, error.sentence))
     if not pairs:
-        raise TrainingError(
-            f"No image in {folder} can be used for validation.", "Set validation.path to a folder of HR images."
-        )
+        raise TrainingError(f"No image in {folder} can be used for validation.", "Set validation.path to HR images.")
     return pairs
 
 
