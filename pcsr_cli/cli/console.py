@@ -216,12 +216,14 @@ def report_error(error: Exception) -> int:
     return explained.exit_code
 
 
-def report_usage_error(error: Exception, advice: str = "") -> int:
-    """Print a Click error (an unknown option, a missing argument) and advice on stderr and return the exit code."""
+def report_usage_error(error: Exception, command: str, advice: str = "") -> int:
+    """Print a Click error (an unknown option, a missing argument) and advice on stderr and return the exit code.
+
+    ``command`` is the command of an error that does not name one."""
     context = getattr(error, "ctx", None)
-    command = "pcsr" if context is None else context.command_path
+    command = command if context is None else context.command_path
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    sentence = " ".join(message.split()).removesuffix(".")
+    sentence = " ".join(message.replace("Value error, ", "").split()).removesuffix(".")
     if advice:
         sentence = sentence.partition(" (Possible options:")[0]
     if command == "pcsr":

@@ -140,8 +140,11 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of stdout, such as `head`, has finished
         code = 1
     except Exception as error:
-        is_usage = isinstance(error, CLICK_ERROR)
-        code = console.report_usage_error(error, options.advice(arguments)) if is_usage else console.report_error(error)
+        if isinstance(error, CLICK_ERROR):
+            command = " ".join(["pcsr", *(name for name in arguments[:1] if name in _commands())])
+            code = console.report_usage_error(error, command, options.advice(arguments))
+        else:
+            code = console.report_error(error)
     if code == console.INTERRUPTED:
         console.print_error("interrupted; no half-written file was left.")
     return code
@@ -174,13 +177,16 @@ def _narrowed(names: list[str]) -> typer.Typer:
     return narrowed if narrowed.registered_commands or narrowed.registered_groups else app
 
 
+def _commands() -> set[str | None]:
+    return {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+
+
 def _means_upscale(word: str) -> bool:
     """Return whether the first word is an image, folder, pattern, URL, stream or option of upscale, not a command."""
     if word.startswith("-"):
         return word not in OWN_OPTIONS
     path = Path(word)
-    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    return word not in known and ("/" in word or exists(path) or path.suffix != "" or is_pattern(path))
+    return word not in _commands() and ("/" in word or exists(path) or path.suffix != "" or is_pattern(path))
 
 
 def _with_two_dashes(arguments: list[str]) -> list[str]:

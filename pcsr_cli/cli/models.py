@@ -7,7 +7,6 @@ import typer
 
 from pcsr_cli.cli import options
 from pcsr_cli.cli.console import facts_table, print_document, print_message, printable, stdout_console
-from pcsr_cli.cli.options import option
 from pcsr_cli.errors import RefusedOutputError, UsageError
 from pcsr_cli.images.files import exists, is_folder
 from pcsr_cli.images.paths import check_source
@@ -97,7 +96,7 @@ def show_model(name: Annotated[str, NAME], registry: options.RegistryFile = None
 def convert_model(
     source: Annotated[Path, typer.Argument(metavar="IN.pth", help="Convert this published checkpoint.")],
     folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Write the two files to this folder.")],
-    overwrite: Annotated[bool, option("--overwrite", "Replace an existing model.")] = False,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -77,6 +77,8 @@ SENTENCES: list[Guess] = [
     ("pcsr in.png --denoise 1", "pcsr removes no noise"),
     ("pcsr in.png --face-enhance", "pcsr invents no faces"),
     ("pcsr in.png -resize 200%", "--scale"),
+    ("pcsr bench folder --save", "requires an argument. See `pcsr bench --help`."),
+    ("pcsr config unset colour", "Invalid value for 'NAME': 'colour' is not one of"),
     ("pcsr in.png --scale 200%", "Invalid --scale 200%. Use a number such as 2, 2x or 2.5."),
     ("pcsr in.png --scale 0.5", "A scale of 0.5 does not enlarge."),
     ("pcsr in.png --dry-run", "pcsr plan"),
