@@ -63,6 +63,8 @@ class S3Server:
                 return list(self._moto(environ, start_response))
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         start_response(f"{status} Fault", [("Content-Type", "application/xml")])
+        if method == "HEAD":
+            return []
         return [f"<Error><Code>{CODES[status]}</Code><Message>A fault of the test.</Message></Error>".encode()]
 
 

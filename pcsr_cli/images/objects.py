@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import mimetypes
 import os
 import re
 import stat
@@ -33,7 +34,7 @@ TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 PAGE = 1000
 """The objects that one request lists."""
 
-REQUESTS = 32
+REQUESTS = 10
 """The requests that are sent at the same time."""
 
 
@@ -137,12 +138,14 @@ class ObjectPath(PosixPath):
 
     def put(self, file: Path, replace: bool) -> None:
         """Put a file whole, or nothing. Without ``replace``, the object must be new. Raises FileExistsError."""
-        parts = {"chunksize": PART} if self._protocol in S3 else {}
+        options: dict[str, Any] = {}
+        if self._protocol in S3:
+            kind = mimetypes.guess_type(self.name)[0] or "application/octet-stream"
+            options = {"chunksize": PART, "ContentType": kind, "mode": "overwrite" if replace else "create"}
+        elif not replace and self.fresh().exists():
+            raise FileExistsError(errno.EEXIST, "the object exists")
         with self._errors(exclusive=not replace):
-            if self._protocol not in S3 and not replace and self._store.exists(self._key):
-                raise FileExistsError(str(self))
-            mode = {"mode": "create"} if self._protocol in S3 and not replace else {}
-            self._store.put_file(str(file), self._key, **parts, **mode)
+            self._store.put_file(str(file), self._key, **options)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object."""

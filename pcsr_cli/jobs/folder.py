@@ -294,7 +294,8 @@ class FolderRun:
         self._end(task, error)
 
     def _outputs(self, tasks: Sequence[Task]) -> dict[Task, Path]:
-        """Return the paths of results, those of objects with their states."""
+        """Return the paths of results, and look up the states of objects."""
+        look_up(task.source for task in tasks)
         return dict(zip(tasks, look_up(self.folder / task.output for task in tasks), strict=True))
 
     def _decide(self, task: Task, output: Path) -> Decision:

@@ -45,7 +45,7 @@ class Status:
     def __init__(self, folder: Path) -> None:
         """Read the journal. Raises InputError if there is none, OutputError if it cannot be read."""
         self._folder = folder
-        self._images = sqlite3.connect("", isolation_level=None)
+        self._images = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._images.close)
         self._images.executescript(
             """PRAGMA journal_mode = OFF;

@@ -12,10 +12,12 @@ import pytest
 
 from pcsr_cli.errors import OutputError
 from pcsr_cli.images.files import DAY_SECONDS, hold_lock
+from pcsr_cli.images.objects import to_path
 from pcsr_cli.jobs import claims as claims_module
 from pcsr_cli.jobs.claims import BUSY, CLAIMS, MAX_STARTS, RUNNING, STALE_SECONDS, Claims, describe_run
 from pcsr_cli.jobs.journal import HIDDEN
 from tests.failing import fails
+from tests.s3_server import Bucket
 
 OUTPUT = Path("sub/a.png")
 
@@ -101,6 +103,34 @@ def test_the_third_killed_run_is_the_last_and_another_image_is_tried(source: Pat
     with claims(source) as run:
         assert run.take(OUTPUT, source, MAX_STARTS) == MAX_STARTS
         source.write_bytes(b"another image")
+        assert run.take(OUTPUT, source) is None
+
+
+def test_claims_in_a_store(bucket: Bucket, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = to_path(f"{bucket.url}/out")
+
+    def leave(id: str) -> None:
+        with Claims(folder, replace(describe_run(), id=id)) as killed:
+            assert killed.take(OUTPUT, source, MAX_STARTS) is None
+            killed._held.clear()
+        bucket.put(f"out/{HIDDEN}/{RUNNING}/{id}", b"")
+
+    with Claims(folder, describe_run()) as first, Claims(folder, describe_run()) as second:
+        assert first.take(OUTPUT, source) is None
+        assert second.take(OUTPUT, source) == BUSY
+        monkeypatch.setattr(claims_module, "STALE_SECONDS", -1)
+        assert second.take(OUTPUT, source) == BUSY, "the lock is on this machine"
+        first.release(OUTPUT)
+        leave("0-elsewhere-1-0")
+        assert second.take(OUTPUT, source) == 1, "no lock, and no sign of life for long"
+        assert second.take(OUTPUT, source, 1) is None
+    assert bucket.keys(f"out/{HIDDEN}/{CLAIMS}/") == []
+
+
+def test_a_claim_whose_creation_is_repeated_is_held(bucket: Bucket, source: Path) -> None:
+    with Claims(to_path(f"{bucket.url}/out"), describe_run()) as run:
+        assert run.take(OUTPUT, source) is None
+        run._held.clear()  # as if the answer of the store were lost
         assert run.take(OUTPUT, source) is None
 
 
