@@ -161,7 +161,7 @@ def unset_default(
 
 
 def _change(name: str, value: Default | None) -> Path:
-    """Write the user's file with another value, or without one. The other lines stay as they are. Raises UsageError,
+    """Set a value in the user's file, or remove it for None. The other lines stay as they are. Raises UsageError,
     OutputError."""
     path = config_path()
     if path is None:
@@ -173,7 +173,7 @@ def _change(name: str, value: Default | None) -> Path:
     text = "".join(f"{line}\n" for line in kept + added)
     wanted = {key: one for key, one in settings.items() if key != name} | ({} if value is None else {name: value})
     if parse_config(text, f"{name} = {value}", "Use another value.") != wanted:
-        raise UsageError(f"The config {path} cannot be changed by pcsr.", "Edit the file.")
+        raise UsageError(f"pcsr cannot change {name} in the config {path}.", "Edit the file.")
     make_folder(path.parent)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -88,7 +88,8 @@ def show_model(name: Annotated[str, NAME], registry: options.RegistryFile = None
     if json:
         print_document(details)
         return
-    facts = ((key.replace("_", " "), "-" if value is None else value) for key, value in details.items())
+    names = {"sources": "for sources", "source": "origin", "size": "bytes"}
+    facts = ((names.get(key, key.replace("_", " ")), "-" if one is None else one) for key, one in details.items())
     stdout_console().print(facts_table(facts))
 
 

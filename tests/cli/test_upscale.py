@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 import pcsr_cli
 from pcsr_cli.cli import upscale as command
@@ -108,27 +108,6 @@ def test_a_name_may_contain_control_characters_or_invalid_utf8(upscale: Upscale)
         assert "\x1b" not in ran.stderr
 
 
-@pytest.mark.parametrize(
-    ("mode", "becomes"),
-    [("1", "L"), ("L", "L"), ("LA", "LA"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("P", "RGB"), ("CMYK", "RGB")],
-)
-def test_an_image_of_any_mode_is_enlarged(upscale: Upscale, mode: str, becomes: str) -> None:
-    name = "in.tif" if mode == "CMYK" else "in.png"
-    save_pil(upscale, Image.fromarray(levels(6, 7, 4)).convert("RGB" if mode == "P" else "RGBA").convert(mode), name)
-    result = upscale.image(source=name)
-    assert (result.mode, result.size) == (becomes, (28, 24))
-
-
-def test_a_transparent_palette_colour_becomes_alpha(upscale: Upscale) -> None:
-    image = Image.new("P", (6, 4))
-    image.putpalette([255, 0, 0, 0, 0, 255])
-    image.paste(1, (3, 0, 6, 4))
-    save_pil(upscale, image, transparency=0)
-    alpha = np.asarray(upscale.image().getchannel("A"))
-    assert (alpha[:, :8] == 0).all()
-    assert (alpha[:, -8:] == 255).all()
-
-
 @pytest.mark.parametrize("level", [0, 1, 254])
 def test_constant_transparency_stays_exact(upscale: Upscale, level: int) -> None:
     pixels = levels(5, 6, 4)
@@ -165,21 +144,6 @@ def test_a_rotated_photograph_is_turned_upright(upscale: Upscale) -> None:
     save(upscale.cwd / "upright.png", np.ascontiguousarray(np.rot90(pixels, -1)))
     assert np.array_equal(np.asarray(turned), np.asarray(upscale.image(source="upright.png")))
     assert turned.getexif().get(0x0112, 1) == 1
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
-def test_the_colour_profile_is_kept(upscale: Upscale, suffix: str) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    save_pil(upscale, Image.fromarray(levels(5, 6)), icc_profile=profile)
-    assert upscale.image(output=f"out{suffix}").info["icc_profile"] == profile
-
-
-def test_the_profile_of_a_converted_image_is_dropped(upscale: Upscale) -> None:
-    save_pil(upscale, Image.fromarray(levels(5, 6, 4), mode=None).convert("CMYK"), "in.tif", icc_profile=b"of inks")
-    ran = upscale("--json", source="in.tif").succeeded()
-    with Image.open(upscale.cwd / "out.png") as image:
-        assert "icc_profile" not in image.info
-    assert ran.document["notes"] == ["CMYK was converted to RGB by the simple formula, because its profile is damaged"]
 
 
 def test_the_first_page_is_used_with_a_note(upscale: Upscale) -> None:
