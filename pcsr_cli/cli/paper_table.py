@@ -13,10 +13,9 @@ from pcsr_cli.errors import UsageError
 from pcsr_cli.evaluate.arguments import LABELS, Method, PeerRequest
 
 if TYPE_CHECKING:
-    from pcsr_cli.evaluate.bench import Row
+    from pcsr_cli.evaluate.bench import PaperTable, Row
     from pcsr_cli.evaluate.dataset import PairFiles
     from pcsr_cli.evaluate.runner import Conditions
-    from pcsr_cli.evaluate.table import PaperTable
 
 METHODS = "threshold,adm,light,heavy,bicubic"
 READ_8_BITS = {"bicubic", "lanczos", "classsr", "arm"}
@@ -71,7 +70,7 @@ def _measure(
     lr_float: bool,
     silent: bool,
 ) -> "list[PaperTable]":
-    from pcsr_cli.evaluate.table import paper_table
+    from pcsr_cli.evaluate.bench import paper_table
 
     chosen = [method for method in methods if not (lr_float and method.kind in READ_8_BITS)]
     tables = []
