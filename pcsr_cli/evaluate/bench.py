@@ -28,6 +28,29 @@ from pcsr_cli.evaluate.runner import Conditions, MethodResult, MethodRunner
 from pcsr_cli.evaluate.sweep import Point, mean_curve, sweep
 from pcsr_cli.model.flops import GIGA, model_costs
 
+MULTIPLE = 12
+"""HR is cut to a multiple of this number of pixels."""
+
+MATCHES = CutGrid("k", (-25, -10, -6, -4, *(round(-3 + 0.1 * step, 1) for step in range(71))))
+"""The points between which the k that matches a peer is interpolated."""
+
+MARGIN = 0.005
+"""A peer's PSNR counts as reached if the best PSNR of PCSR is at most this many dB below it."""
+
+COLUMNS = {
+    "heavy_share": ("heavy", "Heavy", ".1%"),
+    "psnr": ("PSNR", "PSNR", ".3f"),
+    "ssim": ("SSIM", "SSIM", ".4f"),
+    "paper": ("GFLOPs", "GFLOPs (paper's count)", ",.2f"),
+    "executed": ("exec.", "GFLOPs (executed)", ",.2f"),
+    "own": ("own", "", ".3f"),
+    "original_share": ("of orig.", "of the original", ".1%"),
+    "seconds": ("s", "Seconds", ".2f"),
+    "megapixels_per_second": ("MP/s", "", ".2f"),
+}
+"""The figures of a ``Row`` in tables: the heading on a terminal, the heading on a page, and the number format. Figures
+without a heading for pages are not on a page."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -55,29 +78,6 @@ class Row:
     classes: tuple[int, ...] | None = None
     own: float | None = None
     memory: float | None = None
-
-
-MULTIPLE = 12
-"""HR is cut to a multiple of this number of pixels."""
-
-MATCHES = CutGrid("k", (-25, -10, -6, -4, *(round(-3 + 0.1 * step, 1) for step in range(71))))
-"""The points between which the k that matches a peer is interpolated."""
-
-MARGIN = 0.005
-"""A peer's PSNR counts as reached if the best PSNR of PCSR is at most this many dB below it."""
-
-COLUMNS = {
-    "heavy_share": ("heavy", "Heavy", ".1%"),
-    "psnr": ("PSNR", "PSNR", ".3f"),
-    "ssim": ("SSIM", "SSIM", ".4f"),
-    "paper": ("GFLOPs", "GFLOPs (paper's count)", ",.2f"),
-    "executed": ("exec.", "GFLOPs (executed)", ",.2f"),
-    "own": ("own", "GFLOPs of a patch (own count)", ".3f"),
-    "original_share": ("of orig.", "of the original", ".1%"),
-    "seconds": ("s", "Seconds", ".2f"),
-    "megapixels_per_second": ("MP/s", "Megapixels per second", ".2f"),
-}
-"""The figures of a ``Row`` in tables: the heading on a terminal, the heading on a page, and the number format."""
 
 
 @dataclass(frozen=True)

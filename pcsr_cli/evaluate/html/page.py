@@ -37,9 +37,6 @@ SCRIPTS = ("figures.js", "table.js", "curve.js", "pan.js", "crop.js", "stage.js"
 CURVE_COLUMNS = ("heavy_share", "psnr", "ssim", "paper", "executed", "saved", "saved_executed")
 """The columns of the page's table that change with the cut."""
 
-NOT_ON_PAGE = {"own", "megapixels_per_second"}
-"""The columns of a bench that the page leaves out."""
-
 LABELS = {
     "bicubic": "bicubic",
     "lanczos": "Lanczos",
@@ -115,7 +112,7 @@ class Measured:
         return [
             (self.quality if name == "psnr" else heading, name, form)
             for name, (_, heading, form) in COLUMNS.items()
-            if name not in NOT_ON_PAGE and any(getattr(row, name) is not None for row in self.rows)
+            if heading and any(getattr(row, name) is not None for row in self.rows)
         ]
 
 
