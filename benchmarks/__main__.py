@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import peers
+from benchmarks import against, peers
 from benchmarks.machine import CONV, MATMUL, RATED, RATED_FLOPS, Rated, machine
 from benchmarks.networks import Measured, measured_network
-from benchmarks.stages import REST, stage_flops, timed_engine
+from benchmarks.stages import BACKBONE, REST, stage_flops, timed_engine
 from benchmarks.timing import Timed, alternate, timed
 from pcsr_cli.api import load_model
 from pcsr_cli.engine.device import peak_memory
+from pcsr_cli.engine.fused.kernels import onednn_problem
 from pcsr_cli.engine.fused.originals import prepared_original
 from pcsr_cli.engine.rules import Adaptive, Routing, usual_refine
 from pcsr_cli.engine.upscale import Outcome, Settings, upscale_whole
@@ -40,7 +41,8 @@ SCALING = ((128, 128), (512, 512), (1080, 1920), (2160, 3840))
 WIDTH = 140
 """Columns of the tables if the output is not a terminal."""
 
-ENGINE, ADM, WHOLE = "threshold", "ADM", "whole"
+ENGINE, ADM, BF16, WHOLE = "threshold", "ADM", "threshold, bf16", "whole"
+OUTSIDE = "all but the backbone"
 
 Rows = dict[str, dict[str, float]]
 
@@ -53,11 +55,19 @@ def main() -> None:
     arguments.add_argument("--scaling", action="store_true", help="also time images of growing size (takes minutes)")
     arguments.add_argument("--image", type=Path, help="another LR image; with --peers an HR image")
     arguments.add_argument("--peers", type=Path, help="only compare with the networks (*.pt2, *.ts) of this folder")
+    arguments.add_argument("--against", type=Path, help="only compare with another checkout of pcsr, at several scales")
     arguments.add_argument("--plot", type=Path, help="draw PSNR over seconds of --peers to this file")
     arguments.add_argument("--json", action="store_true")
     asked = arguments.parse_args()
     if asked.peers:
         _report(_frontier(asked), asked.json)
+        return
+    if asked.against:
+        path = asked.image or against.HERE / "examples" / "chelsea.png"
+        how = (path, torch.get_num_threads(), asked.runs)
+        models = asked.model or ["builtin"]
+        compared = {Path(name).name: against.compare(asked.against, name, *how) for name in models}
+        _report({"machine": machine(), **compared}, asked.json)
         return
     image = _load_image(asked.image)
     document: dict[str, object] = {"machine": machine(), "image": f"{image.shape[3]}x{image.shape[2]}"}
@@ -111,6 +121,10 @@ def _compare(measured: Measured, lr: Tensor, runs: int) -> tuple[Rows, dict[str,
         MATMUL: rated.multiply,
         CONV: rated.convolve,
     }
+    if onednn_problem(torch.bfloat16) is None:
+        in_bf16 = copy.deepcopy(network)
+        in_bf16.dtype = torch.bfloat16
+        candidates[BF16] = lambda: _upscale(in_bf16, lr, measured.threshold)
     backbone = network.spec.backbone.name
     flops: dict[str, float] = {}
     if backbone in ORIGINALS:
@@ -162,7 +176,8 @@ def _stages(measured: Measured, lr: Tensor, runs: int) -> Rows:
         with timed_engine() as watch:
             outcomes.append(_upscale(measured.network, lr, measured.threshold))
         whole = time.perf_counter() - started
-        for stage, seconds in {**watch.seconds, REST: whole - sum(watch.seconds.values()), WHOLE: whole}.items():
+        outside, rest = whole - watch.seconds[BACKBONE], whole - sum(watch.seconds.values())
+        for stage, seconds in {**watch.seconds, REST: rest, OUTSIDE: outside, WHOLE: whole}.items():
             taken.setdefault(stage, []).append(seconds)
 
     rated = Rated()
@@ -171,12 +186,11 @@ def _stages(measured: Measured, lr: Tensor, runs: int) -> Rows:
     costs = model_costs(measured.network)
     flops = {**stage_flops(costs, outcomes[-1]), WHOLE: executed_flops(costs, outcomes[-1].executed)}
     # The first run is the warm-up.
-    whole = timed(taken[WHOLE][1:])
-    shares = {
-        stage: {"share of the time": timed(seconds[1:]).median / whole.median} for stage, seconds in taken.items()
-    }
+    times = {stage: timed(seconds[1:]) for stage, seconds in taken.items()}
+    backbone = times[BACKBONE].median
     return {
-        stage: _row(timed(seconds[1:]), flops.get(stage), rates) | shares[stage] for stage, seconds in taken.items()
+        stage: _row(each, flops.get(stage), rates) | {"of the backbone's time": each.median / backbone}
+        for stage, each in times.items()
     }
 
 
