@@ -316,7 +316,7 @@ class Common(Engine):
 def choose_routing(
     threshold: float | None, k: float | None, adm: bool, budget: str | None = None
 ) -> rules.Routing | None:
-    """Return the requested routing, or None for the default and for a budget.
+    """Return the requested routing, or None if no routing or a budget is requested.
 
     Raises UsageError if more than one of the options is given."""
     check_exclusive(

@@ -210,7 +210,7 @@ tile is computed.
 
 
 class Downloads:
-    """Copies tensors into host memory: at once from the host, asynchronously from CUDA. ``settle`` waits for the
+    """Copies tensors into host memory: synchronously from the host, asynchronously from CUDA. ``settle`` waits for the
     copies.
     """
 

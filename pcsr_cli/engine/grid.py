@@ -73,7 +73,8 @@ def first_hr_index(lr_length: int, hr_length: int, lr_index: int) -> int:
 
 
 def pixel_centres(length: int, positions: Tensor) -> Tensor:
-    """The centres -1 + (2i + 1)/n of pixels i of n on [-1, 1], in the precision of ``positions``.
+    """The centres of the pixels ``positions`` on a side of ``length`` pixels, in the precision of ``positions``: the
+    centre of pixel i of n is at -1 + (2i + 1)/n.
 
     The order of the terms in the sum -1 + (2i + 1)/n is deliberate. Published results contain the float32 rounding of
     the sum in this order, which moves positions near the right border by up to 2e-5 LR pixels. With exact arithmetic,

@@ -1,8 +1,8 @@
 """Compute HR pixels from a tile's features: classify every pixel, then run the samplers.
 
 Features come in bands of LR rows. Each band determines the HR rows nearest to it. On a CPU the rows are computed in
-chunks and pieces, so that the data between two steps stays in the cache. The lightest branch runs at all pixels, which
-takes less time than gathering its own pixels, and each other branch at its own pixels.
+chunks and pieces, so that the data between two steps stays in the cache. The lightest branch runs at all pixels,
+because gathering its own pixels would take longer. Each other branch runs at its own pixels.
 """
 
 from collections import Counter
@@ -211,7 +211,7 @@ class BandSampler:
 
     @cached_property
     def _base_columns(self) -> tuple[Tensor, int]:
-        """The LR rows that the base reads, enlarged to (3, h, W), and the number of the first."""
+        """The LR rows that the base reads, enlarged to (3, h, W), and the index of the first of these rows."""
         tile = self.area.tile.input
         rows = self.band.rows.grown(1, self.area.plan.lr_size[0])
         lr = self.area.lr[0, :, rows.within(tile.rows)]

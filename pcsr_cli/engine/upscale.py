@@ -255,7 +255,7 @@ def upscale_whole(
 def predict_branches(
     model: Pcsr, lr: Tensor, scale: float, settings: Settings, progress: Progress | None = None
 ) -> Branches:
-    """Compute every branch at every pixel. All results of ``upscale`` to uint8 can be composed from these branches.
+    """Compute every branch at every pixel. All uint8 results of ``upscale`` can be composed from these branches.
 
     Arguments are those of ``upscale``, whose routing has no effect. The whole result is held in memory once per branch.
     """
@@ -518,7 +518,8 @@ class _Passes:
 
 
 def _core_of(tile: Tile, rows: Span) -> tuple[Rect, tuple[slice, slice]]:
-    """The pixels that a tile owns among some rows of its region, and the position of these pixels in the rows."""
+    """The part of a tile's core that is in the given rows of its region, and the position of this part within the
+    rows."""
     core = Rect(rows.intersection(tile.core.rows), tile.core.columns)
     return core, core.within(Rect(rows, tile.region.columns))
 

@@ -27,7 +27,7 @@ from pcsr_cli.model.registry import LoadedModel
 
 @dataclass(frozen=True)
 class MethodResult:
-    """A result (H, W, 3) uint8. Figures that the method does not have are None.
+    """The result of a method: ``rgb`` (H, W, 3) uint8, and figures, which are None if the method does not have them.
 
     ``paper`` and ``executed`` are GFLOPs. Methods that route patches have ``classes``, the number of patches of each
     class, and ``own``, the mean GFLOPs of a patch as their authors count them. ``memory`` is the peak during the
@@ -168,8 +168,8 @@ class MethodRunner:
         return MethodResult(result.rgb, None, paper, executed, seconds, result.classes, own)
 
     def _run_patches(self, side: int) -> MethodResult:
-        """Route by patch. As many pixels are heavy as in the first method that routes by pixel, or as with threshold
-        0.5."""
+        """Route by patch. The share of heavy pixels is that of the first method that routes by pixel, or else that of
+        threshold 0.5."""
         routed = [
             result for method, result in self.results.items() if method.kind in {"threshold", "k", "adm", "budget"}
         ]

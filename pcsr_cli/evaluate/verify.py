@@ -2,7 +2,7 @@
 
 Each variant of the computation is compared with the whole image at once in float32. For another size or number of
 threads, kernels sum in another order. Values may therefore differ by ROUNDING, and a pixel whose p_heavy is within TIE
-of the cut may change its branch. LOWER has the larger differences that half precision may have."""
+of the cut may change its branch. LOWER allows the larger differences of half precision."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -55,10 +55,10 @@ and 0.3% and 1.7% of the pixels changed branch."""
 class Comparison:
     """A variant compared with the whole image at once in float32.
 
-    ``difference`` and ``levels`` (of 255) are maxima over all pixels except those that changed branch and the
-    neighbours of those. Refinement changes these neighbours. ``changed`` counts all changed 8-bit values, three per
-    pixel. ``flipped`` counts the pixels that changed branch. ``ties`` counts the flipped pixels on the cut. ``ties`` is
-    None if the cut was not examined."""
+    ``difference`` is the largest difference of values in [0, 1], ``levels`` the largest difference of 8-bit values.
+    Pixels that changed branch are excluded, and their neighbours too, because refinement changes the neighbours.
+    ``changed`` counts all changed 8-bit values, three per pixel. ``flipped`` counts the pixels that changed branch.
+    ``ties`` counts the flipped pixels on the cut, and is None if the cut was not examined."""
 
     routing: str
     variant: str

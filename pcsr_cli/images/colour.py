@@ -52,7 +52,7 @@ TOLERANCE = 0.003
 
 @dataclass(frozen=True)
 class ColourSpace:
-    """White point, red, green and blue (x, y), and the gamma, or None for the curve of sRGB."""
+    """The white point, red, green and blue as (x, y), and the gamma. A gamma of None means the curve of sRGB."""
 
     points: tuple[tuple[float, float], ...] = SRGB
     gamma: float | None = None

@@ -60,7 +60,7 @@ class Exif:
 
     @property
     def photo(self) -> Directory:
-        """The directory about the photo; an empty one if there is none."""
+        """The Exif directory, which describes the photograph, or an empty directory if there is none."""
         return self.main.inner.get(EXIF, Directory())
 
     @property

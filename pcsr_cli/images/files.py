@@ -102,8 +102,8 @@ def atomic_write(output: Path, replace: bool = True) -> Iterator[Path]:
 def temporary_file(output: Path) -> Iterator[Path]:
     """Yield an empty, locked file in the folder of ``output``. Remove it when the block ends. Raises OutputError.
 
-    If ``output`` exists, the temporary file has the same readers as ``output``. That of an object is in the folder for
-    temporary files, where only this user can read it."""
+    If ``output`` exists, the temporary file has the same readers as ``output``. The temporary file of an object is in
+    the folder for temporary files, where only this user can read it."""
     mode = 0o666
     with ExitStack() as stack:
         try:
@@ -254,7 +254,7 @@ def machine() -> str:
 def remove_leftovers(folder: Path) -> int:
     """Remove the temporary files and folders of killed processes from a folder. Returns the number of removed ones.
 
-    Those of other machines, where a lock may not count, are removed after a day."""
+    Leftovers of other machines, whose locks may have no effect here, are removed after a day."""
     paths = (path for path in folder.glob(f"{TEMPORARY_PREFIX}*") if TEMPORARY_NAME.fullmatch(path.name))
     ours = (path for path in paths if (is_file(path) or is_folder(path)) and not path.is_symlink())
     return sum(map(_remove_if_unlocked, ours))

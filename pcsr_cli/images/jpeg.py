@@ -13,8 +13,8 @@ MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 WITHOUT_CONTENT = {b"\x01", b"\xd8"}
 SCAN = b"\xda"
 MAX_SCANS = 50
-"""Maximum number of scans. Progressive files have about ten scans, and each scan takes as long as decoding the whole
-image."""
+"""Maximum number of scans. Progressive files have about ten scans, and decoding one scan takes as long as decoding a
+whole image."""
 
 
 def open_jpeg(file: BinaryIO, name: str, allow_huge: bool, limit: int = -1) -> BinaryIO:
@@ -27,7 +27,7 @@ def open_jpeg(file: BinaryIO, name: str, allow_huge: bool, limit: int = -1) -> B
     if scans > MAX_SCANS and not allow_huge:
         raise InputError(
             f"{name} has {scans:,} scans, more than the limit of {MAX_SCANS}.",
-            "Each scan takes the time of decoding an image.",
+            "Decoding one scan takes as long as decoding an image.",
             setting="allow_huge",
         )
     return io.BytesIO(content)
@@ -47,7 +47,7 @@ def _count_scans(content: bytes) -> int:
     at, scans = 2, 0
     while found := MARKER.search(content, at):
         if not scans and content[at : found.start()].strip(b"\xff"):
-            raise ValueError(f"{found.start() - at:,} bytes are no part of the image")
+            raise ValueError(f"{found.start() - at:,} bytes do not belong to the image")
         if found[0] == END:
             break
         at = found.end()

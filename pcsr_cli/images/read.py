@@ -212,8 +212,8 @@ def open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
 def open_described(file: BinaryIO, name: str, is_checked: bool) -> tuple[Image.Image, PngParts | None]:
     """Open a file with Pillow without decoding pixels. The metadata of a PNG is in its parts, not in the image.
 
-    ``is_checked`` tests the checksums of a PNG and the blocks of a GIF, because Pillow ignores their damage. Raises the
-    errors of ``open_with_pillow``, ``split_png`` and ``check_gif``."""
+    With ``is_checked``, the checksums of a PNG and the blocks of a GIF are tested, because Pillow ignores damage there.
+    Raises the errors of ``open_with_pillow``, ``split_png`` and ``check_gif``."""
     if starts_like(file, "PNG"):
         parts = split_png(file, is_checked)
         return open_png(parts), parts
@@ -257,8 +257,8 @@ def check_size(name: str, width: int, height: int, allow_huge: bool) -> None:
 def read_image(source: Path | BinaryIO, allow_huge: bool = False, accept_damaged: bool = False) -> ImageData:
     """Read an image file, or the first frame of an animation, and turn it upright.
 
-    ``allow_huge`` permits more than ``MAX_PIXELS``. ``accept_damaged`` reads the part of a damaged file that can be
-    decoded, with a note. Raises InputError, MemoryError."""
+    ``allow_huge`` permits more than ``MAX_PIXELS``. With ``accept_damaged``, the part of a damaged file that can be
+    decoded is read, and the image has a note. Raises InputError, MemoryError."""
     name = source_name(source)
     with open_source(source) as file, reading_errors(source, "" if accept_damaged else "accept_damaged"):
         try:
@@ -446,7 +446,7 @@ def _frames_note(image: Image.Image) -> tuple[str, ...]:
 def read_layout(source: Path | BinaryIO, allow_huge: bool = False) -> Layout:
     """Return the layout of ``read_image``'s image from the header alone.
 
-    Raises the InputErrors of ``read_image``, except for damage behind the header."""
+    Raises the InputErrors of ``read_image``, except for damage after the header."""
     name = source_name(source)
     with open_source(source) as file, reading_errors(source):
         layout, orientation = _read_layout(file, name, allow_huge)

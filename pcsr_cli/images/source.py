@@ -197,7 +197,8 @@ def _starts(side: int) -> list[int]:
 def _zeros(luma: NDArray[np.float32]) -> NDArray[np.int8]:
     """Count the DCT coefficients of zero of the 8x8 block at every position, (h - 7, w - 7).
 
-    A block that is constant along one axis counts as -1: such blocks of a drawing follow the grid of its layout."""
+    A block that is constant along one axis counts as -1: drawings also have such blocks, at positions that their layout
+    determines, not the grid of a JPEG."""
     height, width = luma.shape[0] - 7, luma.shape[1] - 7
     count = np.zeros((height, width), np.int8)
     across, down, both = (np.zeros((height, width), bool) for _ in range(3))
@@ -213,8 +214,8 @@ def _zeros(luma: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 def _votes(zeros: NDArray[np.int8]) -> NDArray[np.int64]:
-    """For each of the 64 positions of the grid (8 * y + x), count the pixels whose block has the most zeros at that
-    position."""
+    """For each of the 64 positions of the grid (8 * y + x), count the pixels for which the block at that position has
+    the most zeros."""
     height, width = (zeros.shape[0] - 7) // 8 * 8, (zeros.shape[1] - 7) // 8 * 8
     most = np.full((height, width), -1, np.int8)
     choice = np.zeros((height, width), np.int64)

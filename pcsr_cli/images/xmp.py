@@ -35,8 +35,8 @@ FALSE = (
     ("xmp", "Thumbnails", ""),
     ("exif", "SubjectArea|SubjectLocation|FocalPlane[XY]Resolution", ""),
 )
-"""Properties that no result has: prefix, names, and the name of the loss. The properties that are not listed are in the
-EXIF."""
+"""Properties that no result has: prefix, names, and the name of the lost content, or an empty text if the loss needs no
+note."""
 
 FALSE_IF_TURNED = (("mwg-rs", "Regions", REGIONS), ("MP", "RegionInfo", REGIONS))
 

@@ -29,7 +29,7 @@ RUNNING = "running"
 
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
-"""The age of its file at which a run on another machine counts as killed."""
+"""A run on another machine counts as killed when its file reaches this age."""
 
 MAX_STARTS = 3
 """An image during which this many runs were killed is not tried again. A single kill may have had another reason."""
@@ -99,8 +99,8 @@ class Claims:
     def take(self, output: Path, source: Path, most_kills: int = 0) -> int | None:
         """Claim an image if at most ``most_kills`` runs were killed while they worked on it.
 
-        Returns None for a claimed image, BUSY if another run has it, or a number of killed runs above ``most_kills``.
-        Raises OutputError."""
+        Returns None if this call claimed the image, BUSY if another run has it, or the number of killed runs if it is
+        above ``most_kills``. Raises OutputError."""
         if output in self._held:  # two images have one output
             return BUSY
         key = _key(output, source)
@@ -186,7 +186,7 @@ class Claims:
                     os.utime(self._file)
 
     def _remove_old_files(self) -> None:
-        """Remove what killed runs left long ago, except the claims on images that are not tried again."""
+        """Remove the old files of killed runs, except the claims on images that are not tried again."""
         now = self._file.stat().st_mtime
         for file in (*self._file.parent.iterdir(), *self._claims.iterdir()):
             with suppress(OSError):
@@ -196,7 +196,7 @@ class Claims:
 
 
 def is_live(file: Path, now: float) -> bool:
-    """Return whether the run with this file is running. ``now`` is the time of the file system."""
+    """Return whether the run to which ``file`` belongs is still running. ``now`` is the time of the file system."""
     try:
         age = now - file.stat().st_mtime
         lock = lock_of(file)
@@ -219,7 +219,7 @@ def lock_of(file: Path) -> Path:
 
 
 def _key(output: Path, source: Path) -> str:
-    """Return a name for an output, made from an image of the present size and time."""
+    """Return a name for an output that is made from ``source`` with its present size and time of modification."""
     content: tuple[int | str | None, ...] = ()
     with suppress(OSError):
         content = version(source)

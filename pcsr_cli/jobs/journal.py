@@ -34,7 +34,7 @@ OLD_NAME = ".pcsr-journal.jsonl"
 VERSION = 2
 MAX_LINES = 200
 MAX_SEARCHED = 1000
-"""The lines that are searched for the models of the last results."""
+"""Maximum number of lines that are searched for the models of the last results."""
 
 SETTLED_NS = 2 * 10**9
 """The coarsest clock of a file system, in nanoseconds."""
@@ -84,8 +84,8 @@ class RunInfo:
 class Segment:
     """The lines that one run adds to the journal. The file is made with the first line.
 
-    In a store, where nothing can be appended, a run has several objects of MAX_LINES lines each. Each line replaces the
-    last object by one that has the line too. Several threads may call ``append``."""
+    In a store, where nothing can be appended, a run has several objects of MAX_LINES lines each. To add a line, the
+    last object is replaced by one that has the line too. Several threads may call ``append``."""
 
     def __init__(self, folder: Path, run: RunInfo) -> None:
         self.path = folder / HIDDEN / SEGMENTS / f"{run.id}.jsonl"
@@ -145,7 +145,7 @@ class Journal:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the lines that were added since. Raises OutputError."""
+        """Read the lines that were added since the last call. Raises OutputError."""
         self._lines.execute("BEGIN")
         for path in segments(self._folder):
             for line, end in read_lines(path, self._ends.get(path, 0)):
@@ -157,14 +157,15 @@ class Journal:
     def find(self, output: Path) -> tuple[Entry, ...]:
         """Return the entries of a result, last read first. ``output`` is relative to the folder.
 
-        A result that several runs replaced has several entries. That with the content of the file counts."""
+        A result that several runs replaced has several entries. The entry with the content of the file counts."""
         found = self._lines.execute(
             "SELECT line FROM lines WHERE name = ? ORDER BY rowid DESC", (_key(output.as_posix()),)
         )
         return tuple(entry for (line,) in found if isinstance(entry := parse_line(line), Entry))
 
     def models(self, scale: float | str) -> tuple[str, ...]:
-        """Return the names of the models of the last results at a ``scale`` (of ``settings_key``), the latest first.
+        """Return the names of the models that made the last results, the latest first. ``scale`` is the scale or the
+        target of the results, as in ``settings_key``.
 
         Results that are removed do not count."""
         found = self._lines.execute("SELECT line FROM lines ORDER BY rowid DESC LIMIT ?", (MAX_SEARCHED,))
@@ -233,7 +234,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def is_unchanged(path: Path, content: Fingerprint) -> bool:
-    """Return whether a file has the size, and the time of modification or the version, of this content."""
+    """Return whether the size of a file, and its time of modification or its version, are those of this content."""
     try:
         return version(path) == (content.size, content.modified)
     except OSError:
@@ -251,8 +252,8 @@ def has_content(path: Path, content: Fingerprint) -> bool:
 
 
 def settled(content: Fingerprint) -> Fingerprint:
-    """Return the content of a file without the time of modification if the file changed a moment ago: it could change
-    again without another time."""
+    """Return a fingerprint, without the time of modification if the file changed a moment ago: the file could change
+    again and keep the same time."""
     if not isinstance(content.modified, int) or time.time_ns() - content.modified > SETTLED_NS:
         return content
     return replace(content, modified=None)

@@ -145,11 +145,12 @@ class _Line:
 
     @property
     def beside(self) -> int:
-        """The number of jobs that may be computed beside the last started one."""
+        """The number of jobs that may be computed at the same time as the last started job."""
         return self._most_beside if self.behind and self.behind[-1].computing is not None else 0
 
     def compute(self) -> None:
-        """Compute the next job while its writer takes the rows, or start to if it is small and not the only one."""
+        """Compute the next job while its writer takes the rows. A small job that is not the only one is started in
+        another thread."""
         job, reading = self.ahead.popleft()
         # Listed before any thread waits for its queue, so that `stop` finds it after an interruption.
         started = _Started(job, BoundedQueue())

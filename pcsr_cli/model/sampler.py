@@ -71,7 +71,8 @@ class PixelSampler(nn.Module):
         return Cost(0, conv(self.width, self.sizes[1], 1).executed)
 
     def pixel_cost(self) -> Cost:
-        """FLOPs of one HR pixel: the whole MLP in the paper's convention, all but the first layer as executed."""
+        """FLOPs of one HR pixel. The paper's convention counts the whole MLP; the executed FLOPs exclude the first
+        layer."""
         layers = [conv(size_in, size_out, 1) for size_in, size_out in pairwise(self.sizes)]
         paper = sum(layer.paper for layer in layers)
         return Cost(paper, sum(layer.executed for layer in layers[1:]))

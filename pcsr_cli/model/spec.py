@@ -21,8 +21,8 @@ MAX_LAYERS = 32
 MAX_BRANCHES = 16
 MAX_SCALE = 1000
 MAX_LEVEL = 1e5
-"""Maximum of a mean and of a standard deviation. The minimum of a standard deviation is the inverse of its maximum.
-Normalised with larger values, images do not fit float32."""
+"""Maximum of the mean and of the standard deviation that normalise images. The minimum of the standard deviation is the
+inverse of this maximum. With larger values, normalised images would not fit float32."""
 
 Size = Annotated[int, Meta(ge=1, le=MAX_SIZE)]
 Hidden = Annotated[tuple[Size, ...], Meta(max_length=MAX_LAYERS)]

@@ -167,7 +167,8 @@ class StageConfig(Table, frozen=True):
 
 
 class ValidationConfig(Table, frozen=True):
-    """A folder of HR images, measured at integer ``scales`` after every ``every`` iterations."""
+    """The validation on a folder of HR images, at integer ``scales``. ``every`` is the number of iterations between two
+    validations."""
 
     path: str
     every: Count = 5000

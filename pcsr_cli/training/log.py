@@ -29,7 +29,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image was cut into patches: number ``done`` of ``total``."""
+    """Image number ``done`` of ``total`` was cut into patches."""
 
     path: Path
     done: int

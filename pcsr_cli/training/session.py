@@ -68,7 +68,7 @@ class Processes:
 def join_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that torchrun started, or run as one process without torchrun. Raises DeviceError.
 
-    Each process takes one GPU for ``auto`` and ``cuda``. On CPUs, the processes communicate over gloo."""
+    With ``auto`` and ``cuda``, each process uses one GPU. On CPUs, the processes communicate over gloo."""
     count, own = int(os.environ.get("WORLD_SIZE", "1")), resolve_device(device)
     if count == 1:
         yield Processes(0, 1, own)

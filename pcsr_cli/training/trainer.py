@@ -181,7 +181,7 @@ class Graphs:
         self._captured: dict[object, tuple[torch.cuda.CUDAGraph, Batch, Loss]] = {}
 
     def run(self, iterate: Callable[[Batch], Loss], batch: Batch, settings: object) -> Loss:
-        """Run ``iterate`` on a batch. It must do the same work each time for the same ``settings``."""
+        """Run ``iterate`` on a batch. For the same ``settings``, ``iterate`` must do the same work each time."""
         key = (settings, *(tensor.shape for tensor in batch.tensors))
         self._runs[key] = self._runs.get(key, 0) + 1
         self._stream.wait_stream(torch.cuda.current_stream())

@@ -65,7 +65,7 @@ class Validator:
 
 
 def load_pairs(folder: Path, conditions: Conditions, observe: Observer) -> list[MeasuredPair]:
-    """Read the images of ``folder``, or of HR and LR_xN in it; report and skip those that cannot be used.
+    """Read the images of ``folder``, or of its subfolders HR and LR_xN; report and skip images that cannot be used.
 
     Raises InputError if the folder is missing or empty, TrainingError if no image can be used."""
     pairs: list[MeasuredPair] = []
