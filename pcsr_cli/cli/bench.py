@@ -192,7 +192,6 @@ def _document(conditions: "Conditions", result: "BenchResult", protocol: str) ->
 
 
 def _show(conditions: "Conditions", result: "BenchResult") -> None:
-    """Print the rows by image, then the means."""
     from rich.text import Text
 
     from pcsr_cli.evaluate.bench import COLUMNS

@@ -146,7 +146,6 @@ def _check(images: Sequence[Path], models: Sequence[str], output: Path, scale: f
 
 
 def _enlarge(model: "LoadedModel", image: "ImageData", scale: float, progress: Callable[[float], None]) -> "ImageData":
-    """Enlarge an image with the default routing of a model."""
     from pcsr_cli.api import upscale_image
     from pcsr_cli.engine.upscale import Settings
 

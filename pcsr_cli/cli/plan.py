@@ -142,7 +142,7 @@ def _other_models(choice: "ModelChoice", source: Path) -> tuple[str, ...]:
 
 
 def _format(path: Path, output: Path | None, name: str | None, many: bool) -> "Format | None":
-    """Return the format of a result, None if neither output nor format is given. Raises UsageError."""
+    """Return the format of a result, or None if neither output nor format is given. Raises UsageError."""
     from pcsr_cli.images.formats import choose_format
     from pcsr_cli.jobs.request import suffix_of
 

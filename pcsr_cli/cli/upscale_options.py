@@ -93,7 +93,6 @@ def complete_values(arguments: Sequence[str]) -> list[str]:
 
 
 def _side(name: str, help: str) -> Any:
-    """Declare an option for the number of pixels of a side."""
     return option(name, help, SIZE, min=1, metavar="N")
 
 

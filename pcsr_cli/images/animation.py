@@ -158,7 +158,6 @@ def _same_mode(images: list[Image.Image]) -> list[Image.Image]:
 
 
 def _timing(format: Format, plays: int, milliseconds: list[float], mode: str) -> dict[str, object]:
-    """Pillow's options for durations and repetitions."""
     timing: dict[str, object] = {"save_all": True}
     if format.name == "GIF":
         timing["duration"] = [round(time / 10) * 10 for time in milliseconds]

@@ -152,7 +152,7 @@ def flatten(image: ImageData, colour: tuple[int, int, int]) -> ImageData:
 
 
 def _halve(rgb: Pixels, alpha: Pixels) -> tuple[Pixels, Pixels]:
-    """Halve both. Each 2x2 block becomes its mean colour, weighted by alpha, and its largest alpha."""
+    """Halve colours and alpha. A block of 2x2 becomes its mean colour, weighted by alpha, and its largest alpha."""
     height, width = ((side + 1) // 2 for side in alpha.shape)
     colours = np.empty((height, width, 3), rgb.dtype)
     largest = np.empty((height, width), alpha.dtype)

@@ -89,7 +89,6 @@ def adjust_jxl(image: ImageData, header: JxlHeader) -> ImageData:
 
 
 def _codestream(file: BinaryIO) -> bytes:
-    """Return the first bytes of the codestream."""
     file.seek(0)
     head = file.read(HEADER_BYTES)
     if head.startswith(CODESTREAM):

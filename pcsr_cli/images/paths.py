@@ -135,7 +135,7 @@ def _mounts() -> set[Path]:
 
 
 def _not_replaceable(output: Path, place: Path) -> OutputError | None:
-    """Return why a file cannot be replaced, or None."""
+    """Return the reason why a file cannot be replaced, or None."""
     try:
         place.rmdir()  # never removes a file, but fails for the reason for which replacing it would fail
     except NotADirectoryError:

@@ -334,7 +334,6 @@ def _read_with_vips(file: BinaryIO, name: str, allow_huge: bool, is_strict: bool
 
 
 def _described_by_vips(opened: "pyvips.Image") -> Image.Image:
-    """Return a Pillow image with the metadata of libvips' image."""
     mode = {"cmyk": "CMYK", "b-w": "L", "grey16": "L"}.get(opened.interpretation, "RGB")
     described, fields = Image.new(mode, (1, 1)), set(opened.get_fields())
     described.info = {name: opened.get(field) for field, name in VIPS_METADATA.items() if field in fields}

@@ -98,7 +98,7 @@ def _unpack(content: bytes, rows: int, width: int, channels: int, bits: int, end
 
 
 def _bits(tags: Mapping[int, Any]) -> int:
-    """Return the bits a channel, 0 if the channels differ."""
+    """Return the bits of a channel, or 0 if the channels differ."""
     bits = set(as_numbers(tags.get(Base.BitsPerSample, 1)))
     return bits.pop() if len(bits) == 1 else 0
 

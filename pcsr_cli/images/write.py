@@ -184,7 +184,6 @@ def encode_with_pillow(
 
 
 def _metadata_options(format: Format, metadata: Metadata) -> dict[str, object]:
-    """Pillow's options for metadata that a format can hold."""
     comment = "\n".join(text for key, text in metadata.text if key == "Comment").encode()
     described: dict[str, object | None] = {
         "icc_profile": metadata.icc if metadata.icc is not None and holds_profile(format, metadata.icc) else None,
@@ -217,7 +216,6 @@ def _reduce_colours(image: Image.Image, colours: int) -> Image.Image:
 
 
 def _encoder_options(format: Format, options: SaveOptions) -> dict[str, object]:
-    """Return the options of Pillow's encoder."""
     quality = options.quality or format.quality
     match format.name:
         case "JPEG":
