@@ -84,8 +84,8 @@ class ObjectPath(PosixPath):
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return the size and the time of ``state`` as for a file."""
         state = self.state()
-        numbers = (stat.S_IFDIR if state.is_folder else stat.S_IFREG, 0, 0, 0, 0, 0, state.size, 0, int(state.time), 0)
-        return os.stat_result(numbers, {"st_mtime": state.time, "st_mtime_ns": int(state.time * 1e9)})
+        mode = stat.S_IFDIR if state.is_folder else stat.S_IFREG
+        return os.stat_result((mode, 0, 0, 0, 0, 0, state.size, 0, 0, 0), {"st_mtime": state.time})
 
     def exists(self, **_: Any) -> bool:
         """Return whether there is an object or a folder."""
@@ -104,18 +104,6 @@ class ObjectPath(PosixPath):
             return self.state().is_folder
         except FileNotFoundError:
             return None
-
-    def is_symlink(self) -> bool:
-        """Return False: stores have no links."""
-        return False
-
-    def resolve(self, strict: bool = False) -> "ObjectPath":
-        """Return the path itself."""
-        return self
-
-    def absolute(self) -> "ObjectPath":
-        """Return the path itself."""
-        return self
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: the folders of a store exist with their objects."""

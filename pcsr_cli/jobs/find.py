@@ -161,7 +161,7 @@ class Listing:
             absolute = _absolute(name)
             if skip is not None and absolute.is_relative_to(skip):
                 raise InputError(f"{name} is in the folder of the results.", "Remove it from the list.")
-            if root is not None and not absolute.is_relative_to(root):
+            if root is not None and (".." in absolute.parts or not absolute.is_relative_to(root)):
                 raise InputError(f"{name} is not in {self._paths[0]}.", "Give the folder that has all listed images.")
             path = Path(name.name) if root is None else absolute.relative_to(root)
             yield Task(name, path, path)

@@ -1,5 +1,6 @@
 """Folder runs from and into a store: the results of a local run, each made once, whatever fails meanwhile."""
 
+import pickle
 import socket
 import subprocess
 import sys
@@ -17,11 +18,12 @@ from pcsr_cli.images import objects
 from pcsr_cli.images.objects import to_path
 from pcsr_cli.jobs import find, folder
 from pcsr_cli.jobs import journal as journal_module
-from pcsr_cli.jobs.find import Listing, Shard
+from pcsr_cli.jobs.cluster import Worker, make_setup
+from pcsr_cli.jobs.find import Listing, Shard, Task
 from pcsr_cli.jobs.folder import FolderRun, Outcome
 from pcsr_cli.jobs.journal import Entry, parse_line
 from pcsr_cli.jobs.report import Report
-from pcsr_cli.jobs.request import Request
+from pcsr_cli.jobs.request import Job, Request
 from pcsr_cli.jobs.status import Status
 from pcsr_cli.model.registry import LoadedModel
 from tests.failing import fails
@@ -253,6 +255,21 @@ def test_the_first_result_is_put_before_all_objects_are_listed(
     assert put[0] < pages[-1]
 
 
+def test_a_worker_of_a_cluster_gets_a_job_with_urls(
+    images: Path, tmp_path: Path, model: LoadedModel, upscale: Run, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, out = to_path(f"{bucket.url}/in/{NAMES[0]}"), to_path(f"{bucket.url}/out")
+    run = FolderRun(out, [Task(source, Path("0.png"), Path("0.png"))], model, REQUEST, report=lambda *_: None)
+    worker = Worker()
+    worker.prepare(pickle.loads(pickle.dumps(make_setup(run, "cpu", 1))))
+    (result,) = worker.upscale(pickle.loads(pickle.dumps(Job(source, out / "0.png"))))
+    assert isinstance(result, Report)
+    upscale(images, tmp_path / "local")
+    assert bucket.read("out/0.png") == (tmp_path / "local" / NAMES[0]).read_bytes()
+    assert [entry.name for entry in entries(bucket)] == ["0.png"]
+
+
 def test_the_journal_of_a_run_is_spread_over_small_objects(
     upscale: Run, images: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +287,12 @@ def test_a_key_that_is_not_a_path_is_an_error(bucket: Bucket, key: str) -> None:
     listing = Listing([to_path(f"{bucket.url}/in")], [".png"], recursive=True)
     assert list(listing) == []
     assert "is not a path" in str(listing.unread[0][1])
+
+
+def test_a_listed_url_outside_the_folder_is_an_error(bucket: Bucket) -> None:
+    names = [to_path(f"{bucket.url}/in/../a.png")]
+    with fails(InputError, f"{bucket.url}/in/../a.png is not in {bucket.url}/in."):
+        list(Listing([to_path(f"{bucket.url}/in")], [".png"], names=names))
 
 
 def test_results_in_memory(upscale: Run, images: Path, tmp_path: Path) -> None:
