@@ -88,11 +88,12 @@ class Survived:
     recorded: int = 0
 
 
-def survive(nodes: Any, place: Path, options: list[str], seed: int, pause: tuple[float, float] = (3, 6)) -> Survived:
+def survive(nodes: Any, place: Path, options: list[str], seed: int) -> Survived:
     """Enlarge ``in`` to ``out`` in ``place`` with killed workers, nodes and drivers, and check the results.
 
-    A worker is killed after each ``pause`` in seconds. Each driver has another number of nodes. The first two
-    drivers are killed, and one node is replaced at some moment. ``local`` has the expected results."""
+    A worker is killed after each 8 to 24 begun images, so that hardly any image meets three kills. Each driver has
+    another number of nodes. The first two drivers are killed, and one node is replaced at some moment. ``local`` has
+    the expected results."""
     chance = random.Random(seed)
     starter = multiprocessing.get_context("forkserver")
     starter.set_forkserver_preload(["tests.jobs.killing", "pcsr_cli.cli.upscale", "pcsr_cli.jobs.folder", "ray"])
@@ -100,6 +101,7 @@ def survive(nodes: Any, place: Path, options: list[str], seed: int, pause: tuple
     found = Survived(seed)
     began = time.monotonic()
     replaced_at = chance.uniform(0, 0.9)
+    kill_at = chance.randint(1, 24)
     shares = (chance.uniform(0, 0.4), chance.uniform(0.4, 0.8), 2)  # of the results, at which the driver is killed
     for share in shares:
         extra = [*nodes.worker_nodes]
@@ -107,7 +109,6 @@ def survive(nodes: Any, place: Path, options: list[str], seed: int, pause: tuple
             nodes.add_node(num_cpus=1)
         else:
             nodes.remove_node(extra.pop(), allow_graceful=False)
-        kill_at = time.monotonic() + chance.uniform(*pause)
         driver = starter.Process(target=drive, args=(place, ["upscale", "in", "out", *options, "--ray", nodes.address]))
         driver.start()
         while driver.is_alive():
@@ -123,17 +124,17 @@ def survive(nodes: Any, place: Path, options: list[str], seed: int, pause: tuple
                 nodes.add_node(num_cpus=1)
                 replaced_at = 2
                 found.nodes += 1
-            if time.monotonic() > kill_at:
+            if (begun := len(_notes(place))) >= kill_at:
                 found.workers += _kill_worker(place, chance)
-                kill_at = time.monotonic() + chance.uniform(*pause)
+                kill_at = begun + chance.randint(8, 24)
         assert driver.exitcode == (0 if share > 1 else -9), (place / "stderr").read_text()
     found.seconds = time.monotonic() - began
-    begun, lines = _notes(place), entries(place / "out")
-    found.repeated, found.recorded = len(begun) - len(expected), len(lines) - len(expected)
+    notes, lines = _notes(place), entries(place / "out")
+    found.repeated, found.recorded = len(notes) - len(expected), len(lines) - len(expected)
     assert results(place / "out") == expected
-    assert {there for _, there, _ in begun} == {"False"}, "an image was computed again after its result was in place"
+    assert {there for _, there, _ in notes} == {"False"}, "an image was computed again after its result was in place"
     assert [entry for entry, _ in groupby(lines)] == entries(place / "local")
-    assert Counter(entry.name for entry in lines) <= Counter(name for name, _, _ in begun)
+    assert Counter(entry.name for entry in lines) <= Counter(name for name, _, _ in notes)
     return found
 
 
