@@ -34,8 +34,8 @@ class Costs:
 
     image: float = 0.34
     spread: float = 0.15
-    driver: float = 1 / 1370 + 480e-6
-    driver_worker: float = 0.8e-6
+    driver: float = 1 / 1370 + 320e-6
+    driver_worker: float = 0.14e-6
     folder: float = 1 / 1000
     listed: float = 32e-6
     read: float = 16e-6

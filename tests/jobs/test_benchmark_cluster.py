@@ -56,6 +56,6 @@ def test_the_tables_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr("sys.argv", ["cluster"])
     main()
     text = capsys.readouterr().out
-    assert "Ray: the shared step is always busy from 243 workers" in text
+    assert "Ray: the shared step is always busy from 311 workers" in text
     rows = [line.split() for line in text.splitlines() if line.lstrip().startswith("0.001")]
     assert [row[1] for row in rows] == ["1", "10", "100", "300", "1,000"] * 2
