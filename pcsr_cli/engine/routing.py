@@ -75,7 +75,7 @@ def difficulty(probabilities: Tensor) -> Tensor:
     """Each pixel's difficulty in [0, 1]: p_heavy, or with M branches the probability of the heavier floor((M + 1) / 2)
     branches.
 
-    ``probabilities`` (M, ...) are those of M branches, or (1, ...) the p_heavy of two."""
+    ``probabilities`` are (M, ...) for M branches, or p_heavy (1, ...) for two branches."""
     branches = probabilities.shape[0]
     heavier = probabilities[branches - (branches + 1) // 2 :]
     return heavier[0] if heavier.shape[0] == 1 else heavier.sum(dim=0)

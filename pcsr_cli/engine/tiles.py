@@ -67,10 +67,9 @@ class Rect:
 class Tile:
     """One tile of an image.
 
-    ``owned`` holds the LR pixels of the tile, and ``core`` the HR pixels nearest to ``owned``. ``region`` holds the HR
-    pixels that the tile predicts: all those of the LR pixels that the core and its refinement ring touch. ``sampled``
-    holds these LR pixels, whose features the region needs. ``input`` holds the LR pixels that the backbone reads:
-    ``sampled`` with the halo.
+    ``owned`` holds the LR pixels of the tile, and ``core`` the HR pixels nearest to ``owned``. ``sampled`` holds the LR
+    pixels that the core and its refinement ring touch. ``region`` holds the HR pixels nearest to ``sampled``, which the
+    tile predicts. ``input`` holds the LR pixels that the backbone reads: ``sampled`` with the halo.
     """
 
     owned: Rect

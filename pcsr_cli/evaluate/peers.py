@@ -210,7 +210,7 @@ class EdgeTable(Table, frozen=True):
         return classes
 
     def bins(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The bin with the nearest centre, the lower one of two."""
+        """The bin with the nearest centre, or the lower bin if two centres are equally near."""
         return nearest(scores, np.array(self.bin_centres))
 
 

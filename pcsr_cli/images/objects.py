@@ -40,8 +40,8 @@ REQUESTS = 10
 
 @dataclass(frozen=True)
 class State:
-    """The state of an object. ``version`` is its ETag, or its time in nanoseconds. ``is_folder`` means that there is no
-    such object, but that there are objects below the path."""
+    """The state of an object. ``version`` is its ETag, or its time in nanoseconds. ``is_folder`` means that the path is
+    not an object, but that there are objects below it."""
 
     size: int
     version: str | int | None
@@ -52,9 +52,9 @@ class State:
 class ObjectPath(PosixPath):
     """The path of an object, such as s3://bucket/a.png, or of a folder of objects.
 
-    ``known`` is the state when the object was listed or looked up, which ``stat`` and the methods that depend on it
-    then use. False means that there was no object, None that nothing is known.
-    The methods raise FileNotFoundError, FileExistsError, and StoreError for a store that cannot be used."""
+    ``known`` is the state of the object when it was listed or looked up: False if there was no object, None if the
+    state is unknown. ``stat`` and the methods that depend on ``stat`` use a known state. The methods raise
+    FileNotFoundError, FileExistsError, and StoreError for a store that cannot be used."""
 
     known: State | Literal[False] | None = None
 
@@ -259,7 +259,8 @@ def check_whole(path: Path) -> None:
 
 
 def look_up(paths: Iterable[Path]) -> Sequence[Path]:
-    """Return the paths, those of objects with their states, which are requested many at a time. Raises StoreError."""
+    """Return the paths. Paths of objects get the states of the objects, which are requested many at a time. Raises
+    StoreError."""
     found = tuple(paths)
     objects = [path for path in found if isinstance(path, ObjectPath)]
 

@@ -53,7 +53,7 @@ class ModelChoice:
                 return
 
     def load_all(self) -> tuple[LoadedModel, ...]:
-        """Return the model for clean sources, and that for lossy ones if images have models by their sources.
+        """Return the model for clean sources and, if the model depends on the source, the model for lossy sources.
 
         Raises the errors of loading."""
         return tuple(self.get(SourceKind(lossy)) for lossy in (False, True)[: 1 + self.by_source])

@@ -342,7 +342,8 @@ def name_output(
 def refused_names(tasks: Iterable[Task], out_dir: Path) -> dict[Task, RefusedOutputError]:
     """Return the tasks whose results cannot have their names, with errors.
 
-    The name is that of an earlier task (ignoring case where the file system does), an image, or a folder."""
+    A name is refused if it belongs to an input image, to a folder, or to the result of an earlier task. Case is ignored
+    where the file system ignores it."""
     tasks = tuple(tasks)
     key = fold_case if ignores_case(out_dir) else str
     by_name: dict[str, Task] = {}

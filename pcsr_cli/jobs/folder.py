@@ -39,7 +39,7 @@ from pcsr_cli.jobs.upscale_file import JobInput, Upscaler
 from pcsr_cli.model.registry import LoadedModel
 
 Existing = Literal["refuse", "skip", "overwrite"]
-"""The treatment of an existing result that differs from the one this run would make."""
+"""The treatment of an existing result that differs from the result that this run would make."""
 
 SkipReason = Literal["done before", "exists", "already that large"]
 """The reason why an image is skipped."""
@@ -51,8 +51,8 @@ Outcome = Report | Exception | SkipReason
 """What became of an image."""
 
 Execute = Callable[[Iterator[Job], int], Generator[tuple[Job, Report | Exception], None, None]]
-"""Runs jobs, which it takes when it needs them, up to a number in advance. Yields each job with its result. With 0 in
-advance, a job is finished and yielded before the next is taken."""
+"""Runs the jobs of an iterator, and takes at most a given number of jobs in advance. Yields each job with its result.
+With 0 in advance, a job is finished and yielded before the next is taken."""
 
 LATER_SETTINGS = ("background", "strength", "wrap")
 """Settings that journals of earlier versions lack: they are recorded unless they have the default value."""
@@ -99,10 +99,10 @@ class FolderRun:
     ) -> None:
         """Load the models for the first images and decide about them.
 
-        ``report`` is called with each image and its report, its error, or the reason why it is skipped, ``progress``
-        with the computed share of an image, and ``checking`` with the share of the first images that are checked.
-        With ``has_workers``, other processes compute. Images during which this process was killed are then not set
-        aside, because no image caused the kill.
+        ``report`` is called with each image and its report, its error, or the reason why it is skipped. ``progress`` is
+        called with the computed share of an image, ``checking`` with the checked share of the first images. With
+        ``has_workers``, other processes compute. Images during which this process was killed are then not set aside,
+        because no image caused the kill.
 
         Raises RefusedOutputError if a name or an existing result among the first images is refused, UsageError,
         OutputError, and the errors of listing and loading."""
@@ -299,12 +299,12 @@ class FolderRun:
         return dict(zip(tasks, look_up(self.folder / task.output for task in tasks), strict=True))
 
     def _decide(self, task: Task, output: Path) -> Decision:
-        """Decide about an image by the lines of the journal that were read, and by new ones before it is refused."""
+        """Decide about an image by the journal. Before an image is refused, new lines of the journal are read."""
         decision = self._decide_by_read_lines(task, output)
         return self._decide_again(task) if isinstance(decision, RefusedOutputError) else decision
 
     def _decide_again(self, task: Task) -> Decision:
-        """Decide about an image whose result another run may have made since."""
+        """Decide again about an image, because another run may have made its result."""
         output = self.folder / task.output
         if not exists(output):
             return None
@@ -369,7 +369,7 @@ class FolderRun:
         return [settings_key(self.upscaler.request, models.kind, task.output, model) for model in possible]
 
     def _note_of_suffix(self, task: Task) -> tuple[str, ...]:
-        """Return a note if the format of the result differs from that of the image without a request."""
+        """Return a note if the result has another format than the image, although no format was requested."""
         request, before, after = self.upscaler.request, task.source.suffix, task.output.suffix
         if request.format is not None or before == after or after != suffix_of(task.source, None, request.frames):
             return ()
