@@ -299,12 +299,12 @@ class Workforce:
         if not references:
             time.sleep(LOOK_SECONDS / 10)
             return
-        ended, others = self._ray.wait([*references], timeout=LOOK_SECONDS / 3)
-        if ended and others:  # all that ended meanwhile, so that each round of many workers has many reports
-            ended += self._ray.wait(others, num_returns=len(others), timeout=0)[0]
-        for reference in ended:
+        done, others = self._ray.wait([*references], timeout=LOOK_SECONDS / 3)
+        if done and others:  # the more workers report meanwhile, the less this round costs for each
+            done += self._ray.wait(others, num_returns=len(others), timeout=0)[0]
+        for reference in done:
             member = references[reference]
-            if member not in self._members:  # it was lost with all its jobs
+            if reference is not member.ready and reference not in member.held:  # the worker was lost with all its jobs
                 continue
             try:
                 found = self._ray.get(reference)
