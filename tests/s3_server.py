@@ -74,7 +74,6 @@ class Bucket:
     def __init__(self, server: S3Server, name: str) -> None:
         import s3fs
 
-        s3fs.S3FileSystem.clear_instance_cache()
         self.server, self.name, self.url = server, name, f"s3://{name}"
         self._store: Any = s3fs.S3FileSystem(use_listings_cache=False)
         self._store.mkdir(name)

@@ -118,7 +118,7 @@ def test_claims_in_a_store(bucket: Bucket, source: Path, monkeypatch: pytest.Mon
     with Claims(folder, describe_run()) as first, Claims(folder, describe_run()) as second:
         assert first.take(OUTPUT, source) is None
         assert second.take(OUTPUT, source) == BUSY
-        monkeypatch.setattr(claims_module, "STALE_SECONDS", -1)
+        monkeypatch.setattr(claims_module, "STALE_SECONDS", -1e9)
         assert second.take(OUTPUT, source) == BUSY, "the lock is on this machine"
         first.release(OUTPUT)
         leave("0-elsewhere-1-0")
