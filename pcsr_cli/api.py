@@ -106,8 +106,8 @@ def upscale(
     applied).
 
     ``routing`` is a Threshold, a Tradeoff or Adaptive, by default Threshold(0.5) for two branches. ``refine`` is the
-    paper's #h (9: off), by default 1 from x3 and off below x3. ``tile`` is the side of a tile in LR pixels. Raises
-    InputError, ScaleError, UsageError."""
+    paper's #h (9: off). The default is 1 at x3 and above, and 9 below x3. ``tile`` is the side of a tile in LR pixels.
+    Raises InputError, ScaleError, UsageError."""
     refine = usual_refine(scale) if refine is None else refine
     if not 0 <= refine <= NEVER or (tile is not None and tile < 1):
         raise UsageError(

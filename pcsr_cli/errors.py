@@ -33,7 +33,7 @@ class PcsrError(Exception):
         return type(self)(f"{origin}: {self.sentence}", self.next_step, setting=self.setting)
 
     def about(self, file: str) -> Self:
-        """Return the error with the ``name`` of a file before its sentence, unless the sentence contains the name."""
+        """Return the error with ``file`` before the sentence, unless the sentence already contains ``file``."""
         return self if file in self.sentence else self.within(file)
 
 

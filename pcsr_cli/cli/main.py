@@ -95,7 +95,7 @@ STATISTICS = Path("/proc/stat")
 """The file in which Linux counts the threads that run now, this one included."""
 
 CLICK_ERROR = typer.BadParameter.__mro__[2]
-"""Click's ``ClickException``, or that of the copy of Click in newer versions of Typer."""
+"""Click's ``ClickException``, or the same class in the copy of Click that newer versions of Typer contain."""
 
 
 def main() -> None:
@@ -115,8 +115,9 @@ def main() -> None:
 def prepare_threads() -> None:
     """Let waiting threads sleep if other programs run on at least half of the processors, unless the user chose.
 
-    The threads of torch wait for each other in a loop. On an idle machine that is fastest. On a busy one, a thread that
-    waits takes the processor from a thread that computes. torch reads the variable when it is imported.
+    The threads of torch wait for each other in a loop. This loop is the fastest way to wait on an idle machine. On a
+    busy machine, a waiting thread takes the processor from a computing thread. torch reads the variable when it is
+    imported.
     """
     if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         return

@@ -96,7 +96,8 @@ class Common(options.Engine):
         check_outputs([result for result in results if result is not None], inputs, self.overwrite)
 
     def load(self, sources: "Sequence[PairFiles]") -> "Conditions":
-        """Load the model for the first image, and the original network if its weights are given.
+        """Load the model that suits the first image. If the user gave the weights of the original network, load this
+        network too.
 
         Raises the errors of loading."""
         from pcsr_cli.engine.device import resolve_device, resolve_precision

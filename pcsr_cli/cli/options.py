@@ -97,7 +97,8 @@ ADVICE = {
 
 
 def usual_name(name: str) -> str:
-    """Return our name of an option or command. The given name may have underscores, or be that of another program."""
+    """Return pcsr's name for an option or command. ``name`` may have underscores, or may be a name from another
+    program."""
     name = name.replace("_", "-")
     return SYNONYMS.get(name, name)
 
@@ -192,7 +193,7 @@ Refine = Annotated[
         "--refine",
         "Smooth light pixels with at least this many heavy neighbours, 0 to 9.",
         ROUTING,
-        default="1 from x3, else 9",
+        default="1 at x3 and above, else 9",
     ),
 ]
 NoRefine = Annotated[bool, option("--no-refine", "Do not smooth light pixels.", ROUTING)]

@@ -230,7 +230,7 @@ def _document(
 ) -> dict[str, Any]:
     """Return the plan as a JSON document. Ranges are [all light, all heavy]. Memory and seconds are estimates.
 
-    If there are several models, the speed is that of the first."""
+    If there are several models, the document has the speed of the first model."""
     from pcsr_cli.engine.device import describe_device
 
     document: dict[str, Any] = {

@@ -257,7 +257,8 @@ class Options(options.Common):
             raise UsageError("--map-style needs --map.", "Give the file of the map with --map FILE.")
 
     def choose_target(self, scale_source: object) -> Target | None:
-        """Return the requested size of the result, None for a scale. ``scale_source`` is where the scale comes from.
+        """Return the requested size of the result, None for a scale. ``scale_source`` is Click's source of the scale,
+        such as COMMANDLINE.
 
         Raises UsageError."""
         sizes = ("width", "height", "long_edge", "short_edge", "fit", "megapixels", "print")

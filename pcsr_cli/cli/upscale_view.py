@@ -244,7 +244,7 @@ MIN_PREVIEW = 8
 """Minimum number of columns and rows of characters for a preview."""
 
 MAX_PIXELS = 10**8
-"""Maximum pixels of a result that is read again for a preview."""
+"""The largest result, in pixels, for which a preview is shown. The preview reads the result again."""
 
 MAX_SEARCHED = 2**20
 """Maximum pixels in the search for contrast. In a larger image, the search uses every second or third pixel, and so on.

@@ -50,8 +50,9 @@ def command(
 ) -> None:
     """Check on an image that tiles, threads and passes do not change the result.
 
-    The whole image at once, in fp32, is compared with tiles of several sizes, with one thread (or two), with ADM that
-    computes features twice, and with --precision if it is not fp32. The exit code is 0 if all checks pass, else 1.
+    The reference is the whole image at once, in fp32. The variants are: tiles of several sizes, another number of
+    threads, features that are computed again for ADM's second pass, and --precision if it is not fp32. The exit code is
+    0 if all checks pass, else 1.
     """
     options.check_output_mode(json, quiet)
     options.check_exclusive({"--verbose": verbose, "--quiet": quiet})

@@ -26,8 +26,8 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device with this name, or for ``auto`` cuda if available, else cpu. Raises DeviceError for a device that is
-    not available."""
+    """Return the device with this name. ``auto`` means cuda if it is available, else cpu. Raises DeviceError for a
+    device that is not available."""
     check_device_name(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

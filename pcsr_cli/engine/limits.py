@@ -49,7 +49,7 @@ def available_memory() -> int:
 
 
 def total_memory() -> int:
-    """The bytes of memory of the machine or of the container."""
+    """Return the bytes of memory in the machine, or the limit of the container if it is lower."""
     limits = (_number(folder / files[0]) for folder in _groups("memory") for files in MEMORY_FILES)
     return min([int(psutil.virtual_memory().total), *(limit for limit in limits if limit is not None)])
 

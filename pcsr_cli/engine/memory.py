@@ -71,7 +71,8 @@ def auto_tile(model: Pcsr, scale: float, lr_size: tuple[int, int], strip_pixel_b
 
 
 def strip_rows(lr_size: tuple[int, int], scale: float, pixel_bytes: int) -> int:
-    """LR rows of a strip whose result takes at most STRIP_BYTES, but no fewer than MIN_STRIP_ROWS.
+    """Return the number of LR rows in a strip. The result of a strip takes at most STRIP_BYTES, unless the strip has
+    only MIN_STRIP_ROWS.
 
     A small result is one strip and computes no halo twice.
     """

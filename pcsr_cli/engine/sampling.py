@@ -57,7 +57,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Branches:
-    """The results of all branches, on the CPU. The results of any routing can be composed from those of all branches.
+    """The results of all branches, on the CPU. The result of any routing can be composed from them.
 
     ``rgb`` (M, 3, H, W) float32 in [0, 1], lightest branch first, is neither clamped nor refined. ``difficulty`` is (H,
     W) float32. ``executed`` counts all branches at all pixels.
@@ -218,7 +218,7 @@ class BandSampler:
         return interpolate(lr, self.area.columns, 2, tile.columns.start), rows.start
 
     def _features(self, mlp: PreparedMlp) -> Tensor:
-        """The features (C, h, w) for the first layer of an MLP, which is counted."""
+        """Return the features (C, h, w) for the first layer of an MLP, and count the pixels of that layer."""
         self.area.shared[mlp] += self.band.pixels
         return self.band.features[0]
 

@@ -237,7 +237,7 @@ def upscale_whole(
 ) -> tuple[Tensor, Tensor, Outcome]:
     """Upscale an image in memory: RGB (H, W, 3) of ``dtype``, branches (H, W) uint8, and the outcome.
 
-    Arguments and errors are those of ``upscale``.
+    ``upscale`` describes the arguments and errors.
     """
     upscaling = upscale(model, lr, scale, settings, dtype=dtype, progress=progress)
     if len(upscaling.plan.strips) == 1:
@@ -257,7 +257,8 @@ def predict_branches(
 ) -> Branches:
     """Compute every branch at every pixel. All uint8 results of ``upscale`` can be composed from these branches.
 
-    Arguments are those of ``upscale``, whose routing has no effect. The whole result is held in memory once per branch.
+    ``upscale`` describes the arguments. The routing in ``settings`` has no effect. The whole result is held in memory
+    once per branch.
     """
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings, hr_pixel_bytes(torch.uint8))
     with _computing(model.device):
@@ -446,7 +447,7 @@ class _Passes:
 
     @contextmanager
     def _counted(self, area: AreaSampler) -> Iterator[None]:
-        """Add the work of a sampler when the block ends, also if it fails."""
+        """Add the work of a sampler when the block ends, even if the block fails."""
         try:
             yield
         finally:
@@ -455,8 +456,8 @@ class _Passes:
     def _each(self, tiles: Iterable[Tile], work: Callable[[PreparedModel, Tile], None]) -> tuple[Tile, ...]:
         """Run ``work`` on tiles: in smaller tiles if memory is short, in float32 if half precision overflows.
 
-        Returns the tiles that ``work`` ran on. After memory was short once, all later tiles are cut to the smaller
-        size.
+        Returns the tiles that ``work`` ran on. If memory is short for a tile, this tile and all later tiles are cut to
+        half the height and width of this tile.
         """
         waiting, done = deque(tiles), []
         while waiting:

@@ -23,9 +23,9 @@ Axes = Literal["x", "y", "xy"]
 
 
 def reach(model: Pcsr) -> int:
-    """The distance in LR pixels within which other pixels affect a pixel: the receptive radius, one for refinement and
-    the bilinear base, and three for bicubic resizing of the result. Raises UsageError for a backbone that reads the
-    whole image."""
+    """The distance in LR pixels within which other pixels affect a pixel. The distance is the receptive radius, plus
+    one for refinement and the bilinear base, plus three for bicubic resizing of the result. Raises UsageError for a
+    backbone that reads the whole image."""
     radius = model.encoder.receptive_radius
     if radius is None:
         message = f"The backbone {model.spec.backbone.name} reads the whole image, so its results cannot be tileable."

@@ -42,7 +42,7 @@ LABELS: dict[Kind, str] = {
     "arm": "ARM k =",
 }
 PEERS: tuple[Kind, ...] = get_args(PeerKind)
-"""The methods with their own weights: original networks, and those that route patches."""
+"""The methods with their own weights: original networks, and methods that route patches."""
 
 MAX_ARM_K = 1000
 ROUTINGS: dict[Kind, Routing] = {"adm": Adaptive(), "heavy": ALL_HEAVY, "light": ALL_LIGHT}

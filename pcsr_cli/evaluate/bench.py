@@ -238,7 +238,7 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class Match:
-    """A method of PCSR and the figure of a peer that it matches, such as ``PSNR of ClassSR``."""
+    """A setting of PCSR that matches a peer. ``figure`` states what it matches, such as ``PSNR of ClassSR``."""
 
     method: Method
     figure: str
@@ -254,8 +254,8 @@ def paper_table(
     observe: Callable[[Row, NDArray[np.uint8]], None] = lambda row, rgb: None,
     skip: Callable[[SkippedImage], None] = lambda image: None,
 ) -> PaperTable:
-    """Measure ``methods``, and PCSR with the k that match the PSNR and the GFLOPs of ``peers``. Raises the errors of
-    ``bench``."""
+    """Measure ``methods``. For each peer, also measure PCSR at two values of k: one that reaches the peer's PSNR, and
+    one that has the peer's GFLOPs. Raises the errors of ``bench``."""
     files = [replace(each, multiple=MULTIPLE, lr_float=lr_float) for each in files]
     matches, notes = find_matches(conditions, files, peers) if peers else ([], [])
     chosen = tuple(dict.fromkeys((*methods, *(match.method for match in matches))))

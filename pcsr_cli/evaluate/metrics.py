@@ -54,7 +54,8 @@ def mean_psnr(values: Iterable[float]) -> tuple[float, int]:
     """Return the mean of the finite PSNRs in dB, and the number of infinite ones. The mean is infinite if no PSNR is
     finite.
 
-    One flat image, which every method reproduces exactly, does not decide the mean of a folder."""
+    The PSNR of a flat image is infinite with every method. If it counted, the mean of the whole folder would be
+    infinite."""
     known = list(values)
     measured = [value for value in known if math.isfinite(value)]
     return fmean(measured) if measured else math.inf, len(known) - len(measured)
@@ -77,8 +78,8 @@ def luma_of(channels: Tensor, out: Tensor) -> Tensor:
 def ssim(result: Plane, truth: Plane, shave: int = 0) -> float:
     """Return the mean SSIM of two luma images (H, W) with values in 0..255, without ``shave`` border pixels.
 
-    The value is that of scikit-image's ``structural_similarity`` with ``gaussian_weights``, ``sigma=1.5`` and
-    population covariance: the mean over all positions where the 11x11 window lies inside the image, NaN if there is
+    The value equals scikit-image's ``structural_similarity`` with ``gaussian_weights``, ``sigma=1.5`` and population
+    covariance. The value is the mean over all positions where the 11x11 window lies inside the image, NaN if there is
     none. Raises the InputErrors of ``psnr``."""
     a, b = _inside(result, truth, shave)
     return SsimTruth(b)(a)

@@ -48,8 +48,9 @@ class Conditions:
     """The conditions that all measurements of a command share.
 
     Each measurement replaces the routing in ``settings``. ``luma`` selects PSNR of luma. With ``no_reference``, results
-    are compared with all heavy instead of HR. ``original`` is the original network with its weights, if they are given.
-    ``degrade`` describes how the LR images were degraded. ``peers`` has the methods with their own weights by kind."""
+    are compared with all heavy instead of HR. ``original`` is the network without PCSR, such as CARN, or None if its
+    weights are not given. ``degrade`` describes how the LR images were degraded. ``peers`` has the methods with their
+    own weights by kind."""
 
     model: LoadedModel
     scale: float
@@ -168,8 +169,8 @@ class MethodRunner:
         return MethodResult(result.rgb, None, paper, executed, seconds, result.classes, own)
 
     def _run_patches(self, side: int) -> MethodResult:
-        """Route by patch. The share of heavy pixels is that of the first method that routes by pixel, or else that of
-        threshold 0.5."""
+        """Route by patch. The share of heavy pixels is taken from the first method that routes by pixel, or from
+        threshold 0.5 if no method does."""
         routed = [
             result for method, result in self.results.items() if method.kind in {"threshold", "k", "adm", "budget"}
         ]

@@ -120,8 +120,8 @@ def trace(
 class Meter:
     """PSNR and SSIM of a composer's results against ``truth`` (H, W, 3) uint8, without ``shave`` border pixels.
 
-    The values are those of ``metrics.psnr`` and ``metrics.ssim``, but the result is measured in bands that fit the
-    cache. ``of_luma`` selects PSNR of luma. SSIM is always of luma. Raises InputError if the border covers the image.
+    The values equal ``metrics.psnr`` and ``metrics.ssim``, but the result is measured in bands that fit the cache.
+    ``of_luma`` selects PSNR of luma. SSIM is always of luma. Raises InputError if the border covers the image.
     """
 
     def __init__(self, composer: Composer, truth: NDArray[np.uint8], shave: int, of_luma: bool) -> None:

@@ -53,7 +53,7 @@ and 0.3% and 1.7% of the pixels changed branch."""
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant compared with the whole image at once in float32.
+    """The comparison of a variant with the reference: the whole image at once, in float32.
 
     ``difference`` is the largest difference of values in [0, 1], ``levels`` the largest difference of 8-bit values.
     Pixels that changed branch are excluded, and their neighbours too, because refinement changes the neighbours.
@@ -84,7 +84,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant of the computation. The defaults are those of the reference.
+    """A variant of the computation. The reference has the default values.
 
     With ``tile`` None, the engine chooses the tile. With ``memory`` 0, no features are kept between ADM's passes."""
 
@@ -107,8 +107,8 @@ def verify(
     """Upscale an image in several variants and compare each with the whole image at once.
 
     ``model`` is in float32. ``lower`` is the same model in half precision, or None. ``rgb`` is (h, w, 3) uint8 or
-    uint16. ``tiles`` are sides in LR pixels. Without ``tiles``, several sizes are tried. Memory holds two results in
-    float32 at a time."""
+    uint16. ``tiles`` lists the sides of the tiles to try, in LR pixels. Without ``tiles``, several sizes are tried.
+    Memory holds two results in float32 at a time."""
     lr = as_lr(rgb)
     size = (lr.shape[2], lr.shape[3])
     # With more than two branches a routing cannot be one cut on one probability.

@@ -135,8 +135,8 @@ def open_frame_writer(
 ) -> Iterator[FrameWriter]:
     """Open a writer for an animation of ``size`` (height, width). The file gets its name when the block ends.
 
-    ``plays`` is 0 for endless repetition. The arguments without a description are those of ``open_writer``. Raises
-    OutputError, and RefusedOutputError for formats without animation."""
+    ``plays`` is 0 for endless repetition. ``open_writer`` describes the other arguments. Raises OutputError, and
+    RefusedOutputError for formats without animation."""
     check_animated(format)
     options = options or SaveOptions()
     kept = kept_metadata(metadata or Metadata(), *size, format, options, text)

@@ -1,6 +1,6 @@
 """Degrade images as files and programs do: lossy codecs, blur, noise, and reductions other than bicubic.
 
-Images are uint8 RGB (h, w, 3) and keep their size, except in ``reduce``. The codecs are those of Pillow.
+Images are uint8 RGB (h, w, 3) and keep their size, except in ``reduce``. Pillow supplies the codecs.
 """
 
 import io

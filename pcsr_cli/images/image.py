@@ -23,7 +23,7 @@ class Metadata:
     resources, ``extended_xmp`` a sequence of JPEG segments. ``aspect`` is the resolution (x, y) of pixels that are not
     square, if its unit is unknown. ``cicp`` has the four bytes of the chunk cICP of an HDR image.
 
-    EXIF is a TIFF directory without the ``Exif`` prefix. The orientation in EXIF is that of the pixels in memory."""
+    EXIF is a TIFF directory without the ``Exif`` prefix. The orientation in EXIF describes the pixels in memory."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -122,7 +122,7 @@ def bands(height: int, width: int) -> list[slice]:
 
 
 def fill_transparent(rgb: Pixels, alpha: Pixels | None) -> Pixels:
-    """Replace the colours of fully transparent pixels in ``rgb`` (H, W, 3) by those of visible pixels nearby.
+    """Replace the colours of fully transparent pixels in ``rgb`` (H, W, 3) by the colours of visible pixels nearby.
 
     Upscaling mixes neighbours, so colours that a program left under transparent pixels would appear as a fringe.
     Visible pixels keep their values. Returns ``rgb`` itself if no pixel, or every pixel, is transparent.

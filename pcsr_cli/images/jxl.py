@@ -27,7 +27,7 @@ GREY = 1
 class JxlHeader:
     """The header of a JPEG XL file.
 
-    ``layout`` is that of the image which the plug-in returns. ``bits`` are the bits of a channel in the file.
+    ``layout`` describes the image that the plug-in returns. ``bits`` are the bits of a channel in the file.
     ``extra_channels`` counts the channels that are neither colour nor alpha. ``is_xyb`` is whether the colours are
     stored as XYB, which only lossy encoders do."""
 

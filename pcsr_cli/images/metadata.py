@@ -86,8 +86,8 @@ def read_metadata(
     """Return the metadata of an open Pillow image, the orientation to apply with ``upright``, and notes on dropped
     metadata.
 
-    ``file`` is the image's file. ``grey`` is whether the decoded pixels are grey. For None, the mode of the image
-    decides. The metadata describes the upright image. The preview in EXIF is dropped."""
+    ``file`` is the image's file. ``grey`` is whether the decoded pixels are grey. If ``grey`` is None, the mode of the
+    image is used instead. The metadata describes the upright image. The preview in EXIF is dropped."""
     if image.format == "TIFF":
         metadata, _, tiff_notes = read_tiff_metadata(file)
         return metadata, 1, tiff_notes
@@ -220,8 +220,8 @@ def read_orientation(image: Image.Image) -> int:
 
 
 def _read_aspect(info: Mapping[Any, Any]) -> tuple[int, int] | None:
-    """Return the resolution (x, y) without a unit, or None if the resolution is missing, damaged, or that of square
-    pixels."""
+    """Return the resolution (x, y) without a unit. Return None if the resolution is missing or damaged, or if the
+    pixels are square."""
     aspect: Any = info.get("aspect") or (info.get("jfif_density") if info.get("jfif_unit") == 0 else None)
     if aspect is None and "pixel_aspect_ratio" in info:  # of HEIC: width and height of a pixel
         aspect = info["pixel_aspect_ratio"][::-1]
@@ -261,7 +261,7 @@ def resize_metadata(
     dpi: tuple[float, float] | None = None,
     is_converted: bool = False,
 ) -> Metadata:
-    """Set the sizes in EXIF and XMP to those of the result. ``software`` and ``dpi`` are added to the EXIF.
+    """Set the sizes in EXIF and XMP to the size of the result. ``software`` and ``dpi`` are added to the EXIF.
 
     ``is_converted`` is whether the colours are converted to sRGB."""
     exif = Exif() if metadata.exif is None else read_exif(metadata.exif)

@@ -114,18 +114,19 @@ class ObjectPath(PosixPath):
             return bytes(self._store.cat_file(self._key, **({"start": start} if start else {})))
 
     def write_bytes(self, content: Any) -> int:
-        """Put an object, or replace it."""
+        """Write an object, or replace the existing one."""
         with self._errors():
             self._store.pipe_file(self._key, bytes(content))
         return len(content)
 
     def create(self, content: bytes) -> None:
-        """Put an object that must be new. Raises FileExistsError."""
+        """Write an object that does not exist yet. Raises FileExistsError."""
         with self._errors(exclusive=True):
             self._store.pipe_file(self._key, content, mode="create")
 
     def put(self, file: Path, replace: bool) -> None:
-        """Put a file whole, or nothing. Without ``replace``, the object must be new. Raises FileExistsError."""
+        """Upload a file as one object, which exists only after the whole upload. Without ``replace``, the object must
+        be new. Raises FileExistsError."""
         options: dict[str, Any] = {}
         if self._protocol in S3:
             kind = mimetypes.guess_type(self.name)[0] or "application/octet-stream"

@@ -113,7 +113,8 @@ class PngParts:
 
 
 def split_png(file: BinaryIO, is_checked: bool = True) -> PngParts:
-    """Separate the chunks with metadata from those with pixels. Damaged chunks that do not carry pixels are dropped.
+    """Separate the chunks with metadata from the chunks with pixels. Damaged chunks that do not carry pixels are
+    dropped.
 
     Pillow refuses files with large or damaged metadata. If ``is_checked``, every checksum is tested. Without
     ``is_checked``, pixels are skipped, and the file may end early. Raises ValueError for a damaged file, and other

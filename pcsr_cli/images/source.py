@@ -65,7 +65,8 @@ LOSSY_IN_TIFF = {6: "JPEG in TIFF", 7: "JPEG in TIFF", 34712: "JPEG 2000 in TIFF
 class SourceKind:
     """The compression of the file of an image. ``name`` is the lossy format, or empty.
 
-    ``quality`` is that of libjpeg's nearest quantisation table, 1 to 100, or None for formats other than JPEG."""
+    ``quality`` is the quality, 1 to 100, of the nearest quantisation table of libjpeg, or None for formats other than
+    JPEG."""
 
     lossy: bool = False
     name: str = ""

@@ -41,8 +41,8 @@ SEGMENTS = ((Base.StripOffsets, Base.StripByteCounts), (Base.TileOffsets, Base.T
 """Tags of the offsets and byte counts of strips and tiles."""
 
 MANY_PAGES, MAX_PAGES = 1_000, 100_000
-"""A file with more pages than the first number is opened with its first page only. Pages are counted up to the second
-number."""
+"""If a file has more than MANY_PAGES pages, libvips opens a copy with only the first page. Counting stops at
+MAX_PAGES."""
 
 CIELAB, ZSTANDARD = 8, 50000
 SENSOR_DATA = {32803, 34892}

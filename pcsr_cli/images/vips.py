@@ -54,7 +54,8 @@ def open_with_vips(file: BinaryIO, is_strict: bool = True) -> "pyvips.Image":
 
 
 class _Complaints(logging.Handler):
-    """Collects warnings of libvips about damaged pixels. Most of the warnings are about tags, even of intact files."""
+    """Collects warnings of libvips about damaged pixels. Other warnings are ignored: most are about tags, and intact
+    files cause them too."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

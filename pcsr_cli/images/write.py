@@ -49,11 +49,11 @@ def open_writer(
 ) -> Iterator["FileWriter"]:
     """Open a writer for one image. The file gets its name when the block ends. After an error, the file is removed.
 
-    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. ``text`` goes into the text of a PNG, or into
-    the tag of the software in the EXIF of another format. PNG and TIFF are written row by row. Formats other than PNG
-    and TIFF are encoded at the end. An output stream gets the whole file at the end. ``before_commit`` is called with
-    the finished file under its temporary name. Without ``replace`` an existing file is never replaced. Raises
-    OutputError, RefusedOutputError."""
+    ``layout`` comes from ``fit``. The sizes in ``metadata`` are updated. A PNG stores ``text`` as text chunks. Other
+    formats store ``text`` in the EXIF tag Software. PNG and TIFF are written row by row. Formats other than PNG and
+    TIFF are encoded at the end. An output stream gets the whole file at the end. ``before_commit`` is called with the
+    finished file under its temporary name. Without ``replace`` an existing file is never replaced. Raises OutputError,
+    RefusedOutputError."""
     assert fit(layout, format)[0] == layout, "call fit() before computing"
     options = options or SaveOptions()
     kept = kept_metadata(metadata or Metadata(), layout.height, layout.width, format, options, text)
@@ -142,7 +142,7 @@ def kept_metadata(
 ) -> Metadata:
     """Return the metadata for a file of this format and size. With ``strip``, only the profile is kept.
 
-    ``text`` is added to the text of a PNG. In formats other than PNG, ``text`` becomes the software in the EXIF."""
+    A PNG stores ``text`` with the text of ``metadata``. Other formats store ``text`` in the EXIF tag Software."""
     if options.strip:
         return keepable(metadata.stripped(), format)[0]
     kept, text = keepable(metadata, format)[0], text or {}

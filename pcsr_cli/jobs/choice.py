@@ -14,9 +14,10 @@ from pcsr_cli.model.registry import LoadedModel
 class ModelChoice:
     """The models of a run, for clean and for lossy sources. Each model is loaded once, when it is needed.
 
-    ``load`` loads the model for lossy sources (True) or for clean ones. Without ``by_source`` all images have the model
-    for clean sources. ``kind`` replaces the kinds of the files. ``kept`` has the names of the models that made the
-    results in the output folder, the latest first, which ``load`` may prefer. Several threads may use a choice."""
+    ``load`` loads the model for lossy sources (True) or for clean ones. Without ``by_source``, the model for clean
+    sources is used for all images. ``kind`` replaces the kind that each file would have. ``kept`` has the names of the
+    models that made the results in the output folder, the latest first, which ``load`` may prefer. Several threads may
+    use a choice."""
 
     def __init__(
         self, load: Callable[[bool], LoadedModel], by_source: bool = False, kind: SourceKind | None = None

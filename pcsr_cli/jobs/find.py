@@ -41,7 +41,7 @@ def path_digest(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of ``count`` parts of the images. A hash of an image's path decides about its part."""
+    """One of ``count`` parts of the images. An image belongs to the part that a hash of its path gives."""
 
     number: int
     count: int

@@ -97,7 +97,7 @@ class FolderRun:
         progress: Callable[[Job, float], None] | None = None,
         checking: Callable[[float], None] = lambda share: None,
     ) -> None:
-        """Load the models for the first images and decide about them.
+        """Load the models for the first images, and find which of these images have no result yet.
 
         ``report`` is called with each image and its report, its error, or the reason why it is skipped. ``progress`` is
         called with the computed share of an image, ``checking`` with the checked share of the first images. With

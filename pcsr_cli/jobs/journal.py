@@ -48,9 +48,9 @@ class Entry:
     """The line of a result.
 
     ``name`` is the path of the result relative to the output folder, with slashes. ``source`` and ``result`` are the
-    fingerprints of the two files. ``settings`` are the options and weights that decide the result, as a JSON document.
-    ``info`` informs readers of the journal: the source and its path in the searched folder, the version of pcsr, the
-    id of the run, the time (``at``) and the seconds that the image took."""
+    fingerprints of the two files. ``settings`` is a JSON document with the options and weights on which the result
+    depends. ``info`` has further facts about the result: the source and its path in the searched folder, the version of
+    pcsr, the id of the run, the time (``at``) and the seconds that the image took."""
 
     name: str
     source: Fingerprint
@@ -234,7 +234,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def is_unchanged(path: Path, content: Fingerprint) -> bool:
-    """Return whether the size of a file, and its time of modification or its version, are those of this content."""
+    """Return whether a file still has the size of ``content``, and its time of modification or its version."""
     try:
         return version(path) == (content.size, content.modified)
     except OSError:
@@ -282,7 +282,7 @@ def routing_settings(routing: Routing | Allowance) -> dict[str, Any]:
 
 
 def parse_line(line: bytes) -> Entry | Failure | RunInfo | None:
-    """Return the content of a line of a segment, None for a damaged line or one of a later version."""
+    """Return the content of a line in a segment. Return None if the line is damaged or has a later version."""
     try:
         document = json.loads(line)
         version = document.pop("version")

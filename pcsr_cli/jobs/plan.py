@@ -77,7 +77,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The cost of the upscale of one image. ``result`` is the layout of the file, in ``format`` if that is known.
+    """The cost of upscaling one image. ``result`` is the layout of the result, in ``format`` if the format is known.
 
     ``paper`` and ``executed`` are GFLOPs (paper's count, and executed). ``memory`` is the upper bound of the peak in
     bytes. ``seconds`` estimates the computing time. ``most_bytes`` is the upper bound of the file."""

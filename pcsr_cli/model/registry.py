@@ -123,7 +123,7 @@ class Registry:
     auto: tuple[str, ...] = ()
 
     def candidates(self, lossy: bool) -> tuple[Entry, ...]:
-        """The entries of ``auto`` for lossy sources, or those for clean sources.
+        """The entries of ``auto`` for lossy sources, or for clean sources if ``lossy`` is False.
 
         Raises the errors of ``get``."""
         entries = map(self.get, self.auto)
@@ -254,7 +254,7 @@ def find_model(
 ) -> LoadedModel:
     """Find, fetch if necessary, check and build a model, in float32 on the CPU.
 
-    The parameters are those of ``api.load_model``. Raises UnknownModelError, HubError, ModelError."""
+    ``api.load_model`` describes the parameters. Raises UnknownModelError, HubError, ModelError."""
     check_reference(reference, registry)
     if reference == AUTO:
         return _choose(registry, scale, notify, lossy)

@@ -107,7 +107,7 @@ class DamagedError(HubError):
 
     @classmethod
     def of(cls, file: RemoteFile, why: str) -> Self:
-        """Return the error about ``file``. ``why`` states the difference."""
+        """Return the error about ``file``. ``why`` states how the file differs from the request."""
         return cls(f"{file.name} of {file.repo} arrived damaged: {why}.", f"The file is not used. {CHECK_CONNECTION}")
 
 

@@ -233,7 +233,7 @@ def check_memory(config: TrainConfig, processes: Processes) -> None:
 
 
 def _initial_model(config: TrainConfig) -> Pcsr:
-    """The network with random weights, or with those of ``model.start``. Raises ModelError, TrainingError."""
+    """The network with random weights, or with the weights in ``model.start``. Raises ModelError, TrainingError."""
     spec = config.model.spec
     if config.model.start is None:
         return Pcsr(spec)

@@ -152,7 +152,8 @@ class Branches(nn.Module):
 
 
 def add_branches(model: Pcsr, gain: int) -> None:
-    """Add branches, ``gain`` times as wide, to every ungrouped 3x3 convolution of the backbone, if gain > 0."""
+    """Add branches to every ungrouped 3x3 convolution of the backbone. Branches have ``gain`` times as many channels as
+    the convolution; a gain of 0 adds none."""
     for layer in model.encoder.modules() if gain else ():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.groups == 1:
             parametrize.register_parametrization(layer, "weight", Branches(layer.weight, gain))

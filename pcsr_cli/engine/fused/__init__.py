@@ -52,8 +52,8 @@ class PreparedModel:
 def prepare(model: Pcsr) -> PreparedModel:
     """The prepared model, which is kept with the model until its weights, device or precision change.
 
-    A change of weights is found by PyTorch's version counters, which all in-place operations raise except those on
-    ``.data``.
+    A change of weights is found by PyTorch's version counters. Every in-place operation increments the counter of its
+    tensor, but operations on ``.data`` do not.
     """
     weights = [*model.parameters(), *model.buffers()]
     made_from = (

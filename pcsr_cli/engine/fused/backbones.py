@@ -114,7 +114,7 @@ class _CascadeRows:
 
     @property
     def needs(self) -> int:
-        """The lowest input row that is still needed."""
+        """The first (topmost) input row that is still needed."""
         return min(self.blocks[0].needs, self.done[-1])
 
     def advance(self, source: RowWindow) -> Tensor | None:
@@ -249,7 +249,7 @@ class _BlockRows:
 
     @property
     def needs(self) -> int:
-        """The lowest input row that is still needed."""
+        """The first (topmost) input row that is still needed."""
         return min(self.stages[0].needs, self.last.done)
 
     def advance(self, source: RowWindow) -> Tensor | None:

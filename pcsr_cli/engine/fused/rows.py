@@ -16,12 +16,12 @@ from torch import Tensor
 from pcsr_cli.engine.fused.kernels import FusedConv
 
 MARGIN = 2
-"""Number of rows of zeros above and below a window: the largest radius of a stage."""
+"""The number of zero rows above and below a window. No stage has a larger radius."""
 
 
 @dataclass
 class Ledger:
-    """Counts the FLOPs of rows that are computed a second time, and of layers at a lower resolution."""
+    """Counts the FLOPs of two kinds of work: rows that are computed a second time, and layers at a lower resolution."""
 
     repeated: int = 0
 
@@ -81,7 +81,7 @@ class Stage(Protocol):
 
     @property
     def needs(self) -> int:
-        """The lowest input row that is still needed."""
+        """The first (topmost) input row that is still needed."""
         ...
 
     def advance(self, source: RowWindow) -> Tensor | None:
@@ -100,7 +100,7 @@ class ConvStage:
 
     @property
     def needs(self) -> int:
-        """The lowest input row that is still needed."""
+        """The first (topmost) input row that is still needed."""
         return self.done - self.radius
 
     def advance(self, source: RowWindow) -> Tensor | None:
@@ -124,7 +124,7 @@ class _RepeatingStage:
 
     @property
     def needs(self) -> int:
-        """The lowest input row that is still needed."""
+        """The first (topmost) input row that is still needed."""
         return self.done - self.radius
 
     def advance(self, source: RowWindow) -> Tensor | None:
@@ -183,7 +183,7 @@ class Chain:
 
     @property
     def needs(self) -> int:
-        """The lowest input row that is still needed."""
+        """The first (topmost) input row that is still needed."""
         return self.stages[0].needs
 
     def advance(self, source: RowWindow) -> Tensor | None:
@@ -211,7 +211,7 @@ class ResidualChain:
 
     @property
     def needs(self) -> int:
-        """The lowest input row that is still needed."""
+        """The first (topmost) input row that is still needed."""
         return self.head.needs
 
     def advance(self, source: RowWindow) -> Tensor | None:

@@ -48,7 +48,7 @@ LABELS = {
 """The layers of a report. The script composes ``pcsr`` from the layers ``light`` and ``heavy``."""
 
 COMPARE_ROOM = 4
-"""The limits on pixels and bytes of pictures, as a multiple of those of a report. With this value, 3840x2160 pixels are
+"""The limits on pixels and bytes of pictures, as a multiple of a report's limits. With this value, 3840x2160 pixels are
 not reduced."""
 
 VERSIONS = f"pcsr {pcsr_cli.__version__}, torch {torch.__version__}"
@@ -62,8 +62,8 @@ SIMILARITY_RULE = "20 log10(255 / the root of the mean squared difference). The 
 
 @dataclass(frozen=True)
 class Swept:
-    """The routing of an image: its curve, the boundaries of its levels of difficulty, and the PSNR in dB of each filter
-    by name, which is empty without HR."""
+    """The routing of an image: its curve, the boundaries between its levels of difficulty, and the PSNR in dB of each
+    filter by name. Without HR, there are no PSNRs of filters."""
 
     curve: Curve
     boundaries: tuple[float, ...]
