@@ -28,6 +28,8 @@ from tests.images import levels, save
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGUN = "begun"
+PAUSE = 0.1
+"""The seconds of an image besides its computation, so that a run of small images meets many kills."""
 
 
 @contextmanager
@@ -61,6 +63,7 @@ class Noting(cluster.Worker):
         output = Path(str(job.output))
         with Path(BEGUN).open("a") as notes:
             notes.write(f"{output.name} {output.exists()} {os.getpid()}\n")
+        time.sleep(PAUSE)
         return super().upscale(job)
 
 
@@ -92,8 +95,8 @@ def survive(nodes: Any, place: Path, options: list[str], seed: int) -> Survived:
     """Enlarge ``in`` to ``out`` in ``place`` with killed workers, nodes and drivers, and check the results.
 
     A worker is killed after each 8 to 24 begun images, so that hardly any image meets three kills. Each driver has
-    another number of nodes. The first two drivers are killed, and one node is replaced at some moment. ``local`` has
-    the expected results."""
+    another number of nodes. The first two drivers are killed, unless they end before. One node is replaced at some
+    moment. ``local`` has the expected results."""
     chance = random.Random(seed)
     starter = multiprocessing.get_context("forkserver")
     starter.set_forkserver_preload(["tests.jobs.killing", "pcsr_cli.cli.upscale", "pcsr_cli.jobs.folder", "ray"])
@@ -127,7 +130,7 @@ def survive(nodes: Any, place: Path, options: list[str], seed: int) -> Survived:
             if (begun := len(_notes(place))) >= kill_at:
                 found.workers += _kill_worker(place, chance)
                 kill_at = begun + chance.randint(8, 24)
-        assert driver.exitcode == (0 if share > 1 else -9), (place / "stderr").read_text()
+        assert driver.exitcode in {0, -9}, (place / "stderr").read_text()  # a fast driver ends before it is killed
     found.seconds = time.monotonic() - began
     notes, lines = _notes(place), entries(place / "out")
     found.repeated, found.recorded = len(notes) - len(expected), len(lines) - len(expected)

@@ -142,7 +142,7 @@ def test_workers_nodes_and_drivers_that_end_lose_and_repeat_nothing(
     options = ["--model", str(tiny_folder)]
     make_folder(tmp_path, 60, options)
     found = survive(nodes, tmp_path, options, seed=7)
-    assert found.drivers == 2 and found.nodes
+    assert found.drivers and found.nodes and found.workers
 
 
 @pytest.mark.ray
