@@ -164,7 +164,8 @@ def _measure(
 
 
 def _check_table(table: bool, options: Mapping[str, object]) -> None:
-    """Raise UsageError if one of these options is given. They exclude --table if ``table``, and need --table if not."""
+    """Raise UsageError if one of these options is given. ``table`` states whether --table is given, and selects the
+    message."""
     for name in (name for name, value in options.items() if value):
         if table:
             raise UsageError(f"{name} does not work with --table paper.", f"Remove {name}.")

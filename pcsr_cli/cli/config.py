@@ -161,8 +161,8 @@ def unset_default(
 
 
 def _change(name: str, value: Default | None) -> Path:
-    """Set a value in the user's file, or remove it for None. The other lines stay as they are. Raises UsageError,
-    OutputError."""
+    """Set a value in the user's file, or remove the value if it is None. The other lines stay as they are. Raises
+    UsageError, OutputError."""
     path = config_path()
     if path is None:
         raise UsageError("There is no folder for a config.", "Set PCSR_CONFIG to the path of a file.")

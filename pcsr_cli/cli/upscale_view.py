@@ -247,7 +247,8 @@ MAX_PIXELS = 10**8
 """The largest result, in pixels, for which a preview is shown. The preview reads the result again."""
 
 MAX_SEARCHED = 2**20
-"""Maximum pixels in the search for contrast. In a larger image, the search uses every second or third pixel, and so on.
+"""The maximum number of pixels in the search for contrast. In a larger image, the search uses every n-th pixel, with
+the least n that suffices.
 """
 
 

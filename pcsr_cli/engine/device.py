@@ -45,8 +45,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def _limit_threads() -> None:
-    """Limit the threads to those that a container allows, unless OMP_NUM_THREADS is set. More threads than processors
-    would only wait."""
+    """Limit the number of threads to the processors that a container allows, unless OMP_NUM_THREADS is set. More
+    threads than processors would only wait."""
     if not os.environ.get("OMP_NUM_THREADS"):
         allowed = allowed_threads()
         if allowed < torch.get_num_threads():

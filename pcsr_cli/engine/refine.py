@@ -47,7 +47,7 @@ def sum_3x3(x: Tensor) -> Tensor:
 
 
 def refine_bands(bands: Iterable[tuple[Tensor, Tensor]], minimum: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Refine a region given in bands of rows, top to bottom. The result equals that of ``refine`` on the whole region.
+    """Refine a region given in bands of rows, top to bottom. The result equals ``refine`` on the whole region.
 
     ``bands`` and the results are predictions (3, n, W) float32 with their branches (n, W) uint8. A row is refined once
     the next row is available, so results lag by one row and a band may be empty.

@@ -159,8 +159,8 @@ class Upscaling(Iterator[HrRows]):
         self._complete = True
 
     def _blocks(self) -> Iterator[HrRows]:
-        """Yield small strips unchanged and large ones as copied blocks, so that a block does not keep its strip in
-        memory.
+        """Yield small strips unchanged. Yield large strips as copied blocks, because a block that is a view would keep
+        its strip in memory.
         """
         for strip in self.strips():
             step = max(1, BLOCK_BYTES // (3 * strip.rgb.itemsize * strip.rgb.shape[1]))
@@ -192,7 +192,8 @@ def plan_for(model: Pcsr, lr_size: tuple[int, int], scale: float, settings: Sett
 
 
 def keeps_difficulties(plan: TilePlan, device: torch.device) -> bool:
-    """Whether the second pass of ADM or a budget reads the difficulties of the first and does not classify again."""
+    """Whether the second pass of ADM or a budget uses the difficulties from the first pass, without running the
+    classifier again."""
     return device.type == "cpu" and plan.hr_pixels <= EXACT_PIXELS
 
 

@@ -3,9 +3,9 @@
 The image gets a border of pixels from its opposite edges, is upscaled as usual, and the border of the result is cut
 off. The rest equals the same part of an endless tiling if positions are exact: a pixel of the result depends only on LR
 pixels within ``reach``, which the border contains, and on its position on the LR grid, which repeats with the image at
-an integer scale. The network's own padding reaches only pixels that are cut off. Computing the padded
-image in tiles does not change its result. The rule for routing must not depend on all pixels, because those of the
-border occur twice.
+an integer scale. The network's own padding reaches only pixels that are cut off. Computing the padded image in tiles
+does not change its result. The routing must not depend on statistics of all pixels, because the pixels of the border
+occur twice.
 """
 
 from collections.abc import Iterable, Iterator

@@ -238,7 +238,7 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class Match:
-    """A setting of PCSR that matches a peer. ``figure`` states what it matches, such as ``PSNR of ClassSR``."""
+    """A setting of PCSR that matches a figure of a peer. ``figure`` names this figure, such as ``PSNR of ClassSR``."""
 
     method: Method
     figure: str

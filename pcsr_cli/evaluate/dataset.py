@@ -33,8 +33,8 @@ STRIDE = 28
 class PairFiles:
     """The files of a pair: ``hr`` alone (LR is computed from it), both, or ``lr`` alone (there is no reference).
 
-    The LR image is degraded by ``degradation``. HR is cut to a ``multiple`` of pixels, as well as of the scale. With
-    ``lr_float``, the LR image is computed from HR in floating point, neither rounded nor clipped."""
+    The LR image is degraded by ``degradation``. HR is cropped so that its sides are multiples of the scale and of
+    ``multiple``. With ``lr_float``, the LR image is computed from HR in floating point, neither rounded nor clipped."""
 
     name: str
     hr: Path | None

@@ -43,7 +43,7 @@ DECODERS = {"pyvips": "pyvips pyvips-binary", "simplejpeg": "simplejpeg"}
 """Libraries that are imported when the first image is read, and the packages that contain them."""
 
 MIN_MEMORY = 2**30
-"""Free bytes that upscaling to 8K with ADM needs, plus a tenth."""
+"""The free bytes of memory that upscaling to 8K with ADM needs, with a margin of a tenth."""
 
 MIN_DISK = 100 * 2**20
 """Free bytes that a model in the cache needs at most."""
@@ -261,7 +261,7 @@ def _check_hub(entries: Sequence[Entry]) -> Finding:
 
 
 def check_formats() -> Iterator[Finding]:
-    """List the image formats that work and those with 16 bits per channel, and report formats that do not work."""
+    """List the image formats that work, and which of them have 16 bits per channel. Report formats that do not work."""
     errors = {format: _format_error(format) for format in FORMATS}
     names = [format.name for format, error in errors.items() if error is None]
     deep = [format.name for format, error in errors.items() if error is None and format.deep]

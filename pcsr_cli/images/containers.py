@@ -183,7 +183,7 @@ def iptc_resource(record: bytes) -> bytes:
 
 
 def lasting_resources(resources: bytes) -> bytes | None:
-    """Return those of Photoshop's resources that also describe a result, or None if there are none."""
+    """Return the Photoshop resources that also describe a result, or None if there are none."""
     kept, at = b"", 0
     while resources.startswith(b"8BIM", at) and len(resources) >= at + 12:
         name = resources[at + 6] // 2 * 2 + 2

@@ -134,8 +134,8 @@ def read_kind(source: Path | BinaryIO) -> SourceKind:
 
 
 def _jpeg_quality(file: BinaryIO, name: str) -> int | None:
-    """Return the quality, 1 to 100, whose table in libjpeg has the most similar ratios of steps, or None if it is
-    unknown.
+    """Return the quality, 1 to 100, at which libjpeg's quantisation table has the most similar ratios of steps. Return
+    None if the quality is unknown.
 
     Low frequencies have the most weight: some editors use the same small steps at high frequencies for all qualities.
     """
@@ -196,7 +196,7 @@ def _starts(side: int) -> list[int]:
 
 
 def _zeros(luma: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Count the DCT coefficients of zero of the 8x8 block at every position, (h - 7, w - 7).
+    """Count the zero DCT coefficients of the 8x8 block at every position, (h - 7, w - 7).
 
     A block that is constant along one axis counts as -1: drawings also have such blocks, at positions that their layout
     determines, not the grid of a JPEG."""

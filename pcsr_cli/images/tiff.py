@@ -1,7 +1,8 @@
 """Read TIFF with libvips, and write it row by row.
 
-libvips decodes every TIFF except those of ``segments.py``, CIELAB and Zstandard. Pillow reads CIELAB and Zstandard.
-Pillow rounds 16-bit colour to 8 bits and does not open 16-bit grey with alpha. Its libtiff prints errors on stderr.
+libvips decodes every TIFF except CIELAB, Zstandard and the kinds that ``segments.py`` decodes. Pillow reads CIELAB and
+Zstandard. Pillow rounds 16-bit colour to 8 bits and does not open 16-bit grey with alpha. Its libtiff prints errors on
+stderr.
 """
 
 import io
@@ -200,7 +201,7 @@ def _append(file: BinaryIO, exif: Exif, directory: Directory, big: bool) -> int:
 
 
 def _tags(exif: Exif, layout: Layout, metadata: Metadata, strip_rows: int, level: int) -> Directory:
-    """Return the tags of a TIFF except those of the strips."""
+    """Return the tags of a TIFF except the tags that locate the strips."""
     values = {
         **exif.main.values,
         Base.ImageWidth: exif.value(LONG, layout.width),

@@ -279,7 +279,7 @@ class Workforce:
         return sum(int(node.get("CPU", 0)) // self._cpus for node in nodes), False
 
     def _hire(self) -> None:
-        """Start workers for new nodes and in place of those that ended."""
+        """Start workers for new nodes, and replace workers that ended."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -321,7 +321,7 @@ class Workforce:
             yield job, found[0]
 
     def _lose(self, member: _Member, error: Exception) -> "Iterator[tuple[Job, Report | Exception]]":
-        """Remove a worker that ended, and take back its jobs. Yield those that are done or were tried too often."""
+        """Remove a worker that ended, and take back its jobs. Yield the jobs that are done or were tried too often."""
         self._members.remove(member)
         self._ray.kill(member.actor)
         if member.ready is not None:

@@ -80,8 +80,8 @@ def prepare_folders(folder: Path, outputs: Sequence[Path]) -> dict[Path, PcsrErr
 class FolderRun:
     """One run that writes to an output folder, which other runs may share. Use it as a context manager.
 
-    ``total`` counts the images of this run that are listed so far, ``reported`` those that are done, failed or skipped.
-    ``all_listed`` states whether all images are listed."""
+    ``total`` counts the images of this run that are listed so far, ``reported`` the images that are done, failed or
+    skipped. ``all_listed`` states whether all images are listed."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class FolderRun:
         return todo
 
     def _todo(self) -> Iterator[Task]:
-        """Yield the images to upscale, and report those that are skipped or cannot be written."""
+        """Yield the images to upscale, and report the images that are skipped or cannot be written."""
         todo = self._first
         while True:
             refused = prepare_folders(self.folder, [task.output for task in todo])

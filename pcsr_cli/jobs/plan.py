@@ -1,8 +1,7 @@
 """Forecast what an upscale takes: sizes, tiles, memory, FLOPs, time and disk space.
 
-GFLOPs are exact for an image with all pixels light and for one with all pixels heavy. The GFLOPs of every other routing
-are between those of all light and all heavy. Memory is an upper bound, and time an estimate from the speed of one
-tile."""
+GFLOPs are exact for an image with all pixels light and for an image with all pixels heavy. Every other routing needs a
+number of GFLOPs between these two. Memory is an upper bound, and time an estimate from the speed of one tile."""
 
 import shutil
 import time

@@ -139,7 +139,8 @@ def is_skipped(source: Path | BinaryIO, request: Request) -> bool:
 
 
 def suffix_of(source: Path, format: str | None, frames: bool = False) -> str:
-    """Return the suffix of a result: that of ``format``, else of ``source`` if pcsr writes that format, else .png.
+    """Return the suffix of a result. ``format`` gives the suffix. Without ``format``, the result has the suffix of
+    ``source``, or .png if pcsr cannot write that format.
 
     Raises UsageError for an unknown format."""
     if format is not None:

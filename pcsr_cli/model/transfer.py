@@ -155,7 +155,7 @@ class Transfer:
         return self._answer
 
     def _begin(self, answer: Answer) -> None:
-        """Prepare for the content of an answer, which may continue that of an earlier one."""
+        """Prepare for the content of an answer. This content may continue the content of an earlier answer."""
         if answer.start == 0 or self._answer is None or answer.etag != self._answer.etag:
             self.content.clear()
         if answer.start != len(self.content):
@@ -199,7 +199,7 @@ class Transfer:
             stopped.set()
 
     def _check(self, answer: Answer) -> None:
-        """Raise DamagedError for another commit, hash or size than required."""
+        """Raise DamagedError if the commit, hash or size is not the required one."""
         file = self.file
         if COMMIT.fullmatch(file.revision) and answer.commit != file.revision:
             raise DamagedError.of(file, f"the file comes from the commit {answer.commit} instead of {file.revision}")

@@ -93,7 +93,7 @@ def balance(share: Tensor, heavy_share: float) -> Tensor:
     The target of the heaviest branch is ``heavy_share``. The branches except the heaviest divide the remaining target
     equally. With two branches and a target of 0.5, the term is the paper's | sum(p_heavy) - N/2 | / (N/2). The sign of
     the balance term comes from the whole batch. The mean of the term over the processes, and the mean of its gradient,
-    are therefore those of the whole batch."""
+    therefore equal the values for the whole batch."""
     lighter = share.shape[0] - 1
     targets = [(1 - heavy_share) / lighter] * lighter + [heavy_share]
     whole = share.detach().clone()

@@ -77,7 +77,8 @@ def one_logit(classifier: PixelSampler) -> PixelSampler:
 
 
 def in_output_units(sampler: PixelSampler, std: tuple[float, float, float]) -> PixelSampler:
-    """A copy of a sampler whose residuals are in [0, 1] units instead of the network's."""
+    """A copy of a sampler that gives its residuals in the units of the image, [0, 1], instead of the network's
+    units."""
 
     def scale(last: Tensor) -> Tensor:
         return last * upload(torch.tensor(std, dtype=last.dtype, device="cpu"), last.device)[:, None]
