@@ -52,12 +52,12 @@ Progress = Callable[[float], None]
 class Settings:
     """The settings of an upscale.
 
-    ``refine`` is the paper's #h, from 0 to 9 (off). ``usual_refine`` gives the default for a scale. ``tile`` is the
-    side of a tile in LR pixels, None for automatic. ``memory`` is the maximum number of bytes of features kept between
-    two passes, None for a share of the free memory. Neither ``tile`` nor ``memory`` changes the result. ``forced``
-    pixels get a given branch. ADM clusters forced pixels with all others. A budget subtracts the cost of forced pixels
-    first. With ``exact``, positions do not contain the float32 rounding of the published results, so equal surroundings
-    give equal pixels.
+    ``refine`` is the paper's #h, the least number of heavy neighbours for refinement, from 0 to 9 (off).
+    ``usual_refine`` gives the default for a scale. ``tile`` is the side of a tile in LR pixels, None for automatic.
+    ``memory`` is the maximum number of bytes of features kept between two passes, None for a share of the free memory.
+    Neither ``tile`` nor ``memory`` changes the result. ``forced`` pixels get a given branch. ADM clusters forced pixels
+    with all others. A budget subtracts the cost of forced pixels first. With ``exact``, positions do not contain the
+    float32 rounding of the published results, so equal surroundings give equal pixels.
     """
 
     routing: Routing = field(default_factory=Threshold)

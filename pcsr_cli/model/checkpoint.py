@@ -165,8 +165,8 @@ def _find_bomb(content: bytes) -> str | None:
     """Return why a file needs far more memory than its size, or None if the file does not. torch.save never writes such
     files.
 
-    A bomb has compressed or overlapping entries, or a long pickle, whose objects are larger than their codes.
-    Files of torch before 1.6 are a pickle followed by the numbers."""
+    A bomb has compressed or overlapping entries, or a long pickle. The objects of a pickle can be larger than their
+    codes. Files of torch before 1.6 are a pickle followed by the numbers."""
     pickled = len(content) - 3 * MAX_HEADER
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -82,7 +82,8 @@ def make_previews(
     levels: NDArray[np.uint8] | None = None,
     room: float = 1.0,
 ) -> tuple[Preview, ...]:
-    """Return a preview of the whole image and, if this preview is scaled down, one of a detail, within MAX_BYTES.
+    """Return a preview of the whole image. If this preview is scaled down, also return a preview of a detail. The
+    previews are compressed until all of them fit in MAX_BYTES, as far as possible.
 
     ``layers`` are (H, W, 3) uint8, ``interest`` and the ``levels`` of difficulty (H, W). The detail is the square with
     the largest sum of ``interest``. ``room`` multiplies the limits on pixels and bytes."""
