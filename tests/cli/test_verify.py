@@ -15,7 +15,7 @@ import sys
 from pcsr_cli.engine import upscale as upscaling
 from pcsr_cli.cli.main import main
 original = upscaling.plan_tiles
-upscaling.plan_tiles = lambda lr_size, scale, tile, halo, ring: original(lr_size, scale, tile, 1, ring)
+upscaling.plan_tiles = lambda lr_size, scale, tile, halo, *rest: original(lr_size, scale, tile, 1, *rest)
 sys.argv[0] = "pcsr"
 main()
 """
