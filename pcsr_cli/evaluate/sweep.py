@@ -35,10 +35,11 @@ INK, ACCENT, QUIET = "#1b1b1f", "#c2410c", "#9aa0a6"
 class Point:
     """One point of a curve.
 
-    ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` is the k that gives this cut. ``k`` is
-    None if no k gives this cut. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in dB is against HR or,
-    without HR, against all heavy. The PSNR of an equal image is infinite. ``ssim`` is of luma, None for images smaller
-    than its window. ``equal`` counts the results that equal the reference, which the mean PSNR does not include."""
+    ``cut`` is the cut on p_heavy, None for the mean of different cuts. ``k`` gives the same routing as this cut
+    (``rules.Tradeoff``), or is None if no k does. ``paper`` and ``executed`` (in one pass) are GFLOPs. ``psnr`` in
+    dB is against HR or, without HR, against all heavy. The PSNR of an equal image is infinite. ``ssim`` is of luma,
+    None for images smaller than its window. ``equal`` counts the results that equal the reference, which the mean
+    PSNR does not include."""
 
     cut: float | None
     k: float | None

@@ -8,7 +8,7 @@ from pcsr_cli.errors import InputError
 
 END = b"\xff\xd9"
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-"""The bytes of a marker. In the compressed pixels, 0x00 or the number of a restart follows 0xff."""
+"""The bytes of a marker. In the compressed pixels, 0x00 or the number of a restart follows 0xff. Neither matches."""
 
 WITHOUT_CONTENT = {b"\x01", b"\xd8"}
 SCAN = b"\xda"

@@ -245,7 +245,9 @@ class Workforce:
         return sum(member.ready is None for member in self._members)
 
     def execute(self, jobs: "Iterator[Job]", ahead: int) -> "Generator[tuple[Job, Report | Exception], None, None]":
-        """Run jobs as ``jobs.folder.Execute`` describes. With ``ahead``, all workers have work.
+        """Run jobs as ``jobs.folder.Execute`` describes.
+
+        If ``ahead`` is not 0, each worker is given up to HELD jobs. If it is 0, one job runs at a time.
 
         A job whose worker ends goes to another worker. Raises ClusterError if no worker can be started."""
         while True:

@@ -64,7 +64,7 @@ WAIT_SECONDS = 0.5
 def prepare_folders(folder: Path, outputs: Sequence[Path]) -> dict[Path, PcsrError]:
     """Create the folders of the relative ``outputs`` and remove temporary files of killed runs.
 
-    Returns the outputs that cannot be written, with their errors. Objects are not checked."""
+    Returns the outputs that cannot be written, with their errors. Outputs in an object store are not checked."""
     if isinstance(folder, ObjectPath):
         remove_leftovers(Path(tempfile.gettempdir()))
         return {}
