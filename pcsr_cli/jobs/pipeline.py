@@ -178,6 +178,8 @@ class _Line:
         except StoppedError:  # the writer failed, and its error is reported
             pass
         except Exception as error:
+            if (interruption := _interruption(error)) is not None:
+                raise interruption from None
             started.error = error
             started.queue.stop()
 
@@ -212,3 +214,12 @@ class _Line:
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._computers.shutdown(wait=True, cancel_futures=True)
         self._writers.shutdown(wait=True, cancel_futures=True)
+
+
+def _interruption(error: BaseException) -> BaseException | None:
+    """Return the interruption that an error replaced, if any. One that comes while torch enters a mode causes an error
+    of torch."""
+    context = error.__context__
+    while context is not None and not isinstance(context, KeyboardInterrupt | SystemExit):
+        context = context.__context__
+    return context

@@ -237,6 +237,22 @@ def test_an_interruption_while_reading_is_raised() -> None:
         list(run([1], Interrupted()))
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_that_causes_another_error_is_raised(stop: type[BaseException]) -> None:
+    class Interrupted(Scripted):
+        def compute(self, job: int, read: int) -> Generator[int, None, None]:
+            yield 1
+            try:
+                raise stop
+            finally:
+                raise RuntimeError("trying to pop from empty mode stack")
+
+    with pytest.raises(stop):
+        list(run([1, 2], Interrupted()))
+    wait_for_readers()
+    assert running() == []
+
+
 def test_a_failed_writer_ends_the_computation() -> None:
     closed: list[int] = []
 
