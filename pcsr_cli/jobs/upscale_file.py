@@ -138,9 +138,7 @@ class Upscaler:
         Raises InputError, RefusedOutputError, UsageError, and the errors of loading a model."""
         began = time.perf_counter()
         if isinstance(job.source, ObjectPath):
-            source = fetch(job.source)
-            read = self.read(replace(job, source=source))
-            return replace(read, content=source.content, began=began, seconds=time.perf_counter() - began)
+            return self._read_object(job, job.source)
         request = self.request
         (image, frames, plays), content = self._with_fingerprint(job, lambda: self._frames(job))
         format = format_of(job.output, request)
@@ -193,6 +191,12 @@ class Upscaler:
             forced=forced,
             map=routing_rows,
         )
+
+    def _read_object(self, job: Job, path: ObjectPath) -> JobInput:
+        began = time.perf_counter()
+        source = fetch(path)
+        read = self.read(replace(job, source=source))
+        return replace(read, content=source.content, began=began, seconds=time.perf_counter() - began)
 
     def is_small(self, read: JobInput) -> bool:
         """Whether an image has so few pixels that one thread computes it in nearly the time of several."""

@@ -29,7 +29,7 @@ def test_a_url_keeps_its_form() -> None:
 def test_only_the_urls_of_stores_are_objects() -> None:
     for text in ("in.png", "C:/in.png", "http://host/in.png", "HTTPS://host/in.png"):
         assert to_path(text) == Path(text)
-    assert to_path("file:///tmp/in.png") == Path("/tmp/in.png")
+    assert to_path("file:///images/in.png") == Path("/images/in.png")
 
 
 def test_an_object_is_never_a_file_of_this_machine() -> None:
