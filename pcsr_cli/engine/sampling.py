@@ -24,7 +24,7 @@ CHUNK_PIXELS = 131_072
 """HR pixels that are routed at once on a CPU. Devices other than a CPU compute a whole band at once."""
 
 PIECE_PIXELS = 16_384
-"""HR pixels at which an MLP is evaluated at once on a CPU."""
+"""HR pixels for each thread at which an MLP is evaluated at once on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,7 @@ class AreaSampler:
             rgb = here.everywhere(samplers[only or 0], part)
             for branch in range(1, len(samplers)) if only is None else ():
                 rows, columns = (labels == branch).nonzero(as_tuple=True)
-                where = (rows * labels.shape[1] + columns).expand(3, -1)
-                rgb.view(3, -1).scatter_(1, where, here.at(samplers[branch], part, rows, columns))
+                rgb[:, rows, columns] = here.at(samplers[branch], part, rows, columns)
             yield Sampled(part.rows, rgb.add_(here.base(part)), labels, values)
 
     def all_branches(self, band: FeatureBand) -> Iterator[Sampled]:
@@ -185,12 +184,12 @@ class BandSampler:
         if mlp not in self._planes:
             self._planes[mlp] = mlp.planes(self._features(mlp), self.axis, self.area.columns)
         found = [
-            mlp.finish(self._first_layer(piece, *self._planes[mlp]).flatten(1))
-            for piece in self.area.parts(part.lr_rows, PIECE_PIXELS)
+            mlp.finish(self._first_layer(piece, *self._planes[mlp]))
+            for piece in self.area.parts(part.lr_rows, PIECE_PIXELS * torch.get_num_threads())
         ]
-        outputs = found[0] if len(found) == 1 else torch.cat(found, dim=1)
-        self.area.pixels[mlp] += outputs.shape[1]
-        return outputs.view(mlp.outputs, part.rows.length, -1)
+        outputs = found[0] if len(found) == 1 else torch.cat(found)
+        self.area.pixels[mlp] += outputs[:, 0].numel()
+        return outputs.transpose(0, 1)
 
     def at(self, mlp: PreparedMlp, part: Part, rows: Tensor, columns: Tensor) -> Tensor:
         """Outputs (outputs, N) of an MLP at the pixels with these row and column numbers (int64) in a part."""
@@ -207,14 +206,14 @@ class BandSampler:
     def base(self, part: Part) -> Tensor:
         """The bilinear enlargement of the LR image, (3, n, W) in [0, 1]."""
         wide, origin = self._base_columns
-        return interpolate(wide, self.axis.part(part.rows.within(self.rows)), 1, origin)
+        return interpolate(wide, self.axis.part(part.rows.within(self.rows)), 0, origin).transpose(0, 1)
 
     @cached_property
     def _base_columns(self) -> tuple[Tensor, int]:
-        """The LR rows that the base reads, enlarged to (3, h, W), and the index of the first of these rows."""
+        """The LR rows that the base reads, enlarged to (h, 3, W), and the index of the first of these rows."""
         tile = self.area.tile.input
         rows = self.band.rows.grown(1, self.area.plan.lr_size[0])
-        lr = self.area.lr[0, :, rows.within(tile.rows)]
+        lr = self.area.lr[0, :, rows.within(tile.rows)].transpose(0, 1)
         return interpolate(lr, self.area.columns, 2, tile.columns.start), rows.start
 
     def _features(self, mlp: PreparedMlp) -> Tensor:
@@ -223,15 +222,16 @@ class BandSampler:
         return self.band.features[0]
 
     def _first_layer(self, part: Part, shared: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
-        """The first layer (n, H, W) of an MLP at all pixels of a part. The tensors are the results of ``planes``."""
+        """The first layer (H, n, W) of an MLP at all pixels of a part. The tensors are the results of ``planes``."""
+        rows = shared[part.lr_rows.within(self.band.rows)]
         # index_select is several times faster in two dimensions than in three.
-        wide = shared.index_select(1, self.lr_pixels[part.lr_rows.within(self.band.rows)].flatten())
+        wide = rows.flatten(0, 1).index_select(1, self.area.lr_columns)
         count = part.lr_rows.length
-        wide = wide.view(-1, count, self.lr_pixels.shape[1]).add_(of_columns)
-        of_rows = of_rows[:, part.rows.within(self.rows)]
+        wide = wide.view(count, -1, wide.shape[1]).add_(of_columns)
+        of_rows = of_rows[part.rows.within(self.rows)]
         plan, each = self.area.plan, part.rows.length // count
         all_rows = part.rows.length * plan.lr_size[0] == count * plan.hr_size[0]
         if count == 1 or (all_rows and part.rows.length == count * each):  # as many HR rows for each LR row
-            return (wide[:, :, None] + of_rows.view(-1, count, each, 1)).flatten(1, 2)
+            return (wide[:, None] + of_rows.view(count, each, -1, 1)).flatten(0, 1)
         nearest = self.axis.nearest[part.rows.within(self.rows)] - part.lr_rows.start
-        return wide.index_select(1, nearest).add_(of_rows)
+        return wide.index_select(0, nearest).add_(of_rows)

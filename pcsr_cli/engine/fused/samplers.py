@@ -4,12 +4,13 @@ The first layer of a pixel is the sum of three terms: the shared product of its 
 term of its HR column. At all pixels of some HR rows, the sum is spread over the rows and columns, without an index for
 each pixel. At chosen pixels, one embedding bag gathers and sums three rows of a table. Both ways work at any scale.
 
-Values are stored unit by unit, (units, pixels): a layer with three outputs is several times faster than in the order
-(pixels, units), and every result is a plane of the image.
+Values are stored unit by unit, (rows, units, columns) or (parts, units, pixels): a layer with three outputs is several
+times faster than in the order (pixels, units). Each layer is a batch of small products, because MKL shares the products
+of a batch among its threads, but hardly uses a second thread for one product with few outputs.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,10 @@ from pcsr_cli.engine.grid import Axis
 from pcsr_cli.model.sampler import PixelSampler
 
 PIECE = 4096
-"""Chosen pixels in a piece on a CPU, few enough that the data between layers stays in the cache."""
+"""Chosen pixels in a piece on a CPU for each thread, few enough that the data between layers stays in the cache."""
+
+PART = 512
+"""Chosen pixels in one product on a CPU. The products of a piece run side by side."""
 
 
 class PreparedMlp:
@@ -34,12 +38,13 @@ class PreparedMlp:
         self.layers = [(layer.weight.detach(), layer.bias.detach()[:, None]) for layer in layers[1:]]
 
     def planes(self, features: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, Tensor, Tensor]:
-        """The first-layer terms of a band: LR pixels (n, h * w), HR rows (n, H, 1) and HR columns (n, 1, W).
+        """The first-layer terms of a band: LR pixels (h, n, w), HR rows (H, n, 1) and HR columns (n, W).
 
         ``features`` is (C, h, w).
         """
-        of_rows, of_columns = (terms.t().contiguous() for terms in self._terms(rows, columns))
-        return self.shared @ _by_pixel(features).t(), of_rows[:, :, None], of_columns[:, None]
+        of_rows, of_columns = self._terms(rows, columns)
+        shared = torch.bmm(self.shared.expand(features.shape[1], -1, -1), features.transpose(0, 1))
+        return shared, of_rows[:, :, None], of_columns.t().contiguous()
 
     def table(self, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
         """The same terms as one table (LR pixels + HR rows + HR columns, n)."""
@@ -51,19 +56,40 @@ class PreparedMlp:
 
     def at(self, table: Tensor, bags: Tensor) -> Tensor:
         """Outputs (outputs, N) at N pixels. ``bags`` (N, 3) int32 holds each pixel's three rows of ``table``."""
-        pieces = torch.split(bags, PIECE) if bags.device.type == "cpu" else (bags,)
-        found = [self.finish(F.embedding_bag(piece, table, mode="sum").t()) for piece in pieces]
-        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+        found = [
+            self.finish(F.embedding_bag(piece, table, mode="sum").view(batch, -1, table.shape[1]).transpose(1, 2))
+            for piece, batch in _pieces(bags)
+        ]
+        outputs = [each.transpose(0, 1).flatten(1) for each in found]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def finish(self, first: Tensor) -> Tensor:
-        """Outputs (outputs, N) of the layers after the first. ``first`` (n, N) may be overwritten."""
+        """Outputs (b, outputs, N) of the layers after the first, for a batch of b products. ``first`` (b, n, N) may be
+        overwritten."""
         out = first
         for weight, bias in self.layers:
-            out = torch.addmm(bias, weight, out.relu_())
+            out = torch.baddbmm(bias, weight.expand(len(out), -1, -1), out.relu_())
         return out
 
     def _terms(self, rows: Axis, columns: Axis) -> tuple[Tensor, Tensor]:
         return self.sampler.coordinate_terms(rows.rel, columns.rel, (rows.cell, columns.cell))
+
+
+def _pieces(bags: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Cut chosen pixels (N, 3) into pieces, each with the number of equal parts that it consists of.
+
+    On a CPU a part has PART pixels, and the pixels that remain are a piece of one part.
+    """
+    if bags.device.type != "cpu":
+        yield bags, 1
+        return
+    for piece in torch.split(bags, PIECE * torch.get_num_threads()):
+        parts = len(piece) // PART
+        whole, rest = piece[: parts * PART], piece[parts * PART :]
+        if parts:
+            yield whole, parts
+        if len(rest) or not parts:
+            yield rest, 1
 
 
 def _by_pixel(features: Tensor) -> Tensor:

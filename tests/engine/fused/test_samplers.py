@@ -60,6 +60,7 @@ def test_pieces_do_not_change_the_result(hidden: tuple[int, ...], count: int) ->
     whole = mlp.at(table, bags)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samplers, "PIECE", 8)
+        patch.setattr(samplers, "PART", 3)
         pieces = mlp.at(table, bags)
     assert torch.allclose(pieces, whole, atol=1e-5)
 
@@ -68,7 +69,8 @@ def test_pieces_do_not_change_the_result(hidden: tuple[int, ...], count: int) ->
 def test_planes_hold_the_terms_of_the_table(hidden: tuple[int, ...]) -> None:
     mlp, features = PreparedMlp(sampler(5, hidden, 3)), randn(5, *LR_SIZE)
     axes = [make_axis(lr, hr, 0, hr, CPU) for lr, hr in zip(LR_SIZE, HR_SIZE, strict=True)]
-    terms = torch.cat([plane.flatten(1) for plane in mlp.planes(features, *axes)], dim=1)
+    of_pixels, of_rows, of_columns = mlp.planes(features, *axes)
+    terms = torch.cat((of_pixels.transpose(0, 1).flatten(1), of_rows[:, :, 0].T, of_columns), dim=1)
     assert torch.allclose(terms.T, mlp.table(features, *axes), atol=1e-6)
 
 
