@@ -125,8 +125,8 @@ EXACT_PIXELS = 2**22
 """Maximum number of difficulties that are stored exactly (16 MiB). The difficulties of a larger image are counted in
 bins."""
 
-BINS = 2**20
-"""Number of bins over [0, 1] for the difficulties of larger images."""
+BINS = 2**18
+"""Number of bins over [0, 1] for the difficulties of larger images. The counts of more bins would not fit the cache."""
 
 COUNTED_AT_ONCE = 2**19
 
@@ -177,10 +177,9 @@ class DifficultySurvey:
 def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.int64]:
     """The number of values (N,) in each of BINS bins over low..high, counted part by part."""
     counts = np.zeros(BINS, dtype=np.int64)
-    for start in range(0, values.size, COUNTED_AT_ONCE):
-        part = values[start : start + COUNTED_AT_ONCE]
-        bins = ((part - np.float32(low)) * np.float32(BINS / (high - low))).astype(np.intp)
-        counts += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
+    for part in torch.split(torch.from_numpy(values), COUNTED_AT_ONCE):
+        bins = (part - low).mul_(BINS / (high - low)).int().clamp_(max=BINS - 1)
+        counts += np.bincount(bins.numpy(), minlength=BINS)
     return counts
 
 

@@ -369,12 +369,13 @@ class _Passes:
         """Collect the difficulty of every pixel that is not ``forced``."""
 
         def collect(prepared: PreparedModel, tile: Tile) -> None:
-            # Add only complete tiles, because a tile may be computed again.
-            values = self._difficulties(prepared, tile)
             if self.difficulties is not None:
-                self.difficulties[tile.core.slices] = values
-            else:
-                survey.add(values if forced is None else values.cpu()[forced.free(tile.core)])
+                self._difficulties(prepared, tile, self.difficulties[tile.core.slices])
+                return
+            # Add only complete tiles, because a tile may be computed again.
+            size = (tile.core.rows.length, tile.core.columns.length)
+            values = self._difficulties(prepared, tile, torch.empty(size, device=self.device))
+            survey.add(values if forced is None else values.cpu()[forced.free(tile.core)])
 
         self.tiles = self._each(self.tiles, collect)
         self.features.keep = None
@@ -431,13 +432,11 @@ class _Passes:
                     self._check(prepared, part.rgb, part.difficulty)
                     yield part
 
-    def _difficulties(self, prepared: PreparedModel, tile: Tile) -> Tensor:
-        """The difficulties of the HR pixels that a tile owns, (n, W) float32 on the model's device."""
-        core = tile.core
-        found = torch.empty(core.rows.length, core.columns.length, dtype=torch.float32, device=self.device)
+    def _difficulties(self, prepared: PreparedModel, tile: Tile, found: Tensor) -> Tensor:
+        """Write the difficulties of the HR pixels that a tile owns to ``found`` (n, W) float32, and return it."""
         top = 0
         lr = self.features.input(prepared, tile)
-        area = AreaSampler(prepared, self.plan, tile, core, lr)
+        area = AreaSampler(prepared, self.plan, tile, tile.core, lr)
         with self._counted(area):
             for band in self._bands(prepared, tile, lr):
                 for values in area.difficulties(band):
