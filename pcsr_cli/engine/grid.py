@@ -5,6 +5,7 @@ Coordinates are in [-1, 1]: the centre of pixel i of n is at -1 + (2i + 1)/n. Ro
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ def hr_size(lr_size: tuple[int, int], scale: float) -> tuple[int, int]:
     """Size (H, W) of an enlarged image."""
     return hr_length(lr_size[0], scale), hr_length(lr_size[1], scale)
 
+
+Positions = TypeVar("Positions", int, Tensor)
 
 MAX_SINGLE = 2**20
 """Maximum HR length whose positions are computed in float32, as the published results are. On longer sides, the error
@@ -50,19 +53,19 @@ class Axis:
         return Axis(self.nearest[rows], self.rel[rows], self.cell, *parts)
 
 
-def nearest_index(lr_length: int, hr_length: int, positions: Tensor) -> Tensor:
-    """The index of the LR pixel whose centre is nearest to each HR pixel. A tie goes to the even index.
+def nearest_index(lr_length: int, hr_length: int, positions: Positions) -> Positions:
+    """The index of the LR pixel whose centre is nearest to an HR pixel. A tie goes to the even index.
 
-    ``positions`` are int64 HR indices. Nearest sampling on a pixel grid also rounds ties to even. Integer arithmetic
-    makes the result exact.
+    ``positions`` is an HR index, or int64 HR indices, from 0 to ``hr_length`` - 1. Nearest sampling on a pixel grid
+    also rounds ties to even. Integer arithmetic makes the result exact.
     """
     # HR centre in LR pixel units is ((2p + 1) h - H) / 2H, an exact fraction.
     numerator = (2 * positions + 1) * lr_length - hr_length
     denominator = 2 * hr_length
-    whole = torch.div(numerator, denominator, rounding_mode="floor")
+    whole = numerator // denominator
     twice_rest = 2 * (numerator - whole * denominator)
     up = (twice_rest > denominator) | ((twice_rest == denominator) & (whole % 2 == 1))
-    return (whole + up.long()).clamp_(0, lr_length - 1)
+    return whole + up
 
 
 def first_hr_index(lr_length: int, hr_length: int, lr_index: int) -> int:

@@ -8,9 +8,7 @@ backbone pads as it does for the whole image.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-
-import torch
+from functools import cached_property, partial
 
 from pcsr_cli.engine.grid import first_hr_index, hr_size, nearest_index
 
@@ -196,5 +194,5 @@ def _hr_span(lr: Span, lr_length: int, hr_length: int) -> Span:
 
 def _lr_spans(hr: list[Span], lr_length: int, hr_length: int) -> list[Span]:
     """The LR pixels nearest to spans of HR pixels."""
-    ends = torch.tensor([(span.start, span.stop - 1) for span in hr], dtype=torch.int64, device="cpu")
-    return [Span(first, last + 1) for first, last in nearest_index(lr_length, hr_length, ends).tolist()]
+    nearest = partial(nearest_index, lr_length, hr_length)
+    return [Span(nearest(span.start), nearest(span.stop - 1) + 1) for span in hr]

@@ -222,7 +222,7 @@ def upscale(
     plan = plan_for(model, (lr.shape[2], lr.shape[3]), scale, settings, hr_pixel_bytes(dtype, p_heavy))
     forced = settings.forced
     assert forced is None or forced.hr_size == plan.hr_size
-    budget = feature_budget(model.device, settings.memory)
+    budget = 0 if decision else feature_budget(model.device, settings.memory)
     with torch.inference_mode():
         passes = _Passes(model, lr, plan, 1 if decision else 2, budget, progress, forced)
     return Upscaling(passes, settings, decision, dtype, p_heavy)
