@@ -82,8 +82,9 @@ class AreaSampler:
         self.tile = tile
         self.area = area
         self.lr = lr
-        self.columns = make_axis(
-            plan.lr_size[1], plan.hr_size[1], area.columns.start, area.columns.stop, lr.device, plan.exact
+        self.rows, self.columns = (
+            make_axis(lr_length, hr_length, span.start, span.stop, lr.device, plan.exact)
+            for lr_length, hr_length, span in zip(plan.lr_size, plan.hr_size, (area.rows, area.columns), strict=True)
         )
         self.lr_columns = self.columns.nearest - tile.sampled.columns.start
         self.shared: Counter[PreparedMlp] = Counter()
@@ -167,9 +168,7 @@ class BandSampler:
         self.band = band
         plan = area.plan
         self.rows = plan.hr_rows(band.rows).intersection(area.area.rows)
-        self.axis = make_axis(
-            plan.lr_size[0], plan.hr_size[0], self.rows.start, self.rows.stop, area.lr.device, plan.exact
-        )
+        self.axis = area.rows.part(self.rows.within(area.area.rows))
         first_pixels = torch.arange(band.rows.length, device=area.lr.device) * band.features.shape[3]
         self.lr_pixels = first_pixels[:, None] + area.lr_columns
         self._planes: dict[PreparedMlp, tuple[Tensor, Tensor, Tensor]] = {}
