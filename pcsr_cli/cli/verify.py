@@ -104,8 +104,9 @@ def _show(subject: str, found: "Sequence[Comparison]", verbose: bool) -> None:
         for line in (Text(subject), "", _table(found), "", *_explanation(found)):
             console.print(line)
     else:
-        verdict = f"all {len(found)} checks passed, and no value differs by more than"
-        console.print(Text(f"{subject}: {verdict} {max(one.difference for one in found):.1e}."), soft_wrap=True)
+        largest = max(one.difference for one in found)
+        differs = f"no value differs by more than {largest:.1e}" if largest else "no value differs"
+        console.print(Text(f"{subject}: all {len(found)} checks passed, and {differs}."), soft_wrap=True)
 
 
 def _table(found: "Sequence[Comparison]") -> "Table":

@@ -41,6 +41,17 @@ UNIT_STD: Rgb = (1.0, 1.0, 1.0)
 DEFAULT_MEANS: dict[str, Rgb] = {"carn": (0.4488, 0.4371, 0.4040)}
 """The means of published models whose config has none. Backbones that are not listed use the mean 0."""
 
+TYPE_NAMES = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+"""Words for the types that the errors of msgspec name, such as `str | null`."""
+
 T = TypeVar("T")
 
 
@@ -62,7 +73,12 @@ def convert(
         place = f"{origin}: {key}" if key else origin
         if reason.startswith(("Object contains unknown field", "Invalid enum value")):
             reason += f"; allowed are {_allowed(kind, key)}"
+        reason = re.sub("(?<=xpected )`[^`]+`|(?<=got )`[^`]+`", _in_words, reason)
         raise error(f"{place} is invalid: {reason[:1].lower()}{reason[1:]}.", next_step) from problem
+
+
+def _in_words(types: re.Match[str]) -> str:
+    return " or ".join(TYPE_NAMES.get(name, name) for name in types[0].strip("`").split(" | "))
 
 
 def _allowed(kind: type, path: str) -> str:

@@ -136,32 +136,32 @@ def test_missing_sections_are_named(key: str) -> None:
     ("part", "change"),
     [
         ("unknown backbone 'edsr'", encoder("edsr", nf=52)),
-        ("d is invalid: expected `int` <= 4096", encoder("fsrcnn", d=5000)),
+        ("d is invalid: expected a whole number <= 4096", encoder("fsrcnn", d=5000)),
         ("unknown field `nf`", encoder("fsrcnn", nf=52)),
         ("missing required field `nf`", encoder("carn")),
         ("must be a multiple of 4", encoder("carn", nf=50)),
-        ("nf is invalid: expected `int` >= 1", encoder("srresnet", nf=0)),
-        ("nf is invalid: expected `int`, got `bool`", encoder("srresnet", nf=True)),
+        ("nf is invalid: expected a whole number >= 1", encoder("srresnet", nf=0)),
+        ("nf is invalid: expected a whole number, got true or false", encoder("srresnet", nf=True)),
         ("missing required field `blocks`", encoder("dense", width=8)),
-        ("blocks is invalid: expected `int` >= 1", encoder("dense", width=8, blocks=0)),
-        ("blocks is invalid: expected `int` <= 256", encoder("dense", width=8, blocks=257)),
-        ("samplers is invalid: expected `array` of length <= 16", {"middle_sampler_specs": [sampler(8)] * 3000}),
+        ("blocks is invalid: expected a whole number >= 1", encoder("dense", width=8, blocks=0)),
+        ("blocks is invalid: expected a whole number <= 256", encoder("dense", width=8, blocks=257)),
+        ("samplers is invalid: expected a list of length <= 16", {"middle_sampler_specs": [sampler(8)] * 3000}),
         ("no_upsampling must be true", encoder("carn", nf=64, no_upsampling=False)),
         ("_spec.name is invalid: invalid enum value 'lte'", {"light_sampler_spec": sampler(8, name="lte")}),
         ("imnet_spec.name is invalid: invalid enum value 'cnn'", {"light_sampler_spec": sampler(8, network="cnn")}),
-        ("hidden_list[1] is invalid: expected `int` >= 1", {"classifier_spec": sampler(10, 0)}),
-        ("hidden_list[0] is invalid: expected `int`, got `float`", {"classifier_spec": sampler(1.5)}),
-        ("middle_sampler_specs[0] is invalid: expected `object`, got `int`", {"middle_sampler_specs": [8]}),
-        ("mean is invalid: expected `array` of length 3, got 2", {"mean": [0.4, 0.4]}),
-        ("mean[0] is invalid: expected `float` >= -100000.0", {"mean": [float("nan"), 0, 0]}),
-        ("mean[2] is invalid: expected `float` <= 100000.0", {"mean": [0, 0, 1e18]}),
+        ("hidden_list[1] is invalid: expected a whole number >= 1", {"classifier_spec": sampler(10, 0)}),
+        ("hidden_list[0] is invalid: expected a whole number, got a number", {"classifier_spec": sampler(1.5)}),
+        ("middle_sampler_specs[0] is invalid: expected a table, got a whole number", {"middle_sampler_specs": [8]}),
+        ("mean is invalid: expected a list of length 3, got 2", {"mean": [0.4, 0.4]}),
+        ("mean[0] is invalid: expected a number >= -100000.0", {"mean": [float("nan"), 0, 0]}),
+        ("mean[2] is invalid: expected a number <= 100000.0", {"mean": [0, 0, 1e18]}),
         ("mean[1] is invalid: number out of range", {"mean": [0, 10**400, 0]}),
-        ("std[1] is invalid: expected `float` >= 1e-05", {"std": [1, 1e-60, 1]}),
-        ("std[1] is invalid: expected `float` >= 1e-05", {"std": [1, float("nan"), 1]}),
-        ("std[1] is invalid: expected `float` <= 100000.0", {"std": [1, float("inf"), 1]}),
-        ("scales[0] is invalid: expected `float` >= 1.0", {"scales": [0.5]}),
-        ("scales[0] is invalid: expected `float` <= 1000.0", {"scales": [float("inf")]}),
-        ("scales[0] is invalid: expected `float`, got `str`", {"scales": ["4"]}),
+        ("std[1] is invalid: expected a number >= 1e-05", {"std": [1, 1e-60, 1]}),
+        ("std[1] is invalid: expected a number >= 1e-05", {"std": [1, float("nan"), 1]}),
+        ("std[1] is invalid: expected a number <= 100000.0", {"std": [1, float("inf"), 1]}),
+        ("scales[0] is invalid: expected a number >= 1.0", {"scales": [0.5]}),
+        ("scales[0] is invalid: expected a number <= 1000.0", {"scales": [float("inf")]}),
+        ("scales[0] is invalid: expected a number, got a text", {"scales": ["4"]}),
     ],
 )
 def test_an_invalid_config_is_refused_with_the_name_of_the_file(part: str, change: Config) -> None:
@@ -172,7 +172,7 @@ def test_an_invalid_config_is_refused_with_the_name_of_the_file(part: str, chang
 
 @pytest.mark.parametrize("content", [[], None])
 def test_a_config_is_an_object(content: Any) -> None:
-    with fails(ModelError, "config.json is invalid: expected `object`, got"):
+    with fails(ModelError, "config.json is invalid: expected a table, got"):
         parse_config(content, "config.json")
 
 
