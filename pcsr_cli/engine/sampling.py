@@ -129,7 +129,10 @@ class AreaSampler:
             rgb = here.everywhere(samplers[only or 0], part)
             for branch in range(1, len(samplers)) if only is None else ():
                 rows, columns = (labels == branch).nonzero(as_tuple=True)
-                rgb[:, rows, columns] = here.at(samplers[branch], part, rows, columns)
+                width = labels.shape[1]
+                where = rows * (3 * width) + columns + torch.arange(3, device=rows.device)[:, None] * width
+                by_row = rgb.transpose(0, 1).view(-1)  # (n, 3, W) in memory
+                by_row.scatter_(0, where.view(-1), here.at(samplers[branch], part, rows, columns).reshape(-1))
             yield Sampled(part.rows, rgb.add_(here.base(part)), labels, values)
 
     def all_branches(self, band: FeatureBand) -> Iterator[Sampled]:
