@@ -128,7 +128,7 @@ class AreaSampler:
             only = decision.only if forced is None and isinstance(decision, Cuts) else None
             rgb = here.everywhere(samplers[only or 0], part)
             for branch in range(1, len(samplers)) if only is None else ():
-                rows, columns = (labels == branch).nonzero(as_tuple=True)
+                rows, columns = (labels == branch).nonzero().t().contiguous()
                 width = labels.shape[1]
                 where = rows * (3 * width) + columns + torch.arange(3, device=rows.device)[:, None] * width
                 by_row = rgb.transpose(0, 1).view(-1)  # (n, 3, W) in memory
@@ -172,8 +172,6 @@ class BandSampler:
         plan = area.plan
         self.rows = plan.hr_rows(band.rows).intersection(area.area.rows)
         self.axis = area.rows.part(self.rows.within(area.area.rows))
-        first_pixels = torch.arange(band.rows.length, device=area.lr.device) * band.features.shape[3]
-        self.lr_pixels = first_pixels[:, None] + area.lr_columns
         self._planes: dict[PreparedMlp, tuple[Tensor, Tensor, Tensor]] = {}
         self._tables: dict[PreparedMlp, Tensor] = {}
 
@@ -199,7 +197,8 @@ class BandSampler:
             self._tables[mlp] = mlp.table(self._features(mlp), self.axis, self.area.columns)
         rows = rows + (part.rows.start - self.rows.start)
         lr_rows = self.axis.nearest.index_select(0, rows) - self.band.rows.start
-        lr_pixels = self.lr_pixels.flatten().index_select(0, lr_rows * self.lr_pixels.shape[1] + columns)
+        lr_columns = self.area.lr_columns.index_select(0, columns)
+        lr_pixels = lr_rows * self.band.features.shape[3] + lr_columns
         first_row = self.band.pixels
         bags = torch.stack((lr_pixels, rows + first_row, columns + (first_row + self.rows.length)), dim=1)
         self.area.pixels[mlp] += bags.shape[0]
