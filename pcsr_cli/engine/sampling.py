@@ -129,10 +129,7 @@ class AreaSampler:
             rgb = here.everywhere(samplers[only or 0], part)
             for branch in range(1, len(samplers)) if only is None else ():
                 rows, columns = (labels == branch).nonzero().t().contiguous()
-                width = labels.shape[1]
-                where = rows * (3 * width) + columns + torch.arange(3, device=rows.device)[:, None] * width
-                by_row = rgb.transpose(0, 1).view(-1)  # (n, 3, W) in memory
-                by_row.scatter_(0, where.view(-1), here.at(samplers[branch], part, rows, columns).reshape(-1))
+                _put(rgb, rows, columns, here.at(samplers[branch], part, rows, columns))
             yield Sampled(part.rows, rgb.add_(here.base(part)), labels, values)
 
     def all_branches(self, band: FeatureBand) -> Iterator[Sampled]:
@@ -180,7 +177,7 @@ class BandSampler:
         return self.area.prepared.probabilities(self.everywhere(self.area.prepared.classifier, part))
 
     def everywhere(self, mlp: PreparedMlp, part: Part) -> Tensor:
-        """Outputs (outputs, n, W) of an MLP at all pixels."""
+        """Outputs (outputs, n, W) of an MLP at all pixels, in memory as (n, outputs, W)."""
         if mlp not in self._planes:
             self._planes[mlp] = mlp.planes(self._features(mlp), self.axis, self.area.columns)
         found = [
@@ -236,3 +233,11 @@ class BandSampler:
             return (wide[:, None] + of_rows.view(count, each, -1, 1)).flatten(0, 1)
         nearest = self.axis.nearest[part.rows.within(self.rows)] - part.lr_rows.start
         return wide.index_select(0, nearest).add_(of_rows)
+
+
+def _put(rgb: Tensor, rows: Tensor, columns: Tensor, values: Tensor) -> None:
+    """Set pixels of ``rgb`` (3, n, W), which lies in memory as (n, 3, W), to ``values`` (3, N)."""
+    width = rgb.shape[2]
+    channels = torch.arange(3, device=rgb.device)[:, None]
+    where = rows * (3 * width) + columns + channels * width
+    rgb.transpose(0, 1).view(-1).scatter_(0, where.view(-1), values.reshape(-1))
