@@ -307,7 +307,8 @@ class Common(Engine):
                 step = f"The folder has results of {name}. Use another folder, or choose a model with --model."
                 raise HubError(error.sentence, step) from error
             if not quiet and [name] != [entry.name for entry in known.trained(self.scale, lossy)[:1]]:
-                print_message(f"Note: the folder has results of {name}, so all images get it. See --model.")
+                images = ("lossy images" if lossy else "images that are not lossy") if has_lossy else "images"
+                print_message(f"Note: the folder has results of {name}, so all {images} get it. See --model.")
             return model
 
         choice = ModelChoice(load, has_lossy, kind)

@@ -169,16 +169,17 @@ class DifficultySurvey:
 
     def _spill(self) -> None:
         """Count the values of the buffer in bins, and empty the buffer."""
-        counts = _histogram(self.buffer[: self.filled], 0, 1)
+        counts = _histogram(torch.from_numpy(self.buffer[: self.filled]), 0, 1)
         self.histogram = counts if self.histogram is None else self.histogram + counts
         self.filled = 0
 
 
-def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.int64]:
-    """The number of values (N,) in each of BINS bins over low..high, counted part by part."""
+def _histogram(values: Tensor, low: float, high: float) -> NDArray[np.int64]:
+    """The number of values, float32 (N,) on the CPU, in each of BINS bins over low..high, counted part by part."""
     counts = np.zeros(BINS, dtype=np.int64)
-    for part in torch.split(torch.from_numpy(values), COUNTED_AT_ONCE):
-        bins = (part - low).mul_(BINS / (high - low)).int().clamp_(max=BINS - 1)
+    for part in torch.split(values, COUNTED_AT_ONCE):
+        # The lower limit is for NaN, which broken weights give. The engine reports them after the last tile.
+        bins = (part - low).mul_(BINS / (high - low)).int().clamp_(0, BINS - 1)
         counts += np.bincount(bins.numpy(), minlength=BINS)
     return counts
 
@@ -223,7 +224,7 @@ def _representatives(flat: Tensor) -> Tensor:
     low, high = float(flat.min()), float(flat.max())
     if low == high:
         return flat[:1]
-    return _quantiles(_histogram(flat.cpu().numpy(), low, high), low, high).to(flat.device)
+    return _quantiles(_histogram(flat.cpu(), low, high), low, high).to(flat.device)
 
 
 @dataclass(frozen=True)

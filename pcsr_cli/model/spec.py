@@ -47,7 +47,7 @@ TYPE_NAMES = {
     "str": "a text",
     "bool": "true or false",
     "array": "a list",
-    "object": "a table",
+    "object": "a set of keys",
     "null": "nothing",
 }
 """Words for the types that the errors of msgspec name, such as `str | null`."""
@@ -73,7 +73,7 @@ def convert(
         place = f"{origin}: {key}" if key else origin
         if reason.startswith(("Object contains unknown field", "Invalid enum value")):
             reason += f"; allowed are {_allowed(kind, key)}"
-        reason = re.sub("(?<=xpected )`[^`]+`|(?<=got )`[^`]+`", _in_words, reason)
+        reason = re.sub("(?<=[Ee]xpected )`[^`]+`|(?<=got )`[^`]+`", _in_words, reason)
         raise error(f"{place} is invalid: {reason[:1].lower()}{reason[1:]}.", next_step) from problem
 
 

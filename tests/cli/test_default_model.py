@@ -53,6 +53,14 @@ def test_a_folder_keeps_the_model_of_its_results(here: Pcsr) -> None:
     here("upscale", "in", "out", "--model", "far").failed(2, "was made with another model")
 
 
+def test_the_note_about_the_model_of_a_folder_leaves_out_lossy_images(run_pcsr: Pcsr) -> None:
+    for name in ("a.png", "b.png"):
+        (run_pcsr.cwd / "in").mkdir(exist_ok=True)
+        save(run_pcsr.cwd / "in" / name, levels(6, 5))
+        ran = run_pcsr("upscale", "in", "out", env=AWAY).succeeded()
+    assert "the folder has results of builtin, so all images that are not lossy get it. See --model." in ran.stderr
+
+
 def test_a_folder_without_its_model_gets_no_other(here: Pcsr) -> None:
     ran = here("upscale", "in", "out").succeeded()
     assert ran.stderr.count("Note: the licence of far is not stated by its authors.") == 1

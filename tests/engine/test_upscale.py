@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcsr_cli.engine import memory
+from pcsr_cli.engine import routing as adm
 from pcsr_cli.engine import upscale as upscaling
 from pcsr_cli.engine.fused import PreparedModel, kernels
 from pcsr_cli.engine.fused.rows import Ledger
@@ -441,6 +442,17 @@ class TestRetries:
         for type_ in (torch.float32, torch.uint8):
             with fails(ModelError, "is not an image"):
                 upscale_whole(lowered(model, dtype), make_image(6, 5), 2, Settings(routing, refine=1), type_)
+
+    def test_difficulties_that_are_counted_in_bins_and_not_finite_are_an_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in (adm, upscaling):
+            monkeypatch.setattr(module, "EXACT_PIXELS", 30)
+        model = changeable_model("fsrcnn")
+        for weights in model.classifier.parameters():
+            weights.data.fill_(torch.nan)
+        with fails(ModelError, "is not an image"):
+            upscale_whole(model, make_image(6, 5), 2, Settings(Adaptive(), refine=1))
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
     @pytest.mark.parametrize("value", [-3e4, 3e4])

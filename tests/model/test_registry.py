@@ -168,7 +168,7 @@ def test_an_invalid_entry_is_refused(tmp_path: Path, right: str, wrong: str, par
         ("[models.mine", "is not valid TOML:"),
         ("auto = [1]", "auto[0] is invalid: expected a text"),
         ("[other]\nx = 1", "unknown field `other`"),
-        ("[models]\nmine = 1", "models[...] is invalid: expected a table"),
+        ("[models]\nmine = 1", "models[...] is invalid: expected a set of keys"),
     ],
 )
 def test_an_invalid_registry_is_refused(tmp_path: Path, text: str, part: str) -> None:

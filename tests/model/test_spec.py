@@ -151,7 +151,10 @@ def test_missing_sections_are_named(key: str) -> None:
         ("imnet_spec.name is invalid: invalid enum value 'cnn'", {"light_sampler_spec": sampler(8, network="cnn")}),
         ("hidden_list[1] is invalid: expected a whole number >= 1", {"classifier_spec": sampler(10, 0)}),
         ("hidden_list[0] is invalid: expected a whole number, got a number", {"classifier_spec": sampler(1.5)}),
-        ("middle_sampler_specs[0] is invalid: expected a table, got a whole number", {"middle_sampler_specs": [8]}),
+        (
+            "middle_sampler_specs[0] is invalid: expected a set of keys, got a whole number",
+            {"middle_sampler_specs": [8]},
+        ),
         ("mean is invalid: expected a list of length 3, got 2", {"mean": [0.4, 0.4]}),
         ("mean[0] is invalid: expected a number >= -100000.0", {"mean": [float("nan"), 0, 0]}),
         ("mean[2] is invalid: expected a number <= 100000.0", {"mean": [0, 0, 1e18]}),
@@ -172,7 +175,7 @@ def test_an_invalid_config_is_refused_with_the_name_of_the_file(part: str, chang
 
 @pytest.mark.parametrize("content", [[], None])
 def test_a_config_is_an_object(content: Any) -> None:
-    with fails(ModelError, "config.json is invalid: expected a table, got"):
+    with fails(ModelError, "config.json is invalid: expected a set of keys, got"):
         parse_config(content, "config.json")
 
 
