@@ -13,8 +13,8 @@ from pcsr_cli.cli import main
 from tests.command import Pcsr
 from tests.images import levels, save
 
-QUICK = 3
-"""The most CPU time, in that of the help of a Typer program without code of its own, measured beside it."""
+QUICK = 2.2
+"""The most CPU time, as a multiple of the CPU time of ``EMPTY --help``. Where this test was written, it is 0.3 s."""
 
 COMMANDS = [["--version"], ["--help"], ["upscale", "--help"], ["models", "--help"], ["models"]]
 
@@ -52,9 +52,9 @@ def probe(run_pcsr: Pcsr, program: str, arguments: list[str]) -> float:
 
 
 def assert_quick(run_pcsr: Pcsr, arguments: list[str]) -> None:
-    """Compare with the empty program up to five times, since other programs run beside the tests."""
+    """Compare with the empty program up to eight times, since other programs run beside the tests."""
     tried = []
-    for _ in range(5):
+    for _ in range(8):
         tried.append(probe(run_pcsr, PCSR, arguments) / probe(run_pcsr, EMPTY, ["--help"]))
         if tried[-1] < QUICK:
             return
